@@ -1,0 +1,12 @@
+"""The store: an atlas on disk, its codes, indexes and hierarchies. Loads neither torch nor streamlit.
+
+>>> import atlas
+>>> with atlas.open("demo.atlas") as a:
+...     a.sql("select label, count(*) from spline_codes where is_on(code, 42) group by all")
+"""
+
+from .codes import SplineCodes, concatenate, hamming
+from .network import Network, Reading, Site, Span
+from .store import Atlas, create, open
+
+__all__ = ["Atlas", "Network", "Reading", "Site", "Span", "SplineCodes", "concatenate", "create", "hamming", "open"]

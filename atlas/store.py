@@ -1,0 +1,501 @@
+"""The atlas on disk: the one place that imports duckdb.
+
+A reader's connection is read-only and sandboxed from the start: no file, no network, no other database, and a
+configuration that can't be changed. So a user's SQL needs no connection of its own. A writer holds the database
+alone, for as long as it publishes; whoever is turned away meanwhile is told by whom.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from jaxtyping import Float32, Int64, UInt8
+
+from .catalog import Catalog, SiteRecord
+from .codes import SplineCodes, concatenate
+from .errors import (
+    AtlasLocked,
+    DamagedAtlas,
+    DiskFull,
+    NotAnAtlas,
+    NotStored,
+    SchemaVersionError,
+    SqlFailed,
+    SqlRefused,
+    SqlTimeout,
+    UnknownName,
+    UsageError,
+)
+
+SCHEMA_VERSION = "1"
+DATABASE = "atlas.duckdb"
+WRITER_NOTE = "writer.json"
+BLOCK_ROWS = 8192  # rows fetched at a time: 3 MB of codes of 3,072 gates, 100 MB of activations
+
+_SANDBOX = {
+    "enable_external_access": "false",
+    "lock_configuration": "true",
+    "python_enable_replacements": "false",  # else `from df` would read the caller's variables
+}
+_WRITER = {"memory_limit": "2GB"}  # publishing streams; more would only be cache, and grow with the data
+_QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+
+
+def open(path: str | Path, *, writable: bool = False) -> Atlas:
+    """Open an atlas, for reading unless ``writable``. Use it as a context manager.
+
+    Raises `NotAnAtlas`, `SchemaVersionError`, `AtlasLocked` or `DamagedAtlas`.
+    """
+    folder = Path(path)
+    if not (folder / DATABASE).is_file():
+        what = "is a folder without an atlas in it" if folder.is_dir() else "does not exist"
+        raise NotAnAtlas(f"{folder} {what}; make an atlas with `polytope ingest {folder} …` or `polytope demo`")
+    return Atlas(folder, writable=writable)
+
+
+def create(path: str | Path, *, block_size: int | None = None) -> Atlas:
+    """Open the atlas for writing; make an empty one if the folder holds none yet.
+
+    ``block_size``: bytes of a block of a new database, a power of 2 from 16,384; default DuckDB's 262,144.
+    """
+    folder = Path(path)
+    if (folder / DATABASE).exists():
+        return open(folder, writable=True)
+    if folder.exists() and not folder.is_dir():
+        raise NotAnAtlas(f"{folder} is a file; an atlas is a folder, give the name of one (it is made if need be)")
+    with disk_full(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # Under another name until its schema is complete, so that a kill in between leaves no half-made atlas.
+        unfinished = folder / f"{DATABASE}.{os.getpid()}.new"
+        config = {} if block_size is None else {"default_block_size": block_size}
+        with duckdb.connect(str(unfinished), config=config) as connection:
+            connection.execute((Path(__file__).parent / "schema.sql").read_text(encoding="utf-8"))
+            connection.execute("insert into meta values ('schema_version', ?)", [SCHEMA_VERSION])
+        unfinished.rename(folder / DATABASE)
+    return open(folder, writable=True)
+
+
+class Atlas:
+    """An open atlas. `atlas.open` and `atlas.create` make one."""
+
+    def __init__(self, path: Path, *, writable: bool) -> None:
+        self.path = path
+        self.writable = writable
+        self._connection = _connect(path, writable)
+        try:
+            self._check_version()
+            if writable:
+                self._leave_note()
+            self.catalog = Catalog(self)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Atlas:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database. Closing twice is allowed."""
+        if self.writable:
+            (self.path / WRITER_NOTE).unlink(missing_ok=True)
+        self._connection.close()
+
+    # --- a user's SQL ------------------------------------------------------------------------------------------
+
+    def sql(
+        self,
+        query: str,
+        parameters: Sequence[Any] | dict[str, Any] | None = None,
+        *,
+        row_limit: int | None = None,
+        timeout: float | None = None,
+    ) -> pd.DataFrame:
+        """Run one query (select, with, from, describe, summarize, explain) and return its rows.
+
+        ``row_limit`` rows at most are fetched; ``frame.attrs["truncated"]`` says whether there were more.
+        ``timeout`` in seconds. Raises `SqlRefused` for anything that is not a query or leaves the sandbox,
+        `SqlFailed` with the database's message, `SqlTimeout`.
+        """
+        if row_limit is not None and row_limit <= 0:
+            raise UsageError(f"row_limit is {row_limit}; it must be at least 1")
+        if timeout is not None and timeout <= 0:
+            raise UsageError(f"timeout is {timeout} s; it must be positive")
+        cursor = self._connection.cursor()
+        try:
+            statement = _only_query(cursor, query)
+            with _interrupted_after(cursor, timeout) as timed_out:
+                try:
+                    cursor.execute(statement, parameters)
+                    frame = _fetch(cursor, row_limit)
+                except duckdb.InterruptException:
+                    if not timed_out.is_set():
+                        raise KeyboardInterrupt from None
+                    raise SqlTimeout(
+                        f"the query ran longer than {timeout:g} s and was stopped; narrow it with "
+                        "where or limit, or raise the time limit"
+                    ) from None
+                except duckdb.PermissionException as error:
+                    raise SqlRefused(
+                        f"SQL on an atlas reads its own tables only, no files or network: {_first_line(error)}"
+                    ) from None
+                except duckdb.Error as error:
+                    raise SqlFailed(str(error)) from None
+        finally:
+            cursor.close()
+        return frame
+
+    # --- our own SQL -------------------------------------------------------------------------------------------
+
+    def frame(self, query: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+        """The rows of one of our own queries."""
+        return self._connection.execute(query, list(parameters)).df()
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, list(parameters)).fetchall()
+
+    def records(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The rows as dictionaries, column name to value."""
+        cursor = self._connection.execute(query, list(parameters))
+        names = [column[0] for column in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def value(self, query: str, parameters: Sequence[Any] = ()) -> Any:
+        """The single value of a query that has one row and one column."""
+        row = self._connection.execute(query, list(parameters)).fetchone()
+        return None if row is None else row[0]
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement that writes. A full disk is `DiskFull`."""
+        with disk_full(self.path):
+            self._connection.execute(statement, list(parameters))
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Append an Arrow table to a table of the schema, matching columns by name."""
+        if table not in self.tables():
+            raise UnknownName(f"no table {table!r}; the atlas has {', '.join(self.tables())}")
+        columns = ", ".join(map(quoted, rows.column_names))
+        self._connection.register("appended_rows", rows)
+        try:
+            self.execute(f"insert into {quoted(table)} ({columns}) select {columns} from appended_rows")
+        finally:
+            self._connection.unregister("appended_rows")
+
+    def tables(self) -> list[str]:
+        """Names of the base tables."""
+        return [
+            name
+            for (name,) in self.rows(
+                "select table_name from duckdb_tables() where not internal and not temporary order by table_oid"
+            )
+        ]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing: whatever is written inside is committed at the end, or undone when an error leaves it."""
+        self.execute("begin transaction")
+        try:
+            yield
+            self.execute("commit")
+        except BaseException:
+            # A statement that failed for want of space has already ended the transaction.
+            with _ignoring_no_transaction():
+                self._connection.execute("rollback")
+            raise
+        finally:
+            self.catalog = Catalog(self)
+
+    # --- blocks of codes and activations -----------------------------------------------------------------------
+
+    def code_blocks(self, site: SiteRecord, rows: int = BLOCK_ROWS) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Example ids (int64) and packed codes (uint8, rows × bytes) of a site in order of id, block by block."""
+        query = "select example_id, cast(code as blob) as code from codes where site_id = $1 order by example_id"
+        for batch in self._batches(query, [site.site_id], rows):
+            yield _int64(batch.column("example_id")), _packed(batch.column("code"), site)
+
+    def codes(
+        self, sites: Sequence[SiteRecord], examples: Sequence[int] | np.ndarray | None = None
+    ) -> tuple[Int64[np.ndarray, " codes"], SplineCodes]:
+        """Codes of one site, or of a span's sites in order, with the example ids they belong to.
+
+        Without ``examples``: of all examples that have a code at every one of the sites, in order of id. With: of
+        those, in the order given; `UnknownName` if one has no code there.
+        """
+        wanted = None if examples is None else np.asarray(examples, dtype=np.int64)
+        read = [self._site_codes(site, wanted) for site in sites]
+        if wanted is None:
+            common = read[0][0]
+            for ids, _ in read[1:]:
+                common = np.intersect1d(common, ids, assume_unique=True)
+        else:
+            common = wanted
+        parts = []
+        for site, (ids, codes) in zip(sites, read, strict=True):
+            order = np.searchsorted(ids, common)
+            found = order < len(ids)
+            found[found] = ids[order[found]] == common[found]
+            if not found.all():
+                raise UnknownName(
+                    f"example {common[~found][0]} has no code at site {site.name} of network "
+                    f"{site.network}; `polytope info` says which examples a site holds"
+                )
+            parts.append(codes[order])
+        return common, concatenate(parts)
+
+    def activations(
+        self, site: SiteRecord, examples: Sequence[int] | np.ndarray | None = None
+    ) -> tuple[Int64[np.ndarray, " examples"], Float32[np.ndarray, "examples units"]]:
+        """Activations of a site and their example ids; of all examples in order of id, or of those given, in order.
+
+        Raises `NotStored` if the site stores none, or none of one of the examples.
+        """
+        if site.n_activations == 0:
+            raise NotStored(
+                f"no activations are stored for site {site.name} of network {site.network}; "
+                "ingest with --store-activations"
+            )
+        query = "select example_id, activation from activations where site_id = $1"
+        parameters: list[Any] = [site.site_id]
+        if examples is not None:
+            query += " and example_id in (select unnest($2::uinteger[]))"
+            parameters.append([int(example) for example in examples])
+        blocks = [
+            (_int64(batch.column("example_id")), _matrix(batch.column("activation"), site.n_units))
+            for batch in self._batches(query + " order by example_id", parameters, BLOCK_ROWS)
+        ]
+        ids = np.concatenate([ids for ids, _ in blocks]) if blocks else np.empty(0, np.int64)
+        values = np.concatenate([x for _, x in blocks]) if blocks else np.empty((0, site.n_units), np.float32)
+        if examples is None:
+            return ids, values
+        wanted = np.asarray(examples, dtype=np.int64)
+        missing = np.setdiff1d(wanted, ids)
+        if len(missing):
+            raise NotStored(f"example {missing[0]} has no activation at site {site.name} of network {site.network}")
+        return wanted, values[np.searchsorted(ids, wanted)]
+
+    def codes_digest(self, site: SiteRecord) -> tuple[int, str]:
+        """Number of codes of a site and the SHA-256 over (example id as int64, packed code) in order of id."""
+        digest, count = hashlib.sha256(), 0
+        for ids, packed in self.code_blocks(site):
+            digest.update(ids.tobytes())
+            digest.update(packed.tobytes())
+            count += len(ids)
+        return count, digest.hexdigest()
+
+    def activations_digest(self, site: SiteRecord) -> tuple[int, str | None]:
+        """The same over (example id as int64, activation as float32); None where nothing is stored."""
+        digest, count = hashlib.sha256(), 0
+        query = "select example_id, activation from activations where site_id = $1 order by example_id"
+        for batch in self._batches(query, [site.site_id], max(1, BLOCK_ROWS * 1024 // site.n_units)):
+            digest.update(_int64(batch.column("example_id")).tobytes())
+            digest.update(_matrix(batch.column("activation"), site.n_units).tobytes())
+            count += batch.num_rows
+        return count, digest.hexdigest() if count else None
+
+    def _site_codes(self, site: SiteRecord, wanted: np.ndarray | None) -> tuple[np.ndarray, SplineCodes]:
+        if wanted is None:
+            blocks = list(self.code_blocks(site))
+        else:
+            query = (
+                "select example_id, cast(code as blob) as code from codes "
+                "where site_id = $1 and example_id in (select unnest($2::uinteger[])) order by example_id"
+            )
+            parameters = [site.site_id, [int(example) for example in np.unique(wanted)]]
+            blocks = [
+                (_int64(batch.column("example_id")), _packed(batch.column("code"), site))
+                for batch in self._batches(query, parameters, BLOCK_ROWS)
+            ]
+        ids = np.concatenate([ids for ids, _ in blocks]) if blocks else np.empty(0, np.int64)
+        packed = np.concatenate([x for _, x in blocks]) if blocks else np.empty((0, site.n_bytes), np.uint8)
+        return ids, SplineCodes(packed, (site.n_gates,))
+
+    def _batches(self, query: str, parameters: list[Any], rows: int) -> Iterator[pa.RecordBatch]:
+        # An own cursor, so that a reader that is not yet exhausted survives the next query.
+        cursor = self._connection if self.writable else self._connection.cursor()
+        yield from cursor.sql(query, params=parameters).to_arrow_reader(rows)
+
+    # --- opening -----------------------------------------------------------------------------------------------
+
+    def _check_version(self) -> None:
+        try:
+            version = self.value("select value from meta where key = 'schema_version'")
+        except duckdb.CatalogException:
+            raise NotAnAtlas(f"{self.path / DATABASE} is a DuckDB database, but not an atlas") from None
+        if version != SCHEMA_VERSION:
+            raise SchemaVersionError(
+                f"{self.path} has schema version {version}; this polytope-atlas reads version "
+                f"{SCHEMA_VERSION}. Ingest again, or use the release that wrote it"
+            )
+
+    def _leave_note(self) -> None:
+        note = {
+            "pid": os.getpid(),
+            "command": " ".join(map(str, [Path(sys.argv[0]).name, *sys.argv[1:]])),
+            "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        }
+        (self.path / WRITER_NOTE).write_text(json.dumps(note), encoding="utf-8")
+
+
+def _connect(path: Path, writable: bool) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(
+            str(path / DATABASE), read_only=not writable, config=dict(_WRITER if writable else _SANDBOX)
+        )
+    except duckdb.ConnectionException:
+        raise AtlasLocked(
+            f"{path} is already open in this process, for {'reading' if writable else 'writing'}; close it first"
+        ) from None
+    except (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException) as error:
+        if "lock" in str(error):
+            raise AtlasLocked(_who_holds(path, str(error), writable)) from None
+        if _is_disk_full(error):
+            raise DiskFull(f"no space left on the device that holds {path}; free some and try again") from None
+        raise DamagedAtlas(
+            f"{path / DATABASE} can't be read as a database ({_first_line(error)}); "
+            "restore it from a backup, or ingest again into a new folder"
+        ) from None
+
+
+def _who_holds(path: Path, message: str, writable: bool) -> str:
+    found = re.search(r"PID (\d+)", message)
+    holder = f"process {found.group(1)}" if found else "another process"
+    note_file = path / WRITER_NOTE
+    note = json.loads(note_file.read_text(encoding="utf-8")) if note_file.exists() else {}
+    if found and str(note.get("pid")) == found.group(1):
+        holder += f" (`{note['command']}`, since {note['since']})"
+        return f"{path} is being written by {holder}; wait until it has finished, or stop it, and try again"
+    doing = "read or written" if writable else "written"
+    return f"{path} is being {doing} by {holder}; wait until it has finished, or close it, and try again"
+
+
+def _only_query(cursor: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
+    try:
+        statements = cursor.extract_statements(query)
+    except duckdb.Error as error:
+        raise SqlFailed(str(error)) from None
+    if len(statements) != 1:
+        raise SqlRefused(f"one query at a time, got {len(statements)} statements")
+    if statements[0].type not in _QUERIES:
+        raise SqlRefused(
+            f"SQL on an atlas is read-only: {statements[0].type.name} is not a query; "
+            "start with select, with, from, describe, summarize or explain"
+        )
+    return statements[0]
+
+
+def _fetch(cursor: duckdb.DuckDBPyConnection, row_limit: int | None) -> pd.DataFrame:
+    if row_limit is None:
+        return cursor.df()
+    chunks = [cursor.fetch_df_chunk()]
+    while len(chunks[-1]) and sum(map(len, chunks)) <= row_limit:
+        chunks.append(cursor.fetch_df_chunk())
+    fetched = pd.concat(chunks, ignore_index=True) if len(chunks) > 1 else chunks[0]
+    frame = fetched.iloc[:row_limit].reset_index(drop=True)
+    frame.attrs["truncated"] = len(fetched) > row_limit
+    return frame
+
+
+@contextmanager
+def _interrupted_after(cursor: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[threading.Event]:
+    timed_out = threading.Event()
+
+    def stop() -> None:
+        timed_out.set()
+        cursor.interrupt()
+
+    timer = threading.Timer(seconds, stop) if seconds is not None else None
+    if timer:
+        timer.start()
+    try:
+        yield timed_out
+    finally:
+        if timer:
+            timer.cancel()
+
+
+@contextmanager
+def _ignoring_no_transaction() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.TransactionException:
+        return
+
+
+def quoted(name: str) -> str:
+    """A table or column name as SQL writes it; the one way a name gets into a statement. Values are bound."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@contextmanager
+def disk_full(path: Path) -> Iterator[None]:
+    """Turn a full disk, whoever notices it, into `DiskFull`."""
+    try:
+        yield
+    except (duckdb.Error, OSError) as error:
+        if _is_disk_full(error):
+            raise DiskFull(
+                f"no space left on the device that holds {path}; free some and give the same command "
+                "again: what was complete is kept"
+            ) from error
+        raise
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _int64(column: pa.Array) -> Int64[np.ndarray, " rows"]:
+    return column.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _packed(column: pa.Array, site: SiteRecord) -> UInt8[np.ndarray, "rows bytes"]:
+    """Rows of equal width lie end to end in Arrow's buffer: no copy a row."""
+    offsets = np.frombuffer(column.buffers()[1], dtype=_offset_type(column))[column.offset :][: len(column) + 1]
+    if (np.diff(offsets) != site.n_bytes).any():
+        raise DamagedAtlas(
+            f"site {site.name} of network {site.network} has {site.n_gates} gates ({site.n_bytes} "
+            "bytes), but holds codes of another width; `polytope verify` says which"
+        )
+    if len(column) == 0:
+        return np.empty((0, site.n_bytes), np.uint8)
+    data = np.frombuffer(column.buffers()[2], dtype=np.uint8)
+    return data[offsets[0] : offsets[-1]].reshape(len(column), site.n_bytes)
+
+
+def _offset_type(column: pa.Array) -> type[np.int32] | type[np.int64]:
+    large = pa.types.is_large_binary(column.type) or pa.types.is_large_list(column.type)
+    return np.int64 if large else np.int32
+
+
+def _matrix(column: pa.Array, width: int) -> Float32[np.ndarray, "rows units"]:
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    if len(values) != len(column) * width:
+        raise DamagedAtlas(
+            f"activations of {width} units expected, got {len(values)} numbers in {len(column)} rows; "
+            "`polytope verify` says where"
+        )
+    return values.reshape(len(column), width)

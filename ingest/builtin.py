@@ -1,0 +1,172 @@
+"""The two data sets that every installation carries: Python's own text and scikit-learn's digits.
+
+They need no download, so the shipped networks are trained on them and the demo reads them. Both are divided for
+good into a training part and a held-out part that the shipped networks never saw.
+"""
+
+import ast
+import hashlib
+import re
+import sysconfig
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+Split = Literal["all", "train", "heldout"]
+
+HELDOUT_ONE_IN = 8
+"""One module or topic in so many is held out."""
+
+MIN_DOCSTRING_CHARS = 600
+"""Modules with less prose than this give no `docstring` text: too short for a 256-token context."""
+
+HELDOUT_DIGITS = 599
+"""The last third of scikit-learn's 1,797 digits."""
+
+MIN_QUOTED_CHARS = 120
+"""Paragraphs at least this long count as quoted when two topics share them; shorter ones are often set phrases."""
+
+_NOT_PROSE_OR_PROGRAM = {"test", "tests", "idlelib", "lib2to3", "pydoc_data", "site-packages", "dist-packages"}
+
+
+@dataclass(frozen=True)
+class BuiltinText:
+    """A text of the standard library; `label` is its kind: topic, source, encoding or docstring."""
+
+    key: str
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class BuiltinImage:
+    """An 8 x 8 greyscale image (mode "L"); `label` is the digit it shows."""
+
+    key: str
+    label: str
+    image: Image.Image
+
+
+def python_texts(split: Split) -> Iterator[BuiltinText]:
+    """The standard library of the running Python as labelled texts, in an order that mixes the kinds.
+
+    - `topic`: the language reference as `help("topics")` carries it (`pydoc_data.topics`).
+    - `source`: a module's source code.
+    - `encoding`: the source of a module of `encodings`, most of them tables of characters.
+    - `docstring`: the docstrings of one module, its classes and its functions, joined by blank lines.
+
+    Which part a text belongs to depends on its path alone, so it is the same on every machine and, for modules that
+    keep their name, in every version of Python. A module's source and its docstrings fall into the same part.
+    Topics that quote a paragraph of another topic are never held out: they would be known from training. (Encoding
+    tables resemble one another across the two parts all the same, so a loss on held-out ones flatters.)
+
+    The order is that of the keys' SHA-256: any prefix is a fair sample of the kinds.
+    """
+    _check_split(split)
+    candidates = [
+        (f"{part}/{label}/{path}", label, read)
+        for part, label, path, read in (*_topics(), *_modules())
+        if split in ("all", part)
+    ]
+    for key, label, read in sorted(candidates, key=lambda candidate: hashlib.sha256(candidate[0].encode()).digest()):
+        text = read()
+        if text is not None and text.strip():
+            yield BuiltinText(key, label, text)
+
+
+def digit_images(split: Split) -> Iterator[BuiltinImage]:
+    """scikit-learn's copy of the UCI optical digits test set: 1,797 images of 8 x 8, 0..16 stretched to 0..255.
+
+    The last third is held out. The file holds the digits of 13 people in runs by one hand (scikit-learn's tests find
+    the samples "grouped by authors", without the places where one ends), so this third is mostly by other hands than
+    the first two: harder, and more honest, than drawing a third at random.
+    """
+    _check_split(split)
+    from sklearn.datasets import load_digits  # a second of import time, and `python_texts` has no use for it
+
+    digits = load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    first_heldout = len(pixels) - HELDOUT_DIGITS
+    for index, (image, digit) in enumerate(zip(pixels, digits.target, strict=True)):
+        part = "train" if index < first_heldout else "heldout"
+        if split in ("all", part):
+            yield BuiltinImage(f"{part}/{index:04}.png", str(digit), Image.fromarray(image))
+
+
+def _check_split(split: str) -> None:
+    if split not in get_args(Split):
+        raise ValueError(f"split is {split!r}; expected one of {', '.join(map(repr, get_args(Split)))}")
+
+
+def _part(path: str) -> str:
+    """The part that a path belongs to, by its SHA-256: Python's own `hash` of a string differs between runs."""
+    return "heldout" if hashlib.sha256(path.encode()).digest()[0] % HELDOUT_ONE_IN == 0 else "train"
+
+
+_Candidate = tuple[str, str, str, Callable[[], str | None]]
+"""Part, label, path, and a function that reads the text, or gives None where there is none worth having."""
+
+
+def _topics() -> Iterator[_Candidate]:
+    from pydoc_data.topics import topics
+
+    paragraphs = {name: _long_paragraphs(text) for name, text in topics.items()}
+    uses = Counter(paragraph for name in topics for paragraph in paragraphs[name])
+    for name, text in topics.items():
+        path = f"topic/{name}"
+        quotes = any(uses[paragraph] > 1 for paragraph in paragraphs[name])
+        yield "train" if quotes else _part(path), "topic", name, partial(str, text)
+
+
+def _long_paragraphs(text: str) -> set[str]:
+    """Paragraphs without their line breaks: a quotation may be indented, and wrapped, differently."""
+    paragraphs = (" ".join(block.split()) for block in re.split(r"\n\s*\n", text))
+    return {paragraph for paragraph in paragraphs if len(paragraph) >= MIN_QUOTED_CHARS}
+
+
+def _modules() -> Iterator[_Candidate]:
+    root = Path(sysconfig.get_paths()["stdlib"])
+    for file in sorted(root.rglob("*.py")):
+        module = file.relative_to(root)
+        # Only what can be imported: `config-3.12-x86_64-linux-gnu/` and the like describe this machine's build ...
+        importable = all(name.isidentifier() for name in module.with_suffix("").parts)
+        # ... and so does this module, whose name ends in the platform.
+        if not importable or module.name.startswith("_sysconfigdata") or _NOT_PROSE_OR_PROGRAM & set(module.parts):
+            continue
+        path = module.as_posix()
+        label = "encoding" if module.parts[0] == "encodings" else "source"
+        yield _part(path), label, path, partial(_read_source, file)
+        yield _part(path), "docstring", path, partial(_read_docstrings, file)
+
+
+def _read_source(file: Path) -> str | None:
+    """The source, or None if it is not UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        # Such files name another encoding in their first line, or break theirs on purpose for a parser to stumble
+        # over. Either way the text would come out wrong, and a few files are no loss.
+        return None
+
+
+def _read_docstrings(file: Path) -> str | None:
+    """The module's docstrings in the order of the source, or None if there is little in them."""
+    source = _read_source(file)
+    if source is None:
+        return None
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # a template or a deliberately broken file: it has no docstrings to find
+        return None
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, documented)]
+    nodes.sort(key=lambda node: 0 if isinstance(node, ast.Module) else node.lineno)  # `walk` goes breadth first
+    docstrings = (ast.get_docstring(node) for node in nodes)
+    text = "\n\n".join(docstring for docstring in docstrings if docstring)
+    return text if len(text) >= MIN_DOCSTRING_CHARS else None

@@ -1,0 +1,185 @@
+"""HDBSCAN over what an atlas holds, stored with its parameters and with what placing new points takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+import atlas
+from atlas.catalog import Target
+from atlas.codes import SplineCodes
+from atlas.errors import NotStored, RunInterrupted, TooManyPoints, UsageError
+from atlas.hierarchy import Hierarchy, Metric, Selection, Ties, cluster_activations, cluster_codes, medoids
+from atlas.store import Atlas
+
+from .progress import Progress
+
+Space = Literal["codes", "activations"]
+
+AUTOMATIC_POINTS = 20_000
+"""More examples than this are not clustered without being asked for: the time grows with the square."""
+
+
+def cluster(
+    path: str | Path,
+    *,
+    site: str | None = None,
+    span: str | None = None,
+    network: str | None = None,
+    space: Space = "codes",
+    metric: Metric | None = None,
+    min_cluster_size: int = 5,
+    min_samples: int | None = None,
+    selection: Selection = "eom",
+    ties: Ties = "hdbscan",
+    progress: Progress | None = None,
+) -> int:
+    """Cluster the codes of a site or span, or the activations of a site, and store the result; returns its id.
+
+    The same clustering of the same data is not computed twice. The database is held only to store the result, in one
+    transaction. Raises what `cluster_codes` and `cluster_activations` raise, `UnknownName`, `NotStored`.
+    """
+    if space not in ("codes", "activations"):
+        raise UsageError(f"space is {space!r}; it is codes or activations")
+    progress = progress or Progress()
+    metric = metric or ("hamming" if space == "codes" else "euclidean")
+    with atlas.open(path) as a:
+        target = a.catalog.target(site=site, span=span, network=network)
+        digest = _digest(target, space)
+        parameters = {
+            "network_id": target.network.network_id, "target": target.name, "space": space, "metric": metric,
+            "min_cluster_size": min_cluster_size, "min_samples": min_samples or min_cluster_size,
+            "selection": selection, "ties": ties, "data_digest": digest,
+        }  # fmt: skip
+        known = _find(a, parameters)
+        if known is not None:
+            return known
+        ids, points = _points(a, target, space)
+        labels = _labels(a, ids)
+    with progress.step(f"cluster {target.name} ({space})", total=len(ids), unit="examples") as step:
+        hierarchy = _hierarchy(
+            points, metric, min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection, ties=ties,
+            progress=step.update,
+        )  # fmt: skip
+    members = _clusters(points, hierarchy, ids, labels)
+    with atlas.open(path, writable=True) as a, a.transaction():
+        return _store(a, target.network.name, parameters, hierarchy, ids, labels, members)
+
+
+def cluster_all(path: Path, network: str, sites: Sequence[str], *, progress: Progress) -> list[str]:
+    """Cluster the codes of every site with the defaults; returns a note for each site that was left out, and why."""
+    notes = []
+    for site in sites:
+        with atlas.open(path) as a:
+            n_codes = a.catalog.target(site=site, network=network).sites[0].n_codes
+        if n_codes > AUTOMATIC_POINTS:
+            notes.append(
+                f"{site} was not clustered: {n_codes} examples, and only up to {AUTOMATIC_POINTS} are clustered unasked; "
+                f"`polytope cluster {path} --site {site}` does it, in a time that grows with the square"
+            )
+            continue
+        try:
+            cluster(path, site=site, network=network, progress=progress)
+        except (TooManyPoints, UsageError) as error:
+            notes.append(f"{site} was not clustered: {error}")
+    return notes
+
+
+def _digest(target: Target, space: Space) -> str:
+    if space == "codes":
+        return target.digest
+    if len(target.sites) != 1:
+        raise UsageError(f"a span ({target.name}) has codes but no activations of its own; name a site")
+    if target.sites[0].activations_digest is None:
+        raise NotStored(
+            f"no activations are stored for site {target.name} of network {target.network.name}; ingest with "
+            "--store-activations"
+        )
+    return target.sites[0].activations_digest
+
+
+def _points(a: Atlas, target: Target, space: Space) -> tuple[np.ndarray, SplineCodes | np.ndarray]:
+    return a.codes(target.sites) if space == "codes" else a.activations(target.sites[0])
+
+
+def _hierarchy(points: SplineCodes | np.ndarray, metric: Metric, **options: Any) -> Hierarchy:
+    if isinstance(points, SplineCodes):
+        return cluster_codes(points, metric=metric, **options)
+    if metric != "euclidean":
+        raise UsageError(f"activations are clustered under euclidean, not {metric}; codes know both")
+    return cluster_activations(points, **options)
+
+
+def _labels(a: Atlas, ids: np.ndarray) -> pd.Series:
+    frame = a.frame("select example_id, label from examples")
+    return frame.set_index("example_id")["label"].reindex(ids)
+
+
+def _clusters(
+    points: SplineCodes | np.ndarray, hierarchy: Hierarchy, ids: np.ndarray, labels: pd.Series
+) -> pd.DataFrame:
+    """One row a cluster, with how its members are labelled (SCIENCE 1: purity and normalised entropy)."""
+    n_labels = labels.nunique()
+    rows = []
+    for number, medoid in enumerate(medoids(points, hierarchy.labels, metric=hierarchy.metric)):
+        inside = hierarchy.labels == number
+        counts = labels[inside].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+        shares = counts.to_numpy() / counts.sum() if len(counts) else np.empty(0)
+        entropy = float(-(shares * np.log(shares)).sum() / np.log(n_labels)) if n_labels > 1 and len(counts) else None
+        rows.append({
+            "label": number, "size": int(inside.sum()), "medoid": int(ids[medoid]),
+            "persistence": float(hierarchy.persistence[number]), "purity": float(shares[0]) if len(counts) else None,
+            "top_label": counts.index[0] if len(counts) else None, "entropy": entropy,
+            "node": int(hierarchy.nodes[number]),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _find(a: Atlas, parameters: dict[str, Any]) -> int | None:
+    matches = " and ".join(f"{name} = ${place}" for place, name in enumerate(parameters, start=1))
+    found = a.value(f"select max(clustering_id) from clusterings where {matches}", list(parameters.values()))
+    return None if found is None else int(found)
+
+
+def _store(
+    a: Atlas,
+    network: str,
+    parameters: dict[str, Any],
+    hierarchy: Hierarchy,
+    ids: np.ndarray,
+    labels: pd.Series,
+    clusters: pd.DataFrame,
+) -> int:
+    target = a.catalog.target(site=parameters["target"], network=network)
+    if _digest(target, parameters["space"]) != parameters["data_digest"]:
+        raise RunInterrupted(f"{target.name} got new examples while it was clustered; give the same command again")
+    number = 1 + a.value("select coalesce(max(clustering_id), 0) from clusterings")
+    inside = (hierarchy.labels >= 0) & labels.notna().to_numpy()
+    agreeing = (
+        labels.to_numpy()[inside] == clusters["top_label"].to_numpy()[hierarchy.labels[inside]]
+        if inside.any()
+        else []
+    )
+    a.insert("clusterings", pa.Table.from_pylist([{
+        "clustering_id": number, **parameters, "algorithm": "HDBSCAN on the exact minimum spanning tree", "exact": True,
+        "n_examples": len(ids), "n_clusters": len(clusters), "n_noise": int((hierarchy.labels < 0).sum()),
+        "purity": float(np.mean(agreeing)) if len(agreeing) else None,
+    }]))  # fmt: skip
+    a.insert("cluster_labels", pa.table({
+        "clustering_id": np.full(len(ids), number), "example_id": ids, "label": hierarchy.labels,
+        "probability": hierarchy.probabilities, "core_distance": hierarchy.core_distances,
+        "prediction_core_distance": hierarchy.prediction_cores,
+    }))  # fmt: skip
+    if len(clusters):
+        a.insert("clusters", pa.Table.from_pandas(clusters.assign(clustering_id=number), preserve_index=False))
+    tree = hierarchy.tree
+    a.insert("condensed_trees", pa.table({
+        "clustering_id": np.full(len(tree.parent), number), "parent": tree.parent, "child": tree.child,
+        "lambda_value": tree.lambda_value, "child_size": tree.child_size,
+    }))  # fmt: skip
+    return number

@@ -1,0 +1,200 @@
+"""What loading any network needs: devices, the meaning of ``--weights``, files of weights, and their digest."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from atlas.errors import UsageError, WeightsError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+SAFETENSORS = ".safetensors"
+PICKLED = (".pt", ".pth", ".bin")
+DATA_PARALLEL = "module."
+SHOWN_KEYS = 3
+"""Names of weights in an error: enough to see what is wrong, few enough to read."""
+SHOWN_DIGEST = 12
+"""Hexadecimal digits of a digest in an error: 48 bits tell any two weights apart."""
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``mps`` names here; `UsageError` if there is none."""
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available.append("cuda")
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    if device == "auto":
+        return torch.device(available[-1])
+    if device not in DEVICES:
+        raise UsageError(f"device {device!r} is unknown; expected one of {', '.join(DEVICES)}")
+    if device not in available:
+        raise UsageError(f"device {device!r} is not available here; available: {', '.join(available)}. "
+                         "Pass one of them, or `auto`")  # fmt: skip
+    return torch.device(device)
+
+
+@dataclass(frozen=True)
+class WeightsChoice:
+    """What a user asked for with ``--weights``.
+
+    ``own``: the weights that come with the source; ``file``: those at ``path``; ``random`` and ``random-raw``:
+    initial weights drawn with ``seed``, with and without calibrated batch-norm statistics (SCIENCE 4).
+    """
+
+    kind: Literal["own", "file", "random", "random-raw"]
+    path: Path | None = None
+    seed: int = 0
+
+    @classmethod
+    def parse(cls, weights: str | None) -> WeightsChoice:
+        """Read None, ``hub`` or ``demo`` (the source's own), ``random:SEED``, ``random-raw:SEED``, or a path.
+
+        Raises `UsageError` for a control without a seed and `WeightsError` for a path where nothing is.
+        """
+        if weights is None or weights in ("hub", "demo"):
+            return cls("own")
+        control = re.fullmatch(r"(random-raw|random):(\d+)", weights)
+        if control is not None:
+            return cls("random" if control[1] == "random" else "random-raw", seed=int(control[2]))
+        if weights.startswith("random") and not Path(weights).exists():
+            raise UsageError(f"weights {weights!r} name no seed; write random:0 or random-raw:0 (any whole number)")
+        path = Path(weights).expanduser()
+        if not path.exists():
+            raise WeightsError(f"weights {weights!r}: no such file; expected a path, `hub`, random:SEED "
+                               "or random-raw:SEED")  # fmt: skip
+        return cls("file", path.resolve())
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the weights are random: one of the two untrained controls."""
+        return self.kind in ("random", "random-raw")
+
+    @property
+    def name_suffix(self) -> str:
+        """What a control's default name ends in: ``-random-0``, ``-random-raw-0``; nothing for other weights."""
+        return f"-{self.kind}-{self.seed}" if self.is_control else ""
+
+    def recorded(self, own: str) -> str:
+        """How an atlas notes the choice, so that `parse` reads the same again; ``own`` stands for the source's."""
+        if self.is_control:
+            return f"{self.kind}:{self.seed}"
+        return own if self.path is None else str(self.path)
+
+
+def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The weights in a ``.safetensors``, ``.pt``, ``.pth`` or ``.bin`` file, and the metadata of the first.
+
+    Nothing in a file is ever executed (``weights_only=True``). Raises `WeightsError` for a file that can't be read,
+    that holds something other than named tensors, or whose names show that a wrapper was saved.
+    """
+    if path.is_dir():
+        raise WeightsError(f"weights {path} is a folder; expected a file {_suffixes()}")
+    if path.suffix == SAFETENSORS:
+        state, metadata = _read_safetensors(path)
+    elif path.suffix in PICKLED:
+        state, metadata = _read_pickled(path), {}
+    else:
+        raise WeightsError(f"weights {path} end in {path.suffix or 'no suffix'!r}; expected a file {_suffixes()}")
+    wrapped = [name for name in state if name.startswith(DATA_PARALLEL)]
+    if wrapped:
+        raise WeightsError(
+            f"weights {path} were saved from a DataParallel wrapper: {len(wrapped)} names begin with "
+            f"{DATA_PARALLEL!r} ({_listed(wrapped)}). Save `model.module.state_dict()` instead"
+        )
+    return state, metadata
+
+
+def _suffixes() -> str:
+    return f"ending in {', '.join((SAFETENSORS, *PICKLED))}"
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+        return safetensors.torch.load_file(path), metadata
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(f"weights {path} can't be read as safetensors: {error}; copy the file again") from error
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"weights {path} hold more than tensors (a whole model?), which would run code when loaded, or are "
+            "damaged; expected what `torch.save(model.state_dict(), PATH)` writes"
+        ) from error
+    except (OSError, RuntimeError, EOFError) as error:
+        raise WeightsError(f"weights {path} can't be read: {error}; expected what "
+                           "`torch.save(model.state_dict(), PATH)` writes") from error  # fmt: skip
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"weights {path} hold a {type(content).__name__}; expected a state dict")
+    strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise WeightsError(f"weights {path} hold other things than tensors ({_listed(strangers)}), as a training "
+                           "checkpoint does; save its state dict by itself")  # fmt: skip
+    return dict(content)
+
+
+def check_fit(
+    path: Path | str,
+    network: str,
+    missing: Collection[str],
+    unexpected: Collection[str],
+    misshapen: Sequence[tuple[str, Sequence[int], Sequence[int]]],
+) -> None:
+    """Raise `WeightsError` with the first few names unless all three are empty.
+
+    ``misshapen`` holds names with the shape in the file and the shape in the network.
+    """
+    complaints = []
+    if missing:
+        complaints.append(f"{len(missing)} missing ({_listed(missing)})")
+    if unexpected:
+        complaints.append(f"{len(unexpected)} unexpected ({_listed(unexpected)})")
+    if misshapen:
+        shapes = [f"{name}: {tuple(got)} for {tuple(expected)}" for name, got, expected in sorted(misshapen)]
+        complaints.append(f"{len(misshapen)} of another shape ({_listed(shapes)})")
+    if complaints:
+        raise WeightsError(f"weights {path} don't fit {network}: {'; '.join(complaints)}. "
+                           "Pass weights of this architecture")  # fmt: skip
+
+
+def _listed(names: Collection[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:SHOWN_KEYS]) + (", …" if len(ordered) > SHOWN_KEYS else "")
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over every parameter and buffer in order of name: name, dtype, shape, bytes.
+
+    Floating-point tensors count as float32, in which all networks here run, so the half-precision file of the same
+    values has the same digest. One tensor at a time is copied.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        tensor = tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else None).contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def check_digest(network: str, recorded: str, loaded: str, recorded_weights: str, loaded_weights: str) -> None:
+    """Raise `WeightsError` unless the loaded weights are those an atlas was made with."""
+    if recorded != loaded:
+        raise WeightsError(
+            f"{network} was made with weights {recorded_weights} (digest {recorded[:SHOWN_DIGEST]}…); "
+            f"{loaded_weights} now gives other ones ({loaded[:SHOWN_DIGEST]}…). Pass the weights it was made with"
+        )

@@ -1,0 +1,181 @@
+"""A run from end to end: plan, shards, publish, cluster, index.
+
+The database is not held while the network runs. Every step leaves what is complete on the disk, so the same command
+given again after a kill, a full disk or Ctrl-C goes on where it stopped and ends with the same tables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+import atlas
+from atlas.errors import DiskFull, PlanChanged, RunInterrupted, UsageError
+from atlas.network import Network
+from atlas.store import DATABASE, disk_full
+
+from .cluster import cluster_all
+from .forecast import Forecast, forecast
+from .indexing import build_indexes
+from .items import Dataset
+from .plan import Choices, Plan, choose_inputs, difference, make_plan
+from .progress import Progress
+from .publish import check_network, publish
+from .shards import shard_path, write_shard
+
+STAGING = "staging"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did. ``published`` is False for a worker that only wrote its share of the shards."""
+
+    run: str
+    plan: Plan
+    published: bool
+    already_there: bool
+    n_examples: int
+    bad: list[tuple[str, str]]
+    notes: list[str]
+
+
+def ingest(
+    path: str | Path,
+    network: Network,
+    dataset: Dataset,
+    choices: Choices | None = None,
+    *,
+    run: str | None = None,
+    device: str = "cpu",
+    worker: tuple[int, int] | None = None,
+    cluster: bool = True,
+    discard: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run ``network`` over ``dataset`` and add what it did to the atlas at ``path`` (made if need be).
+
+    ``run`` names the run (default: network and dataset); an unfinished run of that name is continued if its plan is
+    the same, refused with `PlanChanged` if not, forgotten with ``discard``. ``worker=(i, n)`` writes every n-th shard
+    and publishes nothing: n such processes, on any machines that share the folder, then the command without it.
+    Raises what `make_plan`, `write_shard` and `publish` raise; `RunInterrupted` on Ctrl-C.
+    """
+    path, choices, progress = Path(path), choices or Choices(), progress or Progress()
+    if worker is not None and not 0 <= worker[0] < worker[1]:
+        raise UsageError(f"--worker is {worker[0]}/{worker[1]}; write I/N with 0 <= I < N")
+    name = run or re.sub(r"[^\w.-]+", "-", f"{network.info.name}-{dataset.name}")
+    folder = path / STAGING / name
+    with atlas.create(path) if not (path / DATABASE).exists() else atlas.open(path) as a:
+        check_network(a, network)
+    with progress.step("plan", unit="inputs") as step:
+        plan = make_plan(network, dataset, choices, device=device, progress=step.update)
+    if discard:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not _is_published(path, plan):
+        started_at = _settle_plan(folder, name, plan)
+        ordinals = choose_inputs(dataset, choices)
+        with _resumable(folder, plan):
+            estimate = forecast(network, dataset, ordinals, plan, folder, skip_bad=choices.skip_bad)
+        progress.plan(plan, estimate, network, dataset)
+        _check_space(path, plan, estimate, folder)
+        with _resumable(folder, plan):
+            _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress)
+        if worker is not None:
+            return Outcome(name, plan, False, False, plan.n_examples, [], [])
+        with progress.step("publish"), atlas.open(path, writable=True) as a:
+            publish(a, network, plan, name, folder, started_at)
+        already_there = False
+    else:
+        already_there = True
+    notes = []
+    with _resumable(folder, plan):
+        build_indexes(path, network=network.info.name, progress=progress)
+        if cluster:
+            notes = cluster_all(path, network.info.name, [site.name for site in plan.sites], progress=progress)
+    shutil.rmtree(folder, ignore_errors=True)
+    with atlas.open(path) as a:
+        run_id, n_examples = a.rows(
+            "select run_id, n_examples from runs where plan_digest = $1 order by run_id desc limit 1", [plan.digest]
+        )[0]
+        bad = a.rows("select key, reason from bad_inputs where run_id = $1", [run_id])
+    return Outcome(name, plan, True, already_there, n_examples, [(key, reason) for key, reason in bad], notes)
+
+
+def _is_published(path: Path, plan: Plan) -> bool:
+    with atlas.open(path) as a:
+        return bool(a.value("select count(*) from runs where plan_digest = $1", [plan.digest]))
+
+
+def _settle_plan(folder: Path, name: str, plan: Plan) -> datetime:
+    """Write the plan down, or find it unchanged; returns when it was first made."""
+    file = folder / "plan.json"
+    if file.exists():
+        written = json.loads(file.read_text(encoding="utf-8"))
+        changes = difference(written["plan"], plan.document)
+        if changes:
+            raise PlanChanged(
+                f"run {name!r} is unfinished and was planned differently:\n"
+                + "\n".join(f"  {change}" for change in changes)
+                + "\nGive the first command again to finish it, or --run NAME for another run, or --discard to drop "
+                "what it has done so far"
+            )
+        return datetime.fromisoformat(written["started_at"])
+    started_at = datetime.now(UTC)
+    with disk_full(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"plan.json.{os.getpid()}.part"
+        document = {"started_at": started_at.isoformat(), "plan": plan.document}
+        unfinished.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        unfinished.rename(file)
+    return started_at
+
+
+def _write_shards(
+    network: Network,
+    dataset: Dataset,
+    ordinals: np.ndarray,
+    skip_bad: bool,
+    plan: Plan,
+    folder: Path,
+    worker: tuple[int, int] | None,
+    progress: Progress,
+) -> None:
+    share, of = worker or (0, 1)
+    mine = [shard for shard in plan.shards if shard.number % of == share]
+    missing = [shard for shard in mine if not shard_path(folder, shard).exists()]
+    done = sum(shard.n_examples for shard in mine) - sum(shard.n_examples for shard in missing)
+    with progress.step("read", total=sum(shard.n_examples for shard in mine), unit="examples", done=done) as step:
+        for shard in missing:
+            write_shard(network, dataset, ordinals, plan, shard, folder, skip_bad=skip_bad, progress=step.advance)
+
+
+@contextmanager
+def _resumable(folder: Path, plan: Plan) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = sum(shard_path(folder, shard).exists() for shard in plan.shards)
+        raise RunInterrupted(
+            f"stopped with {done} of {len(plan.shards)} shards complete in {folder}; give the same command again to go on"
+        ) from None
+
+
+def _check_space(path: Path, plan: Plan, estimate: Forecast, folder: Path) -> None:
+    done = sum(shard.n_examples for shard in plan.shards if shard_path(folder, shard).exists())
+    left = 1 - done / plan.n_examples
+    needed = int(estimate.staging_bytes * left) + estimate.atlas_bytes
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise DiskFull(
+            f"the run needs about {needed / 1e9:.2f} GB on the device that holds {path} ({estimate.atlas_bytes / 1e9:.2f} "
+            f"for the atlas, the rest until it is published); {free / 1e9:.2f} GB are free. Free some, choose fewer "
+            "--sites, or pass --no-store-activations"
+        )

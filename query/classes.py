@@ -1,0 +1,379 @@
+"""Polytope density within and between classes (SCIENCE 4; post: Prediction 2, "polytope boundaries reflect semantic
+boundaries"): are there more boundaries, per unit of distance, between examples of different classes?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Int64
+
+from atlas import Atlas, Span, hamming
+from atlas.catalog import NetworkRecord, SiteRecord, Target
+from atlas.errors import NotStored, UsageError
+from atlas.network import FULL_SUFFIX
+
+from .density import BLOCK_BYTES, euclidean, space_before
+
+TILE_BYTES = 1 << 28
+"""Codes and activations held at once: 256 MB. A pair needs both of its examples, so two tiles of half of it."""
+
+RESAMPLES_AT_ONCE = 64  # rows of the bootstrap and of the permutations; 64 × 4,000 pairs take 2 MB
+
+NOTE = (
+    "pairs drawn at random without replacement, never two examples of the same input (tokens of a text share "
+    "context); intervals: percentiles of a bootstrap over examples, since pairs share them; p: two-sided permutation "
+    "of the same/different flags of the pairs, difference of means"
+)
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Labelled examples that have all that a span needs."""
+
+    ids: Int64[np.ndarray, " examples"]
+    labels: Int64[np.ndarray, " examples"]  # numbers in place of names
+    inputs: Int64[np.ndarray, " examples"]
+    n_unlabelled: int
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """``first`` and ``second`` index examples; ``same`` is True where the two bear one label."""
+
+    first: Int64[np.ndarray, " pairs"]
+    second: Int64[np.ndarray, " pairs"]
+    same: Bool[np.ndarray, " pairs"]
+
+    def __getitem__(self, chosen: Bool[np.ndarray, " pairs"]) -> _Pairs:
+        return _Pairs(self.first[chosen], self.second[chosen], self.same[chosen])
+
+
+def class_density(
+    atlas: Atlas,
+    *,
+    network: str | None = None,
+    spans: Sequence[str] | None = None,
+    pairs: int = 2000,
+    seed: int = 0,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Density of pairs of one label against pairs of different labels, a row a span (SCIENCE 4; post: Prediction 2).
+
+    ``spans``: by default ``l->`` for each site l with stored activations after which every site has codes; of an
+    image network the full sites. ``pairs`` of each kind are drawn at random without replacement, or all there are if
+    fewer. Two examples of the same input are never paired: tokens of one text share their context. Examples without
+    a label are left out and counted.
+
+    Columns: span, n_gates, n_examples (labelled, to draw from), n_unlabelled, n_intra and n_inter (pairs measured),
+    dropped (pairs at distance 0, where density is undefined), intra_mean, inter_mean and their ratio inter/intra,
+    each with _low and _high, the bounds of its bootstrap interval (NaN where resampling gives no pair); cohens_d
+    ((inter − intra) / pooled standard deviation); auc = P(inter > intra) + ½ P(equal); p_value = (1 + permutations at
+    least as far from 0) / (1 + ``resamples``); intra_per_gate and inter_per_gate (means over n_gates); exact.
+    ``frame.attrs``: network, seed, pairs, resamples, confidence, note. The same seed gives the same table.
+
+    Raises `NotStored` where activations or full codes are missing, and `UsageError` for impossible parameters, for
+    fewer than two labels, and where no label has examples of two inputs.
+    """
+    _check_parameters(pairs, resamples, confidence)
+    record = atlas.catalog.network(network)
+    names = _default_spans(atlas, record) if spans is None else [spans] if isinstance(spans, str) else list(spans)
+    targets = [atlas.catalog.target(span=name, network=record.name) for name in names]
+    spaces = [space_before(target) for target in targets]  # before any work: a later span may be impossible
+    frame = pd.DataFrame([
+        _row(atlas, target, before, int(pairs), seed, int(resamples), confidence)
+        for target, before in zip(targets, spaces, strict=True)
+    ])  # fmt: skip
+    frame.attrs.update(
+        network=record.name, seed=seed, pairs=int(pairs), resamples=int(resamples), confidence=confidence, note=NOTE
+    )
+    return frame
+
+
+def _check_parameters(pairs: int, resamples: int, confidence: float) -> None:
+    for name, value in (("pairs", pairs), ("resamples", resamples)):
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise UsageError(f"{name} is {value!r}; expected a whole number of at least 1")
+    if not 0 < confidence < 1:
+        raise UsageError(f"confidence is {confidence!r}; expected a share between 0 and 1, such as 0.95")
+
+
+def _default_spans(atlas: Atlas, network: NetworkRecord) -> list[str]:
+    """``l->`` for every site whose activations are stored and after which every site has codes."""
+    scope = "full" if network.kind == "image" else "position"
+    sites = [site for site in atlas.catalog.sites_of(network) if site.scope == scope]
+    found = []
+    for site in sites:
+        later = [other for other in sites if other.ordinal > site.ordinal]
+        if site.n_activations and later and all(other.n_codes for other in later):
+            found.append(str(Span(site.name.removesuffix(FULL_SUFFIX), None, site.scope)))
+    if not found:
+        option = "--full and --store-activations" if scope == "full" else "--store-activations"
+        kind = "full sites" if scope == "full" else "sites"
+        raise NotStored(
+            f"no site of network {network.name} has stored activations with codes at all later {kind}; ingest all "
+            f"{kind} with {option}"
+        )
+    return found
+
+
+def _row(
+    atlas: Atlas, target: Target, before: SiteRecord, wanted: int, seed: int, resamples: int, confidence: float
+) -> dict[str, object]:
+    examples = _labelled(atlas, target, before)
+    drawn = _draw(target, examples, wanted, np.random.default_rng(seed))
+    crossed, distance = _measure(atlas, target, before, examples.ids, drawn)
+    apart = distance > 0
+    kept, density = drawn[apart], crossed[apart] / distance[apart]
+    intra, inter = density[kept.same], density[~kept.same]
+    if not len(intra) or not len(inter):
+        raise UsageError(
+            f"span {target.name}: all {'same' if not len(intra) else 'different'}-label pairs that were drawn have "
+            f"equal activations at {before.name}, so their density is undefined; ingest more examples"
+        )
+    low, high = _bootstrap(density, kept, resamples, confidence, np.random.default_rng([seed, 1]))
+    return {
+        "span": target.name,
+        "n_gates": target.n_gates,
+        "n_examples": len(examples.ids),
+        "n_unlabelled": examples.n_unlabelled,
+        "n_intra": len(intra),
+        "n_inter": len(inter),
+        "dropped": int((~apart).sum()),
+        **_interval("intra_mean", "intra", intra.mean(), low[0], high[0]),
+        **_interval("inter_mean", "inter", inter.mean(), low[1], high[1]),
+        **_interval("ratio", "ratio", _ratio(inter.mean(), intra.mean()), low[2], high[2]),
+        "cohens_d": cohens_d(intra, inter),
+        "auc": auc(intra, inter),
+        "p_value": permutation_p(intra, inter, resamples, np.random.default_rng([seed, 2])),
+        "intra_per_gate": intra.mean() / target.n_gates,
+        "inter_per_gate": inter.mean() / target.n_gates,
+        "exact": target.exact,
+    }
+
+
+def _ratio(inter: Any, intra: Any) -> Any:
+    """inter / intra, numbers or arrays: infinite where no pair of one label crosses a boundary."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.divide(inter, intra)
+
+
+def _interval(name: str, prefix: str, value: float, low: float, high: float) -> dict[str, float]:
+    return {name: float(value), f"{prefix}_low": float(low), f"{prefix}_high": float(high)}
+
+
+# --- drawing pairs ---------------------------------------------------------------------------------------------
+
+
+def _labelled(atlas: Atlas, target: Target, before: SiteRecord) -> _Examples:
+    frame = atlas.frame(
+        """
+        select example_id, input_id, label
+        from examples
+        where network_id = $1
+            and example_id in (select example_id from activations where site_id = $2)
+            and example_id in (
+                select example_id from codes
+                where site_id in (select unnest($3::usmallint[]))
+                group by example_id
+                having count(*) = $4
+            )
+        order by example_id
+        """,
+        [target.network.network_id, before.site_id, [site.site_id for site in target.sites], len(target.sites)],
+    )
+    labelled = frame[frame["label"].notna()]
+    labels = labelled["label"].astype("category").cat.codes
+    return _Examples(
+        labelled["example_id"].to_numpy(np.int64),
+        labels.to_numpy(np.int64),
+        labelled["input_id"].to_numpy(np.int64),
+        len(frame) - len(labelled),
+    )
+
+
+def _draw(target: Target, examples: _Examples, wanted: int, rng: np.random.Generator) -> _Pairs:
+    n_labels = len(np.unique(examples.labels))
+    if n_labels < 2:
+        raise UsageError(
+            f"span {target.name}: classes are compared, so at least two labels are needed; the "
+            f"{len(examples.ids)} labelled examples of network {target.network.name} that have all of its codes bear "
+            f"{n_labels} ({examples.n_unlabelled} have none)"
+        )
+    intra = draw_same(examples.labels, examples.inputs, wanted, rng)
+    inter = draw_different(examples.labels, examples.inputs, wanted, rng)
+    for (first, _), kind in ((intra, "no label has"), (inter, "no two labels have")):
+        if not len(first):
+            raise UsageError(
+                f"span {target.name}: {kind} examples of two different inputs, and two examples of one input are "
+                "never paired; ingest more inputs"
+            )
+    same = np.repeat([True, False], [len(intra[0]), len(inter[0])])
+    return _Pairs(np.concatenate([intra[0], inter[0]]), np.concatenate([intra[1], inter[1]]), same)
+
+
+def draw_same(
+    labels: Int64[np.ndarray, " examples"],
+    inputs: Int64[np.ndarray, " examples"],
+    wanted: int,
+    rng: np.random.Generator,
+) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
+    """Up to ``wanted`` pairs of the same label and different inputs, uniformly and without replacement."""
+    order = np.lexsort((inputs, labels))
+    label, both = labels[order], np.stack([labels[order], inputs[order]])
+    starts = np.flatnonzero(np.any(np.diff(both, axis=1, prepend=-1) != 0, axis=0))
+    # Sorted by (label, input), the partners of an example are those after its own input's run, within its label's.
+    input_end = np.repeat(np.append(starts[1:], len(order)), np.diff(np.append(starts, len(order))))
+    return _unrank(order, input_end, np.searchsorted(label, label, side="right"), wanted, rng)
+
+
+def draw_different(
+    labels: Int64[np.ndarray, " examples"],
+    inputs: Int64[np.ndarray, " examples"],
+    wanted: int,
+    rng: np.random.Generator,
+) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
+    """Up to ``wanted`` pairs of different labels and different inputs, uniformly and without replacement."""
+    order = np.argsort(labels, kind="stable")
+    label_end = np.searchsorted(labels[order], labels[order], side="right")
+    # An input bears two labels only where two data sets disagree about it: draw as many more as could be such pairs.
+    _, of_input = np.unique(inputs, return_counts=True)
+    _, of_both = np.unique(np.stack([labels, inputs]), axis=1, return_counts=True)
+    spare = int((of_input * (of_input - 1) // 2).sum() - (of_both * (of_both - 1) // 2).sum())
+    first, second = _unrank(order, label_end, np.full(len(order), len(order)), wanted + spare, rng)
+    apart = inputs[first] != inputs[second]
+    return first[apart][:wanted], second[apart][:wanted]
+
+
+def _unrank(
+    order: Int64[np.ndarray, " examples"],
+    start: Int64[np.ndarray, " examples"],
+    stop: Int64[np.ndarray, " examples"],
+    wanted: int,
+    rng: np.random.Generator,
+) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
+    """Draw from all pairs (i, j) with start[i] ≤ j < stop[i], without listing them: by their number in that order."""
+    ends = np.cumsum(stop - start)
+    total = int(ends[-1]) if len(ends) else 0
+    numbers = rng.choice(total, size=min(wanted, total), replace=False) if total else np.empty(0, np.int64)
+    i = np.searchsorted(ends, numbers, side="right")
+    j = stop[i] - (ends[i] - numbers)
+    return order[i], order[j]
+
+
+# --- measuring them --------------------------------------------------------------------------------------------
+
+
+def _measure(
+    atlas: Atlas,
+    target: Target,
+    before: SiteRecord,
+    ids: Int64[np.ndarray, " examples"],
+    pairs: _Pairs,
+    tile_bytes: int = TILE_BYTES,
+) -> tuple[Int64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
+    """Hamming distance and Euclidean distance of every pair.
+
+    The examples are cut into tiles that fit in memory; for each two tiles the pairs between them are measured.
+    """
+    drawn = np.unique(np.concatenate([pairs.first, pairs.second]))
+    bytes_each = 4 * before.n_units + sum(site.n_bytes for site in target.sites)
+    size = max(1, tile_bytes // (2 * bytes_each))
+    first, second = np.searchsorted(drawn, pairs.first), np.searchsorted(drawn, pairs.second)
+    low, high = np.minimum(first, second) // size, np.maximum(first, second) // size
+    crossed, distance = np.empty(len(first), np.int64), np.empty(len(first))
+    n_tiles = -(-len(drawn) // size)
+    for a, b in combinations_with_replacement(range(n_tiles), 2):
+        here = (low == a) & (high == b)
+        if not here.any():
+            continue
+        used = np.unique(np.concatenate([first[here], second[here]]))
+        examples = ids[drawn[used]]
+        _, codes = atlas.codes(target.sites, examples)
+        _, points = atlas.activations(before, examples)
+        i, j = np.searchsorted(used, first[here]), np.searchsorted(used, second[here])
+        # Pairs by the hundred: an image's codes and activations can be a megabyte, and a copy a pair is made here.
+        chunk = max(1, BLOCK_BYTES // (8 * before.n_units))
+        for start in range(0, len(i), chunk):
+            left, right = i[start : start + chunk], j[start : start + chunk]
+            place = np.flatnonzero(here)[start : start + chunk]
+            crossed[place] = hamming(codes[left], codes[right])
+            distance[place] = euclidean(points[left], points[right])
+    return crossed, distance
+
+
+# --- statistics ------------------------------------------------------------------------------------------------
+
+
+def _bootstrap(
+    density: Float64[np.ndarray, " pairs"], pairs: _Pairs, resamples: int, confidence: float, rng: np.random.Generator
+) -> tuple[Float64[np.ndarray, " bounds"], Float64[np.ndarray, " bounds"]]:
+    """Bounds of the intervals of the intra mean, the inter mean and their ratio.
+
+    Pairs share examples, so examples are resampled, not pairs: a pair weighs the product of how often its two
+    examples were drawn.
+    """
+    drawn, place = np.unique(np.concatenate([pairs.first, pairs.second]), return_inverse=True)
+    first, second = place[: len(density)], place[len(density) :]
+    means = np.empty((resamples, 2))
+    for start in range(0, resamples, RESAMPLES_AT_ONCE):
+        rows = min(RESAMPLES_AT_ONCE, resamples - start)
+        times = rng.multinomial(len(drawn), np.full(len(drawn), 1 / len(drawn)), size=rows).astype(np.float64)
+        weight = times[:, first] * times[:, second]
+        with np.errstate(invalid="ignore"):  # no pair in a resample: NaN, and left out below
+            for kind, chosen in enumerate((pairs.same, ~pairs.same)):
+                means[start : start + rows, kind] = (weight[:, chosen] @ density[chosen]) / weight[:, chosen].sum(
+                    axis=1
+                )
+    statistics = np.column_stack([means, _ratio(means[:, 1], means[:, 0])])
+    tail = (1 - confidence) / 2
+    low, high = (np.array([_quantile(column, q) for column in statistics.T]) for q in (tail, 1 - tail))
+    return low, high
+
+
+def _quantile(values: Float64[np.ndarray, " resamples"], q: float) -> float:
+    known = values[~np.isnan(values)]
+    # One of the values, never a number between two of them: a ratio may be infinite.
+    return float(np.quantile(known, q, method="inverted_cdf")) if len(known) else np.nan
+
+
+def cohens_d(intra: Float64[np.ndarray, " intra"], inter: Float64[np.ndarray, " inter"]) -> float:
+    """(mean of inter − mean of intra) / pooled standard deviation; NaN where that is 0 or a kind has one pair."""
+    if len(intra) < 2 or len(inter) < 2:
+        return np.nan
+    squares = (len(intra) - 1) * intra.var(ddof=1) + (len(inter) - 1) * inter.var(ddof=1)
+    pooled = np.sqrt(squares / (len(intra) + len(inter) - 2))
+    return float((inter.mean() - intra.mean()) / pooled) if pooled > 0 else np.nan
+
+
+def auc(intra: Float64[np.ndarray, " intra"], inter: Float64[np.ndarray, " inter"]) -> float:
+    """P(inter > intra) + ½ P(inter = intra), over all combinations of one of each."""
+    ordered = np.sort(intra)
+    below = np.searchsorted(ordered, inter, side="left")
+    not_above = np.searchsorted(ordered, inter, side="right")
+    return float((below + not_above).sum() / (2 * len(intra) * len(inter)))
+
+
+def permutation_p(
+    intra: Float64[np.ndarray, " intra"],
+    inter: Float64[np.ndarray, " inter"],
+    permutations: int,
+    rng: np.random.Generator,
+) -> float:
+    """(1 + count) / (1 + permutations), counting shuffles whose difference of means is at least as far from 0."""
+    together = np.concatenate([intra, inter])
+    observed = abs(inter.mean() - intra.mean())
+    count = 0
+    for start in range(0, permutations, RESAMPLES_AT_ONCE):
+        rows = min(RESAMPLES_AT_ONCE, permutations - start)
+        shuffled = rng.permuted(np.broadcast_to(together, (rows, len(together))), axis=1)
+        difference = shuffled[:, len(intra) :].mean(axis=1) - shuffled[:, : len(intra)].mean(axis=1)
+        # Rounding: the same numbers summed in another order count as the same difference.
+        count += int((np.abs(difference) >= observed * (1 - 1e-12)).sum())
+    return (1 + count) / (1 + permutations)

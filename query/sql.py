@@ -1,0 +1,45 @@
+"""A user's SQL over an atlas: read-only, in a sandbox, with a limit of rows and of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from atlas import Atlas
+from atlas.errors import UsageError
+
+DEFAULT_LIMIT = 1000
+"""Rows fetched unless asked otherwise: more than anyone reads, and little to hold."""
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds: long enough for a pass over a large atlas, short enough to wait for."""
+
+
+def sql(
+    atlas: Atlas,
+    query: str,
+    parameters: Sequence[Any] | dict[str, Any] | None = None,
+    *,
+    limit: int | None = DEFAULT_LIMIT,
+    timeout: float | None = DEFAULT_TIMEOUT,
+) -> pd.DataFrame:
+    """Run one query (select, with, from, describe, summarize, explain) and return its rows.
+
+    ``parameters`` are bound to $1, $2, … or $name. At most ``limit`` rows (None: all) are fetched, and
+    ``frame.attrs["truncated"]`` says whether there were more; ``timeout`` is in seconds (None: no limit).
+
+    Raises `SqlRefused` for anything that is no query or leaves the sandbox, `SqlFailed` with the database's message,
+    `SqlTimeout`, and `UsageError` for an atlas that is open for writing: that connection has no sandbox.
+    """
+    if atlas.writable:
+        raise UsageError(
+            f"{atlas.path} is open for writing, outside the sandbox; open it for reading to run SQL on it"
+        )
+    return atlas.sql(query, parameters, row_limit=limit, timeout=timeout)
+
+
+def schema(atlas: Atlas) -> pd.DataFrame:
+    """What every column of every table and view means: table, column, type, comment."""
+    return atlas.frame('select "table", "column", type, comment from documentation')

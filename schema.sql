@@ -1,0 +1,439 @@
+-- The tables, views and macros of a polytope atlas. Every column carries a comment; in an atlas,
+-- `select * from documentation` lists them all.
+--
+-- Ids are assigned in the order of publication and never reused. Large tables (examples, codes, activations,
+-- cluster_labels) carry no database constraints, which would cost more memory than the data: `polytope verify`
+-- checks what a constraint would.
+
+create table meta (
+    key varchar primary key,
+    value varchar not null
+);
+comment on table meta is 'Facts about the atlas itself.';
+comment on column meta.key is 'schema_version: layout of these tables.';
+comment on column meta.value is 'The value, as text.';
+
+create table networks (
+    network_id usmallint primary key,
+    name varchar not null unique,
+    architecture varchar not null,
+    kind varchar not null,
+    source varchar not null,
+    weights varchar not null,
+    weights_digest varchar not null,
+    reading json not null
+);
+comment on table networks is 'A network together with how inputs are fed to it.';
+comment on column networks.network_id is 'Identity, from 1.';
+comment on column networks.name is 'Name to ask for it by.';
+comment on column networks.architecture is 'Class of the model, for example GPT2LMHeadModel or GoogLeNet.';
+comment on column networks.kind is 'text or image.';
+comment on column networks.source is 'What was given as --network.';
+comment on column networks.weights is 'What was given as --weights: hub, a path, random:SEED or random-raw:SEED.';
+comment on column networks.weights_digest is 'SHA-256 over all parameters and buffers, hexadecimal.';
+comment on column networks.reading is 'All else that changes what it computes: BOS token, context length, image size, normalisation.';
+
+create table sites (
+    site_id usmallint primary key,
+    network_id usmallint not null,
+    name varchar not null,
+    ordinal usmallint not null,
+    scope varchar not null,
+    n_units uinteger not null,
+    n_gates uinteger not null,
+    nonlinearity varchar not null,
+    exact boolean not null,
+    unit_shape uinteger[] not null,
+    layout json not null,
+    n_codes ubigint not null default 0,
+    codes_digest varchar,
+    n_activations ubigint not null default 0,
+    activations_digest varchar,
+    unique (network_id, name)
+);
+comment on table sites is 'Named places of a network where activations and codes were read.';
+comment on column sites.site_id is 'Identity, from 1.';
+comment on column sites.network_id is 'networks.network_id.';
+comment on column sites.name is 'blocks.5.mlp, inception4c, inception4c:full.';
+comment on column sites.ordinal is 'Order from input to output, from 0. A site and its :full twin share it.';
+comment on column sites.scope is 'position: gates at one position. full: gates at all spatial positions.';
+comment on column sites.n_units is 'Length of an activation vector.';
+comment on column sites.n_gates is 'Bits of a code, padding not counted.';
+comment on column sites.nonlinearity is 'Element-wise nonlinearity of the gates, for example relu or gelu_new.';
+comment on column sites.exact is 'True where equal codes (and equal max-pooling switches) mean the same affine map.';
+comment on column sites.unit_shape is 'Shape of an activation before flattening: channels, or channels, rows, columns.';
+comment on column sites.layout is 'Which module each run of gates belongs to: module, start, count, grid.';
+comment on column sites.n_codes is 'Codes stored.';
+comment on column sites.codes_digest is 'SHA-256 over example ids and packed codes in order of id; an index must carry the same.';
+comment on column sites.n_activations is 'Activation vectors stored.';
+comment on column sites.activations_digest is 'SHA-256 over example ids and activations in order of id.';
+
+create table spans (
+    span_id usmallint primary key,
+    network_id usmallint not null,
+    name varchar not null,
+    unique (network_id, name)
+);
+comment on table spans is 'Spans that were asked for by name, so that they get an index. Any other span can be queried too.';
+comment on column spans.span_id is 'Identity, from 1.';
+comment on column spans.network_id is 'networks.network_id.';
+comment on column spans.name is 'AFTER->TO, the sites after AFTER up to TO; AFTER-> runs to the output.';
+
+create table datasets (
+    dataset_id usmallint primary key,
+    name varchar not null unique,
+    kind varchar not null,
+    source varchar not null,
+    fingerprint varchar not null,
+    n_inputs ubigint not null
+);
+comment on table datasets is 'Collections of inputs.';
+comment on column datasets.dataset_id is 'Identity, from 1.';
+comment on column datasets.name is 'Name to ask for it by.';
+comment on column datasets.kind is 'text or image.';
+comment on column datasets.source is 'What was given as --data.';
+comment on column datasets.fingerprint is 'SHA-256 over keys, labels and content hashes in order.';
+comment on column datasets.n_inputs is 'Inputs that were read, duplicates counted.';
+
+create table inputs (
+    input_id uinteger primary key,
+    kind varchar not null,
+    content_hash varchar not null unique,
+    text varchar,
+    thumbnail blob,
+    width uinteger,
+    height uinteger
+);
+comment on table inputs is 'Texts and images, each stored once however often it was ingested.';
+comment on column inputs.input_id is 'Identity, from 1.';
+comment on column inputs.kind is 'text or image.';
+comment on column inputs.content_hash is 'SHA-256 of the text in UTF-8, or of the image file.';
+comment on column inputs.text is 'The whole text; null for an image.';
+comment on column inputs.thumbnail is 'PNG or JPEG, at most 128 pixels a side; null for a text.';
+comment on column inputs.width is 'Pixels of the original image.';
+comment on column inputs.height is 'Pixels of the original image.';
+
+create table dataset_inputs (
+    dataset_id usmallint not null,
+    ordinal uinteger not null,
+    input_id uinteger not null,
+    key varchar not null,
+    label varchar
+);
+comment on table dataset_inputs is 'Which inputs a dataset holds, under which key and label.';
+comment on column dataset_inputs.dataset_id is 'datasets.dataset_id.';
+comment on column dataset_inputs.ordinal is 'Place in the dataset, from 0.';
+comment on column dataset_inputs.input_id is 'inputs.input_id.';
+comment on column dataset_inputs.key is 'Path in the folder, or file and line.';
+comment on column dataset_inputs.label is 'Class or source, as the dataset has it; null where it has none.';
+
+create table runs (
+    run_id usmallint primary key,
+    name varchar not null,
+    network_id usmallint not null,
+    dataset_id usmallint not null,
+    plan json not null,
+    plan_digest varchar not null,
+    n_examples ubigint not null,
+    n_bad ubigint not null,
+    started_at timestamp,
+    published_at timestamp
+);
+comment on table runs is 'Ingestions that were published. The only table with clock times: all others are reproducible.';
+comment on column runs.run_id is 'Identity, from 1.';
+comment on column runs.name is 'Name of the run; its staging folder bore it.';
+comment on column runs.network_id is 'networks.network_id.';
+comment on column runs.dataset_id is 'datasets.dataset_id.';
+comment on column runs.plan is 'Everything that determines the result: network, data, sites, sampling, seed, shards.';
+comment on column runs.plan_digest is 'SHA-256 of the plan.';
+comment on column runs.n_examples is 'Examples that the run read, those already known included.';
+comment on column runs.n_bad is 'Inputs skipped, listed in bad_inputs.';
+comment on column runs.started_at is 'When the plan was made, UTC.';
+comment on column runs.published_at is 'When the run became visible, UTC.';
+
+create table bad_inputs (
+    run_id usmallint not null,
+    key varchar not null,
+    reason varchar not null
+);
+comment on table bad_inputs is 'Inputs that a run skipped because it was told to (--skip-bad).';
+comment on column bad_inputs.run_id is 'runs.run_id.';
+comment on column bad_inputs.key is 'Key of the input in its dataset.';
+comment on column bad_inputs.reason is 'Why it could not be read.';
+
+create table examples (
+    example_id uinteger not null,
+    network_id usmallint not null,
+    run_id usmallint not null,
+    input_id uinteger not null,
+    position uinteger,
+    "row" float,
+    "column" float,
+    token varchar,
+    context varchar,
+    context_offset uinteger,
+    label varchar,
+    prediction varchar not null,
+    probability float not null,
+    loss float
+);
+comment on table examples is 'One (input, position) seen by one network: a token of a text, or an image at a position.';
+comment on column examples.example_id is 'Identity over the whole atlas, from 1.';
+comment on column examples.network_id is 'networks.network_id.';
+comment on column examples.run_id is 'runs.run_id of the run that brought it first.';
+comment on column examples.input_id is 'inputs.input_id.';
+comment on column examples.position is 'Index of the token in its text, from 0, BOS not counted; null for an image.';
+comment on column examples."row" is 'Relative row of the position code, 0 (top) to below 1; null for a text.';
+comment on column examples."column" is 'Relative column of the position code, 0 (left) to below 1; null for a text.';
+comment on column examples.token is 'Characters of the token; null for an image.';
+comment on column examples.context is 'Text around the token, the token included.';
+comment on column examples.context_offset is 'Character of context at which the token starts, from 0.';
+comment on column examples.label is 'Label of the input in the dataset of that run.';
+comment on column examples.prediction is 'Most probable next token, or class.';
+comment on column examples.probability is 'Probability of the prediction, 0 to 1.';
+comment on column examples.loss is 'Negative log-likelihood of the true next token or class, nats; null where there is none.';
+
+create table codes (
+    site_id usmallint not null,
+    example_id uinteger not null,
+    code bit not null,
+    n_active uinteger not null,
+    code_hash ubigint generated always as (hash(code)) virtual
+);
+comment on table codes is 'Spline codes: a row a site and example.';
+comment on column codes.site_id is 'sites.site_id.';
+comment on column codes.example_id is 'examples.example_id.';
+comment on column codes.code is 'One bit a gate, 1 where the preactivation is positive; gate 0 first, zero-padded to whole bytes.';
+comment on column codes.n_active is 'Gates that are on.';
+comment on column codes.code_hash is 'Hash of the code: equal for the same polytope, so that it can be joined and grouped.';
+
+create table activations (
+    site_id usmallint not null,
+    example_id uinteger not null,
+    activation float[] not null
+);
+comment on table activations is 'Activation vectors of the sites that store them.';
+comment on column activations.site_id is 'sites.site_id.';
+comment on column activations.example_id is 'examples.example_id.';
+comment on column activations.activation is 'One number a unit, after the nonlinearity; order as sites.unit_shape, flattened.';
+
+create table clusterings (
+    clustering_id usmallint primary key,
+    network_id usmallint not null,
+    target varchar not null,
+    space varchar not null,
+    metric varchar not null,
+    min_cluster_size uinteger not null,
+    min_samples uinteger not null,
+    selection varchar not null,
+    ties varchar not null,
+    algorithm varchar not null,
+    exact boolean not null,
+    n_examples ubigint not null,
+    n_clusters uinteger not null,
+    n_noise ubigint not null,
+    purity double,
+    data_digest varchar not null
+);
+comment on table clusterings is 'HDBSCAN clusterings with all their parameters.';
+comment on column clusterings.clustering_id is 'Identity, from 1.';
+comment on column clusterings.network_id is 'networks.network_id.';
+comment on column clusterings.target is 'Name of the site or span.';
+comment on column clusterings.space is 'codes or activations.';
+comment on column clusterings.metric is 'hamming (share of gates that differ) or euclidean (on 0/1 vectors or activations).';
+comment on column clusterings.min_cluster_size is 'Least members of a cluster.';
+comment on column clusterings.min_samples is 'Neighbours, without the point itself, that define its core distance.';
+comment on column clusterings.selection is 'eom (excess of mass) or leaf.';
+comment on column clusterings.ties is 'Order in which equally long edges merge: hdbscan (as that package on the same machine) or stable.';
+comment on column clusterings.algorithm is 'How the hierarchy was computed.';
+comment on column clusterings.exact is 'True where the hierarchy comes from all pairwise distances.';
+comment on column clusterings.n_examples is 'Examples clustered.';
+comment on column clusterings.n_clusters is 'Clusters found.';
+comment on column clusterings.n_noise is 'Examples in no cluster.';
+comment on column clusterings.purity is 'Share of clustered, labelled examples that bear their cluster''s commonest label.';
+comment on column clusterings.data_digest is 'Digest of the codes or activations that were clustered.';
+
+create table cluster_labels (
+    clustering_id usmallint not null,
+    example_id uinteger not null,
+    label integer not null,
+    probability double not null,
+    core_distance double not null,
+    prediction_core_distance double not null
+);
+comment on table cluster_labels is 'Which cluster each example fell into.';
+comment on column cluster_labels.clustering_id is 'clusterings.clustering_id.';
+comment on column cluster_labels.example_id is 'examples.example_id.';
+comment on column cluster_labels.label is 'Cluster, from 0; -1 is noise.';
+comment on column cluster_labels.probability is 'Strength of membership, 0 to 1.';
+comment on column cluster_labels.core_distance is 'Distance to the min_samples-th neighbour, in the clustering''s metric.';
+comment on column cluster_labels.prediction_core_distance is 'The same with the point itself counted, which HDBSCAN places new points with.';
+
+create table clusters (
+    clustering_id usmallint not null,
+    label integer not null,
+    size uinteger not null,
+    medoid uinteger not null,
+    persistence double not null,
+    purity double,
+    top_label varchar,
+    entropy double,
+    node uinteger not null,
+    name varchar
+);
+comment on table clusters is 'One row a cluster.';
+comment on column clusters.clustering_id is 'clusterings.clustering_id.';
+comment on column clusters.label is 'Cluster, from 0, as in cluster_labels.';
+comment on column clusters.size is 'Members.';
+comment on column clusters.medoid is 'examples.example_id of the member nearest to all members.';
+comment on column clusters.persistence is 'HDBSCAN''s persistence, 0 to 1.';
+comment on column clusters.purity is 'Share of labelled members with the commonest label; null without labels.';
+comment on column clusters.top_label is 'The commonest label; the alphabetically first of equals.';
+comment on column clusters.entropy is 'Entropy of the members'' labels over log(number of labels in the clustering), 0 (pure) to 1.';
+comment on column clusters.node is 'Node of this cluster in condensed_trees.';
+comment on column clusters.name is 'A name given by a person.';
+
+create table condensed_trees (
+    clustering_id usmallint not null,
+    parent uinteger not null,
+    child uinteger not null,
+    lambda_value double not null,
+    child_size uinteger not null
+);
+comment on table condensed_trees is 'HDBSCAN''s condensed tree, needed to place new points in a clustering.';
+comment on column condensed_trees.clustering_id is 'clusterings.clustering_id.';
+comment on column condensed_trees.parent is 'Node that splits.';
+comment on column condensed_trees.child is 'Below n_examples: rank of an example in order of id. Else: a node.';
+comment on column condensed_trees.lambda_value is '1 / distance at which the child leaves the parent.';
+comment on column condensed_trees.child_size is 'Examples in the child.';
+
+create table directions (
+    network_id usmallint not null,
+    site_id usmallint not null,
+    method varchar not null,
+    component uinteger not null,
+    vector float[] not null,
+    explained double
+);
+comment on table directions is 'Directions in activation space (NMF, PCA).';
+comment on column directions.network_id is 'networks.network_id.';
+comment on column directions.site_id is 'sites.site_id.';
+comment on column directions.method is 'nmf or pca.';
+comment on column directions.component is 'Number of the component, from 0.';
+comment on column directions.vector is 'One number a unit.';
+comment on column directions.explained is 'Share of variance explained; null where the method has none.';
+
+create table experiments (
+    experiment_id uinteger primary key,
+    kind varchar not null,
+    network_id usmallint,
+    parameters json not null,
+    result json not null
+);
+comment on table experiments is 'Results of experiments, with the parameters that reproduce them.';
+comment on column experiments.experiment_id is 'Identity, from 1.';
+comment on column experiments.kind is 'Name of the experiment.';
+comment on column experiments.network_id is 'networks.network_id; null where several take part.';
+comment on column experiments.parameters is 'All parameters, the seed included.';
+comment on column experiments.result is 'The table of numbers, as records.';
+
+create table indexes (
+    network_id usmallint not null,
+    target varchar not null,
+    kind varchar not null,
+    file varchar not null,
+    n_codes ubigint not null,
+    digest varchar not null,
+    unique (network_id, target)
+);
+comment on table indexes is 'Hamming indexes beside the database; they can be rebuilt from codes at any time.';
+comment on column indexes.network_id is 'networks.network_id.';
+comment on column indexes.target is 'Name of the site or span.';
+comment on column indexes.kind is 'flat: exact.';
+comment on column indexes.file is 'File name in the folder indexes/.';
+comment on column indexes.n_codes is 'Codes in the index.';
+comment on column indexes.digest is 'Digest of the codes it was built from; must equal that of the site.';
+
+-- Two codes of one site or span: the number of gates in which they differ.
+create macro hamming(code_a, code_b) as bit_count(xor(code_a, code_b));
+
+-- Is a gate on? Gates count from 0; null where the code has no such gate, so that sites of several widths can be
+-- asked at once.
+create macro is_on(code, gate) as case when gate < bit_length(code) then get_bit(code, gate) = 1 end;
+
+-- Boundaries crossed per unit of distance between two examples; null where the activations are equal.
+create macro polytope_density(code_a, code_b, activation_a, activation_b) as
+    hamming(code_a, code_b)
+    / nullif(list_distance(cast(activation_a as double[]), cast(activation_b as double[])), 0);
+
+create view spline_codes as
+select
+    networks.name as network, sites.name as site, examples.example_id, examples.input_id, examples.position,
+    examples.token, examples.label, examples.prediction, codes.n_active, codes.code, codes.code_hash
+from codes
+join sites using (site_id)
+join networks using (network_id)
+join examples using (example_id);
+comment on view spline_codes is 'Every code with the example that it belongs to.';
+comment on column spline_codes.network is 'Name of the network.';
+comment on column spline_codes.site is 'Name of the site.';
+comment on column spline_codes.example_id is 'examples.example_id.';
+comment on column spline_codes.input_id is 'inputs.input_id.';
+comment on column spline_codes.position is 'Index of the token in its text; null for an image.';
+comment on column spline_codes.token is 'Characters of the token; null for an image.';
+comment on column spline_codes.label is 'Label of the input.';
+comment on column spline_codes.prediction is 'Most probable next token, or class.';
+comment on column spline_codes.n_active is 'Gates that are on.';
+comment on column spline_codes.code is 'The code, one bit a gate.';
+comment on column spline_codes.code_hash is 'Equal for the same polytope.';
+
+create view polytopes as
+select
+    networks.name as network, sites.name as site, codes.code_hash, codes.code,
+    count(*) as occupancy, min(codes.example_id) as first_example, any_value(codes.n_active) as n_active
+from codes
+join sites using (site_id)
+join networks using (network_id)
+group by networks.name, sites.name, codes.code_hash, codes.code;
+comment on view polytopes is 'Distinct codes of every site and the number of examples in each.';
+comment on column polytopes.network is 'Name of the network.';
+comment on column polytopes.site is 'Name of the site.';
+comment on column polytopes.code_hash is 'Hash of the code.';
+comment on column polytopes.code is 'The code, one bit a gate.';
+comment on column polytopes.occupancy is 'Examples in the polytope.';
+comment on column polytopes.first_example is 'The least example id in it.';
+comment on column polytopes.n_active is 'Gates that are on.';
+
+create view cluster_members as
+select
+    cluster_labels.clustering_id, networks.name as network, clusterings.target, clusterings.space,
+    cluster_labels.label as cluster, cluster_labels.probability, examples.example_id, examples.input_id,
+    examples.position, examples.token, examples.context, examples.context_offset, examples.label,
+    examples.prediction
+from cluster_labels
+join clusterings using (clustering_id)
+join networks on networks.network_id = clusterings.network_id
+join examples using (example_id);
+comment on view cluster_members is 'Every clustered example with its cluster; cluster -1 is noise.';
+comment on column cluster_members.clustering_id is 'clusterings.clustering_id.';
+comment on column cluster_members.network is 'Name of the network.';
+comment on column cluster_members.target is 'Name of the site or span.';
+comment on column cluster_members.space is 'codes or activations.';
+comment on column cluster_members.cluster is 'Cluster, from 0; -1 is noise.';
+comment on column cluster_members.probability is 'Strength of membership, 0 to 1.';
+comment on column cluster_members.example_id is 'examples.example_id.';
+comment on column cluster_members.input_id is 'inputs.input_id.';
+comment on column cluster_members.position is 'Index of the token in its text; null for an image.';
+comment on column cluster_members.token is 'Characters of the token; null for an image.';
+comment on column cluster_members.context is 'Text around the token.';
+comment on column cluster_members.context_offset is 'Character of context at which the token starts.';
+comment on column cluster_members.label is 'Label of the input.';
+comment on column cluster_members.prediction is 'Most probable next token, or class.';
+
+create view documentation as
+select
+    table_name as "table", column_name as "column", data_type as type, comment
+from duckdb_columns()
+where not internal and schema_name = 'main' and comment is not null
+order by table_oid, column_index;
+comment on view documentation is 'What every column means.';

@@ -1,0 +1,433 @@
+"""Our trees against hdbscan's: the same merges, clusters, strengths and predictions."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import hdbscan
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score, pairwise_distances
+
+from atlas.codes import SplineCodes
+from atlas.errors import NonFinite, TooManyPoints, UsageError, WidthError
+from atlas.hierarchy import (
+    CondensedTree,
+    Hierarchy,
+    Metric,
+    Selection,
+    approximate_predict,
+    cluster_activations,
+    cluster_codes,
+    medoids,
+)
+from atlas.index import hamming_matrix
+
+SEEDS = st.integers(0, 2**32 - 1)
+METRICS: list[Metric] = ["hamming", "euclidean"]
+SELECTIONS: list[Selection] = ["eom", "leaf"]
+
+
+def blobs_of_gates(seed: int, n: int, bits: int, groups: int = 5) -> np.ndarray:
+    """Groups around random codes; the flip rate differs from point to point, so some are outliers."""
+    rng = np.random.default_rng(seed)
+    centres = rng.random((groups, bits)) < 0.4
+    return centres[rng.integers(0, groups, n)] ^ (rng.random((n, bits)) < 0.3 * rng.random((n, 1)))
+
+
+def blobs(seed: int, n: int, units: int, groups: int = 5) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = 3 * rng.normal(size=(groups, units))
+    spread = 2 * rng.random((n, 1)) * rng.normal(size=(n, units))
+    return (centres[rng.integers(0, groups, n)] + spread).astype(np.float32)
+
+
+def gate_distances(gates: np.ndarray, metric: Metric) -> np.ndarray:
+    counts = (gates[:, None] != gates[None]).sum(axis=2)
+    return counts / gates.shape[1] if metric == "hamming" else np.sqrt(counts)
+
+
+def hdbscan_knows_the_clusters(ours: Hierarchy) -> bool:
+    """hdbscan predicts with the wrong node for a cluster that no point leaves before it splits."""
+    return bool(np.isin(ours.nodes, ours.tree.parent[ours.tree.child_size == 1]).all())
+
+
+def assert_same(ours: Hierarchy, truth: Any, *, rtol: float = 0.0) -> None:
+    """``truth``: what the function ``hdbscan.hdbscan`` returns."""
+    labels, probabilities, persistence, tree = truth[:4]
+    np.testing.assert_array_equal(ours.labels, labels)
+    np.testing.assert_allclose(ours.probabilities, probabilities, rtol=rtol)
+    np.testing.assert_allclose(ours.persistence, persistence, rtol=rtol)
+    np.testing.assert_array_equal(ours.tree.parent, tree["parent"])
+    np.testing.assert_array_equal(ours.tree.child, tree["child"])
+    np.testing.assert_array_equal(ours.tree.child_size, tree["child_size"])
+    np.testing.assert_allclose(ours.tree.lambda_value, tree["lambda_val"], rtol=rtol)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=SEEDS,
+    n=st.integers(3, 90),
+    bits=st.integers(1, 24),
+    min_cluster_size=st.integers(2, 6),
+    data=st.data(),
+    metric=st.sampled_from(METRICS),
+    selection=st.sampled_from(SELECTIONS),
+)
+def test_codes_with_ties_and_duplicates_cluster_bit_for_bit_as_in_hdbscan(
+    seed: int, n: int, bits: int, min_cluster_size: int, data: st.DataObject, metric: Metric, selection: Selection
+) -> None:
+    gates = np.random.default_rng(seed).random((n, bits)) < 0.3
+    samples = data.draw(st.integers(1, min(n - 1, 8)))
+    ours = cluster_codes(
+        SplineCodes.pack(gates),
+        metric=metric,
+        min_cluster_size=min_cluster_size,
+        min_samples=samples,
+        selection=selection,
+    )
+    distances = gate_distances(gates, metric)
+    truth = hdbscan.hdbscan(
+        distances,
+        metric="precomputed",
+        min_cluster_size=min_cluster_size,
+        min_samples=samples,
+        cluster_selection_method=selection,
+    )
+    assert_same(ours, truth)
+    ordered = np.sort(distances, axis=1)  # the point itself is in column 0
+    np.testing.assert_array_equal(ours.core_distances, ordered[:, samples])
+    np.testing.assert_array_equal(ours.prediction_cores, ordered[:, samples - 1])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_codes_cluster_as_hdbscan_does_on_vectors_of_zeros_and_ones(metric: Metric, selection: Selection) -> None:
+    gates = blobs_of_gates(0, 700, 203, groups=9)
+    ours = cluster_codes(SplineCodes.pack(gates), metric=metric, min_samples=7, selection=selection)
+    truth = hdbscan.HDBSCAN(metric=metric, min_samples=7, cluster_selection_method=selection).fit(
+        gates.astype(np.float64)
+    )
+    assert ours.labels.max() >= 5
+    assert adjusted_rand_score(ours.labels, truth.labels_) == 1
+    np.testing.assert_allclose(ours.probabilities, truth.probabilities_)
+    np.testing.assert_allclose(ours.persistence, truth.cluster_persistence_)
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+@pytest.mark.parametrize(("n", "units", "min_samples"), [(60, 2, 1), (600, 40, 5), (900, 300, None)])
+def test_activations_cluster_as_in_hdbscan(n: int, units: int, min_samples: int | None, selection: Selection) -> None:
+    x = blobs(1, n, units)
+    ours = cluster_activations(x, min_cluster_size=4, min_samples=min_samples, selection=selection)
+    truth = hdbscan.hdbscan(
+        x,
+        metric="euclidean",
+        min_cluster_size=4,
+        min_samples=min_samples,
+        cluster_selection_method=selection,
+        algorithm="prims_kdtree",  # hdbscan's default below 60 units is approximate
+    )
+    assert ours.labels.max() >= 1
+    assert_same(ours, truth, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@settings(max_examples=60, deadline=None)
+@given(seed=SEEDS, n=st.integers(4, 70), units=st.integers(1, 3), offset=st.sampled_from([0.0, 2.0**16]))
+def test_activations_on_a_grid_keep_their_ties_and_duplicates(seed: int, n: int, units: int, offset: float) -> None:
+    grid = np.random.default_rng(seed).integers(0, 6, (n, units)).astype(np.float32)
+    ours = cluster_activations(grid + np.float32(offset), min_cluster_size=3)
+    truth = hdbscan.hdbscan(pairwise_distances(grid.astype(np.float64)), metric="precomputed", min_cluster_size=3)
+    np.testing.assert_array_equal(ours.labels, truth[0])
+    np.testing.assert_allclose(ours.probabilities, truth[1])
+
+
+def test_small_distances_survive_large_activations() -> None:
+    rng = np.random.default_rng(0)
+    x = 1000 * np.repeat(rng.normal(size=(8, 64)), 30, axis=0)  # eight tight groups, far from each other and from 0
+    x += 1e-6 * rng.normal(size=x.shape)
+    ours = cluster_activations(x)
+    long = x.astype(np.longdouble)
+    truth = np.sort([np.sqrt(((long - row) ** 2).sum(axis=1)) for row in long], axis=1)
+    np.testing.assert_allclose(ours.core_distances, truth[:, 5].astype(np.float64), rtol=1e-12)
+    assert ours.labels.max() == 7
+
+
+def test_padding_between_the_sites_of_a_span_changes_nothing() -> None:
+    gates = blobs_of_gates(2, 200, 90)
+    whole = SplineCodes.pack(gates)
+    parts = SplineCodes(
+        np.concatenate([np.packbits(part, axis=1) for part in np.split(gates, [3, 40], axis=1)], axis=1), (3, 37, 50)
+    )
+    for metric in METRICS:
+        a, b = cluster_codes(whole, metric=metric), cluster_codes(parts, metric=metric)
+        np.testing.assert_array_equal(a.labels, b.labels)
+        np.testing.assert_array_equal(a.core_distances, b.core_distances)
+
+
+def test_points_that_are_all_equal_are_noise_at_distance_zero() -> None:
+    for found in (
+        cluster_codes(SplineCodes.pack(np.ones((40, 9), dtype=bool)), metric="hamming"),
+        cluster_activations(np.full((40, 9), 3.7, dtype=np.float32)),
+    ):
+        assert (found.labels == -1).all() and not found.probabilities.any()
+        assert len(found.nodes) == len(found.persistence) == 0
+        assert not found.core_distances.any() and np.isinf(found.tree.lambda_value).all()
+
+
+def test_stable_ties_only_matter_where_there_are_ties() -> None:
+    x = blobs(3, 300, 20)
+    a, b = (cluster_activations(x, min_samples=1, ties=ties) for ties in ("hdbscan", "stable"))
+    np.testing.assert_array_equal(a.labels, b.labels)
+    np.testing.assert_array_equal(a.tree.lambda_value, b.tree.lambda_value)
+
+
+def test_stable_ties_keep_the_order_in_which_the_tree_grew() -> None:
+    # Prim's algorithm starts at point 0 and meets the nine others, all one gate away, in their order. Merged in that
+    # order they leave one by one; the first merge is the deepest, so points 0 and 1 leave last.
+    gates = np.vstack([np.zeros((1, 9), dtype=bool), np.eye(9, dtype=bool)])
+    found = cluster_codes(SplineCodes.pack(gates), metric="hamming", min_samples=1, min_cluster_size=2, ties="stable")
+    assert found.tree.child.tolist() == [9, 8, 7, 6, 5, 4, 3, 2, 0, 1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=SEEDS, selection=st.sampled_from(SELECTIONS))
+def test_the_node_of_a_cluster_holds_its_points_and_no_other(seed: int, selection: Selection) -> None:
+    found = cluster_codes(SplineCodes.pack(blobs_of_gates(seed, 80, 30)), metric="hamming", selection=selection)
+    parent = dict(zip(found.tree.child.tolist(), found.tree.parent.tolist(), strict=True))
+    for point, label in enumerate(found.labels):
+        above, node = set(), point
+        while node in parent:
+            node = parent[node]
+            above.add(node)
+        assert [cluster for cluster, node in enumerate(found.nodes) if node in above] == (
+            [label] if label >= 0 else []
+        )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=SEEDS,
+    n=st.integers(40, 200),
+    units=st.integers(2, 40),
+    samples=st.integers(1, 7),
+    selection=st.sampled_from(SELECTIONS),
+)
+def test_activations_are_predicted_as_in_hdbscan(
+    seed: int, n: int, units: int, samples: int, selection: Selection
+) -> None:
+    x, queries = np.split(blobs(seed, n + 30, units), [n])
+    queries[:5] = x[:5]
+    ours = cluster_activations(x, min_cluster_size=4, min_samples=samples, selection=selection)
+    truth = hdbscan.HDBSCAN(
+        min_cluster_size=4,
+        min_samples=samples,
+        cluster_selection_method=selection,
+        algorithm="prims_kdtree",
+        prediction_data=True,
+    ).fit(x)
+    assume(hdbscan_knows_the_clusters(ours))
+    distances = np.sqrt(((queries[:, None].astype(np.float64) - x[None]) ** 2).sum(axis=2))
+    labels, strengths = approximate_predict(ours, distances)
+    true_labels, true_strengths = hdbscan.approximate_predict(truth, queries)
+    np.testing.assert_array_equal(labels, true_labels)
+    np.testing.assert_allclose(strengths, true_strengths, rtol=1e-7)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS, samples=st.integers(1, 4), selection=st.sampled_from(SELECTIONS))
+def test_codes_are_predicted_as_in_hdbscan_where_no_neighbours_are_equally_near(
+    seed: int, samples: int, selection: Selection
+) -> None:
+    gates, asked = np.split(blobs_of_gates(seed, 190, 600), [150])
+    codes, queries = SplineCodes.pack(gates), SplineCodes.pack(asked)
+    ours = cluster_codes(codes, metric="hamming", min_samples=samples, selection=selection)
+    truth = hdbscan.HDBSCAN(
+        metric="hamming",
+        min_cluster_size=5,
+        min_samples=samples,
+        cluster_selection_method=selection,
+        algorithm="prims_balltree",
+        prediction_data=True,
+    ).fit(gates.astype(np.float64))
+    assume(hdbscan_knows_the_clusters(ours))
+    counts = hamming_matrix(queries, codes)
+    # Of neighbours at the same distance hdbscan's ball tree takes any, we take the first: leave such queries out.
+    nearest = np.sort(counts, axis=1)[:, : 2 * samples + 1]
+    clear = (np.diff(nearest, axis=1) > 0).all(axis=1)
+    labels, strengths = approximate_predict(ours, counts / 600)
+    true_labels, true_strengths = hdbscan.approximate_predict(truth, asked.astype(np.float64))
+    np.testing.assert_array_equal(labels[clear], true_labels[clear])
+    np.testing.assert_allclose(strengths[clear], true_strengths[clear], rtol=1e-7)
+
+
+def test_a_hierarchy_read_back_in_any_order_of_tree_rows_predicts_the_same() -> None:
+    x, queries = np.split(blobs(5, 260, 8), [200])
+    ours = cluster_activations(x)
+    order = np.random.default_rng(0).permutation(len(ours.tree.child))
+    tree = ours.tree
+    shuffled = CondensedTree(tree.parent[order], tree.child[order], tree.lambda_value[order], tree.child_size[order])
+    distances = pairwise_distances(queries.astype(np.float64), x.astype(np.float64))
+    expected, found = (approximate_predict(each, distances) for each in (ours, replace(ours, tree=shuffled)))
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_a_cluster_that_splits_before_any_point_leaves_it_is_still_predicted() -> None:
+    # Two pairs of pairs: a cluster of eight points splits into fours, each held together by its own scale.
+    x = np.concatenate([start + np.array([0, 1, 2.1, 3.3]) for start in (0, 10, 100, 110, 300, 301)])[:, None]
+    x = np.concatenate([x, [[320.0], [341.0]]])
+    ours = cluster_activations(x, min_cluster_size=4, min_samples=1)
+    assert not hdbscan_knows_the_clusters(ours)
+    # With min_samples=1 a clustered point, asked about again, joins through itself.
+    labels, _ = approximate_predict(ours, np.abs(x - x.T))
+    np.testing.assert_array_equal(labels, ours.labels)
+
+
+def test_a_query_on_a_stack_of_duplicates_belongs_to_it_fully() -> None:
+    x = np.repeat(np.array([[0.0], [10.0], [30.0]]), 8, axis=0) + np.repeat([[0.0], [0.5]], [20, 4], axis=0)
+    ours = cluster_activations(x)
+    stacks = ours.labels[[0, 8]]
+    labels, strengths = approximate_predict(ours, np.abs(np.array([[0.0], [10.0]]) - x.T))
+    assert labels.tolist() == stacks.tolist() and min(stacks) >= 0
+    assert strengths.tolist() == ours.probabilities[[0, 8]].tolist() == [1, 1]
+
+
+def test_fewer_points_than_twice_min_samples_can_be_predicted_with() -> None:
+    x = np.array([[0.0], [1.0], [2.5], [50.0], [51.0], [52.5]])
+    ours = cluster_activations(x, min_cluster_size=2, min_samples=4)
+    labels, strengths = approximate_predict(ours, np.abs(np.array([[1.0], [1e6]]) - x.T))
+    assert labels.shape == strengths.shape == (2,)
+
+
+def test_where_nothing_clustered_every_query_is_noise() -> None:
+    ours = cluster_activations(np.arange(12.0)[:, None] ** 3, min_cluster_size=8)
+    assert (ours.labels == -1).all()
+    labels, strengths = approximate_predict(ours, np.ones((3, 12)))
+    assert labels.tolist() == [-1, -1, -1] and strengths.tolist() == [0, 0, 0]
+
+
+def test_impossible_distances_are_errors() -> None:
+    ours = cluster_activations(blobs(0, 20, 3))
+    with pytest.raises(WidthError, match="each of the 20 clustered points, got 19"):
+        approximate_predict(ours, np.ones((1, 19)))
+    with pytest.raises(NonFinite, match="NaN"):
+        approximate_predict(ours, np.full((1, 20), np.nan))
+    with pytest.raises(UsageError, match="negative, got -1"):
+        approximate_predict(ours, np.full((1, 20), -1.0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=SEEDS, n=st.integers(1, 40), metric=st.sampled_from(METRICS), as_codes=st.booleans())
+def test_a_medoid_has_the_least_mean_distance_and_the_first_of_equals_wins(
+    seed: int, n: int, metric: Metric, as_codes: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    gates = rng.random((n, 6)) < 0.4
+    labels = np.unique(rng.integers(-1, 3, n), return_inverse=True)[1] - 1
+    metric = metric if as_codes else "euclidean"
+    found = medoids(SplineCodes.pack(gates) if as_codes else gates.astype(np.float32), labels, metric=metric)
+    distances = gate_distances(gates, metric)
+    assert len(found) == labels.max() + 1
+    for cluster, medoid in enumerate(found):
+        members = np.flatnonzero(labels == cluster)
+        means = np.round(distances[np.ix_(members, members)].mean(axis=1), 12)
+        assert medoid == members[means.argmin()]
+
+
+def test_medoids_of_impossible_labels_are_errors() -> None:
+    x = np.ones((3, 2))
+    with pytest.raises(UsageError, match="3 points and 2 labels"):
+        medoids(x, np.array([0, 0]), metric="euclidean")
+    with pytest.raises(UsageError, match="cluster 1 has no member"):
+        medoids(x, np.array([0, 2, 2]), metric="euclidean")
+    with pytest.raises(UsageError, match="no Hamming distance"):
+        medoids(x, np.array([0, 0, 0]), metric="hamming")
+    with pytest.raises(NonFinite, match="row 1"):
+        medoids(np.array([[0.0], [np.nan]]), np.array([0, 0]), metric="euclidean")
+    assert medoids(x, np.array([-1, -1, -1]), metric="euclidean").shape == (0,)
+
+
+def test_activations_that_do_not_fit_are_refused_before_anything_is_allocated() -> None:
+    huge = np.broadcast_to(np.float32(0), (1_000_000, 16))  # one number in memory
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            TooManyPoints, match=r"1000000 activations of 16 units needs 8,0.* fewer examples"
+        ) as error:
+            cluster_activations(huge)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    fits = int(re.search(r"(\d+) activations fit", str(error.value))[1])  # type: ignore[index]
+    for n, refused in ((fits, False), (fits + 1, True)):
+        with pytest.raises(TooManyPoints if refused else NonFinite):
+            cluster_activations(np.broadcast_to(np.float32(np.nan), (n, 16)))
+
+
+def test_a_larger_budget_lets_more_activations_in() -> None:
+    x = blobs(0, 100, 4)
+    with pytest.raises(TooManyPoints, match="budget is 1,000 bytes, in which 0 activations fit"):
+        cluster_activations(x, memory_budget=1000)
+    assert len(cluster_activations(x, memory_budget=1 << 29).labels) == 100
+
+
+def test_the_peak_stays_within_what_the_budget_counts() -> None:
+    x, n, units = blobs(0, 3000, 16), 3000, 16
+    needed = 8 * n * n + 8 * n * units + 4 * (1 << 26)
+    tracemalloc.start()
+    try:
+        cluster_activations(x, memory_budget=needed)
+        assert tracemalloc.get_traced_memory()[1] <= needed
+    finally:
+        tracemalloc.stop()
+
+
+def test_more_codes_than_the_limit_are_refused() -> None:
+    codes = SplineCodes.pack(blobs_of_gates(0, 30, 8))
+    with pytest.raises(TooManyPoints, match=r"30 codes .* the limit is 29 codes.* sample"):
+        cluster_codes(codes, metric="hamming", max_points=29)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_activation_that_is_not_a_number_is_named(bad: float) -> None:
+    x = blobs(0, 20, 3)
+    x[7, 2] = bad
+    with pytest.raises(NonFinite, match="row 7"):
+        cluster_activations(x)
+
+
+def test_activations_whose_distances_overflow_are_refused() -> None:
+    with pytest.raises(NonFinite, match="overflow"):
+        cluster_activations(1e200 * np.arange(20.0)[:, None])
+
+
+def test_min_samples_is_never_lowered_in_silence() -> None:
+    codes = SplineCodes.pack(blobs_of_gates(0, 5, 8))
+    with pytest.raises(UsageError, match="5 points have no neighbour number 5: give at least 6"):
+        cluster_codes(codes, metric="hamming")
+    assert cluster_codes(codes, metric="hamming", min_samples=4).min_samples == 4
+    with pytest.raises(UsageError, match="0 points"):
+        cluster_codes(codes[:0], metric="hamming")
+    with pytest.raises(UsageError, match="at least 1, got 0"):
+        cluster_codes(codes, metric="hamming", min_samples=0)
+    with pytest.raises(UsageError, match="at least 2, got 1"):
+        cluster_activations(blobs(0, 20, 3), min_cluster_size=1)
+
+
+def test_progress_rises_to_the_total() -> None:
+    for cluster, points in (
+        (partial(cluster_codes, metric="hamming"), SplineCodes.pack(blobs_of_gates(0, 700, 16))),
+        (cluster_activations, blobs(0, 700, 4)),
+    ):
+        seen: list[tuple[int, int]] = []
+        cluster(points, progress=lambda done, total, seen=seen: seen.append((done, total)))
+        assert seen == sorted(set(seen))
+        assert seen[-1] == (1400, 1400)

@@ -1,0 +1,52 @@
+"""One atlas for all tests that only read, and copies for those that do damage."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import atlas
+from atlas.store import Atlas
+from tests.builder import PixelNetwork, WordReader, build, plane_network, word_network
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("query") / "three.atlas")
+
+
+@pytest.fixture
+def a(built: Path) -> Iterator[Atlas]:
+    with atlas.open(built) as opened:
+        yield opened
+
+
+@pytest.fixture
+def damaged(built: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the atlas on which statements were run."""
+
+    def copy(*statements: str) -> Path:
+        path = tmp_path / "damaged.atlas"
+        shutil.copytree(built, path)
+        with atlas.open(path, writable=True) as writer:
+            for statement in statements:
+                writer.execute(statement)
+        return path
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def plane() -> WordReader:
+    return plane_network()
+
+
+@pytest.fixture(scope="session")
+def words() -> WordReader:
+    return word_network()
+
+
+@pytest.fixture(scope="session")
+def pixels() -> PixelNetwork:
+    return PixelNetwork()
