@@ -92,7 +92,7 @@ class _Rate(ProgressColumn):
 
 def describe_plan(plan: Plan, estimate: Forecast, dataset: Dataset) -> list[str]:
     """The plan in a few lines, before anything long begins."""
-    document = plan.document
+    document, bits = plan.document, plan.bits_per_example
     shown = [site.name for site in plan.sites]
     sites = ", ".join(shown) if len(shown) <= 6 else f"{shown[0]} … {shown[-1]}"
     lines = [
@@ -101,9 +101,9 @@ def describe_plan(plan: Plan, estimate: Forecast, dataset: Dataset) -> list[str]
         f"data         {document['data']['name']}: {plan.n_inputs:,} inputs of {document['data']['source']}",
         f"sites        {len(shown)}: {sites}",
         f"examples     {plan.n_examples:,} in {len(plan.shards)} shards",
-        f"codes        {plan.bits_per_example:,} bits an example, {plan.bits_per_example * plan.n_examples:,} in all",
+        f"codes        {bits:,} bits an example, {bits * plan.n_examples:,} in all",
         f"activations  {'stored' if plan.stored_activations else 'not stored'}",
-        f"on disk      {size(estimate.atlas_bytes)} in the atlas; {size(estimate.staging_bytes)} more until published",
+        f"on disk      {size(estimate.atlas_bytes)} in the atlas, {size(estimate.staging_bytes)} more until published",
     ]
     if plan.bad:
         lines.append(f"left out     {len(plan.bad)} unusable inputs, listed at the end")

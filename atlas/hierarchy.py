@@ -33,7 +33,7 @@ _BLOCK_BYTES = 1 << 26  # of float64 distances worked on at once; the speed is f
 # is less than this share of ‖a‖² + ‖b‖² it is computed again from a − b: at 3,072 units no relative error exceeds
 # 1e-10.
 _NEAR = 0.01
-_SAME_MEAN = 1e-9  # relative: means that agree this well differ by rounding only, and the first is the medoid
+_SAME = 1e-9  # relative: two routes to one distance differ by rounding only, by less than this
 
 Metric = Literal["hamming", "euclidean"]
 Selection = Literal["eom", "leaf"]
@@ -191,7 +191,7 @@ def approximate_predict(
 
 def medoids(
     points: SplineCodes | Float[np.ndarray, "n units"],
-    labels: Int64[np.ndarray, " n"],
+    labels: Int64[np.ndarray, " labels"],
     *,
     metric: Metric,
 ) -> Int64[np.ndarray, " clusters"]:
@@ -214,7 +214,7 @@ def medoids(
     for cluster in range(len(sizes)):
         members = np.flatnonzero(labels == cluster)
         totals = _distance_totals(points[members], metric)
-        found[cluster] = members[np.flatnonzero(totals <= totals.min() * (1 + _SAME_MEAN))[0]]
+        found[cluster] = members[np.flatnonzero(totals <= totals.min() * (1 + _SAME))[0]]
     return found
 
 
@@ -459,9 +459,11 @@ def _joined_nodes(
     left_at = np.zeros(len(parent))
     parent[tree.child], left_at[tree.child] = tree.parent, tree.lambda_value
     node = parent[neighbor]
+    # The query's distances may be computed by another routine than the tree's, so equality is up to rounding.
+    stayed = left_at[neighbor] <= lambda_value * (1 + _SAME)
     while True:
         # A cluster that was born at this density or above did not exist yet where the query meets the neighbour.
-        too_dense = (node > root) & (left_at[node] >= lambda_value) & (left_at[neighbor] > lambda_value)
+        too_dense = ~stayed & (node > root) & (left_at[node] >= lambda_value * (1 - _SAME))
         if not too_dense.any():
             return node
         node = np.where(too_dense, parent[node], node)

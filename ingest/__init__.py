@@ -1,0 +1,1 @@
+"""From a network and data to an atlas: adapters, datasets, sampling, and the resumable pipeline."""

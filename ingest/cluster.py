@@ -130,7 +130,7 @@ def _clusters(
         inside = hierarchy.labels == number
         counts = labels[inside].value_counts().sort_index().sort_values(ascending=False, kind="stable")
         shares = counts.to_numpy() / counts.sum() if len(counts) else np.empty(0)
-        entropy = float(-(shares * np.log(shares)).sum() / np.log(n_labels)) if n_labels > 1 and len(counts) else None
+        entropy = abs(float((shares * np.log(shares)).sum() / np.log(n_labels))) if n_labels > 1 and len(counts) else None
         rows.append({
             "label": number, "size": int(inside.sum()), "medoid": int(ids[medoid]),
             "persistence": float(hierarchy.persistence[number]), "purity": float(shares[0]) if len(counts) else None,

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import atlas
 from atlas.errors import DiskFull, PlanChanged, RunInterrupted, UsageError
@@ -26,8 +28,8 @@ from atlas.store import DATABASE, disk_full
 from .cluster import cluster_all
 from .forecast import Forecast, forecast
 from .indexing import build_indexes
-from .items import Dataset
-from .plan import Choices, Plan, choose_inputs, difference, make_plan
+from .items import Dataset, Item
+from .plan import Choices, Plan, choose_inputs, difference, make_plan, read_inputs
 from .progress import Progress
 from .publish import check_network, publish
 from .shards import shard_path, write_shard
@@ -175,7 +177,17 @@ def _check_space(path: Path, plan: Plan, estimate: Forecast, folder: Path) -> No
     free = shutil.disk_usage(path).free
     if free < needed:
         raise DiskFull(
-            f"the run needs about {needed / 1e9:.2f} GB on the device that holds {path} ({estimate.atlas_bytes / 1e9:.2f} "
-            f"for the atlas, the rest until it is published); {free / 1e9:.2f} GB are free. Free some, choose fewer "
-            "--sites, or pass --no-store-activations"
+            f"the run needs about {needed / 1e9:.2f} GB on the device that holds {path} "
+            f"({estimate.atlas_bytes / 1e9:.2f} for the atlas, the rest until it is published); {free / 1e9:.2f} GB are "
+            "free. Free some, choose fewer --sites, or pass --no-store-activations"
         )
+
+
+def calibration_images(dataset: Dataset, choices: Choices, limit: int | None = None) -> Iterator[Image.Image]:
+    """The images of a run that calibrate an untrained control (SCIENCE 4): all that can be read, or the first few."""
+    images = (
+        item.content for item in read_inputs(dataset, choose_inputs(dataset, choices)) if isinstance(item, Item)
+    )
+    for image in islice(images, limit):
+        assert isinstance(image, Image.Image)  # only image networks are calibrated, on image datasets
+        yield image

@@ -12,7 +12,6 @@ from jaxtyping import Int64
 from atlas import Atlas, SplineCodes, hamming
 from atlas.catalog import NetworkRecord, SiteRecord, Target
 from atlas.errors import NotStored, UnknownName, UsageError
-from atlas.network import FULL_SUFFIX
 
 TEXT_COLUMNS = ["label", "prediction", "loss", "token", "context", "context_offset", "input_id", "position"]
 IMAGE_COLUMNS = ["label", "prediction", "loss", "key", "thumbnail", "input_id"]
@@ -68,14 +67,7 @@ def holders(atlas: Atlas, target: Target) -> Int64[np.ndarray, " codes"]:
 
 
 def count_codes(atlas: Atlas, target: Target) -> int:
-    """How many examples have a code of the target; `NotStored` where none has."""
-    for site in target.sites:
-        if site.n_codes == 0:
-            option = "--full" if site.scope == "full" else "--sites"
-            raise NotStored(
-                f"no codes are stored for site {site.name} of network {site.network}; ingest with {option} "
-                f"{site.name.removesuffix(FULL_SUFFIX)}"
-            )
+    """How many examples have a code of the target; `NotStored` where none has one at every site of a span."""
     count = target.sites[0].n_codes if len(target.sites) == 1 else len(holders(atlas, target))
     if count == 0:
         raise NotStored(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from atlas import Atlas
+from atlas import Atlas, Span
 
 from .clusters import clusterings
 
@@ -62,8 +62,8 @@ def _spans(atlas: Atlas) -> pd.DataFrame:
     """The spans that were asked for by name; any other can be queried too."""
     rows = []
     for network, name in atlas.catalog.spans:
-        target = atlas.catalog.target(span=name, network=network)
-        rows.append((network, name, len(target.sites), target.n_gates, target.exact))
+        sites = Span.parse(name).resolve(atlas.catalog.sites_of(atlas.catalog.network(network)))
+        rows.append((network, name, len(sites), sum(s.n_gates for s in sites), all(s.exact for s in sites)))
     return pd.DataFrame(rows, columns=["network", "span", "n_sites", "n_gates", "exact"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -12,12 +12,14 @@ from PIL import Image
 
 from atlas import Atlas, Network, SplineCodes
 from atlas.errors import DamagedAtlas, NotStored, UsageError
-from atlas.hierarchy import CondensedTree, Hierarchy, Metric, Selection, approximate_predict
 
 from .clusters import Clustering, clustering_of, find_clustering
 from .density import distances_to_activation
 from .examples import check_network, distances_to_code
 from .subject import Asked, Subject, find_subject
+
+if TYPE_CHECKING:
+    from atlas.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def membership(
     subject = find_subject(
         atlas, found.target, asked, reader, found.target.sites[0] if found.space == "activations" else None
     )
+    from atlas.hierarchy import approximate_predict  # loads hdbscan, which takes a second that no other query needs
+
     ids, hierarchy = _hierarchy(atlas, found)
     labels, strengths = approximate_predict(hierarchy, _distances(atlas, found, subject, ids)[None])
     return _answer(atlas, found, subject.name, int(labels[0]), float(strengths[0]), stored=False)
@@ -132,6 +136,8 @@ def _distances(
 
 def _hierarchy(atlas: Atlas, found: Clustering) -> tuple[Int64[np.ndarray, " clustered"], Hierarchy]:
     """The clustering as it was computed, with the ids of its points: point i is the i-th example in order of id."""
+    from atlas.hierarchy import CondensedTree, Hierarchy
+
     points = atlas.frame(
         """
         select example_id, label, probability, core_distance, prediction_core_distance
@@ -164,8 +170,8 @@ def _hierarchy(atlas: Atlas, found: Clustering) -> tuple[Int64[np.ndarray, " clu
         tree=tree,
         min_samples=found.min_samples,
         min_cluster_size=found.min_cluster_size,
-        metric=cast(Metric, found.metric),
-        selection=cast(Selection, found.selection),
+        metric=cast(Any, found.metric),
+        selection=cast(Any, found.selection),
         ties="hdbscan",  # how ties were broken is in the tree already
     )
     return points["example_id"].to_numpy(np.int64), hierarchy

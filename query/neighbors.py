@@ -73,10 +73,7 @@ def nearest(
     n_codes = count_codes(atlas, target)
     excluding = example is not None and not include_self
     k = _checked_k(target, k, radius, n_codes - excluding, excluding)
-    if clustering is None:
-        labels = latest_clustering(atlas, target)
-    else:
-        labels = find_clustering(atlas, clustering, target)
+    labels = latest_clustering(atlas, target) if clustering is None else find_clustering(atlas, clustering, target)
     index = _index(atlas, target, n_codes)
     before, density_note = _density_space(target, asked)
     subject = find_subject(atlas, target, asked, reader, before)

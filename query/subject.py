@@ -24,7 +24,7 @@ from atlas.network import ImageView, TextNetwork, Tokens, TokenWindow
 
 from .examples import check_network, checked_id, is_span, network_of, with_activation
 
-IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Decoders that may see a user's file. Pillow has others, one of which runs a program (EPS)."""
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from atlas import Atlas, SplineCodes
-from atlas.catalog import SiteRecord, Target
-from atlas.errors import DamagedAtlas, HammingIndexError
+from atlas.catalog import SiteRecord
+from atlas.errors import DamagedAtlas, HammingIndexError, NotStored, UnknownName, UsageError
 from atlas.index import HammingIndex
 
 from .examples import holders
@@ -146,7 +146,9 @@ def _site_codes(atlas: Atlas, site: SiteRecord) -> Iterator[Check]:
     detail = f"{wrong} codes are not {site.n_bytes} bytes ({site.n_gates} gates){at}"
     yield _count_check("codes have the site's width", name, wrong, detail)
     yield _count_check("padding bits are zero", name, padded, f"{padded} codes have a padding bit set{at}")
-    yield _count_check("n_active counts the gates on", name, n_active, f"{n_active} codes are on elsewhere{at}")
+    yield _count_check(
+        "n_active counts the gates on", name, n_active, f"{n_active} codes have another number of gates on{at}"
+    )
     try:
         count, digest = atlas.codes_digest(site)
     except DamagedAtlas as error:
@@ -253,13 +255,16 @@ def _indexes(atlas: Atlas) -> Iterator[Check]:
         spans = {name for holder, name in atlas.catalog.spans if holder == network.name}
         held = {target for owner, target in indexed if owner == network.network_id}
         for name in sorted(sites | spans | held):
-            target = atlas.catalog.target(site=name, network=network.name)
-            detail = _index_fault(atlas, target, indexed.get((network.network_id, name)))
+            detail = _index_fault(atlas, network.name, name, indexed.get((network.network_id, name)))
             yield Check("index fits the codes", f"{network.name} {name}", not detail, detail)
 
 
-def _index_fault(atlas: Atlas, target: Target, row: dict[str, Any] | None) -> str:
-    """What is wrong with a target's index, or nothing."""
+def _index_fault(atlas: Atlas, network: str, name: str, row: dict[str, Any] | None) -> str:
+    """What is wrong with the index of a site or span, or nothing."""
+    try:
+        target = atlas.catalog.target(site=name, network=network)
+    except (UnknownName, NotStored, UsageError) as error:
+        return str(error)
     build = f"build it with `polytope index {atlas.path}`"
     if row is None:
         return f"there is none; {build}"

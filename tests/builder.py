@@ -147,7 +147,7 @@ WIDTHS = (13, 20, 9, 31)  # no whole bytes
 KINDS = ("fruit", "metal", "river")
 
 
-def word_network(name: str = "words", seed: int = 0) -> WordReader:
+def word_network(name: str = "words", seed: int = 0, context: float = 0.2, window: int = 5) -> WordReader:
     """4 smooth layers over 60 words, 20 of a kind, each kind near a centre of its own in 6 dimensions."""
     rng = np.random.default_rng(seed)
     centres = 3 * rng.standard_normal((len(KINDS), 6))
@@ -161,7 +161,7 @@ def word_network(name: str = "words", seed: int = 0) -> WordReader:
         (f"blocks.{i}.mlp", rng.standard_normal((high, low)) / np.sqrt(low), 0.3 * rng.standard_normal(high))
         for i, (low, high) in enumerate(pairwise(sizes))
     ]
-    return WordReader(name, vocabulary, layers, act="gelu_new", window=5, context=0.2)
+    return WordReader(name, vocabulary, layers, act="gelu_new", window=window, context=context)
 
 
 def word_texts(n_texts: int = 60, seed: int = 1) -> list[tuple[str, str | None, str]]:
@@ -241,16 +241,17 @@ def add_texts(
     network: WordReader,
     texts: Sequence[tuple[str, str | None, str]],
     *,
+    first: int = 0,
     every: int = 2,
     dataset: str = "texts",
     activations: Sequence[str] | None = None,
     codes: Sequence[str] | None = None,
 ) -> None:
-    """Read every ``every``-th token of each text and store codes and activations (default: of all sites)."""
+    """Read tokens first, first + every, … of each text and store codes and activations (default: of all sites)."""
     rows, views = [], []
     for _, label, text in texts:
         tokens = network.tokenize(text)
-        for place in range(0, len(tokens.ids), every):
+        for place in range(first, len(tokens.ids), every):
             window = next(window for window in network.windows(len(tokens.ids)) if place in window)
             views.append(TokenWindow(tokens.ids[window.start : window.stop], np.array([place - window.start])))
             rows.append({

@@ -81,7 +81,8 @@ def load_inceptionv1(
     had, `UsageError` for an impossible argument or a missing calibration.
     """
     target = resolve_device(device)
-    choice = WeightsChoice.parse(weights)
+    own = "demo" if source == DEMO else "hub"
+    choice = WeightsChoice.parse(weights, own)
     if calibration is not None and choice.kind != "random":
         raise UsageError(f"calibration images are for random:SEED weights; {source} has {weights or 'its own'}")
     material = _material(source, choice)
@@ -94,7 +95,7 @@ def load_inceptionv1(
         architecture="GoogLeNet" if material.width == 1 else f"GoogLeNet, width {material.width:g}",
         kind="image",
         source=source,
-        weights=choice.recorded("demo" if source == DEMO else "hub"),
+        weights=choice.recorded(own),
         weights_digest=weights_digest(model.state_dict()),
         # Names that come with the weights will come with them again.
         reading=settled | {"classes": None if reading.classes is None else list(classes)},

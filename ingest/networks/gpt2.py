@@ -139,9 +139,12 @@ class CausalLanguageModel:
                                   f"{', '.join(self._gate_hooks)}")  # fmt: skip
 
     def _check_windows(self, batch: Sequence[TokenWindow]) -> None:
-        longest = self._window_length
+        longest, vocabulary = self._window_length, self.bridge.original_model.get_input_embeddings().num_embeddings
         for window in batch:
             n_tokens, positions = len(window.ids), window.positions
+            if n_tokens and not (window.ids.min() >= 0 and window.ids.max() < vocabulary):
+                raise UsageError(f"tokens {window.ids.min()} to {window.ids.max()}; {self._info.name} knows 0 to "
+                                 f"{vocabulary - 1} (make tokens with `tokenize`)")  # fmt: skip
             if n_tokens > longest:
                 raise UsageError(f"a window has {n_tokens} tokens; {self._info.name} reads at most {longest} "
                                  "(cut texts with `windows`)")  # fmt: skip

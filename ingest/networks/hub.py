@@ -43,6 +43,7 @@ def _snapshot(name: str, patterns: list[str]) -> Path:
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
+        HTTPError,  # of the HTTP library below: a proxy that refuses, for one
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
@@ -59,12 +60,15 @@ def _snapshot(name: str, patterns: list[str]) -> Path:
     except RepositoryNotFoundError as error:
         raise UnknownName(f"network {name!r} is neither a folder here nor a model that the Hugging Face hub shows "
                           "you; check the name, or run `hf auth login` if it is private") from error  # fmt: skip
-    except (LocalEntryNotFoundError, OSError) as error:
+    except (LocalEntryNotFoundError, HTTPError, OSError) as error:
         raise HubUnavailable(_elsewhere(name, error)) from error
 
 
 def _elsewhere(name: str, error: Exception) -> str:
-    reason = " ".join(str(error).removeprefix("Got: ").split("\n")[0].split())
+    from huggingface_hub import is_offline_mode
+
+    first_line = str(error).removeprefix("Got: ").split("\n")[0]
+    reason = "HF_HUB_OFFLINE is set" if is_offline_mode() else first_line
     return (
         f"{name!r} is no folder here, no whole copy is in the Hugging Face hub's local cache, and the hub can't be "
         f"reached ({reason}). On a connected machine run `hf download {name} --local-dir FOLDER` (older versions: "

@@ -43,9 +43,10 @@ def load_causal_lm(
     not fit, `UnsupportedNetwork` for a model without MLPs to read, `UsageError` for an impossible argument.
     """
     target = resolve_device(device)
-    choice = WeightsChoice.parse(weights)
+    choice = WeightsChoice.parse(weights, _own_weights(source))
     origin = _Origin.find(source, with_weights=choice.kind == "own")
-    with _quietly():
+    # The random numbers drawn on the way are nobody's business: the caller's sequence goes on as it was.
+    with _quietly(), torch.random.fork_rng(devices=[]):
         config = _read_config(origin)
         tokenizer = _read_tokenizer(origin)
         model = _load_model(origin, config, choice)
@@ -58,7 +59,7 @@ def load_causal_lm(
         architecture=type(model).__name__,
         kind="text",
         source=origin.recorded,
-        weights=choice.recorded(origin.own_weights),
+        weights=choice.recorded(_own_weights(source)),
         weights_digest=digest,
         reading=_settle(reading, bridge, tokenizer, origin.shown),
     )
@@ -67,27 +68,32 @@ def load_causal_lm(
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a model comes from: its local folder, and how it is called in messages and in an atlas.
-
-    ``recorded`` and ``own_weights`` are what `NetworkInfo` notes, so that the same model can be found again.
-    """
+    """Where a model comes from: its local folder, and what it is called: in messages, by default, and in an atlas,
+    where ``recorded`` must find it again."""
 
     folder: Path
     shown: str
     name: str
     recorded: str
-    own_weights: str
 
     @classmethod
     def find(cls, source: str, with_weights: bool) -> _Origin:
         if source == DEMO:
-            return cls(GPT2_DIR, source, source.replace(":", "-"), source, "demo")
+            return cls(GPT2_DIR, source, source.replace(":", "-"), source)
         folder = Path(source).expanduser()
         if folder.is_dir():
             folder = folder.resolve()
-            return cls(folder, source, folder.name, str(folder), str(folder))
+            return cls(folder, source, folder.name, str(folder))
         folder = fetch_model(source, with_weights)
-        return cls(folder, source, source.rpartition("/")[2], source, "hub")
+        return cls(folder, source, source.rpartition("/")[2], source)
+
+
+def _own_weights(source: str) -> str:
+    """What an atlas calls the weights that come with a source; a local folder's are found by its path."""
+    if source == DEMO:
+        return "demo"
+    folder = Path(source).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else "hub"
 
 
 def _read_config(origin: _Origin) -> Any:
@@ -110,6 +116,11 @@ def _read_tokenizer(origin: _Origin) -> Any:
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UnsupportedNetwork(f"{origin.shown}: no tokenizer can be read from {origin.folder} ({error}). Expected "
                                  "tokenizer.json, as `tokenizer.save_pretrained` writes") from error  # fmt: skip
+    # From a folder without one, transformers makes an empty tokenizer of the right class.
+    files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+    if not any((origin.folder / file).is_file() for file in files):
+        raise UnsupportedNetwork(f"{origin.shown}: {origin.folder} holds no tokenizer; expected tokenizer.json, as "
+                                 "`tokenizer.save_pretrained` writes")  # fmt: skip
     if not tokenizer.is_fast:
         raise UnsupportedNetwork(f"{origin.shown}: its tokenizer {type(tokenizer).__name__} does not tell which "
                                  "characters a token stands for; a fast one (tokenizer.json) is needed")  # fmt: skip
@@ -121,9 +132,8 @@ def _load_model(origin: _Origin, config: Any, choice: WeightsChoice) -> Any:
     model_class = _model_class(origin, config)
     if choice.is_control:
         # No batch norm, so the two controls are the same. Drawn on the CPU: every machine gets the same weights.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(choice.seed)
-            return model_class._from_config(config, dtype=torch.float32).eval()
+        torch.manual_seed(choice.seed)
+        return model_class._from_config(config, dtype=torch.float32).eval()
     path = choice.path or origin.folder
     state = None if path.is_dir() else read_state_dict(path)[0]
     try:

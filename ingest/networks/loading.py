@@ -57,12 +57,12 @@ class WeightsChoice:
     seed: int = 0
 
     @classmethod
-    def parse(cls, weights: str | None) -> WeightsChoice:
-        """Read None, ``hub`` or ``demo`` (the source's own), ``random:SEED``, ``random-raw:SEED``, or a path.
+    def parse(cls, weights: str | None, own: str) -> WeightsChoice:
+        """Read None or ``own`` (the source's own), ``random:SEED``, ``random-raw:SEED``, or a path.
 
         Raises `UsageError` for a control without a seed and `WeightsError` for a path where nothing is.
         """
-        if weights is None or weights in ("hub", "demo"):
+        if weights is None or weights == own:
             return cls("own")
         control = re.fullmatch(r"(random-raw|random):(\d+)", weights)
         if control is not None:
@@ -71,8 +71,8 @@ class WeightsChoice:
             raise UsageError(f"weights {weights!r} name no seed; write random:0 or random-raw:0 (any whole number)")
         path = Path(weights).expanduser()
         if not path.exists():
-            raise WeightsError(f"weights {weights!r}: no such file; expected a path, `hub`, random:SEED "
-                               "or random-raw:SEED")  # fmt: skip
+            raise WeightsError(f"weights {weights!r}: no such file; expected a path, random:SEED, random-raw:SEED, "
+                               f"or nothing for the network's own ({own})")  # fmt: skip
         return cls("file", path.resolve())
 
     @property

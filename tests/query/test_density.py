@@ -82,7 +82,7 @@ def test_examples_of_equal_activation_have_no_density(a):
         "select min(example_id), max(example_id) from activations where site_id = 4 "
         "group by activation having count(*) > 1 order by all limit 1"
     )[0]
-    with pytest.raises(UsageError, match="their activations at blocks.1.mlp are equal, at distance 0"):
+    with pytest.raises(UsageError, match=r"their activations at blocks.1.mlp are equal, at distance 0"):
         query.density(a, *same, site="blocks.2.mlp")
 
 
@@ -94,7 +94,9 @@ def test_activations_that_were_not_ingested(tmp_path):
         with pytest.raises(NotStored, match="no site of network words has stored activations"):
             query.class_density(a)
         add_images(a, PixelNetwork(), pixel_images(4), codes=["conv1", "conv2"], activations=["conv1"])
-        with pytest.raises(NotStored, match="ingest with --full conv1 and --store-activations"):
+        with pytest.raises(
+            NotStored, match="needs the codes of conv2:full, which were not ingested; ingest them with --full"
+        ):
             query.density(a, 25, 26, site="conv2:full")
         with pytest.raises(NotStored, match="full sites; ingest all full sites with --full and --store-activations"):
             query.class_density(a, network="pixels")
@@ -246,9 +248,11 @@ def test_bootstrap_resamples_examples():
         distinct = i != j
         intra = matrix[i, j][distinct & kinds[i, j]]
         inter = matrix[i, j][distinct & ~kinds[i, j]]
+        if not len(inter):
+            continue
         means.append((intra.mean(), inter.mean(), inter.mean() / intra.mean()))
     for bound, q in ((low, 0.05), (high, 0.95)):
-        np.testing.assert_allclose(bound, np.quantile(means, q, axis=0), atol=0.03)
+        np.testing.assert_allclose(bound, np.quantile(means, q, axis=0), rtol=0.04)
 
 
 def test_statistics_of_known_numbers():

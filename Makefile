@@ -1,0 +1,31 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: demo test check bench clean
+
+demo: $(STAMP)  ## build demo.atlas and take a tour of it
+	$(BIN)/polytope demo demo.atlas
+
+test: $(STAMP)  ## run the tests; those in a browser are skipped where there is no Chromium
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## measure against named peers
+	$(BIN)/python bench/ingest.py
+
+clean:
+	rm -rf $(VENV) demo.atlas
+
+# uv installs the 7 GB of torch with its CUDA libraries in under a minute; pip would take several.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev,hub]'
+	touch $(STAMP)

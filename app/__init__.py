@@ -1,0 +1,1 @@
+"""What people touch: the `polytope` command and the explorer."""

@@ -1,0 +1,103 @@
+"""The explorer: ``streamlit run app/explorer.py -- ATLAS``; `app.serve` (``polytope app ATLAS``) starts it.
+
+The state of every page is in its URL, so that a link or a bookmark opens the same view.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+import atlas
+from app import marked
+from app.pages import clusters, density, nearest, overview, sql
+from app.view import View, explained
+from atlas.catalog import NetworkRecord
+from atlas.errors import UsageError
+from query.examples import is_span
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path fill="#0072b2" d="M16 2 28 9v14l-12 7L4 23V9z"/>'
+    '<path fill="none" stroke="#fff" stroke-width="1.6" d="M4 9l12 7 12-7M16 16v14M16 2v14"/></svg>'
+)
+
+PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
+    ("Overview", "overview", ":material/map:", overview.render),
+    ("Nearest", "nearest", ":material/radar:", nearest.render),
+    ("Clusters", "clusters", ":material/bubble_chart:", clusters.render),
+    ("Density", "density", ":material/stacked_line_chart:", density.render),
+    ("SQL", "sql", ":material/database:", sql.render),
+]
+
+
+def main(arguments: list[str]) -> None:
+    """One run of the script: open the atlas, offer what it holds, draw the page, close it."""
+    st.set_page_config(page_title="Polytope atlas", page_icon=ICON, layout="wide")
+    st.html(marked.STYLE)
+    opened: list[View] = []
+
+    def drawn(title: str, render: Callable[[View], None]) -> Callable[[], None]:
+        def draw() -> None:
+            st.title(title, anchor=False)
+            with explained():
+                render(opened[0])
+
+        return draw
+
+    page = st.navigation(
+        [st.Page(drawn(title, render), title=title, url_path=path, icon=icon) for title, path, icon, render in PAGES]
+    )
+    with explained():
+        with atlas.open(_path(arguments)) as a:
+            opened.append(choose(a))
+            page.run()
+
+
+def _path(arguments: list[str]) -> Path:
+    if len(arguments) != 1:
+        raise UsageError("name one atlas: `polytope app ATLAS`, or `streamlit run app/explorer.py -- ATLAS`")
+    return Path(arguments[0])
+
+
+def choose(a: atlas.Atlas) -> View:
+    """The sidebar: which atlas this is, which network, and which site or span the pages are about."""
+    with st.sidebar:
+        st.html(
+            f'<div class="pa"><span class="pa-muted">Atlas</span><br><b title="{marked.plain(a.path.resolve())}">'
+            f"{marked.plain(a.path.resolve().name)}</b></div>"
+        )
+        a.catalog.network(a.catalog.networks[0].name if a.catalog.networks else None)  # an empty atlas says so
+        names = [network.name for network in a.catalog.networks]
+        network = a.catalog.network(st.selectbox("Network", names, key="network", bind="query-params"))
+        targets = _targets(a, network)
+        target = st.selectbox(
+            "Site or span",
+            targets,
+            index=_first_choice(a, network, targets),
+            key="target",
+            bind="query-params",
+            accept_new_options=True,
+            help="Any span can be typed: `AFTER->TO` for the sites after one up to another, `AFTER->` for all sites "
+            "after one.",
+        )
+    return View(a, network, str(target))
+
+
+def _targets(a: atlas.Atlas, network: NetworkRecord) -> list[str]:
+    """Sites with codes in order of depth, then the spans that were named."""
+    sites = [site.name for site in a.catalog.sites_of(network) if site.n_codes]
+    return sites + [name for owner, name in a.catalog.spans if owner == network.name]
+
+
+def _first_choice(a: atlas.Atlas, network: NetworkRecord, targets: list[str]) -> int:
+    """The last position site: what a network makes of an input shows most where it is about to answer."""
+    sites = {site.name: site for site in a.catalog.sites_of(network)}
+    plain = [i for i, name in enumerate(targets) if not is_span_name(name) and sites[name].scope == "position"]
+    return plain[-1] if plain else 0
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

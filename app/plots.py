@@ -1,0 +1,137 @@
+"""Data to figure, no queries. Every axis says its unit, every mark or title its n.
+
+Colours are Okabe and Ito's (jfly.uni-koeln.de/color), told apart by people with any colour vision; marks differ in
+shape as well, so that a print in grey still reads.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+
+BLUE, VERMILLION, GREEN, ORANGE, SKY, GREY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#8a8a8a"
+
+BAR_HEIGHT = 26  # pixels a bar of a horizontal chart, its gap included
+
+
+def sites(frame: pd.DataFrame, title: str) -> go.Figure:
+    """Gates a site, in order of depth. Columns: site, n_gates, n_units, n_codes, nonlinearity, n_clusters, purity."""
+    hover = [
+        f"<b>{_text(row.site)}</b><br>{row.n_gates:,} gates ({_text(row.nonlinearity)}), {row.n_units:,} units<br>"
+        f"{row.n_codes:,} codes<br>{_clusters(row.n_clusters, row.purity)}"
+        for row in frame.itertuples()
+    ]
+    figure = go.Figure(
+        go.Bar(
+            x=[_text(site) for site in frame["site"]], y=frame["n_gates"], marker_color=BLUE, text=frame["n_gates"],
+            texttemplate="%{text:,}", textposition="outside", cliponaxis=False, hovertext=hover, hoverinfo="text",
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title="Site, from input to output", type="category", tickangle=-35 if len(frame) > 6 else 0)
+    figure.update_yaxes(title="Gates (bits of a code)", rangemode="tozero")
+    return _finished(figure, title, 330)
+
+
+def _clusters(n_clusters: float, purity: float) -> str:
+    if pd.isna(n_clusters):
+        return "not clustered"
+    return f"{int(n_clusters):,} clusters" + ("" if pd.isna(purity) else f", purity {purity:.2f}")
+
+
+def labels(counts: pd.DataFrame, title: str) -> go.Figure:
+    """How many members bear each label. Columns: label (None where there is none), n."""
+    names = ["no label" if pd.isna(label) else _text(label) for label in counts["label"]]
+    figure = go.Figure(
+        go.Bar(
+            x=counts["n"], y=names, orientation="h", marker_color=BLUE, text=counts["n"], texttemplate="%{text:,}",
+            textposition="outside", cliponaxis=False, hovertemplate="%{y}: %{x:,} members<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title="Members", rangemode="tozero", nticks=4)
+    figure.update_yaxes(title="Label", autorange="reversed", type="category")
+    return _finished(figure, title, 110 + BAR_HEIGHT * max(2, len(counts)))
+
+
+def class_density(frame: pd.DataFrame, per_gate: bool = False) -> go.Figure:
+    """Density within and between labels by span, with the intervals of `query.class_density`."""
+    scale = 1 / frame["n_gates"] if per_gate else pd.Series(1.0, index=frame.index)
+    figure = go.Figure()
+    series = (
+        ("intra", "same label", BLUE, "circle", -0.12),
+        ("inter", "different labels", VERMILLION, "diamond", 0.12),
+    )
+    for name, words, colour, symbol, shift in series:
+        mean, low, high = (frame[f"{name}_{part}"] * scale for part in ("mean", "low", "high"))
+        figure.add_trace(
+            go.Scatter(
+                x=[i + shift for i in range(len(frame))], y=mean, mode="markers", name=words,
+                marker={"color": colour, "symbol": symbol, "size": 10},
+                error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low,
+                         "color": colour, "thickness": 1.6, "width": 6},
+                hovertext=[
+                    f"<b>{_text(span)}</b>, {words}<br>{m:.4g} [{a:.4g}, {b:.4g}]<br>n = {n:,} pairs"
+                    for span, m, a, b, n in zip(frame["span"], mean, low, high, frame[f"n_{name}"], strict=True)
+                ],
+                hoverinfo="text",
+            )
+        )  # fmt: skip
+    figure.update_yaxes(title=f"Boundaries per unit distance{', per gate' if per_gate else ''}", rangemode="tozero")
+    _span_axis(figure, frame)
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    return _finished(figure, "", 400)
+
+
+def density_ratio(frame: pd.DataFrame, confidence: float) -> go.Figure:
+    """Density between labels over that within, with its interval; 1 is no difference."""
+    figure = go.Figure(
+        go.Scatter(
+            x=list(range(len(frame))), y=frame["ratio"], mode="markers",
+            marker={"color": GREEN, "symbol": "square", "size": 10},
+            error_y={"type": "data", "symmetric": False, "array": frame["ratio_high"] - frame["ratio"],
+                     "arrayminus": frame["ratio"] - frame["ratio_low"], "color": GREEN, "thickness": 1.6, "width": 6},
+            hovertext=[
+                f"<b>{_text(row.span)}</b><br>ratio {row.ratio:.4g} [{row.ratio_low:.4g}, {row.ratio_high:.4g}]<br>"
+                f"p = {row.p_value:.2g}, AUC {row.auc:.3f}"
+                for row in frame.itertuples()
+            ],
+            hoverinfo="text", showlegend=False,
+        )
+    )  # fmt: skip
+    figure.add_hline(y=1, line={"color": GREY, "dash": "dash", "width": 1.2})
+    figure.add_annotation(x=1, xref="paper", y=1, text="no difference", showarrow=False, yanchor="bottom",
+                          xanchor="right", font={"size": 11})  # fmt: skip
+    figure.update_yaxes(title=f"Different ÷ same ({confidence:.0%} interval)")
+    _span_axis(figure, frame)
+    return _finished(figure, "", 400)
+
+
+def _span_axis(figure: go.Figure, frame: pd.DataFrame) -> None:
+    """Spans in order of depth, each with the number of pairs of the two kinds under it."""
+    ticks = [f"{_text(row.span)}<br>n = {row.n_intra:,} + {row.n_inter:,}" for row in frame.itertuples()]
+    figure.update_xaxes(
+        title="Span (n: pairs of the same + of different labels)", tickvals=list(range(len(frame))), ticktext=ticks,
+        range=[-0.6, len(frame) - 0.4], zeroline=False, tickangle=-35 if len(frame) > 4 else 0,
+    )  # fmt: skip
+
+
+def _finished(figure: go.Figure, title: str, height: int) -> go.Figure:
+    figure.update_layout(
+        title={"text": _text(title), "font": {"size": 14}} if title else None, height=height,
+        margin={"l": 10, "r": 20, "t": 50 if title else 30, "b": 10}, hoverlabel={"align": "left"}, bargap=0.25,
+    )  # fmt: skip
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True)
+    return figure
+
+
+def _text(words: object) -> str:
+    """Words as Plotly shows them: it reads a few HTML tags in any text."""
+    return html.escape(str(words), quote=False)
+
+
+def names(figure: go.Figure) -> Sequence[str]:
+    """What stands on the horizontal axis, for tests."""
+    return list(figure.data[0].x)
