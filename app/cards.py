@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app import marked
-from app.view import View
+from app.view import View, records
 from query.clusters import NOISE
 
 Row = dict[str, Any]
@@ -26,7 +26,7 @@ class Column(NamedTuple):
 
 def examples(view: View, frame: pd.DataFrame, clustering: int | None = None) -> None:
     """Rows of `query.nearest` or `query.members`: a table of tokens, or a grid of images."""
-    rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    rows = records(frame)
     if view.network.kind == "image":
         st.html(marked.grid(_figure(view, row, clustering) for row in rows))
         return
@@ -45,9 +45,9 @@ def one(view: View, row: Row) -> None:
     ]
     if view.network.kind == "image":
         caption = "".join(f"<div>{name} {value}</div>" for name, value in facts)
-        st.html(f'<div class="pa">{marked.figure(row["thumbnail"], caption, str(row["key"]), "pa-one")}</div>')
+        st.html(f'<div class="pa">{marked.figure(row["thumbnail"], caption, str(row["key"]), "")}</div>')
     else:
-        shown = marked.context(row["context"], row["token"], row["context_offset"], before=160, after=80)
+        shown = marked.passage(row["context"], row["token"], row["context_offset"])
         st.html(f'<div class="pa">{shown}{marked.facts(facts)}</div>')
 
 
@@ -103,8 +103,9 @@ _COLUMNS = {
 def _figure(view: View, row: Row, clustering: int | None) -> str:
     lines = []
     if "distance" in row:
-        density = "" if pd.isna(row["density"]) else f" · density {marked.number(row['density'])}"
-        lines.append(f"<b>{row['distance']:,} gates</b>{density}")
+        lines.append(f"<b>{row['distance']:,} gates</b>")
+        if pd.notna(row.get("density")):
+            lines.append(f"density {marked.number(row['density'])}")
     if "probability" in row:
         lines.append(f"strength {marked.number(row['probability'], 2)}")
     lines.append(f"label {marked.words(row['label'])}, read as {marked.words(row['prediction'])}")

@@ -17,10 +17,10 @@ from app.pages import clusters, density, nearest, overview, sql
 from app.view import View, explained
 from atlas.catalog import NetworkRecord
 from atlas.errors import UsageError
-from query.examples import is_span
 
 ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path fill="#0072b2" d="M16 2 28 9v14l-12 7L4 23V9z"/>'
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+    '<path fill="#0072b2" d="M16 2 28 9v14l-12 7L4 23V9z"/>'
     '<path fill="none" stroke="#fff" stroke-width="1.6" d="M4 9l12 7 12-7M16 16v14M16 2v14"/></svg>'
 )
 
@@ -36,6 +36,7 @@ PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
 def main(arguments: list[str]) -> None:
     """One run of the script: open the atlas, offer what it holds, draw the page, close it."""
     st.set_page_config(page_title="Polytope atlas", page_icon=ICON, layout="wide")
+    st.logo(ICON, size="large")
     st.html(marked.STYLE)
     opened: list[View] = []
 
@@ -50,10 +51,9 @@ def main(arguments: list[str]) -> None:
     page = st.navigation(
         [st.Page(drawn(title, render), title=title, url_path=path, icon=icon) for title, path, icon, render in PAGES]
     )
-    with explained():
-        with atlas.open(_path(arguments)) as a:
-            opened.append(choose(a))
-            page.run()
+    with explained(), atlas.open(_path(arguments)) as a:
+        opened.append(choose(a))
+        page.run()
 
 
 def _path(arguments: list[str]) -> Path:
@@ -95,8 +95,8 @@ def _targets(a: atlas.Atlas, network: NetworkRecord) -> list[str]:
 def _first_choice(a: atlas.Atlas, network: NetworkRecord, targets: list[str]) -> int:
     """The last position site: what a network makes of an input shows most where it is about to answer."""
     sites = {site.name: site for site in a.catalog.sites_of(network)}
-    plain = [i for i, name in enumerate(targets) if not is_span_name(name) and sites[name].scope == "position"]
-    return plain[-1] if plain else 0
+    deep = [i for i, name in enumerate(targets) if name in sites and sites[name].scope == "position"]
+    return deep[-1] if deep else 0
 
 
 if __name__ == "__main__":

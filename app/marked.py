@@ -19,16 +19,31 @@ import pandas as pd
 CONTEXT_BEFORE, CONTEXT_AFTER = 64, 40
 """Characters shown either side of a token: with the columns beside it a line of a 1,280 pixel window."""
 
+LINES_BEFORE, LINES_AFTER = 5, 2  # shown of a passage, the token's own line counted on both sides
+
+NO_CONTEXT = '<span class="pa-muted">no context</span>'
+
 LABEL_LENGTH = 24  # characters of a token in a pill or a table cell
 
 _MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")  # all ASCII punctuation: CommonMark lets each be escaped
+_RUNS = re.compile(" {2,}")
 _IMAGE_TYPES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"))
 
 STYLE = """
 <style>
+[data-testid="stMainBlockContainer"] { padding: 2.75rem 2.5rem 4rem; }
+[data-testid="stMainBlockContainer"] h1 { font-size: 1.9rem; padding: 0 0 0.5rem; }
+[data-testid="stMainBlockContainer"] h3 { font-size: 1.2rem; padding: 0.75rem 0 0.25rem; }
+.st-key-query textarea { font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.8125rem; }
 .pa { font-size: 0.875rem; line-height: 1.45; }
-.pa code, .pa-mono { font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.8125rem; }
+.pa code, .pa-mono, .pa td.pa-code { font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.8125rem; }
 .pa-muted { opacity: 0.65; }
+.pa a { color: light-dark(#0072b2, #56b4e9); text-decoration: none; }
+.pa a:hover { text-decoration: underline; }
+.pa-passage {
+  padding: 0.6rem 0.8rem; border-radius: 0.5rem;
+  border: 1px solid color-mix(in srgb, currentColor 15%, transparent);
+}
 .pa-context {
   font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.8125rem; white-space: pre-wrap;
   overflow-wrap: anywhere; unicode-bidi: isolate;
@@ -37,28 +52,29 @@ STYLE = """
   color: inherit; font-weight: 600; padding: 0.05em 0.15em; border-radius: 0.2em; background: rgba(230, 159, 0, 0.32);
   box-shadow: inset 0 -2px 0 #e69f00;
 }
+.pa td.pa-small { font-size: 0.75rem; }
 .pa-sign { opacity: 0.45; font-weight: 400; }
 .pa-scroll { overflow-x: auto; }
 .pa table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; margin: 0; }
 .pa th {
-  text-align: left; font-weight: 600; font-size: 0.75rem; white-space: nowrap; padding: 0.3rem 0.7rem 0.3rem 0;
+  text-align: left; font-weight: 600; font-size: 0.75rem; white-space: nowrap; padding: 0.3rem 1.1rem 0.3rem 0;
   border: 0; border-bottom: 1px solid color-mix(in srgb, currentColor 30%, transparent);
 }
 .pa td {
-  padding: 0.4rem 0.7rem 0.4rem 0; vertical-align: top; border: 0;
+  padding: 0.4rem 1.1rem 0.4rem 0; vertical-align: top; border: 0;
   border-bottom: 1px solid color-mix(in srgb, currentColor 12%, transparent);
 }
 .pa th.pa-number, .pa td.pa-number { text-align: right; white-space: nowrap; }
 .pa td.pa-wide { min-width: 20rem; width: 60%; }
 .pa td.pa-key { white-space: nowrap; }
 .pa-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.75rem, 1fr)); gap: 0.75rem; }
-.pa-grid figure, figure.pa-one {
-  margin: 0; padding: 0.5rem; border-radius: 0.5rem; border: 1px solid color-mix(in srgb, currentColor 15%, transparent);
+.pa figure {
+  margin: 0; padding: 0.5rem; border-radius: 0.5rem;
+  border: 1px solid color-mix(in srgb, currentColor 15%, transparent);
 }
-figure.pa-one { width: 9rem; }
 .pa figure img {
-  width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 0.25rem; image-rendering: pixelated; display: block;
-  background: color-mix(in srgb, currentColor 6%, transparent);
+  width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 0.25rem; image-rendering: pixelated;
+  display: block;   background: color-mix(in srgb, currentColor 6%, transparent);
 }
 .pa figure .pa-blank {
   aspect-ratio: 1; display: grid; place-items: center; opacity: 0.6; border-radius: 0.25rem;
@@ -85,9 +101,10 @@ def plain(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def visible(text: str) -> str:
-    """A text as HTML on one line: newlines ⏎, tabs →, other control characters as their pictures (␀ to ␟)."""
-    return "".join(_SIGNS.get(letter) or plain(letter) for letter in text)
+def visible(text: str, breaks: bool = False) -> str:
+    """A text as HTML: newlines ⏎ (with ``breaks`` also ended there), tabs →, other control characters as ␀ to ␟."""
+    shown = "".join(_SIGNS.get(letter) or plain(letter) for letter in text)
+    return shown.replace(_SIGNS["\n"], _SIGNS["\n"] + "<br>") if breaks else shown
 
 
 def one_line(text: str, length: int = LABEL_LENGTH) -> str:
@@ -116,19 +133,38 @@ def context(
     before: int = CONTEXT_BEFORE,
     after: int = CONTEXT_AFTER,
 ) -> str:
-    """A context with its token marked, cut to the characters around it."""
+    """A context on one line with its token marked, cut to the characters around it.
+
+    Runs of spaces around the token are shown as one: indentation would fill the line. The token keeps all of its own.
+    """
     if text is None or token is None or offset is None or pd.isna(offset):
-        return '<span class="pa-muted">no context</span>'
-    start, end = int(offset), int(offset) + len(token)
-    first, last = max(0, start - before), min(len(text), end + after)
-    left = ("…" if first else "") + visible(text[first:start])
-    right = visible(text[end:last]) + ("…" if last < len(text) else "")
-    return f'<span class="pa-context">{left}<mark>{visible(token) or "∅"}</mark>{right}</span>'
+        return NO_CONTEXT
+    start = int(offset)
+    left, right = (_RUNS.sub(" ", part) for part in (text[:start], text[start + len(token) :]))
+    left = left if len(left) <= before else "…" + left[-before:]
+    right = right if len(right) <= after else right[:after] + "…"
+    return f'<span class="pa-context">{visible(left)}{_mark(token)}{visible(right)}</span>'
+
+
+def passage(text: str | None, token: str | None, offset: float | None) -> str:
+    """The lines around a token, which is marked, with their spaces as they are."""
+    if text is None or token is None or offset is None or pd.isna(offset):
+        return NO_CONTEXT
+    start = int(offset)
+    before, after = text[:start].split("\n"), text[start + len(token) :].split("\n")
+    left = ("…" if len(before) > LINES_BEFORE else "") + "\n".join(before[-LINES_BEFORE:])
+    right = "\n".join(after[:LINES_AFTER]) + ("…" if len(after) > LINES_AFTER else "")
+    shown = visible(left, breaks=True) + _mark(token) + visible(right, breaks=True)
+    return f'<div class="pa-context pa-passage">{shown}</div>'
+
+
+def _mark(token: str) -> str:
+    return f"<mark>{visible(token) or '∅'}</mark>"
 
 
 def marked_token(tokens: Sequence[str], chosen: int) -> str:
     """A whole text, given as its tokens, with one of them marked."""
-    parts = [f"<mark>{visible(token)}</mark>" if i == chosen else visible(token) for i, token in enumerate(tokens)]
+    parts = [_mark(token) if i == chosen else visible(token) for i, token in enumerate(tokens)]
     return f'<span class="pa-context">{"".join(parts)}</span>'
 
 
@@ -166,7 +202,10 @@ def number(value: Any, digits: int = 4) -> str:
         return "–"
     if isinstance(value, float) and not math.isfinite(value):
         return "∞" if value > 0 else "−∞"
-    return f"{int(value):,}" if float(value).is_integer() and abs(value) >= 1 else f"{value:.{digits}g}"
+    if not isinstance(value, float):
+        return f"{value:,}"
+    shown = f"{value:#.{digits}g}"  # with the zeros that say how exact it is
+    return shown.rstrip(".") if "e" not in shown else f"{value:.{digits}g}"
 
 
 def words(value: Any) -> str:
@@ -194,11 +233,12 @@ def grid(figures: Iterable[str]) -> str:
 
 
 def error(message: str) -> str:
-    """An error's own sentence; what it puts in backquotes is set as code, the database's caret stays in its column."""
+    """An error's own sentence; what it puts in backquotes is set as code, and the database's caret stays in place."""
     shown = plain(message)
     if "\n" in message:
         return f'<div class="pa pa-error" role="alert"><pre class="pa-mono">{shown}</pre></div>'
-    return f'<div class="pa pa-error" role="alert">{re.sub(r"`([^`]+)`", r"<code>\1</code>", shown)}</div>'
+    shown = re.sub(r"`([^`]+)`", r"<code>\1</code>", shown)
+    return f'<div class="pa pa-error" role="alert">{shown}</div>'
 
 
 def notes(lines: Iterable[str | None]) -> str:

@@ -7,12 +7,13 @@ shape as well, so that a print in grey still reads.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
 
 BLUE, VERMILLION, GREEN, ORANGE, SKY, GREY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#8a8a8a"
+
+FEW_BARS = 5  # fewer would be as wide as the page
 
 BAR_HEIGHT = 26  # pixels a bar of a horizontal chart, its gap included
 
@@ -20,9 +21,9 @@ BAR_HEIGHT = 26  # pixels a bar of a horizontal chart, its gap included
 def sites(frame: pd.DataFrame, title: str) -> go.Figure:
     """Gates a site, in order of depth. Columns: site, n_gates, n_units, n_codes, nonlinearity, n_clusters, purity."""
     hover = [
-        f"<b>{_text(row.site)}</b><br>{row.n_gates:,} gates ({_text(row.nonlinearity)}), {row.n_units:,} units<br>"
-        f"{row.n_codes:,} codes<br>{_clusters(row.n_clusters, row.purity)}"
-        for row in frame.itertuples()
+        f"<b>{_text(row['site'])}</b><br>{row['n_gates']:,} gates ({_text(row['nonlinearity'])}), "
+        f"{row['n_units']:,} units<br>{row['n_codes']:,} codes<br>{_clusters(row['n_clusters'], row['purity'])}"
+        for row in frame.to_dict("records")
     ]
     figure = go.Figure(
         go.Bar(
@@ -30,7 +31,9 @@ def sites(frame: pd.DataFrame, title: str) -> go.Figure:
             texttemplate="%{text:,}", textposition="outside", cliponaxis=False, hovertext=hover, hoverinfo="text",
         )
     )  # fmt: skip
-    figure.update_xaxes(title="Site, from input to output", type="category", tickangle=-35 if len(frame) > 6 else 0)
+    if len(frame) < FEW_BARS:
+        figure.update_traces(width=0.5)
+    figure.update_xaxes(title="Site, from input to output", type="category", tickangle=-35 if len(frame) > 1 else 0)
     figure.update_yaxes(title="Gates (bits of a code)", rangemode="tozero")
     return _finished(figure, title, 330)
 
@@ -101,19 +104,21 @@ def density_ratio(frame: pd.DataFrame, confidence: float) -> go.Figure:
         )
     )  # fmt: skip
     figure.add_hline(y=1, line={"color": GREY, "dash": "dash", "width": 1.2})
-    figure.add_annotation(x=1, xref="paper", y=1, text="no difference", showarrow=False, yanchor="bottom",
-                          xanchor="right", font={"size": 11})  # fmt: skip
-    figure.update_yaxes(title=f"Different ÷ same ({confidence:.0%} interval)")
+    figure.update_yaxes(title=f"Ratio different ÷ same, {confidence:.0%} interval<br>(1: no difference)")
     _span_axis(figure, frame)
     return _finished(figure, "", 400)
 
 
 def _span_axis(figure: go.Figure, frame: pd.DataFrame) -> None:
-    """Spans in order of depth, each with the number of pairs of the two kinds under it."""
-    ticks = [f"{_text(row.span)}<br>n = {row.n_intra:,} + {row.n_inter:,}" for row in frame.itertuples()]
+    """Spans in order of depth, with the number of pairs: once where all have as many, else under each."""
+    counts = [f"n = {row.n_intra:,} + {row.n_inter:,}" for row in frame.itertuples()]
+    ticks, title = [_text(span) for span in frame["span"]], f"Span ({counts[0]} pairs each, same + different)"
+    if len(set(counts)) > 1:
+        ticks = [f"{span}<br>{count}" for span, count in zip(ticks, counts, strict=True)]
+        title = "Span (n: pairs, same + different)"
     figure.update_xaxes(
-        title="Span (n: pairs of the same + of different labels)", tickvals=list(range(len(frame))), ticktext=ticks,
-        range=[-0.6, len(frame) - 0.4], zeroline=False, tickangle=-35 if len(frame) > 4 else 0,
+        title=title, tickvals=list(range(len(frame))), ticktext=ticks, range=[-0.6, len(frame) - 0.4],
+        zeroline=False, showgrid=False, tickangle=-35 if len(frame) > 3 else 0,
     )  # fmt: skip
 
 
@@ -130,8 +135,3 @@ def _finished(figure: go.Figure, title: str, height: int) -> go.Figure:
 def _text(words: object) -> str:
     """Words as Plotly shows them: it reads a few HTML tags in any text."""
     return html.escape(str(words), quote=False)
-
-
-def names(figure: go.Figure) -> Sequence[str]:
-    """What stands on the horizontal axis, for tests."""
-    return list(figure.data[0].x)

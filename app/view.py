@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import pandas as pd
 import streamlit as st
 
 from app import marked
@@ -47,7 +48,7 @@ class View:
         return self.atlas.path
 
     @property
-    def named(self) -> dict[str, str]:
+    def named(self) -> dict[str, Any]:
         """The target as an argument of a question: a site or a span."""
         return {"span" if "->" in self.target or "→" in self.target else "site": self.target}
 
@@ -106,7 +107,8 @@ def explained() -> Iterator[None]:
 def source(view: View, call: str, sql: str | None = None) -> None:
     """A folded piece of Python, and of SQL where one query says the same, that gives the table above it."""
     with st.expander("Code for this"):
-        st.code(f"import atlas, query\n\nwith atlas.open({str(view.path)!r}) as a:\n    print({call})", "python")
+        packages = "atlas, ingest.networks, query" if "ingest." in call else "atlas, query"
+        st.code(f"import {packages}\n\nwith atlas.open({str(view.path)!r}) as a:\n    print({call})", "python")
         if sql is not None:
             st.code(sql, "sql")
             st.html(f'<div class="pa">{marked.link("sql", "Open in the SQL page", query=sql, **view.state)}</div>')
@@ -117,6 +119,11 @@ def call(function: str, *positional: object, **arguments: object) -> str:
     given = [repr(value) for value in positional]
     given += [f"{name}={value!r}" for name, value in arguments.items() if value is not None]
     return f"query.{function}({', '.join(['a', *given])})"
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as dictionaries, column name to value."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def literal(value: str) -> str:

@@ -26,8 +26,10 @@ from .errors import NonFinite, PolytopeError, TooManyPoints, UsageError, WidthEr
 from .index import HammingIndex, hamming_matrix
 
 MAX_POINTS = 200_000  # codes: time is N² popcounts; this many codes of 3,072 gates take half an hour on two cores
-MEMORY_BUDGET = 4 << 30  # bytes, for activations: 22,000 examples of 3,072 units; half of a small laptop's memory
-_BLOCK_BYTES = 1 << 26  # of float64 distances worked on at once; the speed is flat from 2**22 up
+MEMORY_BUDGET = 4 << 30  # bytes, for activations: 20,900 examples of 3,072 units; half of a small laptop's memory
+_BLOCK_BYTES = (
+    1 << 26
+)  # of float64 distances worked on at once; smaller blocks than 2**24 are slower, larger not faster
 
 # A squared distance from ‖a‖² + ‖b‖² − 2a·b carries an error of up to about units · 2⁻⁵³ · (‖a‖² + ‖b‖²). Where it
 # is less than this share of ‖a‖² + ‖b‖² it is computed again from a − b: at 3,072 units no relative error exceeds
@@ -104,9 +106,8 @@ def cluster_codes(
     Time is quadratic: beyond ``max_points`` raises `TooManyPoints`, before any work. Raises `UsageError` for an
     impossible parameter, and where there are not more codes than ``min_samples`` (hdbscan would lower it silently).
     """
-    n, samples = len(codes), _checked_samples(len(codes), min_cluster_size, min_samples, selection)
-    if metric not in ("hamming", "euclidean"):
-        raise UsageError(f'the metric of codes is "hamming" or "euclidean", got "{metric}"')
+    n, samples = len(codes), _checked_samples(len(codes), min_cluster_size, min_samples, selection, ties)
+    _check_metric(metric)
     if n > max_points:
         raise TooManyPoints(
             f"{n} codes take {n}² comparisons; the limit is {max_points} codes. Cluster a sample of the examples, "
@@ -148,7 +149,7 @@ def cluster_activations(
     activations and the blocks would take more than ``memory_budget`` bytes. Raises `NonFinite` for NaN or infinity,
     `UsageError` as `cluster_codes` does. ``ties`` only matters between duplicates and at core distances.
     """
-    n, samples = len(x), _checked_samples(len(x), min_cluster_size, min_samples, selection)
+    n, samples = len(x), _checked_samples(len(x), min_cluster_size, min_samples, selection, ties)
     _check_budget(n, x.shape[1], memory_budget)
     distances = _Cloud.of(x).pairwise(progress)
     cores = np.empty((2, n))
@@ -203,6 +204,7 @@ def medoids(
     Raises `UsageError` for another number of labels than points, for a cluster number without a member, or for
     activations under "hamming"; `NonFinite` for NaN or infinity.
     """
+    _check_metric(metric)
     if len(labels) != len(points):
         raise UsageError(f"every point needs a label, got {len(points)} points and {len(labels)} labels")
     if metric == "hamming" and not isinstance(points, SplineCodes):
@@ -218,7 +220,12 @@ def medoids(
     return found
 
 
-def _checked_samples(n: int, min_cluster_size: int, min_samples: int | None, selection: str) -> int:
+def _check_metric(metric: str) -> None:
+    if metric not in ("hamming", "euclidean"):
+        raise UsageError(f'the metric is "hamming" or "euclidean", got "{metric}"')
+
+
+def _checked_samples(n: int, min_cluster_size: int, min_samples: int | None, selection: str, ties: str) -> int:
     """``min_samples`` with its default filled in, after the checks that both kinds of points share."""
     if min_cluster_size < 2:
         raise UsageError(f"min_cluster_size must be at least 2, got {min_cluster_size}")
@@ -227,6 +234,8 @@ def _checked_samples(n: int, min_cluster_size: int, min_samples: int | None, sel
         raise UsageError(f"min_samples must be at least 1, got {samples}")
     if selection not in ("eom", "leaf"):
         raise UsageError(f'clusters are selected by "eom" or "leaf", got "{selection}"')
+    if ties not in ("hdbscan", "stable"):
+        raise UsageError(f'ties are ordered as in "hdbscan" or "stable", got "{ties}"')
     if n <= samples:
         raise UsageError(
             f"{n} points have no neighbour number {samples}: give at least {samples + 1} points, or lower min_samples"
@@ -237,7 +246,7 @@ def _checked_samples(n: int, min_cluster_size: int, min_samples: int | None, sel
 def _check_budget(n: int, units: int, budget: int) -> None:
     """Raise `TooManyPoints` where 8n² + 8·n·units bytes and four blocks exceed ``budget``.
 
-    The peak that tracemalloc saw was 7 to 13 % less at 6,000 × 512, 6,000 × 3,072 and 10,000 × 64: what is counted
+    The peak that tracemalloc saw was 5 to 11 % less at 6,000 × 512, 6,000 × 3,072 and 10,000 × 64: what is counted
     too high is a block. hdbscan's own dense path holds three n × n matrices at its peak, its input among them.
     """
     blocks = 4 * _BLOCK_BYTES
@@ -258,15 +267,19 @@ class _Cloud:
 
     ``centred``: in float64, moved by one of the points, so that no common offset drowns small distances. A point
     serves better than the mean: the difference of two float32 numbers is nearly always exact in float64, so equal
-    distances stay equal. ``norms``: the squared norms of ``centred``.
+    distances stay equal. ``norms``: the squared norms of ``centred``. ``kind``: equal for equal rows of ``x``: their
+    distance is 0 without a look, for an input that repeats would be the slowest there is.
     """
 
     x: Float[np.ndarray, "n units"]
     centred: Float64[np.ndarray, "n units"]
     norms: Float64[np.ndarray, " n"]
+    kind: Int64[np.ndarray, " n"]
 
     @classmethod
     def of(cls, x: Float[np.ndarray, "n units"]) -> _Cloud:
+        if x.shape[1] == 0:
+            raise UsageError(f"activations need at least one unit, got an array of shape {x.shape}")
         points = x.astype(np.float64)
         if not np.isfinite(points).all():
             row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
@@ -277,7 +290,8 @@ class _Cloud:
             norms = np.einsum("ij,ij->i", points, points)
         if not norms.max() < np.finfo(np.float64).max / 4:  # ‖a − b‖² <= 2(‖a‖² + ‖b‖²)
             raise NonFinite("squared distances between the activations overflow float64; scale them down")
-        return cls(x, points, norms)
+        rows = np.ascontiguousarray(x).view(np.dtype((np.void, x.itemsize * x.shape[1])))  # compared as bytes
+        return cls(x, points, norms, np.unique(rows[:, 0], return_inverse=True)[1])
 
     def distances(self, rows: slice, columns: slice) -> Float64[np.ndarray, "rows columns"]:
         """‖a − b‖ by one matrix product, and again from the differences where cancellation would show."""
@@ -287,7 +301,9 @@ class _Cloud:
         squared *= -2
         squared += scale
         scale *= _NEAR
-        near = squared <= scale
+        equal = self.kind[rows, None] == self.kind[columns]
+        near = (squared <= scale) & ~equal
+        squared[equal] = 0
         chunk = max(1, _BLOCK_BYTES // (16 * a.shape[1]))
         x, others = self.x[rows], self.x[columns]
         for row in np.flatnonzero(near.any(axis=1)):

@@ -22,7 +22,7 @@ from .codes import SplineCodes
 from .errors import DiskFull, IndexMismatch, IndexMissing, UsageError, WidthError
 
 FORMAT = 1  # of the JSON beside an index; raised when an older reader would misunderstand it
-_BLOCK_BYTES = 1 << 25  # of distances computed between two looks at Ctrl-C; the speed is flat from 2**20 up
+_BLOCK_BYTES = 1 << 25  # of distances computed between two looks at Ctrl-C; the speed is flat from 2**18 up
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,10 @@ import json
 import os
 import re
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,7 @@ from .errors import (
     SqlFailed,
     SqlRefused,
     SqlTimeout,
+    StoreError,
     UnknownName,
     UsageError,
 )
@@ -46,14 +48,20 @@ from .errors import (
 SCHEMA_VERSION = "1"
 DATABASE = "atlas.duckdb"
 WRITER_NOTE = "writer.json"
-BLOCK_ROWS = 8192  # rows fetched at a time: 3 MB of codes of 3,072 gates, 100 MB of activations
+BLOCK_ROWS = 8192  # codes fetched at a time: 3 MB of those of 3,072 gates
+VECTOR_ROWS = 2048  # activations fetched at a time: DuckDB decodes no fewer, 25 MB of those of 3,072 units
+BLOCK_SIZE = 65_536
+"""Bytes of a block. DuckDB's default of 262,144 leaves a small atlas half empty and stores codes of 512 gates in 1.15
+times their bytes; this needs 1.08 (measured on 100,000 random codes)."""
 
 _SANDBOX = {
     "enable_external_access": "false",
     "lock_configuration": "true",
     "python_enable_replacements": "false",  # else `from df` would read the caller's variables
 }
-_WRITER = {"memory_limit": "2GB"}  # publishing streams; more would only be cache, and grow with the data
+# Publishing streams and spills: more memory would only be cache that grows with the data, more threads more buffers.
+_WRITER = {"memory_limit": "256MB", "threads": "2"}
+INTERRUPTED = "Query interrupted"  # DuckDB's RuntimeError where Python itself would raise KeyboardInterrupt
 _QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
@@ -69,26 +77,32 @@ def open(path: str | Path, *, writable: bool = False) -> Atlas:
     return Atlas(folder, writable=writable)
 
 
-def create(path: str | Path, *, block_size: int | None = None) -> Atlas:
-    """Open the atlas for writing; make an empty one if the folder holds none yet.
+def create(path: str | Path) -> Atlas:
+    """Open the atlas for writing; make an empty one if the folder holds none yet. Raises as `open` and `make` do."""
+    make(path)
+    return open(path, writable=True)
 
-    ``block_size``: bytes of a block of a new database, a power of 2 from 16,384; default DuckDB's 262,144.
+
+def make(path: str | Path) -> None:
+    """Make an empty atlas unless the folder holds one. Nothing is locked, so that several workers can begin at once.
+
+    Raises `NotAnAtlas` for a file, `DiskFull`, `StoreError` where nothing can be written.
     """
     folder = Path(path)
     if (folder / DATABASE).exists():
-        return open(folder, writable=True)
+        return
     if folder.exists() and not folder.is_dir():
         raise NotAnAtlas(f"{folder} is a file; an atlas is a folder, give the name of one (it is made if need be)")
     with disk_full(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        # Under another name until its schema is complete, so that a kill in between leaves no half-made atlas.
-        unfinished = folder / f"{DATABASE}.{os.getpid()}.new"
-        config = {} if block_size is None else {"default_block_size": block_size}
-        with duckdb.connect(str(unfinished), config=config) as connection:
-            connection.execute((Path(__file__).parent / "schema.sql").read_text(encoding="utf-8"))
-            connection.execute("insert into meta values ('schema_version', ?)", [SCHEMA_VERSION])
-        unfinished.rename(folder / DATABASE)
-    return open(folder, writable=True)
+        # Elsewhere until its schema is complete, so that a kill in between leaves no half-made atlas.
+        with tempfile.TemporaryDirectory(dir=folder, prefix="new-") as unfinished:
+            database = Path(unfinished) / DATABASE
+            with duckdb.connect(str(database), config={"default_block_size": BLOCK_SIZE}) as connection:
+                connection.execute((Path(__file__).parent / "schema.sql").read_text(encoding="utf-8"))
+                connection.execute("insert into meta values ('schema_version', ?)", [SCHEMA_VERSION])
+            if not (folder / DATABASE).exists():
+                database.rename(folder / DATABASE)
 
 
 class Atlas:
@@ -104,7 +118,7 @@ class Atlas:
                 self._leave_note()
             self.catalog = Catalog(self)
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
 
     def __enter__(self) -> Atlas:
@@ -118,7 +132,8 @@ class Atlas:
     def close(self) -> None:
         """Let go of the database. Closing twice is allowed."""
         if self.writable:
-            (self.path / WRITER_NOTE).unlink(missing_ok=True)
+            with suppress(OSError):  # the note only explains: no reason to fail
+                (self.path / WRITER_NOTE).unlink(missing_ok=True)
         self._connection.close()
 
     # --- a user's SQL ------------------------------------------------------------------------------------------
@@ -143,11 +158,10 @@ class Atlas:
             raise UsageError(f"timeout is {timeout} s; it must be positive")
         cursor = self._connection.cursor()
         try:
-            statement = _only_query(cursor, query)
+            _check_is_query(cursor, query)
             with _interrupted_after(cursor, timeout) as timed_out:
                 try:
-                    cursor.execute(statement, parameters)
-                    frame = _fetch(cursor, row_limit)
+                    frame = _fetch(cursor.sql(query, params=parameters), row_limit)
                 except duckdb.InterruptException:
                     if not timed_out.is_set():
                         raise KeyboardInterrupt from None
@@ -161,6 +175,10 @@ class Atlas:
                     ) from None
                 except duckdb.Error as error:
                     raise SqlFailed(str(error)) from None
+                except RuntimeError as error:
+                    if str(error) == INTERRUPTED:
+                        raise KeyboardInterrupt from None
+                    raise
         finally:
             cursor.close()
         return frame
@@ -169,25 +187,30 @@ class Atlas:
 
     def frame(self, query: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """The rows of one of our own queries."""
-        return self._connection.execute(query, list(parameters)).df()
+        with self._explained():
+            return self._connection.execute(query, list(parameters)).df()
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, list(parameters)).fetchall()
+        with self._explained():
+            return self._connection.execute(query, list(parameters)).fetchall()
 
     def records(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The rows as dictionaries, column name to value."""
-        cursor = self._connection.execute(query, list(parameters))
-        names = [column[0] for column in cursor.description or []]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        with self._explained():
+            cursor = self._connection.execute(query, list(parameters))
+            names = [column[0] for column in cursor.description or []]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def value(self, query: str, parameters: Sequence[Any] = ()) -> Any:
         """The single value of a query that has one row and one column."""
-        row = self._connection.execute(query, list(parameters)).fetchone()
-        return None if row is None else row[0]
+        with self._explained():
+            # All of them: a result that is not exhausted would block the next query of a writer.
+            found = self._connection.execute(query, list(parameters)).fetchall()
+        return found[0][0] if found else None
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement that writes. A full disk is `DiskFull`."""
-        with disk_full(self.path):
+        with self._explained():
             self._connection.execute(statement, list(parameters))
 
     def insert(self, table: str, rows: pa.Table) -> None:
@@ -218,20 +241,37 @@ class Atlas:
             yield
             self.execute("commit")
         except BaseException:
-            # A statement that failed for want of space has already ended the transaction.
-            with _ignoring_no_transaction():
+            # A statement that failed for want of space has already ended the transaction, or even the connection.
+            with suppress(duckdb.Error):
                 self._connection.execute("rollback")
+                self.catalog = Catalog(self)
             raise
-        finally:
-            self.catalog = Catalog(self)
+        self.catalog = Catalog(self)
 
     # --- blocks of codes and activations -----------------------------------------------------------------------
 
     def code_blocks(self, site: SiteRecord, rows: int = BLOCK_ROWS) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Example ids (int64) and packed codes (uint8, rows × bytes) of a site in order of id, block by block."""
-        query = "select example_id, cast(code as blob) as code from codes where site_id = $1 order by example_id"
-        for batch in self._batches(query, [site.site_id], rows):
-            yield _int64(batch.column("example_id")), _packed(batch.column("code"), site)
+        """Example ids (int64) and packed codes (uint8, rows × bytes) of a site in order of id, block by block.
+
+        A block holds at most ``rows`` codes.
+        """
+        query = (
+            "select example_id, cast(code as blob) as code from codes "
+            "where site_id = $1 and example_id between $2 and $3 order by example_id"
+        )
+        for first in self._block_starts("codes", site, rows):
+            for batch in self._batches(query, [site.site_id, first, first + rows - 1], rows):
+                yield _int64(batch.column("example_id")), _packed(batch.column("code"), site)
+
+    def activation_blocks(self, site: SiteRecord) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Example ids (int64) and activations (float32, rows × units) of a site in order of id, block by block."""
+        query = (
+            "select example_id, activation from activations "
+            "where site_id = $1 and example_id between $2 and $3 order by example_id"
+        )
+        for first in self._block_starts("activations", site, VECTOR_ROWS):
+            for batch in self._batches(query, [site.site_id, first, first + VECTOR_ROWS - 1], VECTOR_ROWS):
+                yield _int64(batch.column("example_id")), _matrix(batch.column("activation"), site.n_units)
 
     def codes(
         self, sites: Sequence[SiteRecord], examples: Sequence[int] | np.ndarray | None = None
@@ -274,15 +314,18 @@ class Atlas:
                 f"no activations are stored for site {site.name} of network {site.network}; "
                 "ingest with --store-activations"
             )
-        query = "select example_id, activation from activations where site_id = $1"
-        parameters: list[Any] = [site.site_id]
-        if examples is not None:
-            query += " and example_id in (select unnest($2::uinteger[]))"
-            parameters.append([int(example) for example in examples])
-        blocks = [
-            (_int64(batch.column("example_id")), _matrix(batch.column("activation"), site.n_units))
-            for batch in self._batches(query + " order by example_id", parameters, BLOCK_ROWS)
-        ]
+        if examples is None:
+            blocks = list(self.activation_blocks(site))
+        else:
+            query = (
+                "select example_id, activation from activations "
+                "where site_id = $1 and example_id in (select unnest($2::uinteger[])) order by example_id"
+            )
+            parameters = [site.site_id, [int(example) for example in examples]]
+            blocks = [
+                (_int64(batch.column("example_id")), _matrix(batch.column("activation"), site.n_units))
+                for batch in self._batches(query, parameters, BLOCK_ROWS)
+            ]
         ids = np.concatenate([ids for ids, _ in blocks]) if blocks else np.empty(0, np.int64)
         values = np.concatenate([x for _, x in blocks]) if blocks else np.empty((0, site.n_units), np.float32)
         if examples is None:
@@ -305,11 +348,10 @@ class Atlas:
     def activations_digest(self, site: SiteRecord) -> tuple[int, str | None]:
         """The same over (example id as int64, activation as float32); None where nothing is stored."""
         digest, count = hashlib.sha256(), 0
-        query = "select example_id, activation from activations where site_id = $1 order by example_id"
-        for batch in self._batches(query, [site.site_id], max(1, BLOCK_ROWS * 1024 // site.n_units)):
-            digest.update(_int64(batch.column("example_id")).tobytes())
-            digest.update(_matrix(batch.column("activation"), site.n_units).tobytes())
-            count += batch.num_rows
+        for ids, values in self.activation_blocks(site):
+            digest.update(ids.tobytes())
+            digest.update(values.tobytes())
+            count += len(ids)
         return count, digest.hexdigest() if count else None
 
     def _site_codes(self, site: SiteRecord, wanted: np.ndarray | None) -> tuple[np.ndarray, SplineCodes]:
@@ -329,10 +371,33 @@ class Atlas:
         packed = np.concatenate([x for _, x in blocks]) if blocks else np.empty((0, site.n_bytes), np.uint8)
         return ids, SplineCodes(packed, (site.n_gates,))
 
+    def _block_starts(self, table: str, site: SiteRecord, rows: int) -> range:
+        """First ids of blocks of ``rows`` ids. To sort a block at a time takes the memory of a block; rows lie nearly
+        in order of id, so little is read twice."""
+        query = f"select min(example_id), max(example_id) from {quoted(table)} where site_id = $1"
+        [(first, last)] = self.rows(query, [site.site_id])
+        return range(0) if first is None else range(first, last + 1, rows)
+
     def _batches(self, query: str, parameters: list[Any], rows: int) -> Iterator[pa.RecordBatch]:
         # An own cursor, so that a reader that is not yet exhausted survives the next query.
         cursor = self._connection if self.writable else self._connection.cursor()
-        yield from cursor.sql(query, params=parameters).to_arrow_reader(rows)
+        with self._explained():
+            yield from cursor.sql(query, params=parameters).to_arrow_reader(rows)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Our own statements are right, so what they fail of is the disk, the file or Ctrl-C."""
+        try:
+            with disk_full(self.path):
+                yield
+        except RuntimeError as error:
+            if str(error) == INTERRUPTED:
+                raise KeyboardInterrupt from None
+            raise
+        except duckdb.Error as error:
+            if _is_damage(error):
+                raise _damaged(self.path, error) from None
+            raise
 
     # --- opening -----------------------------------------------------------------------------------------------
 
@@ -353,7 +418,8 @@ class Atlas:
             "command": " ".join(map(str, [Path(sys.argv[0]).name, *sys.argv[1:]])),
             "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         }
-        (self.path / WRITER_NOTE).write_text(json.dumps(note), encoding="utf-8")
+        with disk_full(self.path):
+            (self.path / WRITER_NOTE).write_text(json.dumps(note), encoding="utf-8")
 
 
 def _connect(path: Path, writable: bool) -> duckdb.DuckDBPyConnection:
@@ -365,22 +431,19 @@ def _connect(path: Path, writable: bool) -> duckdb.DuckDBPyConnection:
         raise AtlasLocked(
             f"{path} is already open in this process, for {'reading' if writable else 'writing'}; close it first"
         ) from None
-    except (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException) as error:
-        if "lock" in str(error):
+    except duckdb.Error as error:
+        if "set lock on file" in str(error):
             raise AtlasLocked(_who_holds(path, str(error), writable)) from None
-        if _is_disk_full(error):
-            raise DiskFull(f"no space left on the device that holds {path}; free some and try again") from None
-        raise DamagedAtlas(
-            f"{path / DATABASE} can't be read as a database ({_first_line(error)}); "
-            "restore it from a backup, or ingest again into a new folder"
-        ) from None
+        with disk_full(path):
+            if _is_disk_full(error) or _is_forbidden(error):
+                raise
+        raise _damaged(path, error) from None
 
 
 def _who_holds(path: Path, message: str, writable: bool) -> str:
     found = re.search(r"PID (\d+)", message)
     holder = f"process {found.group(1)}" if found else "another process"
-    note_file = path / WRITER_NOTE
-    note = json.loads(note_file.read_text(encoding="utf-8")) if note_file.exists() else {}
+    note = _read_note(path)
     if found and str(note.get("pid")) == found.group(1):
         holder += f" (`{note['command']}`, since {note['since']})"
         return f"{path} is being written by {holder}; wait until it has finished, or stop it, and try again"
@@ -388,7 +451,15 @@ def _who_holds(path: Path, message: str, writable: bool) -> str:
     return f"{path} is being {doing} by {holder}; wait until it has finished, or close it, and try again"
 
 
-def _only_query(cursor: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
+def _read_note(path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads((path / WRITER_NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # just removed, or just being written
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _check_is_query(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
     try:
         statements = cursor.extract_statements(query)
     except duckdb.Error as error:
@@ -400,16 +471,20 @@ def _only_query(cursor: duckdb.DuckDBPyConnection, query: str) -> duckdb.Stateme
             f"SQL on an atlas is read-only: {statements[0].type.name} is not a query; "
             "start with select, with, from, describe, summarize or explain"
         )
-    return statements[0]
 
 
-def _fetch(cursor: duckdb.DuckDBPyConnection, row_limit: int | None) -> pd.DataFrame:
+def _fetch(rows: duckdb.DuckDBPyRelation, row_limit: int | None) -> pd.DataFrame:
+    # pandas has no type for bits: as text they read like the codes that `nearest` takes. Columns go by number,
+    # because a user's query may give two of them the same name.
+    readable = rows.project(
+        ", ".join(
+            f"{f'cast(#{place} as varchar)' if kind == 'BIT' else f'#{place}'} as {quoted(name)}"
+            for place, (name, kind) in enumerate(zip(rows.columns, rows.types, strict=True), start=1)
+        )
+    )
     if row_limit is None:
-        return cursor.df()
-    chunks = [cursor.fetch_df_chunk()]
-    while len(chunks[-1]) and sum(map(len, chunks)) <= row_limit:
-        chunks.append(cursor.fetch_df_chunk())
-    fetched = pd.concat(chunks, ignore_index=True) if len(chunks) > 1 else chunks[0]
+        return readable.df()
+    fetched = readable.limit(row_limit + 1).df()
     frame = fetched.iloc[:row_limit].reset_index(drop=True)
     frame.attrs["truncated"] = len(fetched) > row_limit
     return frame
@@ -433,14 +508,6 @@ def _interrupted_after(cursor: duckdb.DuckDBPyConnection, seconds: float | None)
             timer.cancel()
 
 
-@contextmanager
-def _ignoring_no_transaction() -> Iterator[None]:
-    try:
-        yield
-    except duckdb.TransactionException:
-        return
-
-
 def quoted(name: str) -> str:
     """A table or column name as SQL writes it; the one way a name gets into a statement. Values are bound."""
     return '"' + name.replace('"', '""') + '"'
@@ -448,10 +515,14 @@ def quoted(name: str) -> str:
 
 @contextmanager
 def disk_full(path: Path) -> Iterator[None]:
-    """Turn a full disk, whoever notices it, into `DiskFull`."""
+    """Turn a full disk, whoever notices it, into `DiskFull`, and one that can't be written into `StoreError`."""
     try:
         yield
     except (duckdb.Error, OSError) as error:
+        if _is_forbidden(error):
+            raise StoreError(
+                f"{path} can't be written ({_first_line(error)}); make it writable for you, or give another folder"
+            ) from error
         if _is_disk_full(error):
             raise DiskFull(
                 f"no space left on the device that holds {path}; free some and give the same command "
@@ -462,6 +533,24 @@ def disk_full(path: Path) -> Iterator[None]:
 
 def _is_disk_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+
+
+def _is_forbidden(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return any(os.strerror(code) in str(error) for code in (errno.EACCES, errno.EPERM, errno.EROFS))
+
+
+def _is_damage(error: duckdb.Error) -> bool:
+    known = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)
+    return isinstance(error, known) or "Corrupt database file" in str(error)
+
+
+def _damaged(path: Path, error: duckdb.Error) -> DamagedAtlas:
+    return DamagedAtlas(
+        f"{path / DATABASE} can't be read as a database ({_first_line(error)}); "
+        "restore it from a backup, or ingest again into a new folder"
+    )
 
 
 def _first_line(error: BaseException) -> str:

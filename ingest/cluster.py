@@ -63,8 +63,8 @@ def cluster(
         labels = _labels(a, ids)
     with progress.step(f"cluster {target.name} ({space})", total=len(ids), unit="examples") as step:
         hierarchy = _hierarchy(
-            points, metric, min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection, ties=ties,
-            progress=step.update,
+            points, metric, min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection,
+            ties=ties, progress=step.update,
         )  # fmt: skip
     members = _clusters(points, hierarchy, ids, labels)
     with atlas.open(path, writable=True) as a, a.transaction():
@@ -79,8 +79,8 @@ def cluster_all(path: Path, network: str, sites: Sequence[str], *, progress: Pro
             n_codes = a.catalog.target(site=site, network=network).sites[0].n_codes
         if n_codes > AUTOMATIC_POINTS:
             notes.append(
-                f"{site} was not clustered: {n_codes} examples, and only up to {AUTOMATIC_POINTS} are clustered unasked; "
-                f"`polytope cluster {path} --site {site}` does it, in a time that grows with the square"
+                f"{site} was not clustered: {n_codes} examples, and only up to {AUTOMATIC_POINTS} are clustered "
+                f"unasked; `polytope cluster {path} --site {site}` does it, in a time that grows with the square"
             )
             continue
         try:
@@ -130,7 +130,9 @@ def _clusters(
         inside = hierarchy.labels == number
         counts = labels[inside].value_counts().sort_index().sort_values(ascending=False, kind="stable")
         shares = counts.to_numpy() / counts.sum() if len(counts) else np.empty(0)
-        entropy = abs(float((shares * np.log(shares)).sum() / np.log(n_labels))) if n_labels > 1 and len(counts) else None
+        entropy = (
+            abs(float((shares * np.log(shares)).sum() / np.log(n_labels))) if n_labels > 1 and len(counts) else None
+        )
         rows.append({
             "label": number, "size": int(inside.sum()), "medoid": int(ids[medoid]),
             "persistence": float(hierarchy.persistence[number]), "purity": float(shares[0]) if len(counts) else None,
@@ -166,8 +168,8 @@ def _store(
         else []
     )
     a.insert("clusterings", pa.Table.from_pylist([{
-        "clustering_id": number, **parameters, "algorithm": "HDBSCAN on the exact minimum spanning tree", "exact": True,
-        "n_examples": len(ids), "n_clusters": len(clusters), "n_noise": int((hierarchy.labels < 0).sum()),
+        "clustering_id": number, **parameters, "algorithm": "HDBSCAN on the exact minimum spanning tree",
+        "exact": True, "n_examples": len(ids), "n_clusters": len(clusters), "n_noise": int((hierarchy.labels < 0).sum()),
         "purity": float(np.mean(agreeing)) if len(agreeing) else None,
     }]))  # fmt: skip
     a.insert("cluster_labels", pa.table({

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 import atlas
-from atlas.network import Network
-from atlas.store import DATABASE
+from atlas.network import Network, Span
+from atlas.store import DATABASE, disk_full
 
+from .cluster import AUTOMATIC_POINTS
 from .items import Dataset
 from .plan import Plan
 from .publish import publish
-from .shards import inputs_path, shard_path, write_shard
+from .shards import inputs_path, shard_path, write_shard, written_whole
 
 PILOT_BATCHES = 3
 """Batches that are run, unless fewer give PILOT_BYTES: a few seconds for a large model on a laptop."""
@@ -29,11 +31,11 @@ PILOT_BATCHES = 3
 PILOT_BYTES = 4 << 20
 """Codes and activations enough to see how they compress."""
 
-PILOT_BLOCK = 16384
-"""DuckDB's smallest block: with the default of 256 kB a small database is mostly rounding."""
-
 ID_BYTES = 8
 """Of an example's id, which an index holds beside its code."""
+
+CLUSTERED_BYTES = 45
+"""What a clustering takes for each example."""
 
 
 @dataclass(frozen=True)
@@ -45,45 +47,73 @@ class Forecast:
 
 
 def forecast(
-    network: Network, dataset: Dataset, ordinals: np.ndarray, plan: Plan, folder: Path, *, skip_bad: bool
+    network: Network,
+    dataset: Dataset,
+    ordinals: np.ndarray,
+    plan: Plan,
+    folder: Path,
+    *,
+    skip_bad: bool,
+    cluster: bool = True,
 ) -> Forecast:
-    """Run the first inputs of a plan and scale; remembered in the run's staging ``folder`` for when it is resumed."""
+    """Run the first inputs of a plan and scale; remembered in the run's staging ``folder`` for when it is resumed.
+
+    ``cluster``: whether the sites will be clustered too.
+    """
     remembered = folder / "forecast.json"
     if remembered.exists():
         return Forecast(**json.loads(remembered.read_text(encoding="utf-8")))
-    pilot_folder = folder / "pilot"
+    with disk_full(folder):
+        # Workers may forecast side by side.
+        pilot_folder = Path(tempfile.mkdtemp(dir=folder, prefix="pilot-"))
     try:
-        found = _measure(network, dataset, ordinals, plan, pilot_folder, skip_bad)
+        found = _measure(network, dataset, ordinals, plan, pilot_folder, skip_bad, cluster)
     finally:
         shutil.rmtree(pilot_folder, ignore_errors=True)
-    remembered.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    with written_whole(remembered) as file:
+        file.write(json.dumps(asdict(found)).encode())
     return found
 
 
 def _measure(
-    network: Network, dataset: Dataset, ordinals: np.ndarray, plan: Plan, folder: Path, skip_bad: bool
+    network: Network, dataset: Dataset, ordinals: np.ndarray, plan: Plan, folder: Path, skip_bad: bool, cluster: bool
 ) -> Forecast:
-    folder.mkdir(parents=True, exist_ok=True)
     pilot = _first_batches(plan)
     shard = pilot.shards[0]
     write_shard(network, dataset, ordinals, pilot, shard, folder, skip_bad=skip_bad)
-    with atlas.create(folder / "pilot.atlas", block_size=PILOT_BLOCK) as a:
+    with atlas.create(folder / "pilot.atlas") as a:
         empty = _size(a.path / DATABASE)
         publish(a, network, pilot, "pilot", folder, datetime.now(UTC))
         done = a.value("select count(*) from examples")
-    scale = plan.n_examples / max(done, 1)
+    beside = _index_bytes(network, plan) + (_clustering_bytes(plan) if cluster else 0)
+    if done == 0:  # the first images are all broken: nothing to learn from
+        raw = plan.n_examples * _row_bytes(plan)
+        return Forecast(raw + beside, raw)
+    scale = plan.n_examples / done
     stored = _size(folder / "pilot.atlas" / DATABASE) - empty
     staged = _size(shard_path(folder, shard)) + _size(inputs_path(folder, shard))
-    indexes = plan.n_examples * sum(site.n_bytes + ID_BYTES for site in plan.sites)
-    return Forecast(int(stored * scale) + indexes, int(staged * scale))
+    return Forecast(int(stored * scale) + beside, int(staged * scale))
+
+
+def _index_bytes(network: Network, plan: Plan) -> int:
+    spans = [Span.parse(span).resolve(network.sites) for span in plan.document["spans"]]
+    targets = [*((site,) for site in plan.sites), *spans]
+    return plan.n_examples * sum(ID_BYTES + sum(site.n_bytes for site in target) for target in targets)
+
+
+def _clustering_bytes(plan: Plan) -> int:
+    return plan.n_examples * CLUSTERED_BYTES * len(plan.sites) if plan.n_examples <= AUTOMATIC_POINTS else 0
+
+
+def _row_bytes(plan: Plan) -> int:
+    return sum(site.n_bytes for site in plan.sites) + 4 * sum(site.n_units for site in plan.stored_activations)
 
 
 def _first_batches(plan: Plan) -> Plan:
     """The plan of the first few inputs, as one shard."""
     first = plan.shards[0]
-    row_bytes = sum(site.n_bytes for site in plan.sites) + 4 * sum(site.n_units for site in plan.stored_activations)
     per_input = max(1.0, first.n_examples / (first.stop - first.start))
-    batches = np.clip(PILOT_BYTES / (row_bytes * per_input * plan.document["batch_size"]), 1, PILOT_BATCHES)
+    batches = np.clip(PILOT_BYTES / (_row_bytes(plan) * per_input * plan.document["batch_size"]), 1, PILOT_BATCHES)
     n_inputs = min(first.stop - first.start, int(np.ceil(batches * plan.document["batch_size"])))
     bounds = [[first.start, first.start + n_inputs, round(n_inputs * per_input)]]
     return replace(plan, document={**plan.document, "shards": bounds})

@@ -11,30 +11,33 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from PIL import Image
 
 import atlas
 from atlas.errors import DiskFull, PlanChanged, RunInterrupted, UsageError
 from atlas.network import Network
-from atlas.store import DATABASE, disk_full
+from atlas.store import disk_full, make
 
 from .cluster import cluster_all
 from .forecast import Forecast, forecast
 from .indexing import build_indexes
 from .items import Dataset, Item
-from .plan import Choices, Plan, choose_inputs, difference, make_plan, read_inputs
+from .plan import Choices, Plan, Shard, choose_inputs, difference, make_plan, no_example, read_inputs
 from .progress import Progress
-from .publish import check_network, publish
-from .shards import shard_path, write_shard
+from .publish import check_dataset, check_network, publish
+from .shards import inputs_path, shard_path, write_shard, written_whole
 
 STAGING = "staging"
+PLAN = "plan.json"
+REMOVED = ".removed-"  # no run's name starts with a dot
 
 
 @dataclass(frozen=True)
@@ -73,36 +76,45 @@ def ingest(
     path, choices, progress = Path(path), choices or Choices(), progress or Progress()
     if worker is not None and not 0 <= worker[0] < worker[1]:
         raise UsageError(f"--worker is {worker[0]}/{worker[1]}; write I/N with 0 <= I < N")
-    name = run or re.sub(r"[^\w.-]+", "-", f"{network.info.name}-{dataset.name}")
+    name = _run_name(run, network, dataset)
     folder = path / STAGING / name
-    with atlas.create(path) if not (path / DATABASE).exists() else atlas.open(path) as a:
-        check_network(a, network)
-    with progress.step("plan", unit="inputs") as step:
-        plan = make_plan(network, dataset, choices, device=device, progress=step.update)
-    if discard:
-        shutil.rmtree(folder, ignore_errors=True)
-    if not _is_published(path, plan):
-        started_at = _settle_plan(folder, name, plan)
-        ordinals = choose_inputs(dataset, choices)
-        with _resumable(folder, plan):
-            estimate = forecast(network, dataset, ordinals, plan, folder, skip_bad=choices.skip_bad)
-        progress.plan(plan, estimate, network, dataset)
-        _check_space(path, plan, estimate, folder)
-        with _resumable(folder, plan):
-            _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress)
+    try:
+        make(path)
+        with atlas.open(path) as a:
+            check_network(a, network)
+            check_dataset(a, dataset.name, dataset.kind)
+        with progress.step("plan", unit="inputs") as step:
+            plan = make_plan(network, dataset, choices, device=device, progress=step.update)
+        if discard:
+            _remove(folder)
+        already_there = _is_published(path, plan)
+        if not already_there:
+            started_at = _settle_plan(folder, name, plan)
+            _read(path, network, dataset, choices, plan, folder, worker, cluster, progress)
         if worker is not None:
-            return Outcome(name, plan, False, False, plan.n_examples, [], [])
-        with progress.step("publish"), atlas.open(path, writable=True) as a:
-            publish(a, network, plan, name, folder, started_at)
-        already_there = False
-    else:
-        already_there = True
-    notes = []
-    with _resumable(folder, plan):
+            return Outcome(name, plan, already_there, already_there, plan.n_examples, [], [])
+        if not already_there:
+            _check_not_empty(dataset, plan, folder)
+            with progress.step("publish"), atlas.open(path, writable=True) as a:
+                publish(a, network, plan, name, folder, started_at)
         build_indexes(path, network=network.info.name, progress=progress)
-        if cluster:
-            notes = cluster_all(path, network.info.name, [site.name for site in plan.sites], progress=progress)
-    shutil.rmtree(folder, ignore_errors=True)
+        sites = [site.name for site in plan.sites]
+        notes = cluster_all(path, network.info.name, sites, progress=progress) if cluster else []
+    except KeyboardInterrupt:
+        raise RunInterrupted(_where_it_stands(folder)) from None
+    if _is_staged(folder, plan):  # else it is another run's, which is unfinished
+        _remove(folder)
+    return _outcome(path, name, plan, already_there, notes)
+
+
+def _run_name(run: str | None, network: Network, dataset: Dataset) -> str:
+    name = re.sub(r"[^\w.-]+", "-", f"{network.info.name}-{dataset.name}") if run is None else run
+    if not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise UsageError(f"--run is {name!r}; it names a folder: letters, digits, '_', '-' and, not first, '.'")
+    return name
+
+
+def _outcome(path: Path, name: str, plan: Plan, already_there: bool, notes: list[str]) -> Outcome:
     with atlas.open(path) as a:
         run_id, n_examples = a.rows(
             "select run_id, n_examples from runs where plan_digest = $1 order by run_id desc limit 1", [plan.digest]
@@ -118,9 +130,8 @@ def _is_published(path: Path, plan: Plan) -> bool:
 
 def _settle_plan(folder: Path, name: str, plan: Plan) -> datetime:
     """Write the plan down, or find it unchanged; returns when it was first made."""
-    file = folder / "plan.json"
-    if file.exists():
-        written = json.loads(file.read_text(encoding="utf-8"))
+    written = _read_plan(folder)
+    if written is not None:
         changes = difference(written["plan"], plan.document)
         if changes:
             raise PlanChanged(
@@ -133,11 +144,49 @@ def _settle_plan(folder: Path, name: str, plan: Plan) -> datetime:
     started_at = datetime.now(UTC)
     with disk_full(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"plan.json.{os.getpid()}.part"
-        document = {"started_at": started_at.isoformat(), "plan": plan.document}
-        unfinished.write_text(json.dumps(document, indent=1), encoding="utf-8")
-        unfinished.rename(file)
+    document = {"started_at": started_at.isoformat(), "plan": plan.document}
+    with written_whole(folder / PLAN) as file:
+        file.write(json.dumps(document, indent=1).encode())
     return started_at
+
+
+def _read_plan(folder: Path) -> dict[str, Any] | None:
+    file = folder / PLAN
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def _is_staged(folder: Path, plan: Plan) -> bool:
+    """Whether what is staged in ``folder`` is this run, rather than another of the same name."""
+    written = _read_plan(folder)
+    return written is not None and not difference(written["plan"], plan.document)
+
+
+def _remove(folder: Path) -> None:
+    """Forget what is staged. It goes under another name first: a kill in between must not leave shards without the
+    plan that they belong to, which the next plan of that name would take for its own."""
+    if folder.exists():
+        folder.rename(folder.with_name(f"{REMOVED}{os.getpid()}-{folder.name}"))
+    for removed in folder.parent.glob(f"{REMOVED}*"):
+        shutil.rmtree(removed, ignore_errors=True)
+
+
+def _read(
+    path: Path,
+    network: Network,
+    dataset: Dataset,
+    choices: Choices,
+    plan: Plan,
+    folder: Path,
+    worker: tuple[int, int] | None,
+    cluster: bool,
+    progress: Progress,
+) -> None:
+    """Write the shards that are missing, once the forecast fits on the disk."""
+    ordinals = choose_inputs(dataset, choices)
+    estimate = forecast(network, dataset, ordinals, plan, folder, skip_bad=choices.skip_bad, cluster=cluster)
+    progress.plan(plan, estimate, network, dataset)
+    _check_space(path, plan, estimate, folder)
+    _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress)
 
 
 def _write_shards(
@@ -159,15 +208,26 @@ def _write_shards(
             write_shard(network, dataset, ordinals, plan, shard, folder, skip_bad=skip_bad, progress=step.advance)
 
 
-@contextmanager
-def _resumable(folder: Path, plan: Plan) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        done = sum(shard_path(folder, shard).exists() for shard in plan.shards)
-        raise RunInterrupted(
-            f"stopped with {done} of {len(plan.shards)} shards complete in {folder}; give the same command again to go on"
-        ) from None
+def _check_not_empty(dataset: Dataset, plan: Plan, folder: Path) -> None:
+    """Whether images decode is only known once they were read; a run without any is an error, and is forgotten."""
+    if any(pq.read_metadata(shard_path(folder, shard)).num_rows for shard in plan.shards):
+        return
+    bad = [
+        (row["key"], row["reason"])
+        for shard in plan.shards
+        for row in pq.read_table(inputs_path(folder, shard), columns=["key", "reason"]).to_pylist()
+    ]
+    _remove(folder)
+    raise no_example(dataset.source, bad, plan.n_inputs)
+
+
+def _where_it_stands(folder: Path) -> str:
+    written = _read_plan(folder)
+    if written is None:
+        return "stopped before anything was read; give the same command again"
+    total = len(written["plan"]["shards"])
+    done = sum(shard_path(folder, Shard(number, 0, 0, 0)).exists() for number in range(total))
+    return f"stopped with {done} of {total} shards complete in {folder}; give the same command again to go on"
 
 
 def _check_space(path: Path, plan: Plan, estimate: Forecast, folder: Path) -> None:
@@ -177,9 +237,9 @@ def _check_space(path: Path, plan: Plan, estimate: Forecast, folder: Path) -> No
     free = shutil.disk_usage(path).free
     if free < needed:
         raise DiskFull(
-            f"the run needs about {needed / 1e9:.2f} GB on the device that holds {path} "
-            f"({estimate.atlas_bytes / 1e9:.2f} for the atlas, the rest until it is published); {free / 1e9:.2f} GB are "
-            "free. Free some, choose fewer --sites, or pass --no-store-activations"
+            f"the run needs about {needed / 1e9:.3g} GB on the device that holds {path} "
+            f"({estimate.atlas_bytes / 1e9:.3g} for the atlas, the rest until it is published); {free / 1e9:.3g} GB "
+            "are free. Free some, choose fewer --sites, or pass --no-store-activations"
         )
 
 

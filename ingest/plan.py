@@ -44,6 +44,7 @@ class Choices:
     store_activations: bool = True
     limit: int | None = None
     batch_size: int | None = None
+    shard_examples: int | None = None
     seed: int = 0
     tokens: TokenSampling = field(default_factory=TokenSampling)
     view: ImageSampling = field(default_factory=ImageSampling)
@@ -113,18 +114,16 @@ def make_plan(
         if missing:
             raise UsageError(f"span {span} needs the codes of {', '.join(missing)}; add them to --sites or --full")
     chosen = choose_inputs(dataset, choices)
-    batch_size = choices.batch_size or DEFAULT_BATCH[network.info.kind]
+    batch_size = DEFAULT_BATCH[network.info.kind] if choices.batch_size is None else choices.batch_size
     if batch_size <= 0:
         raise UsageError(f"--batch-size is {batch_size}; it must be at least 1")
-    per_shard = _per_shard(sites, choices.store_activations)
+    per_shard = _per_shard(sites, choices)
     if network.info.kind == "text":
         scanned = _scan_texts(cast(TextNetwork, network), dataset, chosen, choices, per_shard, progress)
     else:
         scanned = _list_images(len(chosen), per_shard)
     if not scanned.shards:
-        raise EmptyDataset(
-            f"{dataset.source} gives no example: {len(scanned.bad)} of {len(chosen)} inputs are unusable"
-        )
+        raise no_example(dataset.source, [(item.key, item.reason) for item in scanned.bad], len(chosen))
     sampling = choices.tokens if network.info.kind == "text" else choices.view
     document = {
         "network": asdict(network.info),
@@ -142,6 +141,7 @@ def make_plan(
         "limit": choices.limit,
         "seed": choices.seed,
         "batch_size": batch_size,
+        "shard_examples": per_shard,
         "device": device,
         "shards": scanned.shards,
     }
@@ -163,6 +163,8 @@ def choose_sites(network: Network, choices: Choices) -> tuple[Site, ...]:
         if name not in by_name:
             shown = name.removesuffix(FULL_SUFFIX)
             raise UnknownName(f"no site {shown!r} in network {network.info.name}; it has {', '.join(position)}")
+    if not names:
+        raise UsageError(f"no site was chosen; network {network.info.name} has {', '.join(position)}")
     return tuple(site for site in network.sites if site.name in set(names))
 
 
@@ -215,9 +217,13 @@ class _Scanned:
     fingerprint: str | None = None
 
 
-def _per_shard(sites: Sequence[Site], activations: bool) -> int:
-    per_example = sum(site.n_bytes + (4 * site.n_units if activations else 0) for site in sites)
-    return int(np.clip(SHARD_BYTES // max(per_example, 1), 1, SHARD_EXAMPLES))
+def _per_shard(sites: Sequence[Site], choices: Choices) -> int:
+    if choices.shard_examples is not None:
+        if choices.shard_examples <= 0:
+            raise UsageError(f"shard_examples is {choices.shard_examples}; it must be at least 1")
+        return choices.shard_examples
+    per_example = sum(site.n_bytes + (4 * site.n_units if choices.store_activations else 0) for site in sites)
+    return int(np.clip(SHARD_BYTES // per_example, 1, SHARD_EXAMPLES))
 
 
 def _list_images(count: int, per_shard: int) -> _Scanned:
@@ -254,6 +260,8 @@ def _scan_texts(
     progress(len(ordinals), len(ordinals))
     if examples:
         shards.append((start, len(ordinals), examples))
+    elif shards:  # unusable inputs at the end belong to a shard too: it lists them
+        shards[-1] = (shards[-1][0], len(ordinals), shards[-1][2])
     if bad and not choices.skip_bad:
         raise _refusal(bad, len(ordinals))
     return _Scanned(shards, tuple(bad), text_bytes, fingerprint.hexdigest())
@@ -270,13 +278,25 @@ def _count_examples(network: TextNetwork, item: Item | BadItem, sampling: TokenS
 
 def _refusal(bad: Sequence[BadItem], n_inputs: int) -> BadInput | SequenceTooShort:
     """One message that counts the unusable inputs and names the first ones."""
-    shown = "\n".join(f"  {item.key} {item.reason}" for item in bad[:SHOWN_BAD])
-    more = f"\n  … and {len(bad) - SHOWN_BAD} more" if len(bad) > SHOWN_BAD else ""
     kind = SequenceTooShort if all("sampling needs at least" in item.reason for item in bad) else BadInput
     return kind(
         f"{len(bad)} of {n_inputs} inputs can't be used; nothing was ingested. Mend or remove them, or pass "
-        f"--skip-bad to leave them out (they are then listed at the end):\n{shown}{more}"
+        f"--skip-bad to leave them out (they are then listed at the end):\n"
+        f"{_listed([(item.key, item.reason) for item in bad])}"
     )
+
+
+def no_example(source: str, bad: Sequence[tuple[str, str]], n_inputs: int) -> EmptyDataset:
+    """The error for a run that would be empty; ``bad`` are keys and reasons."""
+    return EmptyDataset(
+        f"{source} gives no example: {len(bad)} of {n_inputs} inputs are unusable, nothing was ingested. "
+        f"Mend them, or give other data:\n{_listed(bad)}"
+    )
+
+
+def _listed(bad: Sequence[tuple[str, str]]) -> str:
+    more = [f"  … and {len(bad) - SHOWN_BAD} more"] if len(bad) > SHOWN_BAD else []
+    return "\n".join([*(f"  {key} {reason}" for key, reason in bad[:SHOWN_BAD]), *more])
 
 
 def _identity(document: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from atlas.catalog import Catalog
-from atlas.errors import WeightsError
+from atlas.errors import UsageError, WeightsError
 from atlas.network import Network, Site
 from atlas.store import Atlas, quoted
 
@@ -33,14 +33,14 @@ def publish(atlas: Atlas, network: Network, plan: Plan, run: str, folder: Path, 
         run_id = 1 + atlas.value("select coalesce(max(run_id), 0) from runs")
         _stage_inputs(atlas, plan, folder)
         dataset_id = _add_dataset(atlas, plan)
-        _add_inputs(atlas, dataset_id)
+        _add_inputs(atlas, plan, folder, dataset_id)
         _add_examples(atlas, plan, folder, network_id, run_id)
         for site in plan.sites:
             _add_codes(atlas, plan, folder, network_id, site)
         for site in plan.stored_activations:
             _add_activations(atlas, plan, folder, network_id, site)
         _add_run(atlas, plan, run, run_id, network_id, dataset_id, started_at)
-        for table in ("staged_inputs", "staged_examples", "staged_ids"):
+        for table in ("staged_inputs", "staged_contents", "staged_examples"):
             atlas.execute(f"drop table {table}")
         _refresh_sites(atlas, network_id, [site.name for site in plan.sites])
     return run_id
@@ -55,7 +55,8 @@ def check_network(atlas: Atlas, network: Network) -> None:
         if record.weights_digest != info.weights_digest:
             raise WeightsError(
                 f"{atlas.path} already holds a network {info.name!r} with other weights ({record.weights}, digest "
-                f"{record.weights_digest[:12]}…; these have {info.weights_digest[:12]}…): give these a name with --name"
+                f"{record.weights_digest[:12]}…; these have {info.weights_digest[:12]}…): give these a name with "
+                "--name"
             )
         if record.reading != json.loads(json.dumps(info.reading)):
             changed = ", ".join(
@@ -67,6 +68,16 @@ def check_network(atlas: Atlas, network: Network) -> None:
                 f"{atlas.path} already holds {info.name!r}, read in another way ({changed}); its codes would not be "
                 "comparable: give this one a name with --name"
             )
+
+
+def check_dataset(atlas: Atlas, name: str, kind: str) -> None:
+    """`UsageError` if the atlas holds a dataset of another kind under this name."""
+    known = atlas.value("select kind from datasets where name = $1", [name])
+    if known not in (None, kind):
+        raise UsageError(
+            f"{atlas.path} already holds a dataset {name!r} of {known}s, and these are {kind}s: give them a name of "
+            "their own"
+        )
 
 
 def _add_network(atlas: Atlas, network: Network) -> int:
@@ -99,34 +110,59 @@ def _add_sites(atlas: Atlas, network: Network, network_id: int) -> None:
 
 
 def _stage_inputs(atlas: Atlas, plan: Plan, folder: Path) -> None:
-    files = [str(inputs_path(folder, shard)) for shard in plan.shards]
-    atlas.execute("create temp table staged_inputs as from read_parquet($1) order by ordinal", [files])
+    """``staged_inputs`` lines up row by row with the inputs' files. Texts and thumbnails stay in the files."""
+    atlas.execute(
+        """
+        create temp table staged_inputs as
+        select row_number() over () as place, ordinal, key, label, content_hash, reason from read_parquet($1)
+        """,
+        [_inputs_files(plan, folder)],
+    )
 
 
 def _add_dataset(atlas: Atlas, plan: Plan) -> int:
     data = plan.document["data"]
+    check_dataset(atlas, data["name"], data["kind"])
     atlas.execute(
         "insert into datasets select (select coalesce(max(dataset_id), 0) + 1 from datasets), $1, $2, $3, $4, 0 "
         "where not exists (from datasets where name = $1)",
         [data["name"], data["kind"], data["source"], data["fingerprint"]],
     )
+    # A dataset that has grown is the same dataset with more in it, known by what it was last.
+    atlas.execute(
+        "update datasets set source = $2, fingerprint = $3 where name = $1",
+        [data["name"], data["source"], data["fingerprint"]],
+    )
     return int(atlas.value("select dataset_id from datasets where name = $1", [data["name"]]))
 
 
-def _add_inputs(atlas: Atlas, dataset_id: int) -> None:
+def _add_inputs(atlas: Atlas, plan: Plan, folder: Path, dataset_id: int) -> None:
+    atlas.execute(
+        """
+        create temp table staged_contents as
+        select staged.place, new.input_id
+        from staged_inputs as staged left join (
+            select place,
+                   (select coalesce(max(input_id), 0) from inputs) + row_number() over (order by place) as input_id
+            from (
+                from staged_inputs
+                where reason is null and content_hash not in (select content_hash from inputs)
+                qualify row_number() over (partition by content_hash order by place) = 1
+            )
+        ) as new using (place)
+        order by place
+        """
+    )
     atlas.execute(
         """
         insert into inputs
-        select (select coalesce(max(input_id), 0) from inputs) + row_number() over (order by ordinal),
-               kind, content_hash, text, thumbnail, width, height
-        from (
-            from staged_inputs
-            where reason is null and content_hash not in (select content_hash from inputs)
-            qualify row_number() over (partition by content_hash order by ordinal) = 1
-        )
-        """
+        select contents.input_id, kind, content_hash, text, thumbnail, width, height
+        from (select kind, content_hash, text, thumbnail, width, height from read_parquet($1))
+        positional join staged_contents as contents
+        where contents.input_id is not null
+        """,
+        [_inputs_files(plan, folder)],
     )
-    # A dataset that has grown is the same dataset with more in it.
     atlas.execute(
         """
         insert into dataset_inputs
@@ -150,96 +186,110 @@ def _add_inputs(atlas: Atlas, dataset_id: int) -> None:
 def _add_examples(atlas: Atlas, plan: Plan, folder: Path, network_id: int, run_id: int) -> None:
     """Give every example of the run its id: the one it has from an earlier run, or the next.
 
-    ``staged_ids`` lines up row by row with the shards' files, so that codes need no join. A text that occurs twice
-    in the run has its examples twice in the files; ``first`` marks those that count.
+    ``staged_examples`` lines up row by row with the shards' files, so that what is wide (contexts, codes,
+    activations) streams past it and is never held or sorted. A text that occurs twice in the run has its examples
+    twice in the files; ``first`` marks those that count.
     """
-    files = [str(shard_path(folder, shard)) for shard in plan.shards]
+    files = _shard_files(plan, folder)
     atlas.execute(
         """
         create temp table staged_examples as
-        select example.*, inputs.input_id, staged_inputs.label
-        from (
-            select row_number() over () as place, ordinal, position, "row", "column", token, context, context_offset,
-                   prediction, probability, loss
-            from read_parquet($1)
-        ) as example
-        join staged_inputs using (ordinal)
-        join inputs using (content_hash)
-        order by place
-        """,
-        [files],
-    )
-    atlas.execute(
-        """
-        create temp table staged_ids as
-        with known as (
-            select staged.place, staged.input_id, staged.position, staged."row", staged."column", examples.example_id,
+        with read as (
+            select row_number() over () as place, ordinal, position, "row", "column" from read_parquet($1)
+        ), known as (
+            select read.place, inputs.input_id, staged_inputs.label, examples.example_id,
                    row_number() over (
-                       partition by staged.input_id, staged.position, staged."row", staged."column"
-                       order by staged.place
+                       partition by inputs.input_id, read.position, read."row", read."column" order by read.place
                    ) = 1 as first
-            from staged_examples as staged
+            from read
+            join staged_inputs using (ordinal)
+            join inputs using (content_hash)
             left join examples
-                on examples.network_id = $1 and examples.input_id = staged.input_id
-                and examples.position is not distinct from staged.position
-                and examples."row" is not distinct from staged."row"
-                and examples."column" is not distinct from staged."column"
+                on examples.network_id = $2 and examples.input_id = inputs.input_id
+                and examples.position is not distinct from read.position
+                and examples."row" is not distinct from read."row"
+                and examples."column" is not distinct from read."column"
         )
-        select place, first, example_id is null as new,
+        select place, input_id, label, first, example_id is null as new,
                coalesce(example_id, (select coalesce(max(example_id), 0) from examples)
                         + sum((first and example_id is null)::integer) over (order by place)) as example_id
         from known order by place
         """,
-        [network_id],
+        [files, network_id],
     )
     atlas.execute(
         """
         insert into examples
-        select ids.example_id, $1, $2, staged.input_id, staged.position, staged."row", staged."column", staged.token,
-               staged.context, staged.context_offset, staged.label, staged.prediction, staged.probability, staged.loss
-        from staged_examples as staged join staged_ids as ids using (place)
-        where ids.first and ids.new order by ids.example_id
+        select staged.example_id, $2, $3, staged.input_id, position, "row", "column", token, context, context_offset,
+               staged.label, prediction, probability, loss
+        from (
+            select position, "row", "column", token, context, context_offset, prediction, probability, loss
+            from read_parquet($1)
+        )
+        positional join staged_examples as staged
+        where staged.first and staged.new
         """,
-        [network_id, run_id],
+        [files, network_id, run_id],
     )
 
 
 def _add_codes(atlas: Atlas, plan: Plan, folder: Path, network_id: int, site: Site) -> None:
+    site_id = _stage_missing(atlas, "codes", network_id, site)
     atlas.execute(
         f"""
         insert into codes (site_id, example_id, code, n_active)
-        select site_id, example_id, code, bit_count(code)
+        select $2, example_id, code, bit_count(code)
         from (
-            select ids.example_id, ids.first, cast(shards.{quoted(code_column(site))} as bit) as code,
-                   (select site_id from sites where network_id = $2 and name = $3) as site_id
-            from staged_ids as ids
-            positional join (select {quoted(code_column(site))} from read_parquet($1)) as shards
-        ) as staged
-        where first and not exists (
-            from codes as known where known.site_id = staged.site_id and known.example_id = staged.example_id
+            select missing.example_id, missing.wanted, cast({quoted(code_column(site))} as bit) as code
+            from (select {quoted(code_column(site))} from read_parquet($1))
+            positional join staged_missing as missing
         )
+        where wanted
         """,
-        [[str(shard_path(folder, shard)) for shard in plan.shards], network_id, site.name],
+        [_shard_files(plan, folder), site_id],
     )
+    atlas.execute("drop table staged_missing")
 
 
 def _add_activations(atlas: Atlas, plan: Plan, folder: Path, network_id: int, site: Site) -> None:
+    site_id = _stage_missing(atlas, "activations", network_id, site)
     atlas.execute(
         f"""
         insert into activations (site_id, example_id, activation)
-        select site_id, example_id, activation
-        from (
-            select ids.example_id, ids.first, shards.{quoted(activation_column(site))} as activation,
-                   (select site_id from sites where network_id = $2 and name = $3) as site_id
-            from staged_ids as ids
-            positional join (select {quoted(activation_column(site))} from read_parquet($1)) as shards
-        ) as staged
-        where first and not exists (
-            from activations as known where known.site_id = staged.site_id and known.example_id = staged.example_id
-        )
+        select $2, missing.example_id, {quoted(activation_column(site))}
+        from (select {quoted(activation_column(site))} from read_parquet($1))
+        positional join staged_missing as missing
+        where missing.wanted
         """,
-        [[str(shard_path(folder, shard)) for shard in plan.shards], network_id, site.name],
+        [_shard_files(plan, folder), site_id],
     )
+    atlas.execute("drop table staged_missing")
+
+
+def _stage_missing(atlas: Atlas, table: str, network_id: int, site: Site) -> int:
+    """``staged_missing`` lines up with the shards' files and marks the rows that ``table`` lacks; the site's id."""
+    site_id = int(
+        atlas.value("select site_id from sites where network_id = $1 and name = $2", [network_id, site.name])
+    )
+    atlas.execute(
+        f"""
+        create temp table staged_missing as
+        select place, example_id, first and example_id not in (
+            select example_id from {quoted(table)} where site_id = $1
+        ) as wanted
+        from staged_examples order by place
+        """,
+        [site_id],
+    )
+    return site_id
+
+
+def _inputs_files(plan: Plan, folder: Path) -> list[str]:
+    return [str(inputs_path(folder, shard)) for shard in plan.shards]
+
+
+def _shard_files(plan: Plan, folder: Path) -> list[str]:
+    return [str(shard_path(folder, shard)) for shard in plan.shards]
 
 
 def _add_run(

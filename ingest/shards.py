@@ -1,8 +1,8 @@
 """One shard of a run: some inputs, read by the network and written as Parquet files, all or nothing.
 
-A shard is two files, ``000007.inputs.parquet`` (one row an input) and ``000007.parquet`` (one row an example). Each is
-written under a temporary name, flushed to the disk and renamed, the examples last: where ``000007.parquet`` exists the
-shard is complete, whatever killed the process afterwards. The same plan gives the same bytes.
+A shard is two files, ``000007.inputs.parquet`` (one row an input) and ``000007.parquet`` (one row an example). Each
+is written under a temporary name, flushed to the disk and renamed, the examples last: where ``000007.parquet`` exists
+the shard is complete, whatever killed the process afterwards. The same plan gives the same bytes.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def write_shard(
     )
     schema = _examples_schema(plan)
     row_bytes = sum(site.n_bytes for site in plan.sites) + 4 * sum(site.n_units for site in plan.stored_activations)
-    with _written_whole(shard_path(folder, shard)) as file, _parquet(file, schema) as writer:
+    with written_whole(shard_path(folder, shard)) as file, _parquet(file, schema) as writer:
         pending: list[pa.Table] = []
         for batch in _batches(units, int(plan.document["batch_size"])):
             reading = network.read([unit.work for unit in batch], plan.sites, plan.stored_activations)
@@ -188,8 +188,9 @@ def _check_finite(reading: Reading, sites: Sequence[Site], places: Sequence[_Pla
         broken = np.flatnonzero(~reading.finite[site.name])
         if len(broken):
             raise NonFinite(
-                f"NaN or infinity at site {site.name} for {places[broken[0]]} ({len(broken)} of {len(places)} examples "
-                "of the batch); a code read from it would mean nothing. Check the weights and the input's normalisation"
+                f"NaN or infinity at site {site.name} for {places[broken[0]]} ({len(broken)} of {len(places)} "
+                "examples of the batch); a code read from it would mean nothing. Check the weights and the input's "
+                "normalisation"
             )
 
 
@@ -237,7 +238,7 @@ def _input_row(ordinal: int, item: Item) -> dict[str, Any]:
 
 
 def _write_inputs(path: Path, inputs: list[dict[str, Any]]) -> None:
-    with _written_whole(path) as file, _parquet(file, INPUTS) as writer:
+    with written_whole(path) as file, _parquet(file, INPUTS) as writer:
         writer.write_table(pa.Table.from_pylist(inputs, schema=INPUTS))
 
 
@@ -247,8 +248,8 @@ def _parquet(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 @contextmanager
-def _written_whole(path: Path) -> Iterator[Any]:
-    """A binary file that appears under ``path`` complete and on the disk, or not at all."""
+def written_whole(path: Path) -> Iterator[Any]:
+    """A file, open for bytes, that appears under ``path`` complete and on the disk, or not at all."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with disk_full(path), unfinished.open("wb") as file:

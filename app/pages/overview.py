@@ -63,20 +63,25 @@ where n_codes > 0
 order by network_id, scope desc, ordinal"""
 
 
+SCOPES = {"position": "Codes of one position", "full": "Codes of all positions"}
+
+LEAST_SHARE = 0.4
+"""Of the width of the longer of two charts: narrower, a chart of two sites could not hold its title."""
+
+
 def _strip(view: View, sites: pd.DataFrame, clusterings: pd.DataFrame) -> None:
     """A bar chart for each scope, and what is not in it, counted."""
     mine = sites[sites["network"] == view.network.name]
     clustered = newest(clusterings[clusterings["network"] == view.network.name])
     mine = mine.merge(clustered, how="left", left_on="site", right_on="target")
-    for scope, words in (
-        ("position", "Position codes: the gates at one position"),
-        ("full", "Full codes: all positions"),
-    ):
-        shown = mine[(mine["scope"] == scope) & (mine["n_codes"] > 0)]
-        if len(shown):
-            n = sorted(set(shown["n_codes"]))
-            many = f"n = {n[0]:,}" if len(n) == 1 else f"n = {n[0]:,} to {n[-1]:,}"
-            st.plotly_chart(plots.sites(shown, f"{words}; {many} codes a site"), key=f"sites-{scope}", config=PLAIN)
+    shown = {scope: mine[(mine["scope"] == scope) & (mine["n_codes"] > 0)] for scope in SCOPES}
+    shown = {scope: frame for scope, frame in shown.items() if len(frame)}
+    widest = max(map(len, shown.values()))
+    places = st.columns([max(len(frame) / widest, LEAST_SHARE) for frame in shown.values()], gap="medium")
+    for place, (scope, frame) in zip(places, shown.items(), strict=True):
+        n = sorted(set(frame["n_codes"]))
+        many = f"n = {n[0]:,}" if len(n) == 1 else f"n = {n[0]:,} to {n[-1]:,}"
+        place.plotly_chart(plots.sites(frame, f"{SCOPES[scope]}, {many}"), key=f"sites-{scope}", config=PLAIN)
     left_out = mine[mine["n_codes"] == 0]["scope"].value_counts()
     st.html(
         marked.notes(
@@ -121,16 +126,21 @@ def _clusterings(clusterings: pd.DataFrame) -> None:
         column_order=["clustering_id", "network", "target", "space", "metric", "n_clusters", "purity", "noise",
                       "n_examples", "min_cluster_size", "current"],
         column_config={
-            "clustering_id": st.column_config.NumberColumn("Id", width="small"), "network": "Network",
+            "clustering_id": st.column_config.NumberColumn("Id", width=50), "network": "Network",
             "target": "Site or span", "space": "Space", "metric": "Metric",
             "n_clusters": st.column_config.NumberColumn("Clusters", format="localized"),
             "purity": st.column_config.ProgressColumn(
                 "Purity", format="%.2f", min_value=0, max_value=1, color="blue",
                 help="Share of clustered, labelled examples that bear their cluster's commonest label",
             ),
-            "noise": st.column_config.NumberColumn("Noise", format="percent", help="Share of examples in no cluster"),
+            "noise": st.column_config.NumberColumn(
+                "Noise", format="percent", width=80,
+                help="Share of examples in no cluster",
+            ),
             "n_examples": st.column_config.NumberColumn("Examples", format="localized"),
-            "min_cluster_size": st.column_config.NumberColumn("Least size"),
-            "current": st.column_config.CheckboxColumn("Current", help="Nothing was added to the target since"),
+            "min_cluster_size": st.column_config.NumberColumn("Least size", width=80),
+            "current": st.column_config.CheckboxColumn(
+                "Current", width=70, help="Nothing was added to the target since"
+            ),
         },
     )  # fmt: skip

@@ -417,7 +417,7 @@ def test_activations_whose_distances_overflow_are_refused() -> None:
         cluster_activations(1e200 * np.arange(20.0)[:, None])
 
 
-def test_min_samples_is_never_lowered_in_silence() -> None:
+def test_impossible_parameters_are_errors_and_min_samples_is_never_lowered_in_silence() -> None:
     codes = SplineCodes.pack(blobs_of_gates(0, 5, 8))
     with pytest.raises(UsageError, match="5 points have no neighbour number 5: give at least 6"):
         cluster_codes(codes, metric="hamming")
@@ -428,6 +428,8 @@ def test_min_samples_is_never_lowered_in_silence() -> None:
         cluster_codes(codes, metric="hamming", min_samples=0)
     with pytest.raises(UsageError, match="at least 2, got 1"):
         cluster_activations(blobs(0, 20, 3), min_cluster_size=1)
+    with pytest.raises(UsageError, match="at least one unit"):
+        cluster_activations(np.ones((20, 0)))
 
 
 def test_progress_rises_to_the_total() -> None:

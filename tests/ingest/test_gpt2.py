@@ -24,7 +24,7 @@ def network(tiny_model):
 
 def window(length, positions, seed=0, following=7):
     ids = np.random.default_rng(seed).integers(1, 300, length)
-    return TokenWindow(ids, np.asarray(positions), following)
+    return TokenWindow(ids, np.asarray(positions, dtype=np.int64), following)
 
 
 def plain_pass(folder, windows, gate_module, hidden_module, bos):

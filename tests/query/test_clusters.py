@@ -7,6 +7,7 @@ import pytest
 import atlas
 import query
 from atlas.errors import UnknownName, UsageError
+from atlas.hierarchy import approximate_predict, cluster_activations, cluster_codes
 from atlas.network import TokenWindow
 from tests.builder import KINDS, add_clustering, add_texts, word_network, word_texts
 
@@ -118,12 +119,15 @@ def test_a_stored_example_has_its_stored_label(a):
     assert query.membership(a, example=40, site="blocks.3.mlp").clustering == 3
 
 
+VARIED = {"context": 2.0, "window": 12}
+"""What came before a token weighs more than the token, so that few activations are equal."""
+
+
 @pytest.fixture(scope="module")
 def varied(tmp_path_factory):
-    """An atlas with few duplicates: what came before a token weighs more than the token."""
     path = tmp_path_factory.mktemp("varied") / "a"
     with atlas.create(path) as a:
-        add_texts(a, word_network(context=2.0), word_texts(40), every=1)
+        add_texts(a, word_network(**VARIED), word_texts(40), first=2, every=1)
         add_clustering(a, "blocks.0.mlp->", "words")
         add_clustering(a, "blocks.0.mlp->", "words", metric="euclidean")
         add_clustering(a, "blocks.3.mlp", "words", space="activations")
@@ -144,33 +148,41 @@ def read(words, texts, sites):
     return np.concatenate(bits, axis=1).astype(np.float64), reading.activations[sites[-1].name].astype(np.float64)
 
 
-@pytest.mark.parametrize(
-    ("clustering", "metric"),
-    [(1, "hamming"), (2, "euclidean"), (3, "euclidean")],
-    ids=["share", "root", "activations"],
-)
-def test_a_new_point_is_placed_as_hdbscan_places_it(varied, clustering, metric):
-    words, texts = word_network(context=2.0), new_texts()
+@pytest.mark.parametrize("clustering", [1, 2, 3], ids=["share of gates", "0/1 vectors", "activations"])
+def test_a_new_point_is_placed_as_in_the_hierarchy_that_was_stored(varied, clustering):
+    """Stored and read back, the hierarchy places points exactly as it did before."""
+    words, texts = word_network(**VARIED), new_texts()
     with atlas.open(varied) as a:
         sites = a.catalog.target(site="blocks.0.mlp->").sites
-        stored = a.codes(sites)[1].unpack(), a.activations(sites[-1])[1]
-        ours = dict(a.rows("select example_id, label from cluster_labels where clustering_id = $1", [clustering]))
+        codes, activations = a.codes(sites)[1], a.activations(sites[-1])[1]
         placed = [query.membership(a, text=text, clustering=clustering, reader=words) for text in texts]
-    space = 1 if clustering == 3 else 0
-    points, queries = stored[space].astype(np.float64), read(words, texts, sites)[space]
-    with np.errstate(all="ignore"):
-        theirs = hdbscan.HDBSCAN(min_cluster_size=5, metric=metric, algorithm="generic").fit(points)
-        theirs.generate_prediction_data()
-        labels, strengths = hdbscan.approximate_predict(theirs, queries)
-    assert [ours[example] for example in sorted(ours)] == theirs.labels_.tolist()
-    # Where a query coincides with a clustered point hdbscan says strength 0: see `atlas.hierarchy`.
-    apart = [np.abs(points - point).sum(axis=1).min() > 0 for point in queries]
-    assert sum(apart) >= 10 and len({found.cluster for found in placed}) > 2
-    for found, label, strength, new in zip(placed, labels, strengths, apart, strict=True):
-        assert not found.stored
-        if new:
-            assert found.cluster == label
-            assert found.probability == pytest.approx(strength, rel=1e-5, abs=1e-12)
+    bits, points = read(words, texts, sites)
+    if clustering == 3:
+        hierarchy = cluster_activations(activations, min_cluster_size=5)
+        distances = np.sqrt(((points[:, None] - activations.astype(np.float64)) ** 2).sum(axis=2))
+    else:
+        hierarchy = cluster_codes(codes, metric="hamming" if clustering == 1 else "euclidean", min_cluster_size=5)
+        gates = (bits[:, None].astype(bool) != codes.unpack()).sum(axis=2)
+        distances = gates / codes.n_bits if clustering == 1 else np.sqrt(gates)
+    labels, strengths = approximate_predict(hierarchy, distances)
+    assert [found.cluster for found in placed] == labels.tolist()
+    np.testing.assert_allclose([found.probability for found in placed], strengths, rtol=1e-9)
+    assert not any(found.stored for found in placed) and len(set(labels)) > 2
+
+
+def test_a_new_activation_is_placed_as_hdbscan_places_it(varied):
+    words, texts = word_network(**VARIED), new_texts()
+    with atlas.open(varied) as a:
+        site = a.catalog.target(site="blocks.3.mlp").sites[0]
+        points = a.activations(site)[1].astype(np.float64)
+        placed = [query.membership(a, text=text, clustering=3, reader=words) for text in texts]
+        ours = a.rows("select label from cluster_labels where clustering_id = 3 order by example_id")
+    theirs = hdbscan.HDBSCAN(min_cluster_size=5, prediction_data=True).fit(points)
+    labels, strengths = hdbscan.approximate_predict(theirs, read(words, texts, [site])[1])
+    assert [label for (label,) in ours] == theirs.labels_.tolist()
+    assert [found.cluster for found in placed] == labels.tolist()
+    np.testing.assert_allclose([found.probability for found in placed], strengths, rtol=1e-5, atol=1e-9)
+    assert 0 < np.median([found.probability for found in placed if found.cluster >= 0]) < 1
 
 
 def test_a_code_is_placed_like_the_text_it_was_read_from(a, words):

@@ -1,0 +1,174 @@
+"""SQL: one read-only query at a time, the schema beside it."""
+
+from __future__ import annotations
+
+import time
+
+import pandas as pd
+import streamlit as st
+
+import query
+from app import marked
+from app.view import View, call, explained, literal, records, source
+from atlas import Atlas
+from query.sql import DEFAULT_LIMIT, DEFAULT_TIMEOUT, schema
+
+MOST_ROWS = 10_000  # a browser's table stays quick; the command line and Python give all rows
+LONGEST = 300  # seconds
+SCHEMA_HEIGHT = 330  # pixels: with the list above it as tall as the editor
+BYTES_SHOWN = 16  # of a blob that is no picture, in hexadecimal
+
+
+def render(view: View) -> None:
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        limit, timeout = _editor(view)
+    with right:
+        _schema(view)
+    text = st.session_state["query"].strip()
+    if text:
+        with explained():
+            _run(view, text, limit, timeout)
+
+
+def _editor(view: View) -> tuple[int, int]:
+    examples = sample_queries(view)
+    st.html('<div class="pa pa-muted">Examples</div>')
+    with st.container(horizontal=True, gap="xsmall"):
+        for name, text in examples.items():
+            st.button(name, on_click=_write, args=(text,), type="secondary", key=f"sample-{name}")
+    if "query" not in st.session_state and "query" not in st.query_params:
+        st.session_state["query"] = next(iter(examples.values()))
+    st.text_area("Query (Ctrl+Enter runs it)", key="query", bind="query-params", height=230)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.button("Run", type="primary", width=90)
+        limit = st.number_input(
+            "Rows at most", 1, MOST_ROWS, DEFAULT_LIMIT, 100, key="limit", bind="query-params", width=140
+        )
+        timeout = st.number_input(
+            "Seconds at most", 1, LONGEST, int(DEFAULT_TIMEOUT), key="timeout", bind="query-params", width=140
+        )
+    return int(limit), int(timeout)
+
+
+def _write(text: str) -> None:
+    st.session_state["query"] = text
+
+
+def _schema(view: View) -> None:
+    """What every column means, a table at a time."""
+    columns = view.ask(schema)
+    tables = list(dict.fromkeys(columns["table"]))
+    first = tables.index("spline_codes") if "spline_codes" in tables else 0
+    table = st.selectbox("Columns of", tables, index=first, key="table", bind="query-params")
+    heads = [("Column", "", "pa-code"), ("Type", "", "pa-small"), ("Meaning", "", "")]
+    rows = [
+        [marked.plain(row["column"]), marked.plain(row["type"]), marked.plain(row["comment"])]
+        for row in records(columns[columns["table"] == table])
+    ]
+    with st.container(height=SCHEMA_HEIGHT):
+        st.html(marked.table(heads, rows))
+    st.html(
+        '<div class="pa pa-note">Functions: <code>hamming(a, b)</code>, <code>is_on(code, gate)</code>, '
+        "<code>polytope_density(code_a, code_b, activation_a, activation_b)</code></div>"
+    )
+
+
+def _run(view: View, text: str, limit: int, timeout: int) -> None:
+    with st.spinner("Running…"):
+        rows, took = view.ask(timed, text, limit, float(timeout))
+    truncated = rows.attrs.get("truncated", False)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        if truncated:
+            st.html(
+                f'<div class="pa"><b>The first {len(rows):,} rows</b>; there are more. Raise the row limit, or '
+                "narrow the query.</div>"
+            )
+        else:
+            st.html(f'<div class="pa"><b>{len(rows):,} row{"" if len(rows) == 1 else "s"}</b> in {took:.2f} s</div>')
+        st.download_button(
+            "Download CSV", _csv(rows), "query.csv", "text/csv", on_click="ignore", disabled=rows.empty,
+            help="The rows shown; bytes in hexadecimal",
+        )  # fmt: skip
+    shown, pictures = _shown(rows)
+    st.dataframe(
+        shown, hide_index=True, placeholder="null",
+        column_config={name: st.column_config.ImageColumn(name, width="small") for name in pictures},
+    )  # fmt: skip
+    source(view, call("sql", text, limit=limit, timeout=float(timeout)))
+
+
+def timed(atlas: Atlas, text: str, limit: int, timeout: float) -> tuple[pd.DataFrame, float]:
+    """The rows of a query and the seconds that it took."""
+    begun = time.perf_counter()
+    rows = query.sql(atlas, text, limit=limit, timeout=timeout)
+    return rows, time.perf_counter() - begun
+
+
+def _shown(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Rows as the browser can show them, and the columns that hold pictures. Names that occur twice are numbered."""
+    shown = rows.copy()
+    shown.columns = pd.Index(_distinct([str(name) for name in rows.columns]))
+    pictures = []
+    for name in shown.columns:
+        values = shown[name]
+        if values.map(lambda value: isinstance(value, bytes | bytearray)).any():
+            shown[name] = values.map(_bytes)
+            if shown[name].dropna().map(lambda value: str(value).startswith("data:image/")).all():
+                pictures.append(name)
+    return shown, pictures
+
+
+def _bytes(value: object) -> str | None:
+    if not isinstance(value, bytes | bytearray):
+        return None
+    more = "…" if len(value) > BYTES_SHOWN else ""
+    return marked.picture(value) or bytes(value[:BYTES_SHOWN]).hex() + more
+
+
+def _distinct(names: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 1:
+            names[i] = f"{name}_{seen[name]}"
+    return names
+
+
+def _csv(rows: pd.DataFrame) -> bytes:
+    plain = rows.map(lambda value: bytes(value).hex() if isinstance(value, bytes | bytearray) else value)
+    return plain.to_csv(index=False).encode()
+
+
+def sample_queries(view: View) -> dict[str, str]:
+    """Queries to begin with, about the chosen network and site; each runs as it stands."""
+    network = literal(view.network.name)
+    sites = [site.name for site in view.atlas.catalog.sites_of(view.network) if site.n_codes]
+    site = literal(view.target if view.target in sites else sites[-1])
+    here = f"network = {network} and site = {site}"
+    seen = "thumbnail" if view.network.kind == "image" else "token, context"
+    return {
+        "Polytopes a site": (
+            "select network, site, count(*) as polytopes, sum(occupancy) as examples, max(occupancy) as largest\n"
+            "from polytopes\ngroup by all\norder by all"
+        ),
+        "Fullest polytopes": (
+            "select code_hash, occupancy, n_active, first_example\n"
+            f"from polytopes\nwhere {here}\norder by occupancy desc, first_example\nlimit 20"
+        ),
+        "Labels where a gate is on": (
+            "select label, count(*) as examples, avg(is_on(code, 0)::int) as share_on\n"
+            f"from spline_codes\nwhere {here}\ngroup by label\norder by share_on desc"
+        ),
+        "Most surprising": (
+            f"select example_id, {seen}, examples.label, prediction, probability, loss\n"
+            "from examples join inputs using (input_id) join networks using (network_id)\n"
+            f"where networks.name = {network}\norder by loss desc nulls last\nlimit 20"
+        ),
+        "Purity by depth": (
+            "select target, space, n_clusters, purity, n_noise / n_examples as noise\n"
+            "from clusterings join networks using (network_id)\n"
+            f"left join sites on sites.network_id = clusterings.network_id and sites.name = target\n"
+            f"where networks.name = {network}\norder by scope desc, ordinal"
+        ),
+    }

@@ -1,0 +1,84 @@
+"""An atlas of both shipped networks, a server that shows it, and a browser to look at it with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from atlas.network import Network
+from tests.app.browsing import STARTING, drawn, serving
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+WINDOW = {"width": 1280, "height": 800}
+
+
+@pytest.fixture(scope="session")
+def networks() -> dict[str, Network]:
+    from ingest.networks import load_network
+
+    return {source: load_network(source) for source in ("demo:gpt2", "demo:inceptionv1")}
+
+
+@pytest.fixture(scope="session")
+def demo_atlas(networks: dict[str, Network], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 texts and 120 digits, read, clustered and indexed as `polytope ingest` does it."""
+    from ingest.datasets import open_dataset
+    from ingest.pipeline import ingest
+    from ingest.plan import Choices
+
+    path = tmp_path_factory.mktemp("explorer") / "demo.atlas"
+    digits = open_dataset("builtin:digits-heldout", kind="image")
+    ingest(path, networks["demo:inceptionv1"], digits, Choices(limit=120, full=("inception5a", "inception5b")))
+    texts = open_dataset("builtin:python-heldout", kind="text")
+    ingest(path, networks["demo:gpt2"], texts, Choices(limit=12, skip_bad=True))
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(demo_atlas: Path) -> Iterator[str]:
+    with serving(demo_atlas) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: install it, or say where it is with the environment variable CHROMIUM")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(QUIET))
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens an address in a tab of its own and waits until the page is drawn. Nothing may be asked of other hosts."""
+    contexts, elsewhere = [], []
+
+    def open_address(address: str, scheme: str = "light") -> Page:
+        context = browser.new_context(viewport=WINDOW, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(STARTING * 1000)
+        page.on("request", lambda request: elsewhere.append(request.url) if _is_elsewhere(request.url) else None)
+        page.goto(address)
+        drawn(page)
+        return page
+
+    yield open_address
+    for context in contexts:
+        context.close()
+    assert not elsewhere
+
+
+def _is_elsewhere(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:"))

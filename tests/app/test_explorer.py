@@ -1,0 +1,404 @@
+"""The explorer in a real browser: what it shows is what the query layer answers."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+from sklearn.datasets import load_digits
+
+import atlas
+import query
+from app.serve import command, serve
+from atlas.errors import AtlasLocked, NotAnAtlas, SqlRefused, UsageError
+from atlas.network import Network
+from ingest.images import decode_image
+from query.clusters import latest_clustering
+from tests.app.browsing import drawn, photograph, serving
+
+pytestmark = pytest.mark.browser
+
+PAGES = {"": "Overview", "nearest": "Nearest", "clusters": "Clusters", "density": "Density", "sql": "SQL"}
+TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
+IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
+OpenPage = Callable[..., Page]
+
+
+def address(server: str, page: str, **state: object) -> str:
+    return f"{server}/{page}?{urlencode(state)}"
+
+
+def cells(page: Page, column: int) -> list[str]:
+    """A column of the first table of examples."""
+    return page.locator(f".pa table tbody tr td:nth-child({column})").all_inner_texts()
+
+
+def caption_ids(page: Page) -> list[int]:
+    """Example ids under the pictures of a grid."""
+    return [int(words) for words in page.locator(".pa-grid figcaption a[href^=nearest]").all_inner_texts()]
+
+
+def no_error(page: Page) -> None:
+    expect(page.locator('.pa-error, [data-testid="stException"], [data-testid="stAlert"]')).to_have_count(0)
+
+
+# --- every page ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_opens(server: str, open_page: OpenPage, path: str, scheme: str):
+    page = open_page(address(server, path, network=TEXT, target=SITE), scheme)
+    expect(page.locator("h1")).to_have_text(PAGES[path])
+    no_error(page)
+    photograph(page, f"{PAGES[path].lower()}-{scheme}")
+
+
+def test_overview_shows_what_the_atlas_holds(server: str, open_page: OpenPage, demo_atlas: Path):
+    with atlas.open(demo_atlas) as a:
+        held = query.info(a)
+    page = open_page(address(server, "", network=IMAGE))
+    sites = held["sites"]
+    expected = [2, held["networks"]["n_examples"].sum(), (sites["n_codes"] > 0).sum(), sites["n_codes"].sum()]
+    expect(page.get_by_test_id("stMetricValue")).to_have_text(
+        [f"{number:,}" for number in [*expected, len(held["clusterings"])]]
+    )
+    assert cells(page, 1) == [IMAGE, TEXT]
+    assert cells(page, 5) == [f"{count:,}" for count in held["networks"]["n_examples"]]
+    assert "10 full sites of demo-inceptionv1 hold no codes" in page.inner_text("body")
+    bars = page.locator(".js-plotly-plot").first.locator(".bartext")
+    expect(bars.first).to_be_visible()
+    mine = sites[(sites["network"] == IMAGE) & (sites["scope"] == "position")]
+    assert bars.all_inner_texts() == [f"{gates:,}" for gates in mine["n_gates"]]
+    photograph(page, "overview-images")
+
+
+def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage):
+    page = open_page(address(server, "", network=TEXT, target=SITE))
+    page.get_by_test_id("stSidebarNav").get_by_text("Nearest").click()
+    expect(page.locator("h1")).to_have_text("Nearest")
+    drawn(page)
+    assert f"network={TEXT}" in page.url and f"target={SITE}" in page.url
+    expect(page.locator(".pa-context mark").first).to_be_visible()
+
+
+# --- nearest ---------------------------------------------------------------------------------------------------
+
+
+def test_nearest_of_an_example_shows_the_rows_of_the_query(server: str, open_page: OpenPage, demo_atlas: Path):
+    with atlas.open(demo_atlas) as a:
+        example = a.value("select max(example_id) from examples where network_id = 2") - 3
+        found = query.nearest(a, example=example, site=SITE, network=TEXT, k=7)
+    page = open_page(address(server, "nearest", network=TEXT, target=SITE, example=example, k=7))
+    no_error(page)
+    assert cells(page, 2) == [f"{distance:,}" for distance in found["distance"]]
+    assert [int(words) for words in cells(page, 10)] == found["example_id"].tolist()
+    marks = page.locator(".pa table mark").all_inner_texts()
+    assert [words.replace("⏎", "\n").strip() for words in marks] == [token.strip() for token in found["token"]]
+    assert found.attrs["exact_note"][1:] in page.inner_text("body")
+
+    page.get_by_role("button", name="Another at random").click()
+    expect(page.get_by_label("Example (")).not_to_have_value(str(example))
+    page.locator(".pa table tbody tr td:nth-child(10) a").first.click()  # whose neighbours are asked for next
+    drawn(page)
+    no_error(page)
+
+
+def test_nearest_within_a_radius(server: str, open_page: OpenPage, demo_atlas: Path):
+    with atlas.open(demo_atlas) as a:
+        found = query.nearest(a, example=5, site=FULL_SITE, network=IMAGE, k=10, radius=40)
+    page = open_page(address(server, "nearest", network=IMAGE, target=FULL_SITE, example=5, radius=40))
+    no_error(page)
+    assert caption_ids(page) == found["example_id"].tolist()
+    assert page.locator(".pa-grid img[src^='data:image/png']").count() == len(found)
+    photograph(page, "nearest-images")
+
+
+def test_nearest_over_a_typed_span(server: str, open_page: OpenPage, demo_atlas: Path):
+    span = "blocks.0.mlp->blocks.2.mlp"
+    with atlas.open(demo_atlas) as a:
+        example = a.value("select min(example_id) from examples where network_id = 2")
+        found = query.nearest(a, example=example, span=span, network=TEXT)
+    page = open_page(address(server, "nearest", network=TEXT))
+    field = page.get_by_test_id("stSidebar").get_by_role("combobox").last
+    field.fill(span)
+    field.press("Enter")
+    expect(page.locator(".pa table tbody tr td:nth-child(2)").first).to_have_text(str(found["distance"][0]))
+    assert [int(words) for words in cells(page, 10)] == found["example_id"].tolist()
+
+
+def test_nearest_of_a_pasted_text(server: str, open_page: OpenPage, demo_atlas: Path, networks: dict[str, Network]):
+    text = "import asyncio\n\nasync def main() -> None:\n    await"
+    reader = networks["demo:gpt2"]
+    n_tokens = len(reader.tokenize(text).ids)
+    page = open_page(address(server, "nearest", network=TEXT, target=SITE, by="text"))
+    page.get_by_label("Text", exact=True).fill(text)
+    page.get_by_label("Text", exact=True).press("Control+Enter")
+    pills = page.get_by_test_id("stPills").get_by_role("radio")
+    expect(pills).to_have_count(n_tokens)
+    for token in (-1, 0):
+        with atlas.open(demo_atlas) as a:
+            found = query.nearest(a, text=text, token=token, site=SITE, network=TEXT, reader=reader)
+        pills.nth(token).click()
+        expect(page.locator(".pa", has_text=found.attrs["subject"][1:]).first).to_be_visible()
+        drawn(page)
+        assert [int(words) for words in cells(page, 10)] == found["example_id"].tolist()
+        assert cells(page, 3) == [f"{density:#.4g}" for density in found["density"]]
+    no_error(page)
+    photograph(page, "nearest-text")
+
+    again = open_page(page.url)
+    assert again.get_by_label("Text", exact=True).input_value() == text
+    assert [int(words) for words in cells(again, 10)] == found["example_id"].tolist()
+
+
+def test_nearest_of_an_uploaded_digit(
+    server: str, open_page: OpenPage, demo_atlas: Path, networks: dict[str, Network]
+):
+    encoded = io.BytesIO()
+    Image.fromarray((load_digits().images[3] * 255 / 16).astype("uint8")).save(encoded, "PNG")
+    with atlas.open(demo_atlas) as a:
+        image, reader = decode_image(encoded.getvalue()), networks["demo:inceptionv1"]
+        found = query.nearest(a, image=image, site=FULL_SITE, network=IMAGE, reader=reader)
+    page = open_page(address(server, "nearest", network=IMAGE, target=FULL_SITE, by="image"))
+    upload = page.locator("input[type=file]")
+    upload.set_input_files({"name": "<b>three</b>.png", "mimeType": "image/png", "buffer": encoded.getvalue()})
+    expect(page.locator(".pa-grid figure")).to_have_count(len(found))
+    assert caption_ids(page) == found["example_id"].tolist()
+    expect(page.get_by_text("<b>three</b>.png").last).to_be_visible()
+    photograph(page, "nearest-upload")
+
+    upload.set_input_files({"name": "broken.png", "mimeType": "image/png", "buffer": b"\x89PNG no more"})
+    expect(page.locator(".pa-error")).to_contain_text("broken.png is no JPEG, PNG")
+
+
+# --- clusters --------------------------------------------------------------------------------------------------
+
+
+def test_a_chosen_cluster_shows_its_members(server: str, open_page: OpenPage, demo_atlas: Path):
+    with atlas.open(demo_atlas) as a:
+        clustering = latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
+        found = query.clusters(a, clustering).sort_values("size", ascending=False, kind="stable", ignore_index=True)
+        second = query.members(a, int(found["label"][1]), clustering)
+        noise = query.members(a, -1, clustering, limit=20, offset=20)
+    page = open_page(address(server, "clusters", network=TEXT, target=SITE))
+    heading = page.locator("h3").last
+    expect(heading).to_have_text(f"Cluster {found['label'][0]}: {found['size'][0]:,} members")
+    table = page.get_by_test_id("stDataFrame").first.locator("canvas").first
+    table.click(position={"x": 18, "y": 36 + 33 + 16})  # the box of the second row, under the heads
+    expect(heading).to_have_text(f"Cluster {found['label'][1]}: {found['size'][1]:,} members")
+    drawn(page)
+    shown = [int(words) for words in page.locator(".pa td a[href^=nearest]").all_inner_texts()]
+    assert shown == second["example_id"].tolist()[:20]
+    assert f"cluster={found['label'][1]}" in page.url
+
+    noisy = open_page(
+        address(server, "clusters", network=TEXT, target=SITE, cluster=f"noise ({noise.attrs['size']:,})")
+    )
+    expect(noisy.locator("h3").last).to_have_text(f"Noise: {size:,} members")
+    noisy.get_by_test_id("stPagination").get_by_text("2", exact=True).click()
+    expect(noisy.get_by_text("21 to 40 of")).to_be_visible()
+    shown = [int(words) for words in noisy.locator(".pa td a[href^=nearest]").all_inner_texts()]
+    assert shown == noise["example_id"].tolist()
+    photograph(noisy, "clusters-noise")
+
+
+def test_clusters_of_images(server: str, open_page: OpenPage, demo_atlas: Path):
+    page = open_page(address(server, "clusters", network=IMAGE, target=FULL_SITE))
+    no_error(page)
+    expect(page.locator(".pa-grid img").first).to_be_visible()
+    page.locator("h3").last.scroll_into_view_if_needed()
+    photograph(page, "clusters-images")
+
+
+# --- density ---------------------------------------------------------------------------------------------------
+
+
+def test_density_is_that_of_the_query(server: str, open_page: OpenPage, demo_atlas: Path):
+    with atlas.open(demo_atlas) as a:
+        found = query.class_density(a, network=IMAGE, pairs=200, seed=3)
+        pair = query.density(a, 2, 9, site=FULL_SITE, network=IMAGE)
+    page = open_page(address(server, "density", network=IMAGE, target=FULL_SITE, pairs=200, seed=3, x=2, y=9))
+    no_error(page)
+    assert cells(page, 1) == found["span"].tolist()
+    assert cells(page, 3)[0].startswith(f"{found['intra_mean'][0]:#.4g} [")
+    assert cells(page, 4)[0].startswith(f"{found['inter_mean'][0]:#.4g} [")
+    values = page.get_by_test_id("stMetricValue")
+    expect(values.first).to_have_text(f"{pair.density:#.4g}")
+    expect(values.nth(1)).to_have_text(f"{pair.hamming:,}")
+    photograph(page, "density-images")
+
+
+def test_what_has_no_density_is_explained(server: str, open_page: OpenPage):
+    page = open_page(address(server, "density", network=IMAGE, target="inception5b"))
+    expect(page.locator(".pa-error")).to_have_count(1)
+    expect(page.locator(".pa-error")).to_contain_text("inception5b of network demo-inceptionv1 has position codes")
+    assert cells(page, 1)  # the rest of the page is there
+
+
+# --- SQL -------------------------------------------------------------------------------------------------------
+
+
+def test_sql_runs_and_refuses(server: str, open_page: OpenPage, demo_atlas: Path):
+    attack = "select * from read_text('/etc/passwd')"
+    with atlas.open(demo_atlas) as a, pytest.raises(SqlRefused) as refusal:
+        query.sql(a, attack)
+    page = open_page(address(server, "sql", network=TEXT))
+    no_error(page)
+    editor = page.get_by_label("Query (")
+
+    def run(text: str) -> None:
+        editor.fill(text)
+        editor.press("Control+Enter")
+
+    run("select count(*) as n, 'a' as word, 'b' as word from examples")
+    expect(page.get_by_text("1 row in")).to_be_visible()
+    n = atlas_value(demo_atlas, "select count(*) from examples")
+    heads = page.get_by_test_id("stDataFrame").locator("canvas th")
+    expect(heads.filter(has_text="word")).to_have_count(2)
+    expect(page.get_by_test_id("stDataFrame").locator("canvas td").filter(has_text=str(n))).to_have_count(1)
+    run(attack)
+    expect(page.locator(".pa-error")).to_have_text(str(refusal.value))
+    assert "root:" not in page.inner_text("body")
+    run("select * from range(100000)")
+    expect(page.get_by_text("The first 1,000 rows")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    assert len(Path(download.value.path()).read_text().splitlines()) == 1001
+    run("select nonsense from examples")
+    expect(page.locator(".pa-error")).to_contain_text("nonsense")
+
+
+def test_sample_queries_run(server: str, open_page: OpenPage):
+    page = open_page(address(server, "sql", network=IMAGE, target=FULL_SITE))
+    for name in ("Fullest polytopes", "Labels where a gate is on", "Most surprising", "Purity by depth"):
+        before = page.get_by_label("Query (").input_value()
+        page.get_by_role("button", name=name).click()
+        expect(page.get_by_label("Query (")).not_to_have_value(before)
+        drawn(page)
+        no_error(page)
+        expect(page.get_by_text("rows in")).to_be_visible()
+
+
+def test_sql_of_a_link_is_the_same_question(server: str, open_page: OpenPage, demo_atlas: Path):
+    """The SQL beside a table of neighbours gives the same neighbours."""
+    page = open_page(address(server, "nearest", network=IMAGE, target=FULL_SITE, example=5, k=4))
+    page.get_by_text("Code for this").click()
+    sql = page.locator("code.language-sql").inner_text()
+    with atlas.open(demo_atlas) as a:
+        found = query.nearest(a, example=5, site=FULL_SITE, network=IMAGE, k=4)
+        assert query.sql(a, sql)["example_id"].tolist() == found["example_id"].tolist()
+    page.get_by_role("link", name="Open in the SQL page").click()
+    expect(page.get_by_text("4 rows in")).to_be_visible()
+
+
+def atlas_value(path: Path, sql: str) -> object:
+    with atlas.open(path) as a:
+        return a.value(sql)
+
+
+# --- state and errors ------------------------------------------------------------------------------------------
+
+
+def test_an_address_reopens_the_same_view(server: str, open_page: OpenPage):
+    page = open_page(address(server, "nearest", network=TEXT))
+    page.get_by_label("Nearest").fill("4")
+    page.get_by_label("Nearest").press("Enter")
+    expect(page.locator(".pa table tbody tr")).to_have_count(4)
+    assert "k=4" in page.url
+    again = open_page(page.url)
+    assert again.url == page.url
+    assert cells(again, 10) == cells(page, 10)
+
+
+def test_changing_the_network_leaves_no_stale_choice(server: str, open_page: OpenPage, demo_atlas: Path):
+    last = atlas_value(demo_atlas, "select max(example_id) from examples")
+    page = open_page(address(server, "nearest", network=TEXT, target=SITE, example=last))
+    field = page.get_by_test_id("stSidebar").get_by_role("combobox").first
+    field.click()
+    page.get_by_role("option", name=IMAGE).click()
+    expect(page.locator(".pa-grid figure").first).to_be_visible()
+    drawn(page)
+    no_error(page)
+    assert SITE not in page.url and f"example={last}" not in page.url
+
+
+def test_an_unknown_site_is_a_sentence(server: str, open_page: OpenPage):
+    page = open_page(address(server, "nearest", network=TEXT, target="<b>blocks.9.mlp</b>"))
+    expect(page.locator(".pa-error")).to_contain_text("no site '<b>blocks.9.mlp</b>' in network demo-gpt2")
+
+
+def test_missing_and_locked_atlases_are_explained(tmp_path: Path, open_page: OpenPage, demo_atlas: Path):
+    path = tmp_path / "gone.atlas"
+    with serving(path) as server:
+        page = open_page(server)
+        with pytest.raises(NotAnAtlas) as missing:
+            atlas.open(path)
+        expect(page.locator(".pa-error")).to_have_text(str(missing.value).replace("`", ""))
+        photograph(page, "error-missing")
+        shutil.copytree(demo_atlas, path)
+        page.reload()
+        expect(page.locator("h1")).to_have_text("Overview")
+        drawn(page)
+        script = "import sys, atlas\nwith atlas.open(sys.argv[1], writable=True): print('open', flush=True); input()"
+        writer = subprocess.Popen(
+            [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )  # no obstacle: a tab is open on the atlas
+        with writer:
+            assert writer.stdout.readline() == "open\n"
+            with pytest.raises(AtlasLocked) as locked:
+                atlas.open(path)
+            page.reload()
+            expect(page.locator(".pa-error")).to_have_text(str(locked.value).replace("`", ""))
+            assert "is being written by process" in str(locked.value)
+            photograph(page, "error-locked")
+            writer.stdin.write("\n")
+        page.reload()
+        expect(page.get_by_test_id("stMetricValue").first).to_have_text("2")
+
+
+def test_an_unexpected_error_shows_no_stack_trace(tmp_path: Path, open_page: OpenPage, demo_atlas: Path):
+    script = tmp_path / "broken.py"
+    script.write_text(
+        textwrap.dedent("""
+            import sys
+            from app import explorer
+            def broken(view):
+                raise RuntimeError("a detail for the log alone")
+            explorer.PAGES[0] = ("Overview", "overview", None, broken)
+            explorer.main(sys.argv[1:])
+        """)
+    )
+    with serving(demo_atlas, script) as server:
+        page = open_page(server)
+        expect(page.get_by_test_id("stException")).to_be_visible()
+        shown = page.inner_text("body")
+        assert "Traceback" not in shown and "detail" not in shown and "RuntimeError" not in shown
+
+
+# --- starting --------------------------------------------------------------------------------------------------
+
+
+def test_serve_refuses_what_is_no_atlas(tmp_path: Path):
+    with pytest.raises(NotAnAtlas):
+        serve(tmp_path, open_browser=False)
+
+
+def test_serve_refuses_a_port_in_use(server: str, demo_atlas: Path):
+    with pytest.raises(UsageError, match=r"can't listen on 127\.0\.0\.1, port"):
+        serve(demo_atlas, port=int(server.rsplit(":", 1)[1]), open_browser=False)
+
+
+def test_only_loopback_names_are_served_on_loopback(demo_atlas: Path):
+    line = command(demo_atlas, port=1, host="127.0.0.1", open_browser=False)
+    assert "localhost" in line and line[-2:] == ["--", str(demo_atlas)]
+    assert "--server.allowedHosts" not in command(demo_atlas, port=1, host="0.0.0.0", open_browser=False)

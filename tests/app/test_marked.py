@@ -1,0 +1,88 @@
+"""What a data set says is shown as its characters, whatever they are."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from app import marked
+
+HOSTILE = '<script>alert("x")</script> **bold** [a](javascript:b) $x$ :smile: & \'"'
+
+
+def text_of(html: str) -> str:
+    """The characters that a browser shows of such HTML."""
+    import html as entities
+
+    return entities.unescape(re.sub(r"<[^>]*>", "", html))
+
+
+def test_a_context_is_shown_as_its_characters():
+    shown = marked.context(f"{HOSTILE} token after", "token", len(HOSTILE) + 1, before=200)
+    assert "<script" not in shown
+    assert text_of(shown) == f"{HOSTILE} token after"
+    assert "<mark>token</mark>" in shown
+
+
+def test_a_hostile_token_is_marked_and_escaped():
+    shown = marked.context(f"a{HOSTILE}b", HOSTILE, 1)
+    assert text_of(shown) == f"a{HOSTILE}b"
+    assert re.findall(r"<(\w+)", shown) == ["span", "mark"]
+
+
+def test_newlines_tabs_and_controls_are_visible():
+    assert text_of(marked.visible("a\nb\tc\x00\x1b")) == "a⏎b→c␀␛"
+    assert marked.one_line("\n\n") == "⏎⏎"
+    assert marked.one_line("   ") == "␣␣␣"
+    assert marked.one_line("x" * 40) == "x" * 23 + "…"
+
+
+def test_spaces_around_a_token_collapse_and_its_own_stay():
+    assert text_of(marked.context("if x:\n        y", "\n        ", 5)) == "if x:⏎        y"
+    assert text_of(marked.context("a      b token", "token", 9)) == "a b token"
+
+
+def test_a_context_is_cut_around_the_token():
+    text = "l" * 100 + "T" + "r" * 100
+    assert text_of(marked.context(text, "T", 100, before=5, after=3)) == "…lllllTrrr…"
+
+
+def test_a_passage_keeps_lines_and_the_token():
+    text = "\n".join(f"line {i}" for i in range(20))
+    shown = text_of(marked.passage(text, "line 10", text.index("line 10")))
+    assert shown == "…line 6⏎line 7⏎line 8⏎line 9⏎line 10⏎line 11…"
+
+
+@pytest.mark.parametrize("missing", [{"text": None}, {"token": None}, {"offset": None}, {"offset": float("nan")}])
+def test_an_example_without_context_says_so(missing):
+    given = {"text": "a b", "token": "b", "offset": 2} | missing
+    assert text_of(marked.context(**given)) == "no context"
+
+
+def test_only_png_and_jpeg_become_pictures():
+    assert marked.picture(b"\x89PNG\r\n\x1a\nrest").startswith("data:image/png;base64,")
+    assert marked.picture(b"\xff\xd8\xff\xe0rest").startswith("data:image/jpeg;base64,")
+    assert marked.picture(b"<svg onload='alert(1)'/>") is None
+    assert "no thumbnail" in marked.figure(None, "caption")
+
+
+def test_a_link_carries_its_state_escaped():
+    shown = marked.link("clusters", "<7>", target='a->"b"', cluster=-1, clustering=None)
+    assert shown == '<a href="clusters?target=a-%3E%22b%22&amp;cluster=-1" target="_self">&lt;7&gt;</a>'
+
+
+def test_an_error_is_its_own_sentence():
+    assert text_of(marked.error("no site 'x'; `polytope info` lists <sites>")) == (
+        "no site 'x'; polytope info lists <sites>"
+    )
+    assert text_of(marked.error("Parser Error:\n  ^")) == "Parser Error:\n  ^"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (1234, "1,234"), (32.0032, "32.00"), (0.97234, "0.9723"), (1e-9, "1e-09"), (float("inf"), "∞"),
+     (float("nan"), "–"), (None, "–")],
+)  # fmt: skip
+def test_numbers_keep_their_zeros(value, shown):
+    assert marked.number(value) == shown
