@@ -5,6 +5,7 @@ The state of every page is in its URL, so that a link or a bookmark opens the sa
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +17,20 @@ from app import marked
 from app.pages import clusters, density, nearest, overview, sql
 from app.view import View, explained
 from atlas.catalog import NetworkRecord
-from atlas.errors import UsageError
+from atlas.errors import PolytopeError, UsageError
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
     '<path fill="#0072b2" d="M16 2 28 9v14l-12 7L4 23V9z"/>'
     '<path fill="none" stroke="#fff" stroke-width="1.6" d="M4 9l12 7 12-7M16 16v14M16 2v14"/></svg>'
 )
+
+UNEXPECTED = (
+    "This page failed for a reason that it did not foresee. The terminal that `polytope app` runs in says which."
+)
+"""Streamlit itself would show a heading ``Traceback``, even where it is told to show no details."""
+
+_log = logging.getLogger("polytope.explorer")
 
 PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
     ("Overview", "overview", ":material/map:", overview.render),
@@ -44,7 +52,13 @@ def main(arguments: list[str]) -> None:
         def draw() -> None:
             st.title(title, anchor=False)
             with explained():
-                render(opened[0])
+                try:
+                    render(opened[0])
+                except PolytopeError:
+                    raise
+                except Exception:
+                    _log.exception("The page %s failed", title)
+                    st.html(marked.error(UNEXPECTED))
 
         return draw
 
@@ -71,12 +85,16 @@ def choose(a: atlas.Atlas) -> View:
         )
         a.catalog.network(a.catalog.networks[0].name if a.catalog.networks else None)  # an empty atlas says so
         names = [network.name for network in a.catalog.networks]
-        network = a.catalog.network(st.selectbox("Network", names, key="network", bind="query-params"))
+        firsts = {network.name: _first_choice(a, network) for network in a.catalog.networks}
+        name = st.selectbox(
+            "Network", names, key="network", bind="query-params", on_change=_changed_network, args=(firsts,)
+        )
+        network = a.catalog.network(name)
         targets = _targets(a, network)
         target = st.selectbox(
             "Site or span",
             targets,
-            index=_first_choice(a, network, targets),
+            index=targets.index(firsts[name]) if targets else None,
             key="target",
             bind="query-params",
             accept_new_options=True,
@@ -92,11 +110,16 @@ def _targets(a: atlas.Atlas, network: NetworkRecord) -> list[str]:
     return sites + [name for owner, name in a.catalog.spans if owner == network.name]
 
 
-def _first_choice(a: atlas.Atlas, network: NetworkRecord, targets: list[str]) -> int:
+def _first_choice(a: atlas.Atlas, network: NetworkRecord) -> str:
     """The last position site: what a network makes of an input shows most where it is about to answer."""
-    sites = {site.name: site for site in a.catalog.sites_of(network)}
-    deep = [i for i, name in enumerate(targets) if name in sites and sites[name].scope == "position"]
-    return deep[-1] if deep else 0
+    sites = [site for site in a.catalog.sites_of(network) if site.n_codes]
+    deep = [site.name for site in sites if site.scope == "position"] or [site.name for site in sites]
+    return deep[-1] if deep else ""
+
+
+def _changed_network(firsts: dict[str, str]) -> None:
+    """A site of the network before means nothing in this one, and a typed span is no option that would be dropped."""
+    st.session_state["target"] = firsts[st.session_state["network"]]
 
 
 if __name__ == "__main__":

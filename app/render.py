@@ -18,7 +18,7 @@ from rich.text import Text
 
 from atlas.errors import UsageError
 
-OTHER_COLUMNS = 100
+OTHER_COLUMNS = 128
 """Width that the columns beside a context take; what is left of the terminal is the context's."""
 
 LEAST_CONTEXT, MOST_CONTEXT = 16, 64
@@ -117,7 +117,7 @@ def _marked(row: Mapping[Any, Any], shown: int) -> Text:
     before = ("…" if start > shown else "") + context[max(0, start - shown) : start]
     after = context[end : end + shown // 3]
     # Marked with signs as well as colour: a pipe and a colour-blind reader see them too.
-    return Text.assemble(_one_line(before), ("⟦" + _one_line(token) + "⟧", "bold reverse"), _one_line(after))
+    return Text.assemble(_one_line(before), ("«" + _one_line(token) + "»", "bold reverse"), _one_line(after))
 
 
 def _cell(value: Any) -> Text:

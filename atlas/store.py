@@ -77,15 +77,16 @@ def open(path: str | Path, *, writable: bool = False) -> Atlas:
     return Atlas(folder, writable=writable)
 
 
-def create(path: str | Path) -> Atlas:
+def create(path: str | Path, *, block_size: int = BLOCK_SIZE) -> Atlas:
     """Open the atlas for writing; make an empty one if the folder holds none yet. Raises as `open` and `make` do."""
-    make(path)
+    make(path, block_size=block_size)
     return open(path, writable=True)
 
 
-def make(path: str | Path) -> None:
+def make(path: str | Path, *, block_size: int = BLOCK_SIZE) -> None:
     """Make an empty atlas unless the folder holds one. Nothing is locked, so that several workers can begin at once.
 
+    ``block_size``: bytes of a block of the new database, a power of 2 from 16,384 to 262,144.
     Raises `NotAnAtlas` for a file, `DiskFull`, `StoreError` where nothing can be written.
     """
     folder = Path(path)
@@ -98,7 +99,7 @@ def make(path: str | Path) -> None:
         # Elsewhere until its schema is complete, so that a kill in between leaves no half-made atlas.
         with tempfile.TemporaryDirectory(dir=folder, prefix="new-") as unfinished:
             database = Path(unfinished) / DATABASE
-            with duckdb.connect(str(database), config={"default_block_size": BLOCK_SIZE}) as connection:
+            with duckdb.connect(str(database), config={"default_block_size": block_size}) as connection:
                 connection.execute((Path(__file__).parent / "schema.sql").read_text(encoding="utf-8"))
                 connection.execute("insert into meta values ('schema_version', ?)", [SCHEMA_VERSION])
             if not (folder / DATABASE).exists():

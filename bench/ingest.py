@@ -1,6 +1,6 @@
 """What reading costs: the bare forward pass of a model against the adapter that also takes codes and activations.
 
-    python -m bench.ingest [--network gpt2|inceptionv1] [--pairs N]
+    python -m bench.ingest [--network gpt2|inceptionv1] [--pairs N] [--threads N]
 
 (As a module: run by its path, this file would hide the package of the same name.)
 
@@ -160,7 +160,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--network", choices=NETWORKS, help="measure one of them only")
     parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--threads", type=int, help="on a busy machine 1: threads that wait for others burn CPU time")
     arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     clock = "s" if torch.cuda.is_available() else "CPU s"
     print(f"{'network':<12} {'A':<34} {'B':<28} {'A ' + clock:>9} {'B ' + clock:>9} {'A/B':>6}  range")
     rows = []

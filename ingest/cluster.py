@@ -61,7 +61,7 @@ def cluster(
             return known
         ids, points = _points(a, target, space)
         labels = _labels(a, ids)
-    with progress.step(f"cluster {target.name} ({space})", total=len(ids), unit="examples") as step:
+    with progress.step(f"cluster {target.name} ({space})", total=2 * len(ids), unit="rows") as step:
         hierarchy = _hierarchy(
             points, metric, min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection,
             ties=ties, progress=step.update,
@@ -169,7 +169,8 @@ def _store(
     )
     a.insert("clusterings", pa.Table.from_pylist([{
         "clustering_id": number, **parameters, "algorithm": "HDBSCAN on the exact minimum spanning tree",
-        "exact": True, "n_examples": len(ids), "n_clusters": len(clusters), "n_noise": int((hierarchy.labels < 0).sum()),
+        "exact": True, "n_examples": len(ids), "n_clusters": len(clusters),
+        "n_noise": int((hierarchy.labels < 0).sum()),
         "purity": float(np.mean(agreeing)) if len(agreeing) else None,
     }]))  # fmt: skip
     a.insert("cluster_labels", pa.table({

@@ -83,6 +83,7 @@ def ingest(
         with atlas.open(path) as a:
             check_network(a, network)
             check_dataset(a, dataset.name, dataset.kind)
+            first = not a.catalog.networks
         with progress.step("plan", unit="inputs") as step:
             plan = make_plan(network, dataset, choices, device=device, progress=step.update)
         if discard:
@@ -90,7 +91,13 @@ def ingest(
         already_there = _is_published(path, plan)
         if not already_there:
             started_at = _settle_plan(folder, name, plan)
-            _read(path, network, dataset, choices, plan, folder, worker, cluster, progress)
+            ordinals = choose_inputs(dataset, choices)
+            estimate = forecast(
+                network, dataset, ordinals, plan, folder, skip_bad=choices.skip_bad, first=first, cluster=cluster
+            )
+            progress.plan(plan, estimate, network, dataset)
+            _check_space(path, plan, estimate, folder)
+            _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress)
         if worker is not None:
             return Outcome(name, plan, already_there, already_there, plan.n_examples, [], [])
         if not already_there:
@@ -168,25 +175,6 @@ def _remove(folder: Path) -> None:
         folder.rename(folder.with_name(f"{REMOVED}{os.getpid()}-{folder.name}"))
     for removed in folder.parent.glob(f"{REMOVED}*"):
         shutil.rmtree(removed, ignore_errors=True)
-
-
-def _read(
-    path: Path,
-    network: Network,
-    dataset: Dataset,
-    choices: Choices,
-    plan: Plan,
-    folder: Path,
-    worker: tuple[int, int] | None,
-    cluster: bool,
-    progress: Progress,
-) -> None:
-    """Write the shards that are missing, once the forecast fits on the disk."""
-    ordinals = choose_inputs(dataset, choices)
-    estimate = forecast(network, dataset, ordinals, plan, folder, skip_bad=choices.skip_bad, cluster=cluster)
-    progress.plan(plan, estimate, network, dataset)
-    _check_space(path, plan, estimate, folder)
-    _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress)
 
 
 def _write_shards(
