@@ -17,7 +17,7 @@ check: $(STAMP)  ## lint and types
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## measure against named peers
-	$(BIN)/python bench/ingest.py
+	$(BIN)/python -m bench.ingest
 
 clean:
 	rm -rf $(VENV) demo.atlas

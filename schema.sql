@@ -210,11 +210,13 @@ comment on column codes.code_hash is 'Hash of the code: equal for the same polyt
 create table activations (
     site_id usmallint not null,
     example_id uinteger not null,
+    part usmallint not null,
     activation float[] not null
 );
-comment on table activations is 'Activation vectors of the sites that store them.';
+comment on table activations is 'Activation vectors of the sites that store them; of more than 4,096 units, in several rows.';
 comment on column activations.site_id is 'sites.site_id.';
 comment on column activations.example_id is 'examples.example_id.';
+comment on column activations.part is 'Which 4,096 units these are, from 0; only 0 for sites of no more.';
 comment on column activations.activation is 'One number a unit, after the nonlinearity; order as sites.unit_shape, flattened.';
 
 create table clusterings (
@@ -365,6 +367,15 @@ create macro is_on(code, gate) as case when gate < bit_length(code) then get_bit
 create macro polytope_density(code_a, code_b, activation_a, activation_b) as
     hamming(code_a, code_b)
     / nullif(list_distance(cast(activation_a as double[]), cast(activation_b as double[])), 0);
+
+create view whole_activations as
+select site_id, example_id, flatten(list(activation order by part)) as activation
+from activations
+group by site_id, example_id;
+comment on view whole_activations is 'Activation vectors put together; ask for few examples at a time.';
+comment on column whole_activations.site_id is 'sites.site_id.';
+comment on column whole_activations.example_id is 'examples.example_id.';
+comment on column whole_activations.activation is 'One number a unit, sites.n_units of them.';
 
 create view spline_codes as
 select

@@ -172,8 +172,8 @@ def ingest(
         view=ImageSampling(row, column), skip_bad=skip_bad,
     )  # fmt: skip
     dataset = open_dataset(
-        data, kind="image" if network in IMAGE_SOURCES else "text", text_column=text_column, label_column=label_column,
-        split=split, name=data_name,
+        data, kind="image" if network in IMAGE_SOURCES else "text", text_column=text_column,
+        label_column=label_column, split=split, name=data_name,
     )  # fmt: skip
     loaded = load_network(
         network, weights=weights, name=name, device=device, prepend_bos=prepend_bos, max_length=max_length,
@@ -201,6 +201,10 @@ def cluster(
     min_cluster_size: Annotated[int, typer.Option(help="Least members of a cluster.")] = 5,
     min_samples: Annotated[int | None, typer.Option(help="Default: as --min-cluster-size.")] = None,
     selection: Annotated[Literal["eom", "leaf"], typer.Option(help="How clusters are chosen.")] = "eom",
+    ties: Annotated[
+        Literal["hdbscan", "stable"],
+        typer.Option(help="Edges of equal length merge as hdbscan sorts them here, or alike on every machine."),
+    ] = "hdbscan",
 ) -> None:
     """Cluster codes or activations with HDBSCAN, exactly, and store the result."""
     from ingest.cluster import cluster as run_clustering
@@ -210,7 +214,7 @@ def cluster(
 
     number = run_clustering(
         atlas, site=site, span=span, network=network, space=space, metric=metric, min_cluster_size=min_cluster_size,
-        min_samples=min_samples, selection=selection, progress=TerminalProgress(),
+        min_samples=min_samples, selection=selection, ties=ties, progress=TerminalProgress(),
     )  # fmt: skip
     show_clusters(atlas, clustering=number)
 

@@ -51,6 +51,11 @@ def one(view: View, row: Row) -> None:
         st.html(f'<div class="pa">{shown}{marked.facts(facts)}</div>')
 
 
+def cluster_name(label: int) -> str:
+    """What a cluster is called in lists and URLs."""
+    return "noise" if label == NOISE else str(label)
+
+
 # --- cells -----------------------------------------------------------------------------------------------------
 
 
@@ -65,8 +70,8 @@ def _distance(view: View, row: Row, clustering: int | None) -> str:
 def _cluster(view: View, row: Row, clustering: int | None) -> str:
     if clustering is None or pd.isna(row["cluster"]):
         return "–"
-    name = "noise" if row["cluster"] == NOISE else str(row["cluster"])
-    return marked.link("clusters", name, clustering=clustering, cluster=row["cluster"], **view.state)
+    name = cluster_name(row["cluster"])
+    return marked.link("clusters", name, clustering=clustering, cluster=name, **view.state)
 
 
 def _prediction(view: View, row: Row, clustering: int | None) -> str:

@@ -1,4 +1,4 @@
-"""The explorer: ``streamlit run app/explorer.py -- ATLAS``; `app.serve` (``polytope app ATLAS``) starts it.
+"""The explorer: which atlas, which page, and what the sidebar chose. `app.serve` starts it (``polytope app ATLAS``).
 
 The state of every page is in its URL, so that a link or a bookmark opens the same view.
 """
@@ -6,8 +6,8 @@ The state of every page is in its URL, so that a link or a bookmark opens the sa
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -28,7 +28,7 @@ ICON = (
 UNEXPECTED = (
     "This page failed for a reason that it did not foresee. The terminal that `polytope app` runs in says which."
 )
-"""Streamlit itself would show a heading ``Traceback``, even where it is told to show no details."""
+# Streamlit itself would show a heading "Traceback", even where it is told to show no details.
 
 _log = logging.getLogger("polytope.explorer")
 
@@ -46,33 +46,30 @@ def main(arguments: list[str]) -> None:
     st.set_page_config(page_title="Polytope atlas", page_icon=ICON, layout="wide")
     st.logo(ICON, size="large")
     st.html(marked.STYLE)
-    opened: list[View] = []
-
-    def drawn(title: str, render: Callable[[View], None]) -> Callable[[], None]:
-        def draw() -> None:
-            st.title(title, anchor=False)
-            with explained():
-                try:
-                    render(opened[0])
-                except PolytopeError:
-                    raise
-                except Exception:
-                    _log.exception("The page %s failed", title)
-                    st.html(marked.error(UNEXPECTED))
-
-        return draw
-
-    page = st.navigation(
-        [st.Page(drawn(title, render), title=title, url_path=path, icon=icon) for title, path, icon, render in PAGES]
-    )
+    opened: list[View] = []  # filled below: the navigation is there even where the atlas can't be opened
+    page = st.navigation([
+        st.Page(partial(_draw, render, opened), title=title, url_path=path, icon=icon)
+        for title, path, icon, render in PAGES
+    ])  # fmt: skip
+    st.title(page.title, anchor=False)
     with explained(), atlas.open(_path(arguments)) as a:
         opened.append(choose(a))
         page.run()
 
 
+def _draw(render: Callable[[View], None], opened: list[View]) -> None:
+    try:
+        render(opened[0])
+    except PolytopeError:
+        raise
+    except Exception:  # a mistake of ours: its trace is for the log, not for the page
+        _log.exception("A page failed")
+        st.html(marked.error(UNEXPECTED))
+
+
 def _path(arguments: list[str]) -> Path:
     if len(arguments) != 1:
-        raise UsageError("name one atlas: `polytope app ATLAS`, or `streamlit run app/explorer.py -- ATLAS`")
+        raise UsageError("name one atlas: `polytope app ATLAS`")
     return Path(arguments[0])
 
 
@@ -101,7 +98,7 @@ def choose(a: atlas.Atlas) -> View:
             help="Any span can be typed: `AFTER->TO` for the sites after one up to another, `AFTER->` for all sites "
             "after one.",
         )
-    return View(a, network, str(target))
+    return View(a, network, target or "")
 
 
 def _targets(a: atlas.Atlas, network: NetworkRecord) -> list[str]:
@@ -120,7 +117,3 @@ def _first_choice(a: atlas.Atlas, network: NetworkRecord) -> str:
 def _changed_network(firsts: dict[str, str]) -> None:
     """A site of the network before means nothing in this one, and a typed span is no option that would be dropped."""
     st.session_state["target"] = firsts[st.session_state["network"]]
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -26,6 +26,7 @@ NO_CONTEXT = '<span class="pa-muted">no context</span>'
 LABEL_LENGTH = 24  # characters of a token in a pill or a table cell
 
 _MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")  # all ASCII punctuation: CommonMark lets each be escaped
+_ARROWS = re.compile("([-<>=~])")
 _RUNS = re.compile(" {2,}")
 _IMAGE_TYPES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"))
 
@@ -83,6 +84,7 @@ STYLE = """
 .pa figcaption { padding-top: 0.35rem; font-size: 0.75rem; line-height: 1.4; font-variant-numeric: tabular-nums; }
 .pa-facts { display: flex; flex-wrap: wrap; gap: 0.15rem 1.5rem; margin-top: 0.35rem; }
 .pa-facts b { font-weight: 600; }
+.pa-beside { opacity: 0.75; padding-bottom: 0.5rem; }
 .pa-note { font-size: 0.8125rem; opacity: 0.75; margin: 0.15rem 0; }
 .pa-error {
   padding: 0.75rem 1rem; border-radius: 0.5rem; border-left: 4px solid #d55e00; background: rgba(213, 94, 0, 0.12);
@@ -115,8 +117,11 @@ def one_line(text: str, length: int = LABEL_LENGTH) -> str:
 
 
 def markdown(text: str) -> str:
-    """A text as Markdown that shows just these characters, for the labels that Streamlit reads as Markdown."""
-    return _MARKDOWN.sub(r"\\\1", text)
+    """A text as Markdown that shows just these characters, for the labels that Streamlit reads as Markdown.
+
+    Streamlit also draws ``->`` and the like as arrows; an invisible word joiner between the two keeps them apart.
+    """
+    return _MARKDOWN.sub(r"\\\1", _ARROWS.sub("\\1\u2060", text))
 
 
 _LETTERS = {chr(code): chr(0x2400 + code) for code in range(32)} | {"\n": "⏎", "\t": "→", "\x7f": "␡", "\r": "␍"}

@@ -13,6 +13,8 @@ import plotly.graph_objects as go
 
 BLUE, VERMILLION, GREEN, ORANGE, SKY, GREY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#8a8a8a"
 
+TICK_ANGLES = [0, -35, -90]  # the first at which names do not touch
+
 FEW_BARS = 5  # fewer would be as wide as the page
 
 BAR_HEIGHT = 26  # pixels a bar of a horizontal chart, its gap included
@@ -33,7 +35,7 @@ def sites(frame: pd.DataFrame, title: str) -> go.Figure:
     )  # fmt: skip
     if len(frame) < FEW_BARS:
         figure.update_traces(width=0.5)
-    figure.update_xaxes(title="Site, from input to output", type="category", tickangle=-35 if len(frame) > 1 else 0)
+    figure.update_xaxes(title="Site, from input to output", type="category", autotickangles=TICK_ANGLES)
     figure.update_yaxes(title="Gates (bits of a code)", rangemode="tozero")
     return _finished(figure, title, 330)
 
@@ -118,7 +120,7 @@ def _span_axis(figure: go.Figure, frame: pd.DataFrame) -> None:
         title = "Span (n: pairs, same + different)"
     figure.update_xaxes(
         title=title, tickvals=list(range(len(frame))), ticktext=ticks, range=[-0.6, len(frame) - 0.4],
-        zeroline=False, showgrid=False, tickangle=-35 if len(frame) > 3 else 0,
+        zeroline=False, showgrid=False, autotickangles=TICK_ANGLES,
     )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def describe_plan(plan: Plan, estimate: Forecast, dataset: Dataset) -> list[str]
         f"examples     {plan.n_examples:,} in {len(plan.shards)} shards",
         f"codes        {bits:,} bits an example, {bits * plan.n_examples:,} in all",
         f"activations  {'stored' if plan.stored_activations else 'not stored'}",
-        f"on disk      {size(estimate.atlas_bytes)} in the atlas, {size(estimate.staging_bytes)} more until published",
+        f"on disk      {size(estimate.atlas_bytes)}, and {size(estimate.staging_bytes)} more until it is published",
     ]
     if plan.bad:
         lines.append(f"left out     {len(plan.bad)} unusable inputs, listed at the end")

@@ -67,7 +67,13 @@ def show(frame: pd.DataFrame, title: str = "", console: Console | None = None) -
     hidden = {"thumbnail", "context_offset", "input_id", *(("token",) if marked else ())}
     before = min(max(console.width - OTHER_COLUMNS, LEAST_CONTEXT), MOST_CONTEXT)
     names = [name for name in frame.columns if name not in hidden]
-    table = Table(title=title or None, title_justify="left", title_style="", header_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        title_style="",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+    )
     for name in names:
         numeric = pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name == "context")

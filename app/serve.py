@@ -50,6 +50,7 @@ def command(atlas: Path, *, port: int, host: str, open_browser: bool) -> list[st
         "server.maxUploadSize": str(UPLOAD_MEGABYTES),
         # Off: it walks every loaded module at each run, torch's among them, to rerun when the code is edited.
         "server.fileWatcherType": "none",
+        "runner.magicEnabled": "false",
         "browser.gatherUsageStats": "false",
         "client.showErrorDetails": "none",
         "client.showErrorLinks": "false",
@@ -63,7 +64,7 @@ def command(atlas: Path, *, port: int, host: str, open_browser: bool) -> list[st
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     # A page elsewhere whose name is made to point here (DNS rebinding) is turned away.
     hosts = [part for name in _names(host) for part in ("--server.allowedHosts", name)]
-    script = Path(__file__).with_name("explorer.py")
+    script = Path(__file__).parent / "pages" / "entry.py"
     return [sys.executable, "-m", "streamlit", "run", str(script), *flags, *hosts, "--", str(atlas)]
 
 

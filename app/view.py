@@ -1,7 +1,8 @@
 """What a page is handed: the open atlas, what was chosen in the sidebar, and the means to ask and to show.
 
-The atlas is opened for each run of the script and closed at its end (about 15 ms), so that a tab left open never
-locks out an ingestion. Answers are kept between runs, by the file's time and size: a new publication asks anew.
+The atlas is opened for each run of the script and closed at its end (25 ms for the demo), so that a tab left open
+never locks out an ingestion. Answers are kept between runs, by the file's time and size: after a publication all is
+asked anew.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from atlas.store import DATABASE
 P = ParamSpec("P")
 R = TypeVar("R")
 
-KEPT_ANSWERS = 200
-"""Answers kept in memory, of all sessions: a page of rows or a small table each."""
+KEPT_ANSWERS = "256MB"
+"""Memory for answers of all sessions. Most are a page of rows; ten thousand rows of codes take 30 MB."""
 
 KEPT_NETWORKS = 2
 """Networks kept loaded. A laptop has room for a language model and an image network."""
@@ -69,7 +70,7 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     return str(path.resolve()), status.st_mtime_ns, status.st_size
 
 
-@st.cache_data(max_entries=KEPT_ANSWERS, show_spinner=False)
+@st.cache_data(max_size=KEPT_ANSWERS, show_spinner=False)
 def _answer(stamp: tuple[str, int, int], name: str, args: Any, kwargs: Any, _compute: Callable[[], Any]) -> Any:
     return _compute()
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Scope = Literal["position", "full"]
 FULL_SUFFIX = ":full"
+PART_UNITS = 4096
+"""Units of an activation that lie in one row of a database or file. A longer activation takes several: engines decode
+2,048 rows at a time, and a whole convolutional tensor a row would be gigabytes at once."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class Site:
     def n_bytes(self) -> int:
         """Bytes of one packed code: gates rounded up to whole bytes."""
         return -(-self.n_gates // 8)
+
+    @property
+    def n_parts(self) -> int:
+        """Rows that one activation takes."""
+        return -(-self.n_units // PART_UNITS)
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,7 @@ def make(path: str | Path, *, block_size: int = BLOCK_SIZE) -> None:
             with duckdb.connect(str(database), config={"default_block_size": block_size}) as connection:
                 connection.execute((Path(__file__).parent / "schema.sql").read_text(encoding="utf-8"))
                 connection.execute("insert into meta values ('schema_version', ?)", [SCHEMA_VERSION])
+                connection.execute("checkpoint")  # closing would do it too, and keep silent where it fails
             if not (folder / DATABASE).exists():
                 database.rename(folder / DATABASE)
 
@@ -266,13 +267,11 @@ class Atlas:
 
     def activation_blocks(self, site: SiteRecord) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Example ids (int64) and activations (float32, rows × units) of a site in order of id, block by block."""
-        query = (
-            "select example_id, activation from activations "
-            "where site_id = $1 and example_id between $2 and $3 order by example_id"
-        )
-        for first in self._block_starts("activations", site, VECTOR_ROWS):
-            for batch in self._batches(query, [site.site_id, first, first + VECTOR_ROWS - 1], VECTOR_ROWS):
-                yield _int64(batch.column("example_id")), _matrix(batch.column("activation"), site.n_units)
+        rows = max(1, VECTOR_ROWS // site.n_parts)
+        for first in self._block_starts("activations", site, rows):
+            ids, values = self._whole_activations(site, "between $2 and $3", [first, first + rows - 1])
+            if len(ids):
+                yield ids, values
 
     def codes(
         self, sites: Sequence[SiteRecord], examples: Sequence[int] | np.ndarray | None = None
@@ -318,15 +317,8 @@ class Atlas:
         if examples is None:
             blocks = list(self.activation_blocks(site))
         else:
-            query = (
-                "select example_id, activation from activations "
-                "where site_id = $1 and example_id in (select unnest($2::uinteger[])) order by example_id"
-            )
-            parameters = [site.site_id, [int(example) for example in examples]]
-            blocks = [
-                (_int64(batch.column("example_id")), _matrix(batch.column("activation"), site.n_units))
-                for batch in self._batches(query, parameters, BLOCK_ROWS)
-            ]
+            wanted_ids = [[int(example) for example in examples]]
+            blocks = [self._whole_activations(site, "in (select unnest($2::uinteger[]))", wanted_ids)]
         ids = np.concatenate([ids for ids, _ in blocks]) if blocks else np.empty(0, np.int64)
         values = np.concatenate([x for _, x in blocks]) if blocks else np.empty((0, site.n_units), np.float32)
         if examples is None:
@@ -371,6 +363,27 @@ class Atlas:
         ids = np.concatenate([ids for ids, _ in blocks]) if blocks else np.empty(0, np.int64)
         packed = np.concatenate([x for _, x in blocks]) if blocks else np.empty((0, site.n_bytes), np.uint8)
         return ids, SplineCodes(packed, (site.n_gates,))
+
+    def _whole_activations(
+        self, site: SiteRecord, which: str, parameters: list[Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and activations of the examples ``which`` says, in order of id, put together from their parts."""
+        query = (
+            "select example_id, part, activation from activations "
+            f"where site_id = $1 and example_id {which} order by example_id, part"
+        )
+        ids, values = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for batch in self._batches(query, [site.site_id, *parameters], VECTOR_ROWS):
+            ids.append(_int64(batch.column("example_id"))[_int64(batch.column("part")) == 0])
+            flat = batch.column("activation").flatten().to_numpy(zero_copy_only=False)
+            values.append(flat.astype(np.float32, copy=False))
+        found, numbers = np.concatenate(ids), np.concatenate(values)
+        if len(numbers) != len(found) * site.n_units:
+            raise DamagedAtlas(
+                f"site {site.name} of network {site.network} has {site.n_units} units, but {len(found)} activations "
+                f"hold {len(numbers)} numbers; `polytope verify` says where"
+            )
+        return found, numbers.reshape(len(found), site.n_units)
 
     def _block_starts(self, table: str, site: SiteRecord, rows: int) -> range:
         """First ids of blocks of ``rows`` ids. To sort a block at a time takes the memory of a block; rows lie nearly
@@ -579,13 +592,3 @@ def _packed(column: pa.Array, site: SiteRecord) -> UInt8[np.ndarray, "rows bytes
 def _offset_type(column: pa.Array) -> type[np.int32] | type[np.int64]:
     large = pa.types.is_large_binary(column.type) or pa.types.is_large_list(column.type)
     return np.int64 if large else np.int32
-
-
-def _matrix(column: pa.Array, width: int) -> Float32[np.ndarray, "rows units"]:
-    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    if len(values) != len(column) * width:
-        raise DamagedAtlas(
-            f"activations of {width} units expected, got {len(values)} numbers in {len(column)} rows; "
-            "`polytope verify` says where"
-        )
-    return values.reshape(len(column), width)

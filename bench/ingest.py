@@ -1,4 +1,5 @@
-"""What reading costs: the bare forward pass of a model against the adapter that also takes codes and activations.
+"""What ingesting costs: the bare forward pass of a model against reading codes and activations beside it, and against
+the whole way from texts or image files to published tables.
 
     python -m bench.ingest [--network gpt2|inceptionv1] [--pairs N] [--threads N]
 
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,22 @@ import numpy as np
 import torch
 from PIL import Image
 
+import atlas
 from atlas.network import ImageView, TokenWindow
+from ingest.builtin import python_texts
+from ingest.datasets import open_dataset
+from ingest.items import Dataset
 from ingest.networks import load_network
 from ingest.networks.demo import GPT2_DIR
+from ingest.plan import Choices, choose_inputs, make_plan
+from ingest.publish import publish
+from ingest.shards import write_shard
 
 PAIRS = 7
 TEXT_BATCH = 2
 IMAGE_BATCH = 16
+TEXTS = 8
+IMAGES = 128
 SAMPLED = 6  # tokens a sequence; none of the first 100 (the post)
 SKIPPED = 100
 
@@ -85,6 +96,22 @@ def _seconds(run: Callable[[], Any]) -> float:
     return time.process_time() - started
 
 
+def published(network: Any, dataset: Dataset, batch_size: int) -> Callable[[], None]:
+    """A whole ingestion without its pilot, from files to tables: tokenise or decode, read, write, publish."""
+    choices = Choices(batch_size=batch_size)
+    plan = make_plan(network, dataset, choices, device=str(network.device))
+    ordinals = choose_inputs(dataset, choices)
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for shard in plan.shards:
+                write_shard(network, dataset, ordinals, plan, shard, Path(folder), skip_bad=False)
+            with atlas.create(Path(folder) / "bench.atlas") as a:
+                publish(a, network, plan, "bench", Path(folder), datetime.now(UTC))
+
+    return run
+
+
 def gpt2_rows(pairs: int) -> Iterator[Row]:
     """GPT-2 small: Hugging Face's forward pass, then the bridge's, against reading all twelve sites."""
     with tempfile.TemporaryDirectory() as folder:
@@ -110,6 +137,33 @@ def gpt2_rows(pairs: int) -> Iterator[Row]:
     read = ("read, all sites", lambda: network.read(batch, network.sites, network.sites))
     yield measure("gpt2-small", ("Hugging Face forward, all logits", hugging_face), read, pairs)
     yield measure("gpt2-small", ("bridge forward, all logits", bridge), read, pairs)
+
+    with tempfile.TemporaryDirectory() as folder:
+        batches = []
+        for number, text in enumerate(_long_texts(network, length, TEXTS)):
+            (Path(folder) / f"{number}.txt").write_text(text, encoding="utf-8", newline="")
+            batches.append(torch.from_numpy(network.tokenize(text).ids[None, :length]).to(network.device))
+
+        def all_batches() -> None:
+            with torch.inference_mode():
+                for start in range(0, TEXTS, TEXT_BATCH):
+                    tokens = torch.cat(batches[start : start + TEXT_BATCH])
+                    plain(tokens, use_cache=False).logits.argmax(-1).cpu()
+
+        whole = ("ingestion, published", published(network, open_dataset(folder, kind="text"), TEXT_BATCH))
+        yield measure("gpt2-small", (f"Hugging Face forward, {TEXTS} texts", all_batches), whole, pairs)
+
+
+def _long_texts(network: Any, length: int, count: int) -> Iterator[str]:
+    """Texts of exactly one full sequence, cut out of Python's own sources."""
+    texts = (text.text for text in python_texts("heldout"))
+    for text in texts:
+        tokens = network.tokenize(text)
+        if len(tokens.ids) > length and len(network.tokenize(text[: tokens.ends[length - 1]]).ids) == length:
+            yield text[: tokens.ends[length - 1]]
+            count -= 1
+        if count == 0:
+            return
 
 
 def _write_gpt2_small(folder: Path) -> None:
@@ -151,6 +205,19 @@ def inceptionv1_rows(pairs: int) -> Iterator[Row]:
     yield measure("inceptionv1", ("resize and forward", prepare_and_forward), read_codes, pairs)
     read_all = ("read, full activations too", lambda: network.read(views, network.sites, network.sites))
     yield measure("inceptionv1", ("resize and forward", prepare_and_forward), read_all, pairs)
+
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(IMAGES):
+            noise = Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+            noise.resize((256, 256)).save(Path(folder) / f"{number:03d}.jpg")
+
+        def all_batches() -> None:
+            with torch.inference_mode():
+                for _ in range(IMAGES // IMAGE_BATCH):
+                    network.model(prepared).argmax(-1).cpu()
+
+        whole = ("ingestion, published", published(network, open_dataset(folder, kind="image"), IMAGE_BATCH))
+        yield measure("inceptionv1", (f"forward, {IMAGES} images", all_batches), whole, pairs)
 
 
 NETWORKS = {"gpt2": gpt2_rows, "inceptionv1": inceptionv1_rows}

@@ -34,7 +34,7 @@ PILOT_BYTES = 4 << 20
 PILOT_BLOCK = 16384
 """DuckDB's smallest block: what doesn't fill a block is less."""
 
-FIXED_BLOCKS = 20
+FIXED_BLOCKS = 21
 """Blocks of a database, little used, that the first few examples bring: keys' indexes and columns of small tables."""
 
 CLUSTERING_BLOCKS = 6
@@ -132,7 +132,8 @@ def _first_batches(plan: Plan) -> Plan:
     examples = np.clip(PILOT_BYTES / _row_bytes(plan), per_batch, PILOT_BATCHES * per_batch)
     n_inputs = min(first.stop - first.start, int(np.ceil(examples / per_input)))
     bounds = [[first.start, first.start + n_inputs, round(n_inputs * per_input)]]
-    return replace(plan, document={**plan.document, "shards": bounds})
+    # Spans bring blocks of their own, however many examples there are.
+    return replace(plan, document={**plan.document, "shards": bounds, "spans": []})
 
 
 def _size(path: Path) -> int:

@@ -255,11 +255,14 @@ def _add_activations(atlas: Atlas, plan: Plan, folder: Path, network_id: int, si
     site_id = _stage_missing(atlas, "activations", network_id, site)
     atlas.execute(
         f"""
-        insert into activations (site_id, example_id, activation)
-        select $2, missing.example_id, {quoted(activation_column(site))}
-        from (select {quoted(activation_column(site))} from read_parquet($1))
-        positional join staged_missing as missing
-        where missing.wanted
+        insert into activations (site_id, example_id, part, activation)
+        select $2, example_id, unnest(range(len(parts))), unnest(parts)
+        from (
+            select missing.example_id, missing.wanted, {quoted(activation_column(site))} as parts
+            from (select {quoted(activation_column(site))} from read_parquet($1))
+            positional join staged_missing as missing
+        )
+        where wanted
         """,
         [_shard_files(plan, folder), site_id],
     )

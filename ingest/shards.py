@@ -17,10 +17,11 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Float32
 from PIL import Image
 
 from atlas.errors import BadInput, NonFinite
-from atlas.network import ImageView, Network, Reading, Site, TextNetwork, TokenWindow
+from atlas.network import PART_UNITS, ImageView, Network, Reading, Site, TextNetwork, TokenWindow
 from atlas.store import disk_full
 
 from .images import thumbnail
@@ -212,19 +213,26 @@ def _table(reading: Reading, places: Sequence[_Place], plan: Plan, schema: pa.Sc
         columns.append(
             pa.FixedSizeBinaryArray.from_buffers(pa.binary(site.n_bytes), len(packed), [None, pa.py_buffer(packed)])
         )
-    for site in plan.stored_activations:
-        flat = pa.array(np.ascontiguousarray(reading.activations[site.name], dtype=np.float32).reshape(-1))
-        columns.append(pa.FixedSizeListArray.from_arrays(flat, site.n_units))
+    columns += [_in_parts(reading.activations[site.name], site) for site in plan.stored_activations]
     arrays = [pa.array(column, type=field.type) if not isinstance(column, pa.Array) else column
               for column, field in zip(columns, schema, strict=True)]  # fmt: skip
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
+def _in_parts(values: Float32[np.ndarray, "examples units"], site: Site) -> pa.Array:
+    """A list of parts a row, each a list of at most PART_UNITS numbers, over one buffer."""
+    within = np.arange(0, site.n_units, PART_UNITS)
+    starts = (np.arange(len(values))[:, None] * site.n_units + within).reshape(-1)
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
+    parts = pa.ListArray.from_arrays(pa.array(np.append(starts, values.size), pa.int32()), flat)
+    rows = np.arange(0, len(starts) + 1, site.n_parts)
+    return pa.ListArray.from_arrays(pa.array(rows, pa.int32()), parts)
+
+
 def _examples_schema(plan: Plan) -> pa.Schema:
     codes = [(code_column(site), pa.binary(site.n_bytes)) for site in plan.sites]
     activations = [
-        pa.field(activation_column(site), pa.list_(pa.field("item", pa.float32()), site.n_units))
-        for site in plan.stored_activations
+        pa.field(activation_column(site), pa.list_(pa.list_(pa.float32()))) for site in plan.stored_activations
     ]
     return pa.schema([*EXAMPLES, *codes, *activations])
 

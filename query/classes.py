@@ -177,7 +177,7 @@ def _labelled(atlas: Atlas, target: Target, before: SiteRecord) -> _Examples:
         select example_id, input_id, label
         from examples
         where network_id = $1
-            and example_id in (select example_id from activations where site_id = $2)
+            and example_id in (select example_id from activations where site_id = $2 and part = 0)
             and example_id in (
                 select example_id from codes
                 where site_id in (select unnest($3::usmallint[]))

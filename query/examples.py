@@ -106,7 +106,7 @@ def with_activation(
     rows = atlas.frame(
         """
         select example_id from activations
-        where site_id = $1 and example_id in (select unnest($2::uinteger[]))
+        where site_id = $1 and part = 0 and example_id in (select unnest($2::uinteger[]))
         order by example_id
         """,
         [site.site_id, examples.tolist()],

@@ -104,7 +104,7 @@ def _references(atlas: Atlas) -> Iterator[Check]:
 _KEYS = [
     ("examples", "example_id"),
     ("codes", "site_id, example_id"),
-    ("activations", "site_id, example_id"),
+    ("activations", "site_id, example_id, part"),
     ("cluster_labels", "clustering_id, example_id"),
     ("clusters", "clustering_id, label"),
     ("dataset_inputs", "dataset_id, ordinal"),
@@ -170,9 +170,9 @@ def _site_activations(atlas: Atlas, site: SiteRecord) -> Iterator[Check]:
         with read as (
             select
                 example_id,
-                list_count(activation) <> $2 or len(activation) <> $2 as wrong_length,
-                not coalesce(isfinite(list_sum(activation)), false) as infinite
-            from activations where site_id = $1
+                sum(list_count(activation)) <> $2 or sum(len(activation)) <> $2 as wrong_length,
+                bool_or(not coalesce(isfinite(list_sum(activation)), false)) as infinite
+            from activations where site_id = $1 group by example_id
         )
         select
             count(*) filter (where wrong_length), count(*) filter (where infinite),

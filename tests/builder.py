@@ -321,7 +321,7 @@ def _publish(a, network, dataset, inputs, rows, views, codes, activations) -> No
         for site in stored:
             a.insert("activations", pa.table({
                 "site_id": np.full(len(examples), ids[site.name]), "example_id": examples,
-                "activation": list(reading.activations[site.name]),
+                "part": np.zeros(len(examples), np.int64), "activation": list(reading.activations[site.name]),
             }))  # fmt: skip
         dataset_id = a.value("select dataset_id from datasets where name = $1", [dataset])
         _insert(a, "runs", [{

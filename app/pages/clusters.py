@@ -15,7 +15,7 @@ from atlas import Atlas
 from query.clusters import NOISE, clustering_of
 
 PAGE_ROWS = {"text": 20, "image": 36}  # members a page: about two screens
-TABLE_HEIGHT = 300  # pixels
+TABLE_ROWS, TABLE_HEIGHT = 9, 300  # from so many rows on the table scrolls; pixels
 SAMPLE_AROUND = 12  # characters of context either side of a token in the table of clusters
 
 
@@ -26,16 +26,13 @@ def render(view: View) -> None:
         clustering_of(
             view.atlas, view.atlas.catalog.target(site=view.target, network=view.network.name), None, "codes"
         )
-    names = {
-        int(row["clustering_id"]): f"{row['clustering_id']}: {row['space']}, {row['metric']}, least size "
-        f"{row['min_cluster_size']}, {row['n_clusters']:,} clusters"
-        for row in records(mine)
-    }
-    clustering = st.selectbox(
-        "Clustering", list(names), format_func=names.__getitem__, key="clustering", bind="query-params",
-        index=len(names) - 1,
-    )  # fmt: skip
-    chosen = next(row for row in records(mine) if row["clustering_id"] == clustering)
+    numbers = [int(number) for number in mine["clustering_id"]]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        clustering = st.selectbox(
+            "Clustering", numbers, index=len(numbers) - 1, key="clustering", bind="query-params", width=160
+        )
+        chosen = next(row for row in records(mine) if row["clustering_id"] == clustering)
+        st.html(f'<div class="pa pa-beside">{_in_words(chosen)}</div>')
     _counts(chosen)
     found = view.ask(query.clusters, int(clustering))
     found = found.sort_values("size", ascending=False, kind="stable", ignore_index=True)
@@ -63,6 +60,16 @@ def _of_target(view: View) -> pd.DataFrame:
     return held[(held["network"] == view.network.name) & (held["target"] == named)]
 
 
+def _in_words(chosen: dict[str, Any]) -> str:
+    """How a clustering was made."""
+    how = (
+        f"{chosen['space']} of {chosen['target']}, {chosen['metric']} distance, clusters of "
+        f"{chosen['min_cluster_size']} or more, {chosen['min_samples']} neighbours, {chosen['selection']}. "
+        f"{chosen['algorithm']}."
+    )
+    return marked.plain(how[0].upper() + how[1:])
+
+
 def _counts(chosen: dict[str, Any]) -> None:
     n_examples, n_noise = int(chosen["n_examples"]), int(chosen["n_noise"])
     shown = [
@@ -84,20 +91,17 @@ def _choose(found: pd.DataFrame, clustering: int, n_noise: int) -> int | None:
     labels = [int(label) for label in found["label"]] + ([NOISE] if n_noise else [])
     if not labels:
         return None
-    if st.session_state.get("cluster", labels[0]) not in labels:
-        st.session_state["cluster"] = labels[0]  # of another clustering, that had more
-    sizes = {int(row["label"]): int(row["size"]) for row in records(found)} | {NOISE: n_noise}
+    names = [cards.cluster_name(label) for label in labels]
+    if st.session_state.get("cluster", names[0]) not in names:
+        st.session_state["cluster"] = names[0]  # of another clustering, that had more
     table = f"clusters-{clustering}"
     place = st.container()
-    cluster = st.selectbox(
-        "Cluster", labels, key="cluster", bind="query-params", width=320,
-        format_func=lambda label: f"{'noise' if label == NOISE else label} ({sizes[label]:,})",
-    )  # fmt: skip
+    cluster = labels[names.index(st.selectbox("Cluster", names, key="cluster", bind="query-params", width=160))]
     rows = [labels.index(cluster)] if cluster != NOISE else []
     st.session_state[table] = {"selection": {"rows": rows, "columns": [], "cells": []}}
     with place:
-        _table(found, table, labels)
-    return int(cluster)
+        _table(found, table, names)
+    return cluster
 
 
 def _short(sample: str) -> str:
@@ -107,18 +111,18 @@ def _short(sample: str) -> str:
     return squeezed[max(0, start - SAMPLE_AROUND) : end + 1 + SAMPLE_AROUND] if 0 <= start < end else squeezed
 
 
-def _table(found: pd.DataFrame, key: str, labels: list[int]) -> None:
+def _table(found: pd.DataFrame, key: str, names: list[str]) -> None:
     def follow() -> None:
         rows = st.session_state[key]["selection"]["rows"]
         if rows:
-            st.session_state["cluster"] = labels[rows[0]]
+            st.session_state["cluster"] = names[rows[0]]
 
     shown = found.assign(samples=["   ".join(map(_short, strings)) for strings in found["samples"]])
     if shown["name"].isna().all():
         shown = shown.drop(columns="name")
     st.dataframe(
         shown, key=key, on_select=follow, selection_mode="single-row", hide_index=True,
-        height=min(TABLE_HEIGHT, 38 + 35 * max(1, len(shown))),
+        height="content" if len(shown) < TABLE_ROWS else TABLE_HEIGHT,
         column_order=["label", "name", "size", "purity", "top_label", "entropy", "persistence", "samples"],
         column_config={
             "label": st.column_config.NumberColumn("Cluster", width=70),

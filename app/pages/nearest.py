@@ -14,6 +14,7 @@ from app.view import View, call, literal, live_network, records, source
 from atlas.errors import BadInput, PolytopeError
 from atlas.network import TextNetwork, Tokens
 from ingest.images import IMAGE_SUFFIXES, decode_image, thumbnail
+from query.clusters import NOISE
 from query.examples import describe
 from query.neighbors import DEFAULT_K
 
@@ -21,6 +22,9 @@ MOST_NEIGHBOURS = 200  # rows of a page; `polytope nearest` and SQL give more
 TEXT_LIMIT = 20_000  # characters of a pasted text: a long file, and seconds to read
 PILLS = 300  # tokens to click on; a longer text is chosen from by number
 UPLOAD_MEGABYTES = 10
+
+EXAMPLE = "Example"
+"""A way to look from that every network has; the other is its kind of input. A URL holds them as they are shown."""
 
 Subject = dict[str, Any]
 """The arguments of `query.nearest` that say what is asked about; a network to read it with comes beside it."""
@@ -30,13 +34,12 @@ def render(view: View) -> None:
     kind = view.network.kind
     with st.container(horizontal=True, gap="medium"):
         by = st.segmented_control(
-            "Look from", ["example", kind], default="example", key="by", bind="query-params", required=True,
-            format_func={"example": "Stored example", "text": "Text", "image": "Image"}.__getitem__,
+            "Look from", [EXAMPLE, kind.capitalize()], default=EXAMPLE, key="by", bind="query-params", required=True
         )  # fmt: skip
         k, radius = _how_many(view)
-    if by == "example":
+    if by == EXAMPLE:
         _from_example(view, k, radius)
-    elif by == "text":
+    elif kind == "text":
         _from_text(view, k, radius)
     else:
         _from_image(view, k, radius)
@@ -61,10 +64,7 @@ def _how_many(view: View) -> tuple[int, int | None]:
 def _from_example(view: View, k: int, radius: int | None) -> None:
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
     first, last, another = view.atlas.rows(
-        """
-        select min(example_id), max(example_id), (select example_id from codes where site_id = $1 using sample 1 rows)
-        from codes where site_id = $1
-        """,
+        "select min(example_id), max(example_id), arg_min(example_id, random()) from codes where site_id = $1",
         [target.sites[0].site_id],
     )[0]
     if not first <= st.session_state.get("example", first) <= last:
@@ -131,7 +131,8 @@ def _token(text: str, tokens: Tokens) -> int | None:
     if not strings:
         st.html(marked.notes(["the text has no token yet"]))
         return None
-    asked = st.query_params.get("token", "")
+    asked = st.query_params.get("token", "") if st.session_state.get("token_of", text) == text else ""
+    st.session_state["token_of"] = text  # another text begins at its own last token
     begin = int(asked) if asked.isdecimal() and int(asked) < len(strings) else len(strings) - 1
     if len(strings) <= PILLS:
         chosen = st.pills(
@@ -189,7 +190,7 @@ def _placed(view: View, found: pd.DataFrame, asked: dict[str, Any]) -> str:
         where = query.membership(view.atlas, clustering=found.attrs["clustering"], **asked)
     except PolytopeError as error:
         return f'<p class="pa-note">No cluster: {marked.plain(error)}</p>'
-    if where.cluster < 0:
+    if where.cluster == NOISE:
         return " would be noise: it lies in no cluster"
     name = marked.link(
         "clusters", str(where.cluster), clustering=where.clustering, cluster=where.cluster, **view.state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -87,7 +88,7 @@ def _run(view: View, text: str, limit: int, timeout: int) -> None:
         else:
             st.html(f'<div class="pa"><b>{len(rows):,} row{"" if len(rows) == 1 else "s"}</b> in {took:.2f} s</div>')
         st.download_button(
-            "Download CSV", _csv(rows), "query.csv", "text/csv", on_click="ignore", disabled=rows.empty,
+            "Download CSV", partial(_csv, rows), "query.csv", "text/csv", on_click="ignore", disabled=rows.empty,
             help="The rows shown; bytes in hexadecimal",
         )  # fmt: skip
     shown, pictures = _shown(rows)
@@ -95,7 +96,14 @@ def _run(view: View, text: str, limit: int, timeout: int) -> None:
         shown, hide_index=True, placeholder="null",
         column_config={name: st.column_config.ImageColumn(name, width="small") for name in pictures},
     )  # fmt: skip
-    source(view, call("sql", text, limit=limit, timeout=float(timeout)))
+    source(view, _call(text, limit, timeout))
+
+
+def _call(text: str, limit: int, timeout: int) -> str:
+    """The query as Python, on lines of its own where quotes allow it."""
+    if '"""' in text or "\\" in text:
+        return call("sql", text, limit=limit, timeout=float(timeout))
+    return f'query.sql(a, """\n{text}\n""", limit={limit}, timeout={timeout})'
 
 
 def timed(atlas: Atlas, text: str, limit: int, timeout: float) -> tuple[pd.DataFrame, float]:

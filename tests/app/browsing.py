@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from app.serve import command
 
+HOSTILE = '<script>document.title = "hacked"</script> **bold** [a](javascript:alert(1)) $x$ & <b>tag</b>'
+"""What a data set may hold, and a page must show as these characters."""
+
 STARTING = 60.0
 """Seconds: a page's first run imports faiss, DuckDB and scikit-learn."""
+
+expect.set_options(timeout=20_000)  # milliseconds: other tests may share the processor
 
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 
@@ -32,14 +37,15 @@ def serving(atlas: Path, script: Path | None = None) -> Iterator[str]:
         line[line.index("run") + 1] = str(script)
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
+        wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server answers there."""
     deadline = time.monotonic() + STARTING
     while True:
         try:

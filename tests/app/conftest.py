@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
+import calendar
+import csv
+import difflib
+import fractions
+import inspect
+import locale
+import optparse
 import os
 import shutil
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +21,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from atlas.network import Network
-from tests.app.browsing import STARTING, drawn, serving
+from tests.app.browsing import HOSTILE, STARTING, drawn, serving
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = (
@@ -29,17 +39,33 @@ def networks() -> dict[str, Network]:
 
 
 @pytest.fixture(scope="session")
-def demo_atlas(networks: dict[str, Network], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 texts and 120 digits, read, clustered and indexed as `polytope ingest` does it."""
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Short texts with two labels: beginnings and middles of a few modules of Python, and a hostile one."""
+    folder = tmp_path_factory.mktemp("texts")
+    modules = (argparse, ast, calendar, csv, difflib, fractions, inspect, locale, optparse, textwrap)
+    for label in ("beginning", "middle"):
+        (folder / label).mkdir()
+    for module in modules:
+        code = inspect.getsource(module)
+        (folder / "beginning" / f"{module.__name__}.txt").write_text(code[:700])
+        (folder / "middle" / f"{module.__name__}.txt").write_text(code[len(code) // 2 :][:700])
+    (folder / "middle" / "hostile.txt").write_text(HOSTILE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_atlas(networks: dict[str, Network], texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few texts and 100 digits, read, clustered and indexed as `polytope ingest` does it."""
     from ingest.datasets import open_dataset
     from ingest.pipeline import ingest
     from ingest.plan import Choices
+    from ingest.sampling import TokenSampling
 
     path = tmp_path_factory.mktemp("explorer") / "demo.atlas"
     digits = open_dataset("builtin:digits-heldout", kind="image")
-    ingest(path, networks["demo:inceptionv1"], digits, Choices(limit=120, full=("inception5a", "inception5b")))
-    texts = open_dataset("builtin:python-heldout", kind="text")
-    ingest(path, networks["demo:gpt2"], texts, Choices(limit=12, skip_bad=True))
+    ingest(path, networks["demo:inceptionv1"], digits, Choices(full=("inception5a", "inception5b"), limit=100))
+    tokens = TokenSampling(per_sequence=20, skip_first=0)
+    ingest(path, networks["demo:gpt2"], open_dataset(str(texts), kind="text"), Choices(tokens=tokens))
     return path
 
 

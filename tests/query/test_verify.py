@@ -73,7 +73,7 @@ def once(key):
          {("codes belong to their network", "codes"): "1 codes belong to an example of another network"}),
         (f"update activations set example_id = 9999 {HERE}", {refers("activations.example_id"): "9999"}),
         (f"insert into activations from activations {HERE}",
-         {once("activations (site_id, example_id)"): "occurs 2 times"}),
+         {once("activations (site_id, example_id, part)"): "occurs 2 times"}),
         (f"update activations set activation = activation[:3] {HERE}",
          {LENGTH: "1 are not 9 long, the first at example 40"}),
         (f"update activations set activation = list_transform(activation, lambda x: 'nan'::float) {HERE}",

@@ -1,0 +1,92 @@
+"""Any number of texts and any number of activations, made when they are asked for and held by nobody.
+
+``python -m tests.ingest.generated PATH N`` ingests N texts and prints the peak of its memory in MB.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from atlas.network import NetworkInfo, Reading, Site, Tokens, TokenWindow
+from ingest.items import BadItem, Item, Kind, text_item
+from ingest.pipeline import ingest
+from ingest.plan import Choices
+from ingest.sampling import TokenSampling
+
+WORDS = 64
+"""Words of a text; the text is one sequence."""
+
+
+class Noise:
+    """A dataset of numbers written out, each text other than all others, about 2 kB with its padding."""
+
+    kind: Kind = "text"
+    ignored: Mapping[str, int] = {}
+    name = source = "noise"
+
+    def __init__(self, n_texts: int) -> None:
+        self.n_texts, self.fingerprint = n_texts, f"noise {n_texts}"
+
+    def __len__(self) -> int:
+        return self.n_texts
+
+    def items(self, start: int = 0, stop: int | None = None) -> Iterator[Item | BadItem]:
+        for ordinal in range(start, self.n_texts if stop is None else stop):
+            words = np.random.default_rng(ordinal).integers(10**15, size=WORDS)
+            yield text_item(ordinal, f"{ordinal}.txt", str(ordinal % 7), " ".join(f"{word:030d}" for word in words))
+
+
+class NoisyNetwork:
+    """Each token's activations are noise seeded by the token: nothing to compress, and the same every time."""
+
+    def __init__(self, width: int = 1024, n_sites: int = 2) -> None:
+        self.info = NetworkInfo("noisy", "NoisyNetwork", "text", "tests", "seeded", "0" * 64)
+        self.sites = tuple(
+            Site(f"blocks.{i}.mlp", i, width, width, "relu", False, unit_shape=(width,)) for i in range(n_sites)
+        )
+
+    def tokenize(self, text: str) -> Tokens:
+        words = text.split(" ")
+        ends = np.cumsum([len(word) + 1 for word in words]) - 1
+        return Tokens(np.array([int(word) for word in words]), ends - [len(word) for word in words], ends)
+
+    def windows(self, n_tokens: int) -> list[range]:
+        return [range(n_tokens)]
+
+    def token_text(self, token: int) -> str:
+        return f"{token:030d}"
+
+    def read(self, batch: Sequence[TokenWindow], codes: Sequence[Site], activations: Sequence[Site]) -> Reading:
+        tokens = np.concatenate([window.ids[window.positions] for window in batch])
+        width = self.sites[0].n_units
+        z = {
+            site.name: np.stack([
+                np.random.default_rng([token, site.ordinal]).standard_normal(width, np.float32) for token in tokens
+            ])
+            for site in codes
+        }  # fmt: skip
+        n = len(tokens)
+        return Reading(
+            {site.name: np.packbits(z[site.name] > 0, axis=1) for site in codes},
+            {site.name: z[site.name] for site in activations},
+            {site.name: np.ones(n, bool) for site in codes},
+            ["next"] * n, np.full(n, 0.5, np.float32), np.full(n, 0.7, np.float32),
+        )  # fmt: skip
+
+
+def peak_megabytes() -> float:
+    """Of this program alone: `getrusage` would count what its parent held when it started it."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    [kilobytes] = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+    return int(kilobytes) / 1024
+
+
+if __name__ == "__main__":
+    every_word = Choices(tokens=TokenSampling(WORDS, 0))
+    # Clustering is bounded by AUTOMATIC_POINTS instead, and left out here.
+    ingest(Path(sys.argv[1]), NoisyNetwork(), Noise(int(sys.argv[2])), every_word, cluster=False)
+    print(peak_megabytes())

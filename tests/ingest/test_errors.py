@@ -1,0 +1,323 @@
+"""Everything that can go wrong with a run: one message that says what and what to do, and nothing half done."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import atlas
+from atlas.errors import (
+    AtlasLocked,
+    BadInput,
+    DiskFull,
+    EmptyDataset,
+    NonFinite,
+    NotAnAtlas,
+    StoreError,
+    UsageError,
+    WeightsError,
+)
+from ingest.datasets import open_dataset
+from ingest.pipeline import ingest
+from ingest.plan import Choices
+from tests.builder import PixelNetwork, WordReader, pixel_images, plane_network, word_network
+from tests.ingest.runs import (
+    SMALL,
+    TOKENS,
+    Watching,
+    held,
+    leftovers,
+    rows,
+    small_run,
+    small_texts,
+    tables,
+    texts,
+    write_texts,
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return small_texts(tmp_path / "words")
+
+
+# --- networks --------------------------------------------------------------------------------------------------
+
+
+def broken_network() -> WordReader:
+    """One NaN among the weights of its second layer."""
+    network = word_network()
+    name, weight, bias = network.layers[1]
+    network.layers[1] = name, np.where(np.arange(weight.size).reshape(weight.shape) == 5, np.nan, weight), bias
+    return network
+
+
+def test_nan_weights_are_named_with_the_site_and_the_input(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(NonFinite, match=r"NaN or infinity at site blocks.1.mlp for fruit/0.txt, token 1 \('fruit"):
+        small_run(tmp_path / "a", data, network=broken_network())
+    assert rows(tmp_path / "a", "from networks") == [] and leftovers(tmp_path / "a") == []
+
+
+def test_an_input_that_gives_nan_is_named_with_its_token(tmp_path: Path) -> None:
+    points = [("a.txt", None, "1:1 2:2 3:1 1:3"), ("b.txt", None, "1:1 2:2 nan:1 1:3")]
+    choices = Choices(tokens=replace(TOKENS, per_sequence=3))
+    with pytest.raises(NonFinite, match=r"at site hidden for b.txt, token 2 \('nan:1'\) \(2 of 6 examples"):
+        small_run(tmp_path / "a", write_texts(tmp_path / "points", points), choices, network=plane_network())
+
+
+def test_another_network_of_the_same_name_is_refused_before_it_is_run(tmp_path: Path, data: Path) -> None:
+    small_run(tmp_path / "a", data)
+    before = tables(tmp_path / "a")
+    with pytest.raises(WeightsError, match=r"a network 'words' with other weights .* give these a name with --name"):
+        small_run(tmp_path / "a", data, network=word_network(seed=1))
+    other_window = word_network()
+    other_window.info = replace(other_window.info, reading={**other_window.info.reading, "window": 6})
+    with pytest.raises(WeightsError, match=r"read in another way \(window: 5 → 6\)"):
+        small_run(tmp_path / "a", data, network=other_window)
+    assert tables(tmp_path / "a") == before
+
+
+# --- data ------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_that_can_not_be_read_is_refused_or_skipped_and_listed(tmp_path: Path, data: Path) -> None:
+    (data / "fruit" / "99.txt").write_bytes(b"fruit1 fruit2 \xfe")
+    with pytest.raises(BadInput, match=r"1 of 10 inputs can't be used(.|\n)*fruit/99.txt is not UTF-8: byte 14"):
+        small_run(tmp_path / "a", data)
+    outcome = small_run(tmp_path / "a", data, replace(SMALL, skip_bad=True))
+    assert outcome.bad == [("fruit/99.txt", "is not UTF-8: byte 14 is 0xfe")] and outcome.n_examples == 36
+    assert rows(tmp_path / "a", "select run_id, key from bad_inputs") == [(1, "fruit/99.txt")]
+
+
+def write_images(folder: Path, n_images: int = 9) -> Path:
+    for key, _, image in pixel_images(n_images):
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        image.save(folder / key)
+    return folder
+
+
+IMAGES = Choices(batch_size=2, shard_examples=3)
+
+
+def run_images(path: Path, folder: Path, choices: Choices = IMAGES, **options: Any) -> Any:
+    return ingest(path, PixelNetwork(), open_dataset(str(folder), kind="image"), choices, **options)
+
+
+def test_a_broken_image_stops_the_run_and_with_skip_bad_the_same_run_goes_on(tmp_path: Path) -> None:
+    path, folder = tmp_path / "a", write_images(tmp_path / "images")
+    broken = folder / "dark" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    with pytest.raises(BadInput, match=r"dark/2.png .*\n.*--skip-bad"):
+        run_images(path, folder)
+    complete = list((path / "staging").glob("*/[0-9]*[0-9].parquet"))
+    assert len(complete) == 1 and leftovers(path) == []
+    changed = complete[0].stat().st_mtime_ns
+    seen: list[int] = []
+    watch = Watching(lambda step, number: seen.append(complete[0].stat().st_mtime_ns) if step == "publish" else None)
+    outcome = run_images(path, folder, replace(IMAGES, skip_bad=True), progress=watch)
+    assert [key for key, _ in outcome.bad] == ["dark/2.png"] and outcome.n_examples == 8
+    assert seen == [changed], "the complete shard was kept"
+    assert rows(path, "select n_bad from runs") == [(1,)]
+
+
+def test_the_forecast_survives_a_beginning_of_broken_images(tmp_path: Path) -> None:
+    path, folder = tmp_path / "a", write_images(tmp_path / "images", 20)
+    for file in (folder / "bright").iterdir():
+        file.write_bytes(b"no image")
+    outcome = run_images(path, folder, Choices(batch_size=2, skip_bad=True))
+    assert len(outcome.bad) == outcome.n_examples == 10
+
+
+def test_images_of_which_none_decodes_are_an_empty_dataset(tmp_path: Path) -> None:
+    path, folder = tmp_path / "a", write_images(tmp_path / "images", 4)
+    for file in folder.rglob("*.png"):
+        file.write_bytes(b"no image")
+    with pytest.raises(EmptyDataset, match=r"4 of 4 inputs are unusable(.|\n)*bright/1.png is no JPEG"):
+        run_images(path, folder, replace(IMAGES, skip_bad=True))
+    assert rows(path, "from networks") == [] and list((path / "staging").iterdir()) == []
+
+
+def test_a_dataset_name_means_one_kind_of_data(tmp_path: Path, data: Path) -> None:
+    small_run(tmp_path / "a", data)
+    with pytest.raises(UsageError, match=r"already holds a dataset 'words' of texts, and these are images"):
+        images = open_dataset(str(write_images(tmp_path / "images")), kind="image", name="words")
+        ingest(tmp_path / "a", PixelNetwork(), images, IMAGES)
+
+
+# --- other processes -------------------------------------------------------------------------------------------
+
+
+def test_an_atlas_that_is_being_written_names_the_process_and_its_command(tmp_path: Path, data: Path) -> None:
+    small_run(tmp_path / "a", data)
+    with held(tmp_path / "a", writable=True) as process:
+        with pytest.raises(AtlasLocked, match=rf"is being written by process {process} \(`.+`, since 20.* UTC\)"):
+            small_run(tmp_path / "a", data)
+        with pytest.raises(AtlasLocked, match="wait until it has finished"):
+            atlas.open(tmp_path / "a")
+    assert small_run(tmp_path / "a", data).already_there
+
+
+def test_a_damaged_note_of_the_writer_does_not_hide_the_error(tmp_path: Path, data: Path) -> None:
+    small_run(tmp_path / "a", data)
+    with held(tmp_path / "a", writable=True) as process:
+        (tmp_path / "a" / "writer.json").write_text('{"pid": ')
+        with pytest.raises(AtlasLocked, match=rf"is being written by process {process}; wait"):
+            atlas.open(tmp_path / "a")
+
+
+def test_a_reader_keeps_a_run_from_being_published_and_the_shards_are_kept(tmp_path: Path, data: Path) -> None:
+    path = tmp_path / "a"
+    small_run(path, data)
+    more = small_texts(data, 12)
+    with held(path, writable=False) as process:
+        with pytest.raises(AtlasLocked, match=rf"is being read or written by process {process}.*close it, and try"):
+            small_run(path, more)
+        shards = {file: file.stat().st_mtime_ns for file in path.glob("staging/*/*.parquet")}
+        assert len(shards) == 8 and rows(path, "select count(*) from runs") == [(1,)]
+    seen: list[bool] = []
+    same = Watching(
+        lambda step, number: (
+            seen.append(shards == {file: file.stat().st_mtime_ns for file in shards}) if step == "publish" else None
+        )
+    )
+    small_run(path, more, progress=same)
+    assert seen == [True] and rows(path, "select count(*) from runs") == [(2,)]
+
+
+# --- names and places ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", ["..", ".", "", "a/b", "../../home", ".hidden", "a b"])
+def test_a_run_is_named_like_a_folder_in_staging(run: str, tmp_path: Path, data: Path) -> None:
+    (tmp_path / "a" / "staging").mkdir(parents=True)
+    (tmp_path / "a" / "kept").touch()
+    with pytest.raises(UsageError, match=r"--run is .*; it names a folder"):
+        small_run(tmp_path / "a", data, run=run, discard=True)
+    assert (tmp_path / "a" / "kept").exists()
+
+
+@pytest.mark.parametrize("worker", [(2, 2), (-1, 2), (0, 0)])
+def test_a_worker_is_one_of_so_many(worker: tuple[int, int], tmp_path: Path, data: Path) -> None:
+    with pytest.raises(UsageError, match=r"write I/N with 0 <= I < N"):
+        small_run(tmp_path / "a", data, worker=worker)
+
+
+def test_a_path_that_is_a_file_is_refused(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(NotAnAtlas, match=r"/a is a file; an atlas is a folder"):
+        small_run(tmp_path / "a", data)
+    assert (tmp_path / "a").read_text() == "mine"
+
+
+# --- disks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A function that gives a file system of its own of so many bytes, in memory."""
+    mounted = []
+
+    def mount(size: str) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        if os.geteuid() != 0 or _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder):
+            pytest.skip("only root may mount a small file system")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _mount(*arguments: object) -> int:
+    return subprocess.run(["mount", *map(str, arguments)], capture_output=True).returncode
+
+
+def fill(folder: Path, leave: int = 0) -> None:
+    """Use up the disk, but for ``leave`` bytes."""
+    space = os.statvfs(folder)
+    with (folder / "filler").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(space.f_bavail * space.f_frsize - leave, 1))
+
+
+FULL_AT = {
+    "while planning": ("plan", 1, 0, "staging"),
+    "in the middle of a shard": ("read", 15, 0, "000001"),
+    "while publishing": ("publish", 0, 0, "free some"),
+    "while publishing, near the end": ("publish", 0, 1_000_000, "free some"),
+    "while indexing": ("index", 0, 0, "free some"),
+    "between two indexes": ("index", 1, 0, "free some"),
+    "while clustering": ("cluster blocks.1", 0, 0, "free some"),
+}
+"""When the disk fills up: at which event of which step, bytes that are left, and a part of the message."""
+
+
+@pytest.mark.parametrize("when", FULL_AT)
+def test_a_full_disk_leaves_nothing_half_written_and_the_same_command_completes(
+    when: str, tmp_path: Path, disk: Callable[[str], Path]
+) -> None:
+    path, data = disk("40m") / "a", small_texts(tmp_path / "many" / "words", 30)
+    step, number, left, named = FULL_AT[when]
+
+    def fill_up(at: str, event: int) -> None:
+        if at.startswith(step) and event == number:
+            fill(path.parent, left)
+
+    choices = replace(SMALL, shard_examples=40)
+    with pytest.raises(DiskFull, match=named):
+        small_run(path, data, choices, progress=Watching(fill_up))
+    assert leftovers(path) == [] and len(rows(path, "from runs")) == (step in ("index", "cluster blocks.1"))
+    (path.parent / "filler").unlink()
+    small_run(path, data, choices)
+    small_run(tmp_path / "undisturbed", data, choices)
+    assert tables(path) == tables(tmp_path / "undisturbed")
+    assert leftovers(path) == []
+
+
+def test_a_run_that_will_not_fit_is_refused_before_it_begins(
+    tmp_path: Path, data: Path, disk: Callable[[str], Path]
+) -> None:
+    path = disk("40m") / "a"
+    atlas.create(path).close()
+    fill(path.parent, 1_500_000)
+    with pytest.raises(DiskFull, match=r"the run needs about 0.00\d+ GB .* GB are free. Free some, choose fewer --s"):
+        small_run(path, data)
+    assert list(path.glob("staging/*/*.parquet")) == []
+
+
+def test_a_disk_too_small_for_an_empty_atlas_is_full(data: Path, disk: Callable[[str], Path]) -> None:
+    path = disk("100k") / "a"
+    with pytest.raises(DiskFull, match="free some"):
+        small_run(path, data)
+    assert not list(path.iterdir())
+
+
+def test_a_folder_that_can_not_be_written_is_an_error_and_reading_goes_on(
+    data: Path, disk: Callable[[str], Path]
+) -> None:
+    folder = disk("40m")
+    small_run(folder / "a", data)
+    assert _mount("-o", "remount,ro", folder) == 0
+    for path, more in ((folder / "a", replace(SMALL, seed=1)), (folder / "new", SMALL)):
+        with pytest.raises(StoreError, match=r"can't be written \(.*Read-only file system.*give another folder"):
+            small_run(path, data, more)
+    with pytest.raises(StoreError, match=r"can't be written \(.*Read-only file system"):
+        atlas.open(folder / "a", writable=True)
+    assert small_run(folder / "a", data, progress=Watching(lambda step, number: None)).already_there
+
+
+def test_texts_that_are_all_too_short_say_by_how_much(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(EmptyDataset, match=r"has 12 tokens in sequences of at most 5; sampling needs at least 106"):
+        small_run(tmp_path / "a", data, Choices(skip_bad=True))
+
+
+def test_an_empty_folder_is_an_empty_dataset(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(EmptyDataset, match=r"nothing holds no text for a text network"):
+        texts(tmp_path / "nothing")

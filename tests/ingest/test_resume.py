@@ -1,0 +1,186 @@
+"""A run that was stopped anywhere goes on, and ends as if nothing had happened."""
+
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from atlas.errors import PlanChanged
+from tests.ingest.runs import (
+    SITES,
+    SMALL,
+    Stop,
+    Watching,
+    finish,
+    leftovers,
+    rows,
+    run_in_child,
+    small_run,
+    small_texts,
+    start_child,
+    tables,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_texts(tmp_path_factory.mktemp("texts") / "words")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, str]:
+    path = tmp_path_factory.mktemp("undisturbed") / "a"
+    small_run(path, data)
+    return tables(path)
+
+
+def staged(path: Path) -> dict[str, tuple[int, int]]:
+    """The complete shards: inode and time of the last change, which a file that is written again does not keep."""
+    files = (path / "staging").glob("*/[0-9]*[0-9].parquet")
+    return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+
+
+def watched(seen: dict[str, dict[str, tuple[int, int]]], path: Path) -> Watching:
+    """Notes which shards there are when publishing begins, just before they go."""
+
+    def note(step: str, number: int) -> None:
+        if step == "publish":
+            seen["shards"] = staged(path)
+
+    return Watching(note)
+
+
+KILLS = {
+    "while planning": (Stop("plan", 2), 0),
+    "in the middle of the first shard": (Stop("read", 2), 0),
+    "at the end of the first shard, before it is whole": (Stop("read", 3), 0),
+    "after the first shard": (Stop("read", 4), 1),
+    "in the middle of the last shard": (Stop("read", 8), 2),
+    "after the last shard, before publishing": (Stop("publish", 0), 3),
+    "just after publishing": (Stop("index", 0), None),
+    "between two indexes": (Stop("index", 1), None),
+    "before the first clustering": (Stop("cluster blocks.0", 0), None),
+    "between two clusterings": (Stop("cluster blocks.1", 0), None),
+}
+"""Where a run is killed, and how many complete shards it leaves (None: it is published, so they no longer matter)."""
+
+
+@pytest.mark.parametrize("where", KILLS)
+def test_a_killed_run_goes_on_at_the_first_missing_shard_and_ends_with_the_same_tables(
+    where: str, tmp_path: Path, data: Path, undisturbed: dict[str, str]
+) -> None:
+    path, (stop, complete), seen = tmp_path / "a", KILLS[where], {}
+    assert run_in_child(path, data, stop).code == -signal.SIGKILL
+    before = staged(path)
+    outcome = small_run(path, data, progress=watched(seen, path))
+    assert outcome.already_there == (complete is None)
+    if complete is not None:
+        assert len(before) == complete and len(seen["shards"]) == 3
+        assert {name: seen["shards"][name] for name in before} == before
+    assert tables(path) == undisturbed
+    assert leftovers(path) == [] and list((path / "staging").iterdir()) == []
+
+
+@pytest.mark.parametrize("delay", [0.005, 0.03, 0.06, 0.1])
+def test_a_run_killed_at_any_moment_of_publishing_is_published_whole_or_not_at_all(
+    delay: float, tmp_path: Path, data: Path, undisturbed: dict[str, str]
+) -> None:
+    path = tmp_path / "a"
+    run_in_child(path, data, Stop("publish", 0, delay=delay))
+    counts = {table: digest.split()[0] for table, digest in tables(path).items()}
+    assert counts["examples"] in ("0", "36")
+    assert (counts["runs"], counts["codes"]) == (("0", "0") if counts["examples"] == "0" else ("1", "72"))
+    small_run(path, data)
+    assert tables(path) == undisturbed and leftovers(path) == []
+
+
+INTERRUPTS = {
+    "while planning": (Stop("plan", 2, signal.SIGINT), "before anything was read"),
+    "while reading": (Stop("read", 5, signal.SIGINT), "1 of 3 shards complete"),
+    "while publishing": (Stop("publish", 0, signal.SIGINT, delay=0.03), "3 of 3 shards complete"),
+    "while indexing": (Stop("index", 1, signal.SIGINT), "3 of 3 shards complete"),
+    "while clustering": (Stop("cluster", 0, signal.SIGINT), "3 of 3 shards complete"),
+}
+
+
+@pytest.mark.parametrize("where", INTERRUPTS)
+def test_ctrl_c_says_how_to_go_on_and_leaves_no_part_of_a_file(
+    where: str, tmp_path: Path, data: Path, undisturbed: dict[str, str]
+) -> None:
+    path, (stop, expected) = tmp_path / "a", INTERRUPTS[where]
+    error = run_in_child(path, data, stop).error
+    assert error is not None and error[0] == "RunInterrupted"
+    assert expected in error[1] and "give the same command again" in error[1]
+    assert leftovers(path) == [] and not list(path.rglob("pilot*"))
+    small_run(path, data)
+    assert tables(path) == undisturbed
+
+
+def test_workers_share_a_run_and_the_plain_command_publishes_it(
+    tmp_path: Path, data: Path, undisturbed: dict[str, str]
+) -> None:
+    path = tmp_path / "a"
+    workers = [start_child(path, data, worker=(share, 2)) for share in range(2)]
+    assert [finish(worker).error for worker in workers] == [None, None]
+    before = staged(path)
+    assert len(before) == 3 and rows(path, "from runs") == []
+    seen: dict[str, dict[str, tuple[int, int]]] = {}
+    small_run(path, data, progress=watched(seen, path))
+    assert seen["shards"] == before
+    assert tables(path) == undisturbed
+
+
+def test_a_worker_of_a_published_run_leaves_everything_as_it_is(tmp_path: Path, data: Path) -> None:
+    path = tmp_path / "a"
+    small_run(path, data)
+    before = tables(path)
+    assert small_run(path, data, worker=(0, 2)).already_there
+    assert tables(path) == before
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path, data: Path) -> Path:
+    path = tmp_path / "a"
+    run_in_child(path, data, Stop("read", 5))
+    return path
+
+
+CHANGES: dict[str, Callable[..., dict[str, object]]] = {
+    "seed: 0 → 1": lambda change, data: {"choices": change(seed=1)},
+    "batch_size: 2 → 3": lambda change, data: {"choices": change(batch_size=3)},
+    "shard_examples: 12 → 8": lambda change, data: {"choices": change(shard_examples=8)},
+    "store_activations: true → false": lambda change, data: {"choices": change(store_activations=False)},
+    'sites: ["blocks.0.mlp", "blocks.1.mlp"] → ': lambda change, data: {"choices": change(sites=SITES)},
+    "data.n_inputs: 9 → 10": lambda change, data: {"data": small_texts(data.parent / "grown" / "words", 10)},
+}
+
+
+@pytest.mark.parametrize("named", CHANGES)
+def test_a_changed_plan_is_refused_with_the_difference_named(named: str, unfinished: Path, data: Path) -> None:
+    changed = {"data": data, **CHANGES[named](lambda **choice: replace(SMALL, **choice), data)}
+    before = staged(unfinished)
+    with pytest.raises(PlanChanged, match=r"--run NAME .* --discard") as caught:
+        small_run(unfinished, **changed)
+    assert named in str(caught.value) and str(caught.value).count("→") <= 2
+    assert staged(unfinished) == before
+
+
+def test_another_name_or_discard_makes_way_for_a_changed_plan(unfinished: Path, data: Path) -> None:
+    changed = replace(SMALL, store_activations=False)
+    small_run(unfinished, data, changed, run="other")
+    assert len(staged(unfinished)) == 1, "the unfinished run is still there"
+    small_run(unfinished, data, replace(SMALL, seed=1), discard=True)
+    assert staged(unfinished) == {}
+    assert rows(unfinished, "select name from runs order by run_id") == [("other",), ("words-words",)]
+
+
+def test_a_finished_run_given_again_leaves_an_unfinished_one_of_its_name_alone(tmp_path: Path, data: Path) -> None:
+    path = tmp_path / "a"
+    small_run(path, data)
+    run_in_child(path, data, Stop("read", 5), choices=replace(SMALL, seed=1))
+    before = staged(path)
+    assert len(before) == 1
+    assert small_run(path, data).already_there
+    assert staged(path) == before
