@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from atlas.catalog import Catalog
 from atlas.errors import UsageError, WeightsError
@@ -235,38 +238,57 @@ def _add_examples(atlas: Atlas, plan: Plan, folder: Path, network_id: int, run_i
 
 def _add_codes(atlas: Atlas, plan: Plan, folder: Path, network_id: int, site: Site) -> None:
     site_id = _stage_missing(atlas, "codes", network_id, site)
-    atlas.execute(
-        f"""
-        insert into codes (site_id, example_id, code, n_active)
-        select $2, example_id, code, bit_count(code)
-        from (
-            select missing.example_id, missing.wanted, cast({quoted(code_column(site))} as bit) as code
-            from (select {quoted(code_column(site))} from read_parquet($1))
-            positional join staged_missing as missing
+    for file, first, last in _shard_places(plan, folder):
+        atlas.execute(
+            f"""
+            insert into codes (site_id, example_id, code, n_active)
+            select $2, example_id, code, bit_count(code)
+            from (
+                select missing.example_id, missing.wanted, cast({quoted(code_column(site))} as bit) as code
+                from (select {quoted(code_column(site))} from read_parquet($1))
+                positional join (
+                    select example_id, wanted from staged_missing where place between $3 and $4 order by place
+                ) as missing
+            )
+            where wanted
+            """,
+            [file, site_id, first, last],
         )
-        where wanted
-        """,
-        [_shard_files(plan, folder), site_id],
-    )
     atlas.execute("drop table staged_missing")
 
 
 def _add_activations(atlas: Atlas, plan: Plan, folder: Path, network_id: int, site: Site) -> None:
     site_id = _stage_missing(atlas, "activations", network_id, site)
-    atlas.execute(
-        f"""
-        insert into activations (site_id, example_id, part, activation)
-        select $2, example_id, unnest(range(len(parts))), unnest(parts)
-        from (
-            select missing.example_id, missing.wanted, {quoted(activation_column(site))} as parts
-            from (select {quoted(activation_column(site))} from read_parquet($1))
-            positional join staged_missing as missing
+    for file, first, last in _shard_places(plan, folder):
+        atlas.execute(
+            f"""
+            insert into activations (site_id, example_id, part, activation)
+            select $2, example_id, unnest(range(len(parts))), unnest(parts)
+            from (
+                select missing.example_id, missing.wanted, {quoted(activation_column(site))} as parts
+                from (select {quoted(activation_column(site))} from read_parquet($1))
+                positional join (
+                    select example_id, wanted from staged_missing where place between $3 and $4 order by place
+                ) as missing
+            )
+            where wanted
+            """,
+            [file, site_id, first, last],
         )
-        where wanted
-        """,
-        [_shard_files(plan, folder), site_id],
-    )
     atlas.execute("drop table staged_missing")
+
+
+def _shard_places(plan: Plan, folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Every shard's file with the first and last place of its rows in the run, from 1.
+
+    Codes and activations are published a shard at a time, because DuckDB gathers 2,048 rows before it hands them on:
+    of whole convolutional tensors that would be gigabytes, and a shard holds few of them.
+    """
+    place = 1
+    for file in _shard_files(plan, folder):
+        rows = pq.read_metadata(file).num_rows
+        yield file, place, place + rows - 1
+        place += rows
 
 
 def _stage_missing(atlas: Atlas, table: str, network_id: int, site: Site) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import subprocess
 import time
@@ -14,6 +16,8 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from app.serve import command
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 HOSTILE = '<script>document.title = "hacked"</script> **bold** [a](javascript:alert(1)) $x$ & <b>tag</b>'
 """What a data set may hold, and a page must show as these characters."""

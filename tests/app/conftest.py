@@ -11,19 +11,16 @@ import fractions
 import inspect
 import locale
 import optparse
-import os
-import shutil
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 from atlas.network import Network
-from tests.app.browsing import HOSTILE, STARTING, drawn, serving
+from tests.app.browsing import CHROMIUM, HOSTILE, STARTING, drawn, serving
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -76,24 +73,22 @@ def server(demo_atlas: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: install it, or say where it is with the environment variable CHROMIUM")
+def tabs() -> Iterator[BrowserContext]:
+    """A browser; all tests share its cache of Streamlit's scripts, since what they look at is in the address."""
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(QUIET))
-        yield launched
+        yield launched.new_context(viewport=WINDOW, color_scheme="light")
         launched.close()
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+def open_page(tabs: BrowserContext) -> Iterator[Callable[[str], Page]]:
     """Opens an address in a tab of its own and waits until the page is drawn. Nothing may be asked of other hosts."""
-    contexts, elsewhere = [], []
+    opened, elsewhere = [], []
 
-    def open_address(address: str, scheme: str = "light") -> Page:
-        context = browser.new_context(viewport=WINDOW, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
+    def open_address(address: str) -> Page:
+        page = tabs.new_page()
+        opened.append(page)
         page.set_default_timeout(STARTING * 1000)
         page.on("request", lambda request: elsewhere.append(request.url) if _is_elsewhere(request.url) else None)
         page.goto(address)
@@ -101,8 +96,8 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         return page
 
     yield open_address
-    for context in contexts:
-        context.close()
+    for page in opened:
+        page.close()
     assert not elsewhere
 
 

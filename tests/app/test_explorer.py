@@ -26,14 +26,17 @@ from atlas.errors import AtlasLocked, NotAnAtlas, SqlRefused, UsageError
 from atlas.network import Network
 from ingest.images import decode_image
 from query.clusters import latest_clustering
-from tests.app.browsing import HOSTILE, STARTING, drawn, photograph, serving, wait_for
+from tests.app.browsing import CHROMIUM, HOSTILE, STARTING, drawn, photograph, serving, wait_for
 
-pytestmark = pytest.mark.browser
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in the variable CHROMIUM"),
+]
 
 PAGES = {"": "Overview", "nearest": "Nearest", "clusters": "Clusters", "density": "Density", "sql": "SQL"}
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
-OpenPage = Callable[..., Page]
+OpenPage = Callable[[str], Page]
 
 
 def address(server: str, page: str, **state: object) -> str:
@@ -196,7 +199,7 @@ def test_nearest_of_an_uploaded_digit(
     upload.set_input_files({"name": "<b>three</b>.png", "mimeType": "image/png", "buffer": encoded.getvalue()})
     expect(page.locator(".pa-grid figure")).to_have_count(len(found), timeout=STARTING * 1000)
     assert caption_ids(page) == found["example_id"].tolist()
-    expect(page.get_by_text("<b>three</b>.png").last).to_be_visible()
+    expect(page.locator("figcaption", has_text="<b>three</b>.png")).to_be_visible()
     photograph(page, "nearest-upload")
 
     upload.set_input_files({"name": "broken.png", "mimeType": "image/png", "buffer": b"\x89PNG no more"})
