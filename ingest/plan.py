@@ -273,15 +273,17 @@ def _count_examples(network: TextNetwork, item: Item | BadItem, sampling: TokenS
     try:
         return sum(len(window.positions) for _, window in text_windows(network, item, sampling))
     except SequenceTooShort as error:
-        return BadItem(item.ordinal, item.key, str(error).removeprefix(f"{item.key} "))
+        reason = str(error).removeprefix(f"{item.key} ").partition(": lower --skip-first")[0]
+        return BadItem(item.ordinal, item.key, reason)  # what to do about it is said once, for all of them
 
 
 def _refusal(bad: Sequence[BadItem], n_inputs: int) -> BadInput | SequenceTooShort:
     """One message that counts the unusable inputs and names the first ones."""
     kind = SequenceTooShort if all("sampling needs at least" in item.reason for item in bad) else BadInput
+    mend = "lower --skip-first" if kind is SequenceTooShort else "mend or remove them"
     return kind(
-        f"{len(bad)} of {n_inputs} inputs can't be used; nothing was ingested. Mend or remove them, or pass "
-        f"--skip-bad to leave them out (they are then listed at the end):\n"
+        f"{len(bad)} of {n_inputs} inputs can't be used; nothing was ingested. Either {mend}, or pass --skip-bad to "
+        "leave them out (they are then listed at the end):\n"
         f"{_listed([(item.key, item.reason) for item in bad])}"
     )
 

@@ -71,10 +71,14 @@ def exactness(target: Target) -> str:
     """In words, whether equal codes of the target mean one affine map (SCIENCE: what is exact and what is not)."""
     if target.exact:
         return "equal codes, with equal max-pooling switches, mean the same affine map"
-    kinds = sorted({site.nonlinearity.split("_")[0].upper() for site in target.sites if not site.exact})
+    kinds = {site.nonlinearity for site in target.sites if not site.exact}
+    if kinds == {"relu"}:
+        return (
+            "codes of one position: the gates elsewhere are not in them, so equal codes need not mean one affine map"
+        )
     return (
-        f"codes are signs of {' and '.join(kinds)} preactivations: a definition, not a partition into exactly affine "
-        "regions"
+        f"codes are signs of {' and '.join(sorted(kinds))} preactivations: a definition, not a partition into exactly "
+        "affine regions"
     )
 
 

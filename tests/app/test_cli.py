@@ -246,10 +246,11 @@ def test_ctrl_c_ends_with_the_status_of_shells_and_says_how_to_go_on(tmp_path: P
         "--network",
         "demo:gpt2",
         "--data",
-        "builtin:python",
+        "builtin:python-heldout",
+        "--skip-bad",
     ]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=README.parent)
-    staged = path / "staging" / "demo-gpt2-python"
+    staged = path / "staging" / "demo-gpt2-python-heldout"
     while running.poll() is None and not list(staged.glob("0*.part")):  # until the first shard is being written
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
