@@ -91,7 +91,7 @@ def readable_density(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of `query.class_density` with every mean beside its interval, in columns that fit a terminal."""
 
     def interval(row: pd.Series, name: str, mean: str) -> str:
-        return f"{row[mean]:.3g} [{row[f'{name}_low']:.3g}, {row[f'{name}_high']:.3g}]"
+        return f"{_number(row[mean])} [{_number(row[f'{name}_low'])}, {_number(row[f'{name}_high'])}]"
 
     return pd.DataFrame(
         {
@@ -106,6 +106,10 @@ def readable_density(frame: pd.DataFrame) -> pd.DataFrame:
         }
         for _, row in frame.iterrows()
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def note(lines: Iterable[str]) -> None:

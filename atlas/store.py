@@ -15,12 +15,13 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import numpy as np
@@ -44,6 +45,8 @@ from .errors import (
     UnknownName,
     UsageError,
 )
+
+Result = TypeVar("Result")
 
 SCHEMA_VERSION = "1"
 DATABASE = "atlas.duckdb"
@@ -114,6 +117,7 @@ class Atlas:
         self.path = path
         self.writable = writable
         self._connection = _connect(path, writable)
+        self._statements = ThreadPoolExecutor(max_workers=1)
         try:
             self._check_version()
             if writable:
@@ -137,6 +141,7 @@ class Atlas:
             with suppress(OSError):  # the note only explains: no reason to fail
                 (self.path / WRITER_NOTE).unlink(missing_ok=True)
         self._connection.close()
+        self._statements.shutdown(wait=False)
 
     # --- a user's SQL ------------------------------------------------------------------------------------------
 
@@ -163,7 +168,7 @@ class Atlas:
             _check_is_query(cursor, query)
             with _interrupted_after(cursor, timeout) as timed_out:
                 try:
-                    frame = _fetch(cursor.sql(query, params=parameters), row_limit)
+                    frame = self._stoppable(cursor, lambda: _fetch(cursor.sql(query, params=parameters), row_limit))
                 except duckdb.InterruptException:
                     if not timed_out.is_set():
                         raise KeyboardInterrupt from None
@@ -177,10 +182,6 @@ class Atlas:
                     ) from None
                 except duckdb.Error as error:
                     raise SqlFailed(str(error)) from None
-                except RuntimeError as error:
-                    if str(error) == INTERRUPTED:
-                        raise KeyboardInterrupt from None
-                    raise
         finally:
             cursor.close()
         return frame
@@ -189,31 +190,30 @@ class Atlas:
 
     def frame(self, query: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """The rows of one of our own queries."""
-        with self._explained():
-            return self._connection.execute(query, list(parameters)).df()
+        return self._run(lambda connection: connection.execute(query, list(parameters)).df())
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._explained():
-            return self._connection.execute(query, list(parameters)).fetchall()
+        return self._run(lambda connection: connection.execute(query, list(parameters)).fetchall())
 
     def records(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The rows as dictionaries, column name to value."""
-        with self._explained():
-            cursor = self._connection.execute(query, list(parameters))
+
+        def fetch(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+            cursor = connection.execute(query, list(parameters))
             names = [column[0] for column in cursor.description or []]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
+        return self._run(fetch)
+
     def value(self, query: str, parameters: Sequence[Any] = ()) -> Any:
         """The single value of a query that has one row and one column."""
-        with self._explained():
-            # All of them: a result that is not exhausted would block the next query of a writer.
-            found = self._connection.execute(query, list(parameters)).fetchall()
+        # All of them: a result that is not exhausted would block the next query of a writer.
+        found = self.rows(query, parameters)
         return found[0][0] if found else None
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement that writes. A full disk is `DiskFull`."""
-        with self._explained():
-            self._connection.execute(statement, list(parameters))
+        self._run(lambda connection: connection.execute(statement, list(parameters)))
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Append an Arrow table to a table of the schema, matching columns by name."""
@@ -397,6 +397,28 @@ class Atlas:
         cursor = self._connection if self.writable else self._connection.cursor()
         with self._explained():
             yield from cursor.sql(query, params=parameters).to_arrow_reader(rows)
+
+    def _run(self, work: Callable[[duckdb.DuckDBPyConnection], Result]) -> Result:
+        """Run a statement of our own."""
+        with self._explained():
+            return self._stoppable(self._connection, lambda: work(self._connection))
+
+    def _stoppable(self, connection: duckdb.DuckDBPyConnection, work: Callable[[], Result]) -> Result:
+        """What ``work`` returns, which runs a statement on ``connection``; Ctrl-C stops it.
+
+        DuckDB doesn't look for signals while it fetches, and Python can't raise while it waits in there: so the main
+        thread, which alone gets them, waits for another.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return work()
+        running = self._statements.submit(work)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            while not running.done():  # what comes before the statement has begun is lost
+                connection.interrupt()
+                wait([running], timeout=0.05)
+            raise
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -76,10 +76,8 @@ def exactness(target: Target) -> str:
         return (
             "codes of one position: the gates elsewhere are not in them, so equal codes need not mean one affine map"
         )
-    return (
-        f"codes are signs of {' and '.join(sorted(kinds))} preactivations: a definition, not a partition into exactly "
-        "affine regions"
-    )
+    signs = " and ".join(sorted(kinds))
+    return f"codes are signs of {signs} preactivations: a definition, not a partition into exactly affine regions"
 
 
 def space_before(target: Target) -> SiteRecord:

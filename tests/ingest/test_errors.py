@@ -272,7 +272,9 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_same_command_completes(
     choices = replace(SMALL, shard_examples=40)
     with pytest.raises(DiskFull, match=named):
         small_run(path, data, choices, progress=Watching(fill_up))
-    assert leftovers(path) == [] and len(rows(path, "from runs")) == (step in ("index", "cluster blocks.1"))
+    # A commit that fitted into DuckDB's journal is whole, though it could not be moved into the database yet.
+    assert set(leftovers(path)) <= {"atlas.duckdb.wal"}
+    assert len(rows(path, "from runs")) == 1 or step not in ("index", "cluster blocks.1")
     (path.parent / "filler").unlink()
     small_run(path, data, choices)
     small_run(tmp_path / "undisturbed", data, choices)

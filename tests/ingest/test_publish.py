@@ -124,7 +124,13 @@ def test_codes_of_a_language_model_are_published_bit_for_bit(tmp_path: Path) -> 
     )
     sampling = TokenSampling(1, 30)
     # One sequence a batch and one example a sequence: the same sums in the same order as when it is read alone.
-    ingest(tmp_path / "a", network, open_dataset(str(folder), kind="text"), Choices(batch_size=1, tokens=sampling))
+    ingest(
+        tmp_path / "a",
+        network,
+        open_dataset(str(folder), kind="text"),
+        Choices(batch_size=1, tokens=sampling),
+        cluster=False,
+    )
     work_of = {}
     for item in open_dataset(str(folder), kind="text").items():
         tokens = network.tokenize(item.content)
@@ -139,7 +145,7 @@ def test_codes_of_a_language_model_are_published_bit_for_bit(tmp_path: Path) -> 
 def test_codes_of_an_image_network_are_published_bit_for_bit_full_ones_included(tmp_path: Path) -> None:
     network = load_network("demo:inceptionv1", device="cpu")
     data = open_dataset("builtin:digits-heldout", kind="image")
-    ingest(tmp_path / "a", network, data, Choices(limit=12, batch_size=1, full=("all",)))
+    ingest(tmp_path / "a", network, data, Choices(limit=12, batch_size=1, full=("all",)), cluster=False)
     with atlas.open(tmp_path / "a") as a:
         kept = {content_hash for (content_hash,) in a.rows("select content_hash from inputs")}
         assert all(site.n_codes == 12 for site in a.catalog.sites) and len(a.catalog.sites) == len(network.sites)

@@ -141,7 +141,7 @@ def test_what_is_said_about_the_answer(a):
     said = query.nearest(a, example=40, site="blocks.3.mlp").attrs
     assert (said["network"], said["target"], said["n_gates"], said["n_codes"]) == ("words", "blocks.3.mlp", 31, 360)
     assert said["exact_search"] is True and said["searched"] == "Hamming index"
-    assert said["exact"] is False and "signs of GELU preactivations: a definition" in said["exact_note"]
+    assert said["exact"] is False and "signs of gelu_new preactivations: a definition" in said["exact_note"]
     said = query.nearest(a, example=40, span="blocks.1.mlp->").attrs
     assert said["exact_search"] is True and "this span has no index" in said["searched"]
     assert query.nearest(a, example=1, site="hidden", k=1).attrs["exact"] is True
