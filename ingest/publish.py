@@ -39,9 +39,10 @@ def publish(atlas: Atlas, network: Network, plan: Plan, run: str, folder: Path, 
         _add_inputs(atlas, plan, folder, dataset_id)
         _add_examples(atlas, plan, folder, network_id, run_id)
         for site in plan.sites:
-            _add_codes(atlas, plan, folder, network_id, site)
+            _add_values(atlas, plan, folder, network_id, site, "codes", code_column(site), _ADD_CODES)
         for site in plan.stored_activations:
-            _add_activations(atlas, plan, folder, network_id, site)
+            column = activation_column(site)
+            _add_values(atlas, plan, folder, network_id, site, "activations", column, _ADD_ACTIVATIONS)
         _add_run(atlas, plan, run, run_id, network_id, dataset_id, started_at)
         for table in ("staged_inputs", "staged_contents", "staged_examples"):
             atlas.execute(f"drop table {table}")
@@ -236,45 +237,31 @@ def _add_examples(atlas: Atlas, plan: Plan, folder: Path, network_id: int, run_i
     )
 
 
-def _add_codes(atlas: Atlas, plan: Plan, folder: Path, network_id: int, site: Site) -> None:
-    site_id = _stage_missing(atlas, "codes", network_id, site)
-    for file, first, last in _shard_places(plan, folder):
-        atlas.execute(
-            f"""
-            insert into codes (site_id, example_id, code, n_active)
-            select $2, example_id, code, bit_count(code)
-            from (
-                select missing.example_id, missing.wanted, cast({quoted(code_column(site))} as bit) as code
-                from (select {quoted(code_column(site))} from read_parquet($1))
-                positional join (
-                    select example_id, wanted from staged_missing where place between $3 and $4 order by place
-                ) as missing
-            )
-            where wanted
-            """,
-            [file, site_id, first, last],
-        )
-    atlas.execute("drop table staged_missing")
+_ADD_CODES = """
+insert into codes (site_id, example_id, code, n_active)
+select $2, example_id, cast(value as bit), bit_count(cast(value as bit)) from ({rows}) where wanted
+"""
+
+_ADD_ACTIVATIONS = """
+insert into activations (site_id, example_id, part, activation)
+select $2, example_id, unnest(range(len(value))), unnest(value) from ({rows}) where wanted
+"""
 
 
-def _add_activations(atlas: Atlas, plan: Plan, folder: Path, network_id: int, site: Site) -> None:
-    site_id = _stage_missing(atlas, "activations", network_id, site)
+def _add_values(
+    atlas: Atlas, plan: Plan, folder: Path, network_id: int, site: Site, table: str, column: str, statement: str
+) -> None:
+    """Append what ``column`` of the shards holds to ``table``, for the examples that have nothing there yet."""
+    site_id = _stage_missing(atlas, table, network_id, site)
+    rows = f"""
+        select missing.example_id, missing.wanted, value
+        from (select {quoted(column)} as value from read_parquet($1))
+        positional join (
+            select example_id, wanted from staged_missing where place between $3 and $4 order by place
+        ) as missing
+    """
     for file, first, last in _shard_places(plan, folder):
-        atlas.execute(
-            f"""
-            insert into activations (site_id, example_id, part, activation)
-            select $2, example_id, unnest(range(len(parts))), unnest(parts)
-            from (
-                select missing.example_id, missing.wanted, {quoted(activation_column(site))} as parts
-                from (select {quoted(activation_column(site))} from read_parquet($1))
-                positional join (
-                    select example_id, wanted from staged_missing where place between $3 and $4 order by place
-                ) as missing
-            )
-            where wanted
-            """,
-            [file, site_id, first, last],
-        )
+        atlas.execute(statement.format(rows=rows), [file, site_id, first, last])
     atlas.execute("drop table staged_missing")
 
 

@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
 import pytest
+
+import atlas
+from atlas.store import Atlas
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "schema.sql"
@@ -16,10 +18,9 @@ STAGING = re.compile(r"create temp table staged_\w+|drop table (staged_\w+|\{tab
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        connection.execute(SCHEMA.read_text(encoding="utf-8"))
-        yield connection
+def a(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
+    with atlas.create(tmp_path_factory.mktemp("schema") / "a") as opened:
+        yield opened
 
 
 def test_the_package_carries_the_schema_of_the_root() -> None:
@@ -27,35 +28,35 @@ def test_the_package_carries_the_schema_of_the_root() -> None:
 
 
 @pytest.mark.parametrize("kind", ["tables", "views"])
-def test_every_table_and_every_view_is_explained(kind: str, database: duckdb.DuckDBPyConnection) -> None:
+def test_every_table_and_every_view_is_explained(kind: str, a: Atlas) -> None:
     name = kind.removesuffix("s")
-    found = database.execute(f"select {name}_name, comment from duckdb_{kind}() where not internal").fetchall()
+    found = a.rows(f"select {name}_name, comment from duckdb_{kind}() where not internal")
     assert len(found) >= 3 and [name for name, comment in found if not comment] == []
 
 
-def test_every_column_of_every_table_and_view_is_explained(database: duckdb.DuckDBPyConnection) -> None:
-    columns = database.execute(
+def test_every_column_of_every_table_and_view_is_explained(a: Atlas) -> None:
+    columns = a.rows(
         "select table_name, column_name, comment from duckdb_columns() "
         "where not internal and table_name != 'documentation'"
-    ).fetchall()
+    )
     assert len(columns) > 100
     assert [(table, column) for table, column, comment in columns if not comment or comment[-1] not in ".)"] == []
 
 
-def test_the_documentation_lists_every_column(database: duckdb.DuckDBPyConnection) -> None:
-    listed = database.execute('select "table", "column" from documentation').fetchall()
-    tables = database.execute("select table_name from duckdb_tables() union select view_name from duckdb_views() "
-                              "where not internal").fetchall()  # fmt: skip
+def test_the_documentation_lists_every_column(a: Atlas) -> None:
+    listed = a.rows('select "table", "column" from documentation')
+    tables = a.rows("select table_name from duckdb_tables() union select view_name from duckdb_views() "
+                              "where not internal")  # fmt: skip
     assert {table for table, _ in listed} == {table for (table,) in tables} - {"documentation"}
 
 
-def test_macros_do_what_they_say(database: duckdb.DuckDBPyConnection) -> None:
-    [row] = database.execute(
+def test_macros_do_what_they_say(a: Atlas) -> None:
+    [row] = a.rows(
         "select hamming('1100'::bit, '1010'::bit), "
         "is_on('0100'::bit, 1), is_on('0100'::bit, 0), is_on('01'::bit, 9), "
         "polytope_density('1100'::bit, '1010'::bit, [0.0, 3.0], [4.0, 0.0]), "
         "polytope_density('11'::bit, '00'::bit, [1.0], [1.0])"
-    ).fetchall()
+    )
     assert row == (2, True, False, None, 2 / 5, None)
 
 

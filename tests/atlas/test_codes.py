@@ -1,20 +1,27 @@
 """Packed codes against the bits that they stand for, in NumPy and in DuckDB."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
-import duckdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import atlas
 from atlas.codes import SplineCodes, concatenate, hamming
 from atlas.errors import UsageError, WidthError
+from atlas.store import Atlas
 
-DATABASE = duckdb.connect()
 WIDTHS = st.integers(1, 70)
 PARTS = st.lists(st.integers(1, 20), min_size=1, max_size=4)
+
+
+@pytest.fixture(scope="module")
+def a(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
+    with atlas.create(tmp_path_factory.mktemp("codes") / "a") as opened:
+        yield opened
 
 
 @st.composite
@@ -80,14 +87,14 @@ def test_strings_hold_a_character_a_gate(made: tuple[np.ndarray, SplineCodes]) -
 
 @settings(deadline=None)  # a database has no even pace
 @given(gate_matrices(widths=st.integers(1, 40)).filter(len))
-def test_duckdb_reads_the_same_bits(gates: np.ndarray) -> None:
+def test_duckdb_reads_the_same_bits(a: Atlas, gates: np.ndarray) -> None:
     codes = SplineCodes.pack(gates)
-    a, b = codes.packed[0].tobytes(), codes.packed[-1].tobytes()
+    first, last = codes.packed[0].tobytes(), codes.packed[-1].tobytes()
     query = """
         select [get_bit(cast($1 as bit), j::integer) for j in range($3)], bit_count(cast($1 as bit)),
                bit_count(xor(cast($1 as bit), cast($2 as bit))), bit_length(cast($1 as bit))
     """
-    bits, active, distance, length = DATABASE.execute(query, [a, b, codes.n_bits]).fetchone() or ()
+    [(bits, active, distance, length)] = a.rows(query, [first, last, codes.n_bits])
     assert bits == gates[0].astype(int).tolist() and active == codes.n_active()[0]
     assert distance == hamming(codes[:1], codes[-1:])[0] and length == 8 * codes.n_bytes
 

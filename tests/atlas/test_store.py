@@ -7,7 +7,6 @@ import threading
 import time
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -64,8 +63,8 @@ def test_what_is_no_atlas_is_refused_with_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotAnAtlas, match=r"file is a file; an atlas is a folder"):
         atlas.create(tmp_path / "file")
-    (tmp_path / "other").mkdir()
-    duckdb.connect(str(tmp_path / "other" / "atlas.duckdb")).close()
+    with atlas.create(tmp_path / "other") as a:
+        a.execute("drop table meta")
     with pytest.raises(NotAnAtlas, match="is a DuckDB database, but not an atlas"):
         atlas.open(tmp_path / "other")
 
@@ -158,7 +157,7 @@ def test_a_transaction_that_fails_leaves_nothing_and_the_catalog_as_it_was(copy:
             raise ZeroDivisionError
         assert [name for (name,) in a.rows("select name from networks order by network_id")] == names
         assert [network.name for network in a.catalog.networks] == names
-        with pytest.raises(duckdb.Error), a.transaction():
+        with pytest.raises(Exception, match="duplicate key"), a.transaction():
             a.execute("insert into meta values ('x', 'y')")
             a.execute("insert into meta values ('x', 'y')")
         assert a.rows("from meta where key = 'x'") == []

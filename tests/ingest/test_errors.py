@@ -258,18 +258,26 @@ FULL_AT = {
 """When the disk fills up: at which event of which step, bytes that are left, and a part of the message."""
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Choices, dict[str, str]]:
+    """Texts, choices, and the tables of a run that nothing disturbed."""
+    root, choices = tmp_path_factory.mktemp("undisturbed"), replace(SMALL, shard_examples=40)
+    data = small_texts(root / "words", 30)
+    small_run(root / "a", data, choices)
+    return data, choices, tables(root / "a")
+
+
 @pytest.mark.parametrize("when", FULL_AT)
 def test_a_full_disk_leaves_nothing_half_written_and_the_same_command_completes(
-    when: str, tmp_path: Path, disk: Callable[[str], Path]
+    when: str, undisturbed: tuple[Path, Choices, dict[str, str]], disk: Callable[[str], Path]
 ) -> None:
-    path, data = disk("40m") / "a", small_texts(tmp_path / "many" / "words", 30)
+    path, (data, choices, expected) = disk("40m") / "a", undisturbed
     step, number, left, named = FULL_AT[when]
 
     def fill_up(at: str, event: int) -> None:
         if at.startswith(step) and event == number:
             fill(path.parent, left)
 
-    choices = replace(SMALL, shard_examples=40)
     with pytest.raises(DiskFull, match=named):
         small_run(path, data, choices, progress=Watching(fill_up))
     # A commit that fitted into DuckDB's journal is whole, though it could not be moved into the database yet.
@@ -277,8 +285,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_same_command_completes(
     assert len(rows(path, "from runs")) == 1 or step not in ("index", "cluster blocks.1")
     (path.parent / "filler").unlink()
     small_run(path, data, choices)
-    small_run(tmp_path / "undisturbed", data, choices)
-    assert tables(path) == tables(tmp_path / "undisturbed")
+    assert tables(path) == expected
     assert leftovers(path) == []
 
 

@@ -145,10 +145,10 @@ def test_codes_of_a_language_model_are_published_bit_for_bit(tmp_path: Path) -> 
 def test_codes_of_an_image_network_are_published_bit_for_bit_full_ones_included(tmp_path: Path) -> None:
     network = load_network("demo:inceptionv1", device="cpu")
     data = open_dataset("builtin:digits-heldout", kind="image")
-    ingest(tmp_path / "a", network, data, Choices(limit=12, batch_size=1, full=("all",)), cluster=False)
+    ingest(tmp_path / "a", network, data, Choices(limit=6, batch_size=1, full=("all",)), cluster=False)
     with atlas.open(tmp_path / "a") as a:
         kept = {content_hash for (content_hash,) in a.rows("select content_hash from inputs")}
-        assert all(site.n_codes == 12 for site in a.catalog.sites) and len(a.catalog.sites) == len(network.sites)
+        assert all(site.n_codes == 6 for site in a.catalog.sites) and len(a.catalog.sites) == len(network.sites)
         assert {site.name.endswith(FULL_SUFFIX) for site in a.catalog.sites} == {True, False}
     work_of = {
         (item.content_hash, None): ImageView(item.content, 0.5, 0.5, item.label)
