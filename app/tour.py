@@ -100,13 +100,13 @@ def build(path: Path) -> None:
     from .progress import TerminalProgress
 
     progress = TerminalProgress()
-    digits = Choices(full=FULL, spans=("inception4d->:full",))
-    network = load_network("demo:inceptionv1", device="cpu")
-    ingest(path, network, open_dataset("builtin:digits-heldout", kind="image"), digits, progress=progress)
     # One held-out module is shorter than the tokens that are skipped.
     texts = Choices(limit=TEXTS, spans=("blocks.0.mlp->",), skip_bad=True)
     network = load_network("demo:gpt2", device="cpu")
     ingest(path, network, open_dataset("builtin:python-heldout", kind="text"), texts, progress=progress)
+    digits = Choices(full=FULL, spans=("inception4d->:full",))
+    network = load_network("demo:inceptionv1", device="cpu")
+    ingest(path, network, open_dataset("builtin:digits-heldout", kind="image"), digits, progress=progress)
     cluster(path, span="blocks.0.mlp->", progress=progress)
     cluster(path, site="blocks.2.mlp", space="activations", progress=progress)
 
