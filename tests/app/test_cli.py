@@ -235,6 +235,15 @@ def test_an_error_is_one_message_on_stderr_and_status_1(
     assert said in answer.err and "Traceback" not in answer.err
 
 
+def test_the_tour_answers_every_question_on_any_atlas(demo_atlas: Path, polytope: Run) -> None:
+    answer = polytope("tour", demo_atlas)
+    assert answer.status == 0
+    for network in ("demo-gpt2", "demo-inceptionv1"):
+        for question in ("which", "which cluster", "do boundaries separate", "how densely", "where is gate"):
+            assert f"{network}: {question}" in answer.out
+    assert f"app {demo_atlas}" in answer.out
+
+
 def test_ctrl_c_ends_with_the_status_of_shells_and_says_how_to_go_on(tmp_path: Path) -> None:
     path = tmp_path / "stopped.atlas"
     command = [
