@@ -17,6 +17,7 @@ check: $(STAMP)  ## lint and types
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## measure against named peers
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m bench.ingest
 
 clean:

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "query": {"atlas", "query"},
     "app": {"atlas", "ingest", "query", "app"},
 }
-ONLY_IN = {"duckdb": "atlas/store.py", "faiss": "atlas/index.py"}
+ONLY_IN = {"duckdb": "atlas/store.py", "faiss": "atlas/index.py", "numba": "atlas/kernels.py"}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
