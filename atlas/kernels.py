@@ -14,8 +14,9 @@ from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Shaped, UInt8, UInt64
-from numba import njit
+from jaxtyping import Float64, Int64, Shaped, UInt8, UInt64
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
 from numba.extending import intrinsic
 
 T = TypeVar("T")
@@ -80,3 +81,261 @@ def slices(n: int, at_most: int) -> list[slice]:
     """[0, n) cut into consecutive slices of equal length, of ``at_most`` each, and at least one a thread."""
     step = max(1, min(at_most, -(-n // n_threads())))
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+@njit(nogil=True, cache=True)
+def hamming_columns(
+    a: UInt64[np.ndarray, "a words"], b: UInt64[np.ndarray, "b words"], out: Shaped[np.ndarray, "a b"],
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """`hamming_block` for the columns ``start`` up to ``stop``: each code of ``b`` is fetched once for all of ``a``,
+    which should be few enough to stay in the cache."""
+    for j in range(start, stop):
+        for i in range(a.shape[0]):
+            count = np.uint64(0)
+            for k in range(a.shape[1]):
+                count += _popcount(a[i, k] ^ b[j, k])  # type: ignore[call-arg]  # Numba supplies the first
+            out[i, j] = count
+
+
+@njit(nogil=True, cache=True)
+def into_matrix(
+    matrix: Shaped[np.ndarray, "n n"], first: int, block: Shaped[np.ndarray, "rows columns"], start: int, stop: int
+) -> None:
+    """Store rows ``start`` up to ``stop`` of ``block``, and their mirror image: element (0, 0) is the distance of
+    point ``first`` to itself, and the columns run to n."""
+    for r in range(start, stop):
+        for c in range(start, block.shape[1]):
+            matrix[first + r, first + c] = block[r, c]
+    for c in range(start, block.shape[1]):
+        for r in range(start, min(stop, c)):
+            matrix[first + c, first + r] = block[r, c]
+
+
+# The triangle: distances of n points, those above the diagonal only, row after row. (i, j) with i < j lies at
+# i·(2n − i − 1)/2 + j − i − 1.
+
+
+@njit(nogil=True, cache=True)
+def into_triangle(
+    triangle: Shaped[np.ndarray, " pairs"], n: int, first: int, block: Shaped[np.ndarray, "rows columns"],
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """Store rows ``start`` up to ``stop`` of ``block``, whose element (0, 0) is the distance of point ``first`` to
+    itself and whose columns run to n."""
+    for r in range(start, stop):
+        i = first + r
+        at = i * (2 * n - i - 1) // 2
+        for c in range(r + 1, block.shape[1]):
+            triangle[at] = block[r, c]
+            at += 1
+
+
+@njit(nogil=True, cache=True)
+def triangle_row(triangle: Shaped[np.ndarray, " pairs"], n: int, i: int, out: Shaped[np.ndarray, " n"]) -> None:
+    """Write the distances of point ``i`` to all points into ``out``."""
+    at = i - 1
+    for j in range(i):
+        out[j] = triangle[at]
+        at += n - j - 2
+    out[i] = 0
+    at = i * (2 * n - i - 1) // 2
+    for j in range(i + 1, n):
+        out[j] = triangle[at]
+        at += 1
+
+
+@njit(nogil=True, cache=True)
+def triangle_rows(
+    triangle: Shaped[np.ndarray, " pairs"], n: int, start: int, stop: int, out: Shaped[np.ndarray, "rows n"]
+) -> None:
+    """`triangle_row` for the points ``start`` up to ``stop``, which reads what lies left of them in runs."""
+    for j in range(start):
+        at = j * (2 * n - j - 1) // 2 + start - j - 1
+        for r in range(stop - start):
+            out[r, j] = triangle[at + r]
+    for i in range(start, stop):
+        out[i - start, i] = 0
+        at = i * (2 * n - i - 1) // 2
+        for j in range(i + 1, n):
+            out[i - start, j] = triangle[at]
+            if j < stop:
+                out[j - start, i] = triangle[at]
+            at += 1
+
+
+@njit(nogil=True, cache=True)
+def smallest(
+    rows: Shaped[np.ndarray, "rows n"], weights: Int64[np.ndarray, " n"], rank: int, out: Shaped[np.ndarray, "2 all"],
+    first: int,
+) -> None:  # fmt: skip
+    """For each row the values that stand at ``rank`` − 1 and at ``rank`` (from 1) when value j is counted
+    ``weights[j]`` times: ``out[0]`` and ``out[1]``, row 0 in column ``first``. A heap holds the ``rank`` least values
+    met so far."""
+    n = rows.shape[1]
+    size = min(rank, n)
+    values, counts = np.empty(size, rows.dtype), np.empty(size, np.int64)
+    for r in range(rows.shape[0]):
+        for j in range(size):  # sift up
+            at = j
+            while at > 0 and values[(at - 1) // 2] < rows[r, j]:
+                values[at], counts[at] = values[(at - 1) // 2], counts[(at - 1) // 2]
+                at = (at - 1) // 2
+            values[at], counts[at] = rows[r, j], weights[j]
+        for start in range(size, n, 64):
+            stop = min(start + 64, n)
+            least = rows[r, start]
+            for j in range(start + 1, stop):
+                least = min(least, rows[r, j])
+            if least >= values[0]:
+                continue  # nearly always: the least of many values is found faster than each is looked at
+            for j in range(start, stop):
+                value = rows[r, j]
+                if value >= values[0]:
+                    continue
+                at = 0  # replace the largest, sift down
+                while 2 * at + 1 < size:
+                    child = 2 * at + 1
+                    if child + 1 < size and values[child + 1] > values[child]:
+                        child += 1
+                    if values[child] <= value:
+                        break
+                    values[at], counts[at] = values[child], counts[child]
+                    at = child
+                values[at], counts[at] = value, weights[j]
+        order = np.argsort(values)
+        total, before = 0, False
+        for place in order:
+            total += counts[place]
+            if not before and total >= rank - 1:
+                out[0, first + r], before = values[place], True
+            if total >= rank:
+                out[1, first + r] = values[place]
+                break
+
+
+@njit(nogil=True, cache=True)
+def offer(
+    row: Shaped[np.ndarray, " n"], current: int, source: int, cores: Shaped[np.ndarray, " n"],
+    reach: Shaped[np.ndarray, " n"], reached_from: Int64[np.ndarray, " n"], waiting: Int64[np.ndarray, " n"],
+    done: int,
+) -> None:  # fmt: skip
+    """A step of Prim's algorithm over mutual reachability: ``current`` has joined, ``row`` holds its distances.
+
+    Point j, while it waits (``waiting[j] < done``), is now at most max(row[j], cores[j], cores[current]) away.
+    """
+    own = cores[current]
+    for j in range(row.shape[0]):
+        length = max(max(row[j], cores[j]), own)
+        if length < reach[j] and waiting[j] < done:
+            reach[j], reached_from[j] = length, source
+
+
+@njit(nogil=True, cache=True)
+def nearest_waiting(reach: Shaped[np.ndarray, " n"], waiting: Int64[np.ndarray, " n"], done: int) -> int:
+    """Of the points of least reach that wait, the one with the lowest number ``waiting``; −1 where none waits."""
+    best, lowest, found = reach[0], done, -1
+    for j in range(reach.shape[0]):
+        if waiting[j] < done and (found < 0 or reach[j] < best or (reach[j] == best and waiting[j] < lowest)):
+            best, lowest, found = reach[j], waiting[j], j
+    return found
+
+
+@njit(nogil=True, cache=True)
+def merge_edges(
+    order: Int64[np.ndarray, " edges"], source: Int64[np.ndarray, " edges"], target: Int64[np.ndarray, " edges"],
+    length: Float64[np.ndarray, " edges"], merges: Float64[np.ndarray, "edges 4"],
+) -> None:  # fmt: skip
+    """The single-linkage tree in SciPy's form: a row (left, right, distance, size) for each edge, in ``order``."""
+    n = len(order) + 1
+    above, size = np.arange(2 * n - 1), np.ones(2 * n - 1, np.int64)
+    for row in range(len(order)):
+        edge, merged = order[row], n + row
+        ends = (source[edge], target[edge])
+        total = 0
+        for side in range(2):
+            node = ends[side]
+            while above[node] != node:
+                above[node] = above[above[node]]
+                node = above[node]
+            merges[row, side] = node
+            total += size[node]
+            above[node] = merged
+        size[merged] = total
+        merges[row, 2], merges[row, 3] = length[edge], total
+
+
+# Search over packed bytes that lie end to end, wherever they begin: an index file is mapped as it stands on disk,
+# where neither codes nor words are aligned.
+
+PLACE_BITS = 36
+"""A candidate is one number: gates that differ above, its place among the codes in the lower 36 bits. So the order of
+numbers is the order of (distance, place). 68 billion places, 268 million gates."""
+
+
+@intrinsic
+def _word(_: Any, packed: Any, _at: Any) -> Any:
+    """Eight bytes of a flat array from byte ``at`` on, as one word."""
+
+    def load(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.IntType(64).as_pointer())
+        return builder.load(place, align=1)
+
+    return types.uint64(packed, types.int64), load
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _differing(a: UInt8[np.ndarray, " a"], i: int, b: UInt8[np.ndarray, " b"], j: int, n_bytes: int) -> Any:
+    """Gates in which the code at byte ``i`` of ``a`` differs from that at byte ``j`` of ``b``."""
+    count = np.uint64(0)
+    whole = n_bytes // 8 * 8
+    for at in range(0, whole, 8):
+        count += _popcount(_word(a, i + at) ^ _word(b, j + at))  # type: ignore[call-arg]
+    for at in range(whole, n_bytes):
+        count += _popcount(np.uint64(a[i + at] ^ b[j + at]))  # type: ignore[call-arg]
+    return count
+
+
+@njit(nogil=True, cache=True)
+def nearest_codes(
+    queries: UInt8[np.ndarray, " queries_bytes"], codes: UInt8[np.ndarray, " codes_bytes"], n_bytes: int,
+    places: Int64[np.ndarray, " allowed"], start: int, stop: int, block: int, heaps: UInt64[np.ndarray, "queries k"],
+) -> None:  # fmt: skip
+    """Put the least candidates (see `PLACE_BITS`) of each query into its heap, whose root is the largest of them.
+
+    Candidates are the codes at ``places[start:stop]``, or, if ``places`` is empty, at places ``start`` to ``stop``.
+    ``block`` of them are compared with all queries before the next: few enough to stay in the cache.
+    """
+    k = heaps.shape[1]
+    for low in range(start, stop, block):
+        for query in range(heaps.shape[0]):
+            heap = heaps[query]
+            for at in range(low, min(low + block, stop)):
+                place = places[at] if len(places) else at
+                count = _differing(queries, query * n_bytes, codes, place * n_bytes, n_bytes)
+                candidate = (np.uint64(count) << np.uint64(PLACE_BITS)) | np.uint64(place)
+                if candidate < heap[0]:
+                    hole = 0
+                    while True:  # sift down
+                        child = 2 * hole + 1
+                        if child + 1 < k and heap[child + 1] > heap[child]:
+                            child += 1
+                        if child >= k or heap[child] <= candidate:
+                            break
+                        heap[hole] = heap[child]
+                        hole = child
+                    heap[hole] = candidate
+
+
+@njit(nogil=True, cache=True)
+def hamming_bytes(
+    queries: UInt8[np.ndarray, " queries_bytes"], codes: UInt8[np.ndarray, " codes_bytes"], n_bytes: int,
+    places: Int64[np.ndarray, " allowed"], start: int, stop: int, out: Shaped[np.ndarray, "queries codes"],
+) -> None:  # fmt: skip
+    """Write the distance of every query to the candidates ``start`` up to ``stop`` (as in `nearest_codes`) into
+    ``out``, whose column 0 is candidate ``start``."""
+    for at in range(start, stop):
+        place = places[at] if len(places) else at
+        for query in range(out.shape[0]):
+            out[query, at - start] = _differing(queries, query * n_bytes, codes, place * n_bytes, n_bytes)

@@ -86,7 +86,7 @@ def membership(
     subject = find_subject(
         atlas, found.target, asked, reader, found.target.sites[0] if found.space == "activations" else None
     )
-    from atlas.hierarchy import approximate_predict  # loads hdbscan, which takes a second that no other query needs
+    from atlas.prediction import approximate_predict  # loads hdbscan, which takes a second that no other query needs
 
     ids, hierarchy = _hierarchy(atlas, found)
     labels, strengths = approximate_predict(hierarchy, _distances(atlas, found, subject, ids)[None])

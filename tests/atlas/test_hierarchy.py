@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tracemalloc
 from dataclasses import replace
 from functools import partial
@@ -11,23 +10,26 @@ from typing import Any
 import hdbscan
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, pairwise_distances
 
 from atlas.codes import SplineCodes
+from atlas.distances import BLOCK_BYTES, Activations, Codes, Points, TorchCodes, same_rows
 from atlas.errors import NonFinite, TooManyPoints, UsageError, WidthError
 from atlas.hierarchy import (
     CondensedTree,
     Hierarchy,
     Metric,
     Selection,
-    approximate_predict,
     cluster_activations,
     cluster_codes,
     medoids,
 )
 from atlas.index import hamming_matrix
+from atlas.prediction import approximate_predict
+from atlas.spanning import spanning_tree
 
 SEEDS = st.integers(0, 2**32 - 1)
 METRICS: list[Metric] = ["hamming", "euclidean"]
@@ -363,45 +365,148 @@ def test_medoids_of_impossible_labels_are_errors() -> None:
     assert medoids(x, np.array([-1, -1, -1]), metric="euclidean").shape == (0,)
 
 
-def test_activations_that_do_not_fit_are_refused_before_anything_is_allocated() -> None:
-    huge = np.broadcast_to(np.float32(0), (1_000_000, 16))  # one number in memory
+def test_points_that_do_not_fit_are_refused_before_anything_is_allocated() -> None:
+    huge = np.broadcast_to(np.float32(0), (150_000, 1 << 14))  # one number in memory
     tracemalloc.start()
     try:
         with pytest.raises(
-            TooManyPoints, match=r"1000000 activations of 16 units needs 8,0.* fewer examples"
-        ) as error:
+            TooManyPoints, match=r"150000 activations of 16384 units .* budget is 4,294,967,296 bytes"
+        ):
             cluster_activations(huge)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
-    fits = int(re.search(r"(\d+) activations fit", str(error.value))[1])  # type: ignore[index]
-    for n, refused in ((fits, False), (fits + 1, True)):
-        with pytest.raises(TooManyPoints if refused else NonFinite):
-            cluster_activations(np.broadcast_to(np.float32(np.nan), (n, 16)))
 
 
-def test_a_larger_budget_lets_more_activations_in() -> None:
-    x = blobs(0, 100, 4)
-    with pytest.raises(TooManyPoints, match="budget is 1,000 bytes, in which 0 activations fit"):
-        cluster_activations(x, memory_budget=1000)
-    assert len(cluster_activations(x, memory_budget=1 << 29).labels) == 100
+def test_a_budget_too_small_for_one_block_is_an_error_that_says_how_much_it_takes() -> None:
+    codes = SplineCodes.pack(np.random.default_rng(0).random((300, 64)) < 0.5)
+    with pytest.raises(TooManyPoints, match=r"32 rows .* 300 points take 76,800 bytes .* budget is 76,799 bytes"):
+        cluster_codes(codes, metric="hamming", memory_budget=76_799)
+    assert len(cluster_codes(codes, metric="hamming", memory_budget=76_800).labels) == 300
+    with pytest.raises(TooManyPoints, match="raise memory_budget"):
+        cluster_activations(blobs(0, 300, 4), memory_budget=1000)
 
 
-def test_the_peak_stays_within_what_the_budget_counts() -> None:
-    x, n, units = blobs(0, 3000, 16), 3000, 16
-    needed = 8 * n * n + 8 * n * units + 4 * (1 << 26)
-    tracemalloc.start()
-    try:
-        cluster_activations(x, memory_budget=needed)
-        assert tracemalloc.get_traced_memory()[1] <= needed
-    finally:
-        tracemalloc.stop()
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=SEEDS,
+    n=st.integers(2, 150),
+    bits=st.integers(1, 40),
+    samples=st.integers(1, 6),
+    spare_rows=st.integers(0, 200),
+    as_codes=st.booleans(),
+)
+def test_rows_computed_again_give_the_tree_of_stored_distances(
+    seed: int, n: int, bits: int, samples: int, spare_rows: int, as_codes: bool
+) -> None:
+    gates = np.random.default_rng(seed).random((n, bits)) < 0.3
+    if as_codes:
+        points: Points = Codes.of(SplineCodes.pack(gates))
+    else:
+        points = Activations.of(gates + np.float32(0.25) * blobs(seed, n, bits))
+    least = 4 * 32 * n * points.dtype.itemsize + points.n_bytes
+    triangle = 4 * BLOCK_BYTES + points.dtype.itemsize * (n * (n - 1) // 2) + points.n_bytes
+    stored, half, again = (
+        spanning_tree(points, np.arange(n), min(samples, n - 1), budget)
+        for budget in (1 << 32, triangle, least + spare_rows * n * points.dtype.itemsize)
+    )
+    for name in ("source", "target", "cores", "prediction_cores", "length"):
+        np.testing.assert_array_equal(getattr(half, name), getattr(stored, name))
+        # One product of matrices rounds otherwise than another of another shape.
+        np.testing.assert_allclose(getattr(again, name), getattr(stored, name), rtol=0 if as_codes else 1e-12)
 
 
-def test_more_codes_than_the_limit_are_refused() -> None:
+@settings(max_examples=40, deadline=None)
+@given(seed=SEEDS, n=st.integers(2, 120), distinct=st.integers(1, 12), samples=st.integers(1, 9))
+def test_merging_equal_points_does_not_change_the_tree(seed: int, n: int, distinct: int, samples: int) -> None:
+    rng = np.random.default_rng(seed)
+    gates = (rng.random((distinct, 7)) < 0.5)[rng.integers(0, distinct, n)]
+    first, kind = same_rows(np.packbits(gates, axis=1))
+    assert (gates[first][kind] == gates).all() and (np.diff(first) > 0).all()
+    merged = spanning_tree(Codes.of(SplineCodes.pack(gates[first])), kind, samples, budget=1 << 32)
+    apart = spanning_tree(Codes.of(SplineCodes.pack(gates)), np.arange(n), min(samples, n - 1), budget=1 << 32)
+    if samples < n:
+        for name in ("source", "target", "length", "cores", "prediction_cores"):
+            np.testing.assert_array_equal(getattr(merged, name), getattr(apart, name))
+
+
+@pytest.mark.parametrize("bits", [5, 256, 300, 700])
+def test_products_of_signs_are_hamming_distances(bits: int) -> None:
+    codes = SplineCodes.pack(blobs_of_gates(0, 60, bits))
+    signs, popcounts = TorchCodes.of(codes, "cpu"), Codes.of(codes)
+    for rows in (slice(3, 40), np.array([7, 1, 59])):
+        found = signs.between(rows, slice(5, 60))
+        assert found.dtype == popcounts.dtype
+        np.testing.assert_array_equal(found, popcounts.between(rows, slice(5, 60)))
+
+
+def test_products_of_activations_taken_by_torch_are_those_of_numpy() -> None:
+    x = blobs(0, 50, 30)
+    ours, by_torch = (
+        Activations.of(x),
+        replace(Activations.of(x), on_device=torch.from_numpy(Activations.of(x).centred)),
+    )
+    for rows in (slice(3, 40), np.array([7, 1, 49])):
+        expected = ours.between(rows, slice(0, 50))
+        np.testing.assert_allclose(by_torch.between(rows, slice(0, 50)), expected, rtol=1e-12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("budget", [1 << 32, 1 << 21])
+def test_a_gpu_finds_the_same_clusters(budget: int) -> None:
+    codes = SplineCodes.pack(blobs_of_gates(0, 3000, 700))
+    a, b = (cluster_codes(codes, metric="hamming", device=device, memory_budget=budget) for device in ("cpu", "cuda"))
+    np.testing.assert_array_equal(a.labels, b.labels)
+    np.testing.assert_array_equal(a.tree.lambda_value, b.tree.lambda_value)
+    x = blobs(0, 3000, 30)
+    c, d = (cluster_activations(x, device=device, memory_budget=budget << 3) for device in ("cpu", "cuda"))
+    np.testing.assert_array_equal(c.labels, d.labels)
+    np.testing.assert_allclose(c.tree.lambda_value, d.tree.lambda_value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_gpu_that_is_not_there_is_an_error_only_where_it_was_asked_for() -> None:
+    codes = SplineCodes.pack(blobs_of_gates(0, 30, 7))
+    with pytest.raises(UsageError, match="no CUDA device"):
+        cluster_codes(codes, metric="hamming", device="cuda")
+    assert len(cluster_codes(codes, metric="hamming", device="auto").labels) == 30
+    with pytest.raises(UsageError, match='got "tpu"'):
+        cluster_codes(codes, metric="hamming", device="tpu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("budget", [80 << 20, 300 << 20, 1 << 30])
+def test_the_peak_stays_within_the_budget(budget: int) -> None:
+    codes, x = SplineCodes.pack(blobs_of_gates(0, 9000, 128)), blobs(0, 4000, 16)
+    cluster_codes(codes[:10], metric="hamming")  # compiled before it is measured
+    for n, cluster in (
+        (9000, partial(cluster_codes, codes, metric="hamming")),
+        (4000, partial(cluster_activations, x)),
+    ):
+        tracemalloc.start()
+        try:
+            cluster(memory_budget=budget)
+            assert tracemalloc.get_traced_memory()[1] <= budget + 600 * n  # the tree, and hdbscan's
+        finally:
+            tracemalloc.stop()
+
+
+def test_more_points_than_the_limit_are_refused() -> None:
     codes = SplineCodes.pack(blobs_of_gates(0, 30, 8))
-    with pytest.raises(TooManyPoints, match=r"30 codes .* the limit is 29 codes.* sample"):
+    with pytest.raises(TooManyPoints, match=r"30 points .* the limit is 29 points.* sample"):
         cluster_codes(codes, metric="hamming", max_points=29)
+    with pytest.raises(TooManyPoints, match=r"30 points .* the limit is 29 points.* sample"):
+        cluster_activations(blobs(0, 30, 3), max_points=29)
+
+
+def test_an_interrupted_clustering_stops_at_once_and_leaves_the_threads_usable() -> None:
+    codes = SplineCodes.pack(blobs_of_gates(0, 3000, 64))
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cluster_codes(codes, metric="hamming", progress=interrupt)
+    assert len(cluster_codes(codes[:100], metric="hamming").labels) == 100
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -417,13 +522,22 @@ def test_activations_whose_distances_overflow_are_refused() -> None:
         cluster_activations(1e200 * np.arange(20.0)[:, None])
 
 
-def test_impossible_parameters_are_errors_and_min_samples_is_never_lowered_in_silence() -> None:
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_with_fewer_points_than_min_samples_the_result_is_hdbscans_and_says_so(n: int) -> None:
+    gates, x = blobs_of_gates(0, n, 8), blobs(0, n, 3)
+    for ours, distances in (
+        (cluster_codes(SplineCodes.pack(gates), metric="hamming"), gate_distances(gates, "hamming")),
+        (cluster_activations(x), pairwise_distances(x.astype(np.float64))),
+    ):
+        assert ours.min_samples == n - 1
+        assert_same(ours, hdbscan.hdbscan(distances, metric="precomputed"), rtol=1e-9)
+
+
+def test_impossible_parameters_are_errors() -> None:
     codes = SplineCodes.pack(blobs_of_gates(0, 5, 8))
-    with pytest.raises(UsageError, match="5 points have no neighbour number 5: give at least 6"):
-        cluster_codes(codes, metric="hamming")
-    assert cluster_codes(codes, metric="hamming", min_samples=4).min_samples == 4
-    with pytest.raises(UsageError, match="0 points"):
-        cluster_codes(codes[:0], metric="hamming")
+    for n in (0, 1):
+        with pytest.raises(UsageError, match=f"at least two points, got {n}"):
+            cluster_codes(codes[:n], metric="hamming")
     with pytest.raises(UsageError, match="at least 1, got 0"):
         cluster_codes(codes, metric="hamming", min_samples=0)
     with pytest.raises(UsageError, match="at least 2, got 1"):

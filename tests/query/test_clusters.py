@@ -7,7 +7,8 @@ import pytest
 import atlas
 import query
 from atlas.errors import UnknownName, UsageError
-from atlas.hierarchy import approximate_predict, cluster_activations, cluster_codes
+from atlas.hierarchy import cluster_activations, cluster_codes
+from atlas.prediction import approximate_predict
 from atlas.network import TokenWindow
 from tests.builder import KINDS, add_clustering, add_texts, word_network, word_texts
 

@@ -1,0 +1,247 @@
+"""Blocks of distances between many points: packed codes by popcount, activations by matrix products.
+
+On a CUDA device both are matrix products of torch. The numbers are the same: Hamming distances are whole and exact on
+either, and an Euclidean distance is computed in float64 on either, again from a − b where cancellation would show.
+"""
+
+from __future__ import annotations
+
+from ctypes.util import find_library
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64, Shaped, UInt64
+
+from .codes import SplineCodes
+from .errors import NonFinite, UsageError
+from .kernels import hamming_columns, in_threads, slices, words
+
+BLOCK_BYTES = 1 << 26  # of distances worked on at once; smaller blocks than 2**24 are slower, larger not faster
+
+# A squared distance from ‖a‖² + ‖b‖² − 2a·b carries an error of up to about units · 2⁻⁵³ · (‖a‖² + ‖b‖²). Where it
+# is less than this share of ‖a‖² + ‖b‖² it is computed again from a − b: at 3,072 units no relative error exceeds
+# 1e-10.
+_NEAR = 0.01
+_STRIPE = 64  # codes compared with all others at once: 24 kB at 3,072 gates, which stay in the fastest cache
+_EXACT_IN_BFLOAT16 = 256  # whole numbers up to here; a product over so many gates of ±1 is no larger
+
+Device = Literal["auto", "cpu", "cuda"]
+Rows = slice | Int64[np.ndarray, " rows"]
+
+
+class Points(Protocol):
+    """n points and the distances between them, computed when they are asked for."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the distances."""
+        ...
+
+    @property
+    def n_bytes(self) -> int:
+        """What is held beside the arrays that the caller gave."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def between(self, rows: Rows, columns: slice) -> Shaped[np.ndarray, "rows columns"]:
+        """Distances of some points to a range of points, in a new array."""
+        ...
+
+
+def chosen_device(device: Device, n_bytes: int) -> str:
+    """``cuda`` where it was asked for, or where "auto" finds one with room for ``n_bytes``; else ``cpu``.
+
+    torch is only imported where there is a driver. Raises `UsageError` for another word, and for ``cuda`` where there
+    is none or too little memory.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f'the device is "auto", "cpu" or "cuda", got "{device}"')
+    if device == "cpu" or (device == "auto" and not (find_library("cuda") or find_library("nvcuda"))):
+        return "cpu"
+    import torch
+
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else None
+    if free is not None and n_bytes < free:
+        return "cuda"
+    if device == "cuda":
+        found = "no CUDA device" if free is None else f"{free:,} bytes free on it, where {n_bytes:,} are needed"
+        raise UsageError(f'device "cuda" was asked for, and torch finds {found}; use "cpu" or "auto"')
+    return "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Spline codes under the Hamming distance, in gates."""
+
+    packed: UInt64[np.ndarray, "n words"]
+    n_bits: int
+    owned: bool
+
+    @classmethod
+    def of(cls, codes: SplineCodes) -> Codes:
+        packed = words(codes.packed)
+        return cls(packed, codes.n_bits, not np.shares_memory(packed, codes.packed))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint16 if self.n_bits < np.iinfo(np.uint16).max else np.uint32)
+
+    @property
+    def n_bytes(self) -> int:
+        return self.packed.nbytes if self.owned else 0
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def between(self, rows: Rows, columns: slice) -> Shaped[np.ndarray, "rows columns"]:
+        a, b = self.packed[rows], self.packed[columns]
+        out = np.empty((len(a), len(b)), dtype=self.dtype)
+        stripes = [slice(start, start + _STRIPE) for start in range(0, len(a), _STRIPE)]
+        pieces = [(stripe, piece) for stripe in stripes for piece in slices(len(b), 1 << 14)]
+        in_threads(lambda at: hamming_columns(a[at[0]], b, out[at[0]], at[1].start, at[1].stop), pieces)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class TorchCodes:
+    """`Codes` on a torch device: gates as ±1, of which a · b = gates − 2 · (gates that differ).
+
+    The products are taken over 256 gates at a time, in bfloat16, which holds every number that can come out.
+    """
+
+    signs: Any  # Tensor "n gates", bfloat16
+    n_bits: int
+
+    @classmethod
+    def of(cls, codes: SplineCodes, device: str) -> TorchCodes:
+        import torch
+
+        signs = torch.empty((len(codes), codes.n_bits), dtype=torch.bfloat16, device=device)
+        for start in range(0, len(codes), 1 << 12):
+            gates = torch.from_numpy(codes[start : start + (1 << 12)].unpack()).to(device)
+            signs[start : start + len(gates)] = 2 * gates.to(torch.bfloat16) - 1
+        return cls(signs, codes.n_bits)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint16 if self.n_bits < np.iinfo(np.uint16).max else np.uint32)
+
+    @property
+    def n_bytes(self) -> int:
+        return 0  # the signs lie on the device
+
+    def __len__(self) -> int:
+        return len(self.signs)
+
+    @staticmethod
+    def device_bytes(n: int, n_bits: int) -> int:
+        """What the signs of n codes and the blocks that are computed take on the device, generously."""
+        return 2 * n * n_bits + 16 * BLOCK_BYTES
+
+    def between(self, rows: Rows, columns: slice) -> Shaped[np.ndarray, "rows columns"]:
+        import torch
+
+        at = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.signs.device)
+        a, b = self.signs[at], self.signs[columns]
+        agreement = torch.zeros((len(a), len(b)), dtype=torch.int32, device=a.device)
+        for start in range(0, self.n_bits, _EXACT_IN_BFLOAT16):
+            gates = slice(start, start + _EXACT_IN_BFLOAT16)
+            agreement += (a[:, gates] @ b[:, gates].T).to(torch.int32)
+        return ((self.n_bits - agreement) // 2).cpu().numpy().astype(self.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """Activations under the Euclidean distance, computed in float64.
+
+    ``centred``: moved by one of the points, so that no common offset drowns small distances. A point serves better
+    than the mean: the difference of two float32 numbers is nearly always exact in float64, so equal distances stay
+    equal. ``norms``: the squared norms of ``centred``. ``kind``: equal for equal rows of ``x``: their distance is 0
+    without a look, for an input that repeats would be the slowest there is. ``on_device``: ``centred`` as a tensor
+    where products are taken elsewhere than in NumPy.
+    """
+
+    x: Float[np.ndarray, "n units"]
+    centred: Float64[np.ndarray, "n units"]
+    norms: Float64[np.ndarray, " n"]
+    kind: Int64[np.ndarray, " n"]
+    on_device: Any = None
+
+    @classmethod
+    def of(cls, x: Float[np.ndarray, "n units"], device: str = "cpu") -> Activations:
+        """Raises `UsageError` for no units, `NonFinite` for NaN, infinity and distances that overflow."""
+        if x.shape[1] == 0:
+            raise UsageError(f"activations need at least one unit, got an array of shape {x.shape}")
+        points = x.astype(np.float64)
+        if not np.isfinite(points).all():
+            row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+            raise NonFinite(f"the activation in row {row} holds NaN or infinity; leave that example out")
+        with np.errstate(over="ignore", invalid="ignore"):
+            nearest_to_mean = np.einsum("ij,ij->i", points, points) - 2 * points @ points.mean(axis=0)
+            points -= points[np.argmin(nearest_to_mean)]
+            norms = np.einsum("ij,ij->i", points, points)
+        if not norms.max() < np.finfo(np.float64).max / 4:  # ‖a − b‖² <= 2(‖a‖² + ‖b‖²)
+            raise NonFinite("squared distances between the activations overflow float64; scale them down")
+        on_device = None
+        if device != "cpu":
+            import torch
+
+            on_device = torch.from_numpy(points).to(device)
+        return cls(x, points, norms, same_rows(x)[1], on_device)
+
+    @staticmethod
+    def device_bytes(n: int, units: int) -> int:
+        """What n points and the blocks that are computed take on a device, generously."""
+        return 8 * n * units + 16 * BLOCK_BYTES
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float64)
+
+    @property
+    def n_bytes(self) -> int:
+        return self.centred.nbytes
+
+    def __len__(self) -> int:
+        return len(self.norms)
+
+    def between(self, rows: Rows, columns: slice) -> Float64[np.ndarray, "rows columns"]:
+        """‖a − b‖ by one matrix product, and again from the differences where cancellation would show."""
+        scale = self.norms[rows, None] + self.norms[columns]
+        squared = self._products(rows, columns)
+        squared *= -2
+        squared += scale
+        scale *= _NEAR
+        equal = self.kind[rows, None] == self.kind[columns]
+        near = (squared <= scale) & ~equal
+        squared[equal] = 0
+        chunk = max(1, BLOCK_BYTES // (16 * self.x.shape[1]))
+        x, others = self.x[rows], self.x[columns]
+        for row in np.flatnonzero(near.any(axis=1)):
+            partners = np.flatnonzero(near[row])
+            for start in range(0, len(partners), chunk):
+                some = partners[start : start + chunk]
+                difference = np.subtract(others[some], x[row], dtype=np.float64)
+                squared[row, some] = np.einsum("ij,ij->i", difference, difference)
+        return np.sqrt(squared, out=squared)
+
+    def _products(self, rows: Rows, columns: slice) -> Float64[np.ndarray, "rows columns"]:
+        if self.on_device is None:
+            return self.centred[rows] @ self.centred[columns].T
+        import torch
+
+        at = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.on_device.device)
+        found: Float64[np.ndarray, "rows columns"] = (self.on_device[at] @ self.on_device[columns].T).cpu().numpy()
+        return found
+
+
+def same_rows(x: Shaped[np.ndarray, "n width"]) -> tuple[Int64[np.ndarray, " kinds"], Int64[np.ndarray, " n"]]:
+    """Rows compared byte by byte: the first row of each kind, in order, and the kind of every row."""
+    as_bytes = np.ascontiguousarray(x).view(np.dtype((np.void, x.itemsize * x.shape[1])))[:, 0]
+    _, first, kind = np.unique(as_bytes, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[kind]

@@ -1,0 +1,280 @@
+"""The exact minimum spanning tree of the mutual-reachability graph, within a budget of memory.
+
+The mutual-reachability distance of points i and j is
+
+    d_mreach(i, j) = max(core(i), core(j), d(i, j))
+
+where core(i) is the distance to the ``min_samples``-th neighbour of i, i itself not counted (Campello, Moulavi &
+Sander 2013; McInnes & Healy 2017, arXiv 1705.07321). Prim's algorithm visits every point once and needs one row of
+distances at a time.
+
+Memory. Where the budget holds them, all distances are stored: n² of codes (uint16 up to 65,534 gates, so 2·n² bytes),
+or the n(n − 1)/2 above the diagonal, which of activations (float64) is the only form. Where it doesn't, rows are
+computed again in blocks: with the point that joins come those that are nearest to the tree, because they join next,
+and rows that wait for their turn are kept while there is room.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from .distances import BLOCK_BYTES, Points
+from .errors import TooManyPoints
+from .kernels import (
+    in_threads,
+    into_matrix,
+    into_triangle,
+    n_threads,
+    nearest_waiting,
+    offer,
+    slices,
+    smallest,
+    triangle_row,
+    triangle_rows,
+)  # fmt: skip
+
+Progress = Callable[[int, int], None]  # (steps done, steps in all)
+
+_AHEAD = 32  # rows computed at once when they are not stored: with more, too many are computed in vain
+_SAME = 1e-12  # relative: more than two roundings of one distance differ by, less than distances do
+_PIECE = 64  # rows that one thread takes at a time
+_TELL_EVERY = 256  # edges
+
+
+@dataclass(frozen=True, eq=False)
+class SpanningTree:
+    """n − 1 edges over n points in the order in which they grew, from point 0.
+
+    ``source``: the end that was in the tree; ``target``: the point that joined; ``length``: mutual reachability, in
+    the unit of the points' distances. ``cores``: distance of each point to its ``samples``-th neighbour, itself not
+    counted; ``prediction_cores``: itself counted.
+    """
+
+    source: Int64[np.ndarray, " edges"]
+    target: Int64[np.ndarray, " edges"]
+    length: Shaped[np.ndarray, " edges"]
+    cores: Shaped[np.ndarray, " n"]
+    prediction_cores: Shaped[np.ndarray, " n"]
+
+
+def spanning_tree(
+    points: Points, kind: Int64[np.ndarray, " n"], samples: int, budget: int, progress: Progress | None = None
+) -> SpanningTree:
+    """The tree of n points of which equal ones are merged: ``points`` holds each kind once, in the order in which
+    ``kind`` first names it, and the others carry their weight.
+
+    Of equally near points the first joins, through the edge that was found first, as if nothing were merged.
+    hdbscan's dense algorithm does the same, so the trees are equal, not just equally long. ``budget``: bytes for
+    distances, for blocks of them and for copies of the points. Raises `TooManyPoints` where not even the rows that
+    are computed together fit, before anything is allocated.
+    """
+    n, size = len(points), points.dtype.itemsize
+    room = budget - points.n_bytes - 4 * BLOCK_BYTES
+    if size * (n * (n - 1) // 2) > room and _least_bytes(points) > budget:
+        raise TooManyPoints(
+            f"{_AHEAD} rows of distances between {len(points):,} points take {_least_bytes(points):,} bytes with "
+            f"what goes with them; the budget is {budget:,} bytes. Cluster fewer examples, or raise memory_budget"
+        )
+    tell = _Steps(len(kind), progress)
+    rows: _Matrix | _Triangle | _Recomputed
+    if size <= 4 and size * n * n <= room:  # of float64 only ever the triangle
+        rows = _Matrix(points, tell)
+    elif size * (n * (n - 1) // 2) <= room:
+        rows = _Triangle(points, tell)
+    else:
+        rows = _Recomputed(points, budget, tell)
+    cores = rows.cores(np.bincount(kind, minlength=len(points)), samples)
+    source, target, length = _grow(rows, kind, cores[1], tell)
+    return SpanningTree(source, target, length, cores[1][kind], cores[0][kind])
+
+
+def _least_bytes(points: Points) -> int:
+    # A block, the rows that wait, and what computing a block of Euclidean distances takes beside it.
+    return 4 * _AHEAD * len(points) * points.dtype.itemsize + points.n_bytes
+
+
+class _Steps:
+    """Progress in points: as many steps for the distances and cores as for joining the tree."""
+
+    def __init__(self, n: int, progress: Progress | None) -> None:
+        self.n, self.progress, self.told = n, progress, 0
+
+    def measured(self, share: float) -> None:
+        self._tell(int(share * self.n))
+
+    def joined(self, points: int) -> None:
+        self._tell(self.n + points)
+
+    def _tell(self, done: int) -> None:
+        if self.progress is not None and done > self.told:
+            self.told = done
+            self.progress(done, 2 * self.n)
+
+
+class _Stored(ABC):
+    """Every distance computed once and kept."""
+
+    dtype: np.dtype[Any]
+
+    @abstractmethod
+    def allocate(self, n: int, dtype: np.dtype[Any]) -> None: ...
+
+    @abstractmethod
+    def store(self, first: int, block: Shaped[np.ndarray, "rows columns"], piece: slice) -> None:
+        """Keep the rows ``piece`` of a block whose element (0, 0) is the distance of point ``first`` to itself."""
+
+    @abstractmethod
+    def rows(self, piece: slice) -> Shaped[np.ndarray, "rows n"]: ...
+
+    @abstractmethod
+    def row(self, i: int, reach: np.ndarray, joined: np.ndarray) -> Shaped[np.ndarray, " n"]: ...
+
+    def __init__(self, points: Points, tell: _Steps) -> None:
+        n = self.n = len(points)
+        self.allocate(n, points.dtype)
+        step = max(1, BLOCK_BYTES // (points.dtype.itemsize * n))
+        for start in range(0, n, step):
+            block = points.between(slice(start, min(start + step, n)), slice(start, n))
+
+            def work(piece: slice, start: int = start, block: np.ndarray = block) -> None:
+                self.store(start, block, piece)
+
+            in_threads(work, slices(len(block), _PIECE))
+            tell.measured(1 - (1 - min(start + step, n) / n) ** 2)
+
+    def cores(self, weights: Int64[np.ndarray, " n"], samples: int) -> Shaped[np.ndarray, "2 n"]:
+        """Distances to the neighbour ``samples``, the point itself counted and not counted."""
+        found = np.empty((2, self.n), dtype=self.dtype)
+        step = max(1, min(_PIECE, BLOCK_BYTES // (self.dtype.itemsize * self.n * n_threads())))
+        in_threads(
+            lambda piece: smallest(self.rows(piece), weights, samples + 1, found, piece.start), slices(self.n, step)
+        )
+        return found
+
+
+class _Matrix(_Stored):
+    """All n² distances: a row is there without a copy."""
+
+    def allocate(self, n: int, dtype: np.dtype[Any]) -> None:
+        self.matrix, self.dtype = np.empty((n, n), dtype=dtype), dtype
+
+    def store(self, first: int, block: Shaped[np.ndarray, "rows columns"], piece: slice) -> None:
+        into_matrix(self.matrix, first, block, piece.start, piece.stop)
+
+    def rows(self, piece: slice) -> Shaped[np.ndarray, "rows n"]:
+        return self.matrix[piece]
+
+    def row(self, i: int, reach: np.ndarray, joined: np.ndarray) -> Shaped[np.ndarray, " n"]:
+        return self.matrix[i]
+
+
+class _Triangle(_Stored):
+    """The n(n − 1)/2 distances above the diagonal: half the memory, and rows that are gathered."""
+
+    def allocate(self, n: int, dtype: np.dtype[Any]) -> None:
+        self.triangle, self.dtype = np.empty(n * (n - 1) // 2, dtype=dtype), dtype
+        self.one_row = np.empty(n, dtype=dtype)
+
+    def store(self, first: int, block: Shaped[np.ndarray, "rows columns"], piece: slice) -> None:
+        into_triangle(self.triangle, self.n, first, block, piece.start, piece.stop)
+
+    def rows(self, piece: slice) -> Shaped[np.ndarray, "rows n"]:
+        out = np.empty((piece.stop - piece.start, self.n), dtype=self.dtype)
+        triangle_rows(self.triangle, self.n, piece.start, piece.stop, out)
+        return out
+
+    def row(self, i: int, reach: np.ndarray, joined: np.ndarray) -> Shaped[np.ndarray, " n"]:
+        triangle_row(self.triangle, self.n, i, self.one_row)
+        return self.one_row
+
+
+class _Recomputed:
+    """Rows computed in blocks, for the point that joins and for those that will probably join next."""
+
+    def __init__(self, points: Points, budget: int, tell: _Steps) -> None:
+        self.points, self.tell = points, tell
+        self.row_bytes = len(points) * points.dtype.itemsize
+        self.block_bytes = min(BLOCK_BYTES, (budget - points.n_bytes) // 4)
+        self.room = max(_AHEAD, (budget - _least_bytes(points)) // self.row_bytes)  # rows that may wait
+        self.waiting: dict[int, Shaped[np.ndarray, " n"]] = {}
+
+    def cores(self, weights: Int64[np.ndarray, " n"], samples: int) -> Shaped[np.ndarray, "2 n"]:
+        """Distances to the neighbour ``samples``, the point itself counted and not counted."""
+        n = len(self.points)
+        found = np.empty((2, n), dtype=self.points.dtype)
+        step = max(1, self.block_bytes // self.row_bytes)
+        for start in range(0, n, step):
+            block = self.points.between(slice(start, min(start + step, n)), slice(0, n))
+
+            def work(piece: slice, block: np.ndarray = block, start: int = start) -> None:
+                smallest(block[piece], weights, samples + 1, found, start + piece.start)
+
+            in_threads(work, slices(len(block), _PIECE))
+            self.tell.measured(min(start + step, n) / n)
+        self.core = found[1]
+        return found
+
+    def row(self, i: int, reach: np.ndarray, joined: np.ndarray) -> Shaped[np.ndarray, " n"]:
+        if i not in self.waiting:
+            self._compute(i, reach, joined)
+        row = self.waiting.pop(i)
+        if row.dtype.kind == "f":
+            # A core distance is a distance too, but the block in which it was measured may have rounded otherwise.
+            level = np.maximum(self.core, self.core[i])
+            np.copyto(row, level, where=np.abs(row - level) <= _SAME * level)
+        return row
+
+    def _compute(self, i: int, reach: np.ndarray, joined: np.ndarray) -> None:
+        """The row of ``i``, and those of the points nearest to the tree whose rows are not at hand."""
+        there = joined.copy()
+        there[list(self.waiting)] = there[i] = True
+        candidates = np.flatnonzero(~there)
+        if len(candidates) > _AHEAD - 1:
+            candidates = candidates[np.argpartition(reach[candidates], _AHEAD - 2)[: _AHEAD - 1]]
+        for far in sorted(self.waiting, key=reach.__getitem__)[max(0, self.room - len(candidates) - 1) :]:
+            del self.waiting[far]  # they were expected too early
+        wanted = np.append(candidates, i)
+        # A copy of each: a view of the block would keep all of it until the last row is used.
+        for point, row in zip(wanted.tolist(), self.points.between(wanted, slice(0, len(there))), strict=True):
+            self.waiting[point] = row.copy()
+
+
+def _grow(
+    rows: _Matrix | _Triangle | _Recomputed,
+    kind: Int64[np.ndarray, " n"],
+    cores: Shaped[np.ndarray, " kinds"],
+    tell: _Steps,
+) -> tuple[Int64[np.ndarray, " edges"], Int64[np.ndarray, " edges"], Shaped[np.ndarray, " edges"]]:
+    """Prim's algorithm. Points of one kind are equally far from all others and from the tree, so they share a row, a
+    reach and the end that reaches them; each joins when it is its turn, the lowest first."""
+    n, kinds = len(kind), len(cores)
+    members = np.argsort(kind, kind="stable")
+    place = np.zeros(kinds, dtype=np.int64)
+    place[1:] = np.cumsum(np.bincount(kind, minlength=kinds))[:-1]
+    end = np.append(place[1:], n)
+    next_member = members[place]  # of each kind, the first that is not in the tree; n where all are
+    reach = np.full(kinds, np.iinfo(cores.dtype).max if cores.dtype.kind == "u" else np.inf, dtype=cores.dtype)
+    reached_from, joined = np.zeros(kinds, dtype=np.int64), np.zeros(kinds, dtype=np.bool_)
+    source, target = np.empty((2, n - 1), dtype=np.int64)
+    length = np.empty(n - 1, dtype=cores.dtype)
+    current, point = 0, 0
+    for edge in range(n - 1):
+        place[current] += 1
+        next_member[current] = members[place[current]] if place[current] < end[current] else n
+        if not joined[current]:  # else it tells nothing new
+            joined[current] = True
+            row = rows.row(current, reach, joined)
+            offer(row, current, point, cores, reach, reached_from, next_member, n)
+        current = nearest_waiting(reach, next_member, n)
+        point = int(next_member[current])
+        source[edge], target[edge], length[edge] = reached_from[current], point, reach[current]
+        if edge % _TELL_EVERY == 0:
+            tell.joined(edge)
+    tell.joined(n)
+    return source, target, length
