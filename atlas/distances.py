@@ -45,8 +45,12 @@ class Points(Protocol):
 
     def __len__(self) -> int: ...
 
-    def between(self, rows: Rows, columns: slice) -> Shaped[np.ndarray, "rows columns"]:
-        """Distances of some points to a range of points, in a new array."""
+    def between(self, rows: Rows, columns: Rows) -> Shaped[np.ndarray, "rows columns"]:
+        """Distances of some points to some points, in a new array."""
+        ...
+
+    def take(self, rows: Int64[np.ndarray, " rows"]) -> Points:
+        """Some of the points, in this order."""
         ...
 
 
@@ -95,7 +99,10 @@ class Codes:
     def __len__(self) -> int:
         return len(self.packed)
 
-    def between(self, rows: Rows, columns: slice) -> Shaped[np.ndarray, "rows columns"]:
+    def take(self, rows: Int64[np.ndarray, " rows"]) -> Codes:
+        return Codes(self.packed[rows], self.n_bits, owned=True)
+
+    def between(self, rows: Rows, columns: Rows) -> Shaped[np.ndarray, "rows columns"]:
         a, b = self.packed[rows], self.packed[columns]
         out = np.empty((len(a), len(b)), dtype=self.dtype)
         stripes = [slice(start, start + _STRIPE) for start in range(0, len(a), _STRIPE)]
@@ -140,11 +147,13 @@ class TorchCodes:
         """What the signs of n codes and the blocks that are computed take on the device, generously."""
         return 2 * n * n_bits + 16 * BLOCK_BYTES
 
-    def between(self, rows: Rows, columns: slice) -> Shaped[np.ndarray, "rows columns"]:
+    def take(self, rows: Int64[np.ndarray, " rows"]) -> TorchCodes:
+        return TorchCodes(self.signs[_on(rows, self.signs)], self.n_bits)
+
+    def between(self, rows: Rows, columns: Rows) -> Shaped[np.ndarray, "rows columns"]:
         import torch
 
-        at = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.signs.device)
-        a, b = self.signs[at], self.signs[columns]
+        a, b = self.signs[_on(rows, self.signs)], self.signs[_on(columns, self.signs)]
         agreement = torch.zeros((len(a), len(b)), dtype=torch.int32, device=a.device)
         for start in range(0, self.n_bits, _EXACT_IN_BFLOAT16):
             gates = slice(start, start + _EXACT_IN_BFLOAT16)
@@ -207,7 +216,11 @@ class Activations:
     def __len__(self) -> int:
         return len(self.norms)
 
-    def between(self, rows: Rows, columns: slice) -> Float64[np.ndarray, "rows columns"]:
+    def take(self, rows: Int64[np.ndarray, " rows"]) -> Activations:
+        on_device = None if self.on_device is None else self.on_device[_on(rows, self.on_device)]
+        return Activations(self.x[rows], self.centred[rows], self.norms[rows], self.kind[rows], on_device)
+
+    def between(self, rows: Rows, columns: Rows) -> Float64[np.ndarray, "rows columns"]:
         """‖a − b‖ by one matrix product, and again from the differences where cancellation would show."""
         scale = self.norms[rows, None] + self.norms[columns]
         squared = self._products(rows, columns)
@@ -227,14 +240,21 @@ class Activations:
                 squared[row, some] = np.einsum("ij,ij->i", difference, difference)
         return np.sqrt(squared, out=squared)
 
-    def _products(self, rows: Rows, columns: slice) -> Float64[np.ndarray, "rows columns"]:
+    def _products(self, rows: Rows, columns: Rows) -> Float64[np.ndarray, "rows columns"]:
         if self.on_device is None:
             return self.centred[rows] @ self.centred[columns].T
-        import torch
-
-        at = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.on_device.device)
-        found: Float64[np.ndarray, "rows columns"] = (self.on_device[at] @ self.on_device[columns].T).cpu().numpy()
+        a, b = (self.on_device[_on(which, self.on_device)] for which in (rows, columns))
+        found: Float64[np.ndarray, "rows columns"] = (a @ b.T).cpu().numpy()
         return found
+
+
+def _on(rows: Rows, tensor: Any) -> Any:
+    """What indexes ``tensor`` where it lies."""
+    if isinstance(rows, slice):
+        return rows
+    import torch
+
+    return torch.from_numpy(rows).to(tensor.device)
 
 
 def same_rows(x: Shaped[np.ndarray, "n width"]) -> tuple[Int64[np.ndarray, " kinds"], Int64[np.ndarray, " n"]]:

@@ -16,10 +16,11 @@ from hdbscan import hdbscan
 from jaxtyping import Float, Float64, Int64
 
 from .codes import SplineCodes
-from .distances import BLOCK_BYTES, Activations, Codes, Device, TorchCodes, chosen_device, same_rows
+from .distances import BLOCK_BYTES, Activations, Codes, Device, Points, TorchCodes, chosen_device, same_rows
 from .errors import PolytopeError, TooManyPoints, UsageError
+from .forest import ApproximateTree, approximate_tree
 from .kernels import merge_edges
-from .spanning import Progress, SpanningTree, spanning_tree
+from .spanning import Progress, spanning_tree
 
 MAX_POINTS = 200_000  # time is n² distances
 MEMORY_BUDGET = 4 << 30  # bytes for distances; half of a small laptop's memory
@@ -53,6 +54,8 @@ class Hierarchy:
     ``core_distances``: to the ``min_samples``-th neighbour, the point itself not counted;
     ``prediction_cores``: the same with the point itself counted, which is what hdbscan predicts with.
     Distances are in the units of ``metric``: "hamming" is the share of gates that differ.
+    ``neighbors``: None where the hierarchy is exact, else how many of each point's it was made from; ``proven``: the
+    share of the spanning tree's edges that surely belong to a minimum spanning tree.
     """
 
     labels: Int64[np.ndarray, " n"]
@@ -67,6 +70,8 @@ class Hierarchy:
     metric: Metric
     selection: Selection
     ties: Ties
+    neighbors: int | None = None
+    proven: float = 1.0
 
 
 def cluster_codes(
@@ -80,6 +85,7 @@ def cluster_codes(
     max_points: int = MAX_POINTS,
     memory_budget: int = MEMORY_BUDGET,
     device: Device = "auto",
+    neighbors: int | None = None,
     progress: Progress | None = None,
 ) -> Hierarchy:
     """HDBSCAN on codes: SCIENCE section 1 (post: Prediction 1, appendix E).
@@ -99,23 +105,27 @@ def cluster_codes(
 
     ``device``: where distances are computed: "auto" takes a CUDA device if there is one.
 
-    Time is quadratic: beyond ``max_points`` raises `TooManyPoints`, before any work, and where the budget is too
-    small for a block of distances. Raises `UsageError` for an impossible parameter or fewer than two codes.
+    ``neighbors``: makes the hierarchy approximate, for millions of points: of that many neighbours of each, at least
+    ``min_samples`` (see `forest`; ``max_points`` and ``memory_budget`` then don't apply). The result says so.
+
+    Time is quadratic otherwise: beyond ``max_points`` raises `TooManyPoints`, before any work, and where the budget
+    is too small for a block of distances. Raises `UsageError` for an impossible parameter or fewer than two codes.
     """
     samples = _checked_samples(len(codes), min_cluster_size, min_samples, selection, ties)
     _check_metric(metric)
-    _check_number(len(codes), max_points)
+    if neighbors is None:
+        _check_number(len(codes), max_points)
     first, kind = same_rows(codes.packed)
     kinds = codes if len(first) == len(codes) else codes[first]
     where = chosen_device(device, TorchCodes.device_bytes(len(kinds), codes.n_bits))
     points = Codes.of(kinds) if where == "cpu" else TorchCodes.of(kinds, where)
-    found = spanning_tree(points, kind, samples, memory_budget, progress)
+    found = _tree(points, kind, samples, memory_budget, neighbors, progress)
 
     # Both metrics grow with the number of gates, so the tree is found in whole numbers and only its edges are scaled.
     def scale(count: np.ndarray) -> np.ndarray:
         return count / codes.n_bits if metric == "hamming" else np.sqrt(count, dtype=np.float64)
 
-    return _hierarchy(found, scale, min_cluster_size, samples, metric, selection, ties)
+    return _hierarchy(found, neighbors, scale, min_cluster_size, samples, metric, selection, ties)
 
 
 def cluster_activations(
@@ -128,6 +138,7 @@ def cluster_activations(
     max_points: int = MAX_POINTS,
     memory_budget: int = MEMORY_BUDGET,
     device: Device = "auto",
+    neighbors: int | None = None,
     progress: Progress | None = None,
 ) -> Hierarchy:
     """HDBSCAN on activations under the Euclidean distance, which is computed in float64.
@@ -137,8 +148,9 @@ def cluster_activations(
     duplicates and at core distances.
     """
     samples = _checked_samples(len(x), min_cluster_size, min_samples, selection, ties)
-    _check_number(len(x), max_points)
-    if 8 * x.size > memory_budget:
+    if neighbors is None:
+        _check_number(len(x), max_points)
+    if neighbors is None and 8 * x.size > memory_budget:
         raise TooManyPoints(
             f"{len(x)} activations of {x.shape[1]} units take {8 * x.size:,} bytes in float64; the budget is "
             f"{memory_budget:,} bytes. Cluster fewer examples, or raise memory_budget"
@@ -148,8 +160,10 @@ def cluster_activations(
     first, kind = same_rows(x)
     where = chosen_device(device, Activations.device_bytes(len(first), x.shape[1]))
     points = Activations.of(x if len(first) == len(x) else x[first], where)
-    found = spanning_tree(points, kind, samples, memory_budget, progress)
-    return _hierarchy(found, lambda distances: distances, min_cluster_size, samples, "euclidean", selection, ties)
+    found = _tree(points, kind, samples, memory_budget, neighbors, progress)
+    return _hierarchy(
+        found, neighbors, lambda distances: distances, min_cluster_size, samples, "euclidean", selection, ties
+    )
 
 
 def medoids(
@@ -225,8 +239,18 @@ class _KnownTree:
         return lambda *arguments, **options: (self.linkage, None)
 
 
+def _tree(
+    points: Points, kind: Int64[np.ndarray, " n"], samples: int, budget: int, neighbors: int | None,
+    progress: Progress | None,
+) -> ApproximateTree:  # fmt: skip
+    if neighbors is None:
+        return ApproximateTree(spanning_tree(points, kind, samples, budget, progress), 1.0)
+    return approximate_tree(points, kind, samples, neighbors, progress=progress)
+
+
 def _hierarchy(
-    found: SpanningTree,
+    made: ApproximateTree,
+    neighbors: int | None,
     scale: Callable[[np.ndarray], np.ndarray],
     min_cluster_size: int,
     min_samples: int,
@@ -235,6 +259,7 @@ def _hierarchy(
     ties: Ties,
 ) -> Hierarchy:
     """Merge the edges, shortest first, then condense the tree and select clusters: hdbscan's part."""
+    found = made.tree
     length = scale(found.length).astype(np.float64)
     linkage = np.empty((len(length), 4))  # SciPy's form
     order = np.argsort(length, kind="stable" if ties == "stable" else None)
@@ -256,7 +281,7 @@ def _hierarchy(
     return Hierarchy(
         labels, probabilities, persistence, _selected_nodes(tree, labels),
         scale(found.cores).astype(np.float64), scale(found.prediction_cores).astype(np.float64), tree,
-        min_samples, min_cluster_size, metric, selection, ties,
+        min_samples, min_cluster_size, metric, selection, ties, neighbors, made.proven,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ visitors) is ended by Numba's default scheduler.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -58,13 +59,23 @@ def n_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_in_pool = threading.local()
+
+
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n_threads(), thread_name_prefix="polytope")
+    return ThreadPoolExecutor(n_threads(), "polytope", initializer=lambda: setattr(_in_pool, "here", True))
 
 
 def in_threads(work: Callable[[T], Any], pieces: Iterable[T]) -> None:
-    """Call ``work`` on every piece, on all cores, and wait. Pieces that have begun are finished when one fails."""
+    """Call ``work`` on every piece, on all cores, and wait. Pieces that have begun are finished when one fails.
+
+    Within such work it calls in turn: the cores are busy already, and to wait for them would be to wait for itself.
+    """
+    if getattr(_in_pool, "here", False):
+        for piece in pieces:
+            work(piece)
+        return
     tasks = [_pool().submit(work, piece) for piece in pieces]
     try:
         for task in tasks:
@@ -242,6 +253,59 @@ def nearest_waiting(reach: Shaped[np.ndarray, " n"], waiting: Int64[np.ndarray, 
 
 
 @njit(nogil=True, cache=True)
+def keep_nearest(
+    block: Shaped[np.ndarray, "rows columns"], rows: Int64[np.ndarray, " rows"], columns: Int64[np.ndarray, " columns"],
+    distances: Float64[np.ndarray, "rows k"], neighbors: Int64[np.ndarray, "rows k"],
+) -> None:  # fmt: skip
+    """Merge a block of distances into each row's k nearest so far, which stand in ascending order; a point is not its
+    own neighbour. ``rows`` and ``columns`` name the points of the block."""
+    k = distances.shape[1]
+    for r in range(block.shape[0]):
+        for c in range(block.shape[1]):
+            if block[r, c] >= distances[r, k - 1] or columns[c] == rows[r]:
+                continue
+            at = k - 1
+            while at > 0 and distances[r, at - 1] > block[r, c]:
+                distances[r, at], neighbors[r, at] = distances[r, at - 1], neighbors[r, at - 1]
+                at -= 1
+            distances[r, at], neighbors[r, at] = block[r, c], columns[c]
+
+
+@njit(nogil=True, cache=True)
+def spanning_forest(
+    order: Int64[np.ndarray, " edges"], source: Int64[np.ndarray, " edges"], target: Int64[np.ndarray, " edges"],
+    length: Float64[np.ndarray, " edges"], sure: Shaped[np.ndarray, " edges"], bound: Float64[np.ndarray, " n"],
+    kept: Shaped[np.ndarray, " edges"], proven: Shaped[np.ndarray, " edges"], root: Int64[np.ndarray, " n"],
+) -> None:  # fmt: skip
+    """Kruskal's algorithm. No edge that is missing at point p is shorter than ``bound[p]``; ``bound`` is overwritten.
+
+    An edge that joins two trees is proven where its length is ``sure`` and one of the trees can be left by no shorter
+    edge, known or missing: then it is a shortest edge across a cut. ``root``: the tree of each point.
+    """
+    for p in range(len(bound)):
+        root[p] = p
+    for edge in order:
+        a, b = source[edge], target[edge]
+        while root[a] != a:
+            root[a] = root[root[a]]
+            a = root[a]
+        while root[b] != b:
+            root[b] = root[root[b]]
+            b = root[b]
+        kept[edge] = a != b
+        if a == b:
+            continue
+        proven[edge] = sure[edge] and max(bound[a], bound[b]) >= length[edge]
+        root[b] = a
+        bound[a] = min(bound[a], bound[b])
+    for p in range(len(bound)):
+        top = p
+        while root[top] != top:
+            top = root[top]
+        root[p] = top
+
+
+@njit(nogil=True, cache=True)
 def merge_edges(
     order: Int64[np.ndarray, " edges"], source: Int64[np.ndarray, " edges"], target: Int64[np.ndarray, " edges"],
     length: Float64[np.ndarray, " edges"], merges: Float64[np.ndarray, "edges 4"],
@@ -339,3 +403,19 @@ def hamming_bytes(
         place = places[at] if len(places) else at
         for query in range(out.shape[0]):
             out[query, at - start] = _differing(queries, query * n_bytes, codes, place * n_bytes, n_bytes)
+
+
+@njit(nogil=True, cache=True)
+def _count_bits(rows: UInt64[np.ndarray, "codes words"], out: UInt32[np.ndarray, " codes"]) -> None:
+    for i in range(rows.shape[0]):
+        count = np.uint64(0)
+        for k in range(rows.shape[1]):
+            count += _popcount(rows[i, k])  # type: ignore[call-arg]  # Numba supplies the first
+        out[i] = count
+
+
+def count_bits(rows: UInt64[np.ndarray, "codes words"]) -> UInt32[np.ndarray, " codes"]:
+    """Bits that are set in each row: the gates that are on."""
+    out = np.empty(len(rows), dtype=np.uint32)
+    _count_bits(rows, out)
+    return out
