@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ctypes.util import find_library
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -62,7 +63,7 @@ def chosen_device(device: Device, n_bytes: int) -> str:
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f'the device is "auto", "cpu" or "cuda", got "{device}"')
-    if device == "cpu" or (device == "auto" and not (find_library("cuda") or find_library("nvcuda"))):
+    if device == "cpu" or (device == "auto" and not _has_driver()):
         return "cpu"
     import torch
 
@@ -73,6 +74,11 @@ def chosen_device(device: Device, n_bytes: int) -> str:
         found = "no CUDA device" if free is None else f"{free:,} bytes free on it, where {n_bytes:,} are needed"
         raise UsageError(f'device "cuda" was asked for, and torch finds {found}; use "cpu" or "auto"')
     return "cpu"
+
+
+@cache
+def _has_driver() -> bool:
+    return bool(find_library("cuda") or find_library("nvcuda"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +185,11 @@ class Activations:
     on_device: Any = None
 
     @classmethod
-    def of(cls, x: Float[np.ndarray, "n units"], device: str = "cpu") -> Activations:
-        """Raises `UsageError` for no units, `NonFinite` for NaN, infinity and distances that overflow."""
+    def of(cls, x: Float[np.ndarray, "n units"], device: str = "cpu", *, distinct: bool = False) -> Activations:
+        """``distinct``: no two rows are known to be equal.
+
+        Raises `UsageError` for no units, `NonFinite` for NaN, infinity and distances that overflow.
+        """
         if x.shape[1] == 0:
             raise UsageError(f"activations need at least one unit, got an array of shape {x.shape}")
         points = x.astype(np.float64)
@@ -198,7 +207,7 @@ class Activations:
             import torch
 
             on_device = torch.from_numpy(points).to(device)
-        return cls(x, points, norms, same_rows(x)[1], on_device)
+        return cls(x, points, norms, np.arange(len(x)) if distinct else same_rows(x)[1], on_device)
 
     @staticmethod
     def device_bytes(n: int, units: int) -> int:
@@ -258,9 +267,27 @@ def _on(rows: Rows, tensor: Any) -> Any:
 
 
 def same_rows(x: Shaped[np.ndarray, "n width"]) -> tuple[Int64[np.ndarray, " kinds"], Int64[np.ndarray, " n"]]:
-    """Rows compared byte by byte: the first row of each kind, in order, and the kind of every row."""
-    as_bytes = np.ascontiguousarray(x).view(np.dtype((np.void, x.itemsize * x.shape[1])))[:, 0]
-    _, first, kind = np.unique(as_bytes, return_index=True, return_inverse=True)
+    """Rows compared byte by byte: the first row of each kind, in order, and the kind of every row.
+
+    Rows are sorted by a hash, which is much faster than by themselves; then equal hashes are seen to be equal rows.
+    """
+    contiguous = np.ascontiguousarray(x)
+    as_words = words(contiguous.view(np.uint8).reshape(len(x), -1))
+    factors = np.random.default_rng(0).integers(0, 1 << 64, as_words.shape[1], dtype=np.uint64) | np.uint64(1)
+    hashes = np.empty(len(x), dtype=np.uint64)
+    step = max(1, BLOCK_BYTES // (8 * as_words.shape[1]))
+    for start in range(0, len(x), step):
+        hashes[start : start + step] = (as_words[start : start + step] * factors).sum(axis=1)  # modulo 2⁶⁴
+    first, kind = _first_of(hashes)
+    equals = first[kind]
+    for start in range(0, len(x), step):
+        if (as_words[start : start + step] != as_words[equals[start : start + step]]).any():  # as good as never
+            return _first_of(contiguous.view(np.dtype((np.void, x.itemsize * x.shape[1])))[:, 0])
+    return first, kind
+
+
+def _first_of(keys: Shaped[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, " kinds"], Int64[np.ndarray, " n"]]:
+    _, first, kind = np.unique(keys, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))

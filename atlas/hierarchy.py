@@ -159,7 +159,7 @@ def cluster_activations(
         raise UsageError(f"activations need at least one unit, got an array of shape {x.shape}")
     first, kind = same_rows(x)
     where = chosen_device(device, Activations.device_bytes(len(first), x.shape[1]))
-    points = Activations.of(x if len(first) == len(x) else x[first], where)
+    points = Activations.of(x if len(first) == len(x) else x[first], where, distinct=True)
     found = _tree(points, kind, samples, memory_budget, neighbors, progress)
     return _hierarchy(
         found, neighbors, lambda distances: distances, min_cluster_size, samples, "euclidean", selection, ties

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped, UInt8, UInt64
+from jaxtyping import Float64, Int64, Shaped, UInt8, UInt32, UInt64
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic

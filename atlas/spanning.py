@@ -43,6 +43,7 @@ Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 _AHEAD = 32  # rows computed at once when they are not stored: with more, too many are computed in vain
 _SAME = 1e-12  # relative: more than two roundings of one distance differ by, less than distances do
+_BLOCK_ROWS = 256  # a product of fewer rows is slower than what it saves
 _PIECE = 64  # rows that one thread takes at a time
 _TELL_EVERY = 256  # edges
 
@@ -138,7 +139,8 @@ class _Stored(ABC):
     def __init__(self, points: Points, tell: _Steps) -> None:
         n = self.n = len(points)
         self.allocate(n, points.dtype)
-        step = max(1, BLOCK_BYTES // (points.dtype.itemsize * n))
+        # Blocks reach from the diagonal to the right: the more there are, the less lies below it in vain.
+        step = max(1, min(BLOCK_BYTES // (points.dtype.itemsize * n), max(_BLOCK_ROWS, n // 16)))
         for start in range(0, n, step):
             block = points.between(slice(start, min(start + step, n)), slice(start, n))
 

@@ -35,13 +35,14 @@ def machine() -> str:
     return f"{model}, {cores} cores"
 
 
-def in_turns(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+def in_turns(sides: Mapping[str, Callable[[], Any]], rounds: int, *, warm: bool = True) -> dict[str, list[float]]:
     """Seconds on the clock of every side in every round; the sides take turns, so that all see the same load.
 
-    Each runs once before the first round: compilation, caches and page faults are nobody's.
+    Each runs once before the first round (unless told not to): compilation, caches and page faults are nobody's.
     """
-    for run in sides.values():
-        run()
+    if warm:
+        for run in sides.values():
+            run()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, run in sides.items():

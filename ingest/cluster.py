@@ -13,8 +13,19 @@ import pyarrow as pa
 import atlas
 from atlas.catalog import Target
 from atlas.codes import SplineCodes
+from atlas.distances import Device
 from atlas.errors import NotStored, RunInterrupted, TooManyPoints, UsageError
-from atlas.hierarchy import Hierarchy, Metric, Selection, Ties, cluster_activations, cluster_codes, medoids
+from atlas.hierarchy import (
+    MAX_POINTS,
+    MEMORY_BUDGET,
+    Hierarchy,
+    Metric,
+    Selection,
+    Ties,
+    cluster_activations,
+    cluster_codes,
+    medoids,
+)  # fmt: skip
 from atlas.store import Atlas
 
 from .progress import Progress
@@ -37,9 +48,17 @@ def cluster(
     min_samples: int | None = None,
     selection: Selection = "eom",
     ties: Ties = "hdbscan",
+    neighbors: int | None = None,
+    memory_budget: int = MEMORY_BUDGET,
+    max_points: int = MAX_POINTS,
+    device: Device = "auto",
     progress: Progress | None = None,
 ) -> int:
     """Cluster the codes of a site or span, or the activations of a site, and store the result; returns its id.
+
+    ``neighbors`` makes it approximate, of so many nearest neighbours of each example, and the stored clustering says
+    so; ``memory_budget``, ``max_points`` and ``device`` change how it is computed, not what comes out. The stored
+    ``min_samples`` is what was used: one less than the examples where there are no more than were asked for.
 
     The same clustering of the same data is not computed twice. The database is held only to store the result, in one
     transaction. Raises what `cluster_codes` and `cluster_activations` raise, `UnknownName`, `NotStored`.
@@ -53,8 +72,9 @@ def cluster(
         digest = _digest(target, space)
         parameters = {
             "network_id": target.network.network_id, "target": target.name, "space": space, "metric": metric,
-            "min_cluster_size": min_cluster_size, "min_samples": min_samples or min_cluster_size,
-            "selection": selection, "ties": ties, "data_digest": digest,
+            "min_cluster_size": min_cluster_size,
+            "min_samples": min(min_cluster_size if min_samples is None else min_samples, _n(target, space) - 1),
+            "selection": selection, "ties": ties, "neighbors": neighbors, "data_digest": digest,
         }  # fmt: skip
         known = _find(a, parameters)
         if known is not None:
@@ -64,7 +84,8 @@ def cluster(
     with progress.step(f"cluster {target.name} ({space})", total=2 * len(ids), unit="rows") as step:
         hierarchy = _hierarchy(
             points, metric, min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection,
-            ties=ties, progress=step.update,
+            ties=ties, neighbors=neighbors, memory_budget=memory_budget, max_points=max_points, device=device,
+            progress=step.update,
         )  # fmt: skip
     members = _clusters(points, hierarchy, ids, labels)
     with atlas.open(path, writable=True) as a, a.transaction():
@@ -101,6 +122,11 @@ def _digest(target: Target, space: Space) -> str:
             "--store-activations"
         )
     return target.sites[0].activations_digest
+
+
+def _n(target: Target, space: Space) -> int:
+    """Examples that will be clustered, of a span those that its first site has."""
+    return int(target.sites[0].n_codes if space == "codes" else target.sites[0].n_activations)
 
 
 def _points(a: Atlas, target: Target, space: Space) -> tuple[np.ndarray, SplineCodes | np.ndarray]:
@@ -143,7 +169,7 @@ def _clusters(
 
 
 def _find(a: Atlas, parameters: dict[str, Any]) -> int | None:
-    matches = " and ".join(f"{name} = ${place}" for place, name in enumerate(parameters, start=1))
+    matches = " and ".join(f"{name} is not distinct from ${at}" for at, name in enumerate(parameters, start=1))
     found = a.value(f"select max(clustering_id) from clusterings where {matches}", list(parameters.values()))
     return None if found is None else int(found)
 
@@ -168,8 +194,11 @@ def _store(
         else []
     )
     a.insert("clusterings", pa.Table.from_pylist([{
-        "clustering_id": number, **parameters, "algorithm": "HDBSCAN on the exact minimum spanning tree",
-        "exact": True, "n_examples": len(ids), "n_clusters": len(clusters),
+        "clustering_id": number, **parameters,
+        "algorithm": "HDBSCAN on the exact minimum spanning tree" if hierarchy.neighbors is None else
+                     f"HDBSCAN on the spanning tree of {hierarchy.neighbors} neighbours each (approximate)",
+        "exact": hierarchy.neighbors is None, "proven": hierarchy.proven,
+        "n_examples": len(ids), "n_clusters": len(clusters),
         "n_noise": int((hierarchy.labels < 0).sum()),
         "purity": float(np.mean(agreeing)) if len(agreeing) else None,
     }]))  # fmt: skip

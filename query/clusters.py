@@ -50,13 +50,15 @@ class Clustering:
 def clusterings(atlas: Atlas) -> pd.DataFrame:
     """Every clustering with its parameters, oldest first.
 
-    ``current`` is False where examples were added to the target since: cluster again to include them.
+    ``exact`` is False where the hierarchy was made from some ``neighbors`` of each example; ``proven`` is then the
+    share of its spanning tree that is surely minimal. ``current`` is False where examples were added to the target
+    since: cluster again to include them.
     """
     frame = atlas.frame(
         """
         select
             clustering_id, networks.name as network, target, space, metric, min_cluster_size, min_samples, selection,
-            algorithm, exact, n_examples, n_clusters, n_noise, purity
+            algorithm, exact, neighbors, proven, n_examples, n_clusters, n_noise, purity
         from clusterings join networks using (network_id)
         order by clustering_id
         """
