@@ -16,7 +16,7 @@ from jaxtyping import Float, Float64, Int64, Shaped, UInt64
 
 from .codes import SplineCodes
 from .errors import NonFinite, UsageError
-from .kernels import hamming_columns, in_threads, slices, words
+from .kernels import distances_from_products, hamming_columns, in_threads, slices, words
 
 BLOCK_BYTES = 1 << 26  # of distances worked on at once; smaller blocks than 2**24 are slower, larger not faster
 
@@ -231,23 +231,13 @@ class Activations:
 
     def between(self, rows: Rows, columns: Rows) -> Float64[np.ndarray, "rows columns"]:
         """‖a − b‖ by one matrix product, and again from the differences where cancellation would show."""
-        scale = self.norms[rows, None] + self.norms[columns]
-        squared = self._products(rows, columns)
-        squared *= -2
-        squared += scale
-        scale *= _NEAR
-        equal = self.kind[rows, None] == self.kind[columns]
-        near = (squared <= scale) & ~equal
-        squared[equal] = 0
-        chunk = max(1, BLOCK_BYTES // (16 * self.x.shape[1]))
-        x, others = self.x[rows], self.x[columns]
-        for row in np.flatnonzero(near.any(axis=1)):
-            partners = np.flatnonzero(near[row])
-            for start in range(0, len(partners), chunk):
-                some = partners[start : start + chunk]
-                difference = np.subtract(others[some], x[row], dtype=np.float64)
-                squared[row, some] = np.einsum("ij,ij->i", difference, difference)
-        return np.sqrt(squared, out=squared)
+        block = self._products(rows, columns)
+        a, b = (np.arange(len(self))[which] if isinstance(which, slice) else which for which in (rows, columns))
+        in_threads(
+            lambda at: distances_from_products(block, self.norms, self.x, self.kind, a, b, _NEAR, at.start, at.stop),
+            slices(len(block), _STRIPE),
+        )
+        return block
 
     def _products(self, rows: Rows, columns: Rows) -> Float64[np.ndarray, "rows columns"]:
         if self.on_device is None:

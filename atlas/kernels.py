@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped, UInt8, UInt32, UInt64
+from jaxtyping import Float, Float64, Int64, Shaped, UInt8, UInt32, UInt64
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
@@ -121,6 +122,32 @@ def into_matrix(
     for c in range(start, block.shape[1]):
         for r in range(start, min(stop, c)):
             matrix[first + c, first + r] = block[r, c]
+
+
+@njit(nogil=True, cache=True)
+def distances_from_products(
+    products: Float64[np.ndarray, "rows columns"], norms: Float64[np.ndarray, " n"], x: Float[np.ndarray, "n units"],
+    kind: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, " rows"], columns: Int64[np.ndarray, " columns"],
+    near: float, start: int, stop: int,
+) -> None:  # fmt: skip
+    """Turn inner products a · b into ‖a − b‖ in place, in the rows ``start`` up to ``stop``.
+
+    Squared distances below ``near`` · (‖a‖² + ‖b‖²) are computed again from the differences of ``x``; they are 0
+    between points of one kind.
+    """
+    for r in range(start, stop):
+        i = rows[r]
+        for c in range(products.shape[1]):
+            j = columns[c]
+            scale = norms[i] + norms[j]
+            squared = scale - 2 * products[r, c]
+            if squared <= near * scale:
+                squared = 0.0
+                if kind[i] != kind[j]:
+                    for k in range(x.shape[1]):
+                        difference = np.float64(x[i, k]) - np.float64(x[j, k])
+                        squared += difference * difference
+            products[r, c] = np.sqrt(squared)
 
 
 # The triangle: distances of n points, those above the diagonal only, row after row. (i, j) with i < j lies at
@@ -419,3 +446,32 @@ def count_bits(rows: UInt64[np.ndarray, "codes words"]) -> UInt32[np.ndarray, " 
     out = np.empty(len(rows), dtype=np.uint32)
     _count_bits(rows, out)
     return out
+
+
+def share(work: Callable[[int], Any], pieces: int) -> None:
+    """Call ``work`` on 0 … ``pieces`` − 1, on all cores, this thread's own among them.
+
+    For what is over in a millisecond: where the other cores are busy, nothing waits for them, unlike in `in_threads`.
+    Pieces that have begun are finished when one fails or Ctrl-C comes.
+    """
+    left = deque(range(pieces))
+
+    def take() -> None:
+        try:
+            while left:
+                try:
+                    piece = left.popleft()
+                except IndexError:  # another thread took the last
+                    return
+                work(piece)
+        except BaseException:
+            left.clear()
+            raise
+
+    helpers = [_pool().submit(take) for _ in range(min(n_threads(), pieces) - 1)]
+    try:
+        take()
+    finally:
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()

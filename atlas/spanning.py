@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 
 from .distances import BLOCK_BYTES, Points
 from .errors import TooManyPoints
@@ -42,7 +42,7 @@ from .kernels import (
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 _AHEAD = 32  # rows computed at once when they are not stored: with more, too many are computed in vain
-_SAME = 1e-12  # relative: more than two roundings of one distance differ by, less than distances do
+_SAME = 1e-11  # relative: two roundings of one distance differ by less, two distances hardly ever
 _BLOCK_ROWS = 256  # a product of fewer rows is slower than what it saves
 _PIECE = 64  # rows that one thread takes at a time
 _TELL_EVERY = 256  # edges
@@ -139,8 +139,10 @@ class _Stored(ABC):
     def __init__(self, points: Points, tell: _Steps) -> None:
         n = self.n = len(points)
         self.allocate(n, points.dtype)
-        # Blocks reach from the diagonal to the right: the more there are, the less lies below it in vain.
-        step = max(1, min(BLOCK_BYTES // (points.dtype.itemsize * n), max(_BLOCK_ROWS, n // 16)))
+        # Blocks reach from the diagonal to the right: the more there are, the less lies below it in vain. But a
+        # matrix times its own transpose is a symmetric product, which BLAS computes at half the cost in one go.
+        whole = points.dtype.kind == "f" and points.dtype.itemsize * n * n <= BLOCK_BYTES
+        step = n if whole else max(1, min(BLOCK_BYTES // (points.dtype.itemsize * n), max(_BLOCK_ROWS, n // 16)))
         for start in range(0, n, step):
             block = points.between(slice(start, min(start + step, n)), slice(start, n))
 
@@ -219,6 +221,8 @@ class _Recomputed:
 
             in_threads(work, slices(len(block), _PIECE))
             self.tell.measured(min(start + step, n) / n)
+        if found.dtype.kind == "f":
+            found = np.stack([_levelled(each) for each in found])
         self.core = found[1]
         return found
 
@@ -245,6 +249,16 @@ class _Recomputed:
         # A copy of each: a view of the block would keep all of it until the last row is used.
         for point, row in zip(wanted.tolist(), self.points.between(wanted, slice(0, len(there))), strict=True):
             self.waiting[point] = row.copy()
+
+
+def _levelled(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Values that are equal but for rounding, made equal: mutual neighbours have one distance, measured twice."""
+    order = np.argsort(values, kind="stable")
+    ascending = values[order]
+    new = np.append(True, np.diff(ascending) > _SAME * ascending[1:])
+    out = np.empty_like(values)
+    out[order] = ascending[new][np.cumsum(new) - 1]
+    return out
 
 
 def _grow(

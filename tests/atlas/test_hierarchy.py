@@ -413,7 +413,7 @@ def test_rows_computed_again_give_the_tree_of_stored_distances(
     for name in ("source", "target", "cores", "prediction_cores", "length"):
         np.testing.assert_array_equal(getattr(half, name), getattr(stored, name))
         # One product of matrices rounds otherwise than another of another shape.
-        np.testing.assert_allclose(getattr(again, name), getattr(stored, name), rtol=0 if as_codes else 1e-12)
+        np.testing.assert_allclose(getattr(again, name), getattr(stored, name), rtol=0 if as_codes else 1e-10)
 
 
 @settings(max_examples=40, deadline=None)
