@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
+BENCHES := cluster_codes cluster_activations cluster_millions search nearest ann ingest publish
+
 .PHONY: demo test check bench clean
 
 demo: $(STAMP)  ## build demo.atlas and take a tour of it
@@ -16,9 +18,9 @@ check: $(STAMP)  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## measure against named peers
+bench: $(STAMP)  ## measure against named peers, small; `python -m bench.NAME` measures at full size
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/python -m bench.ingest
+	for question in $(BENCHES); do $(BIN)/python -m bench.$$question --size small || exit 1; done
 
 clean:
 	rm -rf $(VENV) demo.atlas

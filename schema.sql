@@ -231,6 +231,8 @@ create table clusterings (
     ties varchar not null,
     algorithm varchar not null,
     exact boolean not null,
+    neighbors uinteger,
+    proven double not null,
     n_examples ubigint not null,
     n_clusters uinteger not null,
     n_noise ubigint not null,
@@ -249,6 +251,8 @@ comment on column clusterings.selection is 'eom (excess of mass) or leaf.';
 comment on column clusterings.ties is 'Order in which equally long edges merge: hdbscan (as that package on the same machine) or stable.';
 comment on column clusterings.algorithm is 'How the hierarchy was computed.';
 comment on column clusterings.exact is 'True where the hierarchy comes from all pairwise distances.';
+comment on column clusterings.neighbors is 'Neighbours of each example that an approximate hierarchy was made from; null where exact.';
+comment on column clusterings.proven is 'Share of the spanning tree''s edges that surely belong to a minimum one, 0 to 1; 1 where exact.';
 comment on column clusterings.n_examples is 'Examples clustered.';
 comment on column clusterings.n_clusters is 'Clusters found.';
 comment on column clusterings.n_noise is 'Examples in no cluster.';
@@ -310,6 +314,7 @@ comment on column condensed_trees.lambda_value is '1 / distance at which the chi
 comment on column condensed_trees.child_size is 'Examples in the child.';
 
 create table directions (
+    experiment_id uinteger not null,
     network_id usmallint not null,
     site_id usmallint not null,
     method varchar not null,
@@ -318,26 +323,31 @@ create table directions (
     explained double
 );
 comment on table directions is 'Directions in activation space (NMF, PCA).';
+comment on column directions.experiment_id is 'experiments.experiment_id of the experiment that found it.';
 comment on column directions.network_id is 'networks.network_id.';
 comment on column directions.site_id is 'sites.site_id.';
 comment on column directions.method is 'nmf or pca.';
 comment on column directions.component is 'Number of the component, from 0.';
-comment on column directions.vector is 'One number a unit.';
+comment on column directions.vector is 'One number a unit, of Euclidean length 1.';
 comment on column directions.explained is 'Share of variance explained; null where the method has none.';
 
 create table experiments (
     experiment_id uinteger primary key,
     kind varchar not null,
     network_id usmallint,
+    asked json not null,
     parameters json not null,
+    data_digest varchar not null,
     result json not null
 );
 comment on table experiments is 'Results of experiments, with the parameters that reproduce them.';
 comment on column experiments.experiment_id is 'Identity, from 1.';
 comment on column experiments.kind is 'Name of the experiment.';
-comment on column experiments.network_id is 'networks.network_id; null where several take part.';
-comment on column experiments.parameters is 'All parameters, the seed included.';
-comment on column experiments.result is 'The table of numbers, as records.';
+comment on column experiments.network_id is 'networks.network_id; null where several take part on equal terms.';
+comment on column experiments.asked is 'The parameters as they were asked for, defaults filled in.';
+comment on column experiments.parameters is 'All parameters that reproduce the numbers, the seed included.';
+comment on column experiments.data_digest is 'SHA-256 over the weights, codes and activations that the result rests on.';
+comment on column experiments.result is 'tables: by name, columns with dtype and values. notes. NaN and infinities: {"$float": "nan"}.';
 
 create table indexes (
     network_id usmallint not null,
@@ -346,15 +356,52 @@ create table indexes (
     file varchar not null,
     n_codes ubigint not null,
     digest varchar not null,
-    unique (network_id, target)
+    recall double,
+    recall_sample uinteger,
+    parameters json,
+    unique (network_id, target, kind)
 );
 comment on table indexes is 'Hamming indexes beside the database; they can be rebuilt from codes at any time.';
 comment on column indexes.network_id is 'networks.network_id.';
 comment on column indexes.target is 'Name of the site or span.';
-comment on column indexes.kind is 'flat: exact.';
+comment on column indexes.kind is 'flat: exact. Beside it at most one that is approximate: ivf, hnsw or multihash.';
 comment on column indexes.file is 'File name in the folder indexes/.';
 comment on column indexes.n_codes is 'Codes in the index.';
 comment on column indexes.digest is 'Digest of the codes it was built from; must equal that of the site.';
+comment on column indexes.recall is 'Share of the true 10 nearest that were found when it was built, 0 to 1; null where exact.';
+comment on column indexes.recall_sample is 'Stored codes that the recall was measured on; null where exact.';
+comment on column indexes.parameters is 'What it was built with and is searched with; null where exact.';
+
+create table neighborhoods (
+    network_id usmallint not null,
+    target varchar not null,
+    k uinteger not null,
+    n_codes ubigint not null,
+    digest varchar not null,
+    unique (network_id, target)
+);
+comment on table neighborhoods is 'Sites and spans whose nearest neighbours, of every example, are in the table neighbors.';
+comment on column neighborhoods.network_id is 'networks.network_id.';
+comment on column neighborhoods.target is 'Name of the site or span.';
+comment on column neighborhoods.k is 'Neighbours of each example.';
+comment on column neighborhoods.n_codes is 'Examples that had a code.';
+comment on column neighborhoods.digest is 'Digest of the codes they were found among; differs from that of the site once there are more.';
+
+create table neighbors (
+    network_id usmallint not null,
+    target varchar not null,
+    example_id uinteger not null,
+    rank uinteger not null,
+    neighbor_id uinteger not null,
+    distance uinteger not null
+);
+comment on table neighbors is 'The nearest other examples of every example, by the Hamming distance of their codes.';
+comment on column neighbors.network_id is 'networks.network_id.';
+comment on column neighbors.target is 'Name of the site or span.';
+comment on column neighbors.example_id is 'examples.example_id.';
+comment on column neighbors.rank is 'From 1, by (distance, neighbor_id).';
+comment on column neighbors.neighbor_id is 'examples.example_id of the neighbour.';
+comment on column neighbors.distance is 'Gates in which the two codes differ.';
 
 -- Two codes of one site or span: the number of gates in which they differ.
 create macro hamming(code_a, code_b) as bit_count(xor(code_a, code_b));

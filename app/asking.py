@@ -33,6 +33,9 @@ Weights = Annotated[str | None, typer.Option(help="Where the weights are now, if
 Style = Annotated[Format, typer.Option("--format", help="How rows are written.")]
 Output = Annotated[Path | None, typer.Option(help="Write to this file.")]
 
+AMONG = "Among which examples"
+"""Panel of `polytope nearest --help`."""
+
 
 def register(cli: typer.Typer) -> None:
     ask: tuple[Callable[..., None], ...] = (
@@ -56,7 +59,25 @@ def nearest(
     network: NetworkName = None,
     k: Annotated[int | None, typer.Option("-k", "--k", help="How many. Default: 10.")] = None,
     radius: Annotated[int | None, typer.Option(help="All within this many gates, itself included.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only examples of this label.", rich_help_panel=AMONG)] = None,
+    cluster: Annotated[
+        int | None, typer.Option(help="Only those in this cluster; -1 is noise.", rich_help_panel=AMONG)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Only those whose input this dataset holds.", rich_help_panel=AMONG)
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            help="Only those of which this holds: SQL on the columns of table examples, as "
+            "\"loss < 1 and token = ' the'\".",
+            rich_help_panel=AMONG,
+        ),
+    ] = None,
     clustering: Clustering = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare all codes, though there be an approximate index.")
+    ] = False,
     weights: Weights = None,
     device: Device = "auto",
     style: Style = Format.TABLE,
@@ -67,7 +88,8 @@ def nearest(
     with store.open(atlas) as a:
         found = query.nearest(
             a, example=example, text=_stdin(text), token=token, image=image, code=code, site=site, span=span,
-            network=network, k=k, radius=radius, clustering=clustering,
+            network=network, k=k, radius=radius, label=label, cluster=cluster, dataset=dataset, where=where,
+            clustering=clustering, exact=exact, device="cpu" if device == "cpu" else "auto",
             reader=_reader(a, live, site, span, network, weights, device),
         )  # fmt: skip
     title = (f"nearest to {found.attrs['subject']} at {found.attrs['target']} of {found.attrs['network']}, "
@@ -269,6 +291,8 @@ def show_clusters(
         found["samples"] = [" │ ".join(row) for row in found["samples"]]
     title = (f"clustering {made.name}: {made.space} of {made.target} ({made.network}), {made.metric}, "
              f"{made.n_clusters} clusters of {made.n_examples} examples, {made.n_noise} noise")  # fmt: skip
+    if not made.exact:
+        title += f"; approximate, of {made.neighbors} neighbours each, {made.proven:.1%} of the tree proven"
     emit(found, style, output, title)
 
 
@@ -298,7 +322,7 @@ def _reader(
 
 
 def _remarks(frame: pd.DataFrame) -> list[str]:
-    remarks = [frame.attrs.get("exact_note"), frame.attrs.get("density_note"), frame.attrs.get("note")]
+    remarks = [frame.attrs.get(name) for name in ("search_note", "exact_note", "density_note", "note")]
     return [str(remark) for remark in remarks if remark]
 
 

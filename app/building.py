@@ -1,4 +1,4 @@
-"""Commands that write an atlas: ingest, cluster, index."""
+"""Commands that write an atlas: ingest, cluster, index, neighbors."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def register(cli: typer.Typer) -> None:
     cli.command(rich_help_panel="Build")(ingest)
     cli.command(rich_help_panel="Build")(cluster)
     cli.command(rich_help_panel="Build")(index)
+    cli.command(rich_help_panel="Build")(neighbors)
 
 
 def ingest(
@@ -205,8 +206,22 @@ def cluster(
         Literal["hdbscan", "stable"],
         typer.Option(help="Edges of equal length merge as hdbscan sorts them here, or alike on every machine."),
     ] = "hdbscan",
+    approximate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NEIGHBORS",
+            help="For millions: from so many nearest neighbours of each instead of all distances. Stored as such.",
+        ),
+    ] = None,
+    memory: Annotated[
+        float, typer.Option(help="GiB for distances. With less, they are computed again; the result is the same.")
+    ] = 4.0,
+    max_points: Annotated[
+        int, typer.Option(help="Exact only: refuse more examples than this; time grows with the square.")
+    ] = 200_000,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where distances are computed.")] = "auto",
 ) -> None:
-    """Cluster codes or activations with HDBSCAN, exactly, and store the result."""
+    """Cluster codes or activations with HDBSCAN, exactly unless told otherwise, and store the result."""
     from ingest.cluster import cluster as run_clustering
 
     from .asking import show_clusters
@@ -214,7 +229,8 @@ def cluster(
 
     number = run_clustering(
         atlas, site=site, span=span, network=network, space=space, metric=metric, min_cluster_size=min_cluster_size,
-        min_samples=min_samples, selection=selection, ties=ties, progress=TerminalProgress(),
+        min_samples=min_samples, selection=selection, ties=ties, neighbors=approximate,
+        memory_budget=int(memory * (1 << 30)), max_points=max_points, device=device, progress=TerminalProgress(),
     )  # fmt: skip
     show_clusters(atlas, clustering=number)
 
@@ -224,20 +240,78 @@ def index(
     site: SiteName = None,
     span: SpanName = None,
     network: NetworkName = None,
+    kind: Annotated[
+        Literal["flat", "ivf", "hnsw", "multihash"] | None,
+        typer.Option(
+            help="flat: exact, alone. Others: approximate, faster on large atlases, beside the exact one. "
+            "Default: as it is."
+        ),
+    ] = None,
+    recall: Annotated[
+        float, typer.Option(help="Share of the true 10 nearest that an approximate index is to find.")
+    ] = 0.99,
     force: Annotated[bool, typer.Option("--force", help="Also those that are up to date.")] = False,
 ) -> None:
     """Build the Hamming indexes that are missing or out of date; all, or that of one site or span."""
     from ingest.indexing import build_indexes
 
     from .progress import TerminalProgress
+    from .render import note
 
     if site is not None and span is not None:
         raise UsageError("name a site or a span, not both")
     only = site or span
     built = build_indexes(
-        atlas, network=network, targets=[only] if only else None, force=force, progress=TerminalProgress()
+        atlas, network=network, targets=[only] if only else None, kind=kind, recall=recall, force=force,
+        progress=TerminalProgress(),
+    )  # fmt: skip
+    flat = [each.target for each in built if each.recall is None]
+    if flat:
+        typer.echo(f"built {len(flat)} indexes: {', '.join(flat)}")
+    for each in built:
+        if each.recall is not None:
+            chosen = ", ".join(f"{name} {value}" for name, value in (each.parameters or {}).items())
+            typer.echo(
+                f"built {each.kind} of {each.target}: recall@10 {each.recall:.4f}, measured on {each.sample} codes "
+                f"({chosen})"
+            )
+            if each.recall < recall:
+                note([f"no search effort reached recall {recall:g}; `polytope nearest --exact` finds all"])
+    if not built:
+        typer.echo("all indexes are up to date")
+
+
+def neighbors(
+    atlas: AtlasPath,
+    every: Annotated[
+        bool, typer.Option("--all", help="Find the neighbours of every example and store them.")
+    ] = False,
+    site: SiteName = None,
+    span: SpanName = None,
+    network: NetworkName = None,
+    k: Annotated[int, typer.Option("-k", "--k", help="How many of each.")] = 10,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to search.")] = "auto",
+) -> None:
+    """Store the nearest neighbours of every example in the table neighbors; without --all, list what is stored."""
+    import atlas as store
+    import query
+    from ingest.neighbors import store_neighbors
+
+    from .progress import TerminalProgress
+    from .render import show
+
+    if not every:
+        if site is not None or span is not None:
+            raise UsageError(
+                "add --all to find the neighbours of every example; without it the stored ones are listed"
+            )
+        with store.open(atlas) as a:
+            show(query.neighborhoods(a), title="stored in table neighbors")
+        return
+    found = store_neighbors(
+        atlas, site=site, span=span, network=network, k=k, device=device, progress=TerminalProgress()
     )
-    typer.echo(f"built {len(built)} indexes: {', '.join(built)}" if built else "all indexes are up to date")
+    typer.echo(f"stored {k} neighbours of each of {found:,} examples in table neighbors")
 
 
 def _report(path: Path, outcome: Outcome) -> None:

@@ -1,221 +1,357 @@
-"""Exact Hamming search over packed codes, on FAISS: the one place that imports faiss.
+"""Hamming search with FAISS, the one place that imports it: approximate indexes, and exact search on a GPU.
 
-FAISS compares whole bytes. Padding bits are zero in every code (see `codes`), so a FAISS distance is the number of
-gates that differ. Nothing here is approximate: every code is compared with every query.
+The exact search that everything is measured by is `HammingIndex` (`flat`). An `ApproximateIndex` stands on one: it
+compares each query with some of the codes only, says how often that finds what is there, and turns to it for what it
+can't answer.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
-import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import faiss
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
 
 from .codes import SplineCodes
-from .errors import DiskFull, IndexMismatch, IndexMissing, UsageError, WidthError
+from .errors import IndexMismatch, UsageError
+from .flat import Found, HammingIndex, candidates_of, hamming_matrix, pairwise_hamming
+from .index_files import check_file, check_suffix, damaged, hashes, read_about, replacing, write_about
 
-FORMAT = 1  # of the JSON beside an index; raised when an older reader would misunderstand it
-_BLOCK_BYTES = 1 << 25  # of distances computed between two looks at Ctrl-C; the speed is flat from 2**18 up
+__all__ = ["ApproximateIndex", "GpuCodes", "HammingIndex", "hamming_matrix", "n_gpus", "pairwise_hamming"]
+
+Kind = Literal["ivf", "hnsw", "multihash"]
+KINDS: tuple[Kind, ...] = ("ivf", "hnsw", "multihash")
+
+RECALL_AT = 10
+"""Neighbours that recall is measured on: recall@10."""
+
+TARGET_RECALL = 0.99
+
+SAMPLE = 1000
+"""Codes that recall is measured on; as many others choose the search parameter, so that the one can't flatter the
+other."""
+
+_TRAINED_PER_LIST = 40  # codes per list that k-means sees; FAISS warns below 39
+_TRAINING_FLOATS = 1 << 28  # numbers that k-means may take for gates: 1 GB
+_LINKS = 16  # of a node of the HNSW graph (M): 32 on the lowest layer, 128 bytes a code
+_CONSTRUCTION = 80  # candidates while the graph is built (efConstruction); FAISS's 40 leaves clusters unconnected
+_HASHES = 16  # tables of a multi-index hash
+_FLIPS = 2  # bits of a hash that may differ, at most: b·(b − 1)/2 buckets a table
+_ADDED = 8192  # codes added between two looks at Ctrl-C
+_SHARED_QUERIES = 16  # from here on threads share them
 
 
 @dataclass(frozen=True, eq=False)
-class HammingIndex:
-    """A flat index of the codes of one site or span, searched by Hamming distance, answering in example ids.
+class ApproximateIndex:
+    """A FAISS index that compares a query with some of the codes of ``exact`` only.
 
-    ``parts``: gates of each part of a code, as in `SplineCodes`; ``ids``: the example of each code, ascending;
-    ``digest``: names the codes that the index was built from, so that it can refuse to answer for others.
+    ``kind``: ivf (lists around centres that k-means found), hnsw (a graph), multihash (tables of parts of the code).
+    ``parameters``: of building and of searching. ``recall``: recall@10, measured on ``sample`` stored codes, each
+    looking for others: the share of the ten found that are no farther than the tenth nearest truly is.
     """
 
-    parts: tuple[int, ...]
-    ids: Int64[np.ndarray, " codes"]
-    digest: str
-    _faiss: Any  # faiss.IndexBinaryIDMap over IndexBinaryFlat
+    kind: Kind
+    parameters: dict[str, int]
+    recall: float
+    sample: int
+    exact: HammingIndex
+    _faiss: Any
 
     @classmethod
-    def build(cls, codes: SplineCodes, ids: Int64[np.ndarray, " codes"], digest: str) -> HammingIndex:
-        """Index ``codes`` (copied) under example ``ids``, which must ascend: ties are answered in their order.
+    def build(
+        cls,
+        exact: HammingIndex,
+        kind: Kind,
+        *,
+        target_recall: float = TARGET_RECALL,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ApproximateIndex:
+        """Index the codes of ``exact``, and choose the least search effort whose recall@10 reaches ``target_recall``.
 
-        Raises `UsageError` for no codes, for another number of ids than codes, and for ids that don't ascend.
+        Where none does, the best is kept; ``recall`` says how good that is. ``progress`` is called with the codes
+        added so far and their number. Raises `UsageError` for another kind, a recall outside (0, 1], or fewer than
+        two codes.
         """
-        if len(codes) == 0:
-            raise UsageError("an index needs at least one code, got none; ingest examples first")
-        if len(ids) != len(codes):
-            raise UsageError(f"every code needs one example id, got {len(codes)} codes and {len(ids)} ids")
-        if np.any(np.diff(ids) <= 0):
-            raise UsageError("example ids must be strictly increasing; sort codes and ids by id, without repeats")
-        index = faiss.IndexBinaryIDMap(faiss.IndexBinaryFlat(8 * codes.n_bytes))
-        index.add_with_ids(np.ascontiguousarray(codes.packed), np.ascontiguousarray(ids))
-        return cls(codes.parts, ids.copy(), digest, index)
+        if kind not in KINDS:
+            raise UsageError(f"kind is {kind!r}; approximate indexes are {', '.join(KINDS)}")
+        if not 0 < target_recall <= 1:
+            raise UsageError(f"the recall to reach is {target_recall}; expected a share above 0, at most 1")
+        if len(exact) < 2:
+            raise UsageError("an approximate index needs at least two codes; a flat one serves a single code")
+        generator = np.random.default_rng(seed)
+        size = min(SAMPLE, max(1, len(exact) // 2))
+        drawn = generator.permutation(len(exact))[: 2 * size]
+        choosing, measuring = (_Truth.of(exact, np.sort(half)) for half in (drawn[:size], drawn[size:]))
+        best: ApproximateIndex | None = None
+        for built in _BUILDERS[kind](exact, generator, progress or (lambda done, total: None)):
+            for parameters in _efforts(kind, built, len(exact)):
+                tried = cls(kind, parameters, 0.0, size, exact, built)
+                tried._set_effort()
+                found = choosing.recall(tried)
+                if best is None or found > best.recall:
+                    best = cls(kind, parameters, found, size, exact, built)
+                if found >= target_recall:
+                    return best._measured(measuring)
+        assert best is not None
+        return best._measured(measuring)
+
+    def _measured(self, truth: _Truth) -> ApproximateIndex:
+        self._set_effort()
+        return ApproximateIndex(
+            self.kind, self.parameters, truth.recall(self), len(truth.places), self.exact, self._faiss
+        )
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.exact)
 
     @property
-    def n_bits(self) -> int:
-        """Gates of a code, padding not counted."""
-        return sum(self.parts)
+    def has_radius(self) -> bool:
+        """Whether `within` is answered by this index; a graph knows no radius, and leaves it to ``exact``."""
+        return self.kind != "hnsw"
 
-    def search(
+    def search(self, queries: SplineCodes, k: int) -> Found:
+        """As `HammingIndex.search`, but some of the neighbours may be missed, and farther ones stand for them.
+
+        Always ``k`` of them: a query for which FAISS finds fewer is answered exactly.
+        """
+        places, distances = self._nearest(queries, k)
+        few = (places < 0).any(axis=1)
+        ids = self.exact.ids[np.where(places < 0, 0, places)]
+        if few.any():
+            ids[few], distances[few] = self.exact.search(queries[np.flatnonzero(few)], k)
+        return ids, distances
+
+    def _nearest(
         self, queries: SplineCodes, k: int
     ) -> tuple[Int64[np.ndarray, "queries k"], Int64[np.ndarray, "queries k"]]:
-        """The ``k`` nearest codes of each query: example ids, and distances in gates.
-
-        Ordered by (distance, id); where several codes are at the distance of the k-th, the lowest ids are kept.
-        FAISS's heap breaks ties by position (faiss/utils/Heap.h, cmp2), and positions ascend with ids.
-
-        Raises `WidthError` for queries of other parts, `UsageError` for k < 1 or more than there are codes.
-        """
-        self._check_width(queries)
-        if k < 1:
-            raise UsageError(f"the number of neighbours must be at least 1, got {k}")
-        if k > len(self):
-            raise UsageError(f"{k} neighbours were asked for; the index holds {len(self)} codes: ask for fewer")
-        distances, ids = self._faiss.search(np.ascontiguousarray(queries.packed), k)
-        return ids, distances.astype(np.int64)
+        """Places and distances by (distance, place); what FAISS did not find is at place −1, at the end."""
+        self.exact.check_search(queries, k, None)
+        if len(queries) == 0:
+            return np.empty((0, k), np.int64), np.empty((0, k), np.int64)
+        with _few_threads(len(queries)):
+            distances, places = self._faiss.search(np.ascontiguousarray(queries.packed), k)
+        order = np.lexsort((places, np.where(places < 0, np.iinfo(np.int32).max, distances)), axis=1)
+        places, distances = np.take_along_axis(places, order, 1), np.take_along_axis(distances, order, 1)
+        return places, distances.astype(np.int64)
 
     def within(
         self, queries: SplineCodes, radius: int
     ) -> list[tuple[Int64[np.ndarray, " found"], Int64[np.ndarray, " found"]]]:
-        """For each query every code at most ``radius`` gates away: (ids, distances), ordered by (distance, id).
-
-        Raises `WidthError` for queries of other parts, `UsageError` for a negative radius.
-        """
-        self._check_width(queries)
-        if radius < 0:
-            raise UsageError(f"the radius is a number of gates and can't be negative, got {radius}")
+        """As `HammingIndex.within`, but some of the codes may be missed (none where not `has_radius`)."""
+        if not self.has_radius or len(queries) == 0:
+            return self.exact.within(queries, radius)
+        self.exact.check_radius(queries, radius)
         # FAISS finds distances *below* its radius. No distance exceeds n_bits, and FAISS's radius is a C int.
-        bound = min(radius, self.n_bits) + 1
-        limits, distances, ids = self._faiss.range_search(np.ascontiguousarray(queries.packed), bound)
+        bound = min(radius, self.exact.n_bits) + 1
+        with _few_threads(len(queries)):
+            limits, distances, places = self._faiss.range_search(np.ascontiguousarray(queries.packed), bound)
         found = []
         for low, high in zip(limits[:-1].astype(int), limits[1:].astype(int), strict=True):
-            near, counts = ids[low:high], distances[low:high].astype(np.int64)  # range_search gives float32
+            near, counts = places[low:high], distances[low:high].astype(np.int64)  # range_search gives float32
             order = np.lexsort((near, counts))
-            found.append((near[order], counts[order]))
+            found.append((self.exact.ids[near[order]], counts[order]))
         return found
 
-    def check(self, n_codes: int, digest: str) -> None:
-        """Raise `IndexMismatch` unless the index was built from ``n_codes`` codes with this ``digest``."""
-        if len(self) != n_codes or self.digest != digest:
-            raise IndexMismatch(
-                f"the index was built from {len(self)} codes with digest {self.digest}; "
-                f"the atlas holds {n_codes} codes with digest {digest}. Rebuild it with `polytope index`"
-            )
-
     def save(self, path: Path) -> None:
-        """Write ``path`` (``*.faiss``, readable by ``faiss.read_index_binary``) and its ``*.json`` sidecar.
+        """Write ``*.faiss``, in which place i stands for the i-th code of ``exact``, and the ``*.json`` beside it.
 
-        Each is written under a temporary name and renamed. The sidecar comes last and holds the index file's hash:
-        a pair that was torn apart by a crash does not load. Raises `UsageError` for another suffix, `DiskFull`.
+        Raises `UsageError` for another suffix, `DiskFull`.
         """
-        if path.suffix != ".faiss":
-            raise UsageError(f"an index file is named *.faiss, got {path.name}")
-        # Serialised in memory, at the size of the codes, because FAISS's own writer hides why a write failed.
-        content = faiss.serialize_index_binary(self._faiss).tobytes()
+        check_suffix(path)
+        with replacing(path) as file:
+            # Through Python's file, because FAISS's own writer hides why a write failed.
+            faiss.write_index_binary(self._faiss, faiss.PyCallbackIOWriter(file.write, 1 << 24))  # type: ignore[attr-defined]
+            file.flush()
+            content = hashes(Path(file.name))
         about = {
-            "format": FORMAT,
-            "count": len(self),
-            "n_bits": self.n_bits,
-            "parts": list(self.parts),
-            "digest": self.digest,
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-        _replace_file(path, content)
-        _replace_file(path.with_suffix(".json"), json.dumps(about, indent=1).encode())
+            "kind": self.kind, "parameters": self.parameters, "recall": self.recall, "sample": self.sample,
+            "count": len(self), "n_bits": self.exact.n_bits, "parts": list(self.exact.parts),
+            "digest": self.exact.digest, **content,
+        }  # fmt: skip
+        write_about(path, about)
 
     @classmethod
-    def load(cls, path: Path) -> HammingIndex:
-        """Read what `save` wrote.
+    def load(cls, path: Path, exact: HammingIndex, *, thorough: bool = False) -> ApproximateIndex:
+        """Read what `save` wrote. The lists of an ivf index are mapped; the other kinds are read into memory.
 
-        Raises `IndexMissing` where a file is absent or damaged. Whether it is the index of the codes at hand is
-        for `check` to say.
+        Checked as `HammingIndex.load` does. Raises `IndexMissing` where a file is absent or damaged, and
+        `IndexMismatch` where it was built from other codes than ``exact``.
         """
-        about = _read_sidecar(path)
-        try:
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError:
-            raise IndexMissing(f"there is no index at {path}; build it with `polytope index`") from None
-        # FAISS trusts the sizes written in a file, so bytes that aren't the ones saved never reach it.
-        if sha256 != about["sha256"]:
-            raise _damaged(path, "its content isn't what was written")
-        index: Any = faiss.read_index_binary(str(path))
-        return cls(tuple(about["parts"]), faiss.vector_to_array(index.id_map), about["digest"], index)
-
-    def _check_width(self, queries: SplineCodes) -> None:
-        if queries.parts != self.parts:
-            raise WidthError(
-                f"the query has {queries.n_bits} gates in parts {queries.parts}; the index holds codes of "
-                f"{self.n_bits} gates in parts {self.parts}. Ask with a code of the same site or span"
+        about = read_about(path)
+        if about["kind"] not in KINDS or not {"parameters", "recall", "sample"} <= about.keys():
+            raise damaged(path, f"its JSON describes no approximate index ({', '.join(KINDS)})")
+        if (about["count"], about["digest"], tuple(about["parts"])) != (len(exact), exact.digest, exact.parts):
+            raise IndexMismatch(
+                f"the {about['kind']} index at {path} was built from {about['count']} codes with digest "
+                f"{about['digest']}; the flat one holds {len(exact)} with digest {exact.digest}. Rebuild it with "
+                "`polytope index`"
             )
+        # FAISS trusts the sizes written in a file, so bytes that aren't the ones saved never reach it.
+        check_file(path, about, thorough=thorough)
+        flags = faiss.IO_FLAG_MMAP if about["kind"] == "ivf" else 0
+        index = faiss.read_index_binary(str(path), flags)
+        loaded = cls(about["kind"], about["parameters"], about["recall"], about["sample"], exact, index)
+        loaded._set_effort()
+        return loaded
+
+    def check(self, n_codes: int, digest: str) -> None:
+        """As `HammingIndex.check`."""
+        self.exact.check(n_codes, digest)
+
+    def _set_effort(self) -> None:
+        """Give FAISS the search parameter."""
+        if self.kind == "ivf":
+            self._faiss.nprobe = self.parameters["nprobe"]
+        elif self.kind == "hnsw":
+            self._faiss.hnsw.efSearch = self.parameters["efSearch"]
+        else:
+            self._faiss.nflip = self.parameters["nflip"]
 
 
-def hamming_matrix(a: SplineCodes, b: SplineCodes) -> Int32[np.ndarray, "a b"]:
-    """Hamming distance, in gates, of every code of ``a`` to every code of ``b``. Takes 4·a·b bytes.
+@dataclass(frozen=True)
+class _Truth:
+    """Stored codes, their places, and how far the k-th nearest other code of each is."""
 
-    Raises `WidthError` for codes of different parts.
-    """
-    if a.parts != b.parts:
-        raise WidthError(f"codes of {a.n_bits} and {b.n_bits} gates can't be compared (parts {a.parts}, {b.parts})")
-    left, right = np.ascontiguousarray(a.packed), np.ascontiguousarray(b.packed)
-    out = np.empty((len(a), len(b)), dtype=np.int32)
-    if out.size == 0:
-        return out
-    step = max(1, _BLOCK_BYTES // (4 * len(b)))
-    for start in range(0, len(a), step):
-        rows = left[start : start + step]
-        faiss.hammings(  # type: ignore[attr-defined]  # FAISS's type stubs leave it out
-            faiss.swig_ptr(rows), faiss.swig_ptr(right), len(rows), len(b), a.n_bytes,
-            faiss.swig_ptr(out[start : start + step]),
-        )  # fmt: skip
-    return out
+    codes: SplineCodes
+    places: Int64[np.ndarray, " sample"]
+    k: int
+    farthest: Int64[np.ndarray, " sample"]
 
+    @classmethod
+    def of(cls, exact: HammingIndex, places: Int64[np.ndarray, " sample"]) -> _Truth:
+        codes, k = exact.codes(places), min(RECALL_AT, len(exact) - 1)
+        # The nearest of all is the code itself, or one just like it.
+        return cls(codes, places, k, exact.search(codes, k + 1)[1][:, -1])
 
-def pairwise_hamming(codes: SplineCodes) -> Int32[np.ndarray, "n n"]:
-    """All pairwise Hamming distances, in gates. Takes 4·n² bytes."""
-    return hamming_matrix(codes, codes)
+    def recall(self, index: ApproximateIndex) -> float:
+        """Share of k neighbours found that are no farther than the k-th should be; what was not found is not."""
+        found, distances = index._nearest(self.codes, self.k + 1)
+        others = (found >= 0) & (found != self.places[:, None])
+        near = (others & (distances <= self.farthest[:, None])).sum(axis=1)
+        return float(np.minimum(near, self.k).mean() / self.k)
 
 
-def _replace_file(path: Path, content: bytes) -> None:
-    """Write ``content`` so that ``path`` holds either what it held before or all of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+@contextmanager
+def _few_threads(n_queries: int) -> Iterator[None]:
+    """OpenMP shares queries out to threads, and to wait for one that another program holds up takes 10 ms."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1 if n_queries < _SHARED_QUERIES else before)  # of this thread alone
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise DiskFull(
-                f"no space left to write {path} ({len(content)} bytes); free some and run again"
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+# --- how each kind is built, and what it may be asked for ----------------------------------------------------------
+
+
+def _ivf(exact: HammingIndex, generator: np.random.Generator, progress: Callable[[int, int], None]) -> Any:
+    trained = min(len(exact), _TRAINING_FLOATS // exact.n_bits)
+    lists = max(1, min(round(np.sqrt(len(exact))), trained // _TRAINED_PER_LIST))
+    index = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(8 * exact.packed.shape[1]), 8 * exact.packed.shape[1], lists)
+    seen = generator.choice(len(exact), min(len(exact), _TRAINED_PER_LIST * lists), replace=False)
+    index.train(np.ascontiguousarray(exact.packed[np.sort(seen)]))
+    yield _filled(index, exact, progress)
+
+
+def _hnsw(exact: HammingIndex, generator: np.random.Generator, progress: Callable[[int, int], None]) -> Any:
+    index = faiss.IndexBinaryHNSW(8 * exact.packed.shape[1], _LINKS)
+    index.hnsw.efConstruction = _CONSTRUCTION
+    yield _filled(index, exact, progress)
+
+
+def _multihash(exact: HammingIndex, generator: np.random.Generator, progress: Callable[[int, int], None]) -> Any:
+    width = 8 * exact.packed.shape[1]
+    most = max(1, round(np.log2(len(exact))))  # a code a bucket, were bits independent
+    for bits in dict.fromkeys(max(1, round(most * share)) for share in (1, 0.75, 0.5)):
+        hashes = max(1, min(_HASHES, width // bits))
+        yield _filled(faiss.IndexBinaryMultiHash(width, hashes, min(bits, width)), exact, progress)
+
+
+_BUILDERS: dict[Kind, Callable[..., Any]] = {"ivf": _ivf, "hnsw": _hnsw, "multihash": _multihash}
+
+
+def _filled(index: Any, exact: HammingIndex, progress: Callable[[int, int], None]) -> Any:
+    for start in range(0, len(exact), _ADDED):
+        index.add(np.ascontiguousarray(exact.packed[start : start + _ADDED]))
+        progress(min(start + _ADDED, len(exact)), len(exact))
+    return index
+
+
+def _efforts(kind: Kind, index: Any, n_codes: int) -> list[dict[str, int]]:
+    """Parameters in the order of the time that a search with them takes."""
+    if kind == "ivf":
+        doubled = [1 << power for power in range(int(index.nlist).bit_length()) if 1 << power < index.nlist]
+        return [{"nlist": index.nlist, "nprobe": probes} for probes in [*doubled, index.nlist]]
+    if kind == "hnsw":
+        built = {"M": _LINKS, "efConstruction": _CONSTRUCTION}
+        return [
+            {**built, "efSearch": 1 << power} for power in range(4, 11) if power == 4 or 1 << (power - 1) < n_codes
+        ]
+    flips = range(min(_FLIPS, index.b) + 1)
+    return [{"bits": index.b, "nhash": index.nhash, "nflip": flip} for flip in flips]
+
+
+# --- exact search on a GPU -----------------------------------------------------------------------------------------
+
+
+def n_gpus() -> int:
+    """GPUs that FAISS sees."""
+    return int(faiss.get_num_gpus())
+
+
+class GpuCodes:
+    """Codes in the memory of a GPU, searched exactly: the same answers as `HammingIndex` gives without one."""
+
+    def __init__(self, packed: UInt8[np.ndarray, "codes bytes"]) -> None:
+        """Copy the codes there. Raises `UsageError` where they don't fit."""
+        try:
+            self._resources = faiss.StandardGpuResources()
+            index = faiss.GpuIndexBinaryFlat(self._resources, 8 * packed.shape[1])
+            for start in range(0, len(packed), 1 << 20):
+                index.add(np.ascontiguousarray(packed[start : start + (1 << 20)]))
+        except RuntimeError as error:
+            raise UsageError(
+                f"{packed.nbytes / 1e9:.1f} GB of codes can't be taken to the GPU ({error}); search with device cpu"
             ) from error
-        raise
+        self._index = index
+
+    def search(
+        self, queries: SplineCodes, k: int, elsewhere: Callable[[SplineCodes], UInt64[np.ndarray, "left k"]]
+    ) -> UInt64[np.ndarray, "queries k"]:
+        """The least candidates, in order; ``elsewhere`` answers for queries whose ties are not all in view."""
+        return search_with_any_ties(self._index, queries, k, elsewhere)
 
 
-def _read_sidecar(path: Path) -> dict[str, Any]:
-    sidecar = path.with_suffix(".json")
-    try:
-        about = json.loads(sidecar.read_bytes())
-    except FileNotFoundError:
-        raise IndexMissing(f"there is no index at {path} ({sidecar.name} is absent); "
-                           "build it with `polytope index`") from None  # fmt: skip
-    except ValueError:
-        raise _damaged(path, f"{sidecar.name} isn't JSON") from None
-    if not isinstance(about, dict) or not {"parts", "digest", "sha256"} <= about.keys():
-        raise _damaged(path, f"{sidecar.name} doesn't say what the index was built from")
-    if about.get("format") != FORMAT:
-        raise IndexMissing(f"the index at {path} has format {about.get('format')}, this version reads {FORMAT}; "
-                           "rebuild it with `polytope index`")  # fmt: skip
-    return about
+MOST_ON_GPU = 1024
+"""Neighbours that a GPU finds at most, on any of FAISS's builds."""
 
 
-def _damaged(path: Path, why: str) -> IndexMissing:
-    return IndexMissing(f"the index at {path} is damaged ({why}); rebuild it with `polytope index`")
+def search_with_any_ties(
+    index: Any, queries: SplineCodes, k: int, elsewhere: Callable[[SplineCodes], UInt64[np.ndarray, "left k"]]
+) -> UInt64[np.ndarray, "queries k"]:
+    """The ``k`` least candidates of each query from a FAISS index that is exact, but takes any of codes that tie.
+
+    More than ``k`` are asked for. Where the last of them lies beyond the k-th, all that tie with the k-th are among
+    them, and the lowest places can be chosen; the other queries are answered ``elsewhere``.
+    """
+    asked = min(index.ntotal, max(2 * k, k + 64))
+    if asked > MOST_ON_GPU:
+        return elsewhere(queries)
+    distances, places = index.search(np.ascontiguousarray(queries.packed), asked)
+    candidates = np.sort(candidates_of(distances, places), axis=1)
+    known = _ties_in_view(np.sort(distances, axis=1), k) | (asked == index.ntotal)
+    answer = candidates[:, :k].copy()
+    if not known.all():
+        answer[~known] = elsewhere(queries[~known])
+    return answer
+
+
+def _ties_in_view(distances: Int32[np.ndarray, "queries asked"], k: int) -> Bool[np.ndarray, " queries"]:
+    return distances[:, -1] > distances[:, k - 1]

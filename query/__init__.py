@@ -12,6 +12,7 @@ from .classes import class_density
 from .clusters import clusterings, clusters, members
 from .density import density
 from .info import info
+from .many import nearest_many, neighborhoods
 from .membership import membership
 from .neighbors import nearest
 from .sql import sql
@@ -26,6 +27,8 @@ __all__ = [
     "members",
     "membership",
     "nearest",
+    "nearest_many",
+    "neighborhoods",
     "sql",
     "verify",
 ]

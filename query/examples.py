@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +13,17 @@ from jaxtyping import Int64
 
 from atlas import Atlas, SplineCodes, hamming
 from atlas.catalog import NetworkRecord, SiteRecord, Target
-from atlas.errors import NotStored, UnknownName, UsageError
+from atlas.errors import DamagedAtlas, NotStored, UnknownName, UsageError
 
-TEXT_COLUMNS = ["label", "prediction", "loss", "token", "context", "context_offset", "input_id", "position"]
-IMAGE_COLUMNS = ["label", "prediction", "loss", "key", "thumbnail", "input_id"]
-"""What is shown of an example, in order. A token has no thumbnail, an image no position in a text."""
+KEPT_AFTER = 3
+"""Questions about a network that SQL answers before what it shows of examples is kept in memory. SQL takes 2 ms for
+ten examples; reading all of 100,000 takes 50 ms, and then any ten take 0.3 ms."""
+
+KEPT_BYTES = 1 << 28
+"""Most that is kept so of one network's examples: 256 MB, about a million tokens with their contexts. What would take
+more is always asked in SQL."""
+
+_SAMPLED = 1000  # examples that the size of all is estimated from
 
 
 def network_of(atlas: Atlas, example: int) -> str:
@@ -68,13 +76,16 @@ def holders(atlas: Atlas, target: Target) -> Int64[np.ndarray, " codes"]:
 
 def count_codes(atlas: Atlas, target: Target) -> int:
     """How many examples have a code of the target; `NotStored` where none has one at every site of a span."""
-    count = target.sites[0].n_codes if len(target.sites) == 1 else len(holders(atlas, target))
-    if count == 0:
+    if len(target.sites) == 1:
+        return target.sites[0].n_codes
+    key = ("codes", *(site.site_id for site in target.sites))
+    n_codes = atlas.keep(key, lambda: len(holders(atlas, target)))
+    if n_codes == 0:
         raise NotStored(
             f"no example of network {target.network.name} has a code at every site of span {target.name}; ingest its "
             f"sites ({', '.join(site.name for site in target.sites)}) in one run"
         )
-    return count
+    return n_codes
 
 
 def distances_to_code(
@@ -119,43 +130,87 @@ def describe(
 ) -> pd.DataFrame:
     """What a person wants to see of each example, a row each, in the order given.
 
-    Columns: example_id, then `TEXT_COLUMNS` or `IMAGE_COLUMNS`. An image's ``key`` is its first in the dataset of the
-    run that brought it.
+    Columns: example_id, label, prediction, loss, then token, context, context_offset, input_id and position of a
+    text, or key, thumbnail and input_id of an image; its ``key`` is its first in the dataset of the run that brought
+    it.
+
+    An atlas that is open for reading and asked again and again answers from memory (see `KEPT_AFTER`).
     """
-    ids = [int(example) for example in examples]
-    rows = _text_rows(atlas, ids) if network.kind == "text" else _image_rows(atlas, ids)
-    columns = TEXT_COLUMNS if network.kind == "text" else IMAGE_COLUMNS
-    return rows.set_index("example_id").loc[ids].reset_index()[["example_id", *columns]]
+    return pd.DataFrame(described(atlas, network, np.asarray(examples, dtype=np.int64)))
 
 
-def _text_rows(atlas: Atlas, ids: list[int]) -> pd.DataFrame:
-    return atlas.frame(
-        """
-        select example_id, label, prediction, loss, token, context, context_offset, input_id, position
-        from examples
-        where example_id in (select unnest($1::uinteger[]))
-        """,
-        [ids],
-    )
-
-
-def _image_rows(atlas: Atlas, ids: list[int]) -> pd.DataFrame:
-    return atlas.frame(
-        """
-        with chosen as (
-            select * from examples where example_id in (select unnest($1::uinteger[]))
-        ),
-        keys as (
-            select example_id, arg_min(key, ordinal) as key
-            from chosen
-            join runs using (run_id)
-            join dataset_inputs using (dataset_id, input_id)
-            group by example_id
+def described(atlas: Atlas, network: NetworkRecord, ids: Int64[np.ndarray, " examples"]) -> dict[str, Any]:
+    """`describe` as arrays by name: a frame made of them at once takes less time than one that is added to."""
+    columns = _kept(atlas, network) if pays(atlas, ("examples", network.network_id)) else None
+    if columns is None:
+        columns = _arrays(_shown(atlas, network, "example_id in (select unnest($1::uinteger[]))", ids.tolist()))
+    known = columns["example_id"]
+    places = np.searchsorted(known, ids.astype(known.dtype))  # of another type, all that are known would be cast
+    there = places < len(known)
+    there[there] = known[places[there]] == ids[there]
+    if not there.all():
+        raise DamagedAtlas(
+            f"{atlas.path} has codes of example {ids[~there][0]}, but not the example itself; `polytope verify` says "
+            "what else is wrong"
         )
-        select example_id, chosen.label, prediction, loss, key, thumbnail, input_id
-        from chosen
-        join inputs using (input_id)
-        left join keys using (example_id)
-        """,
-        [ids],
-    )
+    return {name: column.take(places) for name, column in columns.items()}
+
+
+def pays(atlas: Atlas, what: tuple[object, ...]) -> bool:
+    """Whether an atlas open for reading has been asked for this often enough to read all of it."""
+    return next(atlas.keep(("asked", *what), count)) >= KEPT_AFTER
+
+
+def _kept(atlas: Atlas, network: NetworkRecord) -> dict[str, Any] | None:
+    """What is shown of all examples of a network, in order of id; None where that is too much to keep."""
+
+    def read() -> dict[str, Any] | None:
+        number = network.network_id
+        ids = atlas.frame("select example_id from examples where network_id = $1 order by 1", [number])["example_id"]
+        sampled = ids.iloc[np.linspace(0, len(ids) - 1, min(_SAMPLED, len(ids))).astype(np.int64)].tolist()
+        sample = _shown(atlas, network, "example_id in (select unnest($1::uinteger[]))", sampled)
+        if sample.memory_usage(deep=True).sum() / len(sampled) * len(ids) > KEPT_BYTES:
+            return None
+        return _arrays(_shown(atlas, network, "network_id = $1", number))
+
+    return atlas.keep(("examples", network.network_id), read)
+
+
+def _arrays(frame: pd.DataFrame) -> dict[str, Any]:
+    """The columns as NumPy arrays, texts as pandas's own, which are Arrow's."""
+    arrays = {str(name): column.array for name, column in frame.items()}
+    return {
+        name: array.to_numpy() if isinstance(array, pd.arrays.NumpyExtensionArray) else array
+        for name, array in arrays.items()
+    }
+
+
+def _shown(atlas: Atlas, network: NetworkRecord, which: str, value: object) -> pd.DataFrame:
+    """example_id and what is shown of the examples that meet ``which``, a condition on $1, in order of id."""
+    return atlas.frame((_TEXT if network.kind == "text" else _IMAGE).format(which=which), [value])
+
+
+_TEXT = """
+select example_id, label, prediction, loss, token, context, context_offset, input_id, position
+from examples
+where {which}
+order by example_id
+"""
+
+_IMAGE = """
+with chosen as (
+    select * from examples where {which}
+),
+keys as (
+    select example_id, arg_min(key, ordinal) as key
+    from chosen
+    join runs using (run_id)
+    join dataset_inputs using (dataset_id, input_id)
+    group by example_id
+)
+select example_id, chosen.label, prediction, loss, key, thumbnail, input_id
+from chosen
+join inputs using (input_id)
+left join keys using (example_id)
+order by example_id
+"""

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from atlas import Atlas, Network, Site, SplineCodes
 from atlas.catalog import NetworkRecord, SiteRecord, Target
 from atlas.errors import BadInput, NonFinite, UnknownName, UsageError, WeightsError, WidthError
+from atlas.flat import HammingIndex
 from atlas.network import ImageView, TextNetwork, Tokens, TokenWindow
 
 from .examples import check_network, checked_id, is_span, network_of, with_activation
@@ -60,7 +61,7 @@ class Asked:
 
     def target(self, atlas: Atlas, site: str | None, span: str | None, network: str | None) -> Target:
         """What ``site`` or ``span`` means; without a network, in that of the example where one was given."""
-        if network is None and self.example is not None:
+        if network is None and self.example is not None and len(atlas.catalog.networks) > 1:
             network = network_of(atlas, self.example)
         return atlas.catalog.target(site=site, span=span, network=network)
 
@@ -80,15 +81,22 @@ class Subject:
 
 
 def find_subject(
-    atlas: Atlas, target: Target, asked: Asked, reader: Network | None, activation_at: SiteRecord | None
+    atlas: Atlas,
+    target: Target,
+    asked: Asked,
+    reader: Network | None,
+    activation_at: SiteRecord | None,
+    index: HammingIndex | None = None,
 ) -> Subject:
     """Look up or read live what was asked about; its activation at ``activation_at`` too, where that can be had.
+
+    The code of a stored example is taken from ``index``, where that is given and holds it.
 
     Raises `UnknownName` for an example or site that is not there, `WidthError` for a code of another width,
     `WeightsError` for a reader that is not the network of the atlas, `UsageError`, `BadInput`, `NonFinite`.
     """
     if asked.example is not None:
-        return _stored(atlas, target, checked_id(asked.example), activation_at)
+        return _stored(atlas, target, checked_id(asked.example), activation_at, index)
     if asked.code is not None:
         return Subject("the given code", _given_code(target, asked.code))
     view: TokenWindow | ImageView
@@ -129,9 +137,16 @@ def check_reader(network: NetworkRecord, reader: Network | None, kind: str) -> N
     return reader
 
 
-def _stored(atlas: Atlas, target: Target, example: int, activation_at: SiteRecord | None) -> Subject:
-    check_network(atlas, example, target.network)
-    ids, codes = atlas.codes(target.sites, [example])
+def _stored(
+    atlas: Atlas, target: Target, example: int, activation_at: SiteRecord | None, index: HammingIndex | None
+) -> Subject:
+    ids = np.array([example])
+    place = np.empty(0, np.int64) if index is None else index.places(ids)
+    if index is not None and len(place):
+        codes = index.codes(place)
+    else:
+        check_network(atlas, example, target.network)
+        ids, codes = atlas.codes(target.sites, [example])
     activation = None
     if activation_at is not None and len(with_activation(atlas, activation_at, ids)):
         activation = atlas.activations(activation_at, ids)[1][0]

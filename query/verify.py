@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 
 from atlas import Atlas, SplineCodes
-from atlas.catalog import SiteRecord
+from atlas.catalog import SiteRecord, Target
 from atlas.errors import DamagedAtlas, HammingIndexError, NotStored, UnknownName, UsageError
-from atlas.index import HammingIndex
+from atlas.flat import HammingIndex
 
 from .examples import holders
-from .neighbors import INDEXES
+from .indexes import INDEXES, flat_index
 
 SAMPLED_CODES = 64
-"""Codes of a target that are looked up in its index; its digest and its file's hash cover the rest."""
+"""Codes of a target that are looked up in its flat index; its digest and its file's hash cover the rest."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def verify(atlas: Atlas) -> pd.DataFrame:
         *(_site_activations(atlas, site) for site in atlas.catalog.sites),
         _clusterings(atlas),
         _indexes(atlas),
+        _neighbors(atlas),
     )
     return pd.DataFrame(list(checks), columns=["check", "subject", "ok", "detail"])
 
@@ -73,10 +74,14 @@ _REFERENCES = [
     ("cluster_labels", "example_id", "examples"),
     ("clusters", "clustering_id", "clusterings"),
     ("condensed_trees", "clustering_id", "clusterings"),
+    ("directions", "experiment_id", "experiments"),
     ("directions", "network_id", "networks"),
     ("directions", "site_id", "sites"),
     ("experiments", "network_id", "networks"),
     ("indexes", "network_id", "networks"),
+    ("neighborhoods", "network_id", "networks"),
+    ("neighbors", "network_id", "networks"),
+    ("neighbors", "example_id", "examples"),
 ]
 """Table, column, and the table whose rows the column names; null refers to nothing."""
 
@@ -108,6 +113,7 @@ _KEYS = [
     ("cluster_labels", "clustering_id, example_id"),
     ("clusters", "clustering_id, label"),
     ("dataset_inputs", "dataset_id, ordinal"),
+    ("neighbors", "network_id, target, example_id, rank"),
 ]
 
 
@@ -246,21 +252,23 @@ def _medoids(atlas: Atlas, clustering: int, name: str) -> Check:
 
 
 def _indexes(atlas: Atlas) -> Iterator[Check]:
-    indexed = {
-        (row["network_id"], row["target"]): row
-        for row in atlas.records("select network_id, target, file, n_codes, digest from indexes order by all")
-    }
+    rows = atlas.records("select network_id, target, kind, file, n_codes, digest, recall from indexes order by all")
+    indexed = {(row["network_id"], row["target"]): row for row in rows if row["kind"] == "flat"}
     for network in atlas.catalog.networks:
         sites = {site.name for site in atlas.catalog.sites_of(network) if site.n_codes}
         spans = {name for holder, name in atlas.catalog.spans if holder == network.name}
+        beside = [row for row in rows if row["network_id"] == network.network_id and row["kind"] != "flat"]
         held = {target for owner, target in indexed if owner == network.network_id}
-        for name in sorted(sites | spans | held):
+        for name in sorted(sites | spans | held | {row["target"] for row in beside}):
             detail = _index_fault(atlas, network.name, name, indexed.get((network.network_id, name)))
             yield Check("index fits the codes", f"{network.name} {name}", not detail, detail)
+        for row in beside:
+            detail = _index_fault(atlas, network.name, row["target"], row)
+            yield Check("index fits the codes", f"{network.name} {row['target']} ({row['kind']})", not detail, detail)
 
 
 def _index_fault(atlas: Atlas, network: str, name: str, row: dict[str, Any] | None) -> str:
-    """What is wrong with the index of a site or span, or nothing."""
+    """What is wrong with an index of a site or span, or nothing. Its file is read whole."""
     try:
         target = atlas.catalog.target(site=name, network=network)
     except (UnknownName, NotStored, UsageError) as error:
@@ -270,20 +278,53 @@ def _index_fault(atlas: Atlas, network: str, name: str, row: dict[str, Any] | No
         return f"there is none; {build}"
     ids = holders(atlas, target)
     try:
-        index = HammingIndex.load(atlas.path / INDEXES / row["file"])
-        index.check(len(ids), target.digest)
-    except HammingIndexError as error:
+        found = _not_found(atlas, target, row, ids)
+    except (HammingIndexError, DamagedAtlas) as error:
         return str(error)
     if (row["n_codes"], row["digest"]) != (len(ids), target.digest):
         return f"the table of indexes says {row['n_codes']} codes, digest {row['digest']}; {build}"
+    return f"{found}; {build}" if found else ""
+
+
+def _not_found(atlas: Atlas, target: Target, row: dict[str, Any], ids: np.ndarray) -> str:
+    """Load the index, and say which of a sample of the codes a flat one does not find."""
+    path = atlas.path / INDEXES / row["file"]
+    if row["kind"] != "flat":
+        from atlas.index import ApproximateIndex
+
+        beside = ApproximateIndex.load(path, flat_index(atlas, target), thorough=True)
+        right = (beside.kind, beside.recall) == (row["kind"], row["recall"])
+        return _unless(
+            right, f"the file is of kind {beside.kind} and recall {beside.recall}; the table says otherwise"
+        )
+    index = HammingIndex.load(path, thorough=True)
+    index.check(len(ids), target.digest)
     sample = ids[np.linspace(0, len(ids) - 1, min(SAMPLED_CODES, len(ids))).astype(np.int64)]
-    try:
-        _, codes = atlas.codes(target.sites, sample)
-    except DamagedAtlas as error:
-        return str(error)
-    found = index.within(codes, 0)
-    lost = [int(example) for example, (same, _) in zip(sample, found, strict=True) if example not in same]
-    return f"it does not find the code of example {lost[0]}; {build}" if lost else ""
+    _, codes = atlas.codes(target.sites, sample)
+    lost = [
+        int(example) for example, (same, _) in zip(sample, index.within(codes, 0), strict=True) if example not in same
+    ]
+    return f"it does not find the code of example {lost[0]}" if lost else ""
+
+
+def _neighbors(atlas: Atlas) -> Iterator[Check]:
+    strangers, first = atlas.rows(
+        "select count(*), min(neighbor_id) from neighbors where neighbor_id not in (select example_id from examples)"
+    )[0]
+    detail = f"{strangers} rows refer to examples that are not there, the first to neighbor_id {first}"
+    yield _count_check("refers to what exists", "neighbors.neighbor_id", strangers, detail)
+    for row in atlas.records(
+        """
+        with held as (select network_id, target, count(*) as n_rows from neighbors group by all)
+        select networks.name as network, target, k, n_codes, coalesce(n_rows, 0) as n_rows
+        from neighborhoods join networks using (network_id) left join held using (network_id, target)
+        order by all
+        """
+    ):
+        complete = row["n_rows"] == row["k"] * row["n_codes"]
+        detail = f"{row['n_rows']} rows instead of {row['k']} for each of {row['n_codes']}"
+        name = f"{row['network']} {row['target']}"
+        yield Check("neighbors are k of each example", name, complete, _unless(complete, detail))
 
 
 def _site_name(site: SiteRecord) -> str:

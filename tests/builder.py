@@ -399,7 +399,7 @@ def add_index(a: Atlas, target: str, network: str) -> None:
     (a.path / "indexes").mkdir(exist_ok=True)
     HammingIndex.build(codes, ids, found.digest).save(a.path / "indexes" / file)
     a.execute(
-        "insert or replace into indexes values ($1, $2, 'flat', $3, $4, $5)",
+        "insert or replace into indexes values ($1, $2, 'flat', $3, $4, $5, null, null, null)",
         [found.network.network_id, found.name, file, len(ids), found.digest],
     )
 
@@ -447,7 +447,7 @@ def add_clustering(
         "clustering_id": number, "network_id": found.network.network_id, "target": found.name, "space": space,
         "metric": hierarchy.metric, "min_cluster_size": hierarchy.min_cluster_size,
         "min_samples": hierarchy.min_samples, "selection": hierarchy.selection, "ties": hierarchy.ties,
-        "algorithm": "HDBSCAN", "exact": True, "n_examples": len(ids), "n_clusters": len(rows),
+        "algorithm": "HDBSCAN", "exact": True, "proven": 1.0, "n_examples": len(ids), "n_clusters": len(rows),
         "n_noise": int((hierarchy.labels < 0).sum()), "purity": None, "data_digest": digest,
     }])  # fmt: skip
     _insert(a, "clusters", rows)

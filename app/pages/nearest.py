@@ -215,7 +215,8 @@ def _results(view: View, found: pd.DataFrame) -> None:
         share = " to ".join(dict.fromkeys(f"{distance / about['n_gates']:.1%}" for distance in (low, high)))
         st.html(
             marked.notes([
-                f"{apart} of {about['n_gates']:,} gates apart ({share}). Exact search; searched: {about['searched']}."
+                f"{apart} of {about['n_gates']:,} gates apart ({share}). "
+                f"{'Exact' if about['exact_search'] else 'Approximate'} search; searched: {about['searched']}."
             ])
         )  # fmt: skip
         cards.examples(
@@ -223,7 +224,7 @@ def _results(view: View, found: pd.DataFrame) -> None:
         )
     else:
         st.html(marked.notes(["No other example lies within this distance; raise it."]))
-    st.html(marked.notes([_sentence(about["exact_note"]), _sentence(about["density_note"])]))
+    st.html(marked.notes([_sentence(about[name]) for name in ("search_note", "exact_note", "density_note")]))
 
 
 def _sentence(note: str | None) -> str | None:

@@ -8,8 +8,8 @@ import query
 
 def test_exported_names():
     assert query.__all__ == [
-        "class_density", "clusterings", "clusters", "density", "info", "members", "membership", "nearest", "sql",
-        "verify",
+        "class_density", "clusterings", "clusters", "density", "info", "members", "membership", "nearest",
+        "nearest_many", "neighborhoods", "sql", "verify",
     ]  # fmt: skip
     assert all(callable(getattr(query, name)) for name in query.__all__)
     assert all(getattr(query, name).__doc__ for name in query.__all__)

@@ -104,7 +104,7 @@ def once(key):
         ("update indexes set n_codes = 3 where target = 'blocks.2.mlp'",
          {INDEX: "the table of indexes says 3 codes"}),
         ("update indexes set file = 'none.faiss' where target = 'blocks.2.mlp'", {INDEX: "there is no index at"}),
-        ("insert into indexes values (2, 'blocks.9.mlp', 'flat', 'x', 1, 'x')",
+        ("insert into indexes values (2, 'blocks.9.mlp', 'flat', 'x', 1, 'x', null, null, null)",
          {("index fits the codes", "words blocks.9.mlp"): "no site 'blocks.9.mlp' in network words"}),
         ("insert into spans values (2, 2, 'blocks.1.mlp->')",
          {("index fits the codes", "words blocks.1.mlp->"): "there is none"}),

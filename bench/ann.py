@@ -1,0 +1,102 @@
+"""What do approximate indexes gain over exact search, at which recall, and what do they cost to build?
+
+    python -m bench.ann [--size small|full] [--kinds ivf,multihash,…]
+
+Ours (FAISS, with the search effort that reaches recall@10 of 0.99) against the exact index and against usearch's
+graph, on clustered codes of 1,024 gates, for one query and for a batch. Queries are stored codes with 2 % of their
+gates flipped. Recall is measured on them, not taken from the index: the share of ten found that are no farther than
+the tenth nearest.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else idle threads of one side spin on the cores of the next
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from usearch.index import Index, MetricKind, ScalarKind
+
+from atlas.codes import SplineCodes
+from atlas.flat import HammingIndex
+from atlas.index import KINDS, ApproximateIndex
+from bench.data import clustered_codes
+from bench.report import in_turns, ratio, show
+from bench.search import warm_up
+
+N_BITS = 1024
+K = 10
+CLUSTER = 500  # codes of a cluster
+FLIPPED = 0.02
+SIZES = {
+    "small": ((5_000, 20_000), 100, 5, ["ivf", "hnsw", "multihash", "usearch"]),
+    "full": ((100_000, 300_000, 1_000_000), 1000, 5, ["ivf", "multihash"]),
+}
+"""Numbers of codes, queries of a batch, rounds, kinds: graphs of a million codes take several minutes to build."""
+
+Search = Callable[[SplineCodes], tuple[np.ndarray, np.ndarray]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--kinds", help=f"by commas: {', '.join(KINDS)}, usearch")
+    arguments = parser.parse_args()
+    sizes, batch, rounds, kinds = SIZES[arguments.size]
+    rows = []
+    for n in sizes:
+        codes = clustered_codes(n, N_BITS, clusters=n // CLUSTER, seed=0)
+        exact = HammingIndex.build(codes, np.arange(n), "bench")
+        warm_up(exact)
+        queries = asked(codes, batch)
+        for kind in arguments.kinds.split(",") if arguments.kinds else kinds:
+            rows.append({"codes": n, "kind": kind, **measured(kind, exact, queries, rounds)})
+    show(f"approximate against exact search, ten nearest of codes of {N_BITS} gates", rows)
+
+
+def asked(codes: SplineCodes, batch: int) -> SplineCodes:
+    generator = np.random.default_rng(1)
+    gates = codes[generator.permutation(len(codes))[:batch]].unpack()
+    return SplineCodes.pack(gates ^ (generator.random(gates.shape) < FLIPPED))
+
+
+def measured(kind: str, exact: HammingIndex, queries: SplineCodes, rounds: int) -> dict[str, Any]:
+    started = time.perf_counter()
+    search, effort = built(kind, exact)
+    building = time.perf_counter() - started
+    farthest = exact.search(queries, K)[1][:, -1:]
+    recall = float((search(queries)[1] <= farthest).mean())
+    row: dict[str, Any] = {"effort": effort, "built s": building, "recall@10": recall}
+    for name, some in (("one", queries[:1]), (f"{len(queries)}", queries)):
+        seconds = in_turns(
+            {"exact": lambda some=some: exact.search(some, K), "approximate": lambda some=some: search(some)}, rounds
+        )
+        row[f"{name}: exact ms"] = 1e3 * statistics.median(seconds["exact"])
+        row[f"{name}: ms"] = 1e3 * statistics.median(seconds["approximate"])
+        row[f"{name}: faster"] = ratio(seconds["exact"], seconds["approximate"])
+    return row
+
+
+def built(kind: str, exact: HammingIndex) -> tuple[Search, str]:
+    """A search for the ten nearest, and with what effort it looks."""
+    if kind != "usearch":
+        index = ApproximateIndex.build(exact, kind)  # type: ignore[arg-type]
+        return lambda some: index.search(some, K), ", ".join(f"{k} {v}" for k, v in index.parameters.items())
+    graph = Index(ndim=exact.n_bits, metric=MetricKind.Hamming, dtype=ScalarKind.B1)
+    graph.add(np.arange(len(exact)), np.ascontiguousarray(exact.packed))
+
+    def search(some: SplineCodes) -> tuple[np.ndarray, np.ndarray]:
+        found = graph.search(some.packed, K)
+        return found.keys.reshape(len(some), K), found.distances.reshape(len(some), K)
+
+    return search, "its defaults"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Atlases of generated codes, written straight into the tables: what a bench asks about needs no network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+import atlas
+from atlas.codes import SplineCodes
+from atlas.store import Atlas
+from ingest.indexing import build_indexes
+
+SITE = "blocks.0.mlp"
+LABELS = 20
+TOKENS_A_TEXT = 100
+_ROWS = 8192  # inserted at a time
+
+
+def generated_atlas(path: Path, codes: SplineCodes, *, seed: int = 0) -> Path:
+    """An atlas of one text network with one site: an example for each code, with words, contexts and labels, and the
+    flat index."""
+    with atlas.create(path) as a:
+        with a.transaction():
+            _fixed_rows(a, codes)
+            generator = np.random.default_rng(seed)
+            for start in range(0, len(codes), _ROWS):
+                ids = np.arange(start + 1, min(start + _ROWS, len(codes)) + 1)
+                a.insert("examples", _examples(ids, generator))
+                packed = codes.packed[start : start + _ROWS]
+                a.insert("codes", pa.table({
+                    "site_id": np.ones(len(ids), np.uint16), "example_id": ids,
+                    "code": [row.tobytes() for row in packed], "n_active": np.bitwise_count(packed).sum(axis=1),
+                }))  # fmt: skip
+        with a.transaction():
+            n_codes, digest = a.codes_digest(a.catalog.sites[0])
+            a.execute("update sites set n_codes = $1, codes_digest = $2", [n_codes, digest])
+    build_indexes(path)
+    return path
+
+
+def _fixed_rows(a: Atlas, codes: SplineCodes) -> None:
+    a.execute("insert into networks values (1, 'generated', 'none', 'text', 'bench', 'none', '', '{}')")
+    a.execute(
+        "insert into sites (site_id, network_id, name, ordinal, scope, n_units, n_gates, nonlinearity, exact, "
+        "unit_shape, layout) values (1, 1, $1, 0, 'position', $2, $2, 'relu', true, [$2], '[]')",
+        [SITE, codes.n_bits],
+    )
+    a.execute("insert into datasets values (1, 'generated', 'text', 'bench', '', 0)")
+    a.execute(
+        "insert into runs values (1, 'generated', 1, 1, $1, '', $2, 0, null, null)", [json.dumps({}), len(codes)]
+    )
+    n_texts = -(-len(codes) // TOKENS_A_TEXT)
+    a.execute(
+        "insert into inputs select i, 'text', 'hash ' || i, 'text ' || i, null, null, null from range(1, $1) as t(i)",
+        [n_texts + 1],
+    )
+    a.execute("insert into dataset_inputs select 1, input_id - 1, input_id, 'text ' || input_id, null from inputs")
+
+
+def _examples(ids: np.ndarray, generator: np.random.Generator) -> pa.Table:
+    """Tokens in contexts as long as those of a real ingestion."""
+    words = np.array([f"word{number}" for number in range(5000)])
+    around = generator.choice(words, (len(ids), 24))
+    context = [" ".join(row) for row in around]
+    token = around[:, 12]
+    before = [len(" ".join(row[:12])) + 1 for row in around]
+    labels = [f"label {number}" for number in generator.integers(0, LABELS, len(ids))]
+    return pa.table({
+        "example_id": ids, "network_id": np.ones(len(ids), np.uint16), "run_id": np.ones(len(ids), np.uint16),
+        "input_id": 1 + (ids - 1) // TOKENS_A_TEXT, "position": (ids - 1) % TOKENS_A_TEXT,
+        "token": token.tolist(), "context": context, "context_offset": before, "label": labels,
+        "prediction": generator.choice(words, len(ids)).tolist(),
+        "probability": generator.random(len(ids)).astype(np.float32),
+        "loss": generator.random(len(ids)).astype(np.float32),
+    })  # fmt: skip
