@@ -19,11 +19,10 @@ from atlas.errors import NotStored, UsageError
 from atlas.network import FULL_SUFFIX
 
 from .density import BLOCK_BYTES, euclidean, space_before
+from .experiments.statistics import RESAMPLES_AT_ONCE, auc, cohens_d, permutation_p, quantile
 
 TILE_BYTES = 1 << 28
 """Codes and activations held at once: 256 MB. A pair needs both of its examples, so two tiles of half of it."""
-
-RESAMPLES_AT_ONCE = 64  # rows of the bootstrap and of the permutations; 64 × 4,000 pairs take 2 MB
 
 NOTE = (
     "pairs drawn at random without replacement, never two examples of the same input (tokens of a text share "
@@ -333,47 +332,5 @@ def _bootstrap(
                 )
     statistics = np.column_stack([means, _ratio(means[:, 1], means[:, 0])])
     tail = (1 - confidence) / 2
-    low, high = (np.array([_quantile(column, q) for column in statistics.T]) for q in (tail, 1 - tail))
+    low, high = (np.array([quantile(column, q) for column in statistics.T]) for q in (tail, 1 - tail))
     return low, high
-
-
-def _quantile(values: Float64[np.ndarray, " resamples"], q: float) -> float:
-    known = values[~np.isnan(values)]
-    # One of the values, never a number between two of them: a ratio may be infinite.
-    return float(np.quantile(known, q, method="inverted_cdf")) if len(known) else np.nan
-
-
-def cohens_d(intra: Float64[np.ndarray, " intra"], inter: Float64[np.ndarray, " inter"]) -> float:
-    """(mean of inter − mean of intra) / pooled standard deviation; NaN where that is 0 or a kind has one pair."""
-    if len(intra) < 2 or len(inter) < 2:
-        return np.nan
-    squares = (len(intra) - 1) * intra.var(ddof=1) + (len(inter) - 1) * inter.var(ddof=1)
-    pooled = np.sqrt(squares / (len(intra) + len(inter) - 2))
-    return float((inter.mean() - intra.mean()) / pooled) if pooled > 0 else np.nan
-
-
-def auc(intra: Float64[np.ndarray, " intra"], inter: Float64[np.ndarray, " inter"]) -> float:
-    """P(inter > intra) + ½ P(inter = intra), over all combinations of one of each."""
-    ordered = np.sort(intra)
-    below = np.searchsorted(ordered, inter, side="left")
-    not_above = np.searchsorted(ordered, inter, side="right")
-    return float((below + not_above).sum() / (2 * len(intra) * len(inter)))
-
-
-def permutation_p(
-    intra: Float64[np.ndarray, " intra"],
-    inter: Float64[np.ndarray, " inter"],
-    permutations: int,
-    rng: np.random.Generator,
-) -> float:
-    """(1 + count) / (1 + permutations), counting shuffles whose difference of means is at least as far from 0."""
-    together = np.concatenate([intra, inter])
-    observed = abs(inter.mean() - intra.mean())
-    count = 0
-    for start in range(0, permutations, RESAMPLES_AT_ONCE):
-        rows = min(RESAMPLES_AT_ONCE, permutations - start)
-        shuffled = rng.permuted(np.broadcast_to(together, (rows, len(together))), axis=1)
-        difference = shuffled[:, len(intra) :].mean(axis=1) - shuffled[:, : len(intra)].mean(axis=1)
-        # Rounding: the same numbers summed in another order count as the same difference.
-        count += int((np.abs(difference) >= observed * (1 - 1e-12)).sum())
-    return (1 + count) / (1 + permutations)

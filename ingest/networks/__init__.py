@@ -19,7 +19,7 @@ from atlas.network import Network, NetworkInfo
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGE_SOURCES", "load_network", "reload_network"]
+__all__ = ["IMAGE_SOURCES", "load_control", "load_network", "reload_network"]
 
 IMAGE_SOURCES = ("inceptionv1", "demo:inceptionv1")
 """Sources that are image networks; every other one is a causal language model."""
@@ -101,6 +101,27 @@ def reload_network(
     )
     check_digest(info.name, info.weights_digest, network.info.weights_digest, info.weights, chosen)
     return network
+
+
+def load_control(
+    network: Network,
+    weights: str,
+    device: str = "auto",
+    calibration: Sequence[Image] | Callable[[], Iterable[Image]] | None = None,
+) -> Network:
+    """An untrained network of the same architecture, fed the same way: ``random:SEED`` or ``random-raw:SEED``.
+
+    ``calibration`` is needed for ``random:SEED`` of an image network. Raises `UsageError` where the source draws
+    another architecture than the network has (a file of narrower weights, say), and all that `load_network` raises.
+    """
+    reading = _recorded_reading(network.info)
+    control = load_network(network.info.source, weights=weights, device=device, calibration=calibration, **reading)
+    if [(site.name, site.n_gates) for site in control.sites] != [(s.name, s.n_gates) for s in network.sites]:
+        raise UsageError(
+            f"{network.info.source} with weights {weights} has other sites than {network.info.name}, so it is no "
+            "control of it; go on without controls"
+        )
+    return control
 
 
 def _recorded_reading(info: NetworkInfo) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,9 +21,12 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from atlas.errors import UnknownName, UnsupportedNetwork, UsageError
-from atlas.network import GateRange, NetworkInfo, Reading, Site, Tokens, TokenWindow
+from atlas.network import GateRange, ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow
 
 from .packing import finite_rows, pack_bits
+
+if TYPE_CHECKING:
+    from .gpt2_tail import TokenTail
 
 LONGEST_DEFAULT = 1024
 """Tokens of a sequence unless the user says otherwise: GPT-2's whole context, and no model's memory is strained."""
@@ -65,6 +68,8 @@ class CausalLanguageModel:
         self._gate_hooks = dict(gate_hooks)
         self._bos: int | None = tokenizer.bos_token_id if info.reading["prepend_bos"] else None
         self._texts: dict[int, str] = {}
+        self.longest_checked = -1
+        """Tokens before a replaced one up to which running on from it was seen to agree with whole passes."""
 
     @property
     def info(self) -> NetworkInfo:
@@ -127,6 +132,21 @@ class CausalLanguageModel:
             probability=probability.cpu().numpy(),
             loss=loss.cpu().numpy(),
         )
+
+    def tail(self, site: Site, work: TokenWindow | ImageView | None = None) -> TokenTail:
+        """What comes after ``site`` at the one position of the sequence ``work``, all else in it held fixed.
+
+        Raises `UsageError` without such a sequence, `UnknownName` for a foreign site, `UnsupportedNetwork` for an
+        architecture that can't be run token by token.
+        """
+        from .gpt2_tail import TokenTail
+
+        self._check_sites([site], [])
+        if not isinstance(work, TokenWindow):
+            raise UsageError(f"{self._info.name} runs on from {site.name} within a sequence; give the TokenWindow "
+                             "whose token is replaced")  # fmt: skip
+        self._check_windows([work])
+        return TokenTail(self, site, work, self._bos, self._gate_hooks)
 
     @property
     def _window_length(self) -> int:

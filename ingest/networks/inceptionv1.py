@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,10 +27,13 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from atlas.errors import UnknownName, UsageError
-from atlas.network import FULL_SUFFIX, GateRange, ImageView, NetworkInfo, Reading, Scope, Site
+from atlas.network import FULL_SUFFIX, GateRange, ImageView, NetworkInfo, Reading, Scope, Site, TokenWindow
 
 from .googlenet import preprocess
 from .packing import finite_rows, pack_bits
+
+if TYPE_CHECKING:
+    from .tails import PiecewiseTail
 
 STEM = ("conv1", "conv2", "conv3")
 BRANCHES = ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1")
@@ -90,7 +93,7 @@ class InceptionV1:
         """
         self._check(batch, codes, activations)
         probe = _Probe(_positions(batch).to(self.device), {site.name for site in codes})
-        with torch.inference_mode(), _float32_convolutions(), ExitStack() as hooks:
+        with torch.inference_mode(), float32_convolutions(), ExitStack() as hooks:
             for site in codes:
                 for module in modules_of(_block(site)):
                     batch_norm = self.model.get_submodule(f"{module}.bn")
@@ -108,6 +111,16 @@ class InceptionV1:
             probability=probability.cpu().numpy(),
             loss=loss.cpu().numpy(),
         )
+
+    def tail(self, site: Site, work: TokenWindow | ImageView | None = None) -> PiecewiseTail:
+        """What comes after a full site, as a function of its whole activation tensor; no image is needed for that.
+
+        Raises `UnknownName` for a foreign site, `UsageError` for a position site.
+        """
+        from .inceptionv1_tail import inceptionv1_tail
+
+        self._check([], [], [site])
+        return inceptionv1_tail(self.model, self._sites, self._classes, site)
 
     def _targets(self, batch: Sequence[ImageView]) -> Int64[Tensor, " views"]:
         """The class of each view's label, −1 where it has none or one that names no single class of this network."""
@@ -224,7 +237,7 @@ def _hooked(module: nn.Module, take: Callable[[Tensor], None]) -> Iterator[None]
 
 
 @contextmanager
-def _float32_convolutions() -> Iterator[None]:
+def float32_convolutions() -> Iterator[None]:
     """No TF32 (cuDNN's default for convolutions, with 10 bits of mantissa), and the same algorithm each time."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield

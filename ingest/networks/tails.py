@@ -1,0 +1,244 @@
+"""Piecewise linear tails: what comes after a site, cut into stages of an affine map, ReLU and max-pooling.
+
+Between two stages everything is affine, so the points of a path or plane where a tail bends can be found stage by
+stage (SCIENCE 5, 6). A `PiecewiseTail` runs the stages, packs the codes of later sites and notes pooling switches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from atlas.errors import UnknownName, WidthError
+from atlas.network import GateRange, PiecewiseLinearTail, Site, Stage, TailReading
+
+from .packing import pack_bits
+
+State = tuple[Tensor, ...]
+
+BATCH_BYTES = 1 << 26
+"""Bytes of preactivations of a batch. From 16 to 256 MB the speed is the same; less leaves cores idle."""
+
+MOST_POINTS = 4096
+"""Points of a batch at most, however small the tail: beyond that nothing is gained."""
+
+
+class PiecewiseTail:
+    """Stages between ``enter`` and ``leave`` as a `PiecewiseLinearTail`.
+
+    ``names`` are the classes, in the order of the outputs. ``precise_tail`` makes the same tail in double precision.
+    ``around`` is entered around every computation.
+    """
+
+    exact = True
+
+    def __init__(
+        self,
+        site: Site,
+        later: Sequence[Site],
+        stages: Sequence[Stage],
+        enter: Callable[[Tensor], State],
+        leave: Callable[[State], Tensor],
+        *,
+        names: Sequence[str],
+        like: Tensor,
+        precise_tail: Callable[[], PiecewiseLinearTail],
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """``like`` is a weight of the network: what goes in must be of its type, on its device."""
+        self.site, self.later, self.stages = site, tuple(later), tuple(stages)
+        self.enter, self._leave = enter, leave
+        self._names = tuple(names)
+        self.device, self.dtype = like.device, like.dtype
+        self._precise_tail, self._around = precise_tail, around
+        widest = max([site.n_units, *(site.n_gates for site in self.later)])
+        self.batch = max(1, min(MOST_POINTS, BATCH_BYTES // (like.element_size() * widest)))
+
+    @property
+    def remark(self) -> str:
+        return (
+            f"from {self.site.name} to the output the network is piecewise linear: between boundaries (gates and "
+            "max-pooling switches) it is an affine map, up to float error"
+        )
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self._names)
+
+    def output_name(self, output: int) -> str:
+        return self._names[output]
+
+    def precise(self) -> PiecewiseLinearTail:
+        return self._precise_tail()
+
+    def logits(self, activations: Float[Tensor, "points units"]) -> Float[Tensor, "points outputs"]:
+        """Logits; autograd works through it. Raises `WidthError` for activations of another width."""
+        with self._around():
+            state = self._entered(activations)
+            for stage in self.stages:
+                state = stage.advance(state, stage.preactivations(state))
+            return self._leave(state)
+
+    def preactivations(
+        self, activations: Float[Tensor, "points units"], codes: Sequence[Site]
+    ) -> tuple[Float[Tensor, "points outputs"], dict[str, Float[Tensor, "points gates"]]]:
+        """Logits, and the preactivations of the sites' gates in the order of their codes' bits; with gradients."""
+        runs: dict[str, list[tuple[int, Tensor]]] = {site.name: [] for site in self._known(codes)}
+        with self._around():
+            state = self._entered(activations)
+            for stage in self.stages:
+                values = stage.preactivations(state)
+                for name, gates, columns in columns_of(stage):
+                    if name in runs:
+                        runs[name].append((gates.start, values[:, columns]))
+                state = stage.advance(state, values)
+            logits = self._leave(state)
+        ordered = {name: sorted(parts, key=lambda part: part[0]) for name, parts in runs.items()}
+        return logits, {name: torch.cat([part for _, part in parts], dim=1) for name, parts in ordered.items()}
+
+    @torch.no_grad()
+    def read(
+        self, activations: Float[Tensor, "points units"], codes: Sequence[Site], *, switches: bool = False
+    ) -> TailReading:
+        """Logits, packed codes, and the switches if asked for. A site's gates are packed as soon as all are known."""
+        unpacked = _Unpacked({site.name: site.n_gates for site in self._known(codes)})
+        taken: list[Tensor] = []
+        with self._around():
+            state = self._entered(activations)
+            for stage in self.stages:
+                values = stage.preactivations(state)
+                for name, gates, columns in columns_of(stage):
+                    unpacked.put(name, gates, values[:, columns])
+                if switches:
+                    taken.append(stage.switches(state))
+                state = stage.advance(state, values)
+            logits = self._leave(state)
+        none = torch.zeros((len(activations), 0), dtype=torch.uint8)
+        return TailReading(
+            logits.to(torch.float32).cpu().numpy(),
+            {site.name: unpacked.packed[site.name].cpu().numpy() for site in codes},
+            torch.cat([none.to(self.device), *taken], dim=1).cpu().numpy() if switches else None,
+        )
+
+    def _entered(self, activations: Float[Tensor, "points units"]) -> State:
+        if activations.ndim != 2 or activations.shape[1] != self.site.n_units:
+            raise WidthError(
+                f"activations of {self.site.name} are rows of {self.site.n_units} numbers, got shape "
+                f"{tuple(activations.shape)}"
+            )
+        return self.enter(activations.to(self.device, self.dtype))
+
+    def _known(self, codes: Sequence[Site]) -> Sequence[Site]:
+        names = [site.name for site in self.later]
+        for site in codes:
+            if site.name not in names:
+                raise UnknownName(
+                    f"no codes of {site.name} after {self.site.name}; the sites after it are "
+                    f"{', '.join(names) or 'none'}"
+                )
+        return codes
+
+
+class _Unpacked:
+    """Gates of the sites that are not complete yet, and the packed codes of those that are."""
+
+    def __init__(self, n_gates: dict[str, int]) -> None:
+        self.packed: dict[str, UInt8[Tensor, "points bytes"]] = {}
+        self._n_gates = n_gates
+        self._gates: dict[str, Bool[Tensor, "points gates"]] = {}
+        self._missing = dict(n_gates)
+
+    def put(self, name: str, gates: GateRange, preactivations: Float[Tensor, "points gates"]) -> None:
+        if name not in self._n_gates:
+            return
+        if name not in self._gates:
+            shape = len(preactivations), self._n_gates[name]
+            self._gates[name] = torch.empty(shape, dtype=torch.bool, device=preactivations.device)
+        torch.gt(preactivations, 0, out=self._gates[name][:, gates.start : gates.start + gates.count])
+        self._missing[name] -= gates.count
+        if self._missing[name] == 0:
+            self.packed[name] = pack_bits(self._gates.pop(name))
+
+
+def columns_of(stage: Stage) -> list[tuple[str, GateRange, slice]]:
+    """Whose preactivations the columns of a stage are: (site name, range of its bits, columns)."""
+    found, start = [], 0
+    for name, gates in stage.gates:
+        found.append((name, gates, slice(start, start + gates.count)))
+        start += gates.count
+    return found
+
+
+class NoPooling:
+    """The half of a stage that pools nothing."""
+
+    def windows(self, state: State) -> Float[Tensor, "points windows choices"]:
+        return state[0].new_zeros((len(state[0]), 0, 1))
+
+    def switches(self, state: State) -> UInt8[Tensor, "points windows"]:
+        return torch.zeros((len(state[0]), 0), dtype=torch.uint8, device=state[0].device)
+
+
+class LinearReluStage(NoPooling):
+    """A dense layer: z = W·x + b, then ReLU."""
+
+    def __init__(self, site: Site, weight: Float[Tensor, "gates inputs"], bias: Float[Tensor, " gates"]) -> None:
+        self.gates = ((site.name, GateRange(site.name, 0, len(bias))),)
+        self._weight, self._bias = weight, bias
+
+    def preactivations(self, state: State) -> Float[Tensor, "points gates"]:
+        return torch.nn.functional.linear(state[0], self._weight, self._bias)
+
+    def advance(self, state: State, preactivations: Float[Tensor, "points gates"]) -> State:
+        return (preactivations.relu(),)
+
+
+def pool_windows(
+    values: Float[Tensor, "points channels rows columns"], pool: torch.nn.MaxPool2d
+) -> Float[Tensor, "points windows choices"]:
+    """What each window of a max-pooling layer chooses from, −inf beyond the edges; windows ordered as its output."""
+    kernel, stride, padding = int(pool.kernel_size), int(pool.stride), int(pool.padding)  # type: ignore[arg-type]
+    points, channels, *grid = values.shape
+    outputs = [pooled_size(size, pool) for size in grid]
+    # Windows may begin before the grid (padding) and reach over its end (ceil_mode).
+    reach = [(n - 1) * stride + kernel - padding - size for n, size in zip(outputs, grid, strict=True)]
+    edges = padding, max(0, reach[1]), padding, max(0, reach[0])
+    padded = torch.nn.functional.pad(values, edges, value=float("-inf"))
+    tiles = padded.unfold(2, kernel, stride).unfold(3, kernel, stride)[:, :, : outputs[0], : outputs[1]]
+    return tiles.reshape(points, channels * outputs[0] * outputs[1], kernel * kernel)
+
+
+def pool_switches(
+    values: Float[Tensor, "points channels rows columns"], pool: torch.nn.MaxPool2d
+) -> UInt8[Tensor, "points windows"]:
+    """Which input each window takes: row · kernel + column within the window, as the pooling itself breaks ties."""
+    kernel, stride, padding = int(pool.kernel_size), int(pool.stride), int(pool.padding)  # type: ignore[arg-type]
+    pooled, index = torch.nn.functional.max_pool2d(
+        values, kernel, stride, padding, ceil_mode=pool.ceil_mode, return_indices=True
+    )
+    index = index.to(torch.int32)  # half the bytes of what follows
+    rows, columns = (
+        torch.arange(n, device=values.device, dtype=torch.int32) * stride - padding for n in pooled.shape[2:]
+    )
+    row = index // values.shape[3]
+    column = index - row * values.shape[3]
+    return ((row - rows[:, None]) * kernel + (column - columns)).flatten(1).to(torch.uint8)
+
+
+def pooled_size(size: int, pool: torch.nn.MaxPool2d) -> int:
+    """Rows or columns of a max-pooling layer's output, by torch's rule."""
+    kernel, stride, padding = int(pool.kernel_size), int(pool.stride), int(pool.padding)  # type: ignore[arg-type]
+    span = size + 2 * padding - kernel
+    count = (-(-span // stride) if pool.ceil_mode else span // stride) + 1
+    # With ceil_mode the last window must still begin inside the input or its left padding.
+    return count - 1 if pool.ceil_mode and (count - 1) * stride >= size + padding else count
+
+
+def as_numpy(values: Tensor) -> np.ndarray:
+    """A tensor's numbers on the CPU, without their history."""
+    return values.detach().cpu().numpy()

@@ -1,0 +1,378 @@
+"""The affine map of a polytope, and how far apart the maps of two examples are (SCIENCE 7; post: appendix C)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float32, Float64, Int64
+from scipy.stats import rankdata
+
+from atlas import Atlas, Network, hamming
+from atlas.errors import UsageError
+from atlas.network import Site, Tail
+
+from ..density import euclidean
+from ..examples import check_network, checked_id
+from .figures import finish, interval, style
+from .live import Live, labels_of_examples, place_of
+from .maps import Cotangents, PreciseTails, logits_at, pull_back, state_at
+from .result import Progress, Result
+from .statistics import Interval, bootstrap
+from .targets import tell, whole
+
+EXACT_OUTPUTS = 256
+"""Outputs up to which ‖A₁ − A₂‖_F is computed from all rows of the maps; beyond, it is estimated from some."""
+
+MAP_BYTES = 1 << 28
+"""Bytes of rows of maps held at once, and of the one map whose singular values are computed."""
+
+HALVINGS = 30
+"""How often a step is halved to find a point in the same polytope: down to 10⁻⁹ of the activation."""
+
+NUDGE = 1e-3
+"""How far, relative to each unit, a point on the edge of a polytope is moved into its inside."""
+
+FARTHEST = 0.5
+"""Relative distance at which the search for a point in the same polytope starts: no unit changes its sign there."""
+
+LOCAL_RADII = (0.1, 0.01, 0.001)
+"""Relative distances at which a linearisation that is not exact is checked. Its error falls with the square, down to
+that of single precision."""
+
+SHOWN_POINTS = 4000  # pairs in a figure; a table has them all
+
+
+def affine(
+    atlas: Atlas,
+    reader: Network,
+    *,
+    site: str,
+    example: int | None = None,
+    examples: int = 24,
+    probes: int = 64,
+    checks: int = 16,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """The affine map of each example's polytope, and its distance to others against Hamming distance.
+
+    ``site``: whose activation space is cut into polytopes. ``example``: whose singular values are shown; the first
+    of those drawn otherwise. ``examples``: how many are drawn, all pairs of which are compared. ``probes``: random
+    vectors for the estimate, where there are more than 256 outputs. ``checks``: points at which the map is compared
+    with the network. ``seed``: for drawing examples, probes, points and the intervals.
+
+    Within a polytope F(y) = A·y + b, with A = ∂F/∂y at x and b = F(x) − A·x; F runs from the activation to the
+    logits. Distance of two maps: ‖A₁ − A₂‖_F, from all rows, or else √ of the mean of ‖(A₁ − A₂)ᵀv‖² over probes
+    v ~ N(0, I), whose expectation is ‖A₁ − A₂‖²_F (SCIENCE 7). Computed in double precision where the network is
+    piecewise linear.
+
+    Table: a, b, same_label, hamming (gates after the site), distance (of the activations), frobenius, and its
+    standard error (0 where exact). Table ``checks``: example, radius (‖x' − x‖/‖x‖), same_polytope (gates and
+    pooling switches), error = ‖F(x') − (A·x' + b)‖₂, relative (over ‖F(x')‖₂) and of_change (over
+    ‖F(x') − F(x)‖₂: what a wrong A would show in, however near x' is), nudged (x was moved by a thousandth, off the
+    edge of a polytope). Table ``singular``: example,
+    rank, value. Table ``summary``: what is correlated, Spearman's rank correlation with its interval (bootstrap
+    over examples), n (pairs).
+
+    A point x' has each unit of x multiplied by 1 + a uniform random number: units that are off stay off. Where a
+    pooling window's inputs are all off, any of them is its maximum, and x lies on the edge of several polytopes; A
+    is then that of the branch which the forward pass takes.
+
+    Raises `UsageError` for impossible parameters, `UnknownName`, `NotStored`.
+    """
+    for name, value, least in (("examples", examples, 2), ("probes", probes, 2), ("checks", checks, 1)):
+        whole(name, value, least)
+    live = Live(atlas, reader, place_of(reader, site=site))
+    ids = _chosen(atlas, live, example, examples, seed)
+    points = live.activations(ids)
+    tails = PreciseTails(live)
+    rng = np.random.default_rng([seed, 7])
+    cotangents = _cotangents(tails.of(int(ids[0])).n_outputs, probes, rng)
+    squares, errors = _squared_distances(tails, ids, points, cotangents, progress)
+    table = _pairs(atlas, tails, ids, points, squares, errors)
+    shown = int(ids[0] if example is None else example)
+    checked = _checks(tails, ids, points, cotangents, checks, rng)
+    singular = _singular(tails.of(shown), points[list(ids).index(shown)], shown)
+    parameters = {"site": live.place.site.name, "example": example, "examples": len(ids), "probes": probes,
+                  "checks": checks, "seed": seed, "n_gates": live.place.n_gates, "shown": shown,
+                  "exact_distance": cotangents.identity, "n_outputs": cotangents.n_outputs}  # fmt: skip
+    tables = {"table": table, "checks": checked, "singular": singular, "summary": _summary(table, len(ids), rng)}
+    return Result("affine", live.owner.name, parameters, tables, _notes(tails, cotangents, table, checked, singular))
+
+
+def draw_affine(result: Result) -> go.Figure:
+    """Distance of maps against Hamming distance, a mark a pair; and the singular values of one map."""
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=1, cols=2, column_widths=[0.6, 0.4], horizontal_spacing=0.12)
+    table = result.table
+    shown = table if len(table) <= SHOWN_POINTS else table.sample(SHOWN_POINTS, random_state=0)
+    for place, (same, name) in enumerate(((True, "same label"), (False, "different labels"))):
+        rows = shown[shown["same_label"] == same]
+        figure.add_trace(go.Scatter(
+            x=rows["hamming"], y=rows["frobenius"], mode="markers", name=f"{name}, n = {len(rows)} pairs",
+            marker={**style(place).marker, "size": 6, "opacity": 0.6},
+            hovertext=[f"{a} and {b}" for a, b in zip(rows["a"], rows["b"], strict=True)],
+            hovertemplate="examples %{hovertext}<br>%{x} gates<br>‖A₁ − A₂‖ = %{y:.4g}<extra></extra>",
+        ), row=1, col=1)  # fmt: skip
+    singular, p = result.tables["singular"], result.parameters
+    if len(singular):
+        figure.add_trace(go.Scatter(
+            x=singular["rank"], y=singular["value"], mode="lines+markers", line=style(2).line,
+            marker={**style(2).marker, "size": 5}, name=f"singular values, example {p['shown']}",
+            hovertemplate="rank %{x}<br>σ = %{y:.4g}<extra></extra>",
+        ), row=1, col=2)  # fmt: skip
+    figure.update_xaxes(title="Hamming distance, gates", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title="Distance of the affine maps, ‖A₁ − A₂‖_F", rangemode="tozero", row=1, col=1)
+    figure.update_xaxes(title="Rank", row=1, col=2)
+    figure.update_yaxes(title="Singular value of A", type="log", row=1, col=2)
+    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"})
+    [rho] = result.tables["summary"].head(1).to_dict("records")
+    correlation = interval(rho["rho"], rho["rho_low"], rho["rho_high"])
+    return finish(
+        figure, f"Affine maps from {p['site']} of {result.network} to its {p['n_outputs']:,} outputs",
+        f"rank correlation {correlation}, {len(table):,} pairs of {p['examples']} examples; "
+        f"{p['n_gates']:,} gates", result.notes,
+    )  # fmt: skip
+
+
+# --- distances ---------------------------------------------------------------------------------------------------
+
+
+def _chosen(
+    atlas: Atlas, live: Live, example: int | None, examples: int, seed: int
+) -> Int64[np.ndarray, " examples"]:
+    ids = live.choose(examples, seed)
+    if example is not None:
+        asked = check_network(atlas, checked_id(example), live.owner)
+        ids = np.unique(np.append(ids[ids != asked][: examples - 1], asked))
+    if len(ids) < 2:
+        raise UsageError(f"maps are compared, so at least two examples are needed; network {live.owner.name} has "
+                         f"{len(ids)}")  # fmt: skip
+    return ids
+
+
+def _cotangents(n_outputs: int, probes: int, rng: np.random.Generator) -> Cotangents:
+    if n_outputs <= EXACT_OUTPUTS:
+        return Cotangents(None, n_outputs)
+    return Cotangents(rng.standard_normal((probes, n_outputs)), n_outputs)
+
+
+def _squared_distances(
+    tails: PreciseTails,
+    ids: Int64[np.ndarray, " examples"],
+    points: Float32[np.ndarray, "examples units"],
+    cotangents: Cotangents,
+    progress: Progress | None,
+) -> tuple[Float64[np.ndarray, "examples examples"], Float64[np.ndarray, "examples examples"]]:
+    """‖A_i − A_j‖²_F for all pairs, and the standard error of its estimate (0 where it is no estimate).
+
+    A few rows of all maps are held at a time: their differences are summed, never the whole maps kept.
+    """
+    n, units = points.shape
+    rows = max(1, MAP_BYTES // (8 * n * units))
+    total, squared = np.zeros((n, n)), np.zeros((n, n))
+    for first in range(0, len(cotangents), rows):
+        some = cotangents.some(first, min(first + rows, len(cotangents)))
+        held = np.empty((n, len(some), units))
+        for i, example in enumerate(ids):
+            tell(progress, (first // rows) * n + i, n * -(-len(cotangents) // rows))
+            held[i] = pull_back(tails.of(int(example)), points[i], some)
+        for i, j in combinations(range(n), 2):
+            each = np.square(held[i] - held[j]).sum(axis=1)
+            total[i, j] += each.sum()
+            squared[i, j] += np.square(each).sum()
+    count = len(cotangents)
+    tell(progress, 1, 1)
+    if cotangents.identity:
+        return total, np.zeros((n, n))
+    mean = total / count
+    return mean, np.sqrt(np.maximum(squared / count - mean**2, 0) / (count - 1))
+
+
+def _pairs(
+    atlas: Atlas,
+    tails: PreciseTails,
+    ids: Int64[np.ndarray, " examples"],
+    points: Float32[np.ndarray, "examples units"],
+    squares: Float64[np.ndarray, "examples examples"],
+    errors: Float64[np.ndarray, "examples examples"],
+) -> pd.DataFrame:
+    codes = [
+        state_at(tails.of(int(example)), point, tails.sites)[0] for example, point in zip(ids, points, strict=True)
+    ]
+    labels = labels_of_examples(atlas, ids)
+    rows = []
+    for i, j in combinations(range(len(ids)), 2):
+        frobenius = float(np.sqrt(squares[i, j]))
+        rows.append({
+            "a": int(ids[i]), "b": int(ids[j]), "same_label": labels[i] is not None and labels[i] == labels[j],
+            "hamming": 0 if codes[i] is None else int(hamming(codes[i], codes[j])[0]),  # type: ignore[arg-type]
+            "distance": float(euclidean(points[i : i + 1], points[j : j + 1])[0]), "frobenius": frobenius,
+            # The error of a square root: that of the square over twice the root.
+            "standard_error": float(errors[i, j] / (2 * frobenius)) if frobenius else 0.0,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+# --- checks ----------------------------------------------------------------------------------------------------
+
+
+def _checks(
+    tails: PreciseTails,
+    ids: Int64[np.ndarray, " examples"],
+    points: Float32[np.ndarray, "examples units"],
+    cotangents: Cotangents,
+    checks: int,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Points near some examples at which A·x' + b is compared with the network."""
+    v = cotangents.some(0, len(cotangents))
+    rows = []
+    per_example = -(-checks // min(checks, len(ids)))
+    for i in range(min(checks, len(ids))):
+        tail, point = tails.of(int(ids[i])), points[i].astype(np.float64)
+        if not point.any():
+            continue  # no unit is on, so none can be changed by a share
+        base, nudged = _inside(tail, point, tails.sites, rng)
+        pulled, value = pull_back(tail, base, v), logits_at(tail, base[None])[0]
+        for _ in range(per_example):
+            direction = _nearby(base, rng)
+            for radius, same in _radii(tail, base, direction, tails.sites):
+                step = radius * direction
+                there = logits_at(tail, (base + step)[None])[0]
+                # Of Vᵀ(F(x') − F(x) − A(x' − x)), V the unit vectors or the probes.
+                error = np.linalg.norm(v @ (there - value) - pulled @ step) / np.sqrt(len(v) / cotangents.n_outputs)
+                change = float(np.linalg.norm(there - value))
+                rows.append({"example": int(ids[i]), "radius": radius, "same_polytope": same, "error": float(error),
+                             "relative": float(error / np.linalg.norm(there)),
+                             "of_change": float(error / change) if change else np.nan, "nudged": nudged})  # fmt: skip
+    return pd.DataFrame(
+        rows, columns=["example", "radius", "same_polytope", "error", "relative", "of_change", "nudged"]
+    )
+
+
+def _nearby(point: Float64[np.ndarray, " units"], rng: np.random.Generator) -> Float64[np.ndarray, " units"]:
+    """A direction as long as the point that changes each unit by a random share of it."""
+    direction: Float64[np.ndarray, " units"] = rng.uniform(-1, 1, len(point)) * point
+    return direction * (np.linalg.norm(point) / np.linalg.norm(direction))
+
+
+def _inside(
+    tail: Tail, point: Float64[np.ndarray, " units"], sites: tuple[Site, ...], rng: np.random.Generator
+) -> tuple[Float64[np.ndarray, " units"], bool]:
+    """The point, or one beside it where it lies on an edge; and whether that was so.
+
+    A pooling window may have equal inputs: over blank parts of an image, or where pooling in the block before saw
+    the whole of a small grid from every place of it. Then x lies on the edge of several polytopes, and nearly every
+    direction leads into one that is not the one of A.
+    """
+    if not tail.exact or any(same for _, same in _radii(tail, point, _nearby(point, rng), sites)):
+        return point, False
+    return point + NUDGE * rng.uniform(-1, 1, len(point)) * point, True
+
+
+def _radii(
+    tail: Tail, point: np.ndarray, direction: np.ndarray, sites: tuple[Site, ...]
+) -> Iterator[tuple[float, bool]]:
+    """Lengths to go: the last, in halvings from `FARTHEST`, that leaves the polytope, and the first that does not.
+    Where polytopes mean no affine map, `LOCAL_RADII`."""
+    code, switches = state_at(tail, point, sites)
+
+    def same(radius: float) -> bool:
+        there, taken = state_at(tail, point + radius * direction, sites)
+        return bool((taken == switches).all()) and (code is None or int(hamming(code, there)[0]) == 0)  # type: ignore[arg-type]
+
+    if not tail.exact:
+        yield from ((radius, same(radius)) for radius in LOCAL_RADII)
+        return
+    radius = FARTHEST
+    for _ in range(HALVINGS):
+        if same(radius):
+            if radius < FARTHEST:
+                yield 2 * radius, False
+            yield radius, True
+            return
+        radius /= 2
+
+
+def _singular(tail: Tail, point: Float32[np.ndarray, " units"], example: int) -> pd.DataFrame:
+    """Singular values of A, the largest first; no row where the map would not fit in `MAP_BYTES`."""
+    if 8 * tail.n_outputs * tail.site.n_units > MAP_BYTES:
+        return pd.DataFrame({"example": [], "rank": [], "value": []}).astype({"example": int, "rank": int})
+    values = np.linalg.svd(pull_back(tail, point, np.eye(tail.n_outputs)), compute_uv=False)
+    return pd.DataFrame({"example": example, "rank": np.arange(1, len(values) + 1), "value": values})
+
+
+# --- statistics ------------------------------------------------------------------------------------------------
+
+
+def _summary(table: pd.DataFrame, n_examples: int, rng: np.random.Generator) -> pd.DataFrame:
+    questions = (("hamming", "frobenius"), ("distance", "frobenius"), ("hamming", "distance"))
+    return pd.DataFrame([
+        {"of": x, "with": y, **spearman(table, x, y, rng).columns("rho"), "n": len(table), "n_examples": n_examples}
+        for x, y in questions
+    ])  # fmt: skip
+
+
+def spearman(pairs: pd.DataFrame, x: str, y: str, rng: np.random.Generator) -> Interval:
+    """Spearman's rank correlation of two columns over pairs (``a``, ``b``) of examples, NaN where one is constant.
+
+    Interval: bootstrap over examples, since pairs share them; a pair counts as often as its two were drawn together.
+    """
+    examples, place = np.unique(np.concatenate([pairs["a"], pairs["b"]]), return_inverse=True)
+    first, second = place[: len(pairs)], place[len(pairs) :]
+    left, right = pairs[x].to_numpy(np.float64), pairs[y].to_numpy(np.float64)
+
+    def correlations(times: Float64[np.ndarray, "resamples examples"]) -> Float64[np.ndarray, " resamples"]:
+        weights = (times[:, first] * times[:, second]).astype(np.int64)
+        return np.array([_correlation(np.repeat(left, row), np.repeat(right, row)) for row in weights])
+
+    return bootstrap(len(examples), correlations, rng)._replace(n=len(pairs))
+
+
+def _correlation(left: Float64[np.ndarray, " n"], right: Float64[np.ndarray, " n"]) -> float:
+    if len(left) < 2 or (left == left[0]).all() or (right == right[0]).all():
+        return float("nan")
+    return float(np.corrcoef(rankdata(left), rankdata(right))[0, 1])
+
+
+def _notes(
+    tails: PreciseTails, cotangents: Cotangents, table: pd.DataFrame, checked: pd.DataFrame, singular: pd.DataFrame
+) -> tuple[str, ...]:
+    tail = tails.of(int(table["a"].iloc[0]))
+    notes = [tail.remark]
+    inside = checked[checked["same_polytope"]]
+    if tail.exact:
+        left = checked[~checked["same_polytope"]]
+        notes.append(
+            f"check: at {len(inside)} points in the same polytope (gates and pooling switches alike) A·x' + b is off "
+            f"by at most {inside['relative'].max():.1e} of ‖F(x')‖, and {inside['of_change'].max():.1e} of "
+            "‖F(x') − F(x)‖"
+            + (f"; at {len(left)} points just outside by up to {left['of_change'].max():.1e}" if len(left) else "")
+        )
+        notes.append(
+            "where inputs of a pooling window are equal (all off), A is that of the input which pooling takes"
+        )
+        if checked["nudged"].any():
+            n_nudged = checked.loc[checked["nudged"], "example"].nunique()
+            notes.append(
+                f"{n_nudged} of the examples checked lie on the edge of their polytope (equal inputs of a pooling "
+                f"window); they were checked {NUDGE:g} of each unit beside it"
+            )
+    else:
+        far = checked.groupby("radius")["of_change"].max()
+        errors = ", ".join(f"{value:.1%} at a distance of {radius:g}·‖x‖" for radius, value in far.items())
+        notes.append(f"a local linearisation, not exact: it misses at most {errors} of the change of the logits")
+    if not cotangents.identity:
+        notes.append(
+            f"‖A₁ − A₂‖ is estimated with {len(cotangents)} random vectors (unbiased for its square); standard error "
+            f"{(table['standard_error'] / table['frobenius']).max():.1%} at most"
+        )
+    if not len(singular):
+        notes.append("singular values were left out: the whole map would take more than 256 MB")
+    return tuple(notes)

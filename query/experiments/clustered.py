@@ -1,0 +1,86 @@
+"""Clusters of a site's codes or activations, as groups of the examples that an experiment looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+from atlas import Atlas
+from atlas.catalog import Target
+from atlas.errors import UnknownName, UsageError
+
+from ..clusters import NOISE, Clustering, clustering_of, latest_clustering
+from .groups import Members
+
+UNASKED_POINTS = 5000
+"""At most this many activations are clustered on the spot where no clustering is stored: a few seconds."""
+
+MIN_CLUSTER_SIZE = 5  # the default of `polytope cluster`
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """``labels[i]``: cluster of example i, −1 for noise or where it was not clustered. ``name``: for people."""
+
+    labels: Int64[np.ndarray, " examples"]
+    clustering: Clustering | None
+    name: str
+
+    def groups(self, least: int = 2) -> list[Members]:
+        """The members of each cluster that has at least ``least`` of the examples, as places among them."""
+        found = [np.flatnonzero(self.labels == label) for label in range(int(self.labels.max(initial=NOISE)) + 1)]
+        return [members for members in found if len(members) >= least]
+
+
+def stored_clusters(
+    atlas: Atlas, target: Target, ids: Int64[np.ndarray, " examples"], *, clustering: int | None, space: str = "codes"
+) -> Clusters:
+    """Cluster labels of examples, from the clustering of that id or the newest of the target in ``space``.
+
+    Raises `UnknownName` where there is none, `UsageError` for one of another target.
+    """
+    found = clustering_of(atlas, target, clustering, space)
+    return Clusters(_labels(atlas, found, ids), found, found.name)
+
+
+def any_clusters(
+    atlas: Atlas, target: Target, ids: Int64[np.ndarray, " examples"], space: str, least: int = MIN_CLUSTER_SIZE
+) -> Clusters | None:
+    """The newest stored clustering of a site in ``space``; else, for few enough examples, one made on the spot.
+
+    None where there are too many of them, or too few for a cluster. One made on the spot is not stored.
+    """
+    from atlas.errors import TooManyPoints
+    from atlas.hierarchy import cluster_activations, cluster_codes
+
+    found = latest_clustering(atlas, target, (space,))
+    if found is not None:
+        return Clusters(_labels(atlas, found, ids), found, found.name)
+    if len(ids) > UNASKED_POINTS:
+        return None
+    try:
+        if space == "codes":
+            hierarchy = cluster_codes(atlas.codes(target.sites, ids)[1], metric="hamming", min_cluster_size=least)
+        else:
+            hierarchy = cluster_activations(atlas.activations(target.sites[0], ids)[1], min_cluster_size=least)
+    except (UsageError, TooManyPoints):
+        return None
+    return Clusters(hierarchy.labels, None, f"clusters of {space} at {target.name}, made for this experiment")
+
+
+def no_clustering(atlas: Atlas, target: Target, space: str) -> UnknownName:
+    """What to say where `any_clusters` found none."""
+    option = "--span" if "->" in target.name else "--site"
+    return UnknownName(
+        f"no clustering of {target.name} of network {target.network.name} in {space}, and too many or too few "
+        f"examples to make one here; `polytope cluster {atlas.path} {option} '{target.name}' --space {space}` does"
+    )
+
+
+def _labels(atlas: Atlas, clustering: Clustering, ids: Int64[np.ndarray, " examples"]) -> np.ndarray:
+    frame = atlas.frame(
+        "select example_id, label from cluster_labels where clustering_id = $1", [clustering.clustering_id]
+    )
+    return frame.set_index("example_id")["label"].reindex(ids).fillna(NOISE).to_numpy(np.int64)

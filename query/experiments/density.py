@@ -1,0 +1,206 @@
+"""Do boundaries lie more densely between classes than within, and only after training? (SCIENCE 4; Prediction 2)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from atlas import Atlas, Span
+from atlas.catalog import NetworkRecord, SiteRecord
+from atlas.errors import NotStored, UnknownName, UsageError
+from atlas.network import FULL_SUFFIX, Scope
+
+from ..classes import NOTE, class_density
+from .figures import CHANCE, Style, finish, interval, legend_above, name_axis, points, style, text
+from .result import Progress, Result
+from .targets import Notes, spans_to_output, tell, whole
+
+CONTROLS = {"random": "untrained, calibrated", "random-raw": "untrained, raw"}
+"""What `networks.weights` begins with, and what a figure calls it (docs/SCIENCE.md, section 4)."""
+
+TRAINED = "as given"
+
+
+def density(
+    atlas: Atlas,
+    *,
+    network: str | None = None,
+    spans: Sequence[str] | None = None,
+    sites: bool = False,
+    beside: Sequence[str] | None = None,
+    pairs: int = 2000,
+    seed: int = 0,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> Result:
+    """Whether boundaries lie more densely between classes than within, trained and untrained side by side.
+
+    ``spans``: spans l->m; by default l-> for every site l whose activations are stored.
+    ``sites``: besides each l-> also the span that ends at the next site, whose gates are that site's alone.
+    ``beside``: networks of the atlas to show beside; by default its untrained controls of the same architecture.
+    ``pairs``: of the same and of different classes, each, drawn at random; two examples of one input never pair.
+
+    Table, a row a network and span: network, weights (as given; untrained, calibrated; untrained, raw), and the
+    columns of `query.class_density`: means within (intra) and between (inter) classes, their ratio, all with
+    bootstrap intervals over examples, Cohen's d, AUC, permutation p, both means per gate, n_intra and n_inter,
+    dropped (pairs at distance 0). A span that a control does not store is left out, and a note says so.
+
+    Raises `UnknownName`, `NotStored`, and `UsageError`: for impossible parameters, a span that ends before it starts,
+    fewer than two classes, or no class with two inputs.
+    """
+    record = atlas.catalog.network(network)
+    notes = Notes(NOTE)
+    others = _beside(atlas, record, beside, notes)
+    names = _spans(atlas, record, spans, sites)
+    total = len(names) * (1 + len(others))
+    frames, done = [], 0
+    for place, shown in enumerate((record, *others)):
+        for span in names:
+            tell(progress, done, total)
+            done += 1
+            try:
+                frame = class_density(
+                    atlas, network=shown.name, spans=[span], pairs=whole("pairs", pairs), seed=whole("seed", seed, 0),
+                    resamples=whole("resamples", resamples), confidence=confidence,
+                )  # fmt: skip
+            except (NotStored, UnknownName, UsageError) as error:
+                if place == 0:
+                    raise
+                notes.add(f"left out: {error}", shown.name)  # a control that lacks a span is no reason to stop
+                continue
+            frame.insert(0, "network", shown.name)
+            frame.insert(1, "weights", kind_of(shown))
+            frames.append(frame)
+    tell(progress, total, total)
+    table = pd.concat(frames, ignore_index=True)
+    if not table["exact"].all():
+        notes.add("codes are signs of a smooth nonlinearity's preactivations, not exactly affine regions")
+    parameters = {
+        "spans": names, "sites": sites, "beside": [other.name for other in others], "pairs": pairs, "seed": seed,
+        "resamples": resamples, "confidence": confidence,
+    }  # fmt: skip
+    return Result("density", record.name, parameters, {"table": table}, notes.lines())
+
+
+def draw_density(result: Result) -> go.Figure:
+    """Ratio inter/intra by span, and both densities per gate, a series a network."""
+    table = result.table
+    spans = list(dict.fromkeys(table["span"]))
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.5, 0.5])
+    networks = table[["network", "weights"]].drop_duplicates().to_dict("records")
+    for place, shown in enumerate(networks):
+        rows = table[table["network"] == shown["network"]].reset_index(drop=True)
+        look = style(place)
+        shift = 0.16 * (place - (len(networks) - 1) / 2)
+        x = [spans.index(span) + shift for span in rows["span"]]
+        name = result.network if place == 0 else shown["weights"] if shown["weights"] != TRAINED else shown["network"]
+        hover = [_hover(row) for row in rows.to_dict("records")]
+        figure.add_trace(points(str(name), x, rows, "ratio", look, hover=hover), row=1, col=1)
+        _draw_means(figure, rows, x, look, hover)
+    figure.add_hline(y=1, line={"color": CHANCE.colour, "dash": "dot", "width": 1}, row=1, col=1)
+    figure.update_yaxes(title="Ratio between ÷ within", row=1, col=1)
+    figure.update_yaxes(
+        title="Boundaries per unit distance and gate<br>open: within, filled: between classes",
+        type="log",
+        exponentformat="power",
+        row=2,
+        col=1,
+    )
+    name_axis(figure, spans, "", row=1, col=1)
+    name_axis(figure, spans, "Span, from input to output", row=2, col=1)
+    legend_above(figure)
+    n = [f"{table[column].min():,} to {table[column].max():,}" if table[column].nunique() > 1
+         else f"{table[column].iloc[0]:,}" for column in ("n_intra", "n_inter")]  # fmt: skip
+    return finish(
+        figure, f"{result.network}: boundaries between classes and within",
+        f"n = {n[0]} pairs within and {n[1]} between classes, a span and network; bars: "
+        f"{result.parameters['confidence']:.0%} intervals; dotted: no difference",
+        result.notes, height=620, below=100,
+    )  # fmt: skip
+
+
+def _draw_means(figure: go.Figure, rows: pd.DataFrame, x: list[float], look: Style, hover: list[str]) -> None:
+    for kind, symbol, words, aside in (("intra", "-open", "within", -0.04), ("inter", "", "between", 0.04)):
+        frame = pd.DataFrame({
+            "mean": rows[f"{kind}_per_gate"],
+            "mean_low": rows[f"{kind}_low"] / rows["n_gates"],
+            "mean_high": rows[f"{kind}_high"] / rows["n_gates"],
+        })  # fmt: skip
+        shaped = Style(look.colour, look.symbol + symbol, look.dash, look.pattern)
+        figure.add_trace(
+            points(words, [place + aside for place in x], frame, "mean", shaped, hover=hover,
+                   showlegend=False), row=2, col=1,
+        )  # fmt: skip
+
+
+def _hover(row: dict[Any, Any]) -> str:
+    means = (interval(row[f"{kind}_mean"], row[f"{kind}_low"], row[f"{kind}_high"]) for kind in ("intra", "inter"))
+    within, between = means
+    return (
+        f"<b>{text(row['span'])}</b>, {text(row['network'])}<br>within {within}, between {between} boundaries a unit"
+        f"<br>ratio {interval(row['ratio'], row['ratio_low'], row['ratio_high'])}, d {row['cohens_d']:.2f}, "
+        f"AUC {row['auc']:.3f}, p {row['p_value']:.2g}<br>n = {row['n_intra']:,} + {row['n_inter']:,} pairs"
+    )
+
+
+def kind_of(network: NetworkRecord) -> str:
+    """Whether a network is an untrained control, and which, by what its weights are called."""
+    return CONTROLS.get(network.weights.partition(":")[0], TRAINED)
+
+
+def controls_of(atlas: Atlas, network: NetworkRecord) -> list[NetworkRecord]:
+    """The untrained networks of the atlas that have the architecture and the reading of a trained one."""
+    if kind_of(network) != TRAINED:
+        return []
+    return [
+        other
+        for other in atlas.catalog.networks
+        if other.name != network.name
+        and kind_of(other) != TRAINED
+        and other.architecture == network.architecture
+        and [(s.name, s.n_gates) for s in atlas.catalog.sites_of(other)]
+        == [(s.name, s.n_gates) for s in atlas.catalog.sites_of(network)]
+    ]
+
+
+def _beside(atlas: Atlas, network: NetworkRecord, names: Sequence[str] | None, notes: Notes) -> list[NetworkRecord]:
+    if names is not None:
+        return [atlas.catalog.network(name) for name in names if name != network.name]
+    found = controls_of(atlas, network)
+    if not found and kind_of(network) == TRAINED:
+        notes.add(
+            "no untrained control of this architecture is in the atlas, so nothing stands beside; "
+            "`polytope ingest` with --weights random:0, and random-raw:0, adds both"
+        )
+    return found
+
+
+def _spans(atlas: Atlas, network: NetworkRecord, spans: Sequence[str] | None, sites: bool) -> list[str]:
+    if spans is not None:
+        if isinstance(spans, str) or not spans:
+            raise UsageError(f"spans is {spans!r}; expected a list of spans such as 'inception4c->:full'")
+        return [atlas.catalog.target(span=span, network=network.name).name for span in spans]
+    scope: Scope = "full" if network.kind == "image" else "position"
+    stored = {site.name for site in atlas.catalog.sites_of(network) if site.n_activations}
+    candidates = spans_to_output(atlas, network, scope)
+    found = [
+        span for span in candidates
+        if (before := atlas.catalog.target(span=span, network=network.name).before) and before.name in stored
+    ]  # fmt: skip
+    if not found:
+        # Says what is missing, and with which options to ingest it.
+        class_density(atlas, network=network.name, pairs=1, resamples=1)
+    if not sites:
+        return found
+    targets = [atlas.catalog.target(span=span, network=network.name) for span in found]
+    return [*found, *(str(replace(Span.parse(t.name), to=_block(t.sites[0]))) for t in targets if len(t.sites) > 1)]
+
+
+def _block(site: SiteRecord) -> str:
+    return site.name.removesuffix(FULL_SUFFIX)

@@ -1,0 +1,376 @@
+"""A sparse basis of codes, overcomplete if asked, in place of one cluster each (SCIENCE 10; post: Discussion)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float32, Float64, Int64
+from plotly.subplots import make_subplots
+
+from atlas import Atlas, SplineCodes
+from atlas.catalog import SiteRecord, Target
+from atlas.errors import UsageError
+
+from ..examples import describe, holders
+from .clustered import any_clusters, stored_clusters
+from .figures import CHANCE, finish, interval, name_axis, points, style, text
+from .groups import Chance, Members, measure, random_groups
+from .result import Progress, Result
+from .statistics import check_interval, mean_interval
+from .targets import Labels, Notes, asked_network, drawn, labels_of, tell, whole
+
+UNPACKED_BYTES = 1 << 26  # gates of a batch as booleans, before those that are kept are chosen
+ATOMS_WITHOUT_CLUSTERS, DEFAULT_TOP = 32, 20  # where there are no clusters to compare with
+ITERATIONS = 200
+TOLERANCE = 1e-3  # as in decomposition.py
+ALWAYS = 1e-3
+"""A gate that is on (or off) in fewer than this share of the examples tells little, and is left out."""
+
+NOTES = (
+    "codes as 0/1 vectors X ≈ W H, W ≥ 0 sparse: an atom is a row of H, an example's coefficients a row of W; a gate "
+    "belongs to an atom by how far its weight lies above its mean over atoms. An atom's strongest example has "
+    "coefficient 1",
+    "an atom's group: its k examples of largest coefficient above 0, and groups of different atoms may overlap; "
+    "intervals: percentiles of a bootstrap over groups",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Gates:
+    """Kept gates of a span: which site and gate each is, how often it is on, and the codes at them."""
+
+    site: Int64[np.ndarray, " kept"]  # place of its site in the target
+    gate: Int64[np.ndarray, " kept"]
+    on_rate: Float64[np.ndarray, " kept"]
+    codes: Float32[np.ndarray, "examples kept"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Atoms:
+    """``weights``: gates of each atom; ``coefficients``: atoms of each example; ``explained``: share of variance."""
+
+    weights: Float64[np.ndarray, "atoms kept"]
+    coefficients: Float64[np.ndarray, "examples atoms"]
+    explained: float
+
+
+def dictionary(
+    atlas: Atlas,
+    *,
+    network: str | None = None,
+    span: str | None = None,
+    site: str | None = None,
+    atoms: int | None = None,
+    method: str = "nmf",
+    sparsity: float = 0.1,
+    k: int | None = None,
+    by: str = "label",
+    clustering: int | None = None,
+    gates: int = 2048,
+    shown: int = 10,
+    examples: int = 5000,
+    seed: int = 0,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> Result:
+    """An overcomplete sparse basis of codes: the gates and examples of its atoms, and their purity.
+
+    ``span``: a span, such as 'inception4c->'; by default all sites after the first.
+    ``site``: or a single site, in place of a span.
+    ``atoms``: by default as many as the clusters they are compared with; more than gates makes it overcomplete.
+    ``method``: nmf (sparse non-negative factorisation) or dictionary (sparse coding, atoms of any sign).
+    ``sparsity``: weight of the L1 penalty on coefficients, from 0; larger gives fewer atoms an example.
+    ``k``: examples at the top of an atom; by default the median size of the clusters.
+    ``by``: label (class or source of the input) or token.
+    ``clustering``: id of a clustering of the span or site; by default the newest of its codes.
+    ``gates``: at most this many gates are kept, those on in the share of examples nearest to a half.
+    ``shown``: gates listed of each atom.
+    ``examples``: at most this many, drawn at random.
+
+    Tables. ``table``, a row each for atoms, clusters and random groups: groups, size (median), and the means of
+    purity, entropy and lift with bootstrap intervals over groups. ``atoms``: atom, size, purity, entropy, lift,
+    top_label, active (share of examples with a coefficient above 0). ``layers``: atom, site, weight (share of the
+    atom's weight above the mean). ``gates``: atom, rank, site, gate, module, weight, on_rate. ``examples``: atom,
+    rank, example_id, coefficient, label, token or key. ``summary``: atoms, gates, kept, explained (share of the
+    variance of the kept gates), per_example (mean atoms an example), n.
+
+    Raises `UnknownName`, `NotStored`, and `UsageError` for impossible parameters and where all codes are equal.
+    """
+    record = asked_network(atlas, network, span or site)
+    check_interval(resamples, confidence)
+    target = _target(atlas, record.name, span, site)
+    if method not in ("nmf", "dictionary"):
+        raise UsageError(f"method is {method!r}; expected nmf or dictionary")
+    if not 0 <= sparsity < np.inf:
+        raise UsageError(f"sparsity is {sparsity!r}; expected a number of at least 0")
+    notes = Notes(*NOTES)
+    tell(progress, 0, 3)
+    everyone = holders(atlas, target)
+    ids = drawn(everyone, whole("examples", examples, 2), seed)
+    if len(ids) < len(everyone):
+        notes.add(f"{len(ids):,} of {len(everyone):,} examples, drawn at random")
+    labels = labels_of(atlas, ids, by)
+    clusters = _cluster_groups(atlas, target, ids, clustering, notes)
+    k = whole("k", k, 2) if k is not None else max(2, int(np.median([len(c) for c in clusters] or [DEFAULT_TOP])))
+    wanted = atoms or len(clusters) or ATOMS_WITHOUT_CLUSTERS
+    kept = _read(atlas, target, ids, whole("gates", gates), notes)
+    tell(progress, 1, 3)
+    found = _factor(kept.codes, whole("atoms", wanted), method, sparsity, seed, notes)
+    tell(progress, 2, 3)
+    tops = [np.argsort(-column, kind="stable")[:k][: int((column > 0).sum())] for column in found.coefficients.T]
+    tables = _tables(atlas, target, ids, labels, kept, found, tops, clusters, whole("shown", shown),
+                     {"seed": seed, "resamples": resamples, "confidence": confidence})  # fmt: skip
+    tell(progress, 3, 3)
+    parameters = {
+        "span": target.name if "->" in target.name else None, "site": None if "->" in target.name else target.name,
+        "atoms": int(found.weights.shape[0]), "method": method, "sparsity": sparsity, "k": k, "by": by,
+        "clustering": clustering, "gates": gates, "shown": shown, "examples": examples, "n": len(ids), "seed": seed,
+        "resamples": resamples, "confidence": confidence,
+    }  # fmt: skip
+    return Result("dictionary", record.name, parameters, tables, notes.lines())
+
+
+def draw_dictionary(result: Result) -> go.Figure:
+    """Which sites each atom's weight lies in, and purity of atoms against clusters and chance."""
+    layers, table = result.tables["layers"], result.table
+    figure = make_subplots(
+        rows=1, cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.16,
+        subplot_titles=("share of an atom's weight by site", f"purity of groups in {result.parameters['by']}"),
+    )  # fmt: skip
+    grid = layers.pivot(index="site", columns="atom", values="weight").loc[list(dict.fromkeys(layers["site"]))]
+    figure.add_trace(
+        go.Heatmap(z=grid.to_numpy(), x=grid.columns, y=[text(name) for name in grid.index], colorscale="Cividis",
+                   zmin=0, colorbar={"title": "Share", "x": 0.55, "thickness": 12},
+                   hovertemplate="atom %{x}, %{y}: %{z:.0%}<extra></extra>"), row=1, col=1,
+    )  # fmt: skip
+    figure.update_xaxes(title="Atom", row=1, col=1)
+    kinds = table["kind"].tolist()
+    for place, row in enumerate(table.to_dict("records")):
+        look = CHANCE if row["kind"] == "random groups" else style(place)
+        hover = (
+            f"{row['kind']}: purity {interval(row['purity'], row['purity_low'], row['purity_high'])}, lift "
+            f"{interval(row['lift'], row['lift_low'], row['lift_high'])}<br>n = {row['groups']:,} groups"
+        )
+        figure.add_trace(
+            points(str(row["kind"]), [place], table.iloc[[place]], "purity", look, hover=[hover], showlegend=False),
+            row=1, col=2,
+        )  # fmt: skip
+    name_axis(figure, [f"{kind} ({n:,})" for kind, n in zip(kinds, table["groups"], strict=True)], "", row=1, col=2)
+    figure.update_yaxes(title="Purity (share of commonest)", row=1, col=2)
+    [summary] = result.tables["summary"].to_dict("records")
+    name = result.parameters["span"] or result.parameters["site"]
+    return finish(
+        figure, f"{result.network}, {name}: a sparse basis of codes",
+        f"n = {summary['n']:,} examples; {summary['atoms']} atoms over {summary['kept']:,} of {summary['gates']:,} "
+        f"gates explain {summary['explained']:.0%} of the variance, {summary['per_example']:.1f} atoms an example",
+        result.notes, height=440, below=90,
+    )  # fmt: skip
+
+
+def _target(atlas: Atlas, network: str, span: str | None, site: str | None) -> Target:
+    if span is not None and site is not None:
+        raise UsageError(f"name a span or a site, one of the two, got {span!r} and {site!r}")
+    if span is None and site is None:
+        sites = [s for s in atlas.catalog.sites if s.network == network and s.scope == "position"]
+        span = f"{sites[0].name}->"
+    return atlas.catalog.target(span=span, site=site, network=network)
+
+
+def _cluster_groups(
+    atlas: Atlas, target: Target, ids: np.ndarray, clustering: int | None, notes: Notes
+) -> list[Members]:
+    if clustering is not None:
+        clusters = stored_clusters(atlas, target, ids, clustering=clustering)
+    else:
+        found = any_clusters(atlas, target, ids, "codes")
+        if found is None:
+            notes.add("no clustering of these codes is stored, so atoms stand beside random groups alone")
+            return []
+        clusters = found
+    notes.add(f"clusters: {clusters.name}")
+    return clusters.groups()
+
+
+# --- codes at the gates that are kept --------------------------------------------------------------------------
+
+
+def _read(atlas: Atlas, target: Target, ids: Int64[np.ndarray, " examples"], most: int, notes: Notes) -> _Gates:
+    """Two passes over the packed codes, a batch at a time: how often each gate is on; those that are kept."""
+    rates = [_on_rate(atlas, site, ids) for site in target.sites]
+    variance = np.concatenate(rates) * (1 - np.concatenate(rates))
+    telling = np.flatnonzero(variance > ALWAYS * (1 - ALWAYS))
+    if not len(telling):
+        raise UsageError(f"all {len(ids)} codes of {target.name} are nearly equal, so there is no basis to find")
+    kept = np.sort(telling[np.argsort(-variance[telling], kind="stable")[:most]])
+    if len(kept) < len(telling):
+        notes.add(
+            f"{len(kept):,} of {len(telling):,} gates that ever change, those whose on-rate is nearest to a half"
+        )
+    edges = np.cumsum([0, *target.parts])
+    place = np.searchsorted(edges, kept, side="right") - 1
+    gate = kept - edges[place]
+    columns = np.empty((len(ids), len(kept)), np.float32)
+    for number, site in enumerate(target.sites):
+        mine = np.flatnonzero(place == number)
+        if len(mine):
+            for rows, codes in _batches(atlas, site, ids):
+                columns[rows, mine[0] : mine[-1] + 1] = codes.unpack()[:, gate[mine]]
+    return _Gates(place, gate, np.concatenate(rates)[kept], columns)
+
+
+def _on_rate(atlas: Atlas, site: SiteRecord, ids: np.ndarray) -> Float64[np.ndarray, " gates"]:
+    total = np.zeros(site.n_gates)
+    for _, codes in _batches(atlas, site, ids):
+        total += codes.unpack().sum(axis=0)
+    return total / len(ids)
+
+
+def _batches(atlas: Atlas, site: SiteRecord, ids: np.ndarray) -> Any:
+    """Rows of ``ids`` and their codes, few enough at a time that their gates fit `UNPACKED_BYTES`."""
+    step = max(1, UNPACKED_BYTES // site.n_gates)
+    for start in range(0, len(ids), step):
+        rows = slice(start, min(start + step, len(ids)))
+        _, codes = atlas.codes([site], ids[rows])
+        yield rows, SplineCodes(codes.packed, codes.parts)
+
+
+# --- factorisation ---------------------------------------------------------------------------------------------
+
+
+def _factor(codes: np.ndarray, atoms: int, method: str, sparsity: float, seed: int, notes: Notes) -> _Atoms:
+    from sklearn.decomposition import NMF, MiniBatchDictionaryLearning
+    from sklearn.exceptions import ConvergenceWarning
+
+    if method == "nmf":
+        # NNDSVD has only as many atoms as the matrix has rows or columns; an overcomplete basis starts at random.
+        start = "nndsvda" if atoms <= min(codes.shape) else "random"
+        model: Any = NMF(
+            atoms, init=start, tol=TOLERANCE, max_iter=ITERATIONS, random_state=seed, alpha_H=0.0, l1_ratio=1.0,
+            alpha_W=sparsity / codes.shape[1],
+        )  # fmt: skip
+    else:
+        model = MiniBatchDictionaryLearning(
+            atoms, alpha=sparsity * np.sqrt(codes.shape[1]), max_iter=ITERATIONS, random_state=seed,
+            positive_code=True, fit_algorithm="cd", transform_algorithm="lasso_cd", batch_size=256,
+        )  # fmt: skip
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        coefficients = np.asarray(model.fit_transform(codes), dtype=np.float64)
+    if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
+        notes.add(f"the factorisation had not settled after {ITERATIONS} iterations")
+    weights = np.asarray(model.components_, dtype=np.float64)
+    used = (coefficients > 0).any(axis=0) & (np.abs(weights) > 0).any(axis=1)
+    if not used.any():
+        raise UsageError(f"with sparsity {sparsity} no atom is used; give a smaller one")
+    if not used.all():
+        notes.add(f"{int((~used).sum())} of {atoms} atoms are used by no example, and left out")
+    explained = _explained(codes, coefficients, weights)
+    # Only the product is determined: an atom's strongest example gets coefficient 1, so that weights of different
+    # atoms compare, in gates.
+    scale = coefficients[:, used].max(axis=0)
+    return _Atoms(weights[used] * scale[:, None], coefficients[:, used] / scale, explained)
+
+
+def _explained(codes: np.ndarray, coefficients: np.ndarray, weights: np.ndarray) -> float:
+    """1 − ‖X − W H‖² / ‖X − mean X‖², a batch of rows at a time."""
+    left = total = 0.0
+    mean = codes.mean(axis=0, dtype=np.float64)
+    for start in range(0, len(codes), 1024):
+        rows = codes[start : start + 1024].astype(np.float64)
+        left += float(((rows - coefficients[start : start + 1024] @ weights) ** 2).sum())
+        total += float(((rows - mean) ** 2).sum())
+    return 1 - left / total
+
+
+# --- tables ----------------------------------------------------------------------------------------------------
+
+
+def _tables(
+    atlas: Atlas,
+    target: Target,
+    ids: np.ndarray,
+    labels: Labels,
+    kept: _Gates,
+    found: _Atoms,
+    tops: list[Members],
+    clusters: list[Members],
+    shown: int,
+    options: dict[str, Any],
+) -> dict[str, pd.DataFrame]:
+    seed = options["seed"]
+    chance = Chance(labels, np.random.default_rng([seed, 1]))
+    several = [top for top in tops if len(top) >= 2]
+    sizes = [len(top) for top in several]
+    by_chance = random_groups(sizes, len(ids), np.random.default_rng([seed, 2]))
+    groups = {"atoms": several, "clusters": clusters, "random groups": by_chance}
+    rows = []
+    for place, (kind, members) in enumerate(groups.items()):
+        if members:
+            rows.append(
+                _mean_row(kind, measure(members, labels, chance), np.random.default_rng([seed, 3, place]), options)
+            )
+    atoms = measure(tops, labels, chance)
+    atoms.insert(0, "atom", np.arange(len(tops)))
+    above = np.maximum(found.weights - found.weights.mean(axis=0), 0)
+    return {
+        "table": pd.DataFrame(rows),
+        "atoms": atoms.assign(active=(found.coefficients > 0).mean(axis=0)),
+        "layers": _layers(target, kept, above),
+        "gates": _gate_rows(target, kept, found.weights, above, shown),
+        "examples": _example_rows(atlas, target, ids, labels, found.coefficients, tops),
+        "summary": pd.DataFrame([{
+            "atoms": len(tops), "gates": target.n_gates, "kept": len(kept.gate), "explained": found.explained,
+            "per_example": float((found.coefficients > 0).sum(axis=1).mean()), "n": len(ids),
+        }]),
+    }  # fmt: skip
+
+
+def _mean_row(kind: str, frame: pd.DataFrame, rng: np.random.Generator, options: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {"kind": kind, "groups": len(frame), "size": float(frame["size"].median())}
+    for name in ("purity", "entropy", "lift"):
+        row |= mean_interval(
+            frame[name].to_numpy(np.float64), rng, resamples=options["resamples"], confidence=options["confidence"]
+        ).columns(name)
+    return row
+
+
+def _layers(target: Target, kept: _Gates, above: np.ndarray) -> pd.DataFrame:
+    total = above.sum(axis=1)
+    return pd.DataFrame([
+        {"atom": atom, "site": site.name,
+         "weight": float(above[atom, kept.site == place].sum() / total[atom]) if total[atom] else np.nan}
+        for atom in range(len(above)) for place, site in enumerate(target.sites)
+    ])  # fmt: skip
+
+
+def _gate_rows(target: Target, kept: _Gates, weights: np.ndarray, above: np.ndarray, shown: int) -> pd.DataFrame:
+    rows = []
+    for atom in range(len(weights)):
+        for rank, column in enumerate(np.argsort(-above[atom], kind="stable")[:shown], start=1):
+            site, gate = target.sites[kept.site[column]], int(kept.gate[column])
+            module = next((r.module for r in site.layout if r.start <= gate < r.start + r.count), None)
+            rows.append({
+                "atom": atom, "rank": rank, "site": site.name, "gate": gate, "module": module,
+                "weight": float(weights[atom, column]), "on_rate": float(kept.on_rate[column]),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _example_rows(
+    atlas: Atlas, target: Target, ids: np.ndarray, labels: Labels, coefficients: np.ndarray, tops: list[Members]
+) -> pd.DataFrame:
+    atoms = np.repeat(np.arange(len(tops)), [len(top) for top in tops])
+    places = np.concatenate(tops)
+    shows = "token" if target.network.kind == "text" else "key"
+    return pd.DataFrame({
+        "atom": atoms, "rank": np.concatenate([np.arange(1, len(top) + 1) for top in tops]),
+        "example_id": ids[places], "coefficient": coefficients[places, atoms],
+        "label": [labels.names[n] if n >= 0 else None for n in labels.numbers[places]],
+        shows: describe(atlas, target.network, ids[places])[shows].to_numpy(),
+    })  # fmt: skip

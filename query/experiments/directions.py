@@ -1,0 +1,280 @@
+"""Is each direction of NMF or PCA about one cluster of codes? (SCIENCE 3; post: Prediction 1)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float32, Int64
+from plotly.subplots import make_subplots
+
+from atlas import Atlas
+from atlas.catalog import SiteRecord
+from atlas.errors import UsageError
+
+from ..examples import holders, with_activation
+from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
+from .decomposition import METHODS, Basis, decompose
+from .figures import OTHERS, finish, interval, style, text
+from .neuron import entropy
+from .result import Directions, Progress, Result
+from .statistics import check_interval, mean_interval, share_interval
+from .targets import Notes, asked_network, asked_site, drawn, share, tell, whole
+
+RANDOM = "random"
+SHOWN_CLUSTERS = 5  # with a colour of their own; the rest are drawn as one
+OTHER = -2  # number of "the rest" in the histograms
+
+NOTES = (
+    "of clustered examples only: noise has no cluster. Random: Gaussian directions of the activation space, cosines "
+    "of centred activations, the baseline for PCA's; NMF's are of activations as they are",
+    "intervals: Wilson's for the share of directions, which are not independent of each other; a bootstrap over "
+    "directions for means",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    site: SiteRecord
+    ids: Int64[np.ndarray, " examples"]
+    activations: Float32[np.ndarray, "examples units"]
+    clusters: Clusters
+
+
+def directions(
+    atlas: Atlas,
+    *,
+    network: str | None = None,
+    site: str | None = None,
+    methods: Sequence[str] = METHODS,
+    components: int = 64,
+    k: int = 20,
+    threshold: float = 0.5,
+    shown: int = 4,
+    bins: int = 40,
+    clustering: int | None = None,
+    examples: int = 10_000,
+    seed: int = 0,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> Result:
+    """Whether the directions of NMF and PCA are each about one cluster of codes.
+
+    ``site``: a site with stored activations; by default the one two thirds of the way up.
+    ``methods``: nmf, pca, or both.
+    ``components``: directions of each method.
+    ``k``: examples of highest cosine that are a direction's top.
+    ``threshold``: a direction is monosemantic at the top when one cluster holds more than this share of it.
+    ``shown``: directions of each method whose histogram of cosines is kept, from the purest top to the least pure.
+    ``bins``: of a histogram.
+    ``clustering``: id of a clustering of the site; by default the newest of its codes.
+    ``examples``: clustered examples, at most this many, drawn at random; the directions are fitted to them.
+
+    A direction v and an example of activation a have the cosine (a − c)·v / (‖a − c‖₂ ‖v‖₂), with c the mean
+    activation for PCA and 0 for NMF. Tables. ``table``, a row a method and one for as many random directions: method,
+    directions, monosemantic (share of directions whose top is mostly of one cluster, with Wilson's interval),
+    top_share (mean share of a top that its commonest cluster holds, bootstrap interval), explained (share of the
+    variance, all together). ``components``: a row a direction: method, component, explained, top (members),
+    top_share, top_cluster, clusters (in the top), entropy (bits), highest (cosine), monosemantic. ``histogram``:
+    method, component, cluster (−2: all the others), low, high, n. The directions themselves are stored with the
+    result, in the table ``directions`` of the atlas.
+
+    Raises `UnknownName`, `NotStored`, and `UsageError` for impossible parameters and where nothing is clustered.
+    """
+    record = asked_network(atlas, network, site)
+    place = asked_site(atlas, record, site)
+    chosen = _methods(methods)
+    threshold = share("threshold", threshold)
+    k, bins, components = whole("k", k, 2), whole("bins", bins, 2), whole("components", components)
+    check_interval(resamples, confidence)
+    notes = Notes(*NOTES)
+    data = _read(atlas, place, clustering, whole("examples", examples, 2), seed, notes)
+    frames, histograms, found, rows = [], [], [], []
+    for done, method in enumerate((*chosen, RANDOM)):
+        tell(progress, done, len(chosen) + 1)
+        basis = _basis(data.activations, method, components, seed)
+        for note in basis.notes:
+            notes.add(note)
+        angles = basis.cosines(data.activations)
+        frame = _components(method, basis, angles, data.clusters.labels, k, threshold)
+        frames.append(frame)
+        rng = np.random.default_rng([seed, 2, done])
+        rows.append(_row(method, basis, frame, rng, resamples, confidence))
+        if method != RANDOM:
+            histograms.append(_histograms(method, frame, angles, data.clusters.labels, shown, bins))
+            found.append(Directions(place.name, method, basis.vectors, basis.explained))
+    tell(progress, len(chosen) + 1, len(chosen) + 1)
+    parameters = {
+        "site": place.name, "methods": chosen, "components": components, "k": k, "threshold": threshold,
+        "shown": shown, "bins": bins, "examples": examples, "n": len(data.ids), "seed": seed, "resamples": resamples,
+        "clustering": data.clusters.clustering.clustering_id if data.clusters.clustering else None,
+        "confidence": confidence,
+    }  # fmt: skip
+    tables = {
+        "table": pd.DataFrame(rows),
+        "components": pd.concat(frames, ignore_index=True),
+        "histogram": pd.concat(histograms, ignore_index=True),
+    }
+    return Result("directions", record.name, parameters, tables, notes.lines(), directions=tuple(found))
+
+
+def draw_directions(result: Result) -> go.Figure:
+    """Histograms of cosines coloured by cluster, a row a method, the purest top on the left."""
+    table, components = result.tables["histogram"], result.tables["components"]
+    panels = table[["method", "component"]].drop_duplicates()
+    methods = list(dict.fromkeys(panels["method"]))
+    columns = int(panels.groupby("method").size().max())
+    titles = {
+        (
+            row["method"],
+            row["component"],
+        ): f"{row['method'].upper()} {row['component']}: {row['top_share']:.0%} one cluster"
+        for row in components.to_dict("records")
+    }
+    order = {method: panels.loc[panels["method"] == method, "component"].tolist() for method in methods}
+    figure = make_subplots(
+        rows=len(methods), cols=columns, horizontal_spacing=0.05, vertical_spacing=0.16,
+        subplot_titles=[
+            titles.get((m, order[m][c]), "") if c < len(order[m]) else "" for m in methods for c in range(columns)
+        ],
+    )  # fmt: skip
+    legend: set[str] = set()
+    for row, method in enumerate(methods, start=1):
+        for column, component in enumerate(order[method], start=1):
+            here = table[(table["method"] == method) & (table["component"] == component)]
+            _draw_histogram(figure, here, row, column, legend)
+    figure.update_layout(barmode="stack", bargap=0, legend={"font": {"size": 10}})
+    figure.update_yaxes(title="Examples", col=1)
+    figure.update_xaxes(title="Cosine", row=len(methods))
+    shares = "; ".join(
+        f"{row['method']} {interval(*(row[f'monosemantic{end}'] for end in ('', '_low', '_high')))} of "
+        f"{row['directions']}"
+        for row in result.table.to_dict("records")
+    )
+    return finish(
+        figure, f"{result.network}, {result.parameters['site']}: is a direction about one cluster?",
+        f"n = {result.parameters['n']:,} clustered examples; share of directions whose top {result.parameters['k']} "
+        f"are mostly of one cluster: {shares}",
+        result.notes, height=240 * len(methods),
+    )  # fmt: skip
+
+
+def _draw_histogram(figure: go.Figure, here: pd.DataFrame, row: int, column: int, legend: set[str]) -> None:
+    """The clusters of a panel have colours in order of their share of its top; the legend names the ranks."""
+    ranked = [cluster for cluster in dict.fromkeys(here["cluster"]) if cluster != OTHER]
+    ranks = ("its commonest cluster", *(f"{n}. cluster" for n in range(2, len(ranked) + 1)))
+    for place, cluster in enumerate([*ranked, OTHER]):
+        bars = here[here["cluster"] == cluster]
+        name = "other clusters" if cluster == OTHER else ranks[place]
+        look = OTHERS if cluster == OTHER else style(place)
+        words = "other clusters" if cluster == OTHER else f"cluster {cluster}"
+        figure.add_trace(
+            go.Bar(
+                x=(bars["low"] + bars["high"]) / 2, y=bars["n"], width=bars["high"] - bars["low"], name=name,
+                legendgroup=name, showlegend=name not in legend,
+                marker={"color": look.colour, "pattern": {"shape": look.pattern, "size": 4}, "line": {"width": 0}},
+                hovertemplate=f"{text(words)}: %{{y}} at cosine %{{x:.3f}}<extra></extra>",
+            ),
+            row=row, col=column,
+        )  # fmt: skip
+        legend.add(name)
+
+
+def _methods(methods: Sequence[str]) -> list[str]:
+    chosen = [methods] if isinstance(methods, str) else list(methods)
+    unknown = [method for method in chosen if method not in METHODS]
+    if unknown or not chosen or len(set(chosen)) < len(chosen):
+        raise UsageError(f"methods is {chosen}; expected one or both of {', '.join(METHODS)}")
+    return chosen
+
+
+def _read(atlas: Atlas, site: SiteRecord, clustering: int | None, most: int, seed: int, notes: Notes) -> _Data:
+    target = atlas.catalog.target(site=site.name, network=site.network)
+    everyone = with_activation(atlas, site, holders(atlas, target))
+    if clustering is not None:
+        clusters = stored_clusters(atlas, target, everyone, clustering=clustering)
+    else:
+        found = any_clusters(atlas, target, everyone, "codes")
+        if found is None:
+            raise no_clustering(atlas, target, "codes")
+        clusters = found
+    clustered = np.flatnonzero(clusters.labels >= 0)
+    if len(clustered) < 2:
+        raise UsageError(f"{clusters.name} has {len(clustered)} clustered examples with activations; 2 are needed")
+    kept = drawn(clustered, most, seed)
+    if len(kept) < len(clustered):
+        notes.add(f"{len(kept):,} of {len(clustered):,} clustered examples, drawn at random")
+    notes.add(f"clusters: {clusters.name}")
+    ids = everyone[kept]
+    return _Data(
+        site,
+        ids,
+        atlas.activations(site, ids)[1],
+        Clusters(clusters.labels[kept], clusters.clustering, clusters.name),
+    )
+
+
+def _basis(activations: np.ndarray, method: str, components: int, seed: int) -> Basis:
+    if method != RANDOM:
+        return decompose(activations, method, components, seed)
+    rng = np.random.default_rng([seed, 1])
+    vectors = rng.standard_normal((components, activations.shape[1])).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Basis(RANDOM, vectors, activations.mean(axis=0), None, ())
+
+
+def _components(
+    method: str, basis: Basis, angles: np.ndarray, labels: np.ndarray, k: int, threshold: float
+) -> pd.DataFrame:
+    rows = []
+    for component, angle in enumerate(angles.T):
+        top = labels[np.argsort(-angle, kind="stable")[:k]]
+        found, counts = np.unique(top, return_counts=True)
+        largest = counts.max() / len(top)
+        rows.append({
+            "method": method, "component": component,
+            "explained": basis.explained[component] if basis.explained else np.nan, "top": len(top),
+            "top_share": float(largest), "top_cluster": int(found[counts.argmax()]), "clusters": len(found),
+            "entropy": entropy(top), "highest": float(angle.max()), "monosemantic": bool(largest > threshold),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _row(
+    method: str, basis: Basis, frame: pd.DataFrame, rng: np.random.Generator, resamples: int, confidence: float
+) -> dict[str, Any]:
+    mono = share_interval(int(frame["monosemantic"].sum()), len(frame), confidence=confidence)
+    top = mean_interval(frame["top_share"].to_numpy(np.float64), rng, resamples=resamples, confidence=confidence)
+    return {
+        "method": method, "directions": len(frame), **mono.columns("monosemantic"), **top.columns("top_share"),
+        "explained": sum(basis.explained) if basis.explained else np.nan,
+    }  # fmt: skip
+
+
+def _histograms(
+    method: str, frame: pd.DataFrame, angles: np.ndarray, labels: np.ndarray, shown: int, bins: int
+) -> pd.DataFrame:
+    """Of directions evenly spaced in the order of their tops' purity, the purest first."""
+    order = frame.sort_values(["top_share", "component"], ascending=[False, True])["component"].to_numpy()
+    count = min(whole("shown", shown), len(order))
+    rows = []
+    for component in order[np.linspace(0, len(order) - 1, count).round().astype(int)]:
+        angle = angles[:, component]
+        edges = np.linspace(angle.min(), angle.max() + 1e-6, bins + 1)
+        top = labels[np.argsort(-angle, kind="stable")[: int(frame["top"].iloc[component])]]
+        found, counts = np.unique(top, return_counts=True)
+        named = found[np.argsort(-counts, kind="stable")][:SHOWN_CLUSTERS]
+        for cluster in [*named, OTHER]:
+            chosen = ~np.isin(labels, named) if cluster == OTHER else labels == cluster
+            heights = np.histogram(angle[chosen], edges)[0]
+            rows += [
+                {"method": method, "component": int(component), "cluster": int(cluster), "low": low, "high": high,
+                 "n": int(height)}
+                for low, high, height in zip(edges[:-1].tolist(), edges[1:].tolist(), heights, strict=True)
+            ]  # fmt: skip
+    return pd.DataFrame(rows)

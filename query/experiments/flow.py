@@ -1,0 +1,395 @@
+"""What converges and what diverges from one site to a later one (SCIENCE 9; post: Discussion)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Bool, Float64, Int64
+from plotly.subplots import make_subplots
+
+from atlas import Atlas, hamming
+from atlas.catalog import NetworkRecord, Target
+from atlas.errors import NotStored, UsageError
+
+from ..examples import describe, holders, with_activation
+from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
+from .figures import CHANCE, OTHERS, finish, interval, style, text
+from .result import Progress, Result
+from .statistics import bootstrap, check_interval
+from .targets import LABELLINGS, Labels, Notes, asked_network, asked_sites, drawn, labels_of, tell, whole
+
+HELD_BYTES = 1 << 28  # activations or codes of both sites that are held at once
+PAIRS_AT_ONCE = 2048
+BINS = 40
+SHOWN_CLUSTERS = 12  # a side of the Sankey diagram; the rest are drawn as one
+NOISE, OTHER = -1, -2
+
+KINDS = {
+    "convergence": ("far", "near"),
+    "divergence": ("near", "far"),
+    "stays near": ("near", "near"),
+    "stays far": ("far", "far"),
+}
+"""Kind of a pair: where its distance lies before, and after."""
+
+NOTES = (
+    "pairs drawn at random, never two examples of the same input; near: distance at or below the quantile at that "
+    "site, far: at or above one minus it. Lift: share of such pairs over what it would be if near and far at the two "
+    "sites were independent",
+    "intervals: percentiles of a bootstrap over examples, since pairs share them",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Places of both examples, distances before and after, and whether the labels agree (NaN: one has none)."""
+
+    first: Int64[np.ndarray, " pairs"]
+    second: Int64[np.ndarray, " pairs"]
+    before: Float64[np.ndarray, " pairs"]
+    after: Float64[np.ndarray, " pairs"]
+    same: Float64[np.ndarray, " pairs"]
+
+
+def flow(
+    atlas: Atlas,
+    *,
+    network: str | None = None,
+    before: str | None = None,
+    after: str | None = None,
+    space: str = "activations",
+    quantile: float = 0.1,
+    pairs: int = 20_000,
+    by: str = "label",
+    clustering_before: int | None = None,
+    clustering_after: int | None = None,
+    shown: int = 10,
+    examples: int = 5000,
+    seed: int = 0,
+    resamples: int = 300,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> Result:
+    """Which pairs and which clusters converge or diverge from one site to a later one.
+
+    ``before``: the earlier site; by default the first.
+    ``after``: the later site; by default the last.
+    ``space``: distance is 1 − cosine of activations, or the share of gates in which codes differ.
+    ``quantile``: share of the pairs that is called near, and far, at each site; below 0.5.
+    ``pairs``: drawn at random.
+    ``by``: label (class or source of the input) or token, in which the two of a pair agree or not.
+    ``clustering_before``: id of a clustering of the earlier site; by default the newest of its codes.
+    ``clustering_after``: the same of the later site.
+    ``shown``: pairs of each of convergence and divergence that are listed.
+    ``examples``: at most this many, drawn at random; fewer where activations or codes of them take 256 MB.
+
+    Tables. ``table``, a row a kind (convergence: far before, near after; divergence: the reverse; stays near; stays
+    far): n, share of all pairs, lift, same (share of these pairs that agree in label), each with the ends of its
+    interval, and same_all (that share of all pairs). ``pairs``: the pairs of each of the first two kinds whose
+    distance changed most, in ranks: kind, a and b (example ids), their labels, tokens or keys, distances before and
+    after. ``matrix``: from (cluster before, −1 noise), to (cluster after), n. ``summary``: spearman (rank correlation
+    of the distances, with interval), ami (adjusted mutual information of the clusterings over examples that are in a
+    cluster of both), n_both, n. ``distances``: a two-dimensional histogram: before, after (lower edges), n.
+
+    Raises `UnknownName`, `NotStored`, and `UsageError`: for impossible parameters, for sites in the wrong order.
+    """
+    record = asked_network(atlas, network, before or after)
+    check_interval(resamples, confidence)
+    if not 0 < quantile < 0.5:
+        raise UsageError(f"quantile is {quantile!r}; expected a share between 0 and 0.5")
+    if space not in ("activations", "codes"):
+        raise UsageError(f"space is {space!r}; expected activations or codes")
+    if by not in LABELLINGS:
+        raise UsageError(f"by is {by!r}; expected {' or '.join(LABELLINGS)}")
+    shown, seed = whole("shown", shown), whole("seed", seed, 0)
+    notes = Notes(*NOTES)
+    tell(progress, 0, 4)
+    ends = _ends(atlas, record, before, after)
+    ids = _examples(atlas, ends, space, whole("examples", examples, 3), seed, notes)
+    labels = labels_of(atlas, ids, by)
+    found = _pairs(atlas, ends, space, ids, labels, whole("pairs", pairs, 10), seed)
+    tell(progress, 1, 4)
+    kinds = _kinds(found, quantile)
+    table = _table(found, kinds, len(ids), seed, resamples, confidence)
+    tell(progress, 2, 4)
+    chosen = (clustering_before, clustering_after)
+    clusters = [_clusters(atlas, end, ids, number) for end, number in zip(ends, chosen, strict=True)]
+    for found_clusters in clusters:
+        notes.add(f"clusters: {found_clusters.name}")
+    tell(progress, 3, 4)
+    tables = {
+        "table": table,
+        "pairs": _shown(atlas, record, ids, labels, found, kinds, shown),
+        "matrix": _matrix(*clusters),
+        "summary": _summary(found, clusters, len(ids), seed, resamples, confidence),
+        "distances": _distances(found),
+    }
+    tell(progress, 4, 4)
+    parameters = {
+        "before": ends[0].name, "after": ends[1].name, "space": space, "quantile": quantile, "pairs": pairs, "by": by,
+        "clustering_before": clusters[0].clustering.clustering_id if clusters[0].clustering else None,
+        "clustering_after": clusters[1].clustering.clustering_id if clusters[1].clustering else None,
+        "shown": shown, "examples": examples, "n": len(ids), "n_pairs": len(found.first), "seed": seed,
+        "resamples": resamples, "confidence": confidence,
+    }  # fmt: skip
+    return Result("flow", record.name, parameters, tables, notes.lines())
+
+
+def draw_flow(result: Result) -> go.Figure:
+    """Where the clusters go (Sankey), and how the distance of pairs changes."""
+    parameters, [summary] = result.parameters, result.tables["summary"].to_dict("records")
+    figure = make_subplots(
+        rows=1, cols=2, column_widths=[0.55, 0.45], specs=[[{"type": "domain"}, {"type": "xy"}]],
+        subplot_titles=("members of clusters", "distance of pairs"),
+    )  # fmt: skip
+    figure.add_trace(_sankey(result.tables["matrix"], parameters["before"], parameters["after"]), row=1, col=1)
+    grid = result.tables["distances"].pivot(index="after", columns="before", values="n").astype(np.float64)
+    grid = grid.where(grid > 0)  # no pair, no colour
+    figure.add_trace(
+        go.Heatmap(
+            x=grid.columns, y=grid.index, z=np.log10(grid.to_numpy()), colorscale="Cividis",
+            customdata=grid.to_numpy(), colorbar={"title": "Pairs", "tickvals": [0, 1, 2, 3, 4],
+                                                  "ticktext": ["1", "10", "100", "1,000", "10,000"]},
+            hovertemplate="before %{x:.3g}, after %{y:.3g}: %{customdata:,} pairs<extra></extra>",
+        ),
+        row=1, col=2,
+    )  # fmt: skip
+    unit = "1 − cosine" if parameters["space"] == "activations" else "share of gates that differ"
+    figure.update_xaxes(title=f"At {text(parameters['before'])} ({unit})", row=1, col=2)
+    figure.update_yaxes(title=f"At {text(parameters['after'])} ({unit})", row=1, col=2)
+    rows = {row["kind"]: row for row in result.table.to_dict("records")}
+    lifts = "; ".join(
+        f"{kind} {interval(rows[kind]['lift'], rows[kind]['lift_low'], rows[kind]['lift_high'])} times as often as "
+        "by chance"
+        for kind in ("convergence", "divergence")
+    )
+    return finish(
+        figure, f"{result.network}: from {parameters['before']} to {parameters['after']}",
+        f"n = {parameters['n']:,} examples, {parameters['n_pairs']:,} pairs; {lifts}; rank correlation of distances "
+        f"{interval(summary['spearman'], summary['spearman_low'], summary['spearman_high'])}; clusterings agree with "
+        f"AMI {summary['ami']:.2f} (n = {summary['n_both']:,})",
+        result.notes, height=440,
+    )  # fmt: skip
+
+
+def _ends(atlas: Atlas, network: NetworkRecord, before: str | None, after: str | None) -> tuple[Target, Target]:
+    """The two sites as targets, the earlier first."""
+    sites = asked_sites(atlas, network, None)
+    names = (before or sites[0].name, after or sites[-1].name)
+    first, second = (asked_sites(atlas, network, [name])[0] for name in names)
+    if first.scope != second.scope or first.ordinal >= second.ordinal:
+        raise UsageError(
+            f"flow goes from a site to a later one of the same scope; {first.name} does not come before "
+            f"{second.name} ({', '.join(site.name for site in sites)})"
+        )
+    return tuple(atlas.catalog.target(site=site.name, network=network.name) for site in (first, second))  # type: ignore[return-value]
+
+
+def _examples(
+    atlas: Atlas, ends: tuple[Target, Target], space: str, most: int, seed: int, notes: Notes
+) -> Int64[np.ndarray, " examples"]:
+    everyone = np.intersect1d(holders(atlas, ends[0]), holders(atlas, ends[1]), assume_unique=True)
+    sites = [end.sites[0] for end in ends]
+    if space == "activations":
+        for site in asked_sites(atlas, ends[0].network, [site.name for site in sites], activations=True):
+            everyone = with_activation(atlas, site, everyone)
+    bytes_each = sum(4 * site.n_units if space == "activations" else site.n_bytes for site in sites)
+    ids = drawn(everyone, min(most, max(3, HELD_BYTES // bytes_each)), seed)
+    if len(ids) < 3:
+        raise NotStored(f"{len(ids)} examples have {space} at both {sites[0].name} and {sites[1].name}; 3 are needed")
+    if len(ids) < len(everyone):
+        notes.add(f"{len(ids):,} of {len(everyone):,} examples, drawn at random")
+    return ids
+
+
+def _pairs(
+    atlas: Atlas,
+    ends: tuple[Target, Target],
+    space: str,
+    ids: Int64[np.ndarray, " examples"],
+    labels: Labels,
+    wanted: int,
+    seed: int,
+) -> _Pairs:
+    rng = np.random.default_rng([seed, 1])
+    first, second = rng.integers(len(ids), size=(2, 2 * wanted))
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    apart = labels.inputs[low] != labels.inputs[high]
+    numbers = np.unique(low[apart] * len(ids) + high[apart])
+    if len(numbers) < 2:
+        raise UsageError(f"no two of the {len(ids)} examples are of different inputs, so there are no pairs")
+    numbers = np.sort(rng.permutation(numbers)[:wanted])
+    first, second = numbers // len(ids), numbers % len(ids)
+    known = (labels.numbers[first] >= 0) & (labels.numbers[second] >= 0)
+    same = np.where(known, (labels.numbers[first] == labels.numbers[second]).astype(np.float64), np.nan)
+    distances = [_distance(atlas, end, space, ids, first, second) for end in ends]
+    return _Pairs(first, second, distances[0], distances[1], same)
+
+
+def _distance(
+    atlas: Atlas, end: Target, space: str, ids: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> Float64[np.ndarray, " pairs"]:
+    """1 − cosine of activations (of a zero vector: 1), or the share of gates that differ."""
+    found = np.empty(len(first))
+    chunks = [slice(start, start + PAIRS_AT_ONCE) for start in range(0, len(first), PAIRS_AT_ONCE)]
+    if space == "codes":
+        _, codes = atlas.codes(end.sites, ids)
+        for chunk in chunks:
+            found[chunk] = hamming(codes[first[chunk]], codes[second[chunk]]) / end.n_gates
+        return found
+    _, points = atlas.activations(end.sites[0], ids)
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)
+    unit = np.divide(points, lengths, out=np.zeros_like(points), where=lengths > 0)
+    for chunk in chunks:
+        found[chunk] = 1 - np.einsum("ij,ij->i", unit[first[chunk]], unit[second[chunk]], dtype=np.float64)
+    return found
+
+
+def _kinds(pairs: _Pairs, quantile: float) -> dict[str, Bool[np.ndarray, " pairs"]]:
+    """For each kind, which pairs are of it; and where they are near and far before and after."""
+    where = {}
+    for place, values in (("before", pairs.before), ("after", pairs.after)):
+        where["near", place] = values <= np.quantile(values, quantile)
+        where["far", place] = values >= np.quantile(values, 1 - quantile)
+    found = {kind: where[first, "before"] & where[then, "after"] for kind, (first, then) in KINDS.items()}
+    return found | {f"{side} {place}": chosen for (side, place), chosen in where.items()}
+
+
+def _table(
+    pairs: _Pairs, kinds: dict[str, np.ndarray], n: int, seed: int, resamples: int, confidence: float
+) -> pd.DataFrame:
+    used, place = np.unique(np.concatenate([pairs.first, pairs.second]), return_inverse=True)
+    first, second = place[: len(pairs.first)], place[len(pairs.first) :]
+    known = ~np.isnan(pairs.same)
+    agree = np.where(known, pairs.same, 0.0)
+    options: dict[str, Any] = {"resamples": resamples, "confidence": confidence}
+    rows = []
+    for number, (kind, (before, after)) in enumerate(KINDS.items()):
+        chosen = kinds[kind].astype(np.float64)
+        was, becomes = kinds[f"{before} before"].astype(np.float64), kinds[f"{after} after"].astype(np.float64)
+
+        def lift(times: np.ndarray, chosen: Any = chosen, was: Any = was, becomes: Any = becomes) -> np.ndarray:
+            weights = times[:, first] * times[:, second]
+            return _over((weights @ chosen) * weights.sum(axis=1), (weights @ was) * (weights @ becomes))
+
+        def same(times: np.ndarray, chosen: Any = chosen) -> np.ndarray:
+            weights = times[:, first] * times[:, second]
+            return _over(weights @ (chosen * agree), weights @ (chosen * known))
+
+        rng = np.random.default_rng([seed, 2, number])
+        rows.append({
+            "kind": kind, "n": int(chosen.sum()), "share": float(chosen.mean()),
+            **bootstrap(len(used), lift, rng, **options).columns("lift"),
+            **bootstrap(len(used), same, rng, **options).columns("same"),
+            "same_all": float(pairs.same[known].mean()) if known.any() else np.nan,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+
+
+def _clusters(atlas: Atlas, end: Target, ids: np.ndarray, clustering: int | None) -> Clusters:
+    if clustering is not None:
+        return stored_clusters(atlas, end, ids, clustering=clustering)
+    found = any_clusters(atlas, end, ids, "codes")
+    if found is None:
+        raise no_clustering(atlas, end, "codes")
+    return found
+
+
+def _matrix(before: Clusters, after: Clusters) -> pd.DataFrame:
+    frame = pd.DataFrame({"from": before.labels, "to": after.labels})
+    return frame.value_counts(sort=False).rename("n").reset_index().sort_values(["from", "to"], ignore_index=True)
+
+
+def _summary(
+    pairs: _Pairs, clusters: list[Clusters], n: int, seed: int, resamples: int, confidence: float
+) -> pd.DataFrame:
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    used, place = np.unique(np.concatenate([pairs.first, pairs.second]), return_inverse=True)
+    first, second = place[: len(pairs.first)], place[len(pairs.first) :]
+    x, y = (pd.Series(values).rank().to_numpy(np.float64) for values in (pairs.before, pairs.after))
+
+    def correlation(times: np.ndarray) -> np.ndarray:
+        weights = times[:, first] * times[:, second]
+        weights = weights / weights.sum(axis=1, keepdims=True)
+        mean_x, mean_y = weights @ x, weights @ y
+        spread = (weights @ x**2 - mean_x**2) * (weights @ y**2 - mean_y**2)
+        return _over(weights @ (x * y) - mean_x * mean_y, np.sqrt(np.maximum(spread, 0)))
+
+    found = bootstrap(
+        len(used), correlation, np.random.default_rng([seed, 3]), resamples=resamples, confidence=confidence
+    )
+    both = (clusters[0].labels >= 0) & (clusters[1].labels >= 0)
+    ami = adjusted_mutual_info_score(clusters[0].labels[both], clusters[1].labels[both]) if both.any() else np.nan
+    return pd.DataFrame([{
+        **found.columns("spearman"), "ami": float(ami), "n_both": int(both.sum()), "n_pairs": len(x), "n": n
+    }])  # fmt: skip
+
+
+def _shown(
+    atlas: Atlas,
+    network: NetworkRecord,
+    ids: np.ndarray,
+    labels: Labels,
+    pairs: _Pairs,
+    kinds: dict[str, np.ndarray],
+    count: int,
+) -> pd.DataFrame:
+    change = pd.Series(pairs.after).rank().to_numpy() - pd.Series(pairs.before).rank().to_numpy()
+    rows = []
+    for kind, sign in (("convergence", 1), ("divergence", -1)):
+        chosen = np.flatnonzero(kinds[kind])
+        for pair in chosen[np.argsort(sign * change[chosen], kind="stable")[:count]]:
+            a, b = pairs.first[pair], pairs.second[pair]
+            rows.append((kind, a, b, float(pairs.before[pair]), float(pairs.after[pair])))
+    kinds_of_column = {"kind": "str", "a": "int64", "b": "int64", "before": "float64", "after": "float64"}
+    frame = pd.DataFrame(rows, columns=list(kinds_of_column)).astype(kinds_of_column)  # typed though it may be empty
+    shows = "token" if network.kind == "text" else "key"
+    for side in ("a", "b"):
+        places = frame[side].to_numpy(np.int64)
+        names = [labels.names[number] if number >= 0 else None for number in labels.numbers[places]]
+        frame[f"label_{side}"] = pd.Series(names, dtype=object)
+        frame[f"{shows}_{side}"] = pd.Series(describe(atlas, network, ids[places])[shows].tolist(), dtype=object)
+        frame[side] = ids[places]
+    return frame
+
+
+def _distances(pairs: _Pairs) -> pd.DataFrame:
+    counts, x, y = np.histogram2d(pairs.before, pairs.after, bins=BINS)
+    return pd.DataFrame({
+        "before": np.repeat(x[:-1], BINS), "after": np.tile(y[:-1], BINS), "n": counts.astype(np.int64).ravel()
+    })  # fmt: skip
+
+
+def _sankey(matrix: pd.DataFrame, before: str, after: str) -> go.Sankey:
+    """The largest clusters of each side, the others as one, and the noise."""
+    nodes: list[str] = []
+    colours: list[str] = []
+    numbers: list[dict[int, int]] = []
+    for side in ("from", "to"):
+        sizes = (
+            matrix.groupby(side)["n"].sum().drop(NOISE, errors="ignore").sort_values(ascending=False, kind="stable")
+        )
+        named = [int(cluster) for cluster in sizes.index[:SHOWN_CLUSTERS]]
+        numbers.append({cluster: len(nodes) + place for place, cluster in enumerate([*named, OTHER, NOISE])})
+        nodes += [str(cluster) for cluster in named] + ["others", "noise"]
+        colours += [style(place % 6).colour for place in range(len(named))] + [OTHERS.colour, CHANCE.colour]
+    flows = matrix.assign(
+        source=[numbers[0].get(int(c), numbers[0][OTHER]) for c in matrix["from"]],
+        target=[numbers[1].get(int(c), numbers[1][OTHER]) for c in matrix["to"]],
+    ).groupby(["source", "target"], as_index=False)["n"].sum()  # fmt: skip
+    return go.Sankey(
+        arrangement="snap",
+        node={"label": nodes, "color": colours, "pad": 6, "thickness": 12,
+              "hovertemplate": f"%{{label}}: %{{value:,}} examples ({text(before)} → {text(after)})<extra></extra>"},
+        link={"source": flows["source"], "target": flows["target"], "value": flows["n"],
+              "color": "rgba(120,120,120,0.28)"},
+    )  # fmt: skip

@@ -1,0 +1,214 @@
+"""Running a network onward from stored examples: where to start, what activation is there, what comes after.
+
+An image network is run from the whole activation tensor of a block (a full site), which the atlas stores where it was
+asked to; a language model from the MLP hidden vector of one token, in its own sequence. What is not stored is read
+again by the network, if the atlas holds the input itself: texts always, images that fit into their thumbnail.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32, Int64
+from PIL import Image
+
+from atlas import Atlas, Network, Site, Span
+from atlas.catalog import SiteRecord
+from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
+from atlas.network import FULL_SUFFIX, ImageView, Scope, Tail, TailedNetwork, TextNetwork, TokenWindow
+
+from ..examples import check_network, checked_id, with_activation
+from ..subject import check_reader
+from .targets import drawn
+
+READ_AT_ONCE = 16
+"""Inputs read live in one go: a full tensor of an early block of InceptionV1 at 224 pixels is 3 MB."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a network is run onward from, ``site``, and the later sites whose gates count, ``sites``, in order."""
+
+    site: Site
+    sites: tuple[Site, ...]
+    name: str
+
+    @property
+    def n_gates(self) -> int:
+        return sum(site.n_gates for site in self.sites)
+
+
+def place_of(reader: Network, *, span: str | None = None, site: str | None = None) -> Place:
+    """What ``span`` (``AFTER->TO``), or ``site`` and all that comes after it, means in a network.
+
+    An image network is run on from whole tensors, so there ``inception4c`` means ``inception4c:full``.
+    Raises `UnknownName`, and `UsageError` for a span that ends before it starts.
+    """
+    scope: Scope = "full" if reader.info.kind == "image" else "position"
+    if span is not None:
+        asked = replace(Span.parse(span), scope=scope)
+        inside = asked.resolve(reader.sites)
+        return Place(_site(reader, asked.after, scope), inside, str(asked))
+    name = str(site).removesuffix(FULL_SUFFIX)
+    start = _site(reader, name, scope)
+    later = [other for other in reader.sites if other.scope == scope and other.ordinal > start.ordinal]
+    return Place(start, tuple(sorted(later, key=lambda s: s.ordinal)), str(Span(name, None, start.scope)))
+
+
+def _site(reader: Network, name: str, scope: str) -> Site:
+    blocks = {site.name.removesuffix(FULL_SUFFIX): site for site in reader.sites if site.scope == scope}
+    if name not in blocks:
+        raise UnknownName(f"no site {name!r} in network {reader.info.name}; it has {', '.join(blocks)}")
+    return blocks[name]
+
+
+class Live:
+    """A network at a place, with the activations there of examples of the atlas.
+
+    ``owner`` is the network of the atlas whose examples these are: the same, or the one that an untrained control
+    stands beside.
+    """
+
+    def __init__(self, atlas: Atlas, reader: Network, place: Place, owner: Network | None = None) -> None:
+        """Raises `UsageError` for a network that can't be run from a site, `WeightsError` for one that is not the
+        atlas's."""
+        self._atlas, self.place = atlas, place
+        self.owner = atlas.catalog.network((owner or reader).info.name)
+        if owner is None:
+            check_reader(self.owner, reader, self.owner.kind)
+        if not isinstance(reader, TailedNetwork):
+            raise UsageError(f"network {reader.info.name} can't be run onward from a site; one that has `tail` can")
+        self.reader: TailedNetwork = reader
+        self.stored = None if owner is not None else self._stored_site()
+        self._tail: Tail | None = None
+
+    def beside(self, control: Network) -> Live:
+        """An untrained control at the same place, reading the same inputs."""
+        return Live(self._atlas, control, place_of(control, span=self.place.name), owner=self.reader)
+
+    def examples(self, labelled: bool = False) -> pd.DataFrame:
+        """Examples to choose from, in order of id: columns example_id, input_id, label.
+
+        Those whose activation is stored, or all where none is. Of an image one, since its whole tensor is the same
+        at all positions.
+        """
+        images = self.owner.kind == "image"
+        return self._atlas.frame(
+            f"""
+            select {"min(example_id) as" if images else ""} example_id, input_id, label
+            from examples
+            where network_id = $1 and (not $2 or label is not null)
+                and ($3 is null or example_id in (select example_id from activations where site_id = $3 and part = 0))
+            {"group by input_id, label" if images else ""}
+            order by example_id
+            """,
+            [self.owner.network_id, labelled, None if self.stored is None else self.stored.site_id],
+        )
+
+    def choose(self, n: int, seed: int) -> Int64[np.ndarray, " examples"]:
+        """``n`` examples drawn at random, or all there are if fewer, in order of id."""
+        return drawn(self.examples()["example_id"].to_numpy(np.int64), n, seed)
+
+    def activations(self, ids: Sequence[int] | np.ndarray) -> Float32[np.ndarray, "examples units"]:
+        """Activations of examples at the site: stored, or else read live, in the order given.
+
+        Raises `NotStored` where neither is possible, `UnknownName`, `NonFinite`.
+        """
+        wanted = np.array([checked_id(example) for example in ids], dtype=np.int64)
+        held = np.empty(0, np.int64) if self.stored is None else with_activation(self._atlas, self.stored, wanted)
+        values = np.empty((len(wanted), self.place.site.n_units), np.float32)
+        stored = np.isin(wanted, held)
+        if stored.any() and self.stored is not None:
+            values[stored] = self._atlas.activations(self.stored, wanted[stored])[1]
+        if not stored.all():
+            values[~stored] = self._read(wanted[~stored])
+        return values
+
+    def tail(self, example: int) -> Tail:
+        """What comes after the site; for a language model, in the sequence of that example."""
+        if self.owner.kind == "image":
+            self._tail = self._tail or self.reader.tail(self.place.site)
+            return self._tail
+        return self.reader.tail(self.place.site, self.views([example])[0])
+
+    def views(self, ids: Sequence[int] | np.ndarray) -> list[Any]:
+        """The inputs of examples, as the network reads them."""
+        for example in ids:
+            check_network(self._atlas, int(example), self.owner)
+        rows = self._atlas.records(
+            """
+            select example_id, text, thumbnail, width, height, position
+            from examples join inputs using (input_id)
+            where example_id in (select unnest($1::uinteger[]))
+            """,
+            [[int(example) for example in ids]],
+        )
+        found = {row["example_id"]: row for row in rows}
+        make = self._image_view if self.owner.kind == "image" else self._token_window
+        return [make(int(example), found[int(example)]) for example in ids]
+
+    def _stored_site(self) -> SiteRecord | None:
+        sites = self._atlas.catalog.sites_of(self.owner)
+        return next((s for s in sites if s.name == self.place.site.name and s.n_activations), None)
+
+    def _read(self, ids: Int64[np.ndarray, " examples"]) -> Float32[np.ndarray, "examples units"]:
+        site, found = self.place.site, []
+        for first in range(0, len(ids), READ_AT_ONCE):
+            block = ids[first : first + READ_AT_ONCE]
+            reading = self.reader.read(self.views(block), codes=[], activations=[site])
+            bad = ~reading.finite[site.name]
+            if bad.any():
+                raise NonFinite(
+                    f"example {block[bad][0]} gives NaN or infinity at site {site.name} of network "
+                    f"{self.reader.info.name}"
+                )
+            found.append(reading.activations[site.name])
+        return np.concatenate(found)
+
+    def _image_view(self, example: int, row: dict[str, Any]) -> ImageView:
+        if row["thumbnail"] is None:
+            raise self._not_stored(example, "and no picture of it is kept")
+        with Image.open(io.BytesIO(bytes(row["thumbnail"])), formats=("PNG", "JPEG")) as image:
+            # Only what was small enough is kept pixel by pixel; the rest is scaled down, as JPEG.
+            if image.format != "PNG" or image.size != (row["width"], row["height"]):
+                raise self._not_stored(
+                    example, f"and of its {row['width']} x {row['height']} pixels only a thumbnail is kept"
+                )
+            image.load()
+            return ImageView(image)
+
+    def _not_stored(self, example: int, kept: str) -> NotStored:
+        block = self.place.site.name.removesuffix(FULL_SUFFIX)
+        return NotStored(
+            f"example {example} has no activation stored at {self.place.site.name} of network "
+            f"{self.reader.info.name}, {kept}; ingest with --full {block} --store-activations"
+        )
+
+    def _token_window(self, example: int, row: dict[str, Any]) -> TokenWindow:
+        """The sequence that ingestion cut out of the text around the token."""
+        if not isinstance(self.reader, TextNetwork):
+            raise UsageError(f"network {self.reader.info.name} can't tokenise; a text needs a TextNetwork")
+        ids, place = self.reader.tokenize(row["text"]).ids, int(row["position"])
+        window = next((window for window in self.reader.windows(len(ids)) if place in window), None)
+        if window is None:
+            raise UsageError(
+                f"example {example} is token {place} of its text, in which network {self.reader.info.name} finds "
+                f"{len(ids)}; it tokenises otherwise than {self.owner.name}"
+            )
+        return TokenWindow(ids[window.start : window.stop], np.array([place - window.start], dtype=np.int64))
+
+
+def labels_of_examples(atlas: Atlas, ids: Sequence[int] | np.ndarray) -> list[str | None]:
+    """The label of each example, in the order given; None where it has none."""
+    rows = dict(
+        atlas.rows(
+            "select example_id, label from examples where example_id in (select unnest($1::uinteger[]))",
+            [[int(example) for example in ids]],
+        )
+    )
+    return [rows[int(example)] for example in ids]

@@ -1,0 +1,170 @@
+"""How many polytopes the examples are spread over: distinct codes, collisions and saturation, by site and span."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Int64, UInt8
+from scipy.special import gammaln
+
+from atlas import Atlas
+from atlas.catalog import NetworkRecord, SiteRecord, Target
+from atlas.errors import NotStored
+
+from .figures import finish, legend_above, name_axis, style, text
+from .result import Progress, Result
+from .targets import spans_to_output, tell
+
+DIGEST_BYTES = 16
+"""Bytes that stand for a code: among 10⁹ codes two unequal ones share them with a probability of 10⁻²¹."""
+
+SIZES = 12  # points of a rarefaction curve, evenly spaced on a logarithmic axis
+
+NOTES = (
+    "saturation = distinct codes / examples. It falls as examples are added, so compare it at the same n: the second "
+    "table has the number of distinct codes to expect among fewer examples",
+)
+
+
+def occupancy(
+    atlas: Atlas,
+    *,
+    network: str | None = None,
+    targets: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Distinct codes, collisions and saturation by site and span.
+
+    ``targets``: names of sites and spans; by default every site that has codes and every span l-> that runs to the
+    output.
+
+    Nothing is drawn at random: the seed changes nothing.
+
+    Table: target, scope, kind (site or span), n_gates, examples (that have all of its codes), distinct (codes),
+    collisions (examples − distinct), saturation (distinct / examples), shared (examples whose polytope another
+    example is in as well), largest (examples in the fullest polytope), exact. Table ``rarefaction``: target,
+    examples m, and distinct, the number of distinct codes to expect among m of the n examples:
+
+        E[D_m] = Σ_i 1 − C(n − n_i, m) / C(n, m)        (Hurlbert 1971; n_i examples in polytope i)
+
+    Codes are told apart by 128-bit BLAKE2 digests, a block at a time. Raises `UnknownName`, `NotStored`.
+    """
+    record = atlas.catalog.network(network)
+    asked = _targets(atlas, record, targets)
+    digests: dict[int, tuple[Int64[np.ndarray, " codes"], UInt8[np.ndarray, "codes bytes"]]] = {}
+    rows, curves = [], []
+    for done, target in enumerate(asked):
+        tell(progress, done, len(asked))
+        for site in target.sites:
+            if site.site_id not in digests:
+                digests[site.site_id] = _digests(atlas, site)
+        counts = _counts([digests[site.site_id] for site in target.sites])
+        if not len(counts):
+            raise NotStored(f"no example of network {record.name} has a code at every site of {target.name}")
+        rows.append(_row(target, counts))
+        curves.append(_rarefaction(target.name, counts))
+    tell(progress, len(asked), len(asked))
+    parameters = {"targets": [target.name for target in asked], "seed": seed}
+    tables = {"table": pd.DataFrame(rows), "rarefaction": pd.concat(curves, ignore_index=True)}
+    return Result("occupancy", record.name, parameters, tables, NOTES)
+
+
+def draw_occupancy(result: Result) -> go.Figure:
+    """Saturation by target."""
+    figure = go.Figure()
+    for place, (kind, words) in enumerate((("site", "code of a site"), ("span", "code of a span to the output"))):
+        rows = result.table[result.table["kind"] == kind]
+        hover = [
+            f"<b>{text(row.target)}</b><br>{row.distinct:,} distinct codes of {row.examples:,} examples<br>"
+            f"{row.n_gates:,} gates; the fullest polytope holds {row.largest:,}"
+            for row in rows.itertuples()
+        ]
+        figure.add_bar(
+            x=rows.index, y=rows["saturation"], name=words, hovertext=hover, hoverinfo="text",
+            marker={"color": style(place).colour, "pattern": {"shape": style(place).pattern}},
+        )  # fmt: skip
+    n = result.table["examples"]
+    count = f"{n.max():,}" if n.nunique() == 1 else f"{n.min():,} to {n.max():,}"
+    name_axis(figure, result.table["target"].tolist(), "Site or span, from input to output")
+    figure.update_yaxes(title="Distinct codes per example", range=[0, 1.02])
+    legend_above(figure)
+    return finish(
+        figure, f"{result.network}: how many polytopes the examples are spread over", f"n = {count} examples",
+        result.notes, below=120,
+    )  # fmt: skip
+
+
+def _targets(atlas: Atlas, network: NetworkRecord, names: Sequence[str] | None) -> list[Target]:
+    if names is None:
+        sites = [site.name for site in atlas.catalog.sites_of(network) if site.n_codes]
+        names = [*sites, *spans_to_output(atlas, network, "position"), *spans_to_output(atlas, network, "full")]
+    return [atlas.catalog.target(site=name, network=network.name) for name in names]
+
+
+def _digests(atlas: Atlas, site: SiteRecord) -> tuple[Int64[np.ndarray, " codes"], UInt8[np.ndarray, "codes bytes"]]:
+    """Example ids in order, and 16 bytes that stand for the code of each."""
+    ids, rows = [np.empty(0, np.int64)], [np.empty((0, DIGEST_BYTES), np.uint8)]
+    for block, packed in atlas.code_blocks(site):
+        ids.append(block)
+        rows.append(_hashed(packed))
+    return np.concatenate(ids), np.concatenate(rows)
+
+
+def _hashed(packed: UInt8[np.ndarray, "codes bytes"]) -> UInt8[np.ndarray, "codes digest"]:
+    joined = b"".join(hashlib.blake2b(row.tobytes(), digest_size=DIGEST_BYTES).digest() for row in packed)
+    return np.frombuffer(joined, dtype=np.uint8).reshape(len(packed), DIGEST_BYTES)
+
+
+def _counts(sites: Sequence[tuple[np.ndarray, np.ndarray]]) -> Int64[np.ndarray, " polytopes"]:
+    """Examples in each polytope, of those that have a code at every one of the sites."""
+    common = sites[0][0]
+    for ids, _ in sites[1:]:
+        common = np.intersect1d(common, ids, assume_unique=True)
+    whole = np.concatenate([digest[np.searchsorted(ids, common)] for ids, digest in sites], axis=1)
+    whole = np.ascontiguousarray(whole).view([("", np.void, whole.shape[1])]).ravel()
+    return np.unique(whole, return_counts=True)[1].astype(np.int64)
+
+
+def _row(target: Target, counts: Int64[np.ndarray, " polytopes"]) -> dict[str, object]:
+    examples, distinct = int(counts.sum()), len(counts)
+    return {
+        "target": target.name,
+        "scope": target.sites[0].scope,
+        "kind": "span" if "->" in target.name else "site",
+        "n_gates": target.n_gates,
+        "examples": examples,
+        "distinct": distinct,
+        "collisions": examples - distinct,
+        "saturation": distinct / examples,
+        "shared": int(counts[counts > 1].sum()),
+        "largest": int(counts.max()),
+        "exact": target.exact,
+    }
+
+
+def _rarefaction(name: str, counts: Int64[np.ndarray, " polytopes"]) -> pd.DataFrame:
+    n = int(counts.sum())
+    sizes = np.unique(np.geomspace(1, n, SIZES).round().astype(np.int64))
+    return pd.DataFrame(
+        {"target": name, "examples": sizes, "distinct": [expected_distinct(counts, m) for m in sizes]}
+    )
+
+
+def expected_distinct(counts: Int64[np.ndarray, " polytopes"], m: int | np.integer) -> float:
+    """Distinct codes to expect among ``m`` examples drawn without replacement; exact, by logarithms of binomials."""
+    n = counts.sum()
+    sizes, of_size = np.unique(counts, return_counts=True)
+    absent = np.zeros(len(sizes))
+    possible = n - sizes >= m  # else one of the polytope's examples is always drawn
+    absent[possible] = np.exp(_log_binomial(n - sizes[possible], m) - _log_binomial(n, m))
+    return float((of_size * (1 - absent)).sum())
+
+
+def _log_binomial(n: Any, k: Any) -> Any:
+    return gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)

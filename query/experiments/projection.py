@@ -1,0 +1,229 @@
+"""Does one direction, or one neuron, meet several regions that are each about one thing? (SCIENCE 3; comments)"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float64, Int64
+from plotly.subplots import make_subplots
+
+from atlas import Atlas
+from atlas.catalog import SiteRecord
+from atlas.errors import TooManyPoints, UnknownName, UsageError
+
+from ..examples import holders, with_activation
+from .figures import CHANCE, OTHERS, finish, one_line, style, text
+from .groups import Chance, measure
+from .result import Progress, Result
+from .statistics import check_interval, share_interval
+from .targets import Labels, Notes, asked_network, asked_site, drawn, labels_of, share, tell, whole
+
+SHOWN_LABELS = 6
+BINS = 60
+
+NOTES = (
+    "the scalars are clustered by HDBSCAN, whose clusters on a line lie one beside the other; what lies between "
+    "them, and a few points inside them, is noise",
+    "intervals of purity: Wilson's, each interval's members as independent trials",
+)
+
+
+def projection(
+    atlas: Atlas,
+    *,
+    network: str | None = None,
+    site: str | None = None,
+    unit: int | None = None,
+    method: str | None = None,
+    component: int | None = None,
+    by: str = "label",
+    min_cluster_size: int = 10,
+    selection: str = "leaf",
+    threshold: float = 0.5,
+    examples: int = 5000,
+    seed: int = 0,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> Result:
+    """Whether the values along one direction or neuron fall into intervals that are each about one label.
+
+    ``site``: a site with stored activations; by default the one two thirds of the way up.
+    ``unit``: project onto this unit of the site, from 0; or name a method and component instead.
+    ``method``: nmf or pca: a direction that the experiment directions has stored.
+    ``component``: which one, from 0.
+    ``by``: label (class or source of the input) or token.
+    ``min_cluster_size``: least examples of an interval.
+    ``selection``: how intervals are chosen from the hierarchy: leaf (the finest) or eom (the most persistent).
+    ``threshold``: an interval is monosemantic when more than this share of its labelled examples bear one label.
+    ``examples``: at most this many, drawn at random: the hierarchy takes a time that grows with their square.
+
+    The scalars are a·v, with v of length 1. Table, a row an interval from low to high: interval, low, high, size,
+    labelled, inputs, purity (with Wilson's interval), entropy, lift (see `groups.measure`), top_label, monosemantic.
+    Table ``summary``: intervals, monosemantic (intervals), top_labels (distinct commonest labels of monosemantic
+    intervals: several mean that one direction meets several monosemantic regions), noise (share of examples in no
+    interval), n. Table ``histogram``: label, low, high, n.
+
+    Raises `UnknownName` for a direction that is not stored, `NotStored`, and `UsageError` for impossible parameters.
+    """
+    record = asked_network(atlas, network, site)
+    place = asked_site(atlas, record, site)
+    threshold = share("threshold", threshold)
+    check_interval(resamples, confidence)
+    vector, name = _vector(atlas, place, unit, method, component)
+    notes = Notes(*NOTES)
+    tell(progress, 0, 2)
+    target = atlas.catalog.target(site=place.name, network=record.name)
+    everyone = with_activation(atlas, place, holders(atlas, target))
+    ids = drawn(everyone, whole("examples", examples, 2), seed)
+    if len(ids) < len(everyone):
+        notes.add(f"{len(ids):,} of {len(everyone):,} examples, drawn at random")
+    labels = labels_of(atlas, ids, by)
+    scalars = atlas.activations(place, ids)[1].astype(np.float64) @ vector
+    found = _intervals(scalars, whole("min_cluster_size", min_cluster_size, 2), selection)
+    tell(progress, 1, 2)
+    table = _table(scalars, found, labels, threshold, confidence, np.random.default_rng([seed, 1]))
+    mono = table[table["monosemantic"]]
+    summary = pd.DataFrame([{
+        "intervals": len(table), "monosemantic": len(mono), "top_labels": mono["top_label"].nunique(),
+        "noise": float((found < 0).mean()), "n": len(ids),
+    }])  # fmt: skip
+    tell(progress, 2, 2)
+    parameters = {
+        "site": place.name, "unit": unit, "method": method, "component": component, "direction": name, "by": by,
+        "min_cluster_size": min_cluster_size, "selection": selection, "threshold": threshold, "examples": examples,
+        "n": len(ids), "seed": seed, "resamples": resamples, "confidence": confidence,
+    }  # fmt: skip
+    tables = {"table": table, "summary": summary, "histogram": _histogram(scalars, labels)}
+    return Result("projection", record.name, parameters, tables, notes.lines())
+
+
+def draw_projection(result: Result) -> go.Figure:
+    """The distribution of the scalars coloured by label, and the purity of each interval below it."""
+    histogram, table = result.tables["histogram"], result.table
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.6, 0.4])
+    for place, label in enumerate(dict.fromkeys(histogram["label"])):
+        bars = histogram[histogram["label"] == label]
+        look = OTHERS if label == "others" else style(place)
+        figure.add_trace(
+            go.Bar(
+                x=(bars["low"] + bars["high"]) / 2, y=bars["n"], width=bars["high"] - bars["low"],
+                name=one_line(label, 30), marker={"color": look.colour, "line": {"width": 0},
+                                                  "pattern": {"shape": look.pattern, "size": 4}},
+                hovertemplate=f"{one_line(label)}: %{{y}} at %{{x:.3g}}<extra></extra>",
+            ),
+            row=1, col=1,
+        )  # fmt: skip
+    for row in table.to_dict("records"):
+        hover = (
+            f"[{row['low']:.3g}, {row['high']:.3g}]: {one_line(row['top_label'])}, purity {row['purity']:.2f}, "
+            f"n = {row['labelled']:,}"
+        )
+        look = style(0) if row["monosemantic"] else CHANCE
+        figure.add_trace(
+            go.Scatter(
+                x=[row["low"], row["high"]], y=[row["purity"]] * 2, mode="lines+markers", showlegend=False,
+                line={"color": look.colour, "width": 3, "dash": "solid" if row["monosemantic"] else "dot"},
+                marker={"symbol": "line-ns-open", "color": look.colour, "size": 8}, hovertext=hover, hoverinfo="text",
+            ),
+            row=2, col=1,
+        )  # fmt: skip
+    figure.add_hline(y=result.parameters["threshold"], line={"color": CHANCE.colour, "dash": "dot"}, row=2, col=1)
+    figure.update_yaxes(title="Examples", row=1, col=1)
+    figure.update_yaxes(title="Purity of interval", range=[0, 1.05], row=2, col=1)
+    figure.update_xaxes(title=f"Activation along {text(result.parameters['direction'])}", row=2, col=1)
+    figure.update_layout(barmode="stack", bargap=0, legend={"font": {"size": 10}})
+    [summary] = result.tables["summary"].to_dict("records")
+    return finish(
+        figure, f"{result.network}, {result.parameters['site']}: one direction, how many regions?",
+        f"n = {summary['n']:,} examples, {summary['noise']:.0%} in no interval; {summary['intervals']} intervals, "
+        f"{summary['monosemantic']} of them monosemantic, in {summary['top_labels']} different labels",
+        result.notes, height=460,
+    )  # fmt: skip
+
+
+def _vector(
+    atlas: Atlas, site: SiteRecord, unit: int | None, method: str | None, component: int | None
+) -> tuple[Float64[np.ndarray, " units"], str]:
+    """The direction, of length 1, and what to call it."""
+    if (unit is None) == (method is None) or (method is None) != (component is None):
+        raise UsageError("name a unit, or a method (nmf or pca) with a component; one of the two")
+    if unit is not None:
+        if whole("unit", unit, 0) >= site.n_units:
+            raise UsageError(f"unit is {unit}; site {site.name} has {site.n_units} units, numbered from 0")
+        return np.eye(site.n_units)[unit], f"unit {unit}"
+    rows = atlas.rows(
+        "select vector from directions where site_id = $1 and method = $2 and component = $3 "
+        "order by experiment_id desc limit 1",
+        [site.site_id, method, whole("component", component, 0)],
+    )
+    if not rows:
+        raise UnknownName(
+            f"no direction {method} {component} of site {site.name} of network {site.network} is stored; "
+            f"`polytope experiment directions {atlas.path} --site {site.name}` finds some"
+        )
+    vector = np.asarray(rows[0][0], dtype=np.float64)
+    return vector / np.linalg.norm(vector), f"{method} direction {component}"
+
+
+def _intervals(
+    scalars: Float64[np.ndarray, " examples"], least: int, selection: str
+) -> Int64[np.ndarray, " examples"]:
+    """Clusters of numbers on a line, numbered from low to high; −1 for noise."""
+    from atlas.hierarchy import cluster_activations
+
+    if selection not in ("eom", "leaf"):
+        raise UsageError(f"selection is {selection!r}; expected eom or leaf")
+    try:
+        labels = cluster_activations(
+            scalars.astype(np.float32)[:, None], min_cluster_size=least, selection=cast(Any, selection)
+        ).labels
+    except TooManyPoints as error:
+        raise UsageError(f"examples: {error}") from None
+    found = sorted(range(int(labels.max(initial=-1)) + 1), key=lambda label: scalars[labels == label].min())
+    number = {label: place for place, label in enumerate(found)}
+    return np.array([number.get(int(label), -1) for label in labels], dtype=np.int64)
+
+
+def _table(
+    scalars: np.ndarray,
+    found: Int64[np.ndarray, " examples"],
+    labels: Labels,
+    threshold: float,
+    confidence: float,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    groups = [np.flatnonzero(found == number) for number in range(int(found.max(initial=-1)) + 1)]
+    frame = measure(groups, labels, Chance(labels, rng))
+    frame.insert(0, "interval", np.arange(len(groups)))
+    frame.insert(1, "low", [float(scalars[group].min()) for group in groups])
+    frame.insert(2, "high", [float(scalars[group].max()) for group in groups])
+    ends = [
+        share_interval(round(row["purity"] * row["labelled"]) if row["labelled"] >= 2 else 0,
+                       row["labelled"] if row["labelled"] >= 2 else 0, confidence=confidence)
+        for row in frame.to_dict("records")
+    ]  # fmt: skip
+    place = list(frame.columns).index("purity") + 1
+    frame.insert(place, "purity_low", [end.low for end in ends])
+    frame.insert(place + 1, "purity_high", [end.high for end in ends])
+    return frame.assign(monosemantic=frame["purity"] > threshold)
+
+
+def _histogram(scalars: np.ndarray, labels: Labels) -> pd.DataFrame:
+    counts = np.bincount(labels.numbers[labels.numbers >= 0], minlength=len(labels.names))
+    named = np.argsort(-counts, kind="stable")[:SHOWN_LABELS]
+    edges = np.linspace(scalars.min(), scalars.max() + 1e-9, BINS + 1)
+    series = [(labels.names[n], labels.numbers == n) for n in named]
+    rest = ~np.isin(labels.numbers, named)
+    if rest.any():
+        series.append(("others", rest))
+    return pd.DataFrame([
+        {"label": name, "low": low, "high": high, "n": int(height)}
+        for name, chosen in series
+        for low, high, height in zip(
+            edges[:-1].tolist(), edges[1:].tolist(), np.histogram(scalars[chosen], edges)[0], strict=True
+        )
+    ])  # fmt: skip

@@ -1,0 +1,244 @@
+"""The post, claim by claim: which experiment measures each, with which options, and what decides.
+
+`polytope report` runs them. Sections stand in the post's order. One that cannot be measured on a network (no full
+codes, no activations, one label) says why; one whose experiment the registry does not hold is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from atlas import Atlas
+from atlas.catalog import NetworkRecord, SiteRecord
+from atlas.errors import NotStored
+from atlas.network import FULL_SUFFIX
+
+from ..clusters import clusterings, clusters
+from . import verdicts
+from .density import CONTROLS, controls_of, kind_of
+from .registry import EXPERIMENTS
+from .result import Result
+from .verdicts import Judge, Verdict
+
+Options = Callable[[Atlas, NetworkRecord, Mapping[str, Result]], dict[str, Any]]
+"""Options of an experiment on a network, given the results of the sections before it, by key."""
+
+SCALED, SLICED = 0.6, 0.85
+"""How far up the network the scaled and the sliced space lie: inception4c and inception5a of InceptionV1's twelve."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """``claim``: what the post says, in one sentence. ``rule``: what decides; empty where nothing is claimed.
+
+    ``untrained``: measured on the untrained networks of the atlas as well (else the experiment shows them itself).
+    """
+
+    key: str
+    part: str
+    claim: str
+    experiment: str
+    options: Options
+    judge: Judge | None = None
+    rule: str = ""
+    untrained: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What came out of a section on one network: a result, or the reason why there is none."""
+
+    section: Section
+    network: NetworkRecord
+    result: Result | None
+    reason: str = ""
+    experiment_id: int | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return None if self.result is None or self.section.judge is None else self.section.judge(self.result)
+
+    @property
+    def kind(self) -> str:
+        """Whether the network is untrained, and how (docs/SCIENCE.md section 4)."""
+        return kind_of(self.network)
+
+
+def trained_networks(atlas: Atlas, name: str | None = None) -> list[NetworkRecord]:
+    """The networks that a report is about: the one named, or all that are no untrained controls."""
+    if name is not None:
+        return [atlas.catalog.network(name)]
+    found = [network for network in atlas.catalog.networks if kind_of(network) not in CONTROLS.values()]
+    return found or [atlas.catalog.network(None)]
+
+
+def networks_of(atlas: Atlas, section: Section, network: NetworkRecord) -> list[NetworkRecord]:
+    """The network, and its untrained controls where the section measures them too."""
+    return [network, *(controls_of(atlas, network) if section.untrained else [])]
+
+
+def sections() -> list[Section]:
+    """All sections whose experiment there is, in the post's order."""
+    return [section for section in SECTIONS if section.experiment in EXPERIMENTS]
+
+
+def cluster_table(atlas: Atlas, network: NetworkRecord, most: int = 12) -> tuple[str, pd.DataFrame]:
+    """The largest clusters of codes, for a person to read: of the newest clustering of a span, else of a site.
+
+    Raises `NotStored` where the network's codes were never clustered.
+    """
+    frame = clusterings(atlas)
+    frame = frame[(frame["network"] == network.name) & (frame["space"] == "codes")]
+    frame = frame.assign(span=frame["target"].str.contains("->")).sort_values(["span", "clustering_id"])
+    if frame.empty:
+        raise NotStored(f"no codes of network {network.name} are clustered; `polytope cluster` does it")
+    chosen = frame.iloc[-1]
+    table = clusters(atlas, int(chosen["clustering_id"]), samples=4).sort_values("size", ascending=False)
+    shown = table.head(most)[["label", "size", "purity", "top_label", "samples"]]
+    return f"clustering {chosen['clustering_id']}: codes of {chosen['target']}", shown
+
+
+# --- what is asked of each network -------------------------------------------------------------------------------
+
+
+def _named(_: Atlas, network: NetworkRecord, __: Mapping[str, Result]) -> dict[str, Any]:
+    return {"network": network.name}
+
+
+def _neuron_before(atlas: Atlas, network: NetworkRecord, before: Mapping[str, Result]) -> dict[str, Any]:
+    """The site and unit of the section on neurons."""
+    if "neuron" not in before:
+        raise NotStored("no neuron was measured, so none is projected on")
+    found = before["neuron"].parameters
+    return {"network": network.name, "site": found["site"], "unit": found["unit"]}
+
+
+def _site(atlas: Atlas, network: NetworkRecord, height: float) -> SiteRecord:
+    """A site that far up, with another after it; full where a tensor goes in as a whole."""
+    scope = "full" if network.kind == "image" else "position"
+    sites = [site for site in atlas.catalog.sites_of(network) if site.scope == scope]
+    if len(sites) < 2:
+        raise NotStored(
+            f"network {network.name} has {len(sites)} {scope} sites; a space and a site after it are needed"
+        )
+    return sites[min(int(height * len(sites)), len(sites) - 2)]
+
+
+def _span(site: SiteRecord) -> str:
+    suffix = FULL_SUFFIX if site.scope == "full" else ""
+    return f"{site.name.removesuffix(FULL_SUFFIX)}->{suffix}"
+
+
+def _scaled(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
+    return {"span": _span(_site(atlas, network, SCALED)), "examples": 6, "tolerance": 0.05,
+            "alphas": np.round(np.arange(0, 2.51, 0.1), 2).tolist()}  # fmt: skip
+
+
+def _interpolated(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
+    return {"span": _span(_site(atlas, network, SCALED)), "pairs": 12, "steps": 20, "tolerance": 0.05}
+
+
+def _mapped(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
+    return {"site": _site(atlas, network, SLICED).name, "examples": 16}
+
+
+def _sliced(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
+    """Two examples of one label and one of another, or any three of different inputs."""
+    frame = atlas.frame(
+        "select min(example_id) as example_id, label from examples where network_id = $1 group by input_id, label "
+        "order by example_id",
+        [network.network_id],
+    )
+    if len(frame) < 3:
+        raise NotStored(f"network {network.name} has {len(frame)} inputs; a plane needs three examples")
+    a = frame.iloc[0]
+    same, other = frame[1:][frame["label"][1:] == a["label"]], frame[1:][frame["label"][1:] != a["label"]]
+    b, c = (same.iloc[0], other.iloc[0]) if len(same) and len(other) else (frame.iloc[1], frame.iloc[2])
+    return {"span": _span(_site(atlas, network, SLICED)), "a": int(a["example_id"]), "b": int(b["example_id"]),
+            "c": int(c["example_id"]), "size": 128}  # fmt: skip
+
+
+P1, P2, P3 = (
+    "Prediction 1: polysemantic directions overlap with multiple monosemantic polytope regions",
+    "Prediction 2: polytope boundaries reflect semantic boundaries",
+    "Prediction 3: polytopes define when feature-directions are on- and off-distribution",
+)
+
+SECTIONS = (
+    Section(
+        "slice", "Introduction", "The activation space of a layer is cut into polytopes by the gates of all layers "
+        "after it.",
+        "slice", _sliced,
+    ),
+    Section(
+        "clusters", P1, "The majority of clusters, of spline codes as of activations, are monosemantic.",
+        "monosemanticity", _named, verdicts.clusters_are_monosemantic, verdicts.CLUSTERS_RULE, untrained=True,
+    ),
+    Section(
+        "tops", P1, "Such regions are more monosemantic than what activates a neuron.",
+        "monosemanticity", _named, verdicts.clusters_beat_neurons, verdicts.NEURONS_RULE, untrained=True,
+    ),
+    Section(
+        "neuron", P1, "Neurons are polysemantic: what activates one most belongs to several clusters.",
+        "neuron", _named, verdicts.neurons_are_polysemantic, verdicts.POLYSEMANTIC_RULE,
+    ),
+    Section(
+        "projection", P1, "The meanings of a polysemantic direction are monosemantic regions along it.",
+        "projection", _neuron_before, verdicts.one_neuron_meets_regions, verdicts.REGIONS_RULE,
+    ),
+    Section(
+        "directions", P1, "Directions found by NMF are largely monosemantic.",
+        "directions", _named, verdicts.nmf_is_monosemantic, verdicts.NMF_RULE,
+    ),
+    Section(
+        "density", P2, "Networks place more boundaries between inputs of different classes than of the same class; "
+        "untrained networks do not.",
+        "density", _named, verdicts.boundaries_separate_classes, verdicts.DENSITY_RULE,
+    ),
+    Section(
+        "depth", P2, "The difference gets more robust in higher layers.",
+        "density", _named, verdicts.difference_grows_with_depth, verdicts.DEPTH_RULE,
+    ),
+    Section(
+        "peak", P3, "Boundaries lie densest between the origin and the activation.",
+        "scale", _scaled, verdicts.peak_inside, verdicts.PEAK_RULE,
+    ),
+    Section(
+        "change", P3, "The predicted class changes where boundaries are dense.",
+        "scale", _scaled, verdicts.class_changes_where_dense, verdicts.CHANGE_RULE,
+    ),
+    Section(
+        "flow", "Discussion", "Representations converge and diverge between layers.",
+        "flow", _named, verdicts.representations_flow, verdicts.FLOW_RULE,
+    ),
+    Section(
+        "dictionary", "Discussion", "A sparse basis of codes decomposes them better than one cluster each.",
+        "dictionary", _named, verdicts.basis_beats_clusters, verdicts.BASIS_RULE,
+    ),
+    Section(
+        "path", "Appendix A: interpolating", "On the way between images of different classes boundaries are denser.",
+        "interpolate", _interpolated, verdicts.paths_between_classes_are_denser, verdicts.PATH_RULE,
+    ),
+    Section(
+        "untrained", "Appendix B: scaling", "The peak between origin and activation is absent in untrained networks.",
+        "scale", _scaled, verdicts.no_peak_untrained, verdicts.UNTRAINED_PEAK_RULE,
+    ),
+    Section(
+        "noise", "Appendix B: scaling", "The peak is there for directions of Gaussian noise too.",
+        "scale", _scaled, verdicts.peak_for_noise, verdicts.GAUSSIAN_RULE,
+    ),
+    Section(
+        "maps", "Appendix C: splines", "Hamming distance corresponds to the distance of the affine transformations.",
+        "affine", _mapped, verdicts.gates_follow_maps, verdicts.MAP_RULE,
+    ),
+    Section(
+        "occupancy", "Beside the post", "How many polytopes the examples are spread over; the post makes no claim.",
+        "occupancy", _named,
+    ),
+)  # fmt: skip
+"""In the order of the post. Appendix E, examples of clusters, is `cluster_table`."""

@@ -1,0 +1,67 @@
+"""What every experiment gives: tables of numbers, all that reproduces them, and the figure drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+MAIN = "table"
+"""Name of the table that an experiment is about; others hold what its figure needs besides."""
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Directions in the activation space of a site, which `archive.save` keeps in the table ``directions``.
+
+    ``explained`` is each one's share of the variance, None where the method has none.
+    """
+
+    site: str
+    method: str
+    vectors: Float32[np.ndarray, "components units"]
+    explained: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """An experiment's outcome.
+
+    kind: name of the experiment, a key of `registry.EXPERIMENTS`.
+    network: its name in the atlas; None where several take part on equal terms.
+    parameters: JSON values; everything that reproduces the numbers, the seed included.
+    tables: ``"table"`` is the main one.
+    notes: what is approximate, what was dropped and how often; shown with the figure.
+    asked: the parameters as they were asked for, by which a repeated question is recognised; `Experiment.run` fills
+        it in.
+    directions: directions that were found on the way; `archive.load` does not bring them back.
+    """
+
+    kind: str
+    network: str | None
+    parameters: dict[str, Any]
+    tables: dict[str, pd.DataFrame]
+    notes: tuple[str, ...] = ()
+    asked: dict[str, Any] = field(default_factory=dict)
+    directions: tuple[Directions, ...] = ()
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The main table."""
+        return self.tables[MAIN]
+
+    def figure(self) -> go.Figure:
+        """Drawn from the tables, parameters and notes alone, so that a stored result needs no computation."""
+        from .registry import find
+
+        return find(self.kind).draw(self)

@@ -1,0 +1,417 @@
+"""A two-dimensional slice of the polytopes of an activation space (SCIENCE 6; post: the figure of inception5a)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float64, Int64
+
+from atlas import Atlas, Network
+from atlas.errors import NotStored, UnknownName, UsageError
+from atlas.network import Site, Tail
+
+from ..examples import check_network, checked_id
+from .figures import PALETTE, finish, one_line, text
+from .live import Live, labels_of_examples, place_of
+from .planes import Grid, Plane, Polyline, find_boundaries, polylines, read_regions
+from .result import Progress, Result
+from .targets import tell, whole
+
+LARGEST = 2048
+"""Points a side at most: 4 million codes."""
+
+MARGIN = 0.25
+"""How far the window reaches beyond the three examples, as a share of the space that they take."""
+
+IN_PLANE = 1e-3
+"""Distance from the plane, relative to the window, below which an example counts as lying in it: an eighth of a
+grid step of the default size."""
+
+MOST_COMPARED = 20_000
+"""Examples whose stored activations are looked at for lying in the plane."""
+
+SLACK = 0.05
+"""How far a drawn line may be from the boundary found, in steps of the grid: a twentieth of a pixel."""
+
+SHADES = 7
+"""Shades of a class's colour by which neighbouring polytopes are told apart."""
+
+
+def slice(
+    atlas: Atlas,
+    reader: Network,
+    *,
+    span: str,
+    a: int | None = None,
+    b: int | None = None,
+    c: int | None = None,
+    directions: Sequence[str] | None = None,
+    reach: float | None = None,
+    zoom: float = 1.0,
+    size: int = 256,
+    lines: int = 300,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """The polytopes, boundaries and classes that a plane through an activation space meets.
+
+    ``span``: AFTER->TO. The plane lies in the activation space of AFTER; the boundaries are those of the gates after
+    it. ``a``: an example in the plane. ``b``: a second. ``c``: a third, which fixes the plane. ``directions``: two
+    of random:SEED, unit:NUMBER or METHOD:COMPONENT (a stored direction, such as pca:0), from ``a``, or from the
+    origin without it. ``reach``: half the width of the window, in units of distance; by default it holds the three
+    examples, or is the length of the activation of a. ``zoom``: how many times smaller the window is made, about its
+    middle. ``size``: points a side of the grid. ``lines``: boundaries drawn as lines, at most; more are thinned out
+    at random. ``seed``: for that.
+
+    Table: class, points, share (of the grid), polytopes (distinct codes among them). Table ``summary``: polytopes
+    (distinct codes on the grid: at least as many as the window meets at this resolution, never more), linear_regions
+    (codes with pooling switches), points, gates, gates_crossed (on at some points, off at others), lines (drawn),
+    exact_lines (share of their length, in grid cells, that is exact). Table ``grid``: row, column, polytope, class
+    (row of the main table); u and v follow from ``parameters``. Table ``boundaries``: line, site, gate (bit of the
+    site's code), u, v: polylines, point by point, with the share of each that is exact. Table ``sites``: site, gates,
+    crossed. Table ``examples``: example, label, u, v, distance (from the plane), named (a, b or c).
+
+    Raises `UsageError` for the same example twice, three points on one line, an impossible window; `NotStored`,
+    `UnknownName`.
+    """
+    for name, value, least, most in (("size", size, 2, LARGEST), ("lines", lines, 0, None)):
+        whole(name, value, least, most)
+    if not zoom > 0:
+        raise UsageError(f"zoom is {zoom!r}; expected a number above 0, such as 4 for a window a quarter as wide")
+    live = Live(atlas, reader, place_of(reader, span=span))
+    named, plane, window = _plane(atlas, live, (a, b, c), directions, reach)
+    grid = _grid(window, zoom, size, plane)
+    tail, sites = live.tail(next(iter(named.values()), _any_example(live))), live.place.sites
+    regions = read_regions(tail, grid, sites, lambda done, total: tell(progress, done, 2 * total))
+    rng = np.random.default_rng([seed, 6])
+    drawn = np.sort(rng.permutation(regions.varies)[:lines])
+    found = find_boundaries(tail, grid, sites, drawn, lambda done, total: tell(progress, total + done, 2 * total))
+    joined = polylines(found, SLACK * (grid.u[1] - grid.u[0]))
+    tell(progress, 1, 1)
+    classes, table = _classes(tail, regions.output, regions.polytope)
+    exact = float(found.exact.mean()) if len(found.exact) else np.nan
+    parameters = {"span": live.place.name, "a": a, "b": b, "c": c,
+                  "directions": None if directions is None else list(directions), "reach": reach, "zoom": zoom,
+                  "size": size, "lines": lines, "seed": seed, "n_gates": live.place.n_gates,
+                  "u": [grid.u[0], grid.u[-1]], "v": [grid.v[0], grid.v[-1]]}  # fmt: skip
+    summary = {"polytopes": int(regions.polytope.max()) + 1, "linear_regions": int(regions.linear.max()) + 1,
+               "points": size * size, "gates": live.place.n_gates, "gates_crossed": len(regions.varies),
+               "lines": len(drawn), "exact_lines": exact}  # fmt: skip
+    rows, columns = np.indices(regions.polytope.shape)
+    tables = {
+        "table": table,
+        "summary": pd.DataFrame([summary]),
+        "grid": pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), "polytope": regions.polytope.ravel(),
+                              "class": classes.ravel()}),
+        "boundaries": _boundaries(joined, sites),
+        "sites": _sites(regions.varies, sites),
+        "examples": _examples_in(atlas, live, plane, grid, named),
+    }  # fmt: skip
+    return Result("slice", live.owner.name, _plain(parameters), tables, _notes(tail, summary, live))
+
+
+def draw_slice(result: Result) -> go.Figure:
+    """Classes as colours, polytopes as shades, boundaries as lines, examples as marks."""
+    figure = go.Figure()
+    p, table = result.parameters, result.table
+    (u0, u1), (v0, v1) = p["u"], p["v"]
+    classes = _raster(result, "class")
+    names = np.array([text(name) for name in table["class"]], dtype=object)
+    places = {"x": np.linspace(u0, u1, p["size"]), "y": np.linspace(v0, v1, p["size"])}
+    figure.add_trace(go.Heatmap(
+        z=classes, **places, customdata=_raster(result, "polytope"), colorscale=_colours(len(table)),
+        zmin=-0.5, zmax=len(table) - 0.5, showscale=False, opacity=0.75, text=names[classes],
+        hovertemplate="%{text}<br>polytope %{customdata}<br>u = %{x:.4g}, v = %{y:.4g}<extra></extra>",
+    ))  # fmt: skip
+    figure.add_trace(go.Heatmap(
+        z=_raster(result, "polytope") * 5 % SHADES, **places,
+        colorscale=[[0, "rgba(255,255,255,0.45)"], [1, "rgba(0,0,0,0.2)"]], showscale=False, hoverinfo="skip",
+    ))  # fmt: skip
+    boundaries = result.tables["boundaries"]
+    for place, site in enumerate(boundaries["site"].unique()):
+        lines = boundaries[boundaries["site"] == site]
+        u, v = _with_gaps(lines)
+        dash = PALETTE[place % len(PALETTE)].dash
+        figure.add_trace(go.Scatter(
+            x=u, y=v, mode="lines", line={"width": 0.8, "color": "#222222", "dash": dash}, hoverinfo="skip",
+            name=f"boundaries of {site}, {lines['line'].nunique()} lines",
+        ))  # fmt: skip
+    for place, row in enumerate(table.head(len(PALETTE)).to_dict("records")):
+        figure.add_trace(go.Scatter(
+            x=[None], y=[None], mode="markers", name=f"{one_line(row['class'])}, {row['share']:.0%}",
+            marker={"symbol": "square", "size": 12, "color": PALETTE[place].colour},
+        ))  # fmt: skip
+    examples = result.tables["examples"]
+    marked = examples.to_dict("records")
+    figure.add_trace(go.Scatter(
+        x=examples["u"], y=examples["v"], mode="markers", name=f"examples, n = {len(examples)}",
+        marker={"symbol": "circle", "size": 10, "color": "#ffffff", "line": {"color": "#000000", "width": 2}},
+        hovertext=[f"example {row['example']}, {one_line(row['label'])}" for row in marked], hoverinfo="text",
+    ))  # fmt: skip
+    for row in marked:
+        if row["named"]:
+            figure.add_annotation(x=row["u"], y=row["v"], text=f"{row['named']} {row['example']}", showarrow=False,
+                                  yshift=16, bgcolor="rgba(255,255,255,0.85)", font={"size": 12})  # fmt: skip
+    figure.update_xaxes(title="u, distance in the activation space", range=[u0, u1], constrain="domain")
+    figure.update_yaxes(
+        title="v, distance in the activation space", range=[v0, v1], scaleanchor="x", constrain="domain"
+    )
+    [s] = result.tables["summary"].to_dict("records")
+    return finish(
+        figure, f"Slice through the polytopes of {p['span']} of {result.network}",
+        f"{s['polytopes']:,} polytopes met by {s['points']:,} points; {s['gates_crossed']:,} of {s['gates']:,} gates "
+        "change", result.notes, height=640,
+    )  # fmt: skip
+
+
+def png_slice(result: Result, side: int = 1024) -> bytes:
+    """The same picture as a PNG, ``side`` pixels a side, drawn without a browser: no text, v upward."""
+    import io
+
+    from PIL import Image, ImageDraw
+
+    whole("side", side, 16)
+    p, fine = result.parameters, 2 * side  # drawn twice as large: lines come out smooth
+    colours = np.array([_rgb(PALETTE[i].colour if i < len(PALETTE) else "#bbbbbb") for i in range(len(result.table))])
+    shade = 0.75 + 0.35 * (_raster(result, "polytope") * 5 % SHADES) / (SHADES - 1)
+    pixels = np.clip(colours[_raster(result, "class")] * shade[..., None] * 0.7 + 70, 0, 255).astype(np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(pixels[::-1])).resize((fine, fine), Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(image)
+    low, high = (np.array([p["u"][i], p["v"][i]]) for i in (0, 1))
+
+    def place(points: Any) -> list[tuple[float, float]]:
+        at = (np.asarray(points, dtype=np.float64) - low) / (high - low) * fine
+        return [(float(x), float(fine - y)) for x, y in at]
+
+    for _, line in result.tables["boundaries"].groupby("line", sort=False):
+        draw.line(place(line[["u", "v"]]), fill=(20, 20, 20), width=2)
+    for x, y in place(result.tables["examples"][["u", "v"]]):
+        draw.ellipse([x - 14, y - 14, x + 14, y + 14], fill=(255, 255, 255), outline=(0, 0, 0), width=5)
+    written = io.BytesIO()
+    image.resize((side, side), Image.Resampling.LANCZOS).save(written, "PNG", optimize=True)
+    return written.getvalue()
+
+
+# --- the plane -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Middle (u, v) of what is shown, and half its width."""
+
+    middle: tuple[float, float]
+    reach: float
+
+
+def _plane(
+    atlas: Atlas,
+    live: Live,
+    abc: tuple[int | None, int | None, int | None],
+    directions: Sequence[str] | None,
+    reach: float | None,
+) -> tuple[dict[str, int], Plane, _Window]:
+    """The examples that were named, the plane, and the window onto it."""
+    named = {
+        name: check_network(atlas, checked_id(e), live.owner)
+        for name, e in zip("abc", abc, strict=True)
+        if e is not None
+    }
+    if len(set(named.values())) < len(named):
+        raise UsageError(
+            f"the same example twice ({', '.join(f'{n} {e}' for n, e in named.items())}); choose different ones"
+        )
+    if reach is not None and not reach > 0:
+        raise UsageError(f"reach is {reach!r}; expected a distance above 0")
+    points = live.activations(list(named.values())) if named else np.zeros((0, live.place.site.n_units), np.float32)
+    if directions is None:
+        if len(named) != 3:
+            raise UsageError(f"a plane goes through three examples, a, b and c, got {', '.join(named) or 'none'}; "
+                             "or name two directions")  # fmt: skip
+        plane = Plane.through(points[0], points[1] - points[0], points[2] - points[0],
+                              f"the activations of examples {', '.join(map(str, named.values()))}")  # fmt: skip
+        at = plane.coordinates(points)
+        low, high = at.min(axis=0), at.max(axis=0)
+        middle, around = (low + high) / 2, float((high - low).max()) / 2 * (1 + 2 * MARGIN)
+        return named, plane, _Window((float(middle[0]), float(middle[1])), reach or around)
+    if set(named) - {"a"}:
+        raise UsageError(
+            "with directions the plane starts at a, or at the origin; b and c are not used: leave them out"
+        )
+    origin = points[0] if named else np.zeros(live.place.site.n_units, np.float32)
+    first, second = _directions(atlas, live, directions)
+    plane = Plane.through(origin, first, second, f"directions {' and '.join(directions)}")
+    length = float(np.linalg.norm(origin))
+    if reach is None and not length:
+        raise UsageError("the plane starts at the origin, where no length is known; say how far it goes with reach")
+    return named, plane, _Window((0.0, 0.0), reach or length)
+
+
+def _directions(atlas: Atlas, live: Live, names: Sequence[str]) -> list[Float64[np.ndarray, " units"]]:
+    if len(names) != 2:
+        raise UsageError(f"a plane has two directions, got {', '.join(names) or 'none'}")
+    return [_direction(atlas, live, name) for name in names]
+
+
+def _direction(atlas: Atlas, live: Live, name: str) -> Float64[np.ndarray, " units"]:
+    """The vector that a name stands for: random:SEED, unit:NUMBER, METHOD:COMPONENT."""
+    site = live.place.site
+    asked = re.fullmatch(r"([a-z]+):(\d+)", name)
+    if asked is None:
+        raise UsageError(f"direction {name!r}; write random:SEED, unit:NUMBER, or METHOD:COMPONENT such as pca:0")
+    method, number = asked[1], int(asked[2])
+    if method == "random":
+        return np.random.default_rng([number, 61]).standard_normal(site.n_units)
+    if method == "unit":
+        if number >= site.n_units:
+            raise UnknownName(f"no unit {number} at {site.name}; its units are 0 to {site.n_units - 1}")
+        return np.eye(1, site.n_units, number)[0]
+    stored = atlas.rows(
+        """
+        select vector from directions join sites using (site_id)
+        where sites.network_id = $1 and sites.name = $2 and method = $3 and component = $4
+        order by experiment_id desc limit 1
+        """,
+        [live.owner.network_id, site.name, method, number],
+    )
+    if not stored:
+        raise NotStored(
+            f"no direction {name} is stored for {site.name} of network {live.owner.name}; `polytope experiment "
+            f"directions` finds some, or take random:0 or unit:0"
+        )
+    return np.array(stored[0][0], dtype=np.float64)
+
+
+def _grid(window: _Window, zoom: float, size: int, plane: Plane) -> Grid:
+    half = window.reach / zoom
+    u, v = (np.linspace(middle - half, middle + half, size) for middle in window.middle)
+    return Grid(plane, u, v)
+
+
+def _any_example(live: Live) -> int:
+    """An example to run on: a language model needs a sequence, whichever, to put vectors of the plane into."""
+    examples = live.examples()
+    if not len(examples):
+        raise NotStored(
+            f"network {live.owner.name} has no example in the atlas to run on; `polytope ingest` adds some"
+        )
+    return int(examples["example_id"].iloc[0])
+
+
+# --- tables ----------------------------------------------------------------------------------------------------
+
+
+def _classes(
+    tail: Tail, outputs: Int64[np.ndarray, "rows columns"], polytopes: Int64[np.ndarray, "rows columns"]
+) -> tuple[Int64[np.ndarray, "rows columns"], pd.DataFrame]:
+    """The main table, the commonest class first, and for each point its row there."""
+    kinds, number, counts = np.unique(outputs, return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    rank = np.argsort(order, kind="stable")
+    table = pd.DataFrame({
+        "class": [tail.output_name(int(kinds[i])) for i in order], "points": counts[order],
+        "share": counts[order] / outputs.size,
+        "polytopes": [len(np.unique(polytopes[outputs == kinds[i]])) for i in order],
+    })  # fmt: skip
+    return rank[number].reshape(outputs.shape).astype(np.int64), table
+
+
+def _boundaries(lines: Sequence[Polyline], sites: Sequence[Site]) -> pd.DataFrame:
+    starts = np.array(list(accumulate((site.n_gates for site in sites), initial=0)))
+    frames = [pd.DataFrame({"line": [], "site": [], "gate": [], "u": [], "v": [], "exact": []})]
+    for number, line in enumerate(lines):
+        which = int(np.searchsorted(starts, line.gate, side="right")) - 1
+        u, v = line.points.T
+        frames.append(pd.DataFrame({"line": number, "site": sites[which].name, "gate": line.gate - int(starts[which]),
+                                    "u": u, "v": v, "exact": line.exact}))  # fmt: skip
+    return pd.concat(frames[1:] or frames, ignore_index=True)
+
+
+def _sites(varies: Int64[np.ndarray, " gates"], sites: Sequence[Site]) -> pd.DataFrame:
+    edges = list(accumulate((site.n_gates for site in sites), initial=0))
+    crossed = np.histogram(varies, bins=edges)[0]
+    return pd.DataFrame({"site": [s.name for s in sites], "gates": [s.n_gates for s in sites], "crossed": crossed})
+
+
+def _examples_in(atlas: Atlas, live: Live, plane: Plane, grid: Grid, named: dict[str, int]) -> pd.DataFrame:
+    """The examples that were named, and all others with a stored activation that lie in the plane and the window."""
+    near = IN_PLANE * float(grid.u[-1] - grid.u[0])
+    rows: list[dict[str, Any]] = []
+    ids = np.array(list(named.values()), dtype=np.int64)
+    blocks = [(ids, live.activations(ids))] if len(ids) else []
+    if live.stored is not None and live.stored.n_activations <= MOST_COMPARED:
+        blocks += list(atlas.activation_blocks(live.stored))
+    for held, points in blocks:
+        away, at = plane.distance(points), plane.coordinates(points)
+        inside = (np.abs(at - [grid.u.mean(), grid.v.mean()]) <= np.ptp(grid.u) / 2 * (1 + 1e-9)).all(axis=1)
+        for i in np.flatnonzero(np.isin(held, ids) | ((away <= near) & inside)):
+            rows.append({"example": int(held[i]), "u": at[i, 0], "v": at[i, 1], "distance": float(away[i])})
+    names = {example: name for name, example in named.items()}
+    columns = ["example", "u", "v", "distance"]
+    frame = pd.DataFrame(rows, columns=columns).drop_duplicates("example", ignore_index=True)
+    labels = pd.Series(labels_of_examples(atlas, frame["example"].to_numpy()) if len(frame) else [], dtype=object)
+    return frame.assign(label=labels, named=pd.Series([names.get(e) for e in frame["example"]], dtype=object))
+
+
+def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {**parameters, **{axis: [float(end) for end in parameters[axis]] for axis in ("u", "v")}}
+
+
+def _notes(tail: Tail, summary: dict[str, Any], live: Live) -> tuple[str, ...]:
+    notes = [
+        tail.remark,
+        f"polytopes are counted at {summary['points']:,} points: those that lie between points are missed, so there "
+        "are at least that many",
+    ]
+    if summary["lines"] < summary["gates_crossed"]:
+        notes.append(f"lines: {summary['lines']:,} of {summary['gates_crossed']:,} boundaries, drawn at random")
+    if tail.exact and summary["lines"]:
+        notes.append(
+            f"{summary['exact_lines']:.0%} of the lines, by grid cells, are exact (no boundary of an earlier stage "
+            "cuts the cell, so that the preactivation is affine in it); in the other cells they are interpolated "
+            "between its corners"
+        )
+    elif summary["lines"]:
+        notes.append("lines are interpolated between grid points: none is exact")
+    if live.stored is None:
+        notes.append("examples other than those named were not looked at: their activations are not stored")
+    elif live.stored.n_activations > MOST_COMPARED:
+        notes.append(f"examples other than those named were not looked at: there are more than {MOST_COMPARED:,}")
+    return tuple(notes)
+
+
+# --- drawing ---------------------------------------------------------------------------------------------------
+
+
+def _raster(result: Result, column: str) -> Int64[np.ndarray, "rows columns"]:
+    grid, size = result.tables["grid"], result.parameters["size"]
+    return grid[column].to_numpy(np.int64).reshape(size, size)
+
+
+def _colours(n: int) -> list[list[Any]]:
+    """A scale of n flat colours; after the palette's eight, light grey."""
+    scale: list[list[Any]] = []
+    for i in range(n):
+        colour = PALETTE[i].colour if i < len(PALETTE) else "#dddddd"
+        scale += [[i / n, colour], [(i + 1) / n, colour]]
+    return scale
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def _with_gaps(lines: pd.DataFrame) -> tuple[list[float | None], list[float | None]]:
+    """The points of many lines as one series, a gap after each."""
+    u: list[float | None] = []
+    v: list[float | None] = []
+    for _, line in lines.groupby("line", sort=False):
+        u += [*line["u"], None]
+        v += [*line["v"], None]
+    return u, v

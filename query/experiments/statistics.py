@@ -1,0 +1,154 @@
+"""Intervals, effect sizes and tests that the experiments share (docs/SCIENCE.md, "Statistics, everywhere").
+
+Intervals are percentiles of a bootstrap unless a function says otherwise. Every random number comes from a generator
+that the caller hands in, so the same seed gives the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from atlas.errors import UsageError
+
+RESAMPLES_AT_ONCE = 64  # rows of a bootstrap and of permutations; 64 × 4,000 pairs take 2 MB
+
+RESAMPLES = 1000
+"""Resamples of an interval unless asked otherwise: its ends then vary by a twentieth of its width."""
+
+CONFIDENCE = 0.95
+"""Confidence of every interval unless asked otherwise."""
+
+
+class Interval(NamedTuple):
+    """A number, the ends of its confidence interval (NaN where one sample gives none), and n behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def columns(self, name: str) -> dict[str, float]:
+        """As columns of a table: ``name``, ``name_low``, ``name_high``."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+Statistic = Callable[[Float64[np.ndarray, "resamples samples"]], Float64[np.ndarray, " resamples"]]
+"""The statistic under weights: row r says how often resample r drew each sample."""
+
+
+def bootstrap(
+    n: int,
+    statistic: Statistic,
+    rng: np.random.Generator,
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """A statistic of ``n`` independent samples with its percentile bootstrap interval (Efron 1979).
+
+    ``statistic`` maps weights (resamples × n, each row how often every sample was drawn) to numbers; under weights
+    of 1 it is the value itself. Samples that are not independent of each other are to be resampled together: then
+    ``n`` is the number of independent units. With fewer than 2 of them the ends are NaN.
+    """
+    check_interval(resamples, confidence)
+    value = float(statistic(np.ones((1, n)))[0]) if n else math.nan
+    if n < 2:
+        return Interval(value, math.nan, math.nan, n)
+    drawn = np.empty(resamples)
+    for start in range(0, resamples, RESAMPLES_AT_ONCE):
+        rows = min(RESAMPLES_AT_ONCE, resamples - start)
+        weights = rng.multinomial(n, np.full(n, 1 / n), size=rows).astype(np.float64)
+        drawn[start : start + rows] = statistic(weights)
+    tail = (1 - confidence) / 2
+    return Interval(value, quantile(drawn, tail), quantile(drawn, 1 - tail), n)
+
+
+def mean_interval(
+    values: Float[np.ndarray, " samples"],
+    rng: np.random.Generator,
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """The mean of independent values with its bootstrap interval; NaNs are left out, and not counted in n."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    return bootstrap(
+        len(known),
+        lambda weights: weights @ known / weights.sum(axis=1),
+        rng,
+        resamples=resamples,
+        confidence=confidence,
+    )
+
+
+def share_interval(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Interval:
+    """A share of ``n`` independent trials with Wilson's score interval (1927), which is right at 0 and 1 as well.
+
+    (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n)
+    """
+    check_interval(1, confidence)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    p, z = successes / n, NormalDist().inv_cdf((1 + confidence) / 2)
+    middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
+    # Rounding may put an end a hair beyond the share, or beyond 0 or 1.
+    return Interval(p, max(0.0, min(low, p)), min(1.0, max(high, p)), n)
+
+
+def check_interval(resamples: int, confidence: float) -> None:
+    """`UsageError` for a number of resamples or a confidence that gives no interval."""
+    if resamples < 1:
+        raise UsageError(f"resamples is {resamples!r}; expected a whole number of at least 1")
+    if not 0 < confidence < 1:
+        raise UsageError(f"confidence is {confidence!r}; expected a share between 0 and 1, such as 0.95")
+
+
+def quantile(values: Float64[np.ndarray, " resamples"], q: float) -> float:
+    """The q-quantile of those values that are known, always one of them; NaN where none is."""
+    known = values[~np.isnan(values)]
+    # One of the values, never a number between two of them: a ratio may be infinite.
+    return float(np.quantile(known, q, method="inverted_cdf")) if len(known) else np.nan
+
+
+def cohens_d(intra: Float64[np.ndarray, " intra"], inter: Float64[np.ndarray, " inter"]) -> float:
+    """(mean of inter − mean of intra) / pooled standard deviation; NaN where that is 0 or a kind has one pair."""
+    if len(intra) < 2 or len(inter) < 2:
+        return np.nan
+    squares = (len(intra) - 1) * intra.var(ddof=1) + (len(inter) - 1) * inter.var(ddof=1)
+    pooled = np.sqrt(squares / (len(intra) + len(inter) - 2))
+    return float((inter.mean() - intra.mean()) / pooled) if pooled > 0 else np.nan
+
+
+def auc(intra: Float64[np.ndarray, " intra"], inter: Float64[np.ndarray, " inter"]) -> float:
+    """P(inter > intra) + ½ P(inter = intra), over all combinations of one of each."""
+    ordered = np.sort(intra)
+    below = np.searchsorted(ordered, inter, side="left")
+    not_above = np.searchsorted(ordered, inter, side="right")
+    return float((below + not_above).sum() / (2 * len(intra) * len(inter)))
+
+
+def permutation_p(
+    intra: Float64[np.ndarray, " intra"],
+    inter: Float64[np.ndarray, " inter"],
+    permutations: int,
+    rng: np.random.Generator,
+) -> float:
+    """(1 + count) / (1 + permutations), counting shuffles whose difference of means is at least as far from 0."""
+    together = np.concatenate([intra, inter])
+    observed = abs(inter.mean() - intra.mean())
+    count = 0
+    for start in range(0, permutations, RESAMPLES_AT_ONCE):
+        rows = min(RESAMPLES_AT_ONCE, permutations - start)
+        shuffled = rng.permuted(np.broadcast_to(together, (rows, len(together))), axis=1)
+        difference = shuffled[:, len(intra) :].mean(axis=1) - shuffled[:, : len(intra)].mean(axis=1)
+        # Rounding: the same numbers summed in another order count as the same difference.
+        count += int((np.abs(difference) >= observed * (1 - 1e-12)).sum())
+    return (1 + count) / (1 + permutations)

@@ -1,0 +1,98 @@
+"""Networks that can be run on from a site, small enough to work out on paper, and atlases of them."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import atlas
+from atlas.network import Site, TokenWindow
+from ingest.networks import load_network
+from ingest.networks.tails import LinearReluStage, PiecewiseTail
+from tests.builder import WordReader, add_images, add_texts
+
+PLANE_GATES = 5
+"""Of the plane network after its site embed: hidden x > 0, y > 0, x + y > 2; out x⁺ > y⁺, (x + y − 2)⁺ > 1."""
+
+
+class LastStage(LinearReluStage):
+    """A layer whose preactivations are the logits: what it hands on has seen no ReLU."""
+
+    def advance(self, state, preactivations):
+        return (preactivations,)
+
+
+def dense_tail(site, later, layers, names, dtype=torch.float32):
+    """A tail of dense layers (weight, bias); the gates of each are those of a site in ``later``."""
+    tensors = [[torch.tensor(values, dtype=dtype) for values in layer] for layer in layers]
+    kinds = [LinearReluStage] * (len(layers) - 1) + [LastStage]
+    stages = [kind(other, *layer) for kind, other, layer in zip(kinds, later, tensors, strict=True)]
+    return PiecewiseTail(
+        site, later, stages, lambda x: (x,), lambda state: state[0], names=names, like=tensors[0][0],
+        precise_tail=lambda: dense_tail(site, later, layers, names, torch.float64),
+    )  # fmt: skip
+
+
+class TailedReader(WordReader):
+    """A `WordReader` that can be run on from its sites."""
+
+    def tail(self, site, work=None):
+        assert isinstance(work, TokenWindow) and len(work.positions) == 1
+        later = [other for other in self.sites if other.ordinal > site.ordinal]
+        return dense_tail(site, later, [layer[1:] for layer in self.layers[site.ordinal + 1 :]], self.classes)
+
+
+def plane_reader(name="tailed", seed=None):
+    """Site embed holds the point x:y itself, 0 ≤ x, y ≤ 6; then the plane network of `tests.builder`, or, with a
+    seed, an untrained one of the same shape, without offsets."""
+    hidden = np.array([[1.0, 0], [0, 1], [1, 1]]), np.array([0.0, 0, -2])
+    out = np.array([[1.0, -1, 0], [0, 0, 1]]), np.array([0.0, -1])
+    if seed is not None:
+        rng = np.random.default_rng(seed)
+        hidden, out = ((rng.standard_normal(weight.shape), np.zeros(len(bias))) for weight, bias in (hidden, out))
+    vocabulary = {f"{x}:{y}": (x, y) for x in range(7) for y in range(7)}
+    layers = [("embed", np.eye(2), np.zeros(2)), ("hidden", *hidden), ("out", *out)]
+    return TailedReader(name, vocabulary, layers, classes=["left", "right"], window=4)
+
+
+def plane_atlas(path: Path) -> dict[str, int]:
+    """An atlas of all 49 points, labelled low (x + y < 6) or high; the ids of their examples by word."""
+    reader = plane_reader()
+    texts = [(word, "low" if sum(map(int, word.split(":"))) < 6 else "high", word) for word in reader.words]
+    with atlas.create(path) as a:
+        add_texts(a, reader, texts, dataset="points")
+        return dict(a.rows("select token, example_id from examples"))
+
+
+def random_tail(seed, sizes=(4, 16, 16, 16, 3)):
+    """A deep dense tail with random weights, and its sites."""
+    rng = np.random.default_rng(seed)
+    layers = [
+        (rng.standard_normal((high, low)) / np.sqrt(low), 0.5 * rng.standard_normal(high))
+        for low, high in itertools.pairwise(sizes)
+    ]
+    start = Site("start", 0, sizes[0], sizes[0], "relu", True)
+    later = [Site(f"layer{i}", i, width, width, "relu", True) for i, width in enumerate(sizes[1:], start=1)]
+    return dense_tail(start, later, layers, [str(i) for i in range(sizes[-1])]), later
+
+
+def demo_inception():
+    return load_network("demo:inceptionv1", device="cpu")
+
+
+def digits(n):
+    """(key, label, image) of the first digits, as PNGs of 8 x 8 pixels."""
+    data = load_digits()
+    pixels = (data.images[:n] * 15.9375).astype(np.uint8)
+    return [(f"{i}.png", str(data.target[i]), Image.fromarray(image)) for i, image in enumerate(pixels)]
+
+
+def digit_atlas(path: Path, stored=("inception5a:full",), images=None) -> None:
+    """Digits read by the demo's InceptionV1, with activations of the sites ``stored``."""
+    with atlas.create(path) as a:
+        network = demo_inception()
+        codes = ["inception5a:full", "inception5b:full"]
+        add_images(a, network, images or digits(24), codes=codes, activations=list(stored))

@@ -1,0 +1,147 @@
+"""What is stored comes back equal, once, or not at all."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import atlas
+from atlas.errors import UnknownName, UsageError
+from query.experiments import archive, registry
+from query.experiments.result import Directions, Result
+
+
+@pytest.fixture
+def writer(built, tmp_path):
+    path = tmp_path / "copy.atlas"
+    shutil.copytree(built, path)
+    with atlas.open(path, writable=True) as opened:
+        yield opened
+
+
+def result(**changes):
+    tables = {
+        "table": pd.DataFrame({
+            "name": ["a", None, "c"], "ratio": [1.5, np.nan, -np.inf], "n": [3, 4, 5], "ok": [True, False, True],
+            "single": np.array([0.1, 0.2, np.inf], np.float32), "lists": [[1, 2], None, ["x", math.nan]],
+        }),
+        "empty": pd.DataFrame({"site": pd.Series([], dtype="str"), "n": pd.Series([], dtype="int64")}),
+    }  # fmt: skip
+    parameters = {"seed": 3, "limit": math.inf, "sites": ["b", "a"]}
+    fields = {"kind": "occupancy", "network": "words", "parameters": parameters, "tables": tables,
+              "notes": ("one ≥ two",)}  # fmt: skip
+    return Result(**(fields | changes))
+
+
+def same(found, expected):
+    for name, table in expected.tables.items():
+        pd.testing.assert_frame_equal(found.tables[name], table)
+    assert list(found.tables) == list(expected.tables)
+    assert (found.kind, found.network, found.notes) == (expected.kind, expected.network, expected.notes)
+    return True
+
+
+def test_a_result_comes_back_equal_with_its_nans_and_infinities(writer):
+    stored = result()
+    found = archive.load(writer, archive.save(writer, stored))
+    assert same(found, stored)
+    assert found.parameters == stored.parameters and list(found.parameters) == list(stored.parameters)
+    assert math.isnan(found.table["lists"][2][1])
+
+
+def test_what_is_stored_is_json_that_sql_can_read(writer):
+    archive.save(writer, result())
+    [(ratio,)] = writer.rows("select result->'$.tables.table.ratio.values' from experiments")
+    assert json.loads(ratio, parse_constant=lambda name: pytest.fail(name)) == [1.5, None, {"$float": "-inf"}]
+
+
+def test_the_same_question_is_stored_once_and_its_newest_answer_kept(writer):
+    first = archive.save(writer, result())
+    again = archive.save(writer, result(notes=("computed again",)))
+    other = archive.save(writer, result(parameters={"seed": 4}))
+    assert first == again != other
+    assert archive.load(writer, first).notes == ("computed again",)
+    assert archive.stored(writer)["experiment_id"].tolist() == [first, other]
+    assert archive.stored(writer, "density").empty
+
+
+def test_the_order_of_parameters_does_not_make_another_question(writer):
+    first = archive.save(writer, result(asked={"a": 1, "b": 2}))
+    assert archive.save(writer, result(asked={"b": 2, "a": 1})) == first
+
+
+def test_a_result_that_cannot_be_stored_leaves_nothing_behind(writer):
+    known = archive.save(writer, result())
+    for wrong in ({"when": pd.Timestamp("2024-01-01")}, {"$float": "nan"}, {1: 2}):
+        with pytest.raises(TypeError):
+            archive.save(writer, result(parameters=wrong))
+    lost = Directions("no such site", "nmf", np.eye(2, dtype=np.float32))
+    with pytest.raises(KeyError):  # after the row was written: the transaction takes it back
+        archive.save(writer, result(parameters={"seed": 9}, directions=(lost,)))
+    assert archive.stored(writer)["experiment_id"].tolist() == [known]
+    assert same(archive.load(writer, known), result())
+
+
+def test_directions_are_kept_in_their_table_and_replaced_with_their_experiment(writer):
+    vectors = np.random.default_rng(0).normal(size=(3, 20)).astype(np.float32)
+    found = result(directions=(Directions("blocks.1.mlp", "pca", vectors, (0.5, 0.3, 0.1)),))
+    number = archive.save(writer, found)
+    archive.save(writer, result(directions=(Directions("blocks.1.mlp", "nmf", vectors[:2]),)))
+    rows = writer.rows(
+        "select experiment_id, method, component, vector, explained from directions order by component"
+    )
+    assert [row[:3] for row in rows] == [(number, "nmf", 0), (number, "nmf", 1)]
+    np.testing.assert_array_equal(np.array(rows[1][3], np.float32), vectors[1])
+    assert rows[0][4] is None
+
+
+def test_a_stored_answer_is_recalled_until_the_data_changes(writer):
+    experiment = registry.find("occupancy")
+    asked = {"targets": ["blocks.1.mlp"]}
+    assert archive.recall(writer, experiment, "words", asked) is None
+    number = archive.save(writer, experiment.run(writer, network="words", **asked))
+    assert archive.recall(writer, experiment, "words", asked) == number
+    assert archive.recall(writer, experiment, "words", asked | {"network": "words"}) == number
+    assert archive.recall(writer, experiment, "words", {"targets": ["blocks.2.mlp"]}) is None
+    assert archive.recall(writer, experiment, "words", asked | {"seed": 1}) is None
+    assert archive.recall(writer, experiment, "plane", asked) is None
+    assert archive.stored(writer)["current"].tolist() == [True]
+    with writer.transaction():
+        writer.execute("update sites set codes_digest = 'changed' where name = 'blocks.1.mlp'")
+    assert archive.recall(writer, experiment, "words", asked) is None
+    assert archive.stored(writer)["current"].tolist() == [False]
+
+
+def test_a_new_clustering_outdates_only_what_looks_at_clusters(writer):
+    digests = {kind: archive.data_digest(writer, kind, "words", {}) for kind in ("occupancy", "neuron")}
+    writer.execute(
+        "insert into clusterings select * replace (99 as clustering_id) from clusterings where clustering_id = 2"
+    )
+    changed = {kind: archive.data_digest(writer, kind, "words", {}) != digests[kind] for kind in digests}
+    assert changed == {"occupancy": False, "neuron": True}
+
+
+def test_a_network_shown_beside_is_part_of_what_a_result_rests_on(writer):
+    alone = archive.data_digest(writer, "density", "words", {})
+    beside = archive.data_digest(writer, "density", "words", {"beside": ["plane"]})
+    everything = archive.data_digest(writer, "density", None, {})
+    assert len({alone, beside, everything}) == 3
+
+
+def test_only_an_atlas_open_for_writing_stores(a):
+    with pytest.raises(UsageError, match="open for reading; open it for writing"):
+        archive.save(a, result())
+
+
+def test_what_was_never_stored_is_not_found(a):
+    with pytest.raises(UnknownName, match=r"no experiment 7 in .*; it holds none"):
+        archive.load(a, 7)
+
+
+def test_as_json_has_every_table_as_records():
+    document = json.loads(archive.as_json(result(), 5), parse_constant=lambda name: pytest.fail(name))
+    assert document["experiment_id"] == 5 and document["tables"]["empty"] == []
+    assert document["tables"]["table"][1]["ratio"] == {"$float": "nan"}

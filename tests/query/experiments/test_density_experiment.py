@@ -1,0 +1,95 @@
+"""Trained and untrained side by side: the numbers are those of `class_density`, each named for what it is."""
+
+import dataclasses
+
+import pytest
+
+import atlas
+import query
+from atlas.errors import NotStored, UnknownName, UsageError
+from query.experiments import registry
+from tests.builder import WordReader, add_texts, word_network, word_texts
+
+
+def control(name: str, weights: str, seed: int) -> WordReader:
+    """The word network with layers drawn anew: words lie where they did, gates do not."""
+    network = word_network(name)
+    other = word_network(name, seed=seed)
+    network.layers = other.layers
+    network.info = dataclasses.replace(other.info, weights=weights)
+    return network
+
+
+@pytest.fixture
+def side_by_side(tmp_path):
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, word_network("trained"), word_texts(30))
+        add_texts(a, control("drawn", "random:0", 7), word_texts(30))
+        add_texts(a, control("raw", "random-raw:0", 8), word_texts(30), activations=["blocks.0.mlp"])
+        add_texts(a, word_network("other"), word_texts(30))
+        yield a
+
+
+def test_controls_of_the_atlas_stand_beside_and_are_named_for_what_they_are(side_by_side):
+    found = registry.run(side_by_side, "density", network="trained", pairs=200, resamples=50)
+    shown = found.table[["network", "weights"]].drop_duplicates().to_numpy().tolist()
+    assert shown == [["trained", "as given"], ["drawn", "untrained, calibrated"], ["raw", "untrained, raw"]]
+    assert found.parameters["beside"] == ["drawn", "raw"]
+    for name in ("trained", "drawn"):
+        rows = found.table[found.table["network"] == name].drop(columns=["network", "weights"])
+        expected = query.class_density(side_by_side, network=name, pairs=200, resamples=50)
+        assert rows.reset_index(drop=True).equals(expected)
+
+
+def test_a_span_that_a_control_does_not_store_is_left_out_and_said(side_by_side):
+    found = registry.run(side_by_side, "density", network="trained", pairs=100, resamples=20)
+    assert found.table.groupby("network")["span"].count().to_dict() == {"trained": 3, "drawn": 3, "raw": 1}
+    assert sum("raw: left out" in note and "--store-activations" in note for note in found.notes) == 2
+
+
+def test_single_sites_are_measured_besides_spans(side_by_side):
+    found = registry.run(side_by_side, "density", network="trained", beside=[], sites=True, pairs=100, resamples=20)
+    assert found.table["span"].tolist() == [
+        "blocks.0.mlp->", "blocks.1.mlp->", "blocks.2.mlp->", "blocks.0.mlp->blocks.1.mlp",
+        "blocks.1.mlp->blocks.2.mlp",
+    ]  # fmt: skip
+    assert found.table["n_gates"].tolist() == [60, 40, 31, 20, 9]
+
+
+def test_other_networks_stand_beside_when_they_are_named(side_by_side):
+    found = registry.run(side_by_side, "density", network="trained", beside=["other"], spans=["blocks.1.mlp->"],
+                         pairs=100, resamples=20)  # fmt: skip
+    numbers = found.table.drop(columns=["network"])
+    assert found.table["network"].tolist() == ["trained", "other"]
+    assert numbers.iloc[0].equals(numbers.iloc[1])  # the same network under another name
+
+
+def test_without_a_control_a_note_says_how_to_add_one(a):
+    found = registry.run(a, "density", network="words", pairs=50, resamples=20)
+    assert any("no untrained control" in note and "--weights random:0" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"spans": ["blocks.2.mlp->blocks.1.mlp"]}, UsageError, "it must end after"),
+        ({"spans": ["blocks.7.mlp->"]}, UnknownName, r"no site 'blocks.7.mlp'"),
+        ({"spans": []}, UsageError, "spans is"),
+        ({"beside": ["nobody"]}, UnknownName, "no network 'nobody'"),
+        ({"pairs": 0}, UsageError, "pairs is 0"),
+        ({"confidence": 1.5}, UsageError, "confidence is 1.5"),
+    ],
+)
+def test_questions_that_are_refused(a, options, error, message):
+    with pytest.raises(error, match=message):
+        registry.run(a, "density", network="words", **options)
+
+
+def test_one_class_and_missing_activations_are_refused(tmp_path):
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, word_network(), [(key, "same", text) for key, _, text in word_texts(8)])
+        with pytest.raises(UsageError, match="at least two labels are needed"):
+            registry.run(a, "density", network="words")
+        add_texts(a, word_network("bare"), word_texts(8), activations=[])
+        with pytest.raises(NotStored, match="no site of network bare has stored activations"):
+            registry.run(a, "density", network="bare")

@@ -1,0 +1,162 @@
+"""Directions against scikit-learn and planted clusters; projections against counting."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import atlas
+from atlas.errors import UnknownName, UsageError
+from query.experiments import archive, registry
+from query.experiments.decomposition import cosines, decompose
+from tests.builder import add_clustering, add_texts, plane_network
+
+
+def run(a, name="directions", **options):
+    return registry.run(a, name, **({"network": "words", "site": "blocks.3.mlp", "resamples": 100} | options))
+
+
+def test_pca_directions_are_the_leading_eigenvectors_of_the_covariance():
+    rng = np.random.default_rng(0)
+    points = (rng.normal(size=(200, 6)) * [5, 3, 1, 0.5, 0.2, 0.1] + 7).astype(np.float32)
+    basis = decompose(points, "pca", 3, 0)
+    values, vectors = np.linalg.eigh(np.cov(points.astype(np.float64).T))
+    np.testing.assert_allclose(np.abs(np.sum(basis.vectors * vectors.T[::-1][:3], axis=1)), 1, atol=1e-4)
+    np.testing.assert_allclose(basis.explained, values[::-1][:3] / values.sum(), rtol=1e-4)
+    assert (basis.vectors[np.arange(3), np.abs(basis.vectors).argmax(axis=1)] > 0).all()
+
+
+def test_nmf_directions_are_non_negative_of_length_1_and_recover_planted_parts():
+    rng = np.random.default_rng(1)
+    parts = np.array([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]) / np.sqrt(2)
+    points = (rng.exponential(size=(300, 3)) * (rng.random((300, 3)) < 0.4)) @ parts
+    basis = decompose(np.where(points == 0, -0.05, points).astype(np.float32), "nmf", 3, 0)  # small tails, clipped
+    assert (basis.vectors >= 0).all()
+    np.testing.assert_allclose(np.linalg.norm(basis.vectors, axis=1), 1, atol=1e-6)
+    assert (np.abs(basis.vectors @ parts.T).max(axis=1) > 0.99).all()
+
+
+def test_cosines_are_those_of_the_definition_and_0_at_the_origin():
+    points, directions = np.array([[3.0, 4], [0, 0], [-1, 0]]), np.array([[1.0, 0]])
+    np.testing.assert_allclose(cosines(points, directions)[:, 0], [0.6, 0, -1], atol=1e-7)
+
+
+def test_more_components_than_units_are_as_many_as_units():
+    assert decompose(np.random.default_rng(0).random((30, 4), np.float32), "pca", 64, 0).vectors.shape == (4, 4)
+
+
+@pytest.mark.parametrize(("method", "value"), [("nmf", -1.0), ("pca", 2.0)])
+def test_activations_in_which_there_is_nothing_to_find(method, value):
+    with pytest.raises(UsageError, match="finds nothing"):
+        decompose(np.full((5, 3), value, np.float32), method, 2, 0)
+
+
+def test_directions_through_planted_clusters_are_monosemantic_at_the_top(tmp_path):
+    """Points far out on either axis of the plane are clusters of codes; each axis is a direction of one of them."""
+    rng = np.random.default_rng(0)
+    points = [("x", f"{rng.integers(3, 6)}:{rng.integers(-3, 0)}") for _ in range(30)]
+    points += [("y", f"{rng.integers(-3, 0)}:{rng.integers(3, 6)}") for _ in range(30)]
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, plane_network(), [(f"{i}.txt", kind, point) for i, (kind, point) in enumerate(points)])
+        add_clustering(a, "hidden", "plane")
+        found = registry.run(a, "directions", network="plane", site="hidden", components=2, k=10, resamples=50)
+    table = found.table.set_index("method")
+    assert table.loc["nmf", "monosemantic"] == 1 and table.loc["nmf", "top_share"] >= 0.9
+    assert found.tables["components"].query("method == 'nmf'")["top_cluster"].nunique() == 2
+    assert [d.method for d in found.directions] == ["nmf", "pca"] and found.directions[0].vectors.shape == (2, 3)
+
+
+def test_histograms_count_every_clustered_example_once(a):
+    found = run(a, components=4, shown=3)
+    n = a.value("select count(*) from cluster_labels where clustering_id = 3 and label >= 0")
+    counts = found.tables["histogram"].groupby(["method", "component"])["n"].sum()
+    assert len(counts) == 6 and (run(a, components=4, clustering=2).parameters["n"] == n)
+    assert (counts == found.parameters["n"]).all()
+
+
+def test_tops_are_the_nearest_in_angle_and_shares_are_counted(a):
+    found = run(a, components=3, k=12, clustering=2)
+    ids, clusters = zip(*a.rows("select example_id, label from cluster_labels where clustering_id = 2 and label >= 0 "
+                                "order by example_id"), strict=True)  # fmt: skip
+    _, points = a.activations(a.catalog.target(site="blocks.3.mlp").sites[0], ids)
+    for directions in found.directions:
+        centre = points.mean(axis=0) if directions.method == "pca" else 0
+        angles = cosines(points - centre, directions.vectors)
+        rows = found.tables["components"].query(f"method == '{directions.method}'")
+        for row in rows.to_dict("records"):
+            top = np.array(clusters)[np.argsort(-angles[:, row["component"]], kind="stable")[:12]]
+            counts = np.unique(top, return_counts=True)[1]
+            assert row["top_share"] == counts.max() / 12 and row["clusters"] == len(counts)
+            assert row["monosemantic"] == (counts.max() > 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ["ica"]}, r"methods is \['ica'\]"),
+        ({"methods": []}, "methods is"),
+        ({"threshold": 1.0}, "threshold is 1.0; expected a share between 0 and 1"),
+        ({"components": 0}, "components is 0"),
+        ({"bins": 1}, "bins is 1"),
+    ],
+)
+def test_impossible_parameters(a, options, message):
+    with pytest.raises(UsageError, match=message):
+        run(a, **options)
+
+
+# --- one dimension -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def line(tmp_path):
+    """On unit 0 of the plane's hidden site: 20 points at 1 labelled low, 20 at 3 mixed, 20 at 5 labelled high."""
+    labels = ["low"] * 20 + ["low", "high"] * 10 + ["high"] * 20
+    points = [f"{x}:-1" for x in np.repeat([1, 3, 5], 20)]
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, plane_network(), [(f"{i}", *pair) for i, pair in enumerate(zip(labels, points, strict=True))])
+        yield a
+
+
+def test_one_neuron_meets_two_monosemantic_regions_and_a_mixed_one(line):
+    found = registry.run(line, "projection", network="plane", site="hidden", unit=0, threshold=0.8, resamples=50)
+    table = found.table
+    assert table["low"].tolist() == [1, 3, 5] and table["size"].tolist() == [20, 20, 20]
+    assert table["purity"].tolist() == [1.0, 0.5, 1.0] and table["monosemantic"].tolist() == [True, False, True]
+    assert table["top_label"].tolist()[::2] == ["low", "high"]
+    [summary] = found.tables["summary"].to_dict("records")
+    assert summary == {"intervals": 3, "monosemantic": 2, "top_labels": 2, "noise": 0.0, "n": 60}
+    assert found.tables["histogram"]["n"].sum() == 60
+
+
+def test_a_stored_direction_is_projected_on(built, tmp_path):
+    path = tmp_path / "copy.atlas"
+    shutil.copytree(built, path)
+    with atlas.open(path, writable=True) as writer:
+        directions = run(writer, components=3)
+        archive.save(writer, directions)
+        found = run(writer, "projection", method="pca", component=1)
+        site = writer.catalog.target(site="blocks.3.mlp").sites[0]
+        expected = writer.activations(site)[1] @ directions.directions[1].vectors[1]
+    assert found.parameters["direction"] == "pca direction 1"
+    table = found.table
+    inside = [int(((expected >= low - 1e-5) & (expected <= high + 1e-5)).sum())
+              for low, high in zip(table["low"], table["high"], strict=True)]  # fmt: skip
+    assert len(table) >= 2 and all(n <= held for n, held in zip(table["size"], inside, strict=True))  # noise inside
+    assert (table["low"].to_numpy()[1:] > table["high"].to_numpy()[:-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, UsageError, "name a unit, or a method"),
+        ({"unit": 1, "method": "pca", "component": 0}, UsageError, "one of the two"),
+        ({"method": "pca"}, UsageError, "with a component"),
+        ({"unit": 99}, UsageError, r"site blocks.3.mlp has 31 units"),
+        ({"method": "nmf", "component": 2}, UnknownName, r"no direction nmf 2 of site blocks.3.mlp"),
+        ({"unit": 1, "selection": "best"}, UsageError, "selection is 'best'"),
+    ],
+)
+def test_projections_that_are_refused(a, options, error, message):
+    with pytest.raises(error, match=message):
+        run(a, "projection", **options)

@@ -1,0 +1,129 @@
+"""Purity, lift and the intruder test, against counting and simulation by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+import atlas
+from query.experiments.groups import (
+    NEAREST_NORMS,
+    Chance,
+    Codes,
+    intruder,
+    measure,
+    normalised_entropy,
+    random_groups,
+    top_groups,
+)
+from query.experiments.targets import Labels
+from tests.builder import add_texts, plane_network
+
+
+def labels(numbers, inputs=None):
+    numbers = np.asarray(numbers, dtype=np.int64)
+    names = tuple(f"label{n}" for n in range(int(numbers.max()) + 1))
+    inputs = np.arange(len(numbers)) if inputs is None else np.asarray(inputs)
+    return Labels(np.arange(1, len(numbers) + 1), numbers, names, inputs)
+
+
+def test_purity_entropy_and_inputs_of_a_group_counted_by_hand():
+    known = labels([0, 0, 0, 1, 1, 2, -1, -1], inputs=[1, 1, 2, 3, 3, 3, 4, 4])
+    frame = measure([np.array([0, 1, 3, 6]), np.array([3, 4]), np.array([5, 6, 7])], known, chance(known))
+    assert frame["size"].tolist() == [4, 2, 3] and frame["labelled"].tolist() == [3, 2, 1]
+    assert frame["inputs"].tolist() == [3, 1, 2]
+    assert frame["purity"].tolist()[:2] == [2 / 3, 1.0] and math.isnan(frame["purity"][2])
+    bits = -(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)) / math.log(3)
+    assert frame["entropy"].tolist()[:2] == [pytest.approx(bits), 0.0]
+    assert frame["top_label"].tolist() == ["label0", "label1", "label2"]
+
+
+def chance(known):
+    return Chance(known, np.random.default_rng(0))
+
+
+def test_chance_is_the_mean_purity_of_groups_drawn_one_by_one():
+    known = labels([0] * 30 + [1] * 15 + [2] * 5 + [-1] * 20)
+    rng = np.random.default_rng(1)
+    drawn = [np.bincount(rng.choice(known.numbers[:50], 8, replace=False)).max() / 8 for _ in range(4000)]
+    assert chance(known).purity(8) == pytest.approx(np.mean(drawn), abs=0.02)
+
+
+def test_random_groups_have_no_lift_and_groups_of_one_label_have_all_there_is():
+    known = labels(np.repeat(np.arange(4), 50))
+    by_chance = chance(known)
+    groups = random_groups([10] * 200, 200, np.random.default_rng(3))
+    assert measure(groups, known, by_chance)["lift"].mean() == pytest.approx(1, abs=0.04)
+    pure = measure([np.arange(10)], known, by_chance)
+    assert pure["lift"][0] == pytest.approx(1 / by_chance.purity(10)) and pure["entropy"][0] == 0
+
+
+def test_entropy_is_1_where_all_labels_are_as_common():
+    assert normalised_entropy(np.array([5, 5, 5])) == pytest.approx(1)
+    assert math.isnan(normalised_entropy(np.array([4])))
+
+
+def test_a_top_holds_the_highest_scores_above_0_and_of_equals_the_first():
+    scores = np.array([[3.0, -1], [5, 0], [5, 2], [1, -3]])
+    assert [top.tolist() for top in top_groups(scores, 3)] == [[1, 2, 0], [2]]
+
+
+# --- the intruder test -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def points(tmp_path):
+    """Two bundles of points in the plane network's hidden site: codes 100 (40 of them) and 010 (40)."""
+    texts = [(f"{x}.txt", "right", f"{x}:-1") for x in (1, 2)] + [(f"-{y}.txt", "up", f"-1:{y}") for y in (1, 2)]
+    texts = [(f"{i}/{key}", label, " ".join([text] * 1)) for i in range(20) for key, label, text in texts]
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, plane_network(), [(key, label, text) for key, label, text in texts])
+        site = a.catalog.target(site="hidden").sites[0]
+        ids, values = a.activations(site)
+        kinds = np.array([label for (label,) in a.rows("select label from examples order by example_id")])
+        yield Codes(a, site, ids, np.linalg.norm(values.astype(np.float64), axis=1)), kinds
+
+
+def test_an_outsider_with_another_code_always_stands_out(points):
+    codes, kinds = points
+    groups = [np.flatnonzero(kinds == kind) for kind in ("right", "up")]
+    found = intruder(codes, groups, members=4, trials=25, rng=np.random.default_rng(0))
+    assert found.tolist() == [1.0, 1.0]
+
+
+def test_without_any_difference_an_outsider_is_found_as_often_as_chance(points):
+    codes, kinds = points
+    right = np.flatnonzero(kinds == "right")
+    same = Codes(codes.atlas, codes.site, codes.ids[right], codes.norms[right])  # one code: all distances are 0
+    found = intruder(same, [np.arange(20)], members=4, trials=30, rng=np.random.default_rng(0))
+    assert found.tolist() == [pytest.approx(1 / 5)]
+
+
+def test_groups_that_leave_no_outsider_or_too_few_members_have_no_score(points):
+    codes, _ = points
+    everyone, few = np.arange(len(codes.ids)), np.arange(3)
+    assert np.isnan(intruder(codes, [everyone, few], members=4, trials=2, rng=np.random.default_rng(0))).all()
+
+
+def test_an_outsider_is_drawn_from_those_nearest_in_norm(points):
+    from query.experiments.groups import _trials
+
+    codes, _ = points
+    norms = np.arange(len(codes.ids), dtype=np.float64)  # example i has norm i
+    ranked = Codes(codes.atlas, codes.site, codes.ids, norms)
+    group = np.array([40, 41, 42, 43, 44])
+    drawn = _trials(ranked, group, 5, 400, np.random.default_rng(2))
+    outsiders = drawn[:, -1]
+    assert not np.isin(outsiders, group).any()
+    assert outsiders.min() >= 40 - NEAREST_NORMS and outsiders.max() <= 44 + NEAREST_NORMS
+    assert (np.sort(drawn[:, :-1], axis=1) == group).all()
+
+
+def test_codes_read_a_batch_at_a_time_give_the_same_scores(points, monkeypatch):
+    codes, kinds = points
+    groups = [np.flatnonzero(kinds == "right")[:6], np.arange(0, 80, 9)]
+    whole = intruder(codes, groups, members=4, trials=20, rng=np.random.default_rng(5))
+    monkeypatch.setattr("query.experiments.groups.CODES_AT_ONCE", 30)
+    small = Codes(codes.atlas, codes.site, codes.ids, codes.norms)
+    assert small.held is None
+    assert intruder(small, groups, members=4, trials=20, rng=np.random.default_rng(5)).tolist() == whole.tolist()

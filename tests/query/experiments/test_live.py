@@ -1,0 +1,434 @@
+"""Live experiments on networks that can be worked out on paper, and on the demo's InceptionV1."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import atlas
+from atlas import hamming
+from atlas.errors import NotStored, UnknownName, UsageError, WeightsError
+from atlas.network import ImageView, TokenWindow
+from query.experiments.affine import spearman
+from query.experiments.archive import load, save
+from query.experiments.crossings import span_codes
+from query.experiments.live import Live, place_of
+from query.experiments.maps import Cotangents, affine_map, pull_back
+from query.experiments.registry import find, run
+from tests.builder import add_texts, plane_network
+from tests.query.experiments.tailed import (
+    PLANE_GATES,
+    demo_inception,
+    digit_atlas,
+    digits,
+    plane_atlas,
+    plane_reader,
+    random_tail,
+)
+
+SPAN = "embed->"
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory):
+    path = tmp_path_factory.mktemp("live") / "plane.atlas"
+    return path, plane_atlas(path), plane_reader()
+
+
+@pytest.fixture(scope="module")
+def digit(tmp_path_factory):
+    path = tmp_path_factory.mktemp("live") / "digits.atlas"
+    digit_atlas(path)
+    return path, demo_inception()
+
+
+def ask(plane, name, **options):
+    path, ids, reader = plane
+    for key in ("a", "b", "c", "example"):
+        if isinstance(options.get(key), str):
+            options[key] = ids[options[key]]
+    with atlas.open(path) as a:
+        return run(a, name, reader=reader, **options)
+
+
+# --- where to start --------------------------------------------------------------------------------------------
+
+
+def test_an_image_network_is_run_on_from_whole_tensors(digit):
+    _path, network = digit
+    for name in ("inception5a->", "inception5a->:full", "inception5a:full->inception5b"):
+        place = place_of(network, span=name)
+        assert place.site.name == "inception5a:full" and [s.name for s in place.sites] == ["inception5b:full"]
+    assert place_of(network, site="inception4e").n_gates == place_of(network, span="inception4e->").n_gates
+    assert place_of(network, site="inception5b").sites == ()
+
+
+@pytest.mark.parametrize(("asked", "error"), [
+    ({"span": "inception9z->"}, UnknownName), ({"site": "inception9z"}, UnknownName),
+    ({"span": "inception5a->inception4c"}, UsageError), ({"span": "inception5b->"}, UsageError),
+    ({"span": "inception5a"}, UsageError),
+])  # fmt: skip
+def test_impossible_places_are_refused(digit, asked, error):
+    with pytest.raises(error):
+        place_of(digit[1], **asked)
+
+
+def test_what_is_stored_and_what_is_read_live_are_the_same_activation(digit):
+    path, network = digit
+    with atlas.open(path) as a:
+        live = Live(a, network, place_of(network, span="inception5a->"))
+        ids = live.choose(5, seed=0)
+        assert len(ids) == 5 and (np.diff(ids) > 0).all()
+        stored = live.activations(ids)
+        live.stored = None
+        np.testing.assert_allclose(live.activations(ids), stored, rtol=1e-5, atol=1e-6)
+
+
+def test_only_an_image_kept_pixel_by_pixel_is_read_again(digit, tmp_path):
+    network = demo_inception()
+    large = [("large.png", "0", Image.fromarray(np.full((200, 150), 80, np.uint8)))]
+    digit_atlas(tmp_path / "large.atlas", stored=[], images=[*digits(3), *large])
+    with atlas.open(tmp_path / "large.atlas", writable=True) as a:
+        # What ingestion keeps of an image of more than 64 pixels.
+        a.execute("update inputs set width = 2000, height = 1500 where width = 150")
+        live = Live(a, network, place_of(network, span="inception5a->"))
+        assert live.stored is None and len(live.activations([1, 2, 3])) == 3
+        with pytest.raises(NotStored, match=r"2000 x 1500 pixels only a thumbnail .* --full inception5a --store-act"):
+            live.activations([1, 4])
+
+
+def test_another_network_than_the_atlas_was_made_with_is_refused(plane):
+    path, _, _ = plane
+    with atlas.open(path) as a, pytest.raises(WeightsError):
+        run(a, "interpolate", reader=plane_reader(seed=1), span=SPAN, pairs=2)
+
+
+# --- interpolate -----------------------------------------------------------------------------------------------
+
+
+def test_interpolate_finds_the_crossings_worked_out_on_paper(plane):
+    """From (0, 1) to (6, 1): x > 0 at the start, x = y at 1, x + y = 2 at 1, x + y = 3 at 2."""
+    result = ask(plane, "interpolate", span=SPAN, a="0:1", b="6:1", steps=6)
+    [row] = result.tables["pairs"].to_dict("records")
+    assert row["method"] == "exact" and row["distance"] == 6 and row["crossings"] == row["hamming"] == 4
+    assert row["density"] == 4 / 6 and row["detour"] == 1 and row["switches"] == 0
+    density = result.table["density"].tolist()
+    assert sum(density) == pytest.approx(4) and density[3:] == [0, 0, 0]
+    assert result.table["n"].eq(1).all() and result.table["density_low"].isna().all()
+    assert any("every crossing is located" in note for note in result.notes)
+
+
+def test_sampled_crossings_say_so_and_agree(plane):
+    exact = ask(plane, "interpolate", span=SPAN, pairs=12, method="exact")
+    sampled = ask(plane, "interpolate", span=SPAN, pairs=12, method="sampled", tolerance=0)
+    both = ["a", "b", "crossings", "hamming"]
+    pd.testing.assert_frame_equal(exact.tables["pairs"][both], sampled.tables["pairs"][both])
+    assert any("lower bounds" in note for note in sampled.notes)
+    assert not any("lower bounds" in note for note in exact.notes)
+
+
+def test_crossings_are_never_fewer_than_the_hamming_distance_of_the_ends(plane, digit):
+    results = [ask(plane, "interpolate", span=SPAN, pairs=20)]
+    path, network = digit
+    with atlas.open(path) as a:
+        for method in ("sampled", "exact"):
+            results.append(run(a, "interpolate", reader=network, span="inception5a->", pairs=3, method=method))
+    for result in results:
+        pairs = result.tables["pairs"]
+        assert (pairs["crossings"] >= pairs["hamming"]).all() and pairs["hamming"].max() > 0
+
+
+def test_hamming_of_the_ends_is_that_of_the_stored_codes(digit):
+    path, network = digit
+    with atlas.open(path) as a:
+        result = run(a, "interpolate", reader=network, span="inception5a->", pairs=4)
+        target = a.catalog.target(span="inception5a->:full")
+        for row in result.tables["pairs"].to_dict("records"):
+            _, codes = a.codes(target.sites, [row["a"], row["b"]])
+            assert abs(row["hamming"] - int(hamming(codes[:1], codes[1:])[0])) <= 1
+
+
+def test_pairs_of_the_same_and_of_different_labels_are_averaged_apart(plane):
+    result = ask(plane, "interpolate", span=SPAN, pairs=30, steps=5)
+    pairs = result.tables["pairs"]
+    assert (pairs.loc[pairs["kind"] == "same", "label_a"] == pairs.loc[pairs["kind"] == "same", "label_b"]).all()
+    other = pairs[pairs["kind"] == "different"]
+    assert (other["label_a"] != other["label_b"]).all()
+    for kind, rows in pairs.groupby("kind"):
+        summary = result.tables["summary"].set_index("kind").loc[kind]
+        assert summary["density"] == pytest.approx(rows["density"].mean())
+        assert summary["density_low"] < summary["density"] < summary["density_high"]
+        profile = result.table[result.table["kind"] == kind]
+        assert profile["density"].mean() == pytest.approx(rows["density"].mean())  # steps are equally long
+    ratio = result.tables["summary"].set_index("kind")["ratio"]
+    means = pairs.groupby("kind")["density"].mean()
+    assert ratio["different"] == pytest.approx(means["different"] / means["same"]) and math.isnan(ratio["same"])
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"a": "1:1", "b": "1:1"}, UsageError, "both example"),
+    ({"a": "1:1"}, UsageError, "or neither"),
+    ({"pairs": 0}, UsageError, "nothing to do"),
+    ({"steps": 0}, UsageError, "steps is 0"),
+    ({"method": "guess"}, UsageError, "auto, exact, sampled"),
+    ({"tolerance": 1.5}, UsageError, "tolerance is 1.5"),
+    ({"a": 9999, "b": 1}, UnknownName, "no example 9999"),
+    ({"span": "out->"}, UsageError, "holds no site"),
+    ({"span": "nowhere->"}, UnknownName, "no site 'nowhere'"),
+    ({"span": "out->hidden"}, UsageError, "must end after"),
+])  # fmt: skip
+def test_interpolate_refuses_impossible_questions(plane, options, error, message):
+    with pytest.raises(error, match=message):
+        ask(plane, "interpolate", **{"span": SPAN, **options})
+
+
+# --- scale -----------------------------------------------------------------------------------------------------
+
+
+def test_scale_finds_crossings_and_class_worked_out_on_paper(plane):
+    """Along α·(2, 1): x + y = 2 at α = 2/3, x + y = 3 at α = 1; x, y and x > y at the origin alone, not counted.
+    Logits x − y and (x + y − 2)⁺ − 1 are α and (3α − 2)⁺ − 1: the second is larger from α = 3/2 on."""
+    result = ask(plane, "scale", span=SPAN, example="2:1", alphas=[0, 0.5, 0.9, 1.2, 1.4, 1.6, 2.5])
+    rows = result.table[result.table["kind"] == "activation"]
+    expected = np.array([0, 1, 1, 0, 0, 0]) / np.diff([0, 0.5, 0.9, 1.2, 1.4, 1.6, 2.5])
+    np.testing.assert_allclose(rows["share"], expected / PLANE_GATES, rtol=1e-5)
+    np.testing.assert_allclose(rows["density"], expected / np.sqrt(5), rtol=1e-5)
+    [one] = result.tables["examples"].query("kind == 'activation'").to_dict("records")
+    assert one["peak"] == pytest.approx(1.05) and one["crossings"] == 2 and one["prediction"] == "left"
+    assert math.isnan(one["changes_below"]) and one["changes_above"] == 1.6
+    kept = result.tables["classes"].query("kind == 'activation'").set_index("alpha")["kept"]
+    for alpha in (0.5, 1.0, 2.5):
+        logits = np.array([alpha, max(3 * alpha - 2, 0) - 1])
+        assert kept[alpha] == pytest.approx(np.exp(logits[0]) / np.exp(logits).sum(), rel=1e-5)
+
+
+def test_the_gaussian_baseline_has_the_same_norm(plane):
+    result = ask(plane, "scale", span=SPAN, examples=6)
+    norms = result.tables["examples"].pivot(index="example", columns="kind", values="norm")
+    np.testing.assert_allclose(norms["gaussian"], norms["activation"], rtol=1e-6)
+    assert not np.allclose(*(result.table[result.table["kind"] == k]["share"] for k in ("activation", "gaussian")))
+
+
+def test_a_network_without_offsets_crosses_nothing_when_scaled(plane):
+    """All of its boundaries pass through the origin."""
+    result = ask(plane, "scale", span=SPAN, examples=10, controls={"random-raw": plane_reader(seed=3)})
+    assert result.tables["examples"].query("kind == 'random-raw'")["crossings"].eq(0).all()
+    assert result.tables["examples"].query("kind == 'activation'")["crossings"].max() > 0
+    summary = result.tables["summary"].set_index("kind")
+    assert math.isnan(summary.loc["random-raw", "peak"]) and summary.loc["random-raw", "below"] == 0
+    assert any("controls:" in note for note in result.notes)
+
+
+def test_controls_read_the_same_inputs_with_their_own_weights(plane):
+    path, ids, reader = plane
+    with atlas.open(path) as a:
+        live = Live(a, reader, place_of(reader, span="hidden->"))
+        beside = live.beside(plane_reader("control", seed=3))
+        some = [ids["2:3"], ids["5:1"]]
+        expected = np.maximum(np.array([[2, 3], [5, 1]]) @ plane_reader(seed=3).layers[1][1].T, 0)
+        np.testing.assert_allclose(beside.activations(some), expected, rtol=1e-6)
+        assert not np.allclose(live.activations(some), expected)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"alphas": [0, 1, 1]}, "increasing"), ({"alphas": [1]}, "at least two"), ({"alphas": [-1, 2]}, "below 0"),
+    ({"alphas": [0, 0.5]}, "must lie among them"), ({"examples": 0}, "examples is 0"),
+    ({"tolerance": -1}, "tolerance"),
+])  # fmt: skip
+def test_scale_refuses_impossible_questions(plane, options, message):
+    with pytest.raises(UsageError, match=message):
+        ask(plane, "scale", span=SPAN, **options)
+
+
+# --- affine ----------------------------------------------------------------------------------------------------
+
+
+def test_affine_maps_are_those_worked_out_on_paper(plane):
+    """F = (x − y, (x + y − 2)⁺ − 1) where x, y > 0."""
+    _, _, reader = plane
+    tail = reader.tail(reader.sites[0], TokenWindow(np.array([0]), np.array([0]))).precise()
+    for point, slope, offset in (((3, 1), [[1, -1], [1, 1]], [0, -3]), ((0.5, 0.25), [[1, -1], [0, 0]], [0, -1]),
+                                 ((-1, 2), [[0, -1], [0, 0]], [0, -1])):  # fmt: skip
+        found = affine_map(tail, np.array(point, np.float32))
+        np.testing.assert_allclose(found[0], slope, atol=1e-12)
+        np.testing.assert_allclose(found[1], offset, atol=1e-12)
+
+
+def test_distance_of_maps_is_that_worked_out_on_paper(plane):
+    """x + y > 2 or not: the maps differ in one row (1, 1), whose length is √2; else not at all."""
+    result = ask(plane, "affine", site="embed", examples=30, checks=30)
+    _path, ids, _ = plane
+    word = {example: tuple(map(int, word.split(":"))) for word, example in ids.items()}
+    inside = result.table[
+        [min(*word[a], *word[b]) > 0 for a, b in zip(result.table["a"], result.table["b"], strict=True)]
+    ]
+    assert len(inside) > 20
+    for row in inside.itertuples():
+        differ = (sum(word[row.a]) > 2) != (sum(word[row.b]) > 2)
+        assert row.frobenius == pytest.approx(np.sqrt(2) if differ else 0, abs=1e-9)
+    checks = result.tables["checks"]
+    assert checks["same_polytope"].any()
+    assert checks.loc[checks["same_polytope"], "relative"].max() < 1e-14
+    assert result.tables["singular"]["value"].is_monotonic_decreasing
+
+
+@pytest.fixture(scope="module")
+def activations_of_all_blocks():
+    network = demo_inception()
+    full = [site for site in network.sites if site.scope == "full"]
+    return network, network.read([ImageView(digits(1)[0][2])], [], full).activations
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_x_plus_b_is_the_network_in_every_block_of_inceptionv1(activations_of_all_blocks, number):
+    """At a point of the same polytope, pooling switches included; and not at one with other gates."""
+    network, activations = activations_of_all_blocks
+    site = [site for site in network.sites if site.scope == "full"][number]
+    rng = np.random.default_rng(number)
+    tail, point = network.tail(site).precise(), activations[site.name][0].astype(float)
+    # Blank parts of the image are equal, and so lie on the edge between what a pooling window may take.
+    point += 1e-4 * rng.uniform(-1, 1, len(point)) * point
+    slope, offset = affine_map(tail, point)
+    assert slope.shape == (10, site.n_units)
+
+    def state(at):
+        reading = tail.read(torch.from_numpy(at[None]), tail.later, switches=True)
+        return [*(reading.codes[s.name].tobytes() for s in tail.later), reading.switches.tobytes()]
+
+    direction = rng.uniform(-1, 1, len(point)) * point
+    radius = next(r for r in 2.0 ** -np.arange(1, 30) if state(point + r * direction) == state(point))
+    there = point + radius * direction
+    value = tail.logits(torch.from_numpy(there[None])).detach().numpy()[0]
+    error = np.linalg.norm(value - (slope @ there + offset))
+    start = slope @ point + offset
+    assert error < 1e-12 * np.linalg.norm(value) and error < 1e-6 * np.linalg.norm(value - start)
+    if tail.later:
+        far = 1.5 * point
+        assert state(far) != state(point)
+        beyond = tail.logits(torch.from_numpy(far[None])).detach().numpy()[0]
+        assert np.linalg.norm(beyond - (slope @ far + offset)) > 1e-6 * np.linalg.norm(beyond)
+
+
+def test_the_estimate_of_a_distance_is_unbiased():
+    tail, _ = random_tail(0, sizes=(6, 20, 20, 8))
+    a, b = np.random.default_rng(1).standard_normal((2, 6)).astype(np.float32)
+    exact = np.linalg.norm(affine_map(tail, a)[0] - affine_map(tail, b)[0])
+    probes = np.random.default_rng(0).standard_normal((20_000, 8))
+    pulled = pull_back(tail, a, probes) - pull_back(tail, b, probes)
+    squares = np.square(pulled).sum(axis=1)
+    assert squares.mean() == pytest.approx(exact**2, abs=4 * squares.std() / np.sqrt(len(probes)))
+
+
+def test_cotangents_in_pieces_are_the_unit_vectors():
+    units = Cotangents(None, 5)
+    np.testing.assert_array_equal(np.concatenate([units.some(0, 2), units.some(2, 5)]), np.eye(5))
+
+
+def test_rank_correlation_is_that_of_scipy():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    i, j = np.triu_indices(12, 1)
+    pairs = pd.DataFrame({"a": i, "b": j, "x": rng.integers(0, 9, len(i)), "y": rng.standard_normal(len(i))})
+    pairs["y"] += pairs["x"]
+    found = spearman(pairs, "x", "y", rng)
+    assert found.value == pytest.approx(spearmanr(pairs["x"], pairs["y"]).statistic)
+    assert found.low < found.value < found.high and found.n == len(pairs)
+    assert math.isnan(spearman(pairs.assign(x=1), "x", "y", rng).value)
+
+
+def test_affine_of_inceptionv1_shows_that_it_is_the_network(digit):
+    path, network = digit
+    with atlas.open(path) as a:
+        result = run(a, "affine", reader=network, site="inception5a", examples=5, checks=5)
+        checks, target = result.tables["checks"], a.catalog.target(span="inception5a->:full")
+        assert checks.loc[checks["same_polytope"], "of_change"].max() < 1e-7  # with A of another polytope: far more
+        assert checks.loc[~checks["same_polytope"], "of_change"].max() > 1e-6
+        for row in result.table.to_dict("records"):
+            _, codes = a.codes(target.sites, [row["a"], row["b"]])
+            assert abs(row["hamming"] - int(hamming(codes[:1], codes[1:])[0])) <= 1
+    slope, _ = affine_map(
+        network.tail(place_of(network, site="inception5a").site).precise(), np.zeros(832, np.float32)
+    )
+    assert slope.shape == (10, 832)
+    assert len(result.tables["singular"]) == 10 and result.parameters["exact_distance"]
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"examples": 1}, "examples is 1"), ({"probes": 0}, "probes is 0"), ({"checks": 0}, "checks is 0"),
+])  # fmt: skip
+def test_affine_refuses_impossible_questions(plane, options, message):
+    with pytest.raises(UsageError, match=message):
+        ask(plane, "affine", site="embed", **options)
+
+
+# --- all of them -----------------------------------------------------------------------------------------------
+
+QUESTIONS = {
+    "interpolate": {"span": SPAN, "pairs": 6, "steps": 5},
+    "scale": {"span": SPAN, "examples": 4},
+    "affine": {"site": "embed", "examples": 6, "checks": 4},
+    "slice": {"span": SPAN, "a": "1:1", "b": "5:2", "c": "2:6", "size": 24, "lines": 4},
+}
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(plane, name):
+    first, again, other = (ask(plane, name, seed=seed, **QUESTIONS[name]) for seed in (0, 0, 1))
+    assert first.parameters == again.parameters
+    for table in first.tables:
+        pd.testing.assert_frame_equal(first.tables[table], again.tables[table])
+    assert any(not first.tables[t].equals(other.tables[t]) for t in first.tables)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_stored_result_draws_the_same_figure(plane, name, tmp_path):
+    path = tmp_path / "copy.atlas"
+    plane_atlas(path)
+    with atlas.open(path) as a:
+        options = {k: plane[1][v] if k in "abc" else v for k, v in QUESTIONS[name].items()}
+        result = run(a, name, reader=plane_reader(), **options)
+    with atlas.open(path, writable=True) as a:
+        again = load(a, save(a, result))
+    assert again.figure().to_json() == result.figure().to_json()
+    assert again.notes == result.notes and again.parameters == result.parameters
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_figures_say_n_and_name_their_axes(plane, name):
+    figure = ask(plane, name, **QUESTIONS[name]).figure()
+    axes = [value for key, value in figure.to_dict()["layout"].items() if key.startswith(("xaxis", "yaxis"))]
+    assert axes and all(axis["title"]["text"] for axis in axes if not axis.get("matches"))
+    words = figure.to_json()
+    assert "n = " in words or "pairs of" in words or "points" in words
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_progress_reaches_its_end(plane, name):
+    told = []
+    ask(plane, name, progress=lambda done, total: told.append((done, total)), **QUESTIONS[name])
+    assert told[-1][0] == told[-1][1] and all(0 <= done <= total for done, total in told)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_network_that_cannot_be_run_on_is_refused(name, tmp_path):
+    with atlas.create(tmp_path / "plain.atlas") as a:
+        add_texts(a, plane_network(), [("a", "x", "1:1 2:2 3:3 4:5")], every=1)
+        options = {k: {"a": 1, "b": 2, "c": 4}.get(k, v) for k, v in QUESTIONS[name].items()}
+        options |= {k: v.replace("embed", "hidden") for k, v in options.items() if isinstance(v, str)}
+        with pytest.raises(UsageError, match="can't be run onward"):
+            find(name).run(a, reader=plane_network(), **options)
+
+
+def test_codes_of_a_tail_and_of_the_atlas_agree(plane):
+    path, ids, reader = plane
+    with atlas.open(path) as a:
+        live = Live(a, reader, place_of(reader, span=SPAN))
+        for word in ("1:1", "0:4", "5:2", "2:1"):
+            example = ids[word]
+            reading = live.tail(example).read(torch.from_numpy(live.activations([example])), live.place.sites)
+            _, stored = a.codes(a.catalog.target(span=SPAN).sites, [example])
+            assert span_codes(reading, live.place.sites).to_strings() == stored.to_strings()

@@ -1,0 +1,111 @@
+"""A unit's top and bands against sorting by hand; the ranking against entropies computed one by one."""
+
+import math
+
+import numpy as np
+import pytest
+
+import atlas
+from atlas.errors import NotStored, UnknownName, UsageError
+from query.experiments import registry
+from query.experiments.neuron import entropy
+from tests.builder import add_texts, word_network, word_texts
+
+
+def run(a, **options):
+    return registry.run(a, "neuron", **({"network": "words", "site": "blocks.3.mlp", "resamples": 100} | options))
+
+
+@pytest.fixture
+def column(a):
+    site = a.catalog.target(site="blocks.3.mlp", network="words").sites[0]
+    return a.activations(site)
+
+
+def test_the_top_of_a_unit_is_its_highest_activations(a, column):
+    ids, values = column
+    table = run(a, unit=4, k=7).table
+    top = table[table["part"] == "top"]
+    expected = np.argsort(-values[:, 4], kind="stable")[:7]
+    assert top["example_id"].tolist() == ids[expected].tolist() and top["rank"].tolist() == list(range(1, 8))
+    np.testing.assert_allclose(top["activation"], values[expected, 4])
+    labels = dict(a.rows("select example_id, label from examples"))
+    assert [None if isinstance(x, float) else x for x in top["label"]] == [labels[i] for i in top["example_id"]]
+    clusters = dict(a.rows("select example_id, label from cluster_labels where clustering_id = 3"))
+    assert run(a, unit=4, k=7, clustering=3).table["cluster"].tolist() == [
+        clusters[i] for i in run(a, unit=4, k=7, clustering=3).table["example_id"]
+    ]
+
+
+def test_bands_are_equally_full_rising_and_hold_what_they_say(a, column):
+    ids, values = column
+    found = run(a, unit=4, bands=4, per_band=3)
+    on = np.sort(values[values[:, 4] > 0, 4])
+    parts = found.tables["composition"].drop_duplicates("part").set_index("part")
+    assert list(parts.index) == ["top", "band 4", "band 3", "band 2", "band 1", "off"]
+    sizes = parts["n_part"].drop("top")
+    assert sizes.sum() == 360 and sizes["off"] == 360 - len(on)
+    assert sizes.drop("off").max() - sizes.drop("off").min() <= 1
+    for low, high in (("band 1", "band 2"), ("band 2", "band 3"), ("band 3", "band 4")):
+        assert parts.loc[low, "high"] <= parts.loc[high, "low"]
+    assert parts.loc["band 1", "low"] == on[0] and parts.loc["off", "high"] <= 0
+    value = dict(zip(ids.tolist(), values[:, 4].tolist(), strict=True))
+    for row in found.table.to_dict("records"):
+        assert parts.loc[row["part"], "low"] <= value[row["example_id"]] <= parts.loc[row["part"], "high"]
+    assert found.table.groupby("part").size()["band 2"] == 3
+    counts = found.tables["composition"].groupby(["part", "what"])["n"].sum().unstack().loc[parts.index]
+    assert (counts["cluster"] == parts["n_part"]).all() and (counts["label"] == parts["n_part"]).all()
+
+
+def test_the_ranking_is_by_entropy_over_clusters_computed_one_by_one(a, column):
+    _, values = column
+    clusters = np.array(
+        [label for (label,) in a.rows("select label from cluster_labels where clustering_id = 3 order by example_id")]
+    )
+    ranking = run(a, k=10, clustering=3).tables["ranking"]
+    assert ranking["cluster_entropy"].dropna().is_monotonic_decreasing
+    for row in ranking.to_dict("records")[:12]:
+        column_ = values[:, row["unit"]]
+        top = [place for place in np.argsort(-column_, kind="stable")[:10] if column_[place] > 0]
+        own = [clusters[place] for place in top if clusters[place] >= 0]
+        shares = [own.count(cluster) / len(own) for cluster in set(own)]
+        assert row["clusters"] == len(set(own)) and row["noise"] == len(top) - len(own)
+        assert row["cluster_entropy"] == pytest.approx(-sum(p * math.log2(p) for p in shares), abs=1e-12)
+        assert row["active"] == (column_ > 0).mean()
+
+
+def test_without_a_unit_the_one_whose_top_is_spread_most_evenly_is_shown(a):
+    found = run(a)
+    assert found.parameters["unit"] == found.tables["ranking"]["unit"][0]
+    summary = found.tables["summary"].set_index("of")
+    assert summary.loc["units", "n"] == len(found.tables["ranking"])
+    assert summary.loc["random sets", "label_entropy"] == pytest.approx(math.log2(3), abs=0.1)
+
+
+def test_entropy_in_bits():
+    assert entropy(np.array([1, 1, 2, 2])) == 1 and entropy(np.array([3, 3])) == 0
+    assert math.isnan(entropy(np.array([3])))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"unit": 31}, UsageError, r"unit is 31; site blocks.3.mlp has 31 units, numbered from 0"),
+        ({"unit": -1}, UsageError, "unit is -1"),
+        ({"k": 1}, UsageError, "k is 1"),
+        ({"site": "nowhere"}, UnknownName, "no site 'nowhere'"),
+        ({"clustering": 5}, UsageError, r"clustering 5 .* is not of blocks.3.mlp"),
+        ({"clustering": 77}, UnknownName, "no clustering 77"),
+    ],
+)
+def test_questions_that_are_refused(a, options, error, message):
+    with pytest.raises(error, match=message):
+        run(a, **options)
+
+
+def test_activations_that_were_not_ingested(tmp_path):
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, word_network(), word_texts(6), activations=["blocks.0.mlp"])
+        with pytest.raises(NotStored, match=r"no activations are stored at blocks.3.mlp .* --store-activations"):
+            run(a)
+        assert registry.run(a, "neuron", resamples=50).parameters["site"] == "blocks.0.mlp"

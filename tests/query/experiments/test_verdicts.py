@@ -1,0 +1,231 @@
+"""Each rule, on tables made for it: what supports a claim, what speaks against it, and what leaves it open."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from query.experiments import verdicts
+from query.experiments.result import Result
+
+
+def result(kind, **tables):
+    frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
+    return Result(kind, "net", {}, {"table": frames.pop("table", pd.DataFrame()), **frames})
+
+
+def interval(name, low, high):
+    return {name: (low + high) / 2, f"{name}_low": low, f"{name}_high": high}
+
+
+def groups(method, *lifts):
+    return [
+        {"site": f"s{i}", "method": method, "groups": 9, **interval("purity", 0.5, 0.6), **interval("lift", *lift),
+         **interval("intruder", 0.8, 0.9)}
+        for i, lift in enumerate(lifts)
+    ]  # fmt: skip
+
+
+UP, DOWN, WIDE = (1.2, 1.4), (0.7, 0.9), (0.8, 1.3)
+
+
+@pytest.mark.parametrize(
+    ("lifts", "word"),
+    [
+        ([UP, UP, UP], "supported"),
+        ([UP, UP, WIDE], "supported"),
+        ([UP, UP, DOWN], "undecided"),
+        ([UP, WIDE], "undecided"),
+        ([DOWN, DOWN, UP], "not supported"),
+        ([], "undecided"),
+    ],
+)
+def test_clusters_are_monosemantic_where_most_sites_say_so_and_none_the_opposite(lifts, word):
+    found = verdicts.clusters_are_monosemantic(result("monosemanticity", table=groups("code clusters", *lifts) or
+                                                      {"method": []}))  # fmt: skip
+    assert found.word == word
+    assert len(found.numbers) == 3 * len(lifts)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "neurons", "word"),
+    [
+        ([(2, 3), (2, 3)], [(1, 1.5), (1, 1.5)], "supported"),
+        ([(2, 3), (2, 3)], [(1, 2.5), (1, 2.5)], "undecided"),
+        ([(1, 1.5)], [(2, 3)], "not supported"),
+    ],
+)
+def test_clusters_beat_neurons_only_where_their_intervals_part(clusters, neurons, word):
+    rows = groups("code clusters", *clusters) + groups("neurons", *neurons)
+    assert verdicts.clusters_beat_neurons(result("monosemanticity", table=rows)).word == word
+
+
+@pytest.mark.parametrize(("met", "word"), [(95, "supported"), (52, "undecided"), (10, "not supported")])
+def test_neurons_are_polysemantic_where_most_tops_meet_two_clusters(met, word):
+    ranking = [{"top": 20, "noise": 5, "clusters": 3 if i < met else 1} for i in range(100)]
+    ranking += [{"top": 20, "noise": 19, "clusters": 1}] * 500  # of one clustered example nothing can be said
+    summary = [{"of": of, "n": 9, **interval("cluster_entropy", 1, 2)} for of in ("units", "random sets")]
+    found = verdicts.neurons_are_polysemantic(result("neuron", ranking=ranking, summary=summary))
+    assert found.word == word and found.numbers["n"][0] == 100
+
+
+@pytest.mark.parametrize(
+    ("rows", "word"),
+    [
+        ([("a", 0.9, 0.7), ("b", 0.8, 0.6)], "supported"),
+        ([("a", 0.9, 0.7), ("a", 0.8, 0.6)], "undecided"),
+        ([("a", 0.9, 0.7), ("b", 0.6, 0.4)], "undecided"),
+        ([("a", 0.9, 0.7), ("b", 0.4, 0.2)], "not supported"),
+    ],
+)
+def test_one_neuron_meets_regions_of_different_labels(rows, word):
+    table = [{"low": 0.0, "high": 1.0, "top_label": label, "purity": purity, "purity_low": low, "purity_high": 1.0,
+              "labelled": 30} for label, purity, low in rows]  # fmt: skip
+    assert verdicts.one_neuron_meets_regions(result("projection", table=table)).word == word
+
+
+@pytest.mark.parametrize(("ends", "word"), [((0.6, 0.8), "supported"), ((0.4, 0.6), "undecided"),
+                                           ((0.1, 0.3), "not supported")])  # fmt: skip
+def test_nmf_decides_on_nmf_alone(ends, word):
+    rows = [{"method": method, "directions": 64, **interval("monosemantic", *both), **interval("top_share", 0.2, 0.9)}
+            for method, both in (("nmf", ends), ("pca", (0.9, 1.0)))]  # fmt: skip
+    assert verdicts.nmf_is_monosemantic(result("directions", table=rows)).word == word
+
+
+def densities(network, weights, *ratios):
+    return [{"network": network, "weights": weights, "span": f"s{i}->", "n_intra": 5, "n_inter": 6,
+             **interval("ratio", *ends)} for i, ends in enumerate(ratios)]  # fmt: skip
+
+
+FLAT = (0.97, 1.04)
+
+
+@pytest.mark.parametrize(
+    ("trained", "untrained", "word"),
+    [
+        ([UP, UP], [FLAT, FLAT], "supported"),
+        ([UP, UP], [], "supported"),
+        ([UP, UP], [(1.005, 1.015), FLAT], "supported"),  # within 2 % of 1, however sure
+        ([UP, UP], [(1.1, 1.2), FLAT], "undecided"),
+        ([UP, WIDE], [FLAT, FLAT], "undecided"),
+        ([UP, WIDE, DOWN], [FLAT] * 3, "not supported"),
+        ([UP, UP], [(1.5, 1.6), (1.5, 1.6)], "not supported"),  # the untrained network separates classes as well
+    ],
+)
+def test_boundaries_separate_classes_in_the_trained_network_alone(trained, untrained, word):
+    rows = densities("net", "as given", *trained) + densities("drawn", "untrained, calibrated", *untrained)
+    found = verdicts.boundaries_separate_classes(result("density", table=rows))
+    assert found.word == word and len(found.numbers) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "word"),
+    [
+        ([(1.1, 1.2), (1.3, 1.4), (1.5, 1.6)], "supported"),
+        ([(1.5, 1.6), (1.1, 1.2)], "not supported"),
+        ([(1.1, 1.4), (1.3, 1.6)], "undecided"),
+        ([(1.1, 1.4)], "undecided"),
+    ],
+)
+def test_the_difference_grows_where_last_and_first_part(ratios, word):
+    rows = densities("net", "as given", *ratios) + densities("x", "untrained, raw", (9, 9))
+    assert verdicts.difference_grows_with_depth(result("density", table=rows)).word == word
+
+
+def scaling(**kinds):
+    rows = []
+    for kind, (peak, height) in kinds.items():
+        rows.append({"kind": kind.replace("_", "-"), "n": 8, **interval("peak", *peak),
+                     **interval("peak_height", *height)})  # fmt: skip
+    return result("scale", summary=rows)
+
+
+INSIDE, NONE, BEYOND = ((0.2, 0.4), (2, 3)), ((np.nan, np.nan), (np.nan, np.nan)), ((1.2, 1.6), (1.5, 2))
+FAINT = ((0.7, 0.9), (0.9, 1.2))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "peak", "untrained"),
+    [
+        ({"activation": INSIDE, "random": NONE, "random_raw": NONE}, "supported", "supported"),
+        ({"activation": INSIDE, "random": INSIDE, "random_raw": NONE}, "supported", "not supported"),
+        ({"activation": INSIDE}, "supported", "undecided"),
+        ({"activation": FAINT, "random": NONE}, "not supported", "undecided"),
+        ({"activation": BEYOND, "random": NONE}, "not supported", "undecided"),
+        ({"activation": NONE, "random": NONE}, "not supported", "undecided"),
+        ({"activation": ((0.7, 1.1), (1.2, 1.5)), "random": NONE}, "undecided", "undecided"),
+    ],
+)
+def test_a_peak_lies_inside_and_is_dense(kinds, peak, untrained):
+    assert verdicts.peak_inside(scaling(**kinds)).word == peak
+    assert verdicts.no_peak_untrained(scaling(**kinds)).word == untrained
+    noise = scaling(gaussian=kinds["activation"], activation=NONE)
+    assert verdicts.peak_for_noise(noise).word == peak
+
+
+def changes(below, above):
+    """Density 4 up to α = 0.5 and 1 from there to 2; the mean over α is 1.75."""
+    edges = np.linspace(0, 2, 9)
+    table = [{"kind": "activation", "alpha_low": low, "alpha_high": high, "share": 4.0 if high <= 0.5 else 1.0}
+             for low, high in pairwise(edges)]  # fmt: skip
+    examples = [
+        {"kind": "activation", "changes_below": b, "changes_above": a} for b, a in zip(below, above, strict=True)
+    ]
+    examples.append({"kind": "random", "changes_below": 0.1, "changes_above": 1.9})
+    return result("scale", table=table, examples=examples)
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "word"),
+    [
+        ([0.3, 0.4, 0.3], [np.nan] * 3, "supported"),
+        ([0.3, 0.4, 0.3], [1.5, 1.6, 1.7], "undecided"),
+        ([0.9, 0.9, 0.8], [1.5, 1.6, np.nan], "not supported"),
+        ([np.nan] * 3, [np.nan] * 3, "undecided"),
+    ],
+)
+def test_class_changes_are_compared_with_the_mean_density(below, above, word):
+    found = verdicts.class_changes_where_dense(changes(below, above))
+    assert found.word == word
+    if word == "supported":
+        assert found.numbers["value"][0] == pytest.approx(4 / 1.75) and found.numbers["n"].tolist() == [3, 0]
+
+
+@pytest.mark.parametrize(("ends", "word"), [(UP, "supported"), (WIDE, "undecided"), (DOWN, "not supported")])
+def test_paths_decide_by_the_ratio(ends, word):
+    rows = [{"kind": "same", "n": 4, **interval("density", 1, 2), **interval("ratio", np.nan, np.nan)},
+            {"kind": "different", "n": 4, **interval("density", 2, 3), **interval("ratio", *ends)}]  # fmt: skip
+    assert verdicts.paths_between_classes_are_denser(result("interpolate", summary=rows)).word == word
+
+
+@pytest.mark.parametrize(("ends", "word"), [((0.1, 0.5), "supported"), ((-0.1, 0.5), "undecided"),
+                                           ((-0.5, -0.1), "not supported")])  # fmt: skip
+def test_maps_decide_by_the_correlation_with_hamming_distance(ends, word):
+    rows = [{"of": "distance", "with": "frobenius", "n": 9, **interval("rho", 0.8, 0.9)},
+            {"of": "hamming", "with": "frobenius", "n": 9, **interval("rho", *ends)}]  # fmt: skip
+    assert verdicts.gates_follow_maps(result("affine", summary=rows)).word == word
+
+
+@pytest.mark.parametrize(
+    ("lifts", "counts", "word"),
+    [
+        ([(0.1, 0.2), (0.1, 0.2)], [9, 9], "supported"),
+        ([(0.1, 0.2), (0.001, 0.2)], [9, 1], "undecided"),
+        ([(0.0, 0.0), (0.0, 0.0)], [0, 0], "not supported"),
+    ],
+)
+def test_flow_needs_both_convergence_and_divergence(lifts, counts, word):
+    rows = [{"kind": kind, "n": n, **interval("lift", *ends)}
+            for kind, ends, n in zip(("convergence", "divergence"), lifts, counts, strict=True)]  # fmt: skip
+    summary = [{"n_pairs": 99, **interval("spearman", 0.3, 0.4)}]
+    assert verdicts.representations_flow(result("flow", table=rows, summary=summary)).word == word
+
+
+def test_a_basis_needs_clusters_to_beat():
+    rows = [{"kind": kind, "groups": 9, **interval("purity", *ends)}
+            for kind, ends in (("atoms", (0.8, 0.9)), ("clusters", (0.5, 0.7)))]  # fmt: skip
+    assert verdicts.basis_beats_clusters(result("dictionary", table=rows)).word == "supported"
+    assert verdicts.basis_beats_clusters(result("dictionary", table=rows[:1])).word == "undecided"
+    rows[0] |= interval("purity", 0.1, 0.4)
+    assert verdicts.basis_beats_clusters(result("dictionary", table=rows)).word == "not supported"
