@@ -23,7 +23,7 @@ from .targets import Notes, spans_to_output, tell, whole
 CONTROLS = {"random": "untrained, calibrated", "random-raw": "untrained, raw"}
 """What `networks.weights` begins with, and what a figure calls it (docs/SCIENCE.md, section 4)."""
 
-TRAINED = "as given"
+TRAINED, UNTRAINED = "as given", "untrained"
 
 
 def density(
@@ -31,7 +31,7 @@ def density(
     *,
     network: str | None = None,
     spans: Sequence[str] | None = None,
-    sites: bool = False,
+    site_by_site: bool = False,
     beside: Sequence[str] | None = None,
     pairs: int = 2000,
     seed: int = 0,
@@ -42,7 +42,7 @@ def density(
     """Whether boundaries lie more densely between classes than within, trained and untrained side by side.
 
     ``spans``: spans l->m; by default l-> for every site l whose activations are stored.
-    ``sites``: besides each l-> also the span that ends at the next site, whose gates are that site's alone.
+    ``site_by_site``: besides each l-> also the span that ends at the next site, whose gates are that site's alone.
     ``beside``: networks of the atlas to show beside; by default its untrained controls of the same architecture.
     ``pairs``: of the same and of different classes, each, drawn at random; two examples of one input never pair.
 
@@ -57,7 +57,7 @@ def density(
     record = atlas.catalog.network(network)
     notes = Notes(NOTE)
     others = _beside(atlas, record, beside, notes)
-    names = _spans(atlas, record, spans, sites)
+    names = _spans(atlas, record, spans, site_by_site)
     total = len(names) * (1 + len(others))
     frames, done = [], 0
     for place, shown in enumerate((record, *others)):
@@ -82,8 +82,8 @@ def density(
     if not table["exact"].all():
         notes.add("codes are signs of a smooth nonlinearity's preactivations, not exactly affine regions")
     parameters = {
-        "spans": names, "sites": sites, "beside": [other.name for other in others], "pairs": pairs, "seed": seed,
-        "resamples": resamples, "confidence": confidence,
+        "spans": names, "site_by_site": site_by_site, "beside": [other.name for other in others], "pairs": pairs,
+        "seed": seed, "resamples": resamples, "confidence": confidence,
     }  # fmt: skip
     return Result("density", record.name, parameters, {"table": table}, notes.lines())
 
@@ -150,8 +150,12 @@ def _hover(row: dict[Any, Any]) -> str:
 
 
 def kind_of(network: NetworkRecord) -> str:
-    """Whether a network is an untrained control, and which, by what its weights are called."""
-    return CONTROLS.get(network.weights.partition(":")[0], TRAINED)
+    """Whether a network is an untrained control, and which, by what its weights are called.
+
+    Only image networks have batch norm to calibrate: of a text network both controls are the same.
+    """
+    kind = CONTROLS.get(network.weights.partition(":")[0], TRAINED)
+    return kind if kind == TRAINED or network.kind == "image" else UNTRAINED
 
 
 def controls_of(atlas: Atlas, network: NetworkRecord) -> list[NetworkRecord]:
@@ -181,7 +185,7 @@ def _beside(atlas: Atlas, network: NetworkRecord, names: Sequence[str] | None, n
     return found
 
 
-def _spans(atlas: Atlas, network: NetworkRecord, spans: Sequence[str] | None, sites: bool) -> list[str]:
+def _spans(atlas: Atlas, network: NetworkRecord, spans: Sequence[str] | None, site_by_site: bool) -> list[str]:
     if spans is not None:
         if isinstance(spans, str) or not spans:
             raise UsageError(f"spans is {spans!r}; expected a list of spans such as 'inception4c->:full'")
@@ -196,7 +200,7 @@ def _spans(atlas: Atlas, network: NetworkRecord, spans: Sequence[str] | None, si
     if not found:
         # Says what is missing, and with which options to ingest it.
         class_density(atlas, network=network.name, pairs=1, resamples=1)
-    if not sites:
+    if not site_by_site:
         return found
     targets = [atlas.catalog.target(span=span, network=network.name) for span in found]
     return [*found, *(str(replace(Span.parse(t.name), to=_block(t.sites[0]))) for t in targets if len(t.sites) > 1)]

@@ -118,9 +118,9 @@ def finish(
     head = 64 + NOTE_LINE * (len(under) - 1) + 18 * (figure.layout.legend.orientation == "h") + 22 * bool(titles)
     figure.update_layout(
         template="plotly_white",
-        title={"text": text(title), "subtitle": {"text": "<br>".join(map(text, under))}, "font": {"size": 15, "color": INK},
-               "x": 0, "xanchor": "left", "xref": "paper", "y": 1, "yref": "container", "yanchor": "top",
-               "pad": {"t": 12}},
+        title={"text": text(title), "subtitle": {"text": "<br>".join(map(text, under))},
+               "font": {"size": 15, "color": INK}, "x": 0, "xanchor": "left", "xref": "paper", "y": 1,
+               "yref": "container", "yanchor": "top", "pad": {"t": 12}},
         height=height + foot + head, margin={"l": 10, "r": 20, "t": head, "b": foot},
         hoverlabel={"align": "left"}, font={"color": INK},
     )  # fmt: skip

@@ -138,7 +138,7 @@ def _repeat(block: Block, atlas: str) -> str:
 def command(result: Result, network: str, atlas: str) -> str:
     """The line that repeats a measurement: the options as they were asked for, where they say anything."""
     words = ["polytope", "experiment", result.kind, _quoted(atlas), "--network", _quoted(network)]
-    for name, value in result.asked.items():
+    for name, value in sorted(result.asked.items()):
         if value is None or name in ("network", "controls"):
             continue
         option = f"--{name.replace('_', '-')}"

@@ -20,7 +20,7 @@ from atlas.network import FULL_SUFFIX
 
 from ..clusters import clusterings, clusters
 from . import verdicts
-from .density import CONTROLS, controls_of, kind_of
+from .density import TRAINED, controls_of, kind_of
 from .registry import EXPERIMENTS
 from .result import Result
 from .verdicts import Judge, Verdict
@@ -73,7 +73,7 @@ def trained_networks(atlas: Atlas, name: str | None = None) -> list[NetworkRecor
     """The networks that a report is about: the one named, or all that are no untrained controls."""
     if name is not None:
         return [atlas.catalog.network(name)]
-    found = [network for network in atlas.catalog.networks if kind_of(network) not in CONTROLS.values()]
+    found = [network for network in atlas.catalog.networks if kind_of(network) == TRAINED]
     return found or [atlas.catalog.network(None)]
 
 

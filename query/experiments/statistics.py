@@ -152,3 +152,19 @@ def permutation_p(
         # Rounding: the same numbers summed in another order count as the same difference.
         count += int((np.abs(difference) >= observed * (1 - 1e-12)).sum())
     return (1 + count) / (1 + permutations)
+
+
+def paired_p(differences: Float64[np.ndarray, " pairs"], rng: np.random.Generator, permutations: int = 999) -> float:
+    """Whether paired differences have mean 0, by flipping their signs (Fisher's randomisation test), two-sided.
+
+    (1 + count) / (1 + permutations), counting flips whose mean is at least as far from 0. NaN without a pair.
+    """
+    if not len(differences):
+        return math.nan
+    observed, count = abs(differences.sum()), 0
+    for start in range(0, permutations, RESAMPLES_AT_ONCE):
+        rows = min(RESAMPLES_AT_ONCE, permutations - start)
+        signs = rng.integers(0, 2, size=(rows, len(differences))) * 2 - 1
+        # Rounding: the same numbers summed in another order count as the same sum.
+        count += int((np.abs(signs @ differences) >= observed * (1 - 1e-12)).sum())
+    return (1 + count) / (1 + permutations)

@@ -64,7 +64,7 @@ CLUSTERS_RULE = (
 def clusters_are_monosemantic(result: Result) -> Verdict:
     """`CLUSTERS_RULE`, on `monosemanticity`."""
     rows = _methods(result, "code clusters")
-    votes = [_vote(row["lift_low"], row["lift_high"], 1) for row in rows]
+    votes = [_vote(row["lift_low"], row["lift_high"], 1.0) for row in rows]
     numbers = [
         number(f"{row['site']}: {label} of code clusters", row, name, row["groups"])
         for row in rows for name, label in (("purity", "purity"), ("lift", "lift"), ("intruder", "intruder found"))
@@ -272,10 +272,14 @@ def no_peak_untrained(result: Result) -> Verdict:
     return Verdict(word, because, _peak_numbers(rows))
 
 
+LEAST_CHANGES = 5
+"""Examples whose class changes on a side, for that side to count: an interval of fewer means nothing."""
+
 CHANGE_RULE = (
     "For every example whose class changes on the way from α = 1, down or up: the mean density at the α of the "
-    "change, over the mean density over all α. Supported: the intervals of the mean of this lie above 1, down and"
-    " up (where two examples or more change). Not supported: below 1, down and up. Else undecided."
+    "change, over the mean density over all α. A side counts where the class of at least "
+    f"{LEAST_CHANGES} examples changes there. Supported: the interval of the mean of this ratio lies above 1 on "
+    "every side that counts. Not supported: below 1 on every such side. Else undecided."
 )
 
 
@@ -291,10 +295,10 @@ def class_changes_where_dense(result: Result) -> Verdict:
         alphas = own[column].dropna().to_numpy(np.float64)
         place = np.clip(np.searchsorted(high, alphas), 0, len(high) - 1)
         found = mean_interval(share[place] / np.average(share, weights=high - low), np.random.default_rng(0))
-        votes[words] = _vote(found.low, found.high, 1) if found.n > 1 else 0
+        votes[words] = _vote(found.low, found.high, 1.0) if found.n >= LEAST_CHANGES else 0
         rows.append({"what": f"density where the class changes {words} α = 1, over the mean", "value": found.value,
                      "low": found.low, "high": found.high, "n": found.n})  # fmt: skip
-    both = [votes[words] for words, row in zip(("below", "above"), rows, strict=True) if row["n"] > 1]
+    both = [votes[words] for words, row in zip(("below", "above"), rows, strict=True) if row["n"] >= LEAST_CHANGES]
     word = _word(both[0]) if both and len(set(both)) == 1 else "undecided"
     because = "; ".join(f"{row['what']}: {row['value']:.3g} (n = {row['n']})" for row in rows if row["n"])
     return Verdict(word, because or "no class changed", pd.DataFrame(rows))
@@ -322,7 +326,7 @@ def paths_between_classes_are_denser(result: Result) -> Verdict:
     ratio = rows["different"]
     numbers = [number(f"density along paths, {kind} class", row, "density", row["n"]) for kind, row in rows.items()]
     numbers.append(number("ratio, different over same", ratio, "ratio", ratio["n"]))
-    return Verdict(_word(_vote(ratio["ratio_low"], ratio["ratio_high"], 1)), f"ratio {ratio['ratio']:.3g}",
+    return Verdict(_word(_vote(ratio["ratio_low"], ratio["ratio_high"], 1.0)), f"ratio {ratio['ratio']:.3g}",
                    pd.DataFrame(numbers))  # fmt: skip
 
 
@@ -337,7 +341,7 @@ def gates_follow_maps(result: Result) -> Verdict:
     rows = result.tables["summary"].to_dict("records")
     main = next(row for row in rows if row["of"] == "hamming" and row["with"] == "frobenius")
     numbers = [number(f"rank correlation of {row['of']} and {row['with']}", row, "rho", row["n"]) for row in rows]
-    return Verdict(_word(_vote(main["rho_low"], main["rho_high"], 0)), f"rank correlation {main['rho']:.3g}",
+    return Verdict(_word(_vote(main["rho_low"], main["rho_high"], 0.0)), f"rank correlation {main['rho']:.3g}",
                    pd.DataFrame(numbers))  # fmt: skip
 
 

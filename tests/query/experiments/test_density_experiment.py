@@ -33,7 +33,7 @@ def side_by_side(tmp_path):
 def test_controls_of_the_atlas_stand_beside_and_are_named_for_what_they_are(side_by_side):
     found = registry.run(side_by_side, "density", network="trained", pairs=200, resamples=50)
     shown = found.table[["network", "weights"]].drop_duplicates().to_numpy().tolist()
-    assert shown == [["trained", "as given"], ["drawn", "untrained, calibrated"], ["raw", "untrained, raw"]]
+    assert shown == [["trained", "as given"], ["drawn", "untrained"], ["raw", "untrained"]]
     assert found.parameters["beside"] == ["drawn", "raw"]
     for name in ("trained", "drawn"):
         rows = found.table[found.table["network"] == name].drop(columns=["network", "weights"])
@@ -48,7 +48,9 @@ def test_a_span_that_a_control_does_not_store_is_left_out_and_said(side_by_side)
 
 
 def test_single_sites_are_measured_besides_spans(side_by_side):
-    found = registry.run(side_by_side, "density", network="trained", beside=[], sites=True, pairs=100, resamples=20)
+    found = registry.run(
+        side_by_side, "density", network="trained", beside=[], site_by_site=True, pairs=100, resamples=20
+    )
     assert found.table["span"].tolist() == [
         "blocks.0.mlp->", "blocks.1.mlp->", "blocks.2.mlp->", "blocks.0.mlp->blocks.1.mlp",
         "blocks.1.mlp->blocks.2.mlp",

@@ -179,9 +179,10 @@ def changes(below, above):
 @pytest.mark.parametrize(
     ("below", "above", "word"),
     [
-        ([0.3, 0.4, 0.3], [np.nan] * 3, "supported"),
-        ([0.3, 0.4, 0.3], [1.5, 1.6, 1.7], "undecided"),
-        ([0.9, 0.9, 0.8], [1.5, 1.6, np.nan], "not supported"),
+        ([0.3, 0.4, 0.3, 0.4, 0.3], [np.nan] * 5, "supported"),
+        ([0.3, 0.4, 0.3, 0.4, np.nan], [np.nan] * 5, "undecided"),  # four are too few
+        ([0.3, 0.4, 0.3, 0.4, 0.3], [1.5, 1.6, 1.7, 1.5, 1.6], "undecided"),
+        ([0.9, 0.9, 0.8, 0.9, 0.8], [1.5, 1.6, 1.5, 1.6, 1.7], "not supported"),
         ([np.nan] * 3, [np.nan] * 3, "undecided"),
     ],
 )
@@ -189,7 +190,7 @@ def test_class_changes_are_compared_with_the_mean_density(below, above, word):
     found = verdicts.class_changes_where_dense(changes(below, above))
     assert found.word == word
     if word == "supported":
-        assert found.numbers["value"][0] == pytest.approx(4 / 1.75) and found.numbers["n"].tolist() == [3, 0]
+        assert found.numbers["value"][0] == pytest.approx(4 / 1.75) and found.numbers["n"].tolist() == [5, 0]
 
 
 @pytest.mark.parametrize(("ends", "word"), [(UP, "supported"), (WIDE, "undecided"), (DOWN, "not supported")])
