@@ -46,8 +46,10 @@ class Points(Protocol):
 
     def __len__(self) -> int: ...
 
-    def between(self, rows: Rows, columns: Rows) -> Shaped[np.ndarray, "rows columns"]:
-        """Distances of some points to some points, in a new array."""
+    def between(
+        self, rows: Rows, columns: Rows, out: Shaped[np.ndarray, "rows columns"] | None = None
+    ) -> Shaped[np.ndarray, "rows columns"]:
+        """Distances of some points to some points, in ``out`` or a new array."""
         ...
 
     def take(self, rows: Int64[np.ndarray, " rows"]) -> Points:
@@ -108,13 +110,15 @@ class Codes:
     def take(self, rows: Int64[np.ndarray, " rows"]) -> Codes:
         return Codes(self.packed[rows], self.n_bits, owned=True)
 
-    def between(self, rows: Rows, columns: Rows) -> Shaped[np.ndarray, "rows columns"]:
+    def between(
+        self, rows: Rows, columns: Rows, out: Shaped[np.ndarray, "rows columns"] | None = None
+    ) -> Shaped[np.ndarray, "rows columns"]:
         a, b = self.packed[rows], self.packed[columns]
-        out = np.empty((len(a), len(b)), dtype=self.dtype)
+        found = np.empty((len(a), len(b)), dtype=self.dtype) if out is None else out
         stripes = [slice(start, start + _STRIPE) for start in range(0, len(a), _STRIPE)]
         pieces = [(stripe, piece) for stripe in stripes for piece in slices(len(b), 1 << 14)]
-        in_threads(lambda at: hamming_columns(a[at[0]], b, out[at[0]], at[1].start, at[1].stop), pieces)
-        return out
+        in_threads(lambda at: hamming_columns(a[at[0]], b, found[at[0]], at[1].start, at[1].stop), pieces)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +160,9 @@ class TorchCodes:
     def take(self, rows: Int64[np.ndarray, " rows"]) -> TorchCodes:
         return TorchCodes(self.signs[_on(rows, self.signs)], self.n_bits)
 
-    def between(self, rows: Rows, columns: Rows) -> Shaped[np.ndarray, "rows columns"]:
+    def between(
+        self, rows: Rows, columns: Rows, out: Shaped[np.ndarray, "rows columns"] | None = None
+    ) -> Shaped[np.ndarray, "rows columns"]:
         import torch
 
         a, b = self.signs[_on(rows, self.signs)], self.signs[_on(columns, self.signs)]
@@ -164,7 +170,11 @@ class TorchCodes:
         for start in range(0, self.n_bits, _EXACT_IN_BFLOAT16):
             gates = slice(start, start + _EXACT_IN_BFLOAT16)
             agreement += (a[:, gates] @ b[:, gates].T).to(torch.int32)
-        return ((self.n_bits - agreement) // 2).cpu().numpy().astype(self.dtype)
+        found = ((self.n_bits - agreement) // 2).cpu().numpy()
+        if out is None:
+            return found.astype(self.dtype)
+        out[:] = found
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +239,9 @@ class Activations:
         on_device = None if self.on_device is None else self.on_device[_on(rows, self.on_device)]
         return Activations(self.x[rows], self.centred[rows], self.norms[rows], self.kind[rows], on_device)
 
-    def between(self, rows: Rows, columns: Rows) -> Float64[np.ndarray, "rows columns"]:
+    def between(
+        self, rows: Rows, columns: Rows, out: Float64[np.ndarray, "rows columns"] | None = None
+    ) -> Float64[np.ndarray, "rows columns"]:
         """‖a − b‖ by one matrix product, and again from the differences where cancellation would show."""
         block = self._products(rows, columns)
         a, b = (np.arange(len(self))[which] if isinstance(which, slice) else which for which in (rows, columns))
@@ -237,7 +249,10 @@ class Activations:
             lambda at: distances_from_products(block, self.norms, self.x, self.kind, a, b, _NEAR, at.start, at.stop),
             slices(len(block), _STRIPE),
         )
-        return block
+        if out is None:
+            return block
+        out[:] = block
+        return out
 
     def _products(self, rows: Rows, columns: Rows) -> Float64[np.ndarray, "rows columns"]:
         if self.on_device is None:

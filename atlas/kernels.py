@@ -111,17 +111,11 @@ def hamming_columns(
 
 
 @njit(nogil=True, cache=True)
-def into_matrix(
-    matrix: Shaped[np.ndarray, "n n"], first: int, block: Shaped[np.ndarray, "rows columns"], start: int, stop: int
-) -> None:
-    """Store rows ``start`` up to ``stop`` of ``block``, and their mirror image: element (0, 0) is the distance of
-    point ``first`` to itself, and the columns run to n."""
-    for r in range(start, stop):
-        for c in range(start, block.shape[1]):
-            matrix[first + r, first + c] = block[r, c]
-    for c in range(start, block.shape[1]):
-        for r in range(start, min(stop, c)):
-            matrix[first + c, first + r] = block[r, c]
+def mirror(matrix: Shaped[np.ndarray, "n n"], start: int, stop: int) -> None:
+    """Copy what lies right of the diagonal in the rows ``start`` up to ``stop`` to the columns below it."""
+    for j in range(start, matrix.shape[0]):
+        for i in range(start, min(stop, j)):
+            matrix[j, i] = matrix[i, j]
 
 
 @njit(nogil=True, cache=True)
@@ -281,7 +275,8 @@ def nearest_waiting(reach: Shaped[np.ndarray, " n"], waiting: Int64[np.ndarray, 
 
 @njit(nogil=True, cache=True)
 def keep_nearest(
-    block: Shaped[np.ndarray, "rows columns"], rows: Int64[np.ndarray, " rows"], columns: Int64[np.ndarray, " columns"],
+    block: Shaped[np.ndarray, "rows columns"],
+    rows: Int64[np.ndarray, " rows"], columns: Int64[np.ndarray, " columns"],
     distances: Float64[np.ndarray, "rows k"], neighbors: Int64[np.ndarray, "rows k"],
 ) -> None:  # fmt: skip
     """Merge a block of distances into each row's k nearest so far, which stand in ascending order; a point is not its

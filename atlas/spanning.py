@@ -28,8 +28,8 @@ from .distances import BLOCK_BYTES, Points
 from .errors import TooManyPoints
 from .kernels import (
     in_threads,
-    into_matrix,
     into_triangle,
+    mirror,
     n_threads,
     nearest_waiting,
     offer,
@@ -127,8 +127,8 @@ class _Stored(ABC):
     def allocate(self, n: int, dtype: np.dtype[Any]) -> None: ...
 
     @abstractmethod
-    def store(self, first: int, block: Shaped[np.ndarray, "rows columns"], piece: slice) -> None:
-        """Keep the rows ``piece`` of a block whose element (0, 0) is the distance of point ``first`` to itself."""
+    def measure(self, points: Points, start: int, stop: int) -> None:
+        """Compute and keep the distances of the points ``start`` up to ``stop`` to all from ``start`` on."""
 
     @abstractmethod
     def rows(self, piece: slice) -> Shaped[np.ndarray, "rows n"]: ...
@@ -144,12 +144,7 @@ class _Stored(ABC):
         whole = points.dtype.kind == "f" and points.dtype.itemsize * n * n <= BLOCK_BYTES
         step = n if whole else max(1, min(BLOCK_BYTES // (points.dtype.itemsize * n), max(_BLOCK_ROWS, n // 16)))
         for start in range(0, n, step):
-            block = points.between(slice(start, min(start + step, n)), slice(start, n))
-
-            def work(piece: slice, start: int = start, block: np.ndarray = block) -> None:
-                self.store(start, block, piece)
-
-            in_threads(work, slices(len(block), _PIECE))
+            self.measure(points, start, min(start + step, n))
             tell.measured(1 - (1 - min(start + step, n) / n) ** 2)
 
     def cores(self, weights: Int64[np.ndarray, " n"], samples: int) -> Shaped[np.ndarray, "2 n"]:
@@ -168,8 +163,11 @@ class _Matrix(_Stored):
     def allocate(self, n: int, dtype: np.dtype[Any]) -> None:
         self.matrix, self.dtype = np.empty((n, n), dtype=dtype), dtype
 
-    def store(self, first: int, block: Shaped[np.ndarray, "rows columns"], piece: slice) -> None:
-        into_matrix(self.matrix, first, block, piece.start, piece.stop)
+    def measure(self, points: Points, start: int, stop: int) -> None:
+        points.between(slice(start, stop), slice(start, self.n), out=self.matrix[start:stop, start:])
+        in_threads(
+            lambda piece: mirror(self.matrix, start + piece.start, start + piece.stop), slices(stop - start, _PIECE)
+        )
 
     def rows(self, piece: slice) -> Shaped[np.ndarray, "rows n"]:
         return self.matrix[piece]
@@ -185,8 +183,12 @@ class _Triangle(_Stored):
         self.triangle, self.dtype = np.empty(n * (n - 1) // 2, dtype=dtype), dtype
         self.one_row = np.empty(n, dtype=dtype)
 
-    def store(self, first: int, block: Shaped[np.ndarray, "rows columns"], piece: slice) -> None:
-        into_triangle(self.triangle, self.n, first, block, piece.start, piece.stop)
+    def measure(self, points: Points, start: int, stop: int) -> None:
+        block = points.between(slice(start, stop), slice(start, self.n))
+        in_threads(
+            lambda piece: into_triangle(self.triangle, self.n, start, block, piece.start, piece.stop),
+            slices(stop - start, _PIECE),
+        )
 
     def rows(self, piece: slice) -> Shaped[np.ndarray, "rows n"]:
         out = np.empty((piece.stop - piece.start, self.n), dtype=self.dtype)

@@ -50,7 +50,7 @@ class Given:
     def __len__(self) -> int:
         return len(self.distances)
 
-    def between(self, rows: Rows, columns: Rows) -> np.ndarray:
+    def between(self, rows: Rows, columns: Rows, out: np.ndarray | None = None) -> np.ndarray:
         return self.distances[rows][:, columns]
 
     def take(self, rows: np.ndarray) -> Given:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from atlas.kernels import hamming_block, in_threads, slices, words
+from atlas.kernels import count_bits, hamming_block, in_threads, slices, words
 
 
 @settings(deadline=None)  # the first call compiles
@@ -55,3 +55,10 @@ def test_threads_may_start_kernels_at_once() -> None:
     for caller in callers:
         caller.join()
     assert all((out == outs[0]).all() for out in outs) and outs[0].any()
+
+
+@settings(deadline=None)
+@given(arrays(np.uint8, st.tuples(st.integers(0, 6), st.integers(1, 40))))
+def test_bits_that_are_set_are_counted_in_each_row(packed: np.ndarray) -> None:
+    counted = count_bits(words(packed))
+    assert counted.dtype == np.uint32 and (counted == np.unpackbits(packed, axis=1).sum(axis=1)).all()
