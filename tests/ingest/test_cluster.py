@@ -103,7 +103,7 @@ def test_an_interrupted_clustering_leaves_nothing_behind(words: Path, neighbors:
 
 def test_what_is_refused_writes_nothing(words: Path) -> None:
     before = counts(words)
-    with pytest.raises(TooManyPoints, match="360 points .* the limit is 100"):
+    with pytest.raises(TooManyPoints, match=r"360 points .* the limit is 100"):
         cluster(words, site=SITE, min_cluster_size=12, max_points=100)
     with pytest.raises(TooManyPoints, match="budget is 5 bytes"):
         cluster(words, site=SITE, min_cluster_size=12, memory_budget=5)

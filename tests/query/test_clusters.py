@@ -8,8 +8,8 @@ import atlas
 import query
 from atlas.errors import UnknownName, UsageError
 from atlas.hierarchy import cluster_activations, cluster_codes
-from atlas.prediction import approximate_predict
 from atlas.network import TokenWindow
+from atlas.prediction import approximate_predict
 from tests.builder import KINDS, add_clustering, add_texts, word_network, word_texts
 
 
