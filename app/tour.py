@@ -85,8 +85,10 @@ def tour(atlas: AtlasPath) -> None:
                 show(stop.answer(), console=console)
             except PolytopeError as error:  # an atlas without full codes, say: the sentence is the answer
                 console.print(Text(f"  {error}\n", style="yellow"), soft_wrap=True)
-    console.print("Look around in the browser with:")
-    console.print(Text(f"  {_program()} app {shlex.quote(str(atlas))}", style="bold cyan"), soft_wrap=True)
+    named = shlex.quote(str(atlas))
+    console.print("Look around in the browser, and put the claims of the post to the test on one page (some minutes):")
+    console.print(Text(f"  {_program()} app {named}", style="bold cyan"), soft_wrap=True)
+    console.print(Text(f"  {_program()} report {named} -o report.html", style="bold cyan"), soft_wrap=True)
 
 
 def build(path: Path) -> None:
