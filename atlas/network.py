@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int8, Int64, UInt8
 
 from .errors import UnknownName, UsageError
 
@@ -238,6 +238,34 @@ class ImageNetwork(Network, Protocol):
     def classes(self) -> tuple[str, ...]: ...
 
 
+@runtime_checkable
+class GatedNetwork(Network, Protocol):
+    """A network that shows how far its gates are from their boundaries."""
+
+    def preactivations(
+        self, batch: Sequence[Any], sites: Sequence[Site]
+    ) -> dict[str, Float32[np.ndarray, "examples gates"]]:
+        """Run `TokenWindow`s or `ImageView`s; by site, preactivations in the order of its code's bits."""
+        ...
+
+
+@runtime_checkable
+class NormedNetwork(Network, Protocol):
+    """A language model whose MLPs read the residual stream through LayerNorm or RMSNorm."""
+
+    def before_norm(
+        self, batch: Sequence[TokenWindow], sites: Sequence[Site]
+    ) -> dict[str, Float32[np.ndarray, "examples width"]]:
+        """By site, the residual stream before the normalisation that its MLP reads, at the windows' positions."""
+        ...
+
+    def after_norm(
+        self, site: Site, residual: Float32[np.ndarray, "points width"]
+    ) -> tuple[Float32[np.ndarray, "points width"], Float32[np.ndarray, "points gates"]]:
+        """What the normalisation makes of a residual stream, and the preactivations of the site's gates."""
+        ...
+
+
 # --- the part of a network after a site ------------------------------------------------------------------------
 
 
@@ -304,6 +332,30 @@ class Tail(Protocol):
         self, activations: Float[Tensor, "points units"], codes: Sequence[Site], *, switches: bool = False
     ) -> TailReading:
         """Logits and packed codes, without gradients."""
+        ...
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Gates of one later site that are set, a row a point: 1 is on, −1 off, 0 as it comes.
+
+    A gate that comes otherwise than wanted gets the preactivation +``epsilon`` or −``epsilon``, just beyond its
+    boundary; one that comes as wanted keeps its own.
+    """
+
+    site: Site
+    wanted: Int8[np.ndarray, "points gates"]
+    epsilon: float
+
+
+@runtime_checkable
+class SettableTail(Tail, Protocol):
+    """A tail some of whose gates can be set on the way."""
+
+    def read_set(
+        self, activations: Float[Tensor, "points units"], codes: Sequence[Site], settings: GateSettings
+    ) -> TailReading:
+        """`read`, with gates set as they are computed: what comes after them follows."""
         ...
 
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from atlas.errors import UnknownName, UnsupportedNetwork, UsageError
 from atlas.network import GateRange, ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow
 
-from .packing import finite_rows, pack_bits
+from .packing import finite_rows, pack_positive
 
 if TYPE_CHECKING:
     from .gpt2_tail import TokenTail
@@ -148,6 +148,42 @@ class CausalLanguageModel:
         self._check_windows([work])
         return TokenTail(self, site, work, self._bos, self._gate_hooks)
 
+    def preactivations(
+        self, batch: Sequence[TokenWindow], sites: Sequence[Site]
+    ) -> dict[str, Float32[np.ndarray, "examples gates"]]:
+        """Preactivations of the sites' gates at the windows' positions. Raises as `read` does."""
+        self._check_sites(sites, [])
+        return self.look(batch, {site.name: self._gate_hooks[site.name] for site in sites})
+
+    def before_norm(
+        self, batch: Sequence[TokenWindow], sites: Sequence[Site]
+    ) -> dict[str, Float32[np.ndarray, "examples width"]]:
+        """The residual stream before the normalisation that each site's MLP reads. Raises as `read` does, and
+        `UnsupportedNetwork` where the MLP reads something else."""
+        from .norms import before_norm
+
+        self._check_sites(sites, [])
+        return before_norm(self, batch, sites, self._gate_hooks)
+
+    def after_norm(
+        self, site: Site, residual: Float32[np.ndarray, "points width"]
+    ) -> tuple[Float32[np.ndarray, "points width"], Float32[np.ndarray, "points gates"]]:
+        """What the normalisation of a site's MLP makes of a residual stream, and the preactivations that follow."""
+        from .norms import after_norm
+
+        self._check_sites([site], [])
+        return after_norm(self.bridge, site, residual, self._gate_hooks[site.name])
+
+    def look(
+        self, batch: Sequence[TokenWindow], hooks: Mapping[str, str]
+    ) -> dict[str, Float32[np.ndarray, "examples width"]]:
+        """What hooks of the bridge see at the windows' positions, under the names given: {name: hook}."""
+        self._check_windows(batch)
+        probe = _Probe(sampled := _Sampled.of(batch, self._bos, self.device))
+        taking = [(hook, probe.value_hook(name)) for name, hook in hooks.items()]
+        _run(self.bridge, sampled, [*taking, (UNEMBED, probe.unembed_hook)])
+        return {name: values.to(torch.float32).cpu().numpy() for name, values in probe.values.items()}
+
     @property
     def _window_length(self) -> int:
         return int(self._info.reading["max_length"]) - (self._bos is not None)
@@ -249,11 +285,18 @@ class _Probe:
     codes: dict[str, UInt8[Tensor, "examples bytes"]] = field(default_factory=dict)
     activations: dict[str, Float[Tensor, "examples units"]] = field(default_factory=dict)
     finite: dict[str, Bool[Tensor, " examples"]] = field(default_factory=dict)
+    values: dict[str, Float[Tensor, "examples width"]] = field(default_factory=dict)
+
+    def value_hook(self, name: str) -> Hook:
+        def take(values: Tensor, hook: Any) -> None:
+            self.values[name] = self._gather(values)
+
+        return take
 
     def gate_hook(self, site: str) -> Hook:
         def take(values: Tensor, hook: Any) -> None:
             preactivations = self._gather(values)
-            self.codes[site] = pack_bits(preactivations > 0)
+            self.codes[site] = pack_positive(preactivations)
             self._note(site, preactivations)
 
         return take

@@ -17,9 +17,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from atlas.errors import UnknownName, UnsupportedNetwork, UsageError, WidthError
-from atlas.network import Site, TailReading, TokenWindow
+from atlas.network import GateSettings, Site, TailReading, TokenWindow
 
 from .packing import pack_bits
+from .tails import as_wanted, wanted_of
 
 if TYPE_CHECKING:
     from .gpt2 import CausalLanguageModel
@@ -92,16 +93,8 @@ class TokenTail:
         self, activations: Float[Tensor, "points units"], codes: Sequence[Site]
     ) -> tuple[Float[Tensor, "points outputs"], dict[str, Float[Tensor, "points gates"]]]:
         """Logits, and preactivations of later blocks at the token; with gradients."""
-        names = [site.name for site in self.later]
-        for site in codes:
-            if site.name not in names:
-                raise UnknownName(
-                    f"no codes of {site.name} after {self.site.name}; the sites after it are "
-                    f"{', '.join(names) or 'none'}"
-                )
-        seen: dict[str, Tensor] = {site.name: torch.empty(0) for site in codes}
-        logits = self._run(activations, seen)
-        return logits, seen
+        seen = self._asked(codes)
+        return self._run(activations, seen), seen
 
     @torch.no_grad()
     def read(
@@ -109,9 +102,28 @@ class TokenTail:
     ) -> TailReading:
         """Logits and packed codes at the token. There is no max-pooling: switches, if asked for, are of width 0."""
         logits, seen = self.preactivations(activations, codes)
-        packed = {name: pack_bits(values > 0).cpu().numpy() for name, values in seen.items()}
         none = np.zeros((len(activations), 0), np.uint8) if switches else None
-        return TailReading(logits.to(torch.float32).cpu().numpy(), packed, none)
+        return TailReading(logits.to(torch.float32).cpu().numpy(), _packed(seen), none)
+
+    @torch.no_grad()
+    def read_set(
+        self, activations: Float[Tensor, "points units"], codes: Sequence[Site], settings: GateSettings
+    ) -> TailReading:
+        """Logits and packed codes at the token with gates set. Raises `WidthError`, `UnknownName`."""
+        seen = self._asked([settings.site]) and self._asked(codes)
+        logits = self._run(activations, seen, settings)
+        return TailReading(logits.to(torch.float32).cpu().numpy(), _packed(seen))
+
+    def _asked(self, codes: Sequence[Site]) -> dict[str, Tensor]:
+        """Where the preactivations of these sites will be kept."""
+        names = [site.name for site in self.later]
+        for site in codes:
+            if site.name not in names:
+                raise UnknownName(
+                    f"no codes of {site.name} after {self.site.name}; the sites after it are "
+                    f"{', '.join(names) or 'none'}"
+                )
+        return {site.name: torch.empty(0) for site in codes}
 
     @torch.no_grad()
     def _read_before(self) -> Any:
@@ -129,8 +141,10 @@ class TokenTail:
         cache.layers = [copy.copy(layer) for layer in self._cache.layers]
         return cache
 
-    def _run(self, activations: Tensor, seen: dict[str, Tensor]) -> Float[Tensor, "points outputs"]:
-        """Logits of a batch; ``seen`` gets the preactivations of the sites that are its keys."""
+    def _run(
+        self, activations: Tensor, seen: dict[str, Tensor], settings: GateSettings | None = None
+    ) -> Float[Tensor, "points outputs"]:
+        """Logits of a batch; ``seen`` gets the preactivations of the sites that are its keys, after any setting."""
         if activations.ndim != 2 or activations.shape[1] != self.site.n_units:
             raise WidthError(
                 f"activations of {self.site.name} are rows of {self.site.n_units} numbers, got shape "
@@ -148,6 +162,13 @@ class TokenTail:
             return keep
 
         hooks = [(f"{self.site.name}.out.hook_in", replace)]
+        if settings is not None:
+            wanted, epsilon = wanted_of(settings, points).to(self.device), settings.epsilon
+
+            def set_gates(values: Tensor, hook: Any) -> Tensor:
+                return as_wanted(values.reshape(wanted.shape), wanted, epsilon).reshape(values.shape)
+
+            hooks.append((self._gate_hooks[settings.site.name], set_gates))
         hooks += [(self._gate_hooks[name], look(name)) for name in seen]
         n, length = len(points), self._before.shape[1]
         with self._bridge.hooks(fwd_hooks=hooks):
@@ -185,6 +206,10 @@ class TokenTail:
                     "causal attention, as GPT-2, Llama, Qwen and Pythia have (no sliding window shorter than the "
                     "sequence)"
                 )
+
+
+def _packed(seen: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: pack_bits(values > 0).cpu().numpy() for name, values in seen.items()}
 
 
 def _own_and_before(n: int, length: int, device: Any) -> Bool[Tensor, "1 1 points keys"]:

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from atlas.errors import UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, GateRange, ImageView, NetworkInfo, Reading, Scope, Site, TokenWindow
 
 from .googlenet import preprocess
-from .packing import finite_rows, pack_bits
+from .packing import BITS, finite_rows, pack_bits, pack_positive
 
 if TYPE_CHECKING:
     from .tails import PiecewiseTail
@@ -112,6 +112,20 @@ class InceptionV1:
             loss=loss.cpu().numpy(),
         )
 
+    def preactivations(
+        self, batch: Sequence[ImageView], sites: Sequence[Site]
+    ) -> dict[str, Float32[np.ndarray, "views gates"]]:
+        """Preactivations of the sites' gates in the order of their codes' bits. Raises as `read` does."""
+        self._check(batch, sites, [])
+        probe = _Probe(_positions(batch).to(self.device), set())
+        with torch.inference_mode(), float32_convolutions(), ExitStack() as hooks:
+            for site in sites:
+                for module in modules_of(_block(site)):
+                    batch_norm = self.model.get_submodule(f"{module}.bn")
+                    hooks.enter_context(_hooked(batch_norm, probe.values_of(site)))
+            self.model(self.prepare(batch))
+        return {name: torch.cat(values, dim=1).float().cpu().numpy() for name, values in probe.values.items()}
+
     def tail(self, site: Site, work: TokenWindow | ImageView | None = None) -> PiecewiseTail:
         """What comes after a full site, as a function of its whole activation tensor; no image is needed for that.
 
@@ -143,6 +157,11 @@ def _block(site: Site) -> str:
     return site.name.removesuffix(FULL_SUFFIX)
 
 
+def _fill_bytes(site: Site) -> bool:
+    """Whether every module's gates begin at a byte of the code, so that each can be packed by itself."""
+    return all(run.start % BITS == 0 for run in site.layout)
+
+
 def _positions(batch: Sequence[ImageView]) -> Float[Tensor, "views 2"]:
     # Double: in single precision 0.99999999 would be 1, outside the grid.
     return torch.tensor([(view.row, view.column) for view in batch], dtype=torch.float64).reshape(-1, 2)
@@ -154,7 +173,7 @@ class _Probe:
 
     BasicConv2d applies its ReLU in place, onto the tensor that its batch norm gave out: preactivations are there for
     the batch norm's hook alone, and what it keeps must be a copy. What a block's hooks took waits in ``_taken`` until
-    the block is done: preactivations at one place, or whole tensors of gates, which are a quarter of the bytes.
+    the block is done: preactivations at one place, or whole tensors of gates, packed where each module's fill bytes.
     """
 
     positions: Float[Tensor, "views 2"]
@@ -162,6 +181,7 @@ class _Probe:
     codes: dict[str, UInt8[Tensor, "views bytes"]] = field(default_factory=dict)
     activations: dict[str, Float[Tensor, "views units"]] = field(default_factory=dict)
     finite: dict[str, Bool[Tensor, " views"]] = field(default_factory=dict)
+    values: dict[str, list[Float[Tensor, "views gates"]]] = field(default_factory=dict)
     _taken: dict[str, list[Tensor]] = field(default_factory=dict)
     _cells: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
@@ -172,8 +192,16 @@ class _Probe:
             read = self._at(site, preactivations)
             if site.scope == "full":
                 self._note(site, read)
-                read = read > 0
+                read = pack_positive(read) if _fill_bytes(site) else read > 0
             self._taken.setdefault(site.name, []).append(read)
+
+        return take
+
+    def values_of(self, site: Site) -> Callable[[Tensor], None]:
+        """A hook for the output of a batch norm that keeps a copy of it, before the ReLU overwrites it."""
+
+        def take(preactivations: Float[Tensor, "views channels rows columns"]) -> None:
+            self.values.setdefault(site.name, []).append(self._at(site, preactivations).clone())
 
         return take
 
@@ -184,8 +212,10 @@ class _Probe:
             taken = torch.cat(self._taken.pop(site.name), dim=1)
             if site.scope == "position":
                 self._note(site, taken)
-                taken = taken > 0
-            self.codes[site.name] = pack_bits(taken)
+                taken = pack_positive(taken)
+            elif not _fill_bytes(site):
+                taken = pack_bits(taken)
+            self.codes[site.name] = taken
 
         return take
 

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from atlas import kernels
+
 BITS = 8
 
 
@@ -21,6 +23,13 @@ def pack_bits(bits: Bool[Tensor, "n gates"]) -> UInt8[Tensor, "n bytes"]:
     if bits.device.type == "cpu":
         return torch.from_numpy(np.packbits(bits.numpy(), axis=1))
     return pack_with_torch(bits)
+
+
+def pack_positive(values: Float[Tensor, "n gates"]) -> UInt8[Tensor, "n bytes"]:
+    """`pack_bits` of ``values > 0``. The CPU compares and packs float32 in one pass."""
+    if values.device.type == "cpu" and values.dtype == torch.float32:
+        return torch.from_numpy(kernels.pack_positive(values.numpy()))
+    return pack_bits(values > 0)
 
 
 def pack_with_torch(bits: Bool[Tensor, "n gates"]) -> UInt8[Tensor, "n bytes"]:

@@ -11,11 +11,11 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int8, UInt8
 from torch import Tensor
 
 from atlas.errors import UnknownName, WidthError
-from atlas.network import GateRange, PiecewiseLinearTail, Site, Stage, TailReading
+from atlas.network import GateRange, GateSettings, PiecewiseLinearTail, Site, Stage, TailReading
 
 from .packing import pack_bits
 
@@ -106,6 +106,23 @@ class PiecewiseTail:
         self, activations: Float[Tensor, "points units"], codes: Sequence[Site], *, switches: bool = False
     ) -> TailReading:
         """Logits, packed codes, and the switches if asked for. A site's gates are packed as soon as all are known."""
+        return self._read(activations, codes, switches, None)
+
+    @torch.no_grad()
+    def read_set(
+        self, activations: Float[Tensor, "points units"], codes: Sequence[Site], settings: GateSettings
+    ) -> TailReading:
+        """Logits and packed codes with gates set. Raises `WidthError`, `UnknownName` for settings that don't fit."""
+        self._known([settings.site])
+        return self._read(activations, codes, False, (settings, wanted_of(settings, activations).to(self.device)))
+
+    def _read(
+        self,
+        activations: Float[Tensor, "points units"],
+        codes: Sequence[Site],
+        switches: bool,
+        settings: tuple[GateSettings, Int8[Tensor, "points gates"]] | None,
+    ) -> TailReading:
         unpacked = _Unpacked({site.name: site.n_gates for site in self._known(codes)})
         taken: list[Tensor] = []
         with self._around():
@@ -113,6 +130,9 @@ class PiecewiseTail:
             for stage in self.stages:
                 values = stage.preactivations(state)
                 for name, gates, columns in columns_of(stage):
+                    if settings is not None and name == settings[0].site.name:
+                        wanted = settings[1][:, gates.start : gates.start + gates.count]
+                        values[:, columns] = as_wanted(values[:, columns], wanted, settings[0].epsilon)
                     unpacked.put(name, gates, values[:, columns])
                 if switches:
                     taken.append(stage.switches(state))
@@ -142,6 +162,25 @@ class PiecewiseTail:
                     f"{', '.join(names) or 'none'}"
                 )
         return codes
+
+
+def wanted_of(settings: GateSettings, activations: Tensor) -> Int8[Tensor, "points gates"]:
+    """The settings of each point; `WidthError` unless there is one row a point, one column a gate."""
+    expected = len(activations), settings.site.n_gates
+    if settings.wanted.shape != expected:
+        raise WidthError(
+            f"settings of {settings.site.name} have shape {settings.wanted.shape}; {expected[0]} points of its "
+            f"{expected[1]} gates need {expected}"
+        )
+    return torch.from_numpy(settings.wanted)
+
+
+def as_wanted(
+    preactivations: Float[Tensor, "*points gates"], wanted: Int8[Tensor, "*points gates"], epsilon: float
+) -> Float[Tensor, "*points gates"]:
+    """The preactivations, those on the wrong side of zero moved to ±epsilon."""
+    wrong = ((wanted > 0) & (preactivations <= 0)) | ((wanted < 0) & (preactivations > 0))
+    return torch.where(wrong, epsilon * wanted.to(preactivations.dtype), preactivations)
 
 
 class _Unpacked:

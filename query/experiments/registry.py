@@ -197,6 +197,11 @@ EXPERIMENTS: dict[str, Experiment] = {
             needs="live",
         ),
         Experiment(
+            "soft", "soft", 8,
+            "How blurred the gates of a smooth network are: expected Hamming distances, and the share undecided.",
+            needs="live",
+        ),
+        Experiment(
             "flow", "flow", 9,
             "Which pairs and which clusters converge or diverge from one site to a later one.",
             clusterings=True,
@@ -205,6 +210,21 @@ EXPERIMENTS: dict[str, Experiment] = {
             "dictionary", "dictionary", 10,
             "An overcomplete sparse basis of codes: the gates and examples of its atoms, and their purity.",
             clusterings=True,
+        ),
+        Experiment(
+            "intervene", "intervene", 11,
+            "What the network says when a cluster's most distinctive gates are set, against random gates.",
+            needs="live", clusterings=True,
+        ),
+        Experiment(
+            "adversarial", "adversarial", 12,
+            "Boundaries that FGSM and PGD perturbations cross, against random directions of the same norm.",
+            needs="live",
+        ),
+        Experiment(
+            "layernorm", "layernorm", 13,
+            "Whether scaling before LayerNorm flips gates, and whether scaling the MLP hidden vector does.",
+            needs="live",
         ),
         Experiment(
             "occupancy", "occupancy", None,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas.codes import SplineCodes
-from ingest.networks.packing import finite_rows, pack_bits, pack_with_torch
+from ingest.networks.packing import finite_rows, pack_bits, pack_positive, pack_with_torch
 
 
 @pytest.mark.parametrize("pack", [pack_bits, pack_with_torch])
@@ -17,6 +17,20 @@ def test_packs_as_spline_codes_do(pack, rows, gates, seed):
     packed = pack(torch.from_numpy(bits))
     assert packed.dtype == torch.uint8
     np.testing.assert_array_equal(packed.numpy(), SplineCodes.pack(bits).packed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(rows=st.integers(0, 5), gates=st.integers(1, 70), seed=st.integers(0, 2**32 - 1))
+def test_a_gate_is_on_where_the_value_is_above_zero(dtype, rows, gates, seed):
+    some = [0.0, -0.0, 1e-45, -1e-45, float("nan"), float("inf"), float("-inf"), 1.0, -1.0]
+    values = torch.from_numpy(np.random.default_rng(seed).choice(some, (rows, gates))).to(dtype)
+    assert torch.equal(pack_positive(values), pack_bits(values > 0))
+
+
+def test_rows_packed_by_several_threads_are_the_same():
+    values = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 300_001), np.float32))
+    assert torch.equal(pack_positive(values), pack_bits(values > 0))
+    assert torch.equal(pack_positive(values[:, ::2]), pack_bits(values[:, ::2] > 0))
 
 
 def test_first_gate_is_the_highest_bit():

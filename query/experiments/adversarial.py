@@ -1,0 +1,273 @@
+"""Boundaries that adversarial perturbations cross, against random ones of the same norm (SCIENCE 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float32, Float64, Int64
+
+from atlas import Atlas, Network
+from atlas.errors import UsageError
+from atlas.network import Site, Tail
+
+from ..examples import check_network, checked_id
+from .figures import finish, legend_above, points, style
+from .live import Live, place_of
+from .maps import logits_at
+from .paths import path_notes, profile_of
+from .result import Progress, Result
+from .statistics import bootstrap, mean_interval, paired_p, share_interval
+from .targets import tell, whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EPSILONS = (0.01, 0.03, 0.1, 0.3)
+"""Norms of perturbations unless asked otherwise, as shares of the activation's own."""
+
+STRIDE = 2.5
+"""PGD's steps are this many times radius / steps long, so that it can reach every point of the ball and turn back
+(Madry et al., arXiv 1706.06083, use 2.5 · ε / steps)."""
+
+EDGES = np.linspace(0, 1, 9)
+"""Steps in which a perturbation's segment is first sampled; they are halved until no more crossings are found."""
+
+KINDS = {"fgsm": "FGSM", "pgd": "PGD", "random": "random"}
+
+
+def adversarial(
+    atlas: Atlas,
+    reader: Network,
+    *,
+    span: str,
+    example: int | None = None,
+    examples: int = 30,
+    epsilons: Sequence[float] = EPSILONS,
+    steps: int = 10,
+    n_random: int = 5,
+    tolerance: float = 0.01,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Boundaries crossed per unit of distance by FGSM and PGD perturbations, against random directions.
+
+    ``span``: AFTER->TO. The activation of AFTER is perturbed; the boundaries are those of the gates after it.
+    ``example``: this one alone; else some are drawn. ``examples``: how many are drawn at random. ``epsilons``:
+    increasing norms of the perturbation, as shares of the activation's own. ``steps``: of PGD. ``n_random``: random
+    directions of each norm for each example, averaged. ``tolerance``: sampling of a segment is refined until the
+    crossings grow by no more than this share. ``seed``: for drawing examples, directions and intervals.
+
+    With x the activation, y what is predicted there, L = −log p(y) and r = ε·‖x‖₂:
+
+        FGSM: δ = r·sign(∇L)/‖sign(∇L)‖₂                                        (Goodfellow et al., arXiv 1412.6572)
+        PGD:  from δ = 0, again and again δ ← P(δ + η·∇L/‖∇L‖₂), P onto ‖δ‖₂ ≤ r      (Madry et al., arXiv 1706.06083)
+        random: δ = r·v/‖v‖₂, v ~ N(0, I)
+        density = crossings of the segment from x to x + δ / ‖δ‖₂                                        (SCIENCE 12)
+
+    Table: kind (fgsm, pgd, random), epsilon, density (mean over examples), changed (share of examples whose
+    prediction changes), loss (mean increase of L, nats), ratio (mean density / mean of random), difference (mean of
+    the paired differences from random), each with the ends of its interval, p (of the difference; sign flips), n.
+    Table ``examples``: example, kind, epsilon, norm, crossings, density, changed, loss; random: means over the
+    directions. Intervals: bootstrap over examples. An example whose gradient is 0 is dropped and counted.
+
+    Raises `UsageError` for epsilons that are not above 0 and increasing, where no gradient is left, and for other
+    impossible parameters; `UnknownName`, `NotStored`.
+    """
+    radii = _radii(epsilons)
+    for name, value in (("steps", steps), ("n_random", n_random), ("examples", examples)):
+        whole(name, value)
+    if not 0 <= tolerance < 1:
+        raise UsageError(f"tolerance is {tolerance!r}; expected a share from 0 to below 1, such as 0.01")
+    live = Live(atlas, reader, place_of(reader, span=span))
+    ids = live.choose(examples, seed) if example is None else _one(atlas, live, example)
+    rng = np.random.default_rng([seed, 12])
+    rows, paths, dropped = [], [], 0
+    for done, number in enumerate(ids):
+        tell(progress, done, len(ids))
+        attack = Attack(live.tail(int(number)), live.activations([int(number)])[0], live.place.sites, tolerance)
+        if not attack.gradient.any():
+            dropped += 1
+            continue
+        for radius in radii:
+            rows += [{"example": int(number), **row} for row in attack.rows(radius, steps, n_random, rng)]
+        paths += attack.paths
+    tell(progress, len(ids), len(ids))
+    if not rows:
+        raise UsageError(
+            f"the gradient at all {len(ids)} examples is 0 at {live.place.site.name}, so it points nowhere"
+        )
+    measured = pd.DataFrame(rows)
+    table = _table(measured, np.random.default_rng([seed, 13]))
+    parameters = {"span": live.place.name, "example": example, "examples": len(ids), "epsilons": radii,
+                  "steps": steps, "n_random": n_random, "tolerance": tolerance, "seed": seed,
+                  "n_gates": live.place.n_gates}  # fmt: skip
+    notes = _notes(live.tail(int(ids[0])), pd.DataFrame(paths), tolerance, dropped)
+    return Result("adversarial", live.owner.name, parameters, {"table": table, "examples": measured}, notes)
+
+
+def draw_adversarial(result: Result) -> go.Figure:
+    """Crossings per unit of distance, and how often the prediction changes, by the norm of the perturbation."""
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.6, 0.4])
+    table, p = result.table, result.parameters
+    for place, (kind, name) in enumerate(KINDS.items()):
+        rows, look = table[table["kind"] == kind], style(6 if kind == "random" else place)
+        label = f"{name}, n = {rows['n'].iloc[0]}"
+        x = (rows["epsilon"] * (1 + 0.02 * (place - 1))).tolist()
+        figure.add_trace(points(label, x, rows, "density", look, lines=True), row=1, col=1)
+        shown = rows.assign(**{c: 100 * rows[c] for c in ("changed", "changed_low", "changed_high")})
+        figure.add_trace(points(name, x, shown, "changed", look, lines=True, showlegend=False), row=2, col=1)
+    figure.update_xaxes(type="log", row=1, col=1)
+    figure.update_xaxes(title="Norm of the perturbation, as a share of the activation's", type="log", row=2, col=1)
+    figure.update_yaxes(title="Boundaries crossed per unit of distance", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title="Prediction changed,<br>% of examples", rangemode="tozero", row=2, col=1)
+    legend_above(figure)
+    return finish(
+        figure, f"Boundaries that adversarial perturbations cross, {p['span']} of {result.network}",
+        f"{p['n_gates']:,} gates; n in examples, {p['n_random']} random directions each; intervals: 95 %",
+        result.notes, height=560,
+    )  # fmt: skip
+
+
+# --- what is asked -------------------------------------------------------------------------------------------------
+
+
+def _radii(epsilons: Sequence[float]) -> list[float]:
+    values = [float(value) for value in epsilons]
+    if not values or any(low >= high for low, high in pairwise(values)) or not 0 < values[0] <= values[-1] < np.inf:
+        raise UsageError(f"epsilons are {values}; expected at least one, increasing, all above 0 (shares of the "
+                         "activation's norm)")  # fmt: skip
+    return values
+
+
+def _one(atlas: Atlas, live: Live, example: int) -> Int64[np.ndarray, " examples"]:
+    return np.array([check_network(atlas, checked_id(example), live.owner)], dtype=np.int64)
+
+
+# --- perturbing ----------------------------------------------------------------------------------------------------
+
+
+class Attack:
+    """Perturbations of one activation, and what they cross. ``paths``: how each segment was sampled."""
+
+    def __init__(self, tail: Tail, point: Float32[np.ndarray, " units"], sites: Sequence[Site], tolerance: float):
+        self._tail, self._sites, self._tolerance = tail, sites, tolerance
+        self.point = point.astype(np.float64)
+        self.norm = float(np.linalg.norm(self.point))
+        self._label = int(logits_at(tail, point[None])[0].argmax())
+        self._loss = self._loss_at(self.point)
+        self.gradient = self._gradient_at(self.point) if self.norm else np.zeros(len(point))
+        self.paths: list[dict[str, Any]] = []
+
+    def rows(self, epsilon: float, steps: int, n_random: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+        """What each kind of perturbation of norm ``epsilon``·‖x‖ does; random ones averaged."""
+        radius = epsilon * self.norm
+        random = [_of_norm(rng.standard_normal(len(self.point)), radius) for _ in range(n_random)]
+        found = {"fgsm": [self.fgsm(radius)], "pgd": [self.pgd(radius, steps)], "random": random}
+        return [
+            {"kind": kind, "epsilon": epsilon, **pd.DataFrame([self._effect(delta) for delta in deltas]).mean()}
+            for kind, deltas in found.items()
+        ]
+
+    def fgsm(self, radius: float) -> Float64[np.ndarray, " units"]:
+        """r·sign(∇L)/‖sign(∇L)‖₂."""
+        return _of_norm(np.sign(self.gradient), radius)
+
+    def pgd(self, radius: float, steps: int) -> Float64[np.ndarray, " units"]:
+        """The last of some steps up the loss, each projected onto the ball; a step without gradient ends it."""
+        delta = np.zeros_like(self.point)
+        for _ in range(steps):
+            gradient = self._gradient_at(self.point + delta)
+            if not gradient.any():
+                break
+            delta = delta + _of_norm(gradient, STRIDE * radius / steps)
+            length = float(np.linalg.norm(delta))
+            delta = delta if length <= radius else delta * (radius / length)
+        return delta
+
+    def _effect(self, delta: Float64[np.ndarray, " units"]) -> dict[str, float]:
+        there = (self.point + delta).astype(np.float32)
+        profile = profile_of(self._tail, self.point.astype(np.float32), there, self._sites, EDGES, exact=False,
+                             tolerance=self._tolerance)  # fmt: skip
+        self.paths.append(profile.how)
+        norm, crossings = float(np.linalg.norm(delta)), int(profile.per_step.sum())
+        logits = logits_at(self._tail, there[None])[0]
+        return {"norm": norm, "crossings": crossings, "density": crossings / norm if norm else np.nan,
+                "changed": float(int(logits.argmax()) != self._label),
+                "loss": self._loss_at(self.point + delta) - self._loss}  # fmt: skip
+
+    def _loss_at(self, point: Float64[np.ndarray, " units"]) -> float:
+        import torch
+
+        with torch.no_grad():
+            return float(self._losses(torch.from_numpy(point[None].astype(np.float32))))
+
+    def _gradient_at(self, point: Float64[np.ndarray, " units"]) -> Float64[np.ndarray, " units"]:
+        import torch
+
+        with torch.enable_grad():
+            there = torch.from_numpy(point[None].astype(np.float32)).to(self._tail.device, self._tail.dtype)
+            [gradient] = torch.autograd.grad(self._losses(there.requires_grad_()), there)
+        found: Float64[np.ndarray, " units"] = gradient[0].double().cpu().numpy()
+        return found
+
+    def _losses(self, points: Tensor) -> Tensor:
+        # In double: 1 − p(y) of a confident network would be 0 in single precision, and its gradient with it.
+        return -self._tail.logits(points).double().log_softmax(dim=1)[:, self._label].sum()
+
+
+def _of_norm(direction: Float64[np.ndarray, " units"], radius: float) -> Float64[np.ndarray, " units"]:
+    """The direction at that length. Scaled by its largest entry first, so that no square underflows."""
+    scaled = direction / np.abs(direction).max()
+    return scaled * (radius / float(np.linalg.norm(scaled)))
+
+
+# --- statistics ----------------------------------------------------------------------------------------------------
+
+
+def _table(measured: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    rows = []
+    for epsilon in dict.fromkeys(measured["epsilon"]):
+        here = measured[measured["epsilon"] == epsilon]
+        wide = here.pivot(index="example", columns="kind", values="density")
+        random = wide["random"].to_numpy()
+        for kind in KINDS:
+            group, density = here[here["kind"] == kind], wide[kind].to_numpy()
+            changed = group["changed"].to_numpy(np.float64)
+            of_changed = (mean_interval(changed, rng) if kind == "random"  # shares of directions, no yes or no
+                          else share_interval(int(changed.sum()), len(changed)))  # fmt: skip
+            rows.append({
+                "kind": kind, "epsilon": epsilon, **mean_interval(density, rng).columns("density"),
+                **of_changed.columns("changed"), **mean_interval(group["loss"].to_numpy(), rng).columns("loss"),
+                **_ratio(density, random, rng), **mean_interval(density - random, rng).columns("difference"),
+                "p": np.nan if kind == "random" else paired_p(density - random, rng), "n": len(density),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _ratio(
+    density: Float64[np.ndarray, " examples"], random: Float64[np.ndarray, " examples"], rng: np.random.Generator
+) -> dict[str, float]:
+    def ratio(times: Float64[np.ndarray, "resamples examples"]) -> Float64[np.ndarray, " resamples"]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (times @ density) / (times @ random)
+
+    return bootstrap(len(density), ratio, rng).columns("ratio")
+
+
+def _notes(tail: Tail, paths: pd.DataFrame, tolerance: float, dropped: int) -> tuple[str, ...]:
+    notes = path_notes(tail, paths, 0, tolerance)
+    notes.append(
+        "the activation is perturbed, not the input: no input need give the perturbed activation, whose entries may "
+        "also be negative where no activation of the site is. Loss: −log p of what the network predicts undisturbed. "
+        "Both are approximate attacks: FGSM takes the gradient at one point, PGD a few steps"
+    )
+    if dropped:
+        notes.append(f"{dropped} examples have gradient 0 at the site and were dropped")
+    return tuple(notes)

@@ -1,0 +1,143 @@
+"""Which gates tell a cluster from the rest (SCIENCE 11): on-rates inside and outside, and Fisher's exact test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Int64
+
+from atlas import Atlas
+from atlas.catalog import SiteRecord, Target
+from atlas.errors import UnknownName, UsageError
+from atlas.network import FULL_SUFFIX, GateRange
+
+from ..clusters import Clustering, clustering_of, find_clustering, latest_clustering
+
+RATE = 0.05
+"""False discovery rate up to which a gate is distinctive (Benjamini & Hochberg 1995)."""
+
+UNPACKED_BYTES = 1 << 26
+"""Bytes of gates that are unpacked in one go to count them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Clustered examples that have a code at a site: those of one cluster, and the others, noise included."""
+
+    clustering: Clustering
+    cluster: int
+    ids: Int64[np.ndarray, " examples"]
+    inside: Bool[np.ndarray, " examples"]
+
+
+def split(atlas: Atlas, target: Target, cluster: int, clustering: int | None) -> Split:
+    """The examples of a cluster, and the rest. Without an id the newest clustering of the site's codes is meant; of
+    its position codes where full ones were not clustered.
+
+    Raises `UnknownName` for a clustering or cluster that is not there, `UsageError` for a cluster of all examples.
+    """
+    site = target.sites[0]
+    found = _clustering(atlas, target, clustering)
+    labels = dict(
+        atlas.rows("select example_id, label from cluster_labels where clustering_id = $1", [found.clustering_id])
+    )
+    if cluster not in labels.values():
+        raise UnknownName(
+            f"no cluster {cluster} in {found.name}; it has {found.n_clusters}, numbered from 0 (-1 is noise)"
+        )
+    held = {int(example) for (example,) in atlas.rows(
+        "select example_id from codes where site_id = $1", [site.site_id])}  # fmt: skip
+    ids = np.array(sorted(held & set(labels)), dtype=np.int64)
+    inside = np.array([labels[int(example)] == cluster for example in ids], dtype=bool)
+    if not inside.any() or inside.all():
+        raise UsageError(
+            f"a cluster is compared with the rest, but of {len(ids)} examples of {found.name} with a code at "
+            f"{site.name} {int(inside.sum())} are in cluster {cluster}"
+        )
+    return Split(found, cluster, ids, inside)
+
+
+def _clustering(atlas: Atlas, target: Target, clustering: int | None) -> Clustering:
+    if clustering is not None:
+        return find_clustering(atlas, clustering, target)
+    if target.name.endswith(FULL_SUFFIX) and latest_clustering(atlas, target, ("codes",)) is None:
+        block = target.name.removesuffix(FULL_SUFFIX)
+        held = any(site.name == block and site.n_codes for site in atlas.catalog.sites_of(target.network))
+        at_position = atlas.catalog.target(site=block, network=target.network.name) if held else None
+        found = at_position and latest_clustering(atlas, at_position, ("codes",))
+        if found:
+            return found
+    return clustering_of(atlas, target, None, "codes")
+
+
+def gate_table(atlas: Atlas, site: SiteRecord, layout: Sequence[GateRange], groups: Split) -> pd.DataFrame:
+    """Every gate of a site, the most distinctive first.
+
+    Columns: gate (bit of the code), module, inside and outside (on-rates), log_odds, p, q, distinctive, on (whether
+    the majority of the cluster has it on). With a of m on inside and b of n outside,
+
+        log_odds = log((a + ½)/(m − a + ½)) − log((b + ½)/(n − b + ½))        (Haldane 1956)
+
+    p is Fisher's exact two-sided p (twice the smaller tail), q its Benjamini-Hochberg bound. Order: distinctive ones
+    first, by |log_odds|.
+    """
+    on_inside, on_outside = _counts(atlas, site, groups)
+    m, n = int(groups.inside.sum()), int((~groups.inside).sum())
+    log_odds = np.log((on_inside + 0.5) / (m - on_inside + 0.5)) - np.log((on_outside + 0.5) / (n - on_outside + 0.5))
+    p = fisher_p(on_inside, m, on_outside, n)
+    q = benjamini_hochberg(p)
+    frame = pd.DataFrame({
+        "gate": np.arange(site.n_gates), "module": _modules(layout, site.n_gates), "inside": on_inside / m,
+        "outside": on_outside / n, "log_odds": log_odds, "p": p, "q": q, "distinctive": q <= RATE,
+        "on": 2 * on_inside > m,
+    })  # fmt: skip
+    order = np.lexsort([frame["gate"], -np.abs(log_odds), ~frame["distinctive"].to_numpy()])
+    return frame.iloc[order].reset_index(drop=True)
+
+
+def fisher_p(
+    on_inside: Int64[np.ndarray, " gates"], m: int, on_outside: Int64[np.ndarray, " gates"], n: int
+) -> Float64[np.ndarray, " gates"]:
+    """Fisher's exact test of each gate's 2 x 2 table: twice the smaller tail of the hypergeometric, at most 1."""
+    from scipy.stats import hypergeom
+
+    # Few tables differ: a test for each distinct one.
+    tables, place = np.unique(np.stack([on_inside, on_outside]), axis=1, return_inverse=True)
+    inside, on = tables[0], tables.sum(axis=0)
+    low = hypergeom.cdf(inside, m + n, on, m)
+    high = hypergeom.sf(inside - 1, m + n, on, m)
+    p: Float64[np.ndarray, " gates"] = np.clip(2 * np.minimum(low, high), 0, 1)[place.ravel()]
+    return p
+
+
+def benjamini_hochberg(p: Float64[np.ndarray, " tests"]) -> Float64[np.ndarray, " tests"]:
+    """The least false discovery rate at which each test is called: min over larger p_(j) of p_(j) · tests / j."""
+    order = np.argsort(p, kind="stable")
+    bounds = p[order] * len(p) / np.arange(1, len(p) + 1)
+    q = np.empty(len(p))
+    q[order] = np.minimum.accumulate(bounds[::-1])[::-1].clip(max=1)
+    return q
+
+
+def _counts(
+    atlas: Atlas, site: SiteRecord, groups: Split
+) -> tuple[Int64[np.ndarray, " gates"], Int64[np.ndarray, " gates"]]:
+    """How many examples have each gate on, inside and outside."""
+    inside, outside = np.zeros(site.n_gates, np.int64), np.zeros(site.n_gates, np.int64)
+    step = max(1, UNPACKED_BYTES // site.n_gates)
+    for first in range(0, len(groups.ids), step):
+        rows = slice(first, first + step)
+        bits = atlas.codes([site], groups.ids[rows])[1].unpack()
+        inside += bits[groups.inside[rows]].sum(axis=0)
+        outside += bits[~groups.inside[rows]].sum(axis=0)
+    return inside, outside
+
+
+def _modules(layout: Sequence[GateRange], n_gates: int) -> list[str]:
+    names = [""] * n_gates
+    for gates in layout:
+        names[gates.start : gates.start + gates.count] = [gates.module] * gates.count
+    return names

@@ -1,0 +1,367 @@
+"""What a cluster's most distinctive gates do when they are set (SCIENCE 11; post: comments)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Bool, Float32, Float64, Int8, Int64
+
+from atlas import Atlas, Network, SplineCodes, hamming
+from atlas.errors import UsageError
+from atlas.network import FULL_SUFFIX, GateSettings, SettableTail, Site, Span, Tail
+
+from ..examples import check_network, checked_id
+from .crossings import span_codes
+from .distinctive import RATE, Split, gate_table, split
+from .figures import finish, legend_above, one_line, style
+from .live import Live, place_of
+from .result import Progress, Result
+from .statistics import mean_interval, paired_p
+from .targets import drawn, tell, whole
+
+MEMBERS = 30
+"""Members of the cluster whose outputs are averaged, at most."""
+
+SHOWN_OUTPUTS = 10
+SHOWN_GATES = 200
+"""Rows of table ``gates`` at most, beyond those that were set."""
+
+MEASURES = {
+    "kl": "change of the output, KL(before ‖ after), nats", "tv": "change of the output, total variation",
+    "changed": "prediction changed", "gain": "nearer to the cluster's output, nats",
+    "later": "later gates flipped", "moved": "change of the preactivations, ‖Δz‖₂",
+}  # fmt: skip
+
+
+def intervene(
+    atlas: Atlas,
+    reader: Network,
+    *,
+    site: str,
+    cluster: int,
+    clustering: int | None = None,
+    example: int | None = None,
+    examples: int = 20,
+    gates: int = 16,
+    n_random: int = 20,
+    epsilon: float = 0.01,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Set a cluster's most distinctive gates in other examples, and see what the network then says.
+
+    ``site``: whose gates are set; not the first. ``cluster``: number of the cluster. ``clustering``: its id; by
+    default the newest of the site's codes. ``example``: this one alone; else some outside the cluster are drawn.
+    ``examples``: how many are drawn at random. ``gates``: how many of the most distinctive gates are set as most of
+    the cluster has them. ``n_random``: random sets of as many gates, for comparison. ``epsilon``: a gate is set by
+    moving its preactivation to +ε or −ε, just beyond zero, if it lies on the other side. ``seed``: for all drawing.
+
+    A random set flips as many gates as the distinctive set does in that example, drawn from the site's other gates.
+    With p the output's probabilities before, p' after, and c the mean output of members of the cluster:
+
+        kl = Σ p log(p/p'),    tv = ½ Σ |p − p'|,    gain = KL(c ‖ p) − KL(c ‖ p')        (SCIENCE 11)
+
+    Table, a row a measure (kl, tv, changed: share of examples whose prediction changes, gain, later: gates of later
+    sites that flip, moved: ‖Δz‖₂ of the site's preactivations): distinctive, random (mean over the sets, then over
+    examples) and their difference, with intervals; p of the difference (sign flips over examples), n. Table
+    ``examples``: example, flipped (gates set that were not so), before and after (predictions), and each measure, as
+    it is and as ``random_…``. Table ``gates``: see `distinctive.gate_table`; set (whether it was). Table ``outputs``
+    of one example: output, before, after, random with the range of 95 % of the sets, cluster.
+
+    Examples that have all these gates as wanted are dropped and counted. Raises `UsageError` for the first site, for
+    ε not above 0, where no gate is distinctive or none is left to set; `UnknownName`, `NotStored`.
+    """
+    _check(epsilon, gates, n_random, examples)
+    live, aim = _place(atlas, reader, site)
+    target = atlas.catalog.target(site=aim.name, network=live.owner.name)
+    groups = split(atlas, target, whole("cluster", cluster, least=-1), clustering)
+    table = gate_table(atlas, target.sites[0], aim.layout, groups)
+    table["set"] = table["distinctive"] & (np.arange(len(table)) < gates)
+    if not table["set"].any():
+        raise UsageError(
+            f"no gate of {aim.name} is distinctive of cluster {cluster} of {groups.clustering.name}: none of "
+            f"{len(table)} has a false discovery rate of {RATE:g} or less; choose another cluster or site"
+        )
+    ids = _examples(atlas, live, groups, example, examples, seed)
+    members = drawn(groups.ids[groups.inside], MEMBERS, seed)
+    work = Work(live, aim, table[table["set"]], float(epsilon), n_random, np.random.default_rng([seed, 11]))
+    work.cluster = _mean_output(live, members, progress, len(members) + len(ids))
+    rows = []
+    for done, number in enumerate(ids):
+        tell(progress, len(members) + done, len(members) + len(ids))
+        rows.append(work.measure(int(number)))
+    tell(progress, 1, 1)
+    kept = pd.DataFrame([row for row in rows if row is not None])
+    if kept.empty:
+        raise UsageError(f"all {len(ids)} examples have these {int(table['set'].sum())} gates as cluster {cluster} "
+                         "has them; there is nothing to set")  # fmt: skip
+    parameters = {"site": aim.name, "cluster": cluster, "clustering": groups.clustering.clustering_id,
+                  "example": example, "examples": len(ids), "gates": int(table["set"].sum()), "n_random": n_random,
+                  "epsilon": float(epsilon), "seed": seed, "members": len(members), "shown": work.shown,
+                  "n_gates": aim.n_gates}  # fmt: skip
+    tables = {"table": _summary(kept, np.random.default_rng([seed, 12])), "examples": kept,
+              "gates": table[table["set"] | (table.index < SHOWN_GATES)], "outputs": work.outputs}  # fmt: skip
+    notes = _notes(live.tail(int(ids[0])), groups, table, len(members), len(rows) - len(kept))
+    return Result("intervene", live.owner.name, parameters, tables, notes)
+
+
+def draw_intervene(result: Result) -> go.Figure:
+    """One example's output before and after; and for all examples the change against that of random sets."""
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=1, cols=2, column_widths=[0.55, 0.45], horizontal_spacing=0.14)
+    outputs, examples, p = result.tables["outputs"], result.tables["examples"], result.parameters
+    names = [one_line(repr(name) if name.strip() != name or not name else name, 20) for name in outputs["output"]]
+    for place, (column, name) in enumerate((("before", "before"), ("after", "after"), ("random", "random sets"),
+                                            ("cluster", "mean of the cluster"))):  # fmt: skip
+        look, more = style(place), {}
+        if column == "random":
+            more = {"error_x": {"type": "data", "symmetric": False, "color": look.colour,
+                                "array": outputs["random_high"] - outputs["random"],
+                                "arrayminus": outputs["random"] - outputs["random_low"]}}  # fmt: skip
+        figure.add_trace(go.Scatter(
+            x=outputs[column], y=list(range(len(outputs))), mode="markers", marker=look.marker, name=name,
+            hovertext=[f"{output}<br>{name}: {value:.3g}"
+                       for output, value in zip(names, outputs[column], strict=True)],
+            hoverinfo="text", **more,
+        ), row=1, col=1)  # fmt: skip
+    look = style(4)
+    figure.add_trace(go.Scatter(
+        x=examples["random_kl"], y=examples["kl"], mode="markers", marker=look.marker, name=f"n = {len(examples)}",
+        hovertext=[f"example {row['example']}<br>{one_line(row['before'])} → {one_line(row['after'])}"
+                   for row in examples.to_dict("records")], hoverinfo="text",
+    ), row=1, col=2)  # fmt: skip
+    most = float(max(examples["kl"].max(), examples["random_kl"].max()))
+    figure.add_trace(go.Scatter(x=[0, most], y=[0, most], mode="lines", showlegend=False, hoverinfo="skip",
+                                line={"color": "#8a8a8a", "width": 1, "dash": "dot"}), row=1, col=2)  # fmt: skip
+    figure.update_xaxes(title=f"Probability, example {p['shown']}", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title="Output", tickvals=list(range(len(names))), ticktext=names, autorange="reversed",
+                        row=1, col=1)  # fmt: skip
+    figure.update_xaxes(title="Change by random sets, KL, nats", rangemode="tozero", row=1, col=2)
+    figure.update_yaxes(title="Change by distinctive gates, KL, nats", rangemode="tozero", row=1, col=2)
+    legend_above(figure)
+    return finish(
+        figure, f"{p['gates']} distinctive gates of cluster {p['cluster']} set at {p['site']} of {result.network}",
+        f"n = {len(examples)} examples; {p['n_random']} random sets of as many flips each", result.notes,
+    )  # fmt: skip
+
+
+# --- what is asked -------------------------------------------------------------------------------------------------
+
+
+def _check(epsilon: float, gates: int, n_random: int, examples: int) -> None:
+    whole("gates", gates)
+    whole("n_random", n_random)
+    whole("examples", examples)
+    if not 0 < epsilon < np.inf:
+        raise UsageError(f"epsilon is {epsilon!r}; expected a preactivation above 0, such as 0.01")
+
+
+def _place(atlas: Atlas, reader: Network, name: str) -> tuple[Live, Site]:
+    """Running on from the site before the one whose gates are set, and that one."""
+    aim = place_of(reader, site=name).site
+    earlier = sorted((s for s in reader.sites if s.scope == aim.scope and s.ordinal < aim.ordinal),
+                     key=lambda s: s.ordinal)  # fmt: skip
+    if not earlier:
+        later = [s.name for s in reader.sites if s.scope == aim.scope and s.name != aim.name]
+        raise UsageError(
+            f"{aim.name} is the first site of network {reader.info.name}, and gates are set while the network runs "
+            f"on from the site before; choose one of {', '.join(later)}"
+        )
+    span = Span(earlier[-1].name.removesuffix(FULL_SUFFIX), None, aim.scope)
+    return Live(atlas, reader, place_of(reader, span=str(span))), aim
+
+
+def _examples(
+    atlas: Atlas, live: Live, groups: Split, example: int | None, examples: int, seed: int
+) -> Int64[np.ndarray, " examples"]:
+    if example is not None:
+        return np.array([check_network(atlas, checked_id(example), live.owner)], dtype=np.int64)
+    outside = np.intersect1d(groups.ids[~groups.inside], live.examples()["example_id"].to_numpy(np.int64))
+    if not len(outside):
+        raise UsageError(f"no example outside cluster {groups.cluster} of {groups.clustering.name} can be run on "
+                         f"from {live.place.site.name}; name one as example")  # fmt: skip
+    return drawn(outside, examples, seed)
+
+
+# --- measuring -----------------------------------------------------------------------------------------------------
+
+
+class Work:
+    """Sets the same gates in one example after another. ``outputs`` are of the first in which any had to be set."""
+
+    def __init__(
+        self, live: Live, aim: Site, chosen: pd.DataFrame, epsilon: float, n_random: int, rng: np.random.Generator
+    ) -> None:
+        self._live, self._aim, self._epsilon, self._n_random, self._rng = live, aim, epsilon, n_random, rng
+        self._gates = chosen["gate"].to_numpy(np.int64)
+        self._on = chosen["on"].to_numpy(bool)
+        self._later = tuple(site for site in live.place.sites if site.ordinal > aim.ordinal)
+        self.cluster: Float64[np.ndarray, " outputs"] = np.empty(0)
+        self.outputs, self.shown = pd.DataFrame(), -1
+
+    def measure(self, example: int) -> dict[str, Any] | None:
+        """The example's row; None where all gates are as wanted already."""
+        tail = settable(self._live, example)
+        point = self._live.activations([example])
+        z = self._preactivations(tail, point)
+        bits = z > 0
+        flips = self._gates[bits[self._gates] != self._on]
+        if not len(flips):
+            return None
+        wanted = self._wanted(bits, flips)
+        logits, later = self._run(tail, point, np.concatenate([np.zeros_like(wanted[:1]), wanted]))
+        plain, after = log_softmax(logits)[0], log_softmax(logits)[1:]
+        if self.shown < 0:
+            self.shown, self.outputs = example, self._outputs(tail, plain, after)
+        row: dict[str, Any] = {
+            "example": example, "flipped": len(flips), "before": tail.output_name(int(plain.argmax())),
+            "after": tail.output_name(int(after[0].argmax())),
+        }  # fmt: skip
+        for name, values in self._measures(plain, after, later, z, wanted).items():
+            row |= {name: float(values[0]), f"random_{name}": float(values[1:].mean())}
+        return row
+
+    def _preactivations(self, tail: Tail, point: Float32[np.ndarray, "1 units"]) -> Float64[np.ndarray, " gates"]:
+        import torch
+
+        with torch.no_grad():
+            _, seen = tail.preactivations(torch.from_numpy(point), [self._aim])
+        z: Float64[np.ndarray, " gates"] = seen[self._aim.name][0].double().cpu().numpy()
+        return z
+
+    def _wanted(
+        self, bits: Bool[np.ndarray, " gates"], flips: Int64[np.ndarray, " flips"]
+    ) -> Int8[np.ndarray, "sets gates"]:
+        """First the distinctive set, then random ones, which flip as many of the other gates."""
+        others = np.setdiff1d(np.arange(len(bits)), self._gates)
+        if len(others) < len(flips):
+            raise UsageError(f"random sets of {len(flips)} gates are drawn from the others of {self._aim.name}, of "
+                             f"which there are {len(others)}; set fewer gates")  # fmt: skip
+        wanted = np.zeros((1 + self._n_random, len(bits)), np.int8)
+        random = [self._rng.choice(others, len(flips), replace=False) for _ in range(self._n_random)]
+        for row, flipped in zip(wanted, [flips, *random], strict=True):
+            row[flipped] = np.where(bits[flipped], -1, 1)
+        return wanted
+
+    def _run(
+        self, tail: SettableTail, point: Float32[np.ndarray, "1 units"], wanted: Int8[np.ndarray, "sets gates"]
+    ) -> tuple[Float64[np.ndarray, "sets outputs"], Int64[np.ndarray, " others"]]:
+        """Logits of each set, and how many gates of later sites differ from the first set's, for all others."""
+        import torch
+
+        read = [
+            tail.read_set(
+                torch.from_numpy(np.repeat(point, len(some), axis=0)), self._later,
+                GateSettings(self._aim, some, self._epsilon),
+            )
+            for some in np.split(wanted, range(tail.batch, len(wanted), tail.batch))
+        ]  # fmt: skip
+        logits = np.concatenate([found.logits for found in read]).astype(np.float64)
+        if not self._later:
+            return logits, np.zeros(len(wanted) - 1, np.int64)
+        parts = [span_codes(found, self._later) for found in read]
+        codes = SplineCodes(np.concatenate([part.packed for part in parts]), parts[0].parts)
+        return logits, hamming(codes[:1], codes[1:]).astype(np.int64)
+
+    def _measures(
+        self,
+        plain: Float64[np.ndarray, " outputs"],
+        after: Float64[np.ndarray, "sets outputs"],
+        later: Int64[np.ndarray, " sets"],
+        z: Float64[np.ndarray, " gates"],
+        wanted: Int8[np.ndarray, "sets gates"],
+    ) -> dict[str, Float64[np.ndarray, " sets"]]:
+        """Each of `MEASURES` for each set; logarithms of probabilities come in."""
+        p, c = np.exp(plain), self.cluster
+        moves = [np.linalg.norm(z[row != 0] - self._epsilon * row[row != 0]) for row in wanted]
+        return {
+            "kl": (p * (plain - after)).sum(axis=1),
+            "tv": np.abs(p - np.exp(after)).sum(axis=1) / 2,
+            "changed": (after.argmax(axis=1) != plain.argmax()).astype(np.float64),
+            "gain": (c * (after - plain)).sum(axis=1),  # KL(c ‖ p) − KL(c ‖ p'): the entropy of c drops out
+            "later": later.astype(np.float64),
+            "moved": np.array(moves),
+        }
+
+    def _outputs(
+        self, tail: Tail, plain: Float64[np.ndarray, " outputs"], after: Float64[np.ndarray, "sets outputs"]
+    ) -> pd.DataFrame:
+        """The outputs most probable before or after."""
+        share = np.exp(after)
+        most = np.argsort(-np.maximum(np.exp(plain), share[0]), kind="stable")[:SHOWN_OUTPUTS]
+        low, high = np.quantile(share[1:][:, most], [0.025, 0.975], axis=0)
+        return pd.DataFrame({
+            "output": [tail.output_name(int(output)) for output in most], "before": np.exp(plain[most]),
+            "after": share[0, most], "random": share[1:][:, most].mean(axis=0), "random_low": low,
+            "random_high": high, "cluster": self.cluster[most],
+        })  # fmt: skip
+
+
+def settable(live: Live, example: int) -> SettableTail:
+    """The tail of an example; `UsageError` where its gates can't be set."""
+    tail = live.tail(example)
+    if not isinstance(tail, SettableTail):
+        raise UsageError(f"gates of network {live.owner.name} can't be set; a network whose tail has `read_set` can")
+    return tail
+
+
+def log_softmax(logits: Float64[np.ndarray, "points outputs"]) -> Float64[np.ndarray, "points outputs"]:
+    """Logarithms of probabilities."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    found: Float64[np.ndarray, "points outputs"] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return found
+
+
+def _mean_output(
+    live: Live, members: Int64[np.ndarray, " members"], progress: Progress | None, steps: int
+) -> Float64[np.ndarray, " outputs"]:
+    """The mean of the output probabilities of members of the cluster, each run as it is."""
+    import torch
+
+    total: Any = 0
+    for done, member in enumerate(members):
+        tell(progress, done, steps)
+        logits = live.tail(int(member)).read(torch.from_numpy(live.activations([int(member)])), []).logits
+        total = total + np.exp(log_softmax(logits.astype(np.float64)))[0]
+    mean: Float64[np.ndarray, " outputs"] = total / len(members)
+    return mean
+
+
+# --- statistics ----------------------------------------------------------------------------------------------------
+
+
+def _summary(examples: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    rows = []
+    for name in MEASURES:
+        distinctive, random = (examples[c].to_numpy(np.float64) for c in (name, f"random_{name}"))
+        rows.append({
+            "measure": name, **mean_interval(distinctive, rng).columns("distinctive"),
+            **mean_interval(random, rng).columns("random"),
+            **mean_interval(distinctive - random, rng).columns("difference"),
+            "p": paired_p(distinctive - random, rng), "n": len(examples),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _notes(tail: Tail, groups: Split, table: pd.DataFrame, members: int, dropped: int) -> tuple[str, ...]:
+    n_set = int(table["set"].sum())
+    notes = [
+        f"distinctive: Fisher's exact test of {int(groups.inside.sum())} examples inside against "
+        f"{int((~groups.inside).sum())} outside, false discovery rate {RATE:g} over {len(table):,} gates "
+        f"(Benjamini-Hochberg); {int(table['distinctive'].sum()):,} are, the {n_set} of largest log-odds are set. "
+        "The cluster may have been found in these same codes, and tokens of a text depend on each other: p ranks "
+        "gates, it does not prove the cluster",
+        "preactivations are moved to just beyond zero and the rest of the network follows: an intervention, which "
+        "need not be what any input brings about",
+        f"cluster's output: mean of {members} members; p: sign flips of the paired differences over examples",
+        tail.remark,
+    ]
+    if not groups.clustering.current:
+        notes.append(f"{groups.clustering.name} was made before examples were added")
+    if dropped:
+        notes.append(f"{dropped} examples had all of these gates as wanted and were dropped")
+    return tuple(notes)

@@ -1,0 +1,252 @@
+"""Whether LayerNorm makes polytopes indifferent to scale (SCIENCE 13; post: comments)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float32, Float64, Int64
+
+from atlas import Atlas, Network, SplineCodes, hamming
+from atlas.errors import UnknownName, UsageError
+from atlas.network import NormedNetwork, Site
+
+from .crossings import span_codes
+from .figures import finish, legend_above, style
+from .live import READ_AT_ONCE, Live, place_of
+from .paths import add_band
+from .result import Progress, Result
+from .statistics import mean_interval, share_interval
+from .targets import tell, whole
+
+ALPHAS = (0.1, 0.2, 0.5, 0.8, 1.25, 2.0, 5.0, 10.0)
+"""Factors unless asked otherwise: a decade either side of 1, evenly on a logarithmic axis."""
+
+BEFORE, HIDDEN = "before the norm", "MLP hidden vector"
+ALL = "all"
+"""The row of a mean over sites, among rows of sites."""
+
+COLUMNS = ["scaled", "site", "alpha", "example", "flipped", "n_gates", "share", "change"]
+
+
+def layernorm(
+    atlas: Atlas,
+    reader: Network,
+    *,
+    sites: Sequence[str] | None = None,
+    examples: int = 30,
+    alphas: Sequence[float] = ALPHAS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Gates that flip as the residual stream is scaled before LayerNorm, and as the MLP hidden vector is scaled.
+
+    ``sites``: names of MLPs; all of them by default. ``examples``: how many tokens are drawn at random. ``alphas``:
+    increasing factors above 0; 1 is what nothing is compared with but itself. ``seed``: for drawing examples and for
+    intervals.
+
+    With r the residual stream that the norm N of a block reads, h the hidden vector of its MLP and c the codes:
+
+        before the norm:    Hamming(c(N(α·r)), c(N(r))) of the gates of that MLP
+        hidden vector:      Hamming(c(α·h), c(h)) of the gates of all later MLPs, at that token        (SCIENCE 13)
+
+    LayerNorm and RMSNorm are N(r) = w·(r − m)/√(s² + ε) + b, with s² the mean square of r − m: N(α·r) = N(r) but for
+    ε and rounding, so the first should be near 0; the second need not be.
+
+    Table: scaled (before the norm, MLP hidden vector), site (``all``: the mean over sites), alpha, n_gates that could
+    flip, share of them that did (mean over examples), any (share of examples in which any did), each with the ends of
+    its interval, most (gates in one example), change (mean ‖N(α·r) − N(r)‖/‖N(r)‖; NaN for the hidden vector), n.
+    Table ``examples``: the same for each example. Table ``summary``: scaled, n, share with its interval, over all
+    sites and all α but 1. Intervals: bootstrap over examples, Wilson's for ``any``.
+
+    Raises `UsageError` for factors that do not increase, and for a network without such a norm; `UnknownName`.
+    """
+    factors = _factors(alphas)
+    normed = _normed(reader)
+    chosen = _sites(reader, sites)
+    lives = [Live(atlas, reader, place_of(reader, site=site.name)) for site in chosen]
+    ids = lives[0].choose(whole("examples", examples), seed)
+    rows: list[pd.DataFrame] = []
+    for first in range(0, len(ids), READ_AT_ONCE):
+        tell(progress, first, len(ids) * 2)
+        rows += _before(normed, lives, ids[first : first + READ_AT_ONCE], factors)
+    for done, example in enumerate(ids):
+        tell(progress, len(ids) + done, len(ids) * 2)
+        rows += [_hidden(live, int(example), factors) for live in lives if live.place.sites]
+    tell(progress, 1, 1)
+    measured = pd.concat(rows, ignore_index=True)[COLUMNS]
+    rng = np.random.default_rng([seed, 13])
+    tables = {"table": _table(measured, rng), "examples": measured, "summary": _summary(measured, rng)}
+    parameters = {"sites": [site.name for site in chosen], "examples": len(ids), "alphas": factors.tolist(),
+                  "seed": seed}  # fmt: skip
+    return Result("layernorm", lives[0].owner.name, parameters, tables, _notes(lives, measured))
+
+
+def draw_layernorm(result: Result) -> go.Figure:
+    """Share of gates flipped along α: thick the mean over sites, thin each site."""
+    figure = go.Figure()
+    table = result.table.assign(**{c: 100 * result.table[c] for c in ("share", "share_low", "share_high")})
+    for place, scaled in enumerate(dict.fromkeys(table["scaled"])):
+        look, here = style(place), table[table["scaled"] == scaled]
+        for site, rows in here[here["site"] != ALL].groupby("site", sort=False):
+            figure.add_trace(go.Scatter(
+                x=rows["alpha"], y=rows["share"], mode="lines", line={**look.line, "width": 0.8}, opacity=0.5,
+                showlegend=False,
+                hovertemplate=f"{scaled}, {site}<br>α = %{{x:g}}<br>%{{y:.3g}} % of gates<extra></extra>",
+            ))  # fmt: skip
+        rows = here[here["site"] == ALL]
+        add_band(figure, rows["alpha"], rows, "share", look)
+        figure.add_trace(go.Scatter(
+            x=rows["alpha"], y=rows["share"], mode="lines+markers", line=look.line, marker=look.marker,
+            name=f"α scales: {scaled}, n = {rows['n'].iloc[0]}",
+            hovertemplate=f"{scaled}, mean over sites<br>α = %{{x:g}}<br>%{{y:.3g}} % of gates<extra></extra>",
+        ))  # fmt: skip
+    figure.add_vline(x=1, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
+    figure.update_xaxes(title="α", type="log")
+    figure.update_yaxes(title="Gates flipped, % of those that could", rangemode="tozero")
+    legend_above(figure)
+    return finish(
+        figure, f"Scaling before LayerNorm, and after it, in {result.network}",
+        f"n in tokens; thick: mean over {len(result.parameters['sites'])} sites, thin: each site; "
+        "bands: bootstrap over tokens, 95 %", result.notes,
+    )  # fmt: skip
+
+
+# --- what is asked ------------------------------------------------------------------------------------------------
+
+
+def _factors(alphas: Sequence[float]) -> Float64[np.ndarray, " alphas"]:
+    values = [float(alpha) for alpha in alphas]
+    if not values or any(low >= high for low, high in pairwise(values)) or not 0 < values[0] <= values[-1] < np.inf:
+        raise UsageError(f"alphas are {values}; expected at least one factor, increasing, all above 0")
+    if values == [1.0]:
+        raise UsageError("alphas are [1.0], which scales nothing; give a factor other than 1")
+    return np.array(values)
+
+
+def _normed(reader: Network) -> NormedNetwork:
+    if isinstance(reader, NormedNetwork):
+        return reader
+    why = (
+        "an image network has no LayerNorm: batch norm in evaluation mode is a fixed affine map, and experiment "
+        "scale scales its activations"
+        if reader.info.kind == "image"
+        else "it shows no residual stream before a norm; language models read by TransformerBridge do"
+    )
+    raise UsageError(f"network {reader.info.name} can't be scaled before LayerNorm: {why}")
+
+
+def _sites(reader: Network, names: Sequence[str] | None) -> list[Site]:
+    known = {site.name: site for site in reader.sites if site.scope == "position"}
+    if isinstance(names, str) or (names is not None and not names):
+        raise UsageError(f"sites is {names!r}; expected a list of names, or nothing for all")
+    for name in names or ():
+        if name not in known:
+            raise UnknownName(f"no site {name!r} in network {reader.info.name}; it has {', '.join(known)}")
+    return [site for site in known.values() if names is None or site.name in names]
+
+
+# --- measuring ----------------------------------------------------------------------------------------------------
+
+
+def _before(
+    reader: NormedNetwork,
+    lives: Sequence[Live],
+    ids: Int64[np.ndarray, " examples"],
+    factors: Float64[np.ndarray, " alphas"],
+) -> list[pd.DataFrame]:
+    """A batch of examples with the residual stream scaled before the norm of each site."""
+    sites, rows = [live.place.site for live in lives], []
+    residual = reader.before_norm(lives[0].views(ids), sites)
+    for site in sites:
+        # Each α in a call of the same size, so that sums are added in the same order.
+        plain, gates = reader.after_norm(site, residual[site.name])
+        for alpha in factors:
+            moved, other = reader.after_norm(site, (alpha * residual[site.name]).astype(np.float32))
+            flipped = ((gates > 0) != (other > 0)).sum(axis=1)
+            rows.append(pd.DataFrame({
+                "scaled": BEFORE, "site": site.name, "alpha": alpha, "example": ids, "flipped": flipped,
+                "n_gates": site.n_gates, "share": flipped / site.n_gates, "change": _change(plain, moved),
+            }))  # fmt: skip
+    return rows
+
+
+def _change(
+    plain: Float32[np.ndarray, "examples width"], moved: Float32[np.ndarray, "examples width"]
+) -> Float64[np.ndarray, " examples"]:
+    """‖N(α·r) − N(r)‖/‖N(r)‖; NaN where N(r) is 0."""
+    length = np.linalg.norm(plain.astype(np.float64), axis=1)
+    apart = np.linalg.norm(moved.astype(np.float64) - plain, axis=1)
+    return np.divide(apart, length, out=np.full(len(length), np.nan), where=length > 0)
+
+
+def _hidden(live: Live, example: int, factors: Float64[np.ndarray, " alphas"]) -> pd.DataFrame:
+    """One example with the hidden vector of a site scaled; gates of all later sites."""
+    import torch
+
+    tail, sites = live.tail(example), live.place.sites
+    scales = np.concatenate([[1.0], factors])
+    points = torch.from_numpy((scales[:, None] * live.activations([example])).astype(np.float32))
+    read = [span_codes(tail.read(part, sites), sites).packed for part in points.split(tail.batch)]
+    codes = SplineCodes(np.concatenate(read), tuple(site.n_gates for site in sites))
+    flipped = hamming(codes[:1], codes[1:])
+    return pd.DataFrame({
+        "scaled": HIDDEN, "site": live.place.site.name, "alpha": factors, "example": example, "flipped": flipped,
+        "n_gates": live.place.n_gates, "share": flipped / live.place.n_gates, "change": np.nan,
+    })  # fmt: skip
+
+
+# --- statistics ---------------------------------------------------------------------------------------------------
+
+
+def _table(measured: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    rows = [
+        _row(group, str(group["site"].iloc[0]), group, rng)
+        for _, group in measured.groupby(["scaled", "site", "alpha"], sort=False)
+    ]
+    for _, group in measured.groupby(["scaled", "alpha"], sort=False):
+        # An example counts once, by its mean over sites.
+        each = group.groupby("example").agg(
+            flipped=("flipped", "sum"), n_gates=("n_gates", "sum"), share=("share", "mean"), change=("change", "mean")
+        )
+        rows.append(_row(group, ALL, each, rng))
+    return pd.DataFrame(rows)
+
+
+def _row(group: pd.DataFrame, site: str, each: pd.DataFrame, rng: np.random.Generator) -> dict[str, object]:
+    """A row of the table; ``each``: a row an example."""
+    return {
+        "scaled": group["scaled"].iloc[0], "site": site, "alpha": group["alpha"].iloc[0],
+        "n_gates": int(each["n_gates"].iloc[0]),
+        **mean_interval(each["share"].to_numpy(np.float64), rng).columns("share"),
+        **share_interval(int((each["flipped"] > 0).sum()), len(each)).columns("any"),
+        "most": int(each["flipped"].max()), "change": float(each["change"].mean()), "n": len(each),
+    }  # fmt: skip
+
+
+def _summary(measured: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    other = measured[measured["alpha"] != 1]
+    rows = []
+    for scaled, group in other.groupby("scaled", sort=False):
+        each = group.groupby("example")["share"].mean().to_numpy()
+        rows.append({"scaled": scaled, **mean_interval(each, rng).columns("share"), "n": len(each)})
+    return pd.DataFrame(rows)
+
+
+def _notes(lives: Sequence[Live], measured: pd.DataFrame) -> tuple[str, ...]:
+    before = measured[measured["scaled"] == BEFORE]
+    notes = [
+        "before the norm: what the norm of a block's MLP reads is scaled, not the residual stream that goes past it; "
+        f"what the norm gives changes by {before['change'].max():.1e} of its length at most, by its ε and by "
+        "rounding to single precision. Gates counted: those of that MLP",
+        "MLP hidden vector: scaled at one token, all other tokens held fixed. Gates counted: those of all later MLPs "
+        "at that token, so the last site has none; the two are compared as shares",
+        "codes are signs of preactivations, not exact regions: attention and normalisation are not piecewise linear",
+    ]
+    without = [live.place.site.name for live in lives if not live.place.sites]
+    if len(without) == len(lives):
+        notes.append(f"no MLP comes after {', '.join(without)}: scaling its hidden vector flips no gate")
+    return tuple(notes)

@@ -1,0 +1,265 @@
+"""Soft codes: how blurred the polytopes of a smooth network are (SCIENCE 8; post: appendix C).
+
+A gate is the probability that its unit is on (Balestriero & Baraniuk, "From Hard to Soft", arXiv 1810.09274).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float32, Float64, Int64
+from scipy.special import expit, ndtr
+
+from atlas import Atlas, Network
+from atlas.errors import NonFinite, UnknownName, UsageError
+from atlas.network import GatedNetwork, Site
+
+from .figures import finish, legend_above, name_axis, points, style
+from .live import Live, place_of
+from .result import Progress, Result
+from .statistics import bootstrap, mean_interval
+from .targets import Notes, drawn, tell, whole
+
+READ_BYTES = 1 << 27
+"""Bytes of preactivations of a batch: two images of 224 pixels at all positions of all blocks take 25 MB."""
+
+UNDECIDED = (0.1, 0.9)
+"""A gate between these is undecided (SCIENCE 8)."""
+
+Gate = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a nonlinearity act(z) = z·g(z) gates: g, and g in words."""
+
+    gate: Gate
+    formula: str
+    hard: bool = False
+
+
+def _tanh_gelu(z: np.ndarray) -> np.ndarray:
+    """½(1 + tanh u) = σ(2u)."""
+    return expit(2 * np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))
+
+
+def _mish(z: np.ndarray) -> np.ndarray:
+    return np.tanh(np.logaddexp(0, z))
+
+
+HARD = Kind(lambda z: (z > 0).astype(np.float64), "1 where z > 0", hard=True)
+EXACT_GELU = Kind(ndtr, "Φ(z)")
+TANH_GELU = Kind(_tanh_gelu, "½(1 + tanh(√(2/π)·(z + 0.044715·z³))), an approximation of Φ(z)")
+SWISH = Kind(expit, "σ(z)")
+
+GATES = {
+    "relu": HARD, "relu2": HARD, "gelu": EXACT_GELU, "gelu_python": EXACT_GELU, "gelu_new": TANH_GELU,
+    "gelu_pytorch_tanh": TANH_GELU, "gelu_fast": TANH_GELU,
+    "quick_gelu": Kind(lambda z: expit(1.702 * z), "σ(1.702·z), an approximation of Φ(z)"), "silu": SWISH,
+    "swish": SWISH, "mish": Kind(_mish, "tanh(log(1 + eᶻ))"),
+}  # fmt: skip
+"""By the name of the nonlinearity. relu2, z² where z > 0, has no g in (0, 1): its gate is that of ReLU."""
+
+
+def soft(
+    atlas: Atlas,
+    reader: Network,
+    *,
+    sites: Sequence[str] | None = None,
+    examples: int = 200,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Soft codes: the expected Hamming distance of pairs, and the share of gates that are undecided.
+
+    ``sites``: names of sites; by default all position sites, ``conv1:full`` and the like if asked for. ``examples``:
+    how many are drawn at random; they form at most half as many pairs, each of two inputs, none sharing an example.
+    ``seed``: for drawing and for intervals.
+
+    With act(z) = z·g(z), the gate g is the probability that a unit is on, and for two examples with gates g and g'
+
+        expected = Σ g·(1 − g') + g'·(1 − g),    hard = Σ |1[z > 0] − 1[z' > 0]|        (SCIENCE 8)
+
+    For ReLU the two are equal. An example's soft code also differs from itself: Σ 2g(1 − g), the *blur*.
+
+    Table, a row a site: site, nonlinearity, gate (g in words), n_gates, and with intervals over pairs: expected and
+    hard (gates), ratio (mean expected / mean hard), blur (gates), undecided (share of gates with 0.1 < g < 0.9); rho
+    (Spearman's correlation of expected with hard over pairs; NaN where one is constant), n (pairs). Table ``pairs``:
+    site, a, b, expected, hard, blur and undecided (means of the two). Intervals: bootstrap over pairs.
+
+    Raises `UsageError` for impossible parameters and for a network that shows no preactivations; `UnknownName`;
+    `NotStored` for images that the atlas does not hold; `NonFinite`.
+    """
+    whole("examples", examples, least=2)
+    if not isinstance(reader, GatedNetwork):
+        raise UsageError(f"network {reader.info.name} shows no preactivations; one that has `preactivations` does")
+    chosen = _sites(reader, sites)
+    live = Live(atlas, reader, place_of(reader, site=chosen[0].name))
+    pairs = _pairs(live, examples, seed)
+    at_once = max(1, READ_BYTES // (2 * 4 * sum(site.n_gates for site in chosen)))
+    rows = []
+    for first in range(0, len(pairs), at_once):
+        tell(progress, first, len(pairs))
+        rows += _measure(live, reader, pairs[first : first + at_once], chosen)
+    tell(progress, len(pairs), len(pairs))
+    order = {site.name: place for place, site in enumerate(chosen)}
+    measured = pd.DataFrame(rows).sort_values("site", key=lambda s: s.map(order), kind="stable", ignore_index=True)
+    rng = np.random.default_rng([seed, 8])
+    table = pd.DataFrame([_summary(site, measured[measured["site"] == site.name], rng) for site in chosen])
+    parameters = {"sites": [site.name for site in chosen], "examples": 2 * len(pairs), "seed": seed}
+    return Result("soft", live.owner.name, parameters, {"table": table, "pairs": measured}, _notes(chosen))
+
+
+def draw_soft(result: Result) -> go.Figure:
+    """Expected against hard distance, and the undecided share, by site."""
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.6, 0.4])
+    table = result.table
+    places, n = range(len(table)), int(table["n"].iloc[0])
+    share = table.copy()
+    for column in ("expected", "hard", "blur", "undecided"):
+        over = 1 if column == "undecided" else table["n_gates"]
+        for name in (column, f"{column}_low", f"{column}_high"):
+            share[name] = 100 * table[name] / over
+    shown = (("hard", "hard codes differ", 0), ("expected", "soft codes differ, expected", 1),
+             ("blur", "a soft code and itself, expected", 2))  # fmt: skip
+    for number, (column, name, look) in enumerate(shown):
+        x = [place + 0.12 * (number - 1) for place in places]
+        figure.add_trace(points(f"{name}, n = {n} pairs", x, share, column, style(look)), row=1, col=1)
+    undecided = points("undecided gates", list(places), share, "undecided", style(3), showlegend=False)
+    figure.add_trace(undecided, row=2, col=1)
+    figure.update_yaxes(title="% of gates", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title="Undecided, % of gates", rangemode="tozero", row=2, col=1)
+    name_axis(figure, table["site"].tolist(), "Site", row=2, col=1)
+    legend_above(figure)
+    return finish(
+        figure, f"Soft codes of {result.network}",
+        f"n = {n} pairs of {2 * n} examples; intervals: bootstrap over pairs, 95 %", result.notes, height=560,
+        below=110,
+    )  # fmt: skip
+
+
+# --- measuring -----------------------------------------------------------------------------------------------------
+
+
+def gate_of(site: Site) -> Kind:
+    """How a site's nonlinearity gates. Raises `UsageError` for one that is not known to."""
+    if site.nonlinearity not in GATES:
+        raise UsageError(
+            f"site {site.name} has nonlinearity {site.nonlinearity}, whose gate is not known; "
+            f"known: {', '.join(GATES)}"
+        )
+    return GATES[site.nonlinearity]
+
+
+def expected_hamming(
+    g: Float64[np.ndarray, "*pairs gates"], h: Float64[np.ndarray, "*pairs gates"]
+) -> Float64[np.ndarray, "*pairs"]:
+    """Σ g·(1 − h) + h·(1 − g): in how many gates two codes drawn with these probabilities differ on average."""
+    found: Float64[np.ndarray, "*pairs"] = np.asarray((g * (1 - h) + h * (1 - g)).sum(axis=-1))
+    return found
+
+
+def _sites(reader: Network, names: Sequence[str] | None) -> list[Site]:
+    if isinstance(names, str) or (names is not None and not names):
+        raise UsageError(f"sites is {names!r}; expected a list of names, or nothing for all")
+    known = {site.name: site for site in reader.sites}
+    for name in names or ():
+        if name not in known:
+            raise UnknownName(f"no site {name!r} in network {reader.info.name}; it has {', '.join(known)}")
+    chosen = [s for s in reader.sites if (s.scope == "position" if names is None else s.name in names)]
+    for site in chosen:
+        gate_of(site)
+    return chosen
+
+
+def _pairs(live: Live, examples: int, seed: int) -> Int64[np.ndarray, "pairs 2"]:
+    """Disjoint pairs of examples drawn at random, those of one input left out."""
+    frame = live.examples().set_index("example_id")["input_id"]
+    ids = np.random.default_rng([seed, 81]).permutation(drawn(frame.index.to_numpy(np.int64), examples, seed))
+    pairs = ids[: len(ids) // 2 * 2].reshape(-1, 2)
+    inputs = frame.loc[pairs.ravel()].to_numpy().reshape(-1, 2)
+    found = pairs[inputs[:, 0] != inputs[:, 1]]
+    if not len(found):
+        raise UsageError(
+            f"pairs of examples of different inputs are compared; of {len(ids)} examples drawn from network "
+            f"{live.owner.name}, of {frame.nunique()} inputs, none could be made"
+        )
+    return found
+
+
+def _measure(
+    live: Live, reader: GatedNetwork, pairs: Int64[np.ndarray, "pairs 2"], sites: Sequence[Site]
+) -> list[dict[str, Any]]:
+    found = reader.preactivations(live.views(pairs.ravel()), sites)
+    rows = []
+    for site in sites:
+        values = found[site.name]
+        _check_finite(site, pairs.ravel(), values)
+        for place, (a, b) in enumerate(pairs):
+            z = values[2 * place : 2 * place + 2].astype(np.float64)
+            g, on = gate_of(site).gate(z), z > 0
+            undecided = (g > UNDECIDED[0]) & (g < UNDECIDED[1])
+            rows.append({
+                "site": site.name, "a": int(a), "b": int(b), "expected": float(expected_hamming(g[0], g[1])),
+                "hard": int((on[0] != on[1]).sum()), "blur": float(expected_hamming(g, g).mean()),
+                "undecided": float(undecided.mean()),
+            })  # fmt: skip
+    return rows
+
+
+def _check_finite(
+    site: Site, ids: Int64[np.ndarray, " examples"], values: Float32[np.ndarray, "examples gates"]
+) -> None:
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        raise NonFinite(f"example {ids[bad][0]} gives NaN or infinity at site {site.name}")
+
+
+# --- statistics ----------------------------------------------------------------------------------------------------
+
+
+def _summary(site: Site, pairs: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
+    from scipy.stats import spearmanr
+
+    expected, hard = pairs["expected"].to_numpy(np.float64), pairs["hard"].to_numpy(np.float64)
+
+    def ratio(times: Float64[np.ndarray, "resamples pairs"]) -> Float64[np.ndarray, " resamples"]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (times @ expected) / (times @ hard)
+
+    constant = len(pairs) < 2 or np.ptp(expected) == 0 or np.ptp(hard) == 0
+    return {
+        "site": site.name, "nonlinearity": site.nonlinearity, "gate": gate_of(site).formula, "n_gates": site.n_gates,
+        **mean_interval(expected, rng).columns("expected"), **mean_interval(hard, rng).columns("hard"),
+        **bootstrap(len(pairs), ratio, rng).columns("ratio"),
+        **mean_interval(pairs["blur"].to_numpy(), rng).columns("blur"),
+        **mean_interval(pairs["undecided"].to_numpy(), rng).columns("undecided"),
+        "rho": np.nan if constant else float(spearmanr(expected, hard).statistic), "n": len(pairs),
+    }  # fmt: skip
+
+
+def _notes(sites: Sequence[Site]) -> tuple[str, ...]:
+    notes = Notes()
+    for site in sites:
+        kind = gate_of(site)
+        notes.add(
+            f"{site.nonlinearity} gates with g(z) = {kind.formula}"
+            + ("; soft and hard distance are the same" if kind.hard else "")
+        )
+        if not kind.hard:
+            notes.add(
+                "a soft code is a model of how a smooth unit switches, unit by unit and independently; no exact "
+                "region of the network stands behind it"
+            )
+    notes.add(
+        f"undecided: {UNDECIDED[0]} < g < {UNDECIDED[1]}. Each pair is of two different inputs, and no two pairs "
+        "share an example; tokens of one text count as independent"
+    )
+    return notes.lines()

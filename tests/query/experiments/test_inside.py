@@ -1,0 +1,99 @@
+"""What holds for all experiments that look inside a network: layernorm, soft, intervene, adversarial."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import atlas
+from ingest.networks import load_network
+from query.experiments.archive import load, save
+from query.experiments.registry import run
+from tests.builder import add_clustering, add_texts
+
+LINES = (
+    "import os, sys", "def walk(path):", "The quick brown fox jumps", "return sorted(names)", "class A(B): pass",
+    "x = [i for i in range(10)]", "It was the best of times", "raise ValueError(message)", "a, b = b, a + b",
+    "There is no place like home", "assert x is not None", "with open(path) as file:",
+)  # fmt: skip
+
+QUESTIONS = {
+    "layernorm": {"examples": 3, "alphas": [0.5, 2.0]},
+    "soft": {"examples": 8},
+    "intervene": {"site": "blocks.2.mlp", "cluster": 0, "examples": 3, "n_random": 4, "gates": 6},
+    "adversarial": {"span": "blocks.2.mlp->", "examples": 3, "n_random": 2, "epsilons": [0.1, 0.5], "steps": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_network("demo:gpt2", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory, network):
+    """Tokens of code and of prose, clustered by hand by what they are from."""
+    found = tmp_path_factory.mktemp("inside") / "gpt2.atlas"
+    with atlas.create(found) as a:
+        add_texts(a, network, [(str(i), "code", line) for i, line in enumerate(LINES)], every=2)
+        number = add_clustering(a, "blocks.2.mlp", network.info.name, min_cluster_size=3)
+        a.execute("update cluster_labels set label = cast(e.input_id in (3, 7, 10) as integer) from examples e "
+                  "where e.example_id = cluster_labels.example_id and clustering_id = $1", [number])  # fmt: skip
+    return found
+
+
+@pytest.fixture(scope="module")
+def results(path, network):
+    with atlas.open(path) as a:
+        return {
+            name: [run(a, name, reader=network, seed=seed, **asked) for seed in (0, 0, 1)]
+            for name, asked in QUESTIONS.items()
+        }
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(results, name):
+    first, again, other = results[name]
+    assert first.parameters == again.parameters and first.notes == again.notes
+    for table in first.tables:
+        pd.testing.assert_frame_equal(first.tables[table], again.tables[table])
+    assert any(not first.tables[table].equals(other.tables[table]) for table in first.tables)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_stored_result_draws_the_same_figure(results, path, name):
+    result = results[name][0]
+    with atlas.open(path, writable=True) as a:
+        again = load(a, save(a, result))
+    assert again.figure().to_json() == result.figure().to_json()
+    assert again.notes == result.notes and again.parameters == result.parameters
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_figures_say_n_and_name_their_axes(results, name):
+    figure = results[name][0].figure()
+    axes = [value for key, value in figure.to_dict()["layout"].items() if key.startswith(("xaxis", "yaxis"))]
+    assert axes and all(axis.get("title", {}).get("text") or axis.get("matches") for axis in axes)
+    assert "n = " in figure.to_json()
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_means_lie_in_their_intervals_and_say_their_n(results, name):
+    table = results[name][0].table
+    assert (table["n"] > 0).all()
+    for column in (c.removesuffix("_low") for c in table.columns if c.endswith("_low")):
+        known = table[[f"{column}_low", column, f"{column}_high"]].dropna().to_numpy(np.float64)
+        assert (np.diff(known, axis=1) >= -1e-12).all(), column
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_what_is_not_exact_is_said(results, name):
+    notes = " ".join(results[name][0].notes)
+    assert "not exact regions" in notes or "no exact region" in notes
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_progress_reaches_its_end(path, network, name):
+    told = []
+    with atlas.open(path) as a:
+        run(a, name, reader=network, progress=lambda done, total: told.append((done, total)), **QUESTIONS[name])
+    assert told[-1][0] == told[-1][1] and all(0 <= done <= total for done, total in told)

@@ -1,0 +1,125 @@
+"""Scaling before a norm and after it: against numbers worked out on paper, and against the demo's GPT-2."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import atlas
+from atlas.errors import UnknownName, UsageError
+from ingest.networks import load_network
+from query.experiments.layernorm import ALL, BEFORE, HIDDEN
+from query.experiments.registry import run
+from tests.builder import add_texts
+from tests.query.experiments.tailed import TailedReader, demo_inception, digit_atlas, plane_reader
+
+
+class NormedReader(TailedReader):
+    """The plane network whose site hidden is also read through RMSNorm: gates N(r)ₓ > 0.9 and N(r)ᵧ > N(r)ₓ."""
+
+    eps = 0.0
+    gates = np.array([[1.0, 0], [-1, 1]]), np.array([-0.9, 0])
+
+    def before_norm(self, batch, sites):
+        points = np.concatenate([self.points[work.ids[work.positions]] for work in batch])
+        return {site.name: points.astype(np.float32) for site in sites}
+
+    def after_norm(self, site, residual):
+        weight, bias = self.gates
+        normalised = residual / np.sqrt(np.square(residual).mean(axis=1, keepdims=True) + self.eps)
+        return normalised, (normalised @ weight.T + bias).astype(np.float32)
+
+
+class ShortSighted(NormedReader):
+    """With an ε that is no smaller than what is normalised."""
+
+    eps = 1.0
+
+
+def read(kind, words, path):
+    plane = plane_reader()
+    reader = kind("normed", dict(zip(plane.words, plane.points, strict=True)), plane.layers, classes=plane.classes)
+    with atlas.create(path) as a:
+        add_texts(a, reader, [(word, "x", word) for word in words], dataset="points")
+    return reader
+
+
+def ask(kind, path, words=("1:1",), **options):
+    reader = read(kind, words, path)
+    with atlas.open(path) as a:
+        return run(a, "layernorm", reader=reader, **options)
+
+
+def test_a_norm_without_epsilon_flips_nothing(tmp_path):
+    result = ask(NormedReader, tmp_path / "n.atlas", words=("1:1", "2:5", "6:1", "3:3"), alphas=[0.25, 0.5, 2, 64])
+    before = result.table[result.table["scaled"] == BEFORE]
+    assert before["share"].eq(0).all() and before["any"].eq(0).all() and before["change"].max() < 1e-6
+    assert before["n"].eq(4).all()
+
+
+def test_a_large_epsilon_flips_the_gates_worked_out_on_paper(tmp_path):
+    """r = (1, 1), ε = 1: N(α·r)ₓ = α/√(α² + 1) is 0.707 at 1 and 0.995 at 10; the gate at 0.9 turns on. The other,
+    N(r)ᵧ > N(r)ₓ, stays off."""
+    result = ask(ShortSighted, tmp_path / "n.atlas", alphas=[0.5, 10], sites=["hidden"])
+    rows = result.table.query("scaled == @BEFORE and site == 'hidden'").set_index("alpha")
+    # The reader's sites have three gates, of which its norm feeds two.
+    assert rows["most"].tolist() == [0, 1] and rows["any"].tolist() == [0, 1]
+    assert rows.loc[10, "change"] == pytest.approx((10 / np.sqrt(101)) / np.sqrt(0.5) - 1, rel=1e-5)
+
+
+def test_a_scaled_hidden_vector_flips_the_gates_worked_out_on_paper(tmp_path):
+    """From (1, 1) to (2, 2): x + y > 2 turns on, and with it (x + y − 2)⁺ > 1; to (1.5, 1.5) the first alone."""
+    result = ask(NormedReader, tmp_path / "n.atlas", alphas=[0.5, 1, 1.5, 2], sites=["embed"])
+    rows = result.table.query("scaled == @HIDDEN and site == 'embed'")
+    assert rows["most"].tolist() == [0, 0, 1, 2] and rows["n_gates"].eq(5).all()
+    np.testing.assert_allclose(rows["share"], [0, 0, 0.2, 0.4])
+    assert result.tables["summary"].set_index("scaled").loc[HIDDEN, "share"] == pytest.approx(0.2)
+
+
+def test_the_mean_over_sites_counts_each_example_once(tmp_path):
+    result = ask(NormedReader, tmp_path / "n.atlas", words=("1:1", "2:1", "0:5"), alphas=[3])
+    examples = result.tables["examples"]
+    for kind in (BEFORE, HIDDEN):
+        group = examples[examples["scaled"] == kind]
+        [row] = result.table.query("scaled == @kind and site == @ALL").to_dict("records")
+        assert row["n"] == 3 and row["share"] == pytest.approx(group.groupby("example")["share"].mean().mean())
+
+
+def test_layernorm_settles_it_for_a_real_gpt2(tmp_path):
+    network = load_network("demo:gpt2", device="cpu")
+    text = (
+        "import os\n\n\ndef walk(path):\n    for name in os.listdir(path):\n        yield os.path.join(path, name)\n"
+    )
+    with atlas.create(tmp_path / "gpt2.atlas") as a:
+        add_texts(a, network, [("a.py", "code", text)], every=4)
+    with atlas.open(tmp_path / "gpt2.atlas") as a:
+        result = run(a, "layernorm", reader=network, examples=4, alphas=[0.5, 2.0])
+        again = run(a, "layernorm", reader=network, examples=4, alphas=[0.5, 2.0])
+    share = result.tables["summary"].set_index("scaled")["share"]
+    assert share[BEFORE] < 0.002 and share[HIDDEN] > 0.01
+    assert set(result.table["site"]) == {ALL, *(site.name for site in network.sites)}
+    assert any("not piecewise linear" in note for note in result.notes)
+    for name, table in result.tables.items():
+        pd.testing.assert_frame_equal(table, again.tables[name])
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"alphas": [0.5, 0.5]}, UsageError, "increasing, all above 0"), ({"alphas": []}, UsageError, "at least one"),
+    ({"alphas": [0, 1]}, UsageError, "above 0"), ({"alphas": [1]}, UsageError, "scales nothing"),
+    ({"examples": 0}, UsageError, "examples is 0"), ({"sites": "embed"}, UsageError, "list of names"),
+    ({"sites": []}, UsageError, "list of names"),
+    ({"sites": ["blocks.9.mlp"]}, UnknownName, "no site 'blocks.9.mlp' in network normed; it has embed, hidden, out"),
+])  # fmt: skip
+def test_layernorm_refuses_impossible_questions(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        ask(NormedReader, tmp_path / "n.atlas", **options)
+
+
+def test_networks_without_a_norm_are_told_why(tmp_path):
+    with pytest.raises(UsageError, match="tailed can't be scaled before LayerNorm: it shows no residual stream"):
+        ask(lambda *args, **more: plane_reader(), tmp_path / "n.atlas")
+    digit_atlas(tmp_path / "digits.atlas")
+    with (
+        atlas.open(tmp_path / "digits.atlas") as a,
+        pytest.raises(UsageError, match="an image network has no LayerNorm: batch norm in evaluation mode"),
+    ):
+        run(a, "layernorm", reader=demo_inception())

@@ -1,0 +1,164 @@
+"""Soft codes: gates against the nonlinearities themselves, distances against sums on paper and against hard codes."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import atlas
+from atlas import SplineCodes, hamming
+from atlas.errors import NonFinite, UnknownName, UsageError
+from ingest.networks import load_network
+from query.experiments import soft as module
+from query.experiments.registry import run
+from query.experiments.soft import GATES, expected_hamming
+from tests.builder import add_texts
+from tests.query.experiments.tailed import TailedReader, demo_inception, digit_atlas, plane_reader
+
+
+class OpenReader(TailedReader):
+    """A `TailedReader` that shows the preactivations of its layers."""
+
+    def preactivations(self, batch, sites):
+        x, found = np.concatenate([self._inputs(work)[work.positions] for work in batch]), {}
+        for name, weight, bias in self.layers:
+            found[name] = (x @ weight.T + bias).astype(np.float32)
+            x = np.maximum(found[name], 0)
+        return {site.name: found[site.name] for site in sites}
+
+
+def opened(act="relu"):
+    plane = plane_reader()
+    vocabulary = dict(zip(plane.words, plane.points, strict=True))
+    return OpenReader("open", vocabulary, plane.layers, act=act, classes=plane.classes)
+
+
+def ask(path, words, act="relu", **options):
+    reader = opened()
+    with atlas.create(path) as a:
+        add_texts(a, reader, [(word, "x", word) for word in words], dataset="points")
+    asked = opened(act)
+    asked.info = reader.info
+    with atlas.open(path) as a:
+        return run(a, "soft", reader=asked, **options)
+
+
+@pytest.mark.parametrize("name", [name for name in GATES if name != "relu2"])
+def test_a_unit_times_its_gate_is_its_activation(name):
+    from transformers.activations import ACT2FN
+
+    z = np.linspace(-6, 6, 400)
+    expected = ACT2FN[name](torch.from_numpy(z)).numpy()
+    np.testing.assert_allclose(z * GATES[name].gate(z), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_gates_open_as_z_grows_and_stay_between_off_and_on(name):
+    g = GATES[name].gate(np.linspace(0, 8, 200))
+    assert (np.diff(g) >= 0).all() and g[0] >= 0 and g[-1] == pytest.approx(1, abs=1e-3)
+    assert GATES[name].gate(np.array([-30.0]))[0] == pytest.approx(0, abs=1e-9)
+
+
+def test_expected_hamming_is_the_mean_over_codes_drawn_with_these_probabilities():
+    rng = np.random.default_rng(0)
+    g, h = rng.uniform(size=(2, 30))
+    drawn = [(rng.uniform(size=(20_000, 30)) < p) for p in (g, h)]
+    differ = (drawn[0] != drawn[1]).sum(axis=1)
+    assert expected_hamming(g, h) == pytest.approx(differ.mean(), abs=4 * differ.std() / np.sqrt(len(differ)))
+    assert expected_hamming(np.array([0.0, 1, 1]), np.array([1.0, 1, 0])) == 2
+
+
+def test_relu_has_no_blur(tmp_path):
+    """(1, 1) and (3, 1) differ in x + y > 2; x⁺ > y⁺; and (x + y − 2)⁺ > 1."""
+    result = ask(tmp_path / "r.atlas", ("1:1", "3:1"), sites=["hidden", "out"])
+    table = result.table.set_index("site")
+    assert table["expected"].tolist() == table["hard"].tolist() == [1, 2]
+    assert table["blur"].eq(0).all() and table["undecided"].eq(0).all() and table["ratio"].eq(1).all()
+    assert any("soft and hard distance are the same" in note for note in result.notes)
+
+
+def test_gelu_gates_are_those_worked_out_on_paper(tmp_path):
+    """Preactivations of hidden at (1, 1): 1, 1, 0; at (3, 1): 3, 1, 2."""
+    phi = {z: 0.5 * (1 + math.erf(z / math.sqrt(2))) for z in (0, 1, 2, 3)}
+    result = ask(tmp_path / "g.atlas", ("1:1", "3:1"), act="gelu", sites=["hidden"])
+    [row] = result.table.to_dict("records")
+    gates = [(phi[1], phi[3]), (phi[1], phi[1]), (phi[0], phi[2])]
+    assert row["expected"] == pytest.approx(sum(g * (1 - h) + h * (1 - g) for g, h in gates))
+    assert row["blur"] == pytest.approx(sum(g * (1 - g) + h * (1 - h) for g, h in gates))
+    # Φ(1) = 0.84 three times and Φ(0) = 0.5 are undecided; Φ(2) and Φ(3) are on.
+    assert row["undecided"] == pytest.approx(4 / 6) and row["hard"] == 1
+    assert row["gate"] == "Φ(z)" and any("no exact region" in note for note in result.notes)
+
+
+def test_soft_distance_of_a_relu_network_is_the_hamming_distance_of_its_stored_codes(tmp_path):
+    path = tmp_path / "digits.atlas"
+    digit_atlas(path)
+    with atlas.open(path) as a:
+        result = run(a, "soft", reader=demo_inception(), sites=["inception5a:full", "inception5b:full"], examples=12)
+        pairs = result.tables["pairs"]
+        assert (pairs["expected"] == pairs["hard"]).all() and pairs["hard"].min() > 0
+        for row in pairs.to_dict("records"):
+            _, codes = a.codes(a.catalog.target(site=row["site"]).sites, [row["a"], row["b"]])
+            assert abs(row["hard"] - int(hamming(codes[:1], codes[1:])[0])) <= 1
+
+
+def test_soft_codes_of_gpt2_agree_with_its_stored_codes_and_are_read_in_batches(tmp_path, monkeypatch):
+    network, path = load_network("demo:gpt2", device="cpu"), tmp_path / "gpt2.atlas"
+    lines = ["import os", "def walk(path):", "The quick brown fox", "return sorted(names)", "class A(B):", "x = 1"]
+    with atlas.create(path) as a:
+        add_texts(a, network, [(str(i), "x", line) for i, line in enumerate(lines)], every=1)
+    with atlas.open(path) as a:
+        result = run(a, "soft", reader=network, examples=14)
+        for row in result.tables["pairs"].to_dict("records"):
+            _, codes = a.codes(a.catalog.target(site=row["site"]).sites, [row["a"], row["b"]])
+            assert row["hard"] == int(hamming(codes[:1], codes[1:])[0])
+        monkeypatch.setattr(module, "READ_BYTES", 1)  # a pair at a time
+        again = run(a, "soft", reader=network, examples=14)
+    # Another batch is added up in another order.
+    pd.testing.assert_frame_equal(result.tables["pairs"], again.tables["pairs"], rtol=1e-4)
+    table = result.table
+    assert table["site"].tolist() == [site.name for site in network.sites]
+    assert 3 <= table["n"].iloc[0] <= 7 and table["n"].eq(len(result.tables["pairs"]) / 4).all()
+    assert table["undecided"].between(0.01, 0.99).all() and (table["expected"] > table["blur"]).all()
+    assert table["gate"].str.contains("an approximation of Φ").all()
+
+
+def test_pairs_share_no_example(tmp_path):
+    words = tuple(f"{x}:{y}" for x in range(4) for y in range(4))
+    result = ask(tmp_path / "p.atlas", words, sites=["hidden"], examples=9)
+    ends = result.tables["pairs"][["a", "b"]].to_numpy().ravel()
+    assert len(ends) == 8 and len(set(ends)) == 8
+    codes = {
+        word: SplineCodes.pack(np.array([[x > 0, y > 0, x + y > 2]])) for word, (x, y) in
+        ((word, map(int, word.split(":"))) for word in words)
+    }  # fmt: skip
+    names = dict(enumerate(words, start=1))
+    for row in result.tables["pairs"].to_dict("records"):
+        assert row["hard"] == int(hamming(codes[names[row["a"]]], codes[names[row["b"]]])[0])
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"sites": ["blocks.7.mlp"]}, UnknownName, "no site 'blocks.7.mlp' in network open; it has embed, hidden, out"),
+    ({"sites": []}, UsageError, "list of names"), ({"sites": "out"}, UsageError, "list of names"),
+    ({"examples": 1}, UsageError, "examples is 1"), ({"act": "tanh"}, UsageError, "nonlinearity tanh"),
+    ({"words": ("1:1",)}, UsageError, "of 1 inputs, none could be made"),
+])  # fmt: skip
+def test_soft_refuses_impossible_questions(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        ask(tmp_path / "e.atlas", **{"words": ("1:1", "2:2"), **options})
+
+
+def test_a_network_that_shows_no_preactivations_is_refused(tmp_path):
+    with atlas.create(tmp_path / "t.atlas") as a:
+        add_texts(a, plane_reader(), [("a", "x", "1:1"), ("b", "x", "2:2")])
+        with pytest.raises(UsageError, match="tailed shows no preactivations"):
+            run(a, "soft", reader=plane_reader())
+
+
+def test_what_is_not_finite_is_named():
+    site = opened().sites[1]
+    values = np.array([[0, 1, 2], [0, np.inf, 1]], np.float32)
+    with pytest.raises(NonFinite, match="example 8 gives NaN or infinity at site hidden"):
+        module._check_finite(site, np.array([5, 8]), values)
