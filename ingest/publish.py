@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import numpy as np
+from jaxtyping import Bool, UInt32
 
 from atlas.catalog import Catalog
+from atlas.digest import RowsDigest
 from atlas.errors import UsageError, WeightsError
 from atlas.network import Network, Site
-from atlas.store import Atlas, quoted
+from atlas.store import BLOCK_ROWS, FAST_WIDTH, Atlas, activation_block_rows, quoted
 
 from .plan import Plan
-from .shards import activation_column, code_column, inputs_path, shard_path
+from .shards import inputs_path, shard_path
+from .streams import ACTIVATIONS, CODES, Wanted, activation_batches, code_batches
 
 
 def publish(atlas: Atlas, network: Network, plan: Plan, run: str, folder: Path, started_at: datetime) -> int:
@@ -38,15 +42,10 @@ def publish(atlas: Atlas, network: Network, plan: Plan, run: str, folder: Path, 
         dataset_id = _add_dataset(atlas, plan)
         _add_inputs(atlas, plan, folder, dataset_id)
         _add_examples(atlas, plan, folder, network_id, run_id)
-        for site in plan.sites:
-            _add_values(atlas, plan, folder, network_id, site, "codes", code_column(site), _ADD_CODES)
-        for site in plan.stored_activations:
-            column = activation_column(site)
-            _add_values(atlas, plan, folder, network_id, site, "activations", column, _ADD_ACTIVATIONS)
+        _add_values(atlas, plan, folder, network_id)
         _add_run(atlas, plan, run, run_id, network_id, dataset_id, started_at)
         for table in ("staged_inputs", "staged_contents", "staged_examples"):
             atlas.execute(f"drop table {table}")
-        _refresh_sites(atlas, network_id, [site.name for site in plan.sites])
     return run_id
 
 
@@ -216,7 +215,7 @@ def _add_examples(atlas: Atlas, plan: Plan, folder: Path, network_id: int, run_i
         )
         select place, input_id, label, first, example_id is null as new,
                coalesce(example_id, (select coalesce(max(example_id), 0) from examples)
-                        + sum((first and example_id is null)::integer) over (order by place)) as example_id
+                        + sum((first and example_id is null)::integer) over (order by place))::uinteger as example_id
         from known order by place
         """,
         [files, network_id],
@@ -237,63 +236,50 @@ def _add_examples(atlas: Atlas, plan: Plan, folder: Path, network_id: int, run_i
     )
 
 
-_ADD_CODES = """
-insert into codes (site_id, example_id, code, n_active)
-select $2, example_id, cast(value as bit), bit_count(cast(value as bit)) from ({rows}) where wanted
-"""
-
-_ADD_ACTIVATIONS = """
-insert into activations (site_id, example_id, part, activation)
-select $2, example_id, unnest(range(len(value))), unnest(value) from ({rows}) where wanted
-"""
-
-
-def _add_values(
-    atlas: Atlas, plan: Plan, folder: Path, network_id: int, site: Site, table: str, column: str, statement: str
-) -> None:
-    """Append what ``column`` of the shards holds to ``table``, for the examples that have nothing there yet."""
-    site_id = _stage_missing(atlas, table, network_id, site)
-    rows = f"""
-        select missing.example_id, missing.wanted, value
-        from (select {quoted(column)} as value from read_parquet($1))
-        positional join (
-            select example_id, wanted from staged_missing where place between $3 and $4 order by place
-        ) as missing
-    """
-    for file, first, last in _shard_places(plan, folder):
-        atlas.execute(statement.format(rows=rows), [file, site_id, first, last])
-    atlas.execute("drop table staged_missing")
+def _add_values(atlas: Atlas, plan: Plan, folder: Path, network_id: int) -> None:
+    """Append the codes and activations of the examples that have none there yet, and count and digest them."""
+    files = [Path(file) for file in _shard_files(plan, folder)]
+    staged = atlas.columns("select example_id, first from staged_examples order by place")
+    ids = staged["example_id"]
+    # Narrow ones first: how codes are compressed stays as it is for the wide ones, of which the rest, that fills no
+    # row group, is compressed when all is committed.
+    sites = sorted(_site_ids(atlas, network_id, plan.sites), key=lambda found: found[0].n_bytes >= FAST_WIDTH)
+    codes = [_wanted(atlas, "codes", *found, ids, staged["first"]) for found in sites]
+    for _, group in groupby(codes, key=lambda wanted: wanted.site.n_bytes >= FAST_WIDTH):
+        alike = list(group)
+        atlas.expect_codes_of(max(wanted.site.n_bytes for wanted in alike))
+        atlas.insert_stream("codes", CODES, code_batches(files, ids, alike))
+    _refresh_sites(atlas, "codes", codes)
+    sites = _site_ids(atlas, network_id, plan.stored_activations)
+    activations = [_wanted(atlas, "activations", *found, ids, staged["first"]) for found in sites]
+    atlas.insert_stream("activations", ACTIVATIONS, activation_batches(files, ids, activations))
+    _refresh_sites(atlas, "activations", activations)
 
 
-def _shard_places(plan: Plan, folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Every shard's file with the first and last place of its rows in the run, from 1.
-
-    Codes and activations are published a shard at a time, because DuckDB gathers 2,048 rows before it hands them on:
-    of whole convolutional tensors that would be gigabytes, and a shard holds few of them.
-    """
-    place = 1
-    for file in _shard_files(plan, folder):
-        rows = pq.read_metadata(file).num_rows
-        yield file, place, place + rows - 1
-        place += rows
+def _site_ids(atlas: Atlas, network_id: int, sites: Sequence[Site]) -> list[tuple[Site, int]]:
+    known = dict(atlas.rows("select name, site_id from sites where network_id = $1", [network_id]))
+    return [(site, known[site.name]) for site in sites]
 
 
-def _stage_missing(atlas: Atlas, table: str, network_id: int, site: Site) -> int:
-    """``staged_missing`` lines up with the shards' files and marks the rows that ``table`` lacks; the site's id."""
-    site_id = int(
-        atlas.value("select site_id from sites where network_id = $1 and name = $2", [network_id, site.name])
-    )
-    atlas.execute(
-        f"""
-        create temp table staged_missing as
-        select place, example_id, first and example_id not in (
-            select example_id from {quoted(table)} where site_id = $1
-        ) as wanted
-        from staged_examples order by place
-        """,
-        [site_id],
-    )
-    return site_id
+def _wanted(
+    atlas: Atlas,
+    table: str,
+    site: Site,
+    site_id: int,
+    ids: UInt32[np.ndarray, " run"],
+    first: Bool[np.ndarray, " run"],
+) -> Wanted:
+    """The rows of the run that ``table`` lacks for a site. What goes into an empty site is digested on the way."""
+    if atlas.value(f"select exists(from {quoted(table)} where site_id = $1)", [site_id]):
+        lacking = f"""
+            select first and example_id not in (select example_id from {quoted(table)} where site_id = $1) as lacking
+            from staged_examples order by place
+        """
+        return Wanted(site, site_id, atlas.columns(lacking, [site_id])["lacking"], None)
+    block_ids = BLOCK_ROWS if table == "codes" else activation_block_rows(site.n_parts)
+    added = ids[first]
+    in_order = bool((added[1:] > added[:-1]).all())
+    return Wanted(site, site_id, first, RowsDigest(added, block_ids) if in_order else None)
 
 
 def _inputs_files(plan: Plan, folder: Path) -> list[str]:
@@ -319,21 +305,20 @@ def _add_run(
     )
 
 
-def _refresh_sites(atlas: Atlas, network_id: int, names: list[str]) -> None:
+def _refresh_sites(atlas: Atlas, table: str, added: Sequence[Wanted]) -> None:
     """Count and digest what the sites hold now; indexes and clusterings made of less will no longer match."""
-    site_ids = {
-        site_id
-        for (site_id,) in atlas.rows(
-            "select site_id from sites where network_id = $1 and name in (select unnest($2::varchar[]))",
-            [network_id, names],
+    records = {record.site_id: record for record in Catalog(atlas).sites}
+    for wanted in added:
+        if not wanted.rows.any() and wanted.digest is None:
+            continue
+        found: tuple[int, str | None]
+        if wanted.digest is not None:
+            found = wanted.digest.result()
+        elif table == "codes":
+            found = atlas.codes_digest(records[wanted.site_id])
+        else:
+            found = atlas.activations_digest(records[wanted.site_id])
+        atlas.execute(
+            f"update sites set {quoted(f'n_{table}')} = $2, {quoted(f'{table}_digest')} = $3 where site_id = $1",
+            [wanted.site_id, *found],
         )
-    }
-    for site in Catalog(atlas).sites:
-        if site.site_id in site_ids:
-            n_codes, codes_digest = atlas.codes_digest(site)
-            n_activations, activations_digest = atlas.activations_digest(site)
-            atlas.execute(
-                "update sites set n_codes = $2, codes_digest = $3, n_activations = $4, activations_digest = $5 "
-                "where site_id = $1",
-                [site.site_id, n_codes, codes_digest, n_activations, activations_digest],
-            )

@@ -1,10 +1,13 @@
 """The database: made whole or not at all, opened for one writer or many readers, never mistaken for anything else."""
 
+import multiprocessing
 import os
 import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +101,32 @@ def test_many_may_read_and_one_may_write(copy: Path) -> None:
         atlas.open(copy)
 
 
+def test_a_writer_keeps_its_lock_whoever_else_tries_in_its_process(copy: Path) -> None:
+    with atlas.open(copy, writable=True) as a:
+        for writable in (False, True):
+            with pytest.raises(AtlasLocked, match="for writing"):
+                atlas.open(copy, writable=writable)
+        ours, theirs = multiprocessing.Pipe()
+        process = children().Process(target=_try_to_open, args=(theirs, copy))
+        process.start()
+        assert ours.recv() == ["AtlasLocked", "AtlasLocked"]
+        process.join(60)
+        a.execute("insert into meta values ('kept', '')")
+    with atlas.open(copy) as a:
+        assert a.value("select count(*) from meta where key = 'kept'") == 1
+
+
+def _try_to_open(pipe: Connection, path: Path) -> None:
+    found = []
+    for writable in (False, True):
+        try:
+            atlas.open(path, writable=writable).close()
+            found.append("opened")
+        except AtlasLocked as error:
+            found.append(type(error).__name__)
+    pipe.send(found)
+
+
 # --- damage ----------------------------------------------------------------------------------------------------
 
 
@@ -170,8 +199,35 @@ def test_rows_are_appended_by_name_of_column(tmp_path: Path) -> None:
     with atlas.create(tmp_path / "a") as a:
         a.insert("meta", pa.table({"value": ["1"], "key": ["one"]}))
         assert a.value("select value from meta where key = 'one'") == "1"
-        with pytest.raises(UnknownName, match=r"no table 'metta'; the atlas has .*\bmeta, networks\b"):
+        with pytest.raises(UnknownName, match=r"no table 'metta'; the atlas has .*\bmeta\b.*\bnetworks\b"):
             a.insert("metta", pa.table({"value": ["1"]}))
+
+
+META = pa.schema([("key", pa.string()), ("value", pa.string())])
+
+
+def test_batches_are_appended_in_their_order(tmp_path: Path) -> None:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, 30_000, 5000):
+            keys = [f"{i:05d}" for i in range(start, start + 5000)]
+            yield pa.RecordBatch.from_arrays([pa.array(keys), pa.array(keys)], schema=META)
+
+    with atlas.create(tmp_path / "a") as a:
+        a.insert_stream("meta", META, batches())
+        rows = a.rows("select key from meta where key < 'a'")
+    assert [key for (key,) in rows] == [f"{i:05d}" for i in range(30_000)]
+
+
+def test_what_fails_while_a_batch_is_made_is_raised_as_it_was_and_appends_nothing(tmp_path: Path) -> None:
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_arrays([pa.array(["one"]), pa.array(["1"])], schema=META)
+        raise OSError(5, "the file can't be read any more")
+
+    with atlas.create(tmp_path / "a") as a:
+        before = a.rows("from meta")
+        with pytest.raises(OSError, match="can't be read any more"):
+            a.insert_stream("meta", META, batches())
+        assert a.rows("from meta") == before
 
 
 def test_a_full_commit_survives_a_process_that_is_killed(tmp_path: Path) -> None:

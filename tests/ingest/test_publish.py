@@ -17,6 +17,7 @@ from ingest.pipeline import ingest
 from ingest.plan import Choices
 from ingest.sampling import ImageSampling, TokenSampling
 from tests.builder import PixelNetwork, pixel_images, word_network, word_texts
+from tests.ingest.generated import Noise, NoisyNetwork
 from tests.ingest.runs import SITES, SMALL, small_run, write_texts
 
 
@@ -79,6 +80,32 @@ def check_text_row(row: dict, label: str | None) -> None:
     assert row["context"][row["context_offset"] :].startswith(row["token"])
     assert row["context"] in row["text"] and row["label"] == label
     assert row["position"] in (1, 3, 6, 8)
+
+
+def test_digests_are_those_of_what_is_stored_whether_sites_were_empty_or_grow(tmp_path: Path) -> None:
+    """Rows of an empty site are digested on their way, else all are read back: first four texts, then nine, then
+    sites that the same examples lack, in another order than their ids."""
+    data = write_texts(tmp_path / "words", word_texts(4))
+    small_run(tmp_path / "a", data, cluster=False)
+    write_texts(data, word_texts(9))
+    small_run(tmp_path / "a", data, cluster=False)
+    small_run(tmp_path / "a", data, replace(SMALL, sites=SITES, spans=()), cluster=False)
+    with atlas.open(tmp_path / "a") as a:
+        assert len(a.catalog.sites) == len(SITES)
+        for site in a.catalog.sites:
+            assert (site.n_codes, site.codes_digest) == a.codes_digest(site) and site.n_codes == 36
+            assert (site.n_activations, site.activations_digest) == a.activations_digest(site)
+
+
+def test_published_codes_take_at_most_a_tenth_more_than_their_bits(tmp_path: Path) -> None:
+    """The same run with one site of 4,096 gates more; nothing else can make the difference."""
+    sizes = []
+    for n_sites in (1, 2):
+        network = NoisyNetwork(width=4096, n_sites=n_sites)
+        choices = Choices(tokens=TokenSampling(64, 0), store_activations=False)
+        ingest(tmp_path / str(n_sites), network, Noise(160), choices, cluster=False)
+        sizes.append((tmp_path / str(n_sites) / "atlas.duckdb").stat().st_size)
+    assert sizes[1] - sizes[0] <= 1.1 * 160 * 64 * 4096 / 8
 
 
 def test_images_keep_their_order_over_shards_and_doubles(tmp_path: Path) -> None:
