@@ -86,7 +86,7 @@ def tour(atlas: AtlasPath) -> None:
             except PolytopeError as error:  # an atlas without full codes, say: the sentence is the answer
                 console.print(Text(f"  {error}\n", style="yellow"), soft_wrap=True)
     named = shlex.quote(str(atlas))
-    console.print("Look around in the browser, and put the claims of the post to the test on one page (some minutes):")
+    console.print("Look around in the browser; and put the post to the test, on one page, in some minutes:")
     console.print(Text(f"  {_program()} app {named}", style="bold cyan"), soft_wrap=True)
     console.print(Text(f"  {_program()} report {named} -o report.html", style="bold cyan"), soft_wrap=True)
 

@@ -27,6 +27,10 @@ SHARD_BYTES = 32 << 20
 SHARD_EXAMPLES = 4096
 """More would only make resuming coarser where codes are small."""
 
+LEAST_EXAMPLES = 8
+"""Fewer would make batches so small that to begin one costs a tenth of it (GoogLeNet with all full activations, of
+which 32 MB hold two images)."""
+
 SHOWN_BAD = 10
 """Unusable inputs named in an error; the count is always exact."""
 
@@ -223,7 +227,7 @@ def _per_shard(sites: Sequence[Site], choices: Choices) -> int:
             raise UsageError(f"shard_examples is {choices.shard_examples}; it must be at least 1")
         return choices.shard_examples
     per_example = sum(site.n_bytes + (4 * site.n_units if choices.store_activations else 0) for site in sites)
-    return int(np.clip(SHARD_BYTES // per_example, 1, SHARD_EXAMPLES))
+    return int(np.clip(SHARD_BYTES // per_example, LEAST_EXAMPLES, SHARD_EXAMPLES))
 
 
 def _list_images(count: int, per_shard: int) -> _Scanned:
