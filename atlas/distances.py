@@ -18,6 +18,7 @@ from .codes import SplineCodes
 from .errors import NonFinite, UsageError
 from .kernels import distances_from_products, hamming_columns, in_threads, slices, words
 
+SAME = 1e-9  # relative: two routes to one distance differ by rounding only, by less than this
 BLOCK_BYTES = 1 << 26  # of distances worked on at once; smaller blocks than 2**24 are slower, larger not faster
 
 # A squared distance from ‖a‖² + ‖b‖² − 2a·b carries an error of up to about units · 2⁻⁵³ · (‖a‖² + ‖b‖²). Where it

@@ -16,7 +16,7 @@ from hdbscan import hdbscan
 from jaxtyping import Float, Float64, Int64
 
 from .codes import SplineCodes
-from .distances import BLOCK_BYTES, Activations, Codes, Device, Points, TorchCodes, chosen_device, same_rows
+from .distances import BLOCK_BYTES, SAME, Activations, Codes, Device, Points, TorchCodes, chosen_device, same_rows
 from .errors import PolytopeError, TooManyPoints, UsageError
 from .forest import ApproximateTree, approximate_tree
 from .kernels import merge_edges
@@ -24,7 +24,6 @@ from .spanning import Progress, spanning_tree
 
 MAX_POINTS = 200_000  # time is n² distances
 MEMORY_BUDGET = 4 << 30  # bytes for distances; half of a small laptop's memory
-_SAME = 1e-9  # relative: two routes to one distance differ by rounding only, by less than this
 
 Metric = Literal["hamming", "euclidean"]
 Selection = Literal["eom", "leaf"]
@@ -192,7 +191,7 @@ def medoids(
     for cluster in range(len(sizes)):
         members = np.flatnonzero(labels == cluster)
         totals = _distance_totals(points[members], metric)
-        found[cluster] = members[np.flatnonzero(totals <= totals.min() * (1 + _SAME))[0]]
+        found[cluster] = members[np.flatnonzero(totals <= totals.min() * (1 + SAME))[0]]
     return found
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from .distances import BLOCK_BYTES
+from .distances import BLOCK_BYTES, SAME
 from .errors import NonFinite, UsageError, WidthError
 from .hierarchy import CondensedTree, Hierarchy
-
-_SAME = 1e-9  # relative: two routes to one distance differ by rounding only, by less than this
 
 
 def approximate_predict(
@@ -69,10 +67,10 @@ def _joined_nodes(
     parent[tree.child], left_at[tree.child] = tree.parent, tree.lambda_value
     node = parent[neighbor]
     # The query's distances may be computed by another routine than the tree's, so equality is up to rounding.
-    stayed = left_at[neighbor] <= lambda_value * (1 + _SAME)
+    stayed = left_at[neighbor] <= lambda_value * (1 + SAME)
     while True:
         # A cluster that was born at this density or above did not exist yet where the query meets the neighbour.
-        too_dense = ~stayed & (node > root) & (left_at[node] >= lambda_value * (1 - _SAME))
+        too_dense = ~stayed & (node > root) & (left_at[node] >= lambda_value * (1 - SAME))
         if not too_dense.any():
             return node
         node = np.where(too_dense, parent[node], node)

@@ -169,6 +169,7 @@ def _bridge(model: Any, tokenizer: Any, origin: _Origin) -> Any:
             str(origin.folder), hf_model=model, tokenizer=copy.deepcopy(tokenizer), device=str(model.device)
         )
     except (ValueError, NotImplementedError, AttributeError) as error:
+        # What it raises for an architecture that it doesn't know; what it said is kept in ours.
         raise UnsupportedNetwork(f"{origin.shown}: TransformerLens has no bridge for {type(model).__name__} "
                                  f"({error}); GPT-2, Llama, Qwen, Pythia … have one") from error  # fmt: skip
     _restore_attention(bridge, attention)
