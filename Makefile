@@ -11,7 +11,7 @@ demo: $(STAMP)  ## build demo.atlas and take a tour of it
 	$(BIN)/polytope demo demo.atlas
 
 test: $(STAMP)  ## run the tests; those in a browser are skipped where there is no Chromium
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(STAMP)  ## lint and types
 	$(BIN)/ruff check .

@@ -264,11 +264,12 @@ def app(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Without names and notes to write.")] = False,
 ) -> None:
     """Open the explorer in the browser."""
     from .serve import serve
 
-    raise typer.Exit(serve(atlas, port=port, host=host, open_browser=browser))
+    raise typer.Exit(serve(atlas, port=port, host=host, open_browser=browser, read_only=read_only))
 
 
 def show_clusters(

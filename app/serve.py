@@ -18,21 +18,33 @@ from atlas.errors import AtlasLocked, UsageError
 STOPPING = 5.0
 """Seconds that the server has to end by itself after Ctrl-C before it is ended."""
 
+READ_ONLY = "--read-only"
+"""What the explorer's script is told where names and notes are turned off."""
+
 UPLOAD_MEGABYTES = 10
 """An image of a camera; what is pasted as text is far smaller."""
 
 
-def serve(atlas: Path, *, port: int = 8501, host: str = "127.0.0.1", open_browser: bool = True) -> int:
+def serve(
+    atlas: Path,
+    *,
+    port: int = 8501,
+    host: str = "127.0.0.1",
+    open_browser: bool = True,
+    read_only: bool = False,
+) -> int:
     """Show an atlas in the browser until Ctrl-C; returns the server's exit code, 0 after Ctrl-C.
 
     Raises `NotAnAtlas`, `SchemaVersionError` or `DamagedAtlas` at once. A locked atlas is no obstacle: the page says
     who holds it, and opens once it is free. Raises `UsageError` for an address or port that can't be had. Who can
-    reach ``host`` can read the whole atlas: nothing but the default is safe on a machine that others reach.
+    reach ``host`` can read the whole atlas: nothing but the default is safe on a machine that others reach. They can
+    name clusters and write notes as well, and nothing else; ``read_only`` turns that off.
     """
     with suppress(AtlasLocked):
         store.open(atlas).close()
     _check_free(host, port)
-    process = subprocess.Popen(command(atlas, port=port, host=host, open_browser=open_browser))
+    line = command(atlas, port=port, host=host, open_browser=open_browser, read_only=read_only)
+    process = subprocess.Popen(line)
     with _ended_with_us(process):
         try:
             return process.wait()
@@ -40,7 +52,7 @@ def serve(atlas: Path, *, port: int = 8501, host: str = "127.0.0.1", open_browse
             return 0
 
 
-def command(atlas: Path, *, port: int, host: str, open_browser: bool) -> list[str]:
+def command(atlas: Path, *, port: int, host: str, open_browser: bool, read_only: bool = False) -> list[str]:
     """The command line that serves an atlas."""
     options = {
         "server.address": host,
@@ -65,7 +77,8 @@ def command(atlas: Path, *, port: int, host: str, open_browser: bool) -> list[st
     # A page elsewhere whose name is made to point here (DNS rebinding) is turned away.
     hosts = [part for name in _names(host) for part in ("--server.allowedHosts", name)]
     script = Path(__file__).parent / "pages" / "entry.py"
-    return [sys.executable, "-m", "streamlit", "run", str(script), *flags, *hosts, "--", str(atlas)]
+    return [sys.executable, "-m", "streamlit", "run", str(script), *flags, *hosts, "--", str(atlas),
+            *([READ_ONLY] if read_only else [])]  # fmt: skip
 
 
 def _names(host: str) -> list[str]:

@@ -7,17 +7,20 @@ asked anew.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app import marked
+from app import jobs, marked
 from atlas import Atlas, Network
 from atlas.catalog import NetworkRecord
 from atlas.errors import PolytopeError
@@ -30,19 +33,23 @@ KEPT_ANSWERS = "256MB"
 """Memory for answers of all sessions. Most are a page of rows; ten thousand rows of codes take 30 MB."""
 
 KEPT_NETWORKS = 2
-"""Networks kept loaded. A laptop has room for a language model and an image network."""
+"""Networks kept loaded for pages, and as many for jobs: a language and an image network."""
 
-_reading = threading.Lock()
-"""A network is shared by all sessions, and its hooks write to shared places: one reads at a time."""
+AT_ONCE = 0.5
+"""Seconds that a page waits for a job before it shows progress: what is quicker appears without a flicker."""
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at a job that runs."""
 
 
 @dataclass(frozen=True)
 class View:
-    """The atlas, and which network and target of it the sidebar names."""
+    """The atlas, which network and target of it the sidebar names, and whether names and notes can be written."""
 
     atlas: Atlas
     network: NetworkRecord
     target: str
+    read_only: bool = False
 
     @property
     def path(self) -> Path:
@@ -60,8 +67,44 @@ class View:
 
     def ask(self, question: Callable[Concatenate[Atlas, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The answer of ``question(atlas, …)``, from an earlier run if the database has not changed since."""
-        name = f"{question.__module__}.{question.__qualname__}"
-        return _answer(_stamp(self.path), name, args, kwargs, lambda: question(self.atlas, *args, **kwargs))
+        return _answer(
+            _stamp(self.path), _name(question), args, kwargs, lambda: question(self.atlas, *args, **kwargs)
+        )
+
+    def work(self, label: str, question: Callable[..., R], *args: Any, live: bool = False, **kwargs: Any) -> R | None:
+        """The answer of a question that may take long, or None while it is being computed.
+
+        It runs as a job (`app.jobs`), on an atlas of its own, handed ``progress`` if it takes that, and with ``live``
+        the network as ``reader``. Until it has finished a progress bar with a button to stop it stands where this is
+        called, and the page draws itself again when the answer is there. Answers are kept as those of `ask` are.
+
+        Raises what the question raises.
+        """
+        stamp, name = _stamp(self.path), _name(question)
+        key = jobs.key_of(stamp, name, args, kwargs)
+        try:
+            return _answer(stamp, name, args, kwargs, _missing)
+        except _Missing:
+            pass
+        place = f"{abs(hash(key)):x}"
+        if st.session_state.get(f"stopped-{place}"):
+            _stopped(label, place)
+            return None
+        network = partial(_held, "jobs", self.network) if live else None
+        job = jobs.job(key, label, self.path, question, args, kwargs, network)
+        session = _session()
+        job.watched_by(session)
+        if job.wait(AT_ONCE):
+            jobs.taken(key, job)
+            if job.error is not None:
+                raise job.error
+            return _answer(stamp, name, args, kwargs, lambda: job.answer)
+        _watch(job, place, session)
+        return None
+
+
+def _name(question: Callable[..., Any]) -> str:
+    return f"{question.__module__}.{question.__qualname__}"
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
@@ -75,22 +118,87 @@ def _answer(stamp: tuple[str, int, int], name: str, args: Any, kwargs: Any, _com
     return _compute()
 
 
+class _Missing(Exception):
+    """An answer is not kept; raised instead of computing it."""
+
+
+def _missing() -> Any:
+    raise _Missing
+
+
+# --- a job, from the page --------------------------------------------------------------------------------------
+
+
+def _watch(job: jobs.Job, place: str, session: str) -> None:
+    """A progress bar and a button; the page draws itself again when the job ends."""
+
+    @st.fragment(run_every=LOOK_EVERY)
+    def look() -> None:
+        job.watched_by(session)
+        if job.finished:
+            st.rerun()
+        share, line = job.state()
+        with st.container(horizontal=True, vertical_alignment="center", key=f"job-{place}"):
+            st.progress(share or 0.0, text=marked.markdown(line))
+            st.button("Stop", key=f"stop-{place}", on_click=stop)
+
+    def stop() -> None:
+        st.session_state[f"stopped-{place}"] = True
+        job.stop_for(session)
+
+    look()
+    if st.session_state.get(f"stopped-{place}"):
+        st.rerun()
+
+
+def _stopped(label: str, place: str) -> None:
+    def again() -> None:
+        del st.session_state[f"stopped-{place}"]
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.html(marked.notes([f"{label}: stopped."]))
+        st.button("Start again", key=f"again-{place}", on_click=again)
+
+
+def _session() -> str:
+    context = get_script_run_ctx()
+    return context.session_id if context is not None else ""
+
+
+# --- networks --------------------------------------------------------------------------------------------------
+
+
+_reading = {"pages": threading.Lock(), "jobs": threading.Lock()}
+"""A network is shared by all sessions, and its hooks write to shared places: one caller reads at a time. Jobs, which
+read for minutes, have networks of their own."""
+
+_loading = threading.Lock()
+
+
 @contextmanager
 def live_network(network: NetworkRecord) -> Iterator[Network]:
     """The network that the atlas was made with, to read what was never ingested; one caller at a time.
 
-    Raises what `ingest.networks.reload_network` raises, `WeightsError` for other weights among it.
+    For what takes a second; what takes longer goes through `View.work`. Raises what `ingest.networks.reload_network`
+    raises, `WeightsError` for other weights among it.
     """
-    loaded = _loaded(network.name, network.weights_digest, network.source, network.weights, network)
-    with _reading:
+    with st.spinner("Reading with the network…"), _held("pages", network) as loaded:
         yield loaded
 
 
-@st.cache_resource(max_entries=KEPT_NETWORKS, show_spinner="Loading the network…")
-def _loaded(name: str, digest: str, source: str, weights: str, _network: NetworkRecord) -> Network:
+@contextmanager
+def _held(use: str, network: NetworkRecord) -> Iterator[Network]:
+    with _loading:
+        loaded = _load(use, network)
+    with _reading[use]:
+        yield loaded
+
+
+@lru_cache(maxsize=2 * KEPT_NETWORKS)
+def _load(use: str, network: NetworkRecord) -> Network:
     from ingest.networks import reload_network  # torch takes seconds, and most pages never need it
 
-    return reload_network(_network)
+    return reload_network(network)
 
 
 # --- showing ---------------------------------------------------------------------------------------------------
@@ -105,10 +213,13 @@ def explained() -> Iterator[None]:
         st.html(marked.error(str(error)))
 
 
+_MODULES = re.compile(r"\b((?:ingest|query)(?:\.\w+)+)\.\w+\(")  # ingest.networks of ingest.networks.reload_network(
+
+
 def source(view: View, call: str, sql: str | None = None) -> None:
     """A folded piece of Python, and of SQL where one query says the same, that gives the table above it."""
     with st.expander("Code for this"):
-        packages = "atlas, ingest.networks, query" if "ingest." in call else "atlas, query"
+        packages = ", ".join(sorted({"atlas", "query", *_MODULES.findall(call)}))
         st.code(f"import {packages}\n\nwith atlas.open({str(view.path)!r}) as a:\n    print({call})", "python")
         if sql is not None:
             st.code(sql, "sql")

@@ -49,7 +49,7 @@ from .errors import (
 
 Result = TypeVar("Result")
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 DATABASE = "atlas.duckdb"
 WRITER_NOTE = "writer.json"
 BLOCK_ROWS = 8192  # codes fetched at a time: 3 MB of those of 3,072 gates
@@ -62,6 +62,9 @@ _SANDBOX = {
     "enable_external_access": "false",
     "lock_configuration": "true",
     "python_enable_replacements": "false",  # else `from df` would read the caller's variables
+    # Of all that one process reads at a time: a query that needs more fails, and nothing else on the machine does.
+    "memory_limit": "50%",
+    "max_temp_directory_size": "10GB",
 }
 WRITER_BYTES = 256_000_000
 # Publishing streams and spills: more memory would only be cache that grows with the data, more threads more buffers.
@@ -137,6 +140,8 @@ class Atlas:
             _OPEN_WRITERS[_identity(path)] = self
         self._statements = ThreadPoolExecutor(max_workers=1)
         self._kept: dict[Hashable, Any] = {}
+        self._running: set[duckdb.DuckDBPyConnection] = set()
+        self._interrupted = False
         try:
             self._check_version()
             if writable:
@@ -163,6 +168,12 @@ class Atlas:
         self._kept.clear()
         self._connection.close()
         self._statements.shutdown(wait=False)
+
+    def interrupt(self) -> None:
+        """From another thread: end the statement that runs with `KeyboardInterrupt`, and any that is begun after it."""
+        self._interrupted = True
+        for connection in list(self._running):
+            connection.interrupt()
 
     def keep(self, key: Hashable, look_up: Callable[[], Result]) -> Result:
         """What ``look_up`` returns, asked once for as long as the atlas is open for reading.
@@ -212,6 +223,11 @@ class Atlas:
                 except duckdb.PermissionException as error:
                     raise SqlRefused(
                         f"SQL on an atlas reads its own tables only, no files or network: {_first_line(error)}"
+                    ) from None
+                except duckdb.OutOfMemoryException:
+                    raise SqlFailed(
+                        "the query needs more memory than half of this machine's, which is what reading an atlas may "
+                        "take; narrow it with where or limit, or aggregate in steps"
                     ) from None
                 except duckdb.Error as error:
                     raise SqlFailed(str(error)) from None
@@ -481,6 +497,15 @@ class Atlas:
         DuckDB doesn't look for signals while it fetches, and Python can't raise while it waits in there: so the main
         thread, which alone gets them, waits for another.
         """
+        self._running.add(connection)
+        try:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            return self._awaited(connection, work)
+        finally:
+            self._running.discard(connection)
+
+    def _awaited(self, connection: duckdb.DuckDBPyConnection, work: Callable[[], Result]) -> Result:
         if threading.current_thread() is not threading.main_thread():
             return work()
         running = self._statements.submit(work)

@@ -7,16 +7,19 @@ from functools import partial
 
 import pandas as pd
 import streamlit as st
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 import query
-from app import marked
+from app import figures, marked, plots
 from app.view import View, call, explained, literal, records, source
 from atlas import Atlas
 from query.sql import DEFAULT_LIMIT, DEFAULT_TIMEOUT, schema
 
 MOST_ROWS = 10_000  # a browser's table stays quick; the command line and Python give all rows
 LONGEST = 300  # seconds
-SCHEMA_HEIGHT = 330  # pixels: with the list above it as tall as the editor
+SCHEMA_HEIGHT = 260  # pixels: with the list above it as tall as the editor
+TABLE, CHART = "Table", "Chart"
+NO_COLUMN = "(none)"
 BYTES_SHOWN = 16  # of a blob that is no picture, in hexadecimal
 
 
@@ -40,7 +43,7 @@ def _editor(view: View) -> tuple[int, int]:
             st.button(name, on_click=_write, args=(text,), type="secondary", key=f"sample-{name}")
     if "query" not in st.session_state and "query" not in st.query_params:
         st.session_state["query"] = next(iter(examples.values()))
-    st.text_area("Query (Ctrl+Enter runs it)", key="query", bind="query-params", height=230)
+    st.text_area("Query (Ctrl+Enter runs it)", key="query", bind="query-params", height=160)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button("Run", type="primary", width=90)
         limit = st.number_input(
@@ -76,27 +79,60 @@ def _schema(view: View) -> None:
 
 
 def _run(view: View, text: str, limit: int, timeout: int) -> None:
-    with st.spinner("Running…"):
-        rows, took = view.ask(timed, text, limit, float(timeout))
-    truncated = rows.attrs.get("truncated", False)
+    answered = view.work("Query", timed, text, limit, float(timeout))
+    if answered is None:
+        return
+    rows, took = answered
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        if truncated:
-            st.html(
-                f'<div class="pa"><b>The first {len(rows):,} rows</b>; there are more. Raise the row limit, or '
-                "narrow the query.</div>"
-            )
-        else:
-            st.html(f'<div class="pa"><b>{len(rows):,} row{"" if len(rows) == 1 else "s"}</b> in {took:.2f} s</div>')
+        st.html(f'<div class="pa">{_counted(rows, took)}</div>')
+        how = st.segmented_control(
+            "Show as", [TABLE, CHART], default=TABLE, key="show", bind="query-params", required=True,
+            label_visibility="collapsed",
+        )  # fmt: skip
         st.download_button(
             "Download CSV", partial(_csv, rows), "query.csv", "text/csv", on_click="ignore", disabled=rows.empty,
             help="The rows shown; bytes in hexadecimal",
         )  # fmt: skip
     shown, pictures = _shown(rows)
-    st.dataframe(
-        shown, hide_index=True, placeholder="null",
-        column_config={name: st.column_config.ImageColumn(name, width="small") for name in pictures},
-    )  # fmt: skip
+    if how == TABLE:
+        st.dataframe(
+            shown, hide_index=True, placeholder="null",
+            column_config={name: st.column_config.ImageColumn(name, width="small") for name in pictures},
+        )  # fmt: skip
+    else:
+        _chart(shown.drop(columns=pictures))
     source(view, _call(text, limit, timeout))
+
+
+def _counted(rows: pd.DataFrame, took: float) -> str:
+    if rows.attrs.get("truncated", False):
+        return f"<b>The first {len(rows):,} rows</b>; there are more. Raise the row limit, or narrow the query."
+    return f"<b>{len(rows):,} row{'' if len(rows) == 1 else 's'}</b> in {took:.2f} s"
+
+
+def _chart(rows: pd.DataFrame) -> None:
+    """One column against another, each chosen; the first two that make a chart to begin with."""
+    numbers = [str(name) for name in rows.columns if is_numeric_dtype(rows[name]) and not is_bool_dtype(rows[name])]
+    if rows.empty or not numbers:
+        st.html(marked.notes(["A chart needs rows, and a column of numbers among them."]))
+        return
+    columns = [str(name) for name in rows.columns]
+    words = [name for name in columns if name not in numbers]
+    first = next(iter(words), numbers[0])
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        across = _column("Across", "x", columns, first)
+        up = _column("Up", "y", numbers, next((name for name in reversed(numbers) if name != first), numbers[0]))
+        by = _column("Colour", "by", [NO_COLUMN, *words], NO_COLUMN)
+    figures.show(
+        plots.chart(rows, across, up, None if by == NO_COLUMN else by), "query", key="query-chart",
+        data=rows[list(dict.fromkeys([across, up, *([] if by == NO_COLUMN else [by])]))],
+    )  # fmt: skip
+
+
+def _column(label: str, key: str, names: list[str], first: str) -> str:
+    if st.session_state.get(key, first) not in names:
+        st.session_state[key] = first  # of another query's columns
+    return str(st.selectbox(label, names, index=names.index(first), key=key, bind="query-params", width=220))
 
 
 def _call(text: str, limit: int, timeout: int) -> str:

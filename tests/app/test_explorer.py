@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 import atlas
 import query
 from app.serve import command, serve
-from atlas.errors import AtlasLocked, NotAnAtlas, SqlRefused, UsageError
+from atlas.errors import AtlasLocked, NotAnAtlas, UsageError
 from atlas.network import Network
 from ingest.images import decode_image
 from query.clusters import latest_clustering
@@ -268,62 +268,6 @@ def test_what_has_no_density_is_explained(server: str, open_page: OpenPage):
     expect(page.locator(".pa-error")).to_have_count(1)
     expect(page.locator(".pa-error")).to_contain_text("inception5b of network demo-inceptionv1 has position codes")
     assert cells(page, 1)  # the rest of the page is there
-
-
-# --- SQL -------------------------------------------------------------------------------------------------------
-
-
-def test_sql_runs_and_refuses(server: str, open_page: OpenPage, demo_atlas: Path):
-    attack = "select * from read_text('/etc/passwd')"
-    with atlas.open(demo_atlas) as a, pytest.raises(SqlRefused) as refusal:
-        query.sql(a, attack)
-    page = open_page(address(server, "sql", network=TEXT))
-    no_error(page)
-    editor = page.get_by_label("Query (")
-
-    def run(text: str) -> None:
-        editor.fill(text)
-        editor.press("Control+Enter")
-
-    run("select count(*) as n, 'a' as word, 'b' as word from examples")
-    expect(page.get_by_text("1 row in")).to_be_visible()
-    n = atlas_value(demo_atlas, "select count(*) from examples")
-    heads = page.get_by_test_id("stDataFrame").locator("canvas th")
-    expect(heads.filter(has_text="word")).to_have_count(2)
-    expect(page.get_by_test_id("stDataFrame").locator("canvas td").filter(has_text=str(n))).to_have_count(1)
-    run(attack)
-    expect(page.locator(".pa-error")).to_have_text(str(refusal.value))
-    assert "root:" not in page.inner_text("body")
-    run("select * from range(100000)")
-    expect(page.get_by_text("The first 1,000 rows")).to_be_visible()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download CSV").click()
-    assert len(Path(download.value.path()).read_text().splitlines()) == 1001
-    run("select nonsense from examples")
-    expect(page.locator(".pa-error")).to_contain_text("nonsense")
-
-
-def test_sample_queries_run(server: str, open_page: OpenPage):
-    page = open_page(address(server, "sql", network=IMAGE, target=FULL_SITE))
-    for name in ("Fullest polytopes", "Labels where a gate is on", "Most surprising", "Purity by depth"):
-        before = page.get_by_label("Query (").input_value()
-        page.get_by_role("button", name=name).click()
-        expect(page.get_by_label("Query (")).not_to_have_value(before)
-        drawn(page)
-        no_error(page)
-        expect(page.get_by_text("rows in")).to_be_visible()
-
-
-def test_sql_of_a_link_is_the_same_question(server: str, open_page: OpenPage, demo_atlas: Path):
-    """The SQL beside a table of neighbours gives the same neighbours."""
-    page = open_page(address(server, "nearest", network=IMAGE, target=FULL_SITE, example=5, k=4))
-    page.get_by_text("Code for this").click()
-    sql = page.locator("code.language-sql").inner_text()
-    with atlas.open(demo_atlas) as a:
-        found = query.nearest(a, example=5, site=FULL_SITE, network=IMAGE, k=4)
-        assert query.sql(a, sql)["example_id"].tolist() == found["example_id"].tolist()
-    page.get_by_role("link", name="Open in the SQL page").click()
-    expect(page.get_by_text("4 rows in")).to_be_visible()
 
 
 def atlas_value(path: Path, sql: str) -> object:

@@ -1,0 +1,93 @@
+"""A figure on a page, with what it shows to take along: PNG and SVG as the browser draws them, CSV of the numbers."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+PNG_SCALE = 2
+"""Pixels of a downloaded PNG for each on the screen: sharp in a paper's column."""
+
+# Plotly draws the file in the browser, which needs no Chrome on the server and shows the theme that the reader sees.
+# The format is an option of the chart, and the button that starts it belongs to the chart's toolbar: the toolbar is
+# hidden (`app.marked.STYLE`) where it would cover a chart's first line, never left out.
+_BUTTONS = """
+<span class="pa-take" role="group"></span>
+"""
+
+_SCRIPT = """
+export default function ({ parentElement, data }) {
+  const group = parentElement.querySelector(".pa-take");
+  group.setAttribute("aria-label", `Download the figure ${data.name}`);
+  group.replaceChildren();
+  for (const format of ["png", "svg"]) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = format.toUpperCase();
+    button.title = `Download the figure as ${format.toUpperCase()}`;
+    button.onclick = () => {
+      const plot = parentElement.closest(`.st-key-figure-${data.key}`)?.querySelector(".js-plotly-plot");
+      const camera = plot?.querySelector('.modebar-btn[data-title^="Download plot"]');
+      if (!camera) return;
+      plot._context.toImageButtonOptions = { format, filename: data.name, scale: format === "png" ? data.scale : 1 };
+      camera.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+    };
+    group.append(button);
+  }
+}
+"""
+
+_CSS = """
+.pa-take { display: inline-flex; gap: 0.75rem; line-height: 1.6; }
+.pa-take button {
+  all: unset; cursor: pointer; font-size: 0.75rem; opacity: 0.65; color: var(--st-text-color);
+  font-family: var(--st-font);
+}
+.pa-take button:hover { opacity: 1; text-decoration: underline; }
+.pa-take button:focus-visible { opacity: 1; outline: 2px solid var(--st-primary-color); outline-offset: 2px; }
+"""
+
+
+def show(
+    figure: go.Figure,
+    name: str,
+    *,
+    key: str,
+    data: pd.DataFrame | None = None,
+    toolbar: bool = False,
+    on_select: Any = "ignore",
+    selection_mode: Any = ("points", "box", "lasso"),
+    alt: str | None = None,
+) -> Any:
+    """Draw a figure in the current place; returns what `streamlit.plotly_chart` returns.
+
+    ``name`` is the stem of the files; ``key`` holds letters, digits and hyphens; ``data`` are the figure's numbers.
+    With ``toolbar`` Plotly's own is there to zoom and select with.
+    """
+    with st.container(key=f"figure-{key}", gap=None):
+        with st.container(key=f"{'tools' if toolbar else 'plain'}-{key}"):
+            state = st.plotly_chart(
+                figure, key=key, config={"displayModeBar": True, "displaylogo": False}, on_select=on_select,
+                selection_mode=selection_mode, alt=alt,
+            )  # fmt: skip
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"take-{key}"):
+            _buttons()(data={"key": key, "name": name, "scale": PNG_SCALE}, key=f"take-figure-{key}", width="content")
+            if data is not None:
+                st.download_button(
+                    "CSV", partial(_csv, data), f"{name}.csv", "text/csv", on_click="ignore", type="tertiary",
+                    key=f"csv-{key}", help="Download the figure's numbers",
+                )  # fmt: skip
+    return state
+
+
+def _csv(data: pd.DataFrame) -> bytes:
+    return data.to_csv(index=False).encode()
+
+
+@cache
+def _buttons() -> Any:
+    return st.components.v2.component("polytope_take", html=_BUTTONS, js=_SCRIPT, css=_CSS, isolate_styles=False)
