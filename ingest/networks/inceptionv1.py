@@ -55,7 +55,7 @@ class InceptionV1:
 
     def __init__(self, model: nn.Module, classes: Sequence[str], info: NetworkInfo) -> None:
         """``info.reading`` says how images are fed: ``image_size``, ``mean``, ``std``."""
-        self.model = model
+        self.model = model.to(memory_format=_layout(next(model.parameters()).device))
         self._classes = tuple(classes)
         # A label that names two classes (ImageNet has such names) has no one target.
         unambiguous = {name for name, count in Counter(self._classes).items() if count == 1}
@@ -84,7 +84,7 @@ class InceptionV1:
         """The images as the network takes them, on its device."""
         reading = self._info.reading
         pixels = preprocess([view.image for view in batch], reading["image_size"], reading["mean"], reading["std"])
-        return pixels.to(self.device)
+        return pixels.to(self.device, memory_format=_layout(self.device))
 
     def read(self, batch: Sequence[ImageView], codes: Sequence[Site], activations: Sequence[Site]) -> Reading:
         """Run images together and read the given sites, position sites at each view's place.
@@ -151,6 +151,15 @@ class InceptionV1:
             if not (0 <= view.row < 1 and 0 <= view.column < 1):
                 raise UsageError(f"position ({view.row}, {view.column}) lies outside the image; expected row and "
                                  "column from 0 up to, not including, 1")  # fmt: skip
+
+
+def _layout(device: torch.device) -> torch.memory_format:
+    """How tensors of images lie in memory; no shape and no order of a code depends on it.
+
+    On a processor oneDNN's float32 convolutions take about half the time with the channels of a place side by side;
+    on a GPU that helps half precision alone.
+    """
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
 def _block(site: Site) -> str:

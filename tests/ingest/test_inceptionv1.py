@@ -53,7 +53,8 @@ def truth(path, images, **options):
     model = build_googlenet(10, width=0.25, **options).eval()
     state = {name: tensor for name, tensor in torch.load(path).items() if not name.startswith("aux")}
     model.load_state_dict(state)
-    return by_hand(model, preprocess(images, 64, MEAN, STD))
+    layout = torch.channels_last  # as the network: other layouts take other sums in another order
+    return by_hand(model.to(memory_format=layout), preprocess(images, 64, MEAN, STD).to(memory_format=layout))
 
 
 def modules_of(block):
