@@ -2,21 +2,36 @@
 
 On a CUDA device both are matrix products of torch. The numbers are the same: Hamming distances are whole and exact on
 either, and an Euclidean distance is computed in float64 on either, again from a − b where cancellation would show.
+
+Where only a few distances matter, as in a spanning tree, products in float32 give a lower bound of each, at twice the
+speed, which is stored in 16 bits, and the few are computed from a − b by one formula. Of the squared distance of
+vectors of ``units`` numbers, ‖a‖² + ‖b‖² − 2a·b, the error is at most γ · (‖a‖² + ‖b‖²) with γ = m·u/(1 − m·u),
+u = 2⁻²⁴ and m = units + 24, in whatever order the product is summed (Higham, Accuracy and Stability of Numerical
+Algorithms, 2002, section 3.1): units for the product, 24 for rounding the vectors, the norms and the sums.
 """
 
 from __future__ import annotations
 
 from ctypes.util import find_library
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64, Shaped, UInt64
+from jaxtyping import Float, Float32, Float64, Int64, Shaped, UInt16, UInt64
 
 from .codes import SplineCodes
 from .errors import NonFinite, UsageError
-from .kernels import distances_from_products, hamming_columns, in_threads, slices, words
+from .kernels import (
+    bounds_from_products,
+    centre_and_scale,
+    distances_from_products,
+    hamming_columns,
+    in_threads,
+    slices,
+    squared_norms,
+    words,
+)  # fmt: skip
 
 SAME = 1e-9  # relative: two routes to one distance differ by rounding only, by less than this
 BLOCK_BYTES = 1 << 26  # of distances worked on at once; smaller blocks than 2**24 are slower, larger not faster
@@ -28,16 +43,39 @@ _NEAR = 0.01
 _STRIPE = 64  # codes compared with all others at once: 24 kB at 3,072 gates, which stay in the fastest cache
 _EXACT_IN_BFLOAT16 = 256  # whole numbers up to here; a product over so many gates of ±1 is no larger
 
+# Where more pairs of a sample than this are too near for float32 to tell them from equal points, products are taken
+# in float64: a distance from a − b costs twenty times a product in float32, which costs half of one in float64.
+_TOO_NEAR = 0.05
+_SAMPLE = 256  # points
+_ROUNDINGS = 24  # beside one for each unit, see above
+_TILE_BYTES = 1 << 24  # of products taken at once, about as large as the cache
+_NARROW = 256  # columns of a tile, at least
+_LEAST = 2.0**-100  # of a squared distance whose scale is about 1: more than what underflows on the way
+_ROUND_DOWN = 1 - 2.0**-22
+
 Device = Literal["auto", "cpu", "cuda"]
 Rows = slice | Int64[np.ndarray, " rows"]
 
 
 class Points(Protocol):
-    """n points and the distances between them, computed when they are asked for."""
+    """n points and the distances between them, computed when they are asked for.
+
+    ``coordinates``: None where `bounds` are the distances themselves, else what distances are computed from;
+    ``factor`` and ``shift``: then the bounds are of (distance · ``factor``)², stored as in `kernels`.
+    """
+
+    @property
+    def coordinates(self) -> Float[np.ndarray, "n units"] | None: ...
+
+    @property
+    def factor(self) -> float: ...
+
+    @property
+    def shift(self) -> int: ...
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the distances."""
+        """Of `bounds`."""
         ...
 
     @property
@@ -53,9 +91,29 @@ class Points(Protocol):
         """Distances of some points to some points, in ``out`` or a new array."""
         ...
 
+    def bounds(
+        self, rows: Rows, columns: Rows, out: Shaped[np.ndarray, "rows columns"] | None = None
+    ) -> Shaped[np.ndarray, "rows columns"]:
+        """Numbers of ``dtype`` that are no larger than what they stand for, in ``out`` or a new array."""
+        ...
+
     def take(self, rows: Int64[np.ndarray, " rows"]) -> Points:
         """Some of the points, in this order."""
         ...
+
+
+class _Whole:
+    """Distances that are whole numbers: nothing is left to compute."""
+
+    coordinates = None
+    factor = 1.0
+    shift = 0
+
+    def bounds(
+        self: Any, rows: Rows, columns: Rows, out: Shaped[np.ndarray, "rows columns"] | None = None
+    ) -> Shaped[np.ndarray, "rows columns"]:
+        found: Shaped[np.ndarray, "rows columns"] = self.between(rows, columns, out)
+        return found
 
 
 def chosen_device(device: Device, n_bytes: int) -> str:
@@ -85,7 +143,7 @@ def _has_driver() -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Codes:
+class Codes(_Whole):
     """Spline codes under the Hamming distance, in gates."""
 
     packed: UInt64[np.ndarray, "n words"]
@@ -123,7 +181,7 @@ class Codes:
 
 
 @dataclass(frozen=True, eq=False)
-class TorchCodes:
+class TorchCodes(_Whole):
     """`Codes` on a torch device: gates as ±1, of which a · b = gates − 2 · (gates that differ).
 
     The products are taken over 256 gates at a time, in bfloat16, which holds every number that can come out.
@@ -180,20 +238,23 @@ class TorchCodes:
 
 @dataclass(frozen=True, eq=False)
 class Activations:
-    """Activations under the Euclidean distance, computed in float64.
+    """Activations under the Euclidean distance, which is computed in float64.
 
-    ``centred``: moved by one of the points, so that no common offset drowns small distances. A point serves better
-    than the mean: the difference of two float32 numbers is nearly always exact in float64, so equal distances stay
-    equal. ``norms``: the squared norms of ``centred``. ``kind``: equal for equal rows of ``x``: their distance is 0
-    without a look, for an input that repeats would be the slowest there is. ``on_device``: ``centred`` as a tensor
-    where products are taken elsewhere than in NumPy.
+    ``centred``: moved, so that no common offset drowns small distances; float64, or float32 and multiplied by
+    ``factor`` where only `bounds` are wanted. ``norms``: squared norms of what was moved, before it was multiplied.
+    ``factor``: a power of two that brings the longest to about 1. ``kind``: equal for equal rows of ``x``: their
+    distance is 0 without a look, for an input that repeats would be the slowest there is. ``on_device``: ``centred``
+    as a tensor where products are taken elsewhere than in NumPy. ``room``: for the products of `bounds`, which would
+    take longer to allocate than to compute; so only one thread can ask for bounds.
     """
 
     x: Float[np.ndarray, "n units"]
-    centred: Float64[np.ndarray, "n units"]
+    centred: Float[np.ndarray, "n units"]
     norms: Float64[np.ndarray, " n"]
+    factor: float
     kind: Int64[np.ndarray, " n"]
     on_device: Any = None
+    room: list[Float32[np.ndarray, " products"]] = field(default_factory=list)
 
     @classmethod
     def of(cls, x: Float[np.ndarray, "n units"], device: str = "cpu", *, distinct: bool = False) -> Activations:
@@ -201,24 +262,40 @@ class Activations:
 
         Raises `UsageError` for no units, `NonFinite` for NaN, infinity and distances that overflow.
         """
-        if x.shape[1] == 0:
-            raise UsageError(f"activations need at least one unit, got an array of shape {x.shape}")
-        points = x.astype(np.float64)
-        if not np.isfinite(points).all():
-            row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
-            raise NonFinite(f"the activation in row {row} holds NaN or infinity; leave that example out")
+        x = _readable(x)
         with np.errstate(over="ignore", invalid="ignore"):
+            # A point serves better than the mean: the difference of two float32 numbers is nearly always exact in
+            # float64, so equal distances stay equal.
+            points = x.astype(np.float64)
             nearest_to_mean = np.einsum("ij,ij->i", points, points) - 2 * points @ points.mean(axis=0)
             points -= points[np.argmin(nearest_to_mean)]
             norms = np.einsum("ij,ij->i", points, points)
-        if not norms.max() < np.finfo(np.float64).max / 4:  # ‖a − b‖² <= 2(‖a‖² + ‖b‖²)
-            raise NonFinite("squared distances between the activations overflow float64; scale them down")
+        factor = _factor(x, norms)
         on_device = None
         if device != "cpu":
             import torch
 
             on_device = torch.from_numpy(points).to(device)
-        return cls(x, points, norms, np.arange(len(x)) if distinct else same_rows(x)[1], on_device)
+        return cls(x, points, norms, factor, np.arange(len(x)) if distinct else same_rows(x)[1], on_device)
+
+    @classmethod
+    def bounded(cls, x: Float[np.ndarray, "n units"], device: str = "cpu", *, room: int | None = None) -> Activations:
+        """For `bounds` between different points: in float32 on the processor, unless most points lie so near to each
+        other that this would tell little, and float64 fits in ``room`` bytes. Raises as `of`."""
+        x = _readable(x)
+        some = x[:: max(1, len(x) // _SAMPLE)][:_SAMPLE].astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            centre = some.mean(axis=0)
+            norms = np.empty(len(x))
+            in_threads(lambda at: squared_norms(x, centre, norms, at.start, at.stop), slices(len(x), _STRIPE))
+            factor = _factor(x, norms)
+        if device != "cpu" or ((room is None or 8 * x.size <= room) and _many_near(some - centre)):
+            return cls.of(x, device, distinct=True)
+        centred = np.empty(x.shape, dtype=np.float32)
+        in_threads(
+            lambda at: centre_and_scale(x, centre, factor, centred, at.start, at.stop), slices(len(x), _STRIPE)
+        )
+        return cls(x, centred, norms, factor, np.arange(len(x)))
 
     @staticmethod
     def device_bytes(n: int, units: int) -> int:
@@ -226,8 +303,18 @@ class Activations:
         return 8 * n * units + 16 * BLOCK_BYTES
 
     @property
+    def coordinates(self) -> Float[np.ndarray, "n units"]:
+        return self.x
+
+    @property
+    def shift(self) -> int:
+        """11 bits after the point and a range of 2³² for bounds in float32, else 9 and 2¹²⁸, for the sake of points
+        that lie very near to each other."""
+        return 12 if self.centred.dtype == np.float32 else 14
+
+    @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float64)
+        return np.dtype(np.uint16)
 
     @property
     def n_bytes(self) -> int:
@@ -238,12 +325,19 @@ class Activations:
 
     def take(self, rows: Int64[np.ndarray, " rows"]) -> Activations:
         on_device = None if self.on_device is None else self.on_device[_on(rows, self.on_device)]
-        return Activations(self.x[rows], self.centred[rows], self.norms[rows], self.kind[rows], on_device)
+        return Activations(
+            self.x[rows], self.centred[rows], self.norms[rows], self.factor, self.kind[rows], on_device
+        )
 
     def between(
         self, rows: Rows, columns: Rows, out: Float64[np.ndarray, "rows columns"] | None = None
     ) -> Float64[np.ndarray, "rows columns"]:
-        """‖a − b‖ by one matrix product, and again from the differences where cancellation would show."""
+        """‖a − b‖ by one matrix product, and again from the differences where cancellation would show.
+
+        Raises `UsageError` where the points were prepared for bounds only.
+        """
+        if self.centred.dtype != np.float64:
+            raise UsageError("these activations were prepared for bounds only; use Activations.of for distances")
         block = self._products(rows, columns)
         a, b = (np.arange(len(self))[which] if isinstance(which, slice) else which for which in (rows, columns))
         in_threads(
@@ -255,12 +349,87 @@ class Activations:
         out[:] = block
         return out
 
-    def _products(self, rows: Rows, columns: Rows) -> Float64[np.ndarray, "rows columns"]:
+    def bounds(
+        self, rows: Rows, columns: Rows, out: UInt16[np.ndarray, "rows columns"] | None = None
+    ) -> UInt16[np.ndarray, "rows columns"]:
+        """No more than (‖a − b‖ · factor)², by matrix products: the error that they may have is taken off."""
+        kind = self.centred.dtype.type
+        low = 1 - _relative_error(self.x.shape[1], kind)
+        scale = self.factor**2
+        norms = self.norms * (low * scale if kind is np.float32 else low)
+        lowered = np.nextafter(norms.astype(kind), kind(-1))
+        left, right = lowered[rows], lowered[columns]
+        shrink = kind(_ROUND_DOWN if kind is np.float32 else _ROUND_DOWN * scale)
+        found = np.empty((len(left), len(right)), dtype=self.dtype) if out is None else out
+        step = max(_NARROW, min(_TILE_BYTES, found.nbytes) // (max(1, len(left)) * self.centred.itemsize))
+        for first in range(0, len(right), step):
+            tile = slice(first, min(first + step, len(right)))
+            which = (
+                slice(columns.start + first, columns.start + tile.stop)
+                if isinstance(columns, slice)
+                else columns[tile]
+            )
+            products = self._tile(rows, which, (len(left), tile.stop - first))
+
+            def store(at: slice, tile: slice = tile, products: np.ndarray = products) -> None:
+                lines = np.empty((at.stop - at.start, tile.stop - tile.start), dtype=np.uint16)
+                bounds_from_products(products[at], left[at], right[tile], shrink, kind(_LEAST), self.shift, lines)
+                found[at, tile] = lines
+
+            in_threads(store, slices(len(found), _STRIPE))
+        return found
+
+    def _tile(self, rows: Rows, columns: Rows, shape: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
+        if self.centred.dtype != np.float32:
+            return self._products(rows, columns)
+        size = shape[0] * shape[1]
+        if not self.room or len(self.room[0]) < size:
+            self.room[:] = [np.empty(size, dtype=np.float32)]
+        return np.matmul(self.centred[rows], self.centred[columns].T, out=self.room[0][:size].reshape(shape))
+
+    def _products(self, rows: Rows, columns: Rows) -> Float[np.ndarray, "rows columns"]:
         if self.on_device is None:
             return self.centred[rows] @ self.centred[columns].T
         a, b = (self.on_device[_on(which, self.on_device)] for which in (rows, columns))
         found: Float64[np.ndarray, "rows columns"] = (a @ b.T).cpu().numpy()
         return found
+
+
+def _readable(x: Float[np.ndarray, "n units"]) -> Float[np.ndarray, "n units"]:
+    """What the kernels read, without a copy where it is that already."""
+    if x.shape[1] == 0:
+        raise UsageError(f"activations need at least one unit, got an array of shape {x.shape}")
+    kind = x.dtype if x.dtype in (np.float32, np.float64) else np.float32 if x.dtype.itemsize < 4 else np.float64
+    return np.ascontiguousarray(x, dtype=kind)
+
+
+def _factor(x: Float[np.ndarray, "n units"], norms: Float64[np.ndarray, " n"]) -> float:
+    """The power of two that brings the longest of the moved points to a length of 1/2 to 1.
+
+    Points that are all nearly equal (10⁻¹⁰⁰) are not brought so far: their distances underflow anyway.
+    """
+    longest = float(norms.max())
+    if not longest < np.finfo(np.float64).max / 4:  # ‖a − b‖² <= 2(‖a‖² + ‖b‖²)
+        finite = np.isfinite(x).all(axis=1)
+        if not finite.all():
+            row = int(np.flatnonzero(~finite)[0])
+            raise NonFinite(f"the activation in row {row} holds NaN or infinity; leave that example out")
+        raise NonFinite("squared distances between the activations overflow float64; scale them down")
+    return float(2.0 ** min(332, -int(np.frexp(np.sqrt(longest))[1])))
+
+
+def _relative_error(units: int, kind: type[np.floating[Any]]) -> float:
+    """γ of the module's introduction; at most 1, where the bounds say nothing."""
+    roundings = (units + _ROUNDINGS) * float(np.finfo(kind).eps) / 2
+    return min(1.0, roundings / (1 - roundings)) if roundings < 1 else 1.0
+
+
+def _many_near(some: Float64[np.ndarray, "some units"]) -> bool:
+    """Whether float32 says nothing, or as good as nothing, about the distances of many of these points."""
+    squares = np.einsum("ij,ij->i", some, some)
+    both = squares[:, None] + squares
+    near = both - 2 * some @ some.T < 4 * _relative_error(some.shape[1], np.float32) * both
+    return bool(near.sum() - near.trace() > _TOO_NEAR * near.size)
 
 
 def _on(rows: Rows, tensor: Any) -> Any:

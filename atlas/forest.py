@@ -142,7 +142,7 @@ def _cells(points: Points, seed: int) -> tuple[Int64[np.ndarray, " cells"], Int6
     cells = max(isqrt(n), min(n // _IN_CELL, 16 * isqrt(n)))
     drawn = cells - cells // 2
     pivots = np.random.default_rng(seed).choice(n, drawn, replace=False)
-    cell, distance = np.empty(n, dtype=np.int64), np.empty(n, dtype=points.dtype)
+    cell, distance = np.empty(n, dtype=np.int64), np.empty(n)
     step = max(1, BLOCK_BYTES // (8 * drawn))
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))

@@ -142,23 +142,28 @@ def cluster_activations(
 ) -> Hierarchy:
     """HDBSCAN on activations under the Euclidean distance, which is computed in float64.
 
-    As `cluster_codes`, but 4·n² bytes store every distance once (those above the diagonal), and a copy of the
-    activations in float64 counts too. Raises `NonFinite` for NaN or infinity. ``ties`` only matters between
+    As `cluster_codes`, but what takes 2·n² bytes only tells which distances must be computed (see `spanning`), and a
+    copy of the activations counts too, in float32, or in float64 where they lie very near to each other and that
+    takes no more than half of the budget. Raises `NonFinite` for NaN or infinity. ``ties`` only matters between
     duplicates and at core distances.
     """
     samples = _checked_samples(len(x), min_cluster_size, min_samples, selection, ties)
     if neighbors is None:
         _check_number(len(x), max_points)
-    if neighbors is None and 8 * x.size > memory_budget:
+    if neighbors is None and 4 * x.size > memory_budget:
         raise TooManyPoints(
-            f"{len(x)} activations of {x.shape[1]} units take {8 * x.size:,} bytes in float64; the budget is "
+            f"{len(x)} activations of {x.shape[1]} units take {4 * x.size:,} bytes in float32; the budget is "
             f"{memory_budget:,} bytes. Cluster fewer examples, or raise memory_budget"
         )
     if x.shape[1] == 0:
         raise UsageError(f"activations need at least one unit, got an array of shape {x.shape}")
     first, kind = same_rows(x)
     where = chosen_device(device, Activations.device_bytes(len(first), x.shape[1]))
-    points = Activations.of(x if len(first) == len(x) else x[first], where, distinct=True)
+    kinds = x if len(first) == len(x) else x[first]
+    if neighbors is None:
+        points = Activations.bounded(kinds, where, room=memory_budget // 2)
+    else:
+        points = Activations.of(kinds, where, distinct=True)
     found = _tree(points, kind, samples, memory_budget, neighbors, progress)
     return _hierarchy(
         found, neighbors, lambda distances: distances, min_cluster_size, samples, "euclidean", selection, ties

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64, Shaped, UInt8, UInt32, UInt64
+from jaxtyping import Float, Float32, Float64, Int64, Shaped, UInt8, UInt16, UInt32, UInt64
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
@@ -265,12 +265,203 @@ def offer(
 
 @njit(nogil=True, cache=True)
 def nearest_waiting(reach: Shaped[np.ndarray, " n"], waiting: Int64[np.ndarray, " n"], done: int) -> int:
-    """Of the points of least reach that wait, the one with the lowest number ``waiting``; −1 where none waits."""
+    """Of the points of least reach, the one with the lowest number ``waiting``; −1 where none waits.
+
+    Points that don't wait (``waiting[j] == done``) must have the largest reach there is.
+    """
     best, lowest, found = reach[0], done, -1
-    for j in range(reach.shape[0]):
-        if waiting[j] < done and (found < 0 or reach[j] < best or (reach[j] == best and waiting[j] < lowest)):
-            best, lowest, found = reach[j], waiting[j], j
+    for start in range(0, reach.shape[0], 64):
+        stop = min(start + 64, reach.shape[0])
+        least = reach[start]
+        for j in range(start + 1, stop):
+            least = min(least, reach[j])
+        if least > best:
+            continue  # nearly always: the least of many is found faster than each is looked at
+        if least < best:
+            best, lowest = least, done
+        for j in range(start, stop):
+            if reach[j] == best and waiting[j] < lowest:
+                lowest, found = waiting[j], j
     return found
+
+
+# Activations under the Euclidean distance. What is stored is a lower bound of each (distance · factor)², which is at
+# most 4: the upper bits of its float32, of which ``shift`` are left out, counted down from those of 4 in 16 bits. So
+# the order is kept. Distances are computed from the coordinates where the bounds leave something open.
+
+_FOUR = 0x40800000  # the bits of 4 in float32
+_MOST = 65534  # that a bound is stored as: 65535 exceeds all of them
+
+
+@intrinsic
+def _bits(_: Any, x: Any) -> Any:
+    """The bits of a float32 as a whole number."""
+    return types.int32(x), lambda _context, builder, _signature, arguments: builder.bitcast(
+        arguments[0], ir.IntType(32)
+    )
+
+
+@njit(nogil=True, cache=True)
+def _stored(squared: Any, shift: int) -> int:
+    above = (_bits(squared) - (_FOUR - (65535 << shift))) >> shift  # type: ignore[call-arg]
+    return min(max(above, 0), _MOST)
+
+
+_SLACK = 1e-6  # relative: more than float32 and the roundings of a distance can hide, less than what a bound loses
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _distance(x: Float[np.ndarray, "n units"], i: int, j: int) -> float:
+    """‖x_i − x_j‖ in float64: one formula for every pair, the same for (i, j) and (j, i)."""
+    squared = 0.0
+    for k in range(x.shape[1]):
+        difference = np.float64(x[i, k]) - np.float64(x[j, k])
+        squared += difference * difference
+    return np.sqrt(squared)
+
+
+@njit(nogil=True, cache=True)
+def _above(distance: float, factor: float, shift: int) -> int:
+    """What is stored as this or more excludes every distance, as computed, that is less than ``distance``."""
+    scaled = distance * factor
+    return _stored(np.float32(min(scaled * scaled * (1 + _SLACK) + 1e-37, 4.0)), shift) + 1
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def squared_norms(
+    x: Float[np.ndarray, "n units"], centre: Float64[np.ndarray, " units"], out: Float64[np.ndarray, " n"],
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """Write ‖x − centre‖² for the rows ``start`` up to ``stop``; NaN and infinity come through."""
+    for i in range(start, stop):
+        squared = 0.0
+        for k in range(x.shape[1]):
+            difference = np.float64(x[i, k]) - centre[k]
+            squared += difference * difference
+        out[i] = squared
+
+
+@njit(nogil=True, cache=True)
+def centre_and_scale(
+    x: Float[np.ndarray, "n units"], centre: Float64[np.ndarray, " units"], factor: float,
+    out: Float32[np.ndarray, "n units"], start: int, stop: int,
+) -> None:  # fmt: skip
+    """Write (x − centre) · factor, computed in float64, for the rows ``start`` up to ``stop``."""
+    for i in range(start, stop):
+        for k in range(x.shape[1]):
+            out[i, k] = np.float32((np.float64(x[i, k]) - centre[k]) * factor)
+
+
+@njit(nogil=True, cache=True)
+def bounds_from_products(
+    products: Float[np.ndarray, "rows columns"], a: Float[np.ndarray, " rows"], b: Float[np.ndarray, " columns"],
+    shrink: Any, least: Any, shift: int, out: UInt16[np.ndarray, "rows columns"],
+) -> None:  # fmt: skip
+    """Store (a_i + b_j − 2 · products_ij) · shrink − least, computed in the type of all of these."""
+    for r in range(products.shape[0]):
+        for c in range(products.shape[1]):
+            value = ((a[r] + b[c]) - (products[r, c] + products[r, c])) * shrink - least
+            out[r, c] = _stored(np.float32(value), shift)
+
+
+@njit(nogil=True, cache=True)
+def _sift_down(values: Shaped[np.ndarray, " n"], places: Int64[np.ndarray, " n"], value: Any, place: int) -> None:
+    """Replace the largest of a heap."""
+    at, size = 0, len(values)
+    while 2 * at + 1 < size:
+        child = 2 * at + 1
+        if child + 1 < size and values[child + 1] > values[child]:
+            child += 1
+        if values[child] <= value:
+            break
+        values[at], places[at] = values[child], places[child]
+        at = child
+    values[at], places[at] = value, place
+
+
+@njit(nogil=True, cache=True)
+def _holds(places: Int64[np.ndarray, " n"], place: int) -> bool:
+    for each in places:  # noqa: SIM110 - compiled
+        if each == place:
+            return True
+    return False
+
+
+@njit(nogil=True, cache=True)
+def smallest_exact(
+    rows: UInt16[np.ndarray, "rows n"], weights: Int64[np.ndarray, " n"], rank: int,
+    out: Float64[np.ndarray, "2 all"], first: int, x: Float[np.ndarray, "n units"], factor: float, shift: int,
+) -> None:  # fmt: skip
+    """`smallest` of distances of which ``rows`` are the bounds: those of the least bounds are computed, then those
+    whose bounds are below the largest of them."""
+    n = rows.shape[1]
+    size = min(rank, n)
+    bounds, guessed = np.empty(size, np.uint16), np.empty(size, np.int64)
+    values, places = np.empty(size), np.empty(size, np.int64)
+    for r in range(rows.shape[0]):
+        row, i = rows[r], first + r
+        bounds[:], guessed[:] = _MOST + 1, -1
+        for start in range(0, n, 64):
+            stop = min(start + 64, n)
+            below = 0
+            for j in range(start, stop):
+                below += row[j] < bounds[0]
+            if below > 0:  # seldom: many are compared faster than each is looked at
+                for j in range(start, stop):
+                    if row[j] < bounds[0]:
+                        _sift_down(bounds, guessed, row[j], j)
+        last = bounds[0]
+        values[:], places[:] = np.inf, -1
+        for j in guessed:
+            _sift_down(values, places, _distance(x, i, j), j)
+        limit = _above(values[0], factor, shift)
+        for start in range(0, n, 64):
+            stop = min(start + 64, n)
+            below = 0
+            for j in range(start, stop):
+                below += row[j] < limit
+            if below == 0:
+                continue
+            for j in range(start, stop):
+                if row[j] >= limit or (row[j] <= last and _holds(guessed, j)):
+                    continue
+                value = _distance(x, i, j)
+                if value < values[0]:
+                    _sift_down(values, places, value, j)
+                    limit = _above(values[0], factor, shift)
+        total, before = 0, False
+        for place in np.argsort(values):
+            total += weights[places[place]]
+            if not before and total >= rank - 1:
+                out[0, i], before = values[place], True
+            if total >= rank:
+                out[1, i] = values[place]
+                break
+
+
+@njit(nogil=True, cache=True)
+def offer_exact(
+    row: UInt16[np.ndarray, " n"], current: int, source: int, cores: Float64[np.ndarray, " n"],
+    reach: Float64[np.ndarray, " n"], reached_from: Int64[np.ndarray, " n"], wanted: UInt16[np.ndarray, " n"],
+    x: Float[np.ndarray, "n units"], factor: float, shift: int,
+) -> None:  # fmt: skip
+    """`offer` where ``row`` holds bounds. ``wanted``: bounds from here on tell nothing new about a point's reach; 0
+    where nothing can: for points that don't wait, and those whose reach is their core distance."""
+    own = cores[current]
+    for start in range(0, row.shape[0], 64):
+        stop = min(start + 64, row.shape[0])
+        below = 0
+        for j in range(start, stop):
+            below += row[j] < wanted[j]
+        if below == 0:
+            continue
+        for j in range(start, stop):
+            if row[j] >= wanted[j] or own >= reach[j]:
+                continue
+            length = max(max(_distance(x, current, j), cores[j]), own)
+            if length < reach[j]:
+                reach[j], reached_from[j] = length, source
+                wanted[j] = _above(length, factor, shift) if length > cores[j] else 0
 
 
 @njit(nogil=True, cache=True)

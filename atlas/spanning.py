@@ -8,10 +8,14 @@ where core(i) is the distance to the ``min_samples``-th neighbour of i, i itself
 Sander 2013; McInnes & Healy 2017, arXiv 1705.07321). Prim's algorithm visits every point once and needs one row of
 distances at a time.
 
-Memory. Where the budget holds them, all distances are stored: n² of codes (uint16 up to 65,534 gates, so 2·n² bytes),
-or the n(n − 1)/2 above the diagonal, which of activations (float64) is the only form. Where it doesn't, rows are
-computed again in blocks: with the point that joins come those that are nearest to the tree, because they join next,
-and rows that wait for their turn are kept while there is room.
+Memory. Where the budget holds them, all distances are stored: n² in 2·n² bytes (uint16, of codes up to 65,534 gates)
+or the n(n − 1)/2 above the diagonal. Where it doesn't, rows are computed again in blocks: with the point that joins
+come those that are nearest to the tree, because they join next, and rows that wait for their turn are kept while
+there is room.
+
+Of activations not distances are kept but lower bounds of them. A distance is computed, in float64 and by one formula,
+only where its bound is below the last of a point's nearest, or below what the point is away from the tree: some tens
+a point. So the result depends neither on how the bounds were computed nor on the budget.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Int64, Shaped
 
 from .distances import BLOCK_BYTES, Points
 from .errors import TooManyPoints
@@ -33,8 +37,10 @@ from .kernels import (
     n_threads,
     nearest_waiting,
     offer,
+    offer_exact,
     slices,
     smallest,
+    smallest_exact,
     triangle_row,
     triangle_rows,
 )  # fmt: skip
@@ -42,7 +48,7 @@ from .kernels import (
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 _AHEAD = 32  # rows computed at once when they are not stored: with more, too many are computed in vain
-_SAME = 1e-11  # relative: two roundings of one distance differ by less, two distances hardly ever
+_SQUARE = 2048  # rows and columns of products: 16 MB in float32
 _BLOCK_ROWS = 256  # a product of fewer rows is slower than what it saves
 _PIECE = 64  # rows that one thread takes at a time
 _TELL_EVERY = 256  # edges
@@ -84,14 +90,14 @@ def spanning_tree(
         )
     tell = _Steps(len(kind), progress)
     rows: _Matrix | _Triangle | _Recomputed
-    if size <= 4 and size * n * n <= room:  # of float64 only ever the triangle
+    if size * n * n <= room:
         rows = _Matrix(points, tell)
     elif size * (n * (n - 1) // 2) <= room:
         rows = _Triangle(points, tell)
     else:
         rows = _Recomputed(points, budget, tell)
-    cores = rows.cores(np.bincount(kind, minlength=len(points)), samples)
-    source, target, length = _grow(rows, kind, cores[1], tell)
+    cores = rows.cores(points, np.bincount(kind, minlength=len(points)), samples)
+    source, target, length = _grow(points, rows, kind, cores[1], tell)
     return SpanningTree(source, target, length, cores[1][kind], cores[0][kind])
 
 
@@ -139,20 +145,24 @@ class _Stored(ABC):
     def __init__(self, points: Points, tell: _Steps) -> None:
         n = self.n = len(points)
         self.allocate(n, points.dtype)
-        # Blocks reach from the diagonal to the right: the more there are, the less lies below it in vain. But a
-        # matrix times its own transpose is a symmetric product, which BLAS computes at half the cost in one go.
-        whole = points.dtype.kind == "f" and points.dtype.itemsize * n * n <= BLOCK_BYTES
-        step = n if whole else max(1, min(BLOCK_BYTES // (points.dtype.itemsize * n), max(_BLOCK_ROWS, n // 16)))
+        # Blocks reach from the diagonal to the right: the more there are, the less lies below it in vain. But
+        # products are the faster the nearer they are to squares, and a matrix times its own transpose, as on the
+        # diagonal, is computed at half the cost.
+        if points.coordinates is None:
+            step = max(1, min(BLOCK_BYTES // (points.dtype.itemsize * n), max(_BLOCK_ROWS, n // 16)))
+        else:
+            step = max(1, min(_SQUARE, BLOCK_BYTES // (points.dtype.itemsize * n)))
         for start in range(0, n, step):
             self.measure(points, start, min(start + step, n))
             tell.measured(1 - (1 - min(start + step, n) / n) ** 2)
 
-    def cores(self, weights: Int64[np.ndarray, " n"], samples: int) -> Shaped[np.ndarray, "2 n"]:
+    def cores(self, points: Points, weights: Int64[np.ndarray, " n"], samples: int) -> Shaped[np.ndarray, "2 n"]:
         """Distances to the neighbour ``samples``, the point itself counted and not counted."""
-        found = np.empty((2, self.n), dtype=self.dtype)
+        found = np.empty((2, self.n), dtype=_of_distances(points))
         step = max(1, min(_PIECE, BLOCK_BYTES // (self.dtype.itemsize * self.n * n_threads())))
         in_threads(
-            lambda piece: smallest(self.rows(piece), weights, samples + 1, found, piece.start), slices(self.n, step)
+            lambda piece: _smallest(points, self.rows(piece), weights, samples + 1, found, piece.start),
+            slices(self.n, step),
         )
         return found
 
@@ -164,7 +174,7 @@ class _Matrix(_Stored):
         self.matrix, self.dtype = np.empty((n, n), dtype=dtype), dtype
 
     def measure(self, points: Points, start: int, stop: int) -> None:
-        points.between(slice(start, stop), slice(start, self.n), out=self.matrix[start:stop, start:])
+        points.bounds(slice(start, stop), slice(start, self.n), out=self.matrix[start:stop, start:])
         in_threads(
             lambda piece: mirror(self.matrix, start + piece.start, start + piece.stop), slices(stop - start, _PIECE)
         )
@@ -184,7 +194,7 @@ class _Triangle(_Stored):
         self.one_row = np.empty(n, dtype=dtype)
 
     def measure(self, points: Points, start: int, stop: int) -> None:
-        block = points.between(slice(start, stop), slice(start, self.n))
+        block = points.bounds(slice(start, stop), slice(start, self.n))
         in_threads(
             lambda piece: into_triangle(self.triangle, self.n, start, block, piece.start, piece.stop),
             slices(stop - start, _PIECE),
@@ -210,33 +220,25 @@ class _Recomputed:
         self.room = max(_AHEAD, (budget - _least_bytes(points)) // self.row_bytes)  # rows that may wait
         self.waiting: dict[int, Shaped[np.ndarray, " n"]] = {}
 
-    def cores(self, weights: Int64[np.ndarray, " n"], samples: int) -> Shaped[np.ndarray, "2 n"]:
+    def cores(self, points: Points, weights: Int64[np.ndarray, " n"], samples: int) -> Shaped[np.ndarray, "2 n"]:
         """Distances to the neighbour ``samples``, the point itself counted and not counted."""
-        n = len(self.points)
-        found = np.empty((2, n), dtype=self.points.dtype)
+        n = len(points)
+        found = np.empty((2, n), dtype=_of_distances(points))
         step = max(1, self.block_bytes // self.row_bytes)
         for start in range(0, n, step):
-            block = self.points.between(slice(start, min(start + step, n)), slice(0, n))
+            block = points.bounds(slice(start, min(start + step, n)), slice(0, n))
 
             def work(piece: slice, block: np.ndarray = block, start: int = start) -> None:
-                smallest(block[piece], weights, samples + 1, found, start + piece.start)
+                _smallest(points, block[piece], weights, samples + 1, found, start + piece.start)
 
             in_threads(work, slices(len(block), _PIECE))
             self.tell.measured(min(start + step, n) / n)
-        if found.dtype.kind == "f":
-            found = np.stack([_levelled(each) for each in found])
-        self.core = found[1]
         return found
 
     def row(self, i: int, reach: np.ndarray, joined: np.ndarray) -> Shaped[np.ndarray, " n"]:
         if i not in self.waiting:
             self._compute(i, reach, joined)
-        row = self.waiting.pop(i)
-        if row.dtype.kind == "f":
-            # A core distance is a distance too, but the block in which it was measured may have rounded otherwise.
-            level = np.maximum(self.core, self.core[i])
-            np.copyto(row, level, where=np.abs(row - level) <= _SAME * level)
-        return row
+        return self.waiting.pop(i)
 
     def _compute(self, i: int, reach: np.ndarray, joined: np.ndarray) -> None:
         """The row of ``i``, and those of the points nearest to the tree whose rows are not at hand."""
@@ -249,21 +251,26 @@ class _Recomputed:
             del self.waiting[far]  # they were expected too early
         wanted = np.append(candidates, i)
         # A copy of each: a view of the block would keep all of it until the last row is used.
-        for point, row in zip(wanted.tolist(), self.points.between(wanted, slice(0, len(there))), strict=True):
+        for point, row in zip(wanted.tolist(), self.points.bounds(wanted, slice(0, len(there))), strict=True):
             self.waiting[point] = row.copy()
 
 
-def _levelled(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Values that are equal but for rounding, made equal: mutual neighbours have one distance, measured twice."""
-    order = np.argsort(values, kind="stable")
-    ascending = values[order]
-    new = np.append(True, np.diff(ascending) > _SAME * ascending[1:])
-    out = np.empty_like(values)
-    out[order] = ascending[new][np.cumsum(new) - 1]
-    return out
+def _of_distances(points: Points) -> np.dtype[Any]:
+    return points.dtype if points.coordinates is None else np.dtype(np.float64)
+
+
+def _smallest(
+    points: Points, rows: Shaped[np.ndarray, "rows n"], weights: Int64[np.ndarray, " n"], rank: int,
+    out: Shaped[np.ndarray, "2 n"], first: int,
+) -> None:  # fmt: skip
+    if points.coordinates is None:
+        smallest(rows, weights, rank, out, first)
+    else:
+        smallest_exact(rows, weights, rank, out, first, points.coordinates, points.factor, points.shift)
 
 
 def _grow(
+    points: Points,
     rows: _Matrix | _Triangle | _Recomputed,
     kind: Int64[np.ndarray, " n"],
     cores: Shaped[np.ndarray, " kinds"],
@@ -277,18 +284,28 @@ def _grow(
     place[1:] = np.cumsum(np.bincount(kind, minlength=kinds))[:-1]
     end = np.append(place[1:], n)
     next_member = members[place]  # of each kind, the first that is not in the tree; n where all are
-    reach = np.full(kinds, np.iinfo(cores.dtype).max if cores.dtype.kind == "u" else np.inf, dtype=cores.dtype)
+    farthest = np.iinfo(cores.dtype).max if cores.dtype.kind == "u" else np.inf
+    reach = np.full(kinds, farthest, dtype=cores.dtype)
     reached_from, joined = np.zeros(kinds, dtype=np.int64), np.zeros(kinds, dtype=np.bool_)
+    wanted = np.full(kinds, np.iinfo(np.uint16).max, dtype=np.uint16)  # bounds from here on tell nothing new
     source, target = np.empty((2, n - 1), dtype=np.int64)
     length = np.empty(n - 1, dtype=cores.dtype)
     current, point = 0, 0
     for edge in range(n - 1):
         place[current] += 1
         next_member[current] = members[place[current]] if place[current] < end[current] else n
+        if next_member[current] == n:
+            wanted[current], reach[current] = 0, farthest
         if not joined[current]:  # else it tells nothing new
             joined[current] = True
             row = rows.row(current, reach, joined)
-            offer(row, current, point, cores, reach, reached_from, next_member, n)
+            if points.coordinates is None:
+                offer(row, current, point, cores, reach, reached_from, next_member, n)
+            else:
+                offer_exact(
+                    row, current, point, cores, reach, reached_from, wanted,
+                    points.coordinates, points.factor, points.shift,
+                )  # fmt: skip
         current = nearest_waiting(reach, next_member, n)
         point = int(next_member[current])
         source[edge], target[edge], length[edge] = reached_from[current], point, reach[current]

@@ -170,7 +170,7 @@ class Atlas:
         self._statements.shutdown(wait=False)
 
     def interrupt(self) -> None:
-        """From another thread: end the statement that runs with `KeyboardInterrupt`, and any that is begun after it."""
+        """From another thread: end what runs with `KeyboardInterrupt`, and any statement begun after it."""
         self._interrupted = True
         for connection in list(self._running):
             connection.interrupt()

@@ -5,13 +5,14 @@
 Against bare FAISS computing all pairwise distances once; hdbscan under its Hamming metric; scikit-learn's HDBSCAN on
 distances that are handed to it (its time to compute them is not counted, ours is); fast_hdbscan; and EVōC, which
 clusters packed bits by another method: its time is comparable, its clusters are not. Codes are generated in clusters,
-and real ones are read from the atlas that POLYTOPE_BENCH_ATLAS names, where it is set.
+and read from the lab where it is there, or from the atlas that POLYTOPE_BENCH_ATLAS names.
+
+fast_hdbscan grows its tree from approximate nearest neighbours above 30 units.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -25,12 +26,12 @@ from fast_hdbscan import HDBSCAN as FastHDBSCAN  # noqa: N811
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score
 
-import atlas
 from atlas.codes import SplineCodes
 from atlas.distances import Codes
 from atlas.hierarchy import cluster_codes
 
 from .data import clustered_codes
+from .lab import examples
 from .report import in_turns, ratio, show
 
 BITS = 3072  # GPT-2 small: gates of one MLP layer
@@ -39,7 +40,8 @@ SIZES = {"small": [1000, 2000, 4000], "full": [2000, 4000, 8000, 15_000, 30_000]
 HDBSCAN_LIMIT = {"small": 2000, "full": 8000}  # beyond, hdbscan takes minutes
 DENSE_LIMIT = 15_000  # beyond, 8·n² bytes of distances and the copies that peers make of them don't fit
 SAMPLES = 5
-FAST = "fast_hdbscan, 0/1 vectors, Euclidean"  # it knows no Hamming distance; the order of distances is the same
+FAST = "fast_hdbscan (approximate), 0/1 vectors, Euclidean"
+"""It knows no Hamming distance; the order of distances is the same."""
 
 
 def bare_pass(codes: SplineCodes) -> None:
@@ -134,24 +136,14 @@ def main() -> None:
     rows = []
     for n in SIZES[arguments.size]:
         rows += measure(clustered_codes(n, BITS, n // MEMBERS, 0), arguments.size, arguments.rounds, "generated")
-    for name, codes in lab_codes():
-        rows += measure(codes, arguments.size, arguments.rounds, name)
+    for each in examples(arguments.size):
+        rows += measure(each.codes, arguments.size, arguments.rounds, each.name)
     show("exact clustering of codes, Hamming distance", rows)
     if arguments.size == "full":
         show(
             "exact clustering of codes within a budget of memory",
             [memory(n, budget) for n, budget in ((30_000, 4 << 30), (30_000, 1 << 29), (50_000, 6 << 30))],
         )
-
-
-def lab_codes() -> list[tuple[str, SplineCodes]]:
-    """Real codes: of the site with the most of them in the atlas that POLYTOPE_BENCH_ATLAS names."""
-    path = os.environ.get("POLYTOPE_BENCH_ATLAS")
-    if path is None:
-        return []
-    with atlas.open(path) as a:
-        site = max(a.catalog.sites, key=lambda site: (site.n_codes, site.n_gates))
-        return [(site.name, a.codes([site])[1][:8000])]
 
 
 if __name__ == "__main__":

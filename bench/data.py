@@ -23,10 +23,13 @@ def clustered_codes(n: int, n_bits: int, clusters: int, seed: int) -> SplineCode
     return SplineCodes(packed, (n_bits,))
 
 
-def clustered_activations(n: int, units: int, clusters: int, seed: int) -> Float32[np.ndarray, "n units"]:
-    """``n`` points of unit variance around ``clusters`` centres whose distances are about three times the spread."""
+def clustered_activations(
+    n: int, units: int, clusters: int, seed: int, apart: float = 2.0
+) -> Float32[np.ndarray, "n units"]:
+    """``n`` points of unit variance around ``clusters`` centres, which vary ``apart`` times as much: at 2 the
+    distances between centres are about three times the spread, at 0.5 clusters overlap."""
     generator = np.random.default_rng(seed)
-    centres = 2 * generator.standard_normal((clusters, units), dtype=np.float32)
+    centres = np.float32(apart) * generator.standard_normal((clusters, units), dtype=np.float32)
     points = generator.standard_normal((n, units), dtype=np.float32)
     points += centres[generator.integers(0, clusters, n)]
     return points

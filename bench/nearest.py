@@ -3,8 +3,8 @@
     python -m bench.nearest [--size small|full]
 
 Against bare FAISS on the same codes in memory, which gives numbers only, and against the same question in SQL, with
-the same columns; one query and a batch, on an atlas of one site with 3,072 gates. Then a filtered search against
-asking without the filter for as many as it takes.
+the same columns; one query and a batch, on atlases of one site, with 3,072 gates or the lab's codes. Then a filtered
+search against asking without the filter for as many as it takes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import itertools
 import statistics
 import tempfile
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from atlas.codes import SplineCodes
 from atlas.store import Atlas
 from bench.atlases import SITE, generated_atlas
 from bench.data import clustered_codes
+from bench.lab import examples
 from bench.report import in_turns, ratio, show
 
 N_BITS = 3072
@@ -52,17 +54,21 @@ select distance, examples.* from found join examples using (example_id) order by
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", choices=SIZES, default="full")
-    sizes, batch, rounds = SIZES[parser.parse_args().size]
+    size = parser.parse_args().size
+    sizes, batch, rounds = SIZES[size]
     one, many, filtered = [], [], []
-    for n in sizes:
-        codes = clustered_codes(n, N_BITS, clusters=n // 500, seed=0)
+    for name, codes in chain(
+        (("generated", clustered_codes(n, N_BITS, clusters=n // 500, seed=0)) for n in sizes),
+        ((each.name, each.codes) for each in examples(size)),
+    ):
+        shape = {"data": name, "codes": len(codes), "gates": codes.n_bits}
         with tempfile.TemporaryDirectory() as folder:
             path = generated_atlas(Path(folder) / "bench.atlas", codes)
             with atlas.open(path) as a:
-                examples = itertools.cycle(np.random.default_rng(0).permutation(n).tolist())
-                one.append({"codes": n, **single(a, codes, examples, rounds)})
-                many.append({"codes": n, **batches(a, codes, batch, max(3, rounds // 5))})
-                filtered.append({"codes": n, **filters(a, rounds)})
+                places = itertools.cycle(np.random.default_rng(0).permutation(len(codes)).tolist())
+                one.append({**shape, **single(a, codes, places, rounds)})
+                many.append({**shape, **batches(a, codes, batch, max(3, rounds // 5))})
+                filtered.append({**shape, **filters(a, len(codes), rounds)})
     show("query.nearest, one query: ms, and times bare FAISS", one)
     show(f"query.nearest_many, {batch} queries: ms, and times bare FAISS", many)
     show("query.nearest with a filter: ms", filtered)
@@ -105,11 +111,11 @@ def batches(a: Atlas, codes: SplineCodes, batch: int, rounds: int) -> dict[str, 
     return row | {"nearest_many/faiss": ratio(seconds["nearest_many"], seconds["faiss"])}
 
 
-def filters(a: Atlas, rounds: int) -> dict[str, float]:
+def filters(a: Atlas, n: int, rounds: int) -> dict[str, float]:
     """Conditions that a twentieth, a hundredth and a thousandth of the examples meet."""
     asked: dict[str, dict[str, Any]] = {
         "no filter": {}, "label (1 in 20)": {"label": "label 3"}, "where (1 in 100)": {"where": "loss < 0.01"},
-        "where (1 in 1000)": {"where": "example_id % 1000 = 0", "k": 4},
+        "where (1 in 1000)": {"where": "example_id % 1000 = 0", "k": min(4, n // 1000)},
     }  # fmt: skip
     sides = {
         name: lambda more=more: query.nearest(a, **{"example": 7, "site": SITE, "k": K, **more})

@@ -3,7 +3,8 @@
     python -m bench.search [--size small|full]
 
 Our index, mapped from its file, against FAISS's flat index, usearch's exact search, SQL, and scikit-learn's brute
-force on unpacked gates, on clustered codes of 3,072 gates. Then what it takes to open the index file.
+force on unpacked gates, on clustered codes of 3,072 gates and on the lab's. Then what it takes to open the index
+file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from atlas.flat import INTERPRETED_BYTES, HammingIndex
 from atlas.store import Atlas
 from bench.atlases import generated_atlas
 from bench.data import clustered_codes
+from bench.lab import examples
 from bench.report import in_turns, ratio, show
 from ingest.indexing import INDEXES
 
@@ -50,10 +53,14 @@ select example_id, bit_count(xor(code, $1::blob::bit)) as distance from codes or
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", choices=SIZES, default="full")
-    sizes, batch, rounds = SIZES[parser.parse_args().size]
+    size = parser.parse_args().size
+    sizes, batch, rounds = SIZES[size]
     one, many, opening = [], [], []
-    for n in sizes:
-        codes = clustered_codes(n, N_BITS, clusters=n // 500, seed=0)
+    for name, codes in chain(
+        (("generated", clustered_codes(n, N_BITS, clusters=n // 500, seed=0)) for n in sizes),
+        ((each.name, each.codes) for each in examples(size)),
+    ):
+        shape = {"data": name, "codes": len(codes), "gates": codes.n_bits}
         with tempfile.TemporaryDirectory() as folder:
             path = generated_atlas(Path(folder) / "bench.atlas", codes)
             file = next((path / INDEXES).glob("*.faiss"))
@@ -61,10 +68,10 @@ def main() -> None:
             warm_up(index)
             with atlas.open(path) as a:
                 alone = {**peers(index, codes, 1), **slow_peers(a, index, codes)}
-                one.append({"codes": n, **compared(alone, rounds)})
-            many.append({"codes": n, **compared(peers(index, codes, batch), max(3, rounds // 5))})
-            opening.append({"codes": n, "MB": file.stat().st_size / 1e6, **opened(file)})
-    show(f"exact search, one query, ten nearest of codes of {N_BITS} gates: ms, and times ours", one)
+                one.append({**shape, **compared(alone, rounds)})
+            many.append({**shape, **compared(peers(index, codes, batch), max(3, rounds // 5))})
+            opening.append({**shape, "MB": file.stat().st_size / 1e6, **opened(file)})
+    show("exact search, one query, ten nearest: ms, and times ours", one)
     show(f"exact search, {batch} queries at once: ms, and times ours", many)
     show("opening an index file: ms", opening)
 
