@@ -27,6 +27,9 @@ def report(
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="Add untrained networks to the atlas where they lack.")
     ] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first look: fewer examples and steps, so wider intervals.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is stored.")] = False,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
@@ -41,6 +44,6 @@ def report(
 
     names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
     write_report(
-        atlas, output, network=network, only=names, live=live, controls=controls, fresh=fresh, device=device,
-        as_json=as_json,
+        atlas, output, network=network, only=names, live=live, controls=controls, quick=quick, fresh=fresh,
+        device=device, as_json=as_json,
     )  # fmt: skip

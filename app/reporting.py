@@ -16,10 +16,10 @@ from atlas.errors import AtlasLocked, PolytopeError, StoreError, UsageError
 from atlas.network import Network
 from atlas.store import disk_full
 from query.experiments.archive import load, recall, save
-from query.experiments.density import TRAINED, controls_of, kind_of
+from query.experiments.controls import TRAINED, controls_of, kind_of
 from query.experiments.page import page, verdicts_as_json, word_of
 from query.experiments.registry import find
-from query.experiments.report import Block, Section, cluster_table, networks_of, sections, trained_networks
+from query.experiments.report import QUICK, Block, Section, cluster_table, networks_of, sections, trained_networks
 from query.experiments.result import Result
 
 from .experiments import CONTROLS, calibration, reload, untrained
@@ -35,6 +35,7 @@ def write_report(
     only: Sequence[str] | None = None,
     live: bool = True,
     controls: bool = True,
+    quick: bool = False,
     fresh: bool = False,
     device: str = "auto",
     as_json: bool = False,
@@ -46,7 +47,7 @@ def write_report(
     if controls:
         for record in networks:
             add_controls(path, record, device)
-    work = Work(path, device, live, fresh)
+    work = Work(path, device, live, fresh, quick)
     blocks = [block for section in wanted for record in networks for block in work.blocks(section, record)]
     facts = [f"{record.name}: {record.architecture}, weights {record.weights_digest[:12]}" for record in networks]
     text = page(f"The polytope lens on {path.name}", facts, blocks, _cluster_tables(path, networks), str(path))
@@ -68,8 +69,8 @@ class Work:
     and it is stored with the next one, or at the end.
     """
 
-    def __init__(self, path: Path, device: str, live: bool, fresh: bool) -> None:
-        self.path, self.device, self.live, self.fresh = path, device, live, fresh
+    def __init__(self, path: Path, device: str, live: bool, fresh: bool, quick: bool = False) -> None:
+        self.path, self.device, self.live, self.fresh, self.quick = path, device, live, fresh, quick
         self.readers: dict[str, tuple[Network, dict[str, Network]]] = {}
         self.results: dict[str, dict[str, Result]] = {}
         self.measured: dict[str, Result] = {}
@@ -115,6 +116,7 @@ class Work:
             handed = {"reader": reader} | ({"controls": controls} if experiment.takes_controls else {})
         with store.open(self.path) as a:
             options = section.options(a, network, self.results.get(network.name, {}))
+            options |= QUICK.get(experiment.name, {}) if self.quick else {}
             question = repr((experiment.name, network.name, sorted(options.items())))
             if question in self.measured:
                 return question, self.measured[question]

@@ -75,11 +75,11 @@ class TokenTail:
 
     @property
     def remark(self) -> str:
+        smooth = "" if self.site.nonlinearity == "relu" else f"{self.site.nonlinearity}, "
         return (
             f"the vector of one token at {self.site.name} is replaced, all other tokens of its sequence stay as they "
-            f"are, and codes and logits are read at that token alone; {self.site.nonlinearity} is "
-            "no piecewise linear function unless it is relu, and attention and LayerNorm are none: codes are signs "
-            "of preactivations, not exact regions"
+            f"are, and codes and logits are read at that token alone; {smooth}attention and LayerNorm are not "
+            "piecewise linear: codes are signs of preactivations, not exact regions"
         )
 
     def output_name(self, output: int) -> str:

@@ -17,7 +17,7 @@ from atlas.network import Site, Tail
 
 from ..examples import check_network, checked_id
 from .figures import finish, legend_above, points, style
-from .live import Live, place_of
+from .live import Live, inputs_of_examples, place_of
 from .maps import logits_at
 from .paths import path_notes, profile_of
 from .result import Progress, Result
@@ -71,9 +71,10 @@ def adversarial(
 
     Table: kind (fgsm, pgd, random), epsilon, density (mean over examples), changed (share of examples whose
     prediction changes), loss (mean increase of L, nats), ratio (mean density / mean of random), difference (mean of
-    the paired differences from random), each with the ends of its interval, p (of the difference; sign flips), n.
-    Table ``examples``: example, kind, epsilon, norm, crossings, density, changed, loss; random: means over the
-    directions. Intervals: bootstrap over examples. An example whose gradient is 0 is dropped and counted.
+    the paired differences from random), each with the ends of its interval, p (of the difference; sign flips), n
+    (examples), inputs. Table ``examples``: example, input, kind, epsilon, norm, crossings, density, changed, loss;
+    random: means over the directions. Intervals: bootstrap over inputs, since tokens of one text depend on each
+    other; ``changed`` of an attack: Wilson's. An example whose gradient is 0 is dropped and counted.
 
     Raises `UsageError` for epsilons that are not above 0 and increasing, where no gradient is left, and for other
     impossible parameters; `UnknownName`, `NotStored`.
@@ -102,6 +103,7 @@ def adversarial(
             f"the gradient at all {len(ids)} examples is 0 at {live.place.site.name}, so it points nowhere"
         )
     measured = pd.DataFrame(rows)
+    measured.insert(1, "input", inputs_of_examples(atlas, measured["example"].to_numpy()))
     table = _table(measured, np.random.default_rng([seed, 13]))
     parameters = {"span": live.place.name, "example": example, "examples": len(ids), "epsilons": radii,
                   "steps": steps, "n_random": n_random, "tolerance": tolerance, "seed": seed,
@@ -123,14 +125,16 @@ def draw_adversarial(result: Result) -> go.Figure:
         figure.add_trace(points(label, x, rows, "density", look, lines=True), row=1, col=1)
         shown = rows.assign(**{c: 100 * rows[c] for c in ("changed", "changed_low", "changed_high")})
         figure.add_trace(points(name, x, shown, "changed", look, lines=True, showlegend=False), row=2, col=1)
-    figure.update_xaxes(type="log", row=1, col=1)
-    figure.update_xaxes(title="Norm of the perturbation, as a share of the activation's", type="log", row=2, col=1)
+    figure.update_xaxes(type="log", tickvals=p["epsilons"], ticktext=[f"{epsilon:g}" for epsilon in p["epsilons"]])
+    figure.update_xaxes(title="Norm of the perturbation, as a share of the activation's", row=2, col=1)
     figure.update_yaxes(title="Boundaries crossed per unit of distance", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title="Prediction changed,<br>% of examples", rangemode="tozero", row=2, col=1)
+    figure.update_yaxes(title="Prediction changed,<br>% of examples", range=[0, 100], row=2, col=1)
+    figure.update_traces(cliponaxis=False)
     legend_above(figure)
     return finish(
         figure, f"Boundaries that adversarial perturbations cross, {p['span']} of {result.network}",
-        f"{p['n_gates']:,} gates; n in examples, {p['n_random']} random directions each; intervals: 95 %",
+        f"{p['n_gates']:,} gates; n in examples of {table['inputs'].max()} inputs, {p['n_random']} random directions "
+        "each; intervals: 95 %",
         result.notes, height=560,
     )  # fmt: skip
 
@@ -235,30 +239,37 @@ def _table(measured: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     rows = []
     for epsilon in dict.fromkeys(measured["epsilon"]):
         here = measured[measured["epsilon"] == epsilon]
-        wide = here.pivot(index="example", columns="kind", values="density")
-        random = wide["random"].to_numpy()
+        wide = here.pivot(index=["example", "input"], columns="kind", values="density")
+        random, inputs = wide["random"].to_numpy(), wide.index.get_level_values("input").to_numpy()
+        n_inputs = len(np.unique(inputs))
         for kind in KINDS:
-            group, density = here[here["kind"] == kind], wide[kind].to_numpy()
+            group, density = here[here["kind"] == kind].sort_values("example"), wide[kind].to_numpy()
             changed = group["changed"].to_numpy(np.float64)
-            of_changed = (mean_interval(changed, rng) if kind == "random"  # shares of directions, no yes or no
-                          else share_interval(int(changed.sum()), len(changed)))  # fmt: skip
+            of_changed = (mean_interval(changed, rng, units=inputs) if kind == "random"  # of directions, no yes or no
+                          else share_interval(int(changed.sum()), len(changed), independent=n_inputs))  # fmt: skip
             rows.append({
-                "kind": kind, "epsilon": epsilon, **mean_interval(density, rng).columns("density"),
-                **of_changed.columns("changed"), **mean_interval(group["loss"].to_numpy(), rng).columns("loss"),
-                **_ratio(density, random, rng), **mean_interval(density - random, rng).columns("difference"),
-                "p": np.nan if kind == "random" else paired_p(density - random, rng), "n": len(density),
+                "kind": kind, "epsilon": epsilon, **mean_interval(density, rng, units=inputs).columns("density"),
+                **of_changed.columns("changed"),
+                **mean_interval(group["loss"].to_numpy(), rng, units=inputs).columns("loss"),
+                **_ratio(density, random, inputs, rng),
+                **mean_interval(density - random, rng, units=inputs).columns("difference"),
+                "p": np.nan if kind == "random" else paired_p(density - random, rng, units=inputs),
+                "n": len(density), "inputs": n_inputs,
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def _ratio(
-    density: Float64[np.ndarray, " examples"], random: Float64[np.ndarray, " examples"], rng: np.random.Generator
+    density: Float64[np.ndarray, " examples"],
+    random: Float64[np.ndarray, " examples"],
+    inputs: Int64[np.ndarray, " examples"],
+    rng: np.random.Generator,
 ) -> dict[str, float]:
     def ratio(times: Float64[np.ndarray, "resamples examples"]) -> Float64[np.ndarray, " resamples"]:
         with np.errstate(divide="ignore", invalid="ignore"):
             return (times @ density) / (times @ random)
 
-    return bootstrap(len(density), ratio, rng).columns("ratio")
+    return bootstrap(len(density), ratio, rng, units=inputs).columns("ratio")
 
 
 def _notes(tail: Tail, paths: pd.DataFrame, tolerance: float, dropped: int) -> tuple[str, ...]:

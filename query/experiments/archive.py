@@ -21,6 +21,7 @@ from atlas import Atlas, Network
 from atlas.catalog import NetworkRecord
 from atlas.errors import UnknownName, UsageError
 
+from .controls import controls_of
 from .registry import EXPERIMENTS, Experiment
 from .result import Result
 
@@ -133,6 +134,54 @@ def recall(
     return None
 
 
+def answered(atlas: Atlas, experiment: Experiment, network: str | None, options: Mapping[str, Any]) -> int | None:
+    """Id of the newest stored answer to a question on the data as it is now, whatever controls stood beside it.
+
+    `recall` needs the controls to tell one answer from another; this asks for none, and so does without weights.
+    None where there is no answer; `UsageError` for an option that the experiment does not have, where it is looked
+    for among others.
+    """
+    record = None if network is None else atlas.catalog.network(network)
+    rows = atlas.rows(
+        "select experiment_id, asked, parameters, data_digest from experiments "
+        "where kind = $1 and network_id is not distinct from $2 order by experiment_id desc",
+        [experiment.name, None if record is None else record.network_id],
+    )
+    if not rows:  # the module of the experiment, which may take a second to load, need not be
+        return None
+    question = _loads(_question(experiment.asked(options)))
+    for number, asked, parameters, digest in rows:
+        same = {name: value for name, value in _loads(asked).items() if name != "controls"} == question
+        if same and digest == data_digest(atlas, experiment.name, network, _loads(parameters)):
+            return int(number)
+    return None
+
+
+def shelf(atlas: Atlas, network: str | None = None) -> pd.DataFrame:
+    """What is stored, newest first: of all networks, or of one and of several on equal terms.
+
+    Columns: experiment_id, kind, network (None for several), asked (a dictionary of the options that were asked for
+    otherwise than by default, ``controls`` among them where untrained networks stood beside), current: asked again,
+    the answer would be this one, because the data that it rests on has not changed.
+    """
+    rows = atlas.records(
+        """
+        select experiment_id, experiments.kind, networks.name as network, asked, parameters, data_digest
+        from experiments left join networks using (network_id)
+        where $1 is null or networks.name is null or networks.name = $1
+        order by experiment_id desc
+        """,
+        [network],
+    )
+    for row in rows:
+        known = EXPERIMENTS[row["kind"]].options if row["kind"] in EXPERIMENTS else {}
+        defaults = _loads(_question({n: o.default for n, o in known.items() if o.default is not o.empty}))
+        asked, parameters = _loads(row["asked"]), _loads(row.pop("parameters"))
+        row["asked"] = {name: value for name, value in asked.items() if (name, value) not in defaults.items()}
+        row["current"] = row.pop("data_digest") == data_digest(atlas, row["kind"], row["network"], parameters)
+    return pd.DataFrame(rows, columns=["experiment_id", "kind", "network", "asked", "current"])
+
+
 def as_json(result: Result, experiment_id: int | None = None) -> str:
     """The result as indented JSON, tables as records; NaN and infinities written as `FLOAT` says."""
     document = {
@@ -150,7 +199,8 @@ def data_digest(atlas: Atlas, kind: str, network: str | None, parameters: Mappin
     """SHA-256 over what a result rests on: weights, codes, activations and labels of its networks.
 
     Its networks are ``network`` and those that the parameter ``beside`` names, or, where ``network`` is None, all
-    that the atlas holds. Where the numbers of this kind depend on clusterings, those count too.
+    that the atlas holds. Where the numbers of this kind depend on clusterings, those count too; and where untrained
+    controls of the atlas stand beside, which of them there are.
     """
     beside = set(parameters.get("beside") or ())
     records = [r for r in atlas.catalog.networks if network is None or r.name == network or r.name in beside]
@@ -158,6 +208,8 @@ def data_digest(atlas: Atlas, kind: str, network: str | None, parameters: Mappin
     digest = hashlib.sha256()
     for record in records:
         lines: list[Any] = [record.name, record.weights_digest]
+        if experiment is not None and experiment.beside and record.name == network:
+            lines += sorted(other.name for other in controls_of(atlas, record))
         lines += [(s.name, s.codes_digest, s.activations_digest) for s in atlas.catalog.sites_of(record)]
         lines += _labels(atlas, record)
         if experiment is None or experiment.clusterings:

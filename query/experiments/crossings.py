@@ -12,7 +12,7 @@ missed, so all steps are halved until the total grows by no more than a toleranc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -83,17 +83,19 @@ def exact_crossings(
     *,
     most: int = MOST_CROSSINGS,
     state_bytes: int = STATE_BYTES,
+    alive: Callable[[], None] = lambda: None,
 ) -> Crossings:
     """All gates of ``sites`` that flip between ``start`` and ``end``, and where; computed in double precision.
 
     ``tail`` should be a `precise` one: in single precision a gate that barely touches zero may count twice.
-    Memory grows with ``state_bytes``. Raises `TooManyPoints` where more than ``most`` boundaries are crossed.
+    Memory grows with ``state_bytes``. ``alive`` is called between pieces; what it raises ends the walk. Raises
+    `TooManyPoints` where more than ``most`` boundaries are crossed.
     """
     import torch
 
     with torch.no_grad():
         ends = torch.from_numpy(np.stack([start, end])).to(tail.device, tail.dtype)
-        walk = _Walk(tail, sites, most, state_bytes)
+        walk = _Walk(tail, sites, most, state_bytes, alive)
         walk.through(0, torch.tensor([0.0, 1.0], device=tail.device, dtype=torch.float64), tail.enter(ends))
     order = np.argsort(at := np.concatenate([np.empty(0), *walk.at]), kind="stable")
     gates = np.concatenate([np.empty(0, np.int64), *walk.gates])
@@ -104,10 +106,17 @@ class _Walk:
     """A walk through the stages of a tail, depth first: a piece of the segment is taken to the end before the next,
     so that only a piece's states are held at each stage."""
 
-    def __init__(self, tail: PiecewiseLinearTail, sites: Sequence[Site], most: int, state_bytes: int) -> None:
+    def __init__(
+        self,
+        tail: PiecewiseLinearTail,
+        sites: Sequence[Site],
+        most: int,
+        state_bytes: int,
+        alive: Callable[[], None],
+    ) -> None:
         starts = dict(zip((s.name for s in sites), accumulate((s.n_gates for s in sites), initial=0), strict=False))
         self._stages = needed_stages(tail, starts)
-        self._starts, self._most, self._bytes = starts, most, state_bytes
+        self._starts, self._most, self._bytes, self._alive = starts, most, state_bytes, alive
         self._found = 0
         self.at: list[Float64[np.ndarray, " crossings"]] = []
         self.gates: list[Int64[np.ndarray, " crossings"]] = []
@@ -120,6 +129,7 @@ class _Walk:
         stage = self._stages[number]
         rows = max(2, self._bytes // _bytes_of_a_point(stage, tuple(part[:1] for part in state)))
         for first in range(0, len(t) - 1, rows):
+            self._alive()
             piece = slice(first, min(first + rows, len(t) - 1) + 1)
             self.through(number + 1, *self._stage(stage, t[piece], tuple(part[piece] for part in state)))
 
@@ -234,19 +244,20 @@ def sampled_crossings(
     *,
     tolerance: float,
     most_points: int,
+    alive: Callable[[], None] = lambda: None,
 ) -> Sampled:
     """Crossings in each step between ``edges`` (t from 0 to 1), every step halved again and again.
 
     Stops when halving raises the total by no more than ``tolerance`` (a share), or when the next would take more
     than ``most_points`` points: then it has not converged. Halved once in any case. Codes are held packed, a batch
-    at a time.
+    at a time. ``alive`` is called after every batch; what it raises ends the counting.
     """
     times = _halved(edges)
-    counts, coarser = _count(tail, start, end, sites, times)
+    counts, coarser = _count(tail, start, end, sites, times, alive)
     totals = [coarser, int(counts.sum())]
     while not (converged := totals[-1] - totals[-2] <= tolerance * totals[-2]) and 2 * len(times) - 1 <= most_points:
         times = _halved(times)
-        counts, _ = _count(tail, start, end, sites, times)
+        counts, _ = _count(tail, start, end, sites, times, alive)
         totals.append(int(counts.sum()))
     per_step = counts.reshape(len(edges) - 1, -1).sum(axis=1)
     return Sampled(per_step, tuple(totals), len(times), converged)
@@ -260,7 +271,12 @@ def _halved(times: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " poin
 
 
 def _count(
-    tail: Tail, start: np.ndarray, end: np.ndarray, sites: Sequence[Site], times: np.ndarray
+    tail: Tail,
+    start: np.ndarray,
+    end: np.ndarray,
+    sites: Sequence[Site],
+    times: np.ndarray,
+    alive: Callable[[], None],
 ) -> tuple[Int64[np.ndarray, " steps"], int]:
     """Gates that differ between neighbouring points, and in all between every second point, from the first."""
     counts = np.empty(len(times) - 1, np.int64)
@@ -277,6 +293,7 @@ def _count(
             coarser += int(hamming(even, evens[:1])[0])
         coarser += int(hamming(evens[:-1], evens[1:]).sum()) if len(evens) > 1 else 0
         before, even = codes[-1:], evens[-1:] if len(evens) else even
+        alive()
     return counts, coarser
 
 

@@ -16,14 +16,10 @@ from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, Scope
 
 from ..classes import NOTE, class_density
+from .controls import TRAINED, controls_of, kind_of
 from .figures import CHANCE, Style, finish, interval, legend_above, name_axis, points, style, text
 from .result import Progress, Result
 from .targets import Notes, spans_to_output, tell, whole
-
-CONTROLS = {"random": "untrained, calibrated", "random-raw": "untrained, raw"}
-"""What `networks.weights` begins with, and what a figure calls it (docs/SCIENCE.md, section 4)."""
-
-TRAINED, UNTRAINED = "as given", "untrained"
 
 
 def density(
@@ -48,7 +44,7 @@ def density(
 
     Table, a row a network and span: network, weights (as given; untrained, calibrated; untrained, raw), and the
     columns of `query.class_density`: means within (intra) and between (inter) classes, their ratio, all with
-    bootstrap intervals over examples, Cohen's d, AUC, permutation p, both means per gate, n_intra and n_inter,
+    bootstrap intervals over inputs, Cohen's d, AUC, permutation p, both means per gate, n_intra and n_inter,
     dropped (pairs at distance 0). A span that a control does not store is left out, and a note says so.
 
     Raises `UnknownName`, `NotStored`, and `UsageError`: for impossible parameters, a span that ends before it starts,
@@ -147,30 +143,6 @@ def _hover(row: dict[Any, Any]) -> str:
         f"<br>ratio {interval(row['ratio'], row['ratio_low'], row['ratio_high'])}, d {row['cohens_d']:.2f}, "
         f"AUC {row['auc']:.3f}, p {row['p_value']:.2g}<br>n = {row['n_intra']:,} + {row['n_inter']:,} pairs"
     )
-
-
-def kind_of(network: NetworkRecord) -> str:
-    """Whether a network is an untrained control, and which, by what its weights are called.
-
-    Only image networks have batch norm to calibrate: of a text network both controls are the same.
-    """
-    kind = CONTROLS.get(network.weights.partition(":")[0], TRAINED)
-    return kind if kind == TRAINED or network.kind == "image" else UNTRAINED
-
-
-def controls_of(atlas: Atlas, network: NetworkRecord) -> list[NetworkRecord]:
-    """The untrained networks of the atlas that have the architecture and the reading of a trained one."""
-    if kind_of(network) != TRAINED:
-        return []
-    return [
-        other
-        for other in atlas.catalog.networks
-        if other.name != network.name
-        and kind_of(other) != TRAINED
-        and other.architecture == network.architecture
-        and [(s.name, s.n_gates) for s in atlas.catalog.sites_of(other)]
-        == [(s.name, s.n_gates) for s in atlas.catalog.sites_of(network)]
-    ]
 
 
 def _beside(atlas: Atlas, network: NetworkRecord, names: Sequence[str] | None, notes: Notes) -> list[NetworkRecord]:

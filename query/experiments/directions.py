@@ -20,10 +20,10 @@ from ..examples import holders, with_activation
 from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
 from .decomposition import METHODS, Basis, decompose
 from .figures import OTHERS, finish, interval, style, text
-from .neuron import entropy
 from .result import Directions, Progress, Result
 from .statistics import check_interval, mean_interval, share_interval
 from .targets import Notes, asked_network, asked_site, drawn, share, tell, whole
+from .tops import entropy
 
 RANDOM = "random"
 SHOWN_CLUSTERS = 5  # with a colour of their own; the rest are drawn as one

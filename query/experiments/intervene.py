@@ -17,7 +17,7 @@ from ..examples import check_network, checked_id
 from .crossings import span_codes
 from .distinctive import RATE, Split, gate_table, split
 from .figures import finish, legend_above, one_line, style
-from .live import Live, place_of
+from .live import Live, inputs_of_examples, place_of
 from .result import Progress, Result
 from .statistics import mean_interval, paired_p
 from .targets import drawn, tell, whole
@@ -66,10 +66,11 @@ def intervene(
 
     Table, a row a measure (kl, tv, changed: share of examples whose prediction changes, gain, later: gates of later
     sites that flip, moved: ‖Δz‖₂ of the site's preactivations): distinctive, random (mean over the sets, then over
-    examples) and their difference, with intervals; p of the difference (sign flips over examples), n. Table
-    ``examples``: example, flipped (gates set that were not so), before and after (predictions), and each measure, as
-    it is and as ``random_…``. Table ``gates``: see `distinctive.gate_table`; set (whether it was). Table ``outputs``
-    of one example: output, before, after, random with the range of 95 % of the sets, cluster.
+    examples) and their difference, with intervals; p of the difference (sign flips), n; intervals and p by input,
+    since tokens of one text depend on each other. Table ``examples``: example, input, flipped (gates set that were
+    not so), before and after (predictions), and each measure, as it is and as ``random_…``. Table ``gates``: see
+    `distinctive.gate_table`; set (whether it was). Table ``outputs`` of one example: output, before, after, random
+    with the range of 95 % of the sets, cluster.
 
     Examples that have all these gates as wanted are dropped and counted. Raises `UsageError` for the first site, for
     ε not above 0, where no gate is distinctive or none is left to set; `UnknownName`, `NotStored`.
@@ -98,6 +99,7 @@ def intervene(
     if kept.empty:
         raise UsageError(f"all {len(ids)} examples have these {int(table['set'].sum())} gates as cluster {cluster} "
                          "has them; there is nothing to set")  # fmt: skip
+    kept.insert(1, "input", inputs_of_examples(atlas, kept["example"].to_numpy()))
     parameters = {"site": aim.name, "cluster": cluster, "clustering": groups.clustering.clustering_id,
                   "example": example, "examples": len(ids), "gates": int(table["set"].sum()), "n_random": n_random,
                   "epsilon": float(epsilon), "seed": seed, "members": len(members), "shown": work.shown,
@@ -123,25 +125,34 @@ def draw_intervene(result: Result) -> go.Figure:
                                 "array": outputs["random_high"] - outputs["random"],
                                 "arrayminus": outputs["random"] - outputs["random_low"]}}  # fmt: skip
         figure.add_trace(go.Scatter(
-            x=outputs[column], y=list(range(len(outputs))), mode="markers", marker=look.marker, name=name,
+            x=outputs[column], y=[line + 0.2 * (place - 1.5) for line in range(len(outputs))], mode="markers",
+            marker=look.marker, name=name,
             hovertext=[f"{output}<br>{name}: {value:.3g}"
                        for output, value in zip(names, outputs[column], strict=True)],
             hoverinfo="text", **more,
         ), row=1, col=1)  # fmt: skip
     look = style(4)
     figure.add_trace(go.Scatter(
-        x=examples["random_kl"], y=examples["kl"], mode="markers", marker=look.marker, name=f"n = {len(examples)}",
+        x=examples["random_kl"], y=examples["kl"], mode="markers", marker=look.marker,
+        name=f"an example, n = {len(examples)}",
         hovertext=[f"example {row['example']}<br>{one_line(row['before'])} → {one_line(row['after'])}"
                    for row in examples.to_dict("records")], hoverinfo="text",
     ), row=1, col=2)  # fmt: skip
     most = float(max(examples["kl"].max(), examples["random_kl"].max()))
     figure.add_trace(go.Scatter(x=[0, most], y=[0, most], mode="lines", showlegend=False, hoverinfo="skip",
                                 line={"color": "#8a8a8a", "width": 1, "dash": "dot"}), row=1, col=2)  # fmt: skip
-    figure.update_xaxes(title=f"Probability, example {p['shown']}", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title="Output", tickvals=list(range(len(names))), ticktext=names, autorange="reversed",
+    # What is probable stays so, most often: on a linear axis the outputs that move would all lie at 0.
+    figure.update_xaxes(title=f"Probability, example {p['shown']}", type="log", dtick=1, exponentformat="power",
                         row=1, col=1)  # fmt: skip
-    figure.update_xaxes(title="Change by random sets, KL, nats", rangemode="tozero", row=1, col=2)
-    figure.update_yaxes(title="Change by distinctive gates, KL, nats", rangemode="tozero", row=1, col=2)
+    figure.update_yaxes(title="Output", tickvals=list(range(len(names))), ticktext=names, showgrid=False,
+                        zeroline=False, range=[len(names) - 0.5, -0.5], row=1, col=1)  # fmt: skip
+    for line in range(1, len(names)):
+        figure.add_hline(y=line - 0.5, line={"color": "#e5e5e5", "width": 1}, row=1, col=1)
+    figure.update_xaxes(title="Change by random sets, KL, nats", rangemode="tozero", exponentformat="power",
+                        row=1, col=2)  # fmt: skip
+    figure.update_yaxes(title="Change by distinctive gates, KL, nats", rangemode="tozero", exponentformat="power",
+                        row=1, col=2)  # fmt: skip
+    figure.update_traces(cliponaxis=False)
     legend_above(figure)
     return finish(
         figure, f"{p['gates']} distinctive gates of cluster {p['cluster']} set at {p['site']} of {result.network}",
@@ -335,14 +346,14 @@ def _mean_output(
 
 
 def _summary(examples: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    rows = []
+    rows, inputs = [], examples["input"].to_numpy(np.int64)
     for name in MEASURES:
         distinctive, random = (examples[c].to_numpy(np.float64) for c in (name, f"random_{name}"))
         rows.append({
-            "measure": name, **mean_interval(distinctive, rng).columns("distinctive"),
-            **mean_interval(random, rng).columns("random"),
-            **mean_interval(distinctive - random, rng).columns("difference"),
-            "p": paired_p(distinctive - random, rng), "n": len(examples),
+            "measure": name, **mean_interval(distinctive, rng, units=inputs).columns("distinctive"),
+            **mean_interval(random, rng, units=inputs).columns("random"),
+            **mean_interval(distinctive - random, rng, units=inputs).columns("difference"),
+            "p": paired_p(distinctive - random, rng, units=inputs), "n": len(examples),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -357,7 +368,8 @@ def _notes(tail: Tail, groups: Split, table: pd.DataFrame, members: int, dropped
         "gates, it does not prove the cluster",
         "preactivations are moved to just beyond zero and the rest of the network follows: an intervention, which "
         "need not be what any input brings about",
-        f"cluster's output: mean of {members} members; p: sign flips of the paired differences over examples",
+        f"cluster's output: mean of {members} members; p: sign flips of the paired differences; intervals "
+        "and p by input, since tokens of one text depend on each other",
         tail.remark,
     ]
     if not groups.clustering.current:

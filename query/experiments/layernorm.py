@@ -16,7 +16,7 @@ from atlas.network import NormedNetwork, Site
 
 from .crossings import span_codes
 from .figures import finish, legend_above, style
-from .live import READ_AT_ONCE, Live, place_of
+from .live import READ_AT_ONCE, Live, inputs_of_examples, place_of
 from .paths import add_band
 from .result import Progress, Result
 from .statistics import mean_interval, share_interval
@@ -29,7 +29,7 @@ BEFORE, HIDDEN = "before the norm", "MLP hidden vector"
 ALL = "all"
 """The row of a mean over sites, among rows of sites."""
 
-COLUMNS = ["scaled", "site", "alpha", "example", "flipped", "n_gates", "share", "change"]
+COLUMNS = ["scaled", "site", "alpha", "example", "input", "flipped", "n_gates", "share", "change"]
 
 
 def layernorm(
@@ -58,9 +58,10 @@ def layernorm(
 
     Table: scaled (before the norm, MLP hidden vector), site (``all``: the mean over sites), alpha, n_gates that could
     flip, share of them that did (mean over examples), any (share of examples in which any did), each with the ends of
-    its interval, most (gates in one example), change (mean ‖N(α·r) − N(r)‖/‖N(r)‖; NaN for the hidden vector), n.
-    Table ``examples``: the same for each example. Table ``summary``: scaled, n, share with its interval, over all
-    sites and all α but 1. Intervals: bootstrap over examples, Wilson's for ``any``.
+    its interval, most (gates in one example), change (mean ‖N(α·r) − N(r)‖/‖N(r)‖; NaN for the hidden vector), n
+    (tokens), inputs (texts). Table ``examples``: the same for each example. Table ``summary``: scaled, n, inputs,
+    share with its interval, over all sites and all α but 1. Intervals: bootstrap over texts, whose tokens depend on
+    each other; Wilson's for ``any``, as if the tokens of a text were one.
 
     Raises `UsageError` for factors that do not increase, and for a network without such a norm; `UnknownName`.
     """
@@ -77,7 +78,9 @@ def layernorm(
         tell(progress, len(ids) + done, len(ids) * 2)
         rows += [_hidden(live, int(example), factors) for live in lives if live.place.sites]
     tell(progress, 1, 1)
-    measured = pd.concat(rows, ignore_index=True)[COLUMNS]
+    measured = pd.concat(rows, ignore_index=True)
+    measured["input"] = inputs_of_examples(atlas, measured["example"].to_numpy())
+    measured = measured[COLUMNS]
     rng = np.random.default_rng([seed, 13])
     tables = {"table": _table(measured, rng), "examples": measured, "summary": _summary(measured, rng)}
     parameters = {"sites": [site.name for site in chosen], "examples": len(ids), "alphas": factors.tolist(),
@@ -105,13 +108,15 @@ def draw_layernorm(result: Result) -> go.Figure:
             hovertemplate=f"{scaled}, mean over sites<br>α = %{{x:g}}<br>%{{y:.3g}} % of gates<extra></extra>",
         ))  # fmt: skip
     figure.add_vline(x=1, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
-    figure.update_xaxes(title="α", type="log")
+    alphas = sorted({1.0, *result.parameters["alphas"]})
+    figure.update_xaxes(title="α", type="log", tickvals=alphas, ticktext=[f"{alpha:g}" for alpha in alphas])
     figure.update_yaxes(title="Gates flipped, % of those that could", rangemode="tozero")
+    figure.update_traces(cliponaxis=False)
     legend_above(figure)
     return finish(
         figure, f"Scaling before LayerNorm, and after it, in {result.network}",
-        f"n in tokens; thick: mean over {len(result.parameters['sites'])} sites, thin: each site; "
-        "bands: bootstrap over tokens, 95 %", result.notes,
+        f"n in tokens, of {table['inputs'].max()} texts; thick: mean over {len(result.parameters['sites'])} sites, "
+        "thin: each site; bands: bootstrap over texts, 95 %", result.notes,
     )  # fmt: skip
 
 
@@ -209,7 +214,7 @@ def _table(measured: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     ]
     for _, group in measured.groupby(["scaled", "alpha"], sort=False):
         # An example counts once, by its mean over sites.
-        each = group.groupby("example").agg(
+        each = group.groupby(["example", "input"], as_index=False).agg(
             flipped=("flipped", "sum"), n_gates=("n_gates", "sum"), share=("share", "mean"), change=("change", "mean")
         )
         rows.append(_row(group, ALL, each, rng))
@@ -218,12 +223,15 @@ def _table(measured: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
 def _row(group: pd.DataFrame, site: str, each: pd.DataFrame, rng: np.random.Generator) -> dict[str, object]:
     """A row of the table; ``each``: a row an example."""
+    inputs = each["input"].to_numpy(np.int64)
+    n_inputs = len(np.unique(inputs))
     return {
         "scaled": group["scaled"].iloc[0], "site": site, "alpha": group["alpha"].iloc[0],
         "n_gates": int(each["n_gates"].iloc[0]),
-        **mean_interval(each["share"].to_numpy(np.float64), rng).columns("share"),
-        **share_interval(int((each["flipped"] > 0).sum()), len(each)).columns("any"),
+        **mean_interval(each["share"].to_numpy(np.float64), rng, units=inputs).columns("share"),
+        **share_interval(int((each["flipped"] > 0).sum()), len(each), independent=n_inputs).columns("any"),
         "most": int(each["flipped"].max()), "change": float(each["change"].mean()), "n": len(each),
+        "inputs": n_inputs,
     }  # fmt: skip
 
 
@@ -231,8 +239,10 @@ def _summary(measured: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     other = measured[measured["alpha"] != 1]
     rows = []
     for scaled, group in other.groupby("scaled", sort=False):
-        each = group.groupby("example")["share"].mean().to_numpy()
-        rows.append({"scaled": scaled, **mean_interval(each, rng).columns("share"), "n": len(each)})
+        each = group.groupby(["example", "input"], as_index=False)["share"].mean()
+        found = mean_interval(each["share"].to_numpy(), rng, units=each["input"].to_numpy(np.int64))
+        rows.append({"scaled": scaled, **found.columns("share"), "n": len(each),
+                     "inputs": each["input"].nunique()})  # fmt: skip
     return pd.DataFrame(rows)
 
 

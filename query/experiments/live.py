@@ -203,6 +203,17 @@ class Live:
         return TokenWindow(ids[window.start : window.stop], np.array([place - window.start], dtype=np.int64))
 
 
+def inputs_of_examples(atlas: Atlas, ids: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " examples"]:
+    """The input of each example, in the order given: tokens of one text depend on each other."""
+    rows = dict(
+        atlas.rows(
+            "select example_id, input_id from examples where example_id in (select unnest($1::uinteger[]))",
+            [sorted({int(example) for example in ids})],
+        )
+    )
+    return np.array([rows[int(example)] for example in ids], dtype=np.int64)
+
+
 def labels_of_examples(atlas: Atlas, ids: Sequence[int] | np.ndarray) -> list[str | None]:
     """The label of each example, in the order given; None where it has none."""
     rows = dict(

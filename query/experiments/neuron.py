@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Float, Int64
 from plotly.subplots import make_subplots
 
 from atlas import Atlas
-from atlas.catalog import SiteRecord
 from atlas.errors import UsageError
 
-from ..examples import describe, holders, with_activation
-from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
 from .figures import CHANCE, GREY, OTHERS, finish, one_line, style, text
-from .groups import Members
 from .result import Progress, Result
-from .statistics import check_interval, mean_interval
-from .targets import Labels, Notes, asked_network, asked_site, drawn, labels_of, tell, whole
-
-OFF = "off"
-SHOWN_NAMES = 6  # labels or clusters with a colour of their own; the palette has eight
-RANDOM_TOPS = 500  # random sets of k examples behind the entropy to expect by chance
-
-NOTES = (
-    "polysemanticity: distinct clusters and labels among a unit's k highest activations above 0, and the entropy "
-    "over them in bits; noise (examples in no cluster) is counted apart and not in the entropy",
+from .statistics import check_interval
+from .targets import Notes, asked_network, asked_site, tell, whole
+from .tops import (
+    NOTES,
+    OFF,
+    composition_of_parts,
+    examples_of_parts,
+    parts_of_unit,
+    rank_units,
+    read_units,
+    summary_of_units,
 )
+
+SHOWN_NAMES = 6  # labels or clusters with a colour of their own; the palette has eight
 
 
 def neuron(
@@ -78,18 +73,20 @@ def neuron(
         raise UsageError(f"unit is {unit}; site {place.name} has {place.n_units} units, numbered from 0")
     notes = Notes(*NOTES)
     tell(progress, 0, 3)
-    ids, values, clusters, labels = _read(atlas, place, by, clustering, whole("examples", examples, 2), seed, notes)
+    ids, values, clusters, labels = read_units(
+        atlas, place, by, clustering, whole("examples", examples, 2), seed, notes
+    )
     tell(progress, 1, 3)
-    ranking = _ranking(values, clusters, labels, k)
+    ranking = rank_units(values, clusters, labels, k)
     if ranking.empty:
         raise UsageError(f"no unit of site {place.name} is ever above 0 in these {len(ids)} examples")
     chosen = int(ranking["unit"].iloc[0]) if unit is None else int(unit)
-    summary = _summary(ranking, clusters, labels, k, seed, resamples, confidence)
+    summary = summary_of_units(ranking, clusters, labels, k, seed, resamples, confidence)
     tell(progress, 2, 3)
-    parts = _parts(values[:, chosen], k, bands)
+    parts = parts_of_unit(values[:, chosen], k, bands)
     tables = {
-        "table": _shown(atlas, place, ids, values[:, chosen], parts, per_band, clusters, labels, seed),
-        "composition": _composition(values[:, chosen], parts, clusters, labels),
+        "table": examples_of_parts(atlas, place, ids, values[:, chosen], parts, per_band, clusters, labels, seed),
+        "composition": composition_of_parts(values[:, chosen], parts, clusters, labels),
         "ranking": ranking,
         "summary": summary,
     }
@@ -166,139 +163,3 @@ def _draw_composition(figure: go.Figure, table: pd.DataFrame, what: str, column:
         )  # fmt: skip
     figure.update_xaxes(title="Share of examples", tickformat=".0%", range=[0, 1], row=1, col=column)
     figure.update_yaxes(autorange="reversed", row=1, col=column, showticklabels=column == 1)
-
-
-def _read(
-    atlas: Atlas, site: SiteRecord, by: str, clustering: int | None, most: int, seed: int, notes: Notes
-) -> tuple[Int64[np.ndarray, " examples"], Float[np.ndarray, "examples units"], Clusters, Labels]:
-    target = atlas.catalog.target(site=site.name, network=site.network)
-    everyone = with_activation(atlas, site, holders(atlas, target))
-    ids = drawn(everyone, most, seed)
-    if len(ids) < len(everyone):
-        notes.add(f"{len(ids):,} of {len(everyone):,} examples, drawn at random")
-    labels = labels_of(atlas, ids, by)
-    if clustering is not None:
-        clusters = stored_clusters(atlas, target, ids, clustering=clustering)
-    else:
-        found = any_clusters(atlas, target, ids, "codes")
-        if found is None:
-            raise no_clustering(atlas, target, "codes")
-        clusters = found
-    notes.add(f"clusters: {clusters.name}")
-    return ids, atlas.activations(site, ids)[1], clusters, labels
-
-
-def _ranking(values: np.ndarray, clusters: Clusters, labels: Labels, k: int) -> pd.DataFrame:
-    """A row a unit that is ever above 0, those first whose top is spread most evenly."""
-    rows = []
-    for unit in np.flatnonzero(values.max(axis=0) > 0):
-        column = values[:, unit]
-        top = _top(column, k)
-        own = clusters.labels[top]
-        known = labels.numbers[top]
-        rows.append({
-            "unit": int(unit), "active": float((column > 0).mean()), "highest": float(column.max()), "top": len(top),
-            "clusters": len(np.unique(own[own >= 0])), "cluster_entropy": entropy(own[own >= 0]),
-            "noise": int((own < 0).sum()), "labels": len(np.unique(known[known >= 0])),
-            "label_entropy": entropy(known[known >= 0]),
-        })  # fmt: skip
-    frame = pd.DataFrame(rows)
-    if frame.empty:
-        return frame
-    order = ["cluster_entropy", "label_entropy", "unit"]
-    return frame.sort_values(order, ascending=[False, False, True], ignore_index=True)
-
-
-def entropy(numbers: Int64[np.ndarray, " members"]) -> float:
-    """−Σ p log₂ p over the shares of equal numbers, in bits; NaN for fewer than 2 members."""
-    if len(numbers) < 2:
-        return np.nan
-    shares = np.unique(numbers, return_counts=True)[1] / len(numbers)
-    return abs(float((shares * np.log2(shares)).sum()))
-
-
-def _top(column: Float[np.ndarray, " examples"], k: int) -> Int64[np.ndarray, " top"]:
-    """The k highest values above 0, highest first; of equals the first."""
-    top = np.argsort(-column, kind="stable")[:k]
-    return top[column[top] > 0]
-
-
-def _summary(
-    ranking: pd.DataFrame, clusters: Clusters, labels: Labels, k: int, seed: int, resamples: int, confidence: float
-) -> pd.DataFrame:
-    """Mean entropies over units, and over random sets of k examples."""
-    rng = np.random.default_rng([seed, 1])
-    n = len(labels.ids)
-    sets = [rng.choice(n, size=min(k, n), replace=False) for _ in range(RANDOM_TOPS)]
-    by_chance = pd.DataFrame({
-        "cluster_entropy": [entropy(clusters.labels[chosen][clusters.labels[chosen] >= 0]) for chosen in sets],
-        "label_entropy": [entropy(labels.numbers[chosen][labels.numbers[chosen] >= 0]) for chosen in sets],
-    })  # fmt: skip
-    rows = []
-    for of, frame in (("units", ranking), ("random sets", by_chance)):
-        row: dict[str, Any] = {"of": of, "n": len(frame)}
-        for name in ("cluster_entropy", "label_entropy"):
-            values = frame[name].to_numpy(np.float64)
-            row |= mean_interval(values, rng, resamples=resamples, confidence=confidence).columns(name)
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _parts(column: Float[np.ndarray, " examples"], k: int, bands: int) -> dict[str, Members]:
-    """The top, the bands from the highest to the lowest, and what is at or below 0, as places of examples."""
-    on = np.flatnonzero(column > 0)
-    rising = on[np.argsort(column[on], kind="stable")]
-    parts = {"top": _top(column, k)}
-    for number, members in reversed(list(enumerate(np.array_split(rising, bands), start=1))):
-        parts[f"band {number}"] = members[::-1]
-    parts[OFF] = np.flatnonzero(column <= 0)
-    return {name: members for name, members in parts.items() if len(members)}
-
-
-def _shown(
-    atlas: Atlas,
-    site: SiteRecord,
-    ids: np.ndarray,
-    column: np.ndarray,
-    parts: dict[str, np.ndarray],
-    per_band: int,
-    clusters: Clusters,
-    labels: Labels,
-    seed: int,
-) -> pd.DataFrame:
-    rng = np.random.default_rng([seed, 2])
-    rows = []
-    for part, members in parts.items():
-        shown = members if part == "top" else np.sort(rng.permutation(len(members))[:per_band])
-        chosen = members if part == "top" else members[shown]
-        rows += [(part, rank, place) for rank, place in enumerate(chosen, start=1)]
-    places = np.array([place for _, _, place in rows], dtype=np.int64)
-    described = describe(atlas, atlas.catalog.network(site.network), ids[places])
-    frame = pd.DataFrame({
-        "part": [part for part, _, _ in rows], "rank": [rank for _, rank, _ in rows], "example_id": ids[places],
-        "activation": column[places].astype(np.float64),
-        "label": [labels.names[n] if n >= 0 else None for n in labels.numbers[places]],
-        "cluster": clusters.labels[places],
-    })  # fmt: skip
-    for name in ("token", "context", "context_offset", "key"):
-        if name in described:
-            frame[name] = described[name]
-    return frame
-
-
-def _composition(
-    column: np.ndarray, parts: dict[str, np.ndarray], clusters: Clusters, labels: Labels
-) -> pd.DataFrame:
-    rows = []
-    for part, members in parts.items():
-        bounds = {"n_part": len(members), "low": float(column[members].min()), "high": float(column[members].max())}
-        for what, numbers, name in (
-            ("cluster", clusters.labels[members], lambda n: str(n) if n >= 0 else "noise"),
-            ("label", labels.numbers[members], lambda n: labels.names[n] if n >= 0 else "none"),
-        ):
-            found, counts = np.unique(numbers, return_counts=True)
-            rows += [
-                {"part": part, **bounds, "what": what, "name": name(int(n)), "n": int(count)}
-                for n, count in zip(found, counts, strict=True)
-            ]
-    return pd.DataFrame(rows)

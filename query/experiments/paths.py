@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +102,8 @@ def interpolate(
     rows, profiles = [], []
     for done, (kind, x, y) in enumerate(asked):
         tell(progress, done, len(asked))
-        row, profile = _measure(live, kind, x, y, edges, method, tolerance)
+        alive = partial(tell, progress, done, len(asked))
+        row, profile = _measure(live, kind, x, y, edges, method, tolerance, alive)
         rows.append(row)
         profiles.append(profile)
     tell(progress, len(asked), len(asked))
@@ -171,13 +173,19 @@ def profile_of(
     *,
     exact: bool,
     tolerance: float,
+    alive: Callable[[], None] = lambda: None,
 ) -> Profile:
-    """Crossings between ``edges`` of the segment from ``start`` to ``end``; ``tail`` precise where exact."""
+    """Crossings between ``edges`` of the segment from ``start`` to ``end``; ``tail`` precise where exact.
+
+    ``alive`` is called again and again on the way, so that whoever waits can stop it.
+    """
     if exact and isinstance(tail, PiecewiseLinearTail):
-        found = exact_crossings(tail, start, end, sites)
+        found = exact_crossings(tail, start, end, sites, alive=alive)
         how = {"method": "exact", "points": 0, "growth": 0.0, "converged": True, "switches": len(found.switches)}
         return Profile(found.per_step(edges), how)
-    sampled = sampled_crossings(tail, start, end, sites, edges, tolerance=tolerance, most_points=MOST_POINTS)
+    sampled = sampled_crossings(
+        tail, start, end, sites, edges, tolerance=tolerance, most_points=MOST_POINTS, alive=alive
+    )
     return Profile(sampled.per_step, {"method": "sampled", "points": sampled.points, "growth": sampled.growth,
                                       "converged": sampled.converged, "switches": np.nan})  # fmt: skip
 
@@ -241,7 +249,14 @@ def _draw(live: Live, wanted: int, rng: np.random.Generator) -> list[tuple[str, 
 
 
 def _measure(
-    live: Live, kind: str, x: int, y: int, edges: Float64[np.ndarray, " edges"], method: str, tolerance: float
+    live: Live,
+    kind: str,
+    x: int,
+    y: int,
+    edges: Float64[np.ndarray, " edges"],
+    method: str,
+    tolerance: float,
+    alive: Callable[[], None],
 ) -> tuple[dict[str, Any], Float64[np.ndarray, " steps"]]:
     """One pair: its row of table ``pairs``, and its density in each step."""
     tail, sites = live.tail(x), live.place.sites
@@ -253,7 +268,7 @@ def _measure(
     if method == "exact" and not exact:
         raise UsageError(f"method exact needs a piecewise linear network; {tail.remark}")
     precise = tail.precise() if exact and isinstance(tail, PiecewiseLinearTail) else tail
-    profile = profile_of(precise, start, end, sites, edges, exact=exact, tolerance=tolerance)
+    profile = profile_of(precise, start, end, sites, edges, exact=exact, tolerance=tolerance, alive=alive)
     crossings = int(profile.per_step.sum())
     with np.errstate(divide="ignore", invalid="ignore"):
         density = profile.per_step / (np.diff(edges) * distance)

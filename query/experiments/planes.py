@@ -78,6 +78,18 @@ class Grid:
     def size(self) -> int:
         return len(self.u)
 
+    @property
+    def step(self) -> float:
+        """Distance of neighbouring points."""
+        return float(self.u[1] - self.u[0])
+
+    @property
+    def resolution(self) -> float:
+        """The distance that single precision tells apart: the spacing of its numbers at the largest coordinate of the
+        window's middle (`rows` rounds to it)."""
+        middle = self.plane.origin + np.array([self.u.mean(), self.v.mean()]) @ self.plane.basis
+        return float(np.spacing(np.float32(np.abs(middle).max(initial=0.0))))
+
     def rows(self, first: int, last: int, tail: Tail) -> Tensor:
         """The points of rows first to last (excluded), row by row, as a tail takes them."""
         import torch

@@ -39,6 +39,7 @@ class Experiment:
     summary: what comes out, in a sentence.
     needs: ``stored``: reads the atlas alone. ``live``: is handed the network as ``reader`` as well.
     clusterings: whether the numbers depend on which clusterings the atlas holds.
+    beside: whether the untrained controls that the atlas holds stand beside by themselves.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Experiment:
     summary: str
     needs: Literal["stored", "live"] = "stored"
     clusterings: bool = False
+    beside: bool = False
 
     @property
     def function(self) -> Callable[..., Result]:
@@ -57,10 +59,15 @@ class Experiment:
         """The figure of a result, from its tables and parameters alone."""
         return self._attribute(f"draw_{self.name}")(result)
 
+    @property
+    def has_picture(self) -> bool:
+        """Whether a result can be drawn as a PNG without a browser."""
+        return hasattr(import_module(f"{__package__}.{self.module}"), f"png_{self.name}")
+
     def picture(self, result: Result) -> bytes:
         """A result as a PNG, drawn without a browser; `UsageError` where an experiment has none (only slice has)."""
         module = import_module(f"{__package__}.{self.module}")
-        if not hasattr(module, f"png_{self.name}"):
+        if not self.has_picture:
             raise UsageError(
                 f"experiment {self.name} draws no PNG; write its figure as HTML, to a file ending in .html"
             )
@@ -175,6 +182,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "density", "density", 4,
             "Whether boundaries lie more densely between classes than within, trained and untrained side by side.",
+            beside=True,
         ),
         Experiment(
             "interpolate", "paths", 5,

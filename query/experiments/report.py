@@ -18,9 +18,9 @@ from atlas.catalog import NetworkRecord, SiteRecord
 from atlas.errors import NotStored
 from atlas.network import FULL_SUFFIX
 
-from ..clusters import clusterings, clusters
-from . import verdicts
-from .density import TRAINED, controls_of, kind_of
+from ..clusters import clustering_of, clusterings, clusters
+from . import verdicts, verdicts_discussion
+from .controls import TRAINED, controls_of, kind_of
 from .registry import EXPERIMENTS
 from .result import Result
 from .verdicts import Judge, Verdict
@@ -30,6 +30,25 @@ Options = Callable[[Atlas, NetworkRecord, Mapping[str, Result]], dict[str, Any]]
 
 SCALED, SLICED = 0.6, 0.85
 """How far up the network the scaled and the sliced space lie: inception4c and inception5a of InceptionV1's twelve."""
+
+
+QUICK: dict[str, dict[str, Any]] = {
+    "slice": {"size": 32},
+    "monosemanticity": {"units": 30, "components": 8, "trials": 5, "resamples": 200},
+    "neuron": {"resamples": 200},
+    "directions": {"components": 8, "resamples": 200},
+    "density": {"pairs": 300, "resamples": 200},
+    "scale": {"examples": 3, "alphas": [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0], "tolerance": 0.2},
+    "flow": {"resamples": 200},
+    "dictionary": {"gates": 256, "resamples": 200},
+    "adversarial": {"examples": 3, "epsilons": [0.3], "steps": 2, "n_random": 1, "tolerance": 0.2},
+    "interpolate": {"pairs": 3, "steps": 5, "tolerance": 0.2},
+    "affine": {"examples": 5},
+    "soft": {"examples": 20},
+    "layernorm": {"examples": 3, "alphas": [0.5, 2.0]},
+    "intervene": {"examples": 3, "n_random": 2},
+}
+"""What a quick report asks of each experiment: less of everything, so wider intervals."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +182,39 @@ def _sliced(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> di
             "c": int(c["example_id"]), "size": 128}  # fmt: skip
 
 
+def _later(atlas: Atlas, network: NetworkRecord, height: float) -> str:
+    """Name of a site of position codes, that high and not the first: before the first no gate can be set."""
+    sites = [s for s in atlas.catalog.sites_of(network) if s.scope == "position" and s.n_codes and s.ordinal > 0]
+    if not sites:
+        raise NotStored(f"network {network.name} has no site with codes after its first")
+    return sites[min(int(height * len(sites)), len(sites) - 1)].name
+
+
+def _attacked(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
+    return {"span": _span(_site(atlas, network, SCALED)), "examples": 8, "epsilons": [0.1, 0.3], "steps": 5,
+            "n_random": 2, "tolerance": 0.05}  # fmt: skip
+
+
+def _softened(_: Atlas, __: NetworkRecord, ___: Mapping[str, Result]) -> dict[str, Any]:
+    return {"examples": 60}
+
+
+def _normed(_: Atlas, __: NetworkRecord, ___: Mapping[str, Result]) -> dict[str, Any]:
+    return {"examples": 10, "alphas": [0.2, 0.5, 2.0, 5.0]}
+
+
+def _intervened(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
+    """The largest cluster of codes at a late site, of at most half of the examples: the rest must be elsewhere."""
+    site = _later(atlas, network, SLICED)
+    clustering = clustering_of(atlas, atlas.catalog.target(site=site, network=network.name), None, "codes")
+    table = clusters(atlas, clustering.clustering_id, samples=0)
+    table = table[(table["label"] >= 0) & (2 * table["size"] <= table["size"].sum())]
+    if table.empty:
+        raise NotStored(f"{clustering.name} has no cluster of at most half of the examples, whose gates could be set")
+    largest = int(table.sort_values(["size", "label"], ascending=[False, True])["label"].iloc[0])
+    return {"site": site, "cluster": largest, "clustering": clustering.clustering_id, "examples": 10, "n_random": 6}
+
+
 P1, P2, P3 = (
     "Prediction 1: polysemantic directions overlap with multiple monosemantic polytope regions",
     "Prediction 2: polytope boundaries reflect semantic boundaries",
@@ -214,11 +266,15 @@ SECTIONS = (
     ),
     Section(
         "flow", "Discussion", "Representations converge and diverge between layers.",
-        "flow", _named, verdicts.representations_flow, verdicts.FLOW_RULE,
+        "flow", _named, verdicts_discussion.representations_flow, verdicts_discussion.FLOW_RULE,
     ),
     Section(
         "dictionary", "Discussion", "A sparse basis of codes decomposes them better than one cluster each.",
-        "dictionary", _named, verdicts.basis_beats_clusters, verdicts.BASIS_RULE,
+        "dictionary", _named, verdicts_discussion.basis_beats_clusters, verdicts_discussion.BASIS_RULE,
+    ),
+    Section(
+        "adversarial", "Discussion", "Adversarial perturbations cross many polytope boundaries.",
+        "adversarial", _attacked, verdicts_discussion.attacks_cross_more, verdicts_discussion.CROSSING_RULE,
     ),
     Section(
         "path", "Appendix A: interpolating", "On the way between images of different classes boundaries are denser.",
@@ -235,6 +291,18 @@ SECTIONS = (
     Section(
         "maps", "Appendix C: splines", "Hamming distance corresponds to the distance of the affine transformations.",
         "affine", _mapped, verdicts.gates_follow_maps, verdicts.MAP_RULE,
+    ),
+    Section(
+        "soft", "Appendix C: splines", "Smooth activations blur the boundaries of polytopes; ReLU's are sharp.",
+        "soft", _softened, verdicts_discussion.smooth_gates_blur, verdicts_discussion.BLUR_RULE,
+    ),
+    Section(
+        "norm", "Comments", "LayerNorm makes polytopes indifferent to the scale of what it reads.",
+        "layernorm", _normed, verdicts_discussion.norm_removes_scale, verdicts_discussion.NORM_RULE,
+    ),
+    Section(
+        "gates", "Comments", "Setting a few gates as a cluster has them moves the output towards the cluster's.",
+        "intervene", _intervened, verdicts_discussion.gates_carry_meaning, verdicts_discussion.GATES_RULE,
     ),
     Section(
         "occupancy", "Beside the post", "How many polytopes the examples are spread over; the post makes no claim.",

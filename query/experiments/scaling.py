@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,7 @@ from atlas.network import Tail
 from ..examples import check_network, checked_id
 from .crossings import read_along
 from .figures import finish, legend_above, style
-from .live import Live, place_of
+from .live import Live, inputs_of_examples, place_of
 from .paths import add_band, path_notes, profile_of
 from .result import Progress, Result
 from .statistics import Interval, bootstrap, mean_interval, share_interval
@@ -63,14 +64,15 @@ def scale(
     replaced by 2⁻²⁰, its limit from above.
 
     Table: kind, step, alpha_low, alpha_high, density, share (gates crossed, as a share of all, per unit of α: free of
-    the scale of the network), each with the ends of its interval over examples, n. Table ``examples``: kind, example,
-    norm, crossings, peak (α in the middle of the densest step; the first of equals; NaN without crossings),
-    changes_below and changes_above (the α nearest to 1 on each side at which another class is predicted than at
-    α = 1; NaN where none is), prediction (at 1), method, points, growth, converged. Table ``classes``: kind, example,
-    alpha, prediction, probability, kept (probability of what is predicted at α = 1). Table ``summary``: kind, n, and
-    with intervals: peak (of the mean share), peak_height (mean share there / mean share in the step below α = 1),
+    the scale of the network), each with the ends of its interval, n. Table ``examples``: kind, example, input, norm,
+    crossings, peak (α in the middle of the densest step; the first of equals; NaN without crossings), changes_below
+    and changes_above (the α nearest to 1 on each side at which another class is predicted than at α = 1; NaN where
+    none is), prediction (at 1), method, points, growth, converged. Table ``classes``: kind, example, alpha,
+    prediction, probability, kept (probability of what is predicted at α = 1). Table ``summary``: kind, n, and with
+    intervals: peak (of the mean share), peak_height (mean share there / mean share in the step below α = 1),
     peak_inside (share of examples with their peak below 1), below and above (share of examples whose class changes
-    on that side), change_below and change_above (mean α of it, where it does).
+    on that side), change_below and change_above (mean α of it, where it does). Intervals: bootstrap over inputs,
+    since tokens of one text depend on each other; Wilson's for shares.
 
     Raises `UsageError` for alphas that do not increase, `NotStored`, `UnknownName`.
     """
@@ -88,13 +90,14 @@ def scale(
         tail, point = source.tail(number), source.activations([number])[0]
         if kind == "gaussian":
             point = _gaussian_like(point, rng)
-        row, per_step = _measure(tail, point, source, edges, tolerance)
+        row, per_step = _measure(tail, point, source, edges, tolerance, partial(tell, progress, done, len(work)))
         rows.append({"kind": kind, "example": number, **row})
         shares.append(per_step / (np.diff(edges) * source.place.n_gates))
         classes.append(_classes(tail, point, edges).assign(kind=kind, example=number))
     tell(progress, len(work), len(work))
     table = pd.concat(classes, ignore_index=True)
     measured = _with_changes(pd.DataFrame(rows), table)
+    measured.insert(2, "input", inputs_of_examples(atlas, measured["example"].to_numpy()))
     parameters = {"span": live.place.name, "example": example, "examples": len(ids), "alphas": edges.tolist(),
                   "tolerance": tolerance, "seed": seed, "n_gates": live.place.n_gates,
                   "controls": sorted(controls or {})}  # fmt: skip
@@ -137,7 +140,7 @@ def draw_scale(result: Result) -> go.Figure:
     p = result.parameters
     return finish(
         figure, f"Boundaries along a scaled activation, {p['span']} of {result.network}",
-        f"{p['n_gates']:,} gates; n in examples; bands: bootstrap over examples, 95 %", result.notes, height=560,
+        f"{p['n_gates']:,} gates; n in examples; bands: bootstrap over inputs, 95 %", result.notes, height=560,
     )  # fmt: skip
 
 
@@ -174,11 +177,12 @@ def _measure(
     live: Live,
     edges: Float64[np.ndarray, " edges"],
     tolerance: float,
+    alive: Callable[[], None],
 ) -> tuple[dict[str, Any], Int64[np.ndarray, " steps"]]:
     low, high = edges[0], edges[-1]
     profile = profile_of(
         tail, (low * point).astype(np.float32), (high * point).astype(np.float32), live.place.sites,
-        (edges - low) / (high - low), exact=False, tolerance=tolerance,
+        (edges - low) / (high - low), exact=False, tolerance=tolerance, alive=alive,
     )  # fmt: skip
     counts = profile.per_step
     densest = int((counts / np.diff(edges)).argmax())
@@ -236,11 +240,12 @@ def _profiles(
         density = np.where(norms[:, None] > 0, per_alpha * n_gates / norms[:, None], np.nan)
     for kind in dict.fromkeys(measured["kind"]):
         here = (measured["kind"] == kind).to_numpy()
+        inputs = measured["input"].to_numpy(np.int64)[here]
         for step in range(len(edges) - 1):
             rows.append({
                 "kind": kind, "step": step, "alpha_low": edges[step], "alpha_high": edges[step + 1],
-                **mean_interval(density[here, step], rng).columns("density"),
-                **mean_interval(per_alpha[here, step], rng).columns("share"), "n": int(here.sum()),
+                **mean_interval(density[here, step], rng, units=inputs).columns("density"),
+                **mean_interval(per_alpha[here, step], rng, units=inputs).columns("share"), "n": int(here.sum()),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -255,23 +260,28 @@ def _summary(
     for kind in dict.fromkeys(measured["kind"]):
         here = measured[measured["kind"] == kind]
         paths = per_alpha[here.index.to_numpy()]
-        below, above = here["changes_below"].dropna(), here["changes_above"].dropna()
-        peaks = here["peak"].dropna()
+        inputs = here["input"].to_numpy(np.int64)
+        below, above, peaks = (here[name].dropna() for name in ("changes_below", "changes_above", "peak"))
+        n_inputs = len(np.unique(inputs))
         rows.append({
             "kind": kind, "n": len(here),
-            **_peak(paths, edges, rng).columns("peak"),
-            **_peak_height(paths, edges, rng).columns("peak_height"),
-            **share_interval(int((peaks < 1).sum()), len(peaks)).columns("peak_inside"),
-            **share_interval(len(below), len(here)).columns("below"),
-            **share_interval(len(above), len(here)).columns("above"),
-            **mean_interval(below.to_numpy(), rng).columns("change_below"),
-            **mean_interval(above.to_numpy(), rng).columns("change_above"),
+            **_peak(paths, edges, inputs, rng).columns("peak"),
+            **_peak_height(paths, edges, inputs, rng).columns("peak_height"),
+            **share_interval(int((peaks < 1).sum()), len(peaks),
+                             independent=here.loc[peaks.index, "input"].nunique()).columns("peak_inside"),
+            **share_interval(len(below), len(here), independent=n_inputs).columns("below"),
+            **share_interval(len(above), len(here), independent=n_inputs).columns("above"),
+            **mean_interval(here["changes_below"].to_numpy(), rng, units=inputs).columns("change_below"),
+            **mean_interval(here["changes_above"].to_numpy(), rng, units=inputs).columns("change_above"),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def _peak(
-    paths: Float64[np.ndarray, "paths steps"], edges: Float64[np.ndarray, " edges"], rng: np.random.Generator
+    paths: Float64[np.ndarray, "paths steps"],
+    edges: Float64[np.ndarray, " edges"],
+    inputs: Int64[np.ndarray, " paths"],
+    rng: np.random.Generator,
 ) -> Interval:
     """Where the mean profile is highest: α in the middle of that step; NaN where nothing is crossed."""
     middle = (edges[1:] + edges[:-1]) / 2
@@ -280,11 +290,14 @@ def _peak(
         mean = weights @ paths
         return np.where(mean.any(axis=1), middle[mean.argmax(axis=1)], np.nan)
 
-    return bootstrap(len(paths), peak, rng)
+    return bootstrap(len(paths), peak, rng, units=inputs)
 
 
 def _peak_height(
-    paths: Float64[np.ndarray, "paths steps"], edges: Float64[np.ndarray, " edges"], rng: np.random.Generator
+    paths: Float64[np.ndarray, "paths steps"],
+    edges: Float64[np.ndarray, " edges"],
+    inputs: Int64[np.ndarray, " paths"],
+    rng: np.random.Generator,
 ) -> Interval:
     """How many times as dense the densest step of the mean profile is as the one that ends at, or holds, α = 1."""
     at_one = int(np.searchsorted(edges, 1.0)) - 1
@@ -294,7 +307,7 @@ def _peak_height(
         with np.errstate(divide="ignore", invalid="ignore"):
             return mean.max(axis=1) / mean[:, max(at_one, 0)]
 
-    return bootstrap(len(paths), height, rng)
+    return bootstrap(len(paths), height, rng, units=inputs)
 
 
 def _notes(live: Live, measured: pd.DataFrame, tolerance: float, controls: Mapping[str, Network] | None) -> list[str]:

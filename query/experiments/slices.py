@@ -40,6 +40,9 @@ MOST_COMPARED = 20_000
 SLACK = 0.05
 """How far a drawn line may be from the boundary found, in steps of the grid: a twentieth of a pixel."""
 
+BLURRED = 8
+"""Steps of single precision below which a step of the grid is remarked on: three bits say where a boundary lies."""
+
 SHADES = 7
 """Shades of a class's colour by which neighbouring polytopes are told apart."""
 
@@ -54,6 +57,7 @@ def slice(
     c: int | None = None,
     directions: Sequence[str] | None = None,
     reach: float | None = None,
+    middle: Sequence[float] | None = None,
     zoom: float = 1.0,
     size: int = 256,
     lines: int = 300,
@@ -66,9 +70,10 @@ def slice(
     it. ``a``: an example in the plane. ``b``: a second. ``c``: a third, which fixes the plane. ``directions``: two
     of random:SEED, unit:NUMBER or METHOD:COMPONENT (a stored direction, such as pca:0), from ``a``, or from the
     origin without it. ``reach``: half the width of the window, in units of distance; by default it holds the three
-    examples, or is the length of the activation of a. ``zoom``: how many times smaller the window is made, about its
-    middle. ``size``: points a side of the grid. ``lines``: boundaries drawn as lines, at most; more are thinned out
-    at random. ``seed``: for that.
+    examples, or is the length of the activation of a. ``middle``: u and v of the middle of the window; by default
+    that of the three examples, or where the directions start. ``zoom``: how many times smaller the window is made,
+    about its middle. ``size``: points a side of the grid. ``lines``: boundaries drawn as lines, at most; more are
+    thinned out at random. ``seed``: for that.
 
     Table: class, points, share (of the grid), polytopes (distinct codes among them). Table ``summary``: polytopes
     (distinct codes on the grid: at least as many as the window meets at this resolution, never more), linear_regions
@@ -87,7 +92,7 @@ def slice(
         raise UsageError(f"zoom is {zoom!r}; expected a number above 0, such as 4 for a window a quarter as wide")
     live = Live(atlas, reader, place_of(reader, span=span))
     named, plane, window = _plane(atlas, live, (a, b, c), directions, reach)
-    grid = _grid(window, zoom, size, plane)
+    grid = _grid(_moved(window, middle), zoom, size, plane)
     tail, sites = live.tail(next(iter(named.values()), _any_example(live))), live.place.sites
     regions = read_regions(tail, grid, sites, lambda done, total: tell(progress, done, 2 * total))
     rng = np.random.default_rng([seed, 6])
@@ -98,7 +103,8 @@ def slice(
     classes, table = _classes(tail, regions.output, regions.polytope)
     exact = float(found.exact.mean()) if len(found.exact) else np.nan
     parameters = {"span": live.place.name, "a": a, "b": b, "c": c,
-                  "directions": None if directions is None else list(directions), "reach": reach, "zoom": zoom,
+                  "directions": None if directions is None else list(directions), "reach": reach,
+                  "middle": None if middle is None else [float(at) for at in middle], "zoom": zoom,
                   "size": size, "lines": lines, "seed": seed, "n_gates": live.place.n_gates,
                   "u": [grid.u[0], grid.u[-1]], "v": [grid.v[0], grid.v[-1]]}  # fmt: skip
     summary = {"polytopes": int(regions.polytope.max()) + 1, "linear_regions": int(regions.linear.max()) + 1,
@@ -114,7 +120,7 @@ def slice(
         "sites": _sites(regions.varies, sites),
         "examples": _examples_in(atlas, live, plane, grid, named),
     }  # fmt: skip
-    return Result("slice", live.owner.name, _plain(parameters), tables, _notes(tail, summary, live))
+    return Result("slice", live.owner.name, _plain(parameters), tables, _notes(tail, summary, live, grid))
 
 
 def draw_slice(result: Result) -> go.Figure:
@@ -227,7 +233,7 @@ def _plane(
         raise UsageError(
             f"the same example twice ({', '.join(f'{n} {e}' for n, e in named.items())}); choose different ones"
         )
-    if reach is not None and not reach > 0:
+    if reach is not None and not 0 < reach < np.inf:
         raise UsageError(f"reach is {reach!r}; expected a distance above 0")
     points = live.activations(list(named.values())) if named else np.zeros((0, live.place.site.n_units), np.float32)
     if directions is None:
@@ -286,6 +292,14 @@ def _direction(atlas: Atlas, live: Live, name: str) -> Float64[np.ndarray, " uni
             f"directions` finds some, or take random:0 or unit:0"
         )
     return np.array(stored[0][0], dtype=np.float64)
+
+
+def _moved(window: _Window, middle: Sequence[float] | None) -> _Window:
+    if middle is None:
+        return window
+    if len(middle) != 2 or not np.isfinite(np.asarray(middle, dtype=np.float64)).all():
+        raise UsageError(f"middle is {list(middle)}; expected u and v of the middle of the window, such as 0.5,-2")
+    return _Window((float(middle[0]), float(middle[1])), window.reach)
 
 
 def _grid(window: _Window, zoom: float, size: int, plane: Plane) -> Grid:
@@ -363,7 +377,7 @@ def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**parameters, **{axis: [float(end) for end in parameters[axis]] for axis in ("u", "v")}}
 
 
-def _notes(tail: Tail, summary: dict[str, Any], live: Live) -> tuple[str, ...]:
+def _notes(tail: Tail, summary: dict[str, Any], live: Live, grid: Grid) -> tuple[str, ...]:
     notes = [
         tail.remark,
         f"polytopes are counted at {summary['points']:,} points: those that lie between points are missed, so there "
@@ -379,6 +393,11 @@ def _notes(tail: Tail, summary: dict[str, Any], live: Live) -> tuple[str, ...]:
         )
     elif summary["lines"]:
         notes.append("lines are interpolated between grid points: none is exact")
+    if grid.step < BLURRED * grid.resolution:
+        notes.append(
+            f"neighbouring points are {grid.step:.2g} apart, and single precision tells apart no less than "
+            f"{grid.resolution:.2g} here: what is smaller than that is rounding"
+        )
     if live.stored is None:
         notes.append("examples other than those named were not looked at: their activations are not stored")
     elif live.stored.n_activations > MOST_COMPARED:

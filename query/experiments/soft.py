@@ -20,7 +20,7 @@ from atlas.errors import NonFinite, UnknownName, UsageError
 from atlas.network import GatedNetwork, Site
 
 from .figures import finish, legend_above, name_axis, points, style
-from .live import Live, place_of
+from .live import Live, inputs_of_examples, place_of
 from .result import Progress, Result
 from .statistics import bootstrap, mean_interval
 from .targets import Notes, drawn, tell, whole
@@ -90,7 +90,8 @@ def soft(
     Table, a row a site: site, nonlinearity, gate (g in words), n_gates, and with intervals over pairs: expected and
     hard (gates), ratio (mean expected / mean hard), blur (gates), undecided (share of gates with 0.1 < g < 0.9); rho
     (Spearman's correlation of expected with hard over pairs; NaN where one is constant), n (pairs). Table ``pairs``:
-    site, a, b, expected, hard, blur and undecided (means of the two). Intervals: bootstrap over pairs.
+    site, a, b, expected, hard, blur and undecided (means of the two). Intervals: bootstrap over pairs, or over
+    the inputs that pairs share, a pair then weighing the product of how often its two were drawn.
 
     Raises `UsageError` for impossible parameters and for a network that shows no preactivations; `UnknownName`;
     `NotStored` for images that the atlas does not hold; `NonFinite`.
@@ -110,7 +111,8 @@ def soft(
     order = {site.name: place for place, site in enumerate(chosen)}
     measured = pd.DataFrame(rows).sort_values("site", key=lambda s: s.map(order), kind="stable", ignore_index=True)
     rng = np.random.default_rng([seed, 8])
-    table = pd.DataFrame([_summary(site, measured[measured["site"] == site.name], rng) for site in chosen])
+    units = _shared(inputs_of_examples(atlas, pairs.ravel()).reshape(pairs.shape))
+    table = pd.DataFrame([_summary(site, measured[measured["site"] == site.name], units, rng) for site in chosen])
     parameters = {"sites": [site.name for site in chosen], "examples": 2 * len(pairs), "seed": seed}
     return Result("soft", live.owner.name, parameters, {"table": table, "pairs": measured}, _notes(chosen))
 
@@ -135,12 +137,13 @@ def draw_soft(result: Result) -> go.Figure:
     undecided = points("undecided gates", list(places), share, "undecided", style(3), showlegend=False)
     figure.add_trace(undecided, row=2, col=1)
     figure.update_yaxes(title="% of gates", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title="Undecided, % of gates", rangemode="tozero", row=2, col=1)
+    figure.update_yaxes(title="Undecided, % of gates", range=[0, 100], row=2, col=1)
+    figure.update_traces(cliponaxis=False)  # of ReLU much lies on the axis
     name_axis(figure, table["site"].tolist(), "Site", row=2, col=1)
     legend_above(figure)
     return finish(
         figure, f"Soft codes of {result.network}",
-        f"n = {n} pairs of {2 * n} examples; intervals: bootstrap over pairs, 95 %", result.notes, height=560,
+        f"n = {n} pairs of {2 * n} examples; intervals: bootstrap, 95 %", result.notes, height=560,
         below=110,
     )  # fmt: skip
 
@@ -225,7 +228,14 @@ def _check_finite(
 # --- statistics ----------------------------------------------------------------------------------------------------
 
 
-def _summary(site: Site, pairs: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
+def _shared(inputs: Int64[np.ndarray, "pairs 2"]) -> Int64[np.ndarray, "pairs 2"] | None:
+    """The inputs of pairs, where two pairs share one; None where none do: then pairs are independent as they are."""
+    return None if len(np.unique(inputs)) == inputs.size else inputs
+
+
+def _summary(
+    site: Site, pairs: pd.DataFrame, inputs: Int64[np.ndarray, "pairs 2"] | None, rng: np.random.Generator
+) -> dict[str, Any]:
     from scipy.stats import spearmanr
 
     expected, hard = pairs["expected"].to_numpy(np.float64), pairs["hard"].to_numpy(np.float64)
@@ -237,10 +247,11 @@ def _summary(site: Site, pairs: pd.DataFrame, rng: np.random.Generator) -> dict[
     constant = len(pairs) < 2 or np.ptp(expected) == 0 or np.ptp(hard) == 0
     return {
         "site": site.name, "nonlinearity": site.nonlinearity, "gate": gate_of(site).formula, "n_gates": site.n_gates,
-        **mean_interval(expected, rng).columns("expected"), **mean_interval(hard, rng).columns("hard"),
-        **bootstrap(len(pairs), ratio, rng).columns("ratio"),
-        **mean_interval(pairs["blur"].to_numpy(), rng).columns("blur"),
-        **mean_interval(pairs["undecided"].to_numpy(), rng).columns("undecided"),
+        **mean_interval(expected, rng, units=inputs).columns("expected"),
+        **mean_interval(hard, rng, units=inputs).columns("hard"),
+        **bootstrap(len(pairs), ratio, rng, units=inputs).columns("ratio"),
+        **mean_interval(pairs["blur"].to_numpy(), rng, units=inputs).columns("blur"),
+        **mean_interval(pairs["undecided"].to_numpy(), rng, units=inputs).columns("undecided"),
         "rho": np.nan if constant else float(spearmanr(expected, hard).statistic), "n": len(pairs),
     }  # fmt: skip
 
@@ -260,6 +271,6 @@ def _notes(sites: Sequence[Site]) -> tuple[str, ...]:
             )
     notes.add(
         f"undecided: {UNDECIDED[0]} < g < {UNDECIDED[1]}. Each pair is of two different inputs, and no two pairs "
-        "share an example; tokens of one text count as independent"
+        "share an example; where pairs share inputs, as tokens of one text do, inputs are resampled"
     )
     return notes.lines()

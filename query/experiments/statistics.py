@@ -1,7 +1,8 @@
 """Intervals, effect sizes and tests that the experiments share (docs/SCIENCE.md, "Statistics, everywhere").
 
-Intervals are percentiles of a bootstrap unless a function says otherwise. Every random number comes from a generator
-that the caller hands in, so the same seed gives the same numbers.
+Intervals are percentiles of a bootstrap unless a function says otherwise. What depends on each other, such as tokens
+of one text, is resampled together. Every random number comes from a generator that the caller hands in, so the same
+seed gives the same numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64, Shaped
 
 from atlas.errors import UsageError
 
@@ -38,6 +39,9 @@ class Interval(NamedTuple):
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
+Units = Shaped[np.ndarray, "samples *several"]
+"""The independent unit that each sample belongs to, such as the text of a token; of a pair, a row of two."""
+
 Statistic = Callable[[Float64[np.ndarray, "resamples samples"]], Float64[np.ndarray, " resamples"]]
 """The statistic under weights: row r says how often resample r drew each sample."""
 
@@ -47,24 +51,27 @@ def bootstrap(
     statistic: Statistic,
     rng: np.random.Generator,
     *,
+    units: Units | None = None,
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Interval:
-    """A statistic of ``n`` independent samples with its percentile bootstrap interval (Efron 1979).
+    """A statistic of ``n`` samples with its percentile bootstrap interval (Efron 1979).
 
     ``statistic`` maps weights (resamples × n, each row how often every sample was drawn) to numbers; under weights
-    of 1 it is the value itself. Samples that are not independent of each other are to be resampled together: then
-    ``n`` is the number of independent units. With fewer than 2 of them the ends are NaN.
+    of 1 it is the value itself. ``units``: where samples are not independent of each other, what is; units are then
+    resampled in place of samples, and a sample of several units weighs the product of how often they were drawn.
+    With fewer than 2 units the ends are NaN.
     """
     check_interval(resamples, confidence)
     value = float(statistic(np.ones((1, n)))[0]) if n else math.nan
-    if n < 2:
+    place, independent = _places(n, units)
+    if independent < 2:
         return Interval(value, math.nan, math.nan, n)
     drawn = np.empty(resamples)
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
         rows = min(RESAMPLES_AT_ONCE, resamples - start)
-        weights = rng.multinomial(n, np.full(n, 1 / n), size=rows).astype(np.float64)
-        drawn[start : start + rows] = statistic(weights)
+        times = rng.multinomial(independent, np.full(independent, 1 / independent), size=rows).astype(np.float64)
+        drawn[start : start + rows] = statistic(times[:, place].prod(axis=2))
     tail = (1 - confidence) / 2
     return Interval(value, quantile(drawn, tail), quantile(drawn, 1 - tail), n)
 
@@ -73,32 +80,46 @@ def mean_interval(
     values: Float[np.ndarray, " samples"],
     rng: np.random.Generator,
     *,
+    units: Units | None = None,
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Interval:
-    """The mean of independent values with its bootstrap interval; NaNs are left out, and not counted in n."""
-    known = np.asarray(values, dtype=np.float64)
-    known = known[~np.isnan(known)]
+    """The mean of values with its bootstrap interval; NaNs are left out, and not counted in n. For ``units`` see
+    `bootstrap`."""
+    held = ~np.isnan(np.asarray(values, dtype=np.float64))
+    known = np.asarray(values, dtype=np.float64)[held]
+
+    def mean(weights: Float64[np.ndarray, "resamples samples"]) -> Float64[np.ndarray, " resamples"]:
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a resample without a pair nothing is known
+            found: Float64[np.ndarray, " resamples"] = weights @ known / weights.sum(axis=1)
+        return found
+
     return bootstrap(
         len(known),
-        lambda weights: weights @ known / weights.sum(axis=1),
+        mean,
         rng,
+        units=None if units is None else units[held],
         resamples=resamples,
         confidence=confidence,
     )
 
 
-def share_interval(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Interval:
-    """A share of ``n`` independent trials with Wilson's score interval (1927), which is right at 0 and 1 as well.
+def share_interval(
+    successes: int, n: int, *, independent: int | None = None, confidence: float = CONFIDENCE
+) -> Interval:
+    """A share of ``n`` trials with Wilson's score interval (1927), which is right at 0 and 1 as well.
 
-    (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n)
+    (p + z²/2m ± z √(p(1 − p)/m + z²/4m²)) / (1 + z²/m), m = n for independent trials. ``independent``: how many units
+    the trials belong to, where those of one unit depend on each other; m is then their number, as if the trials of a
+    unit all came out alike: the interval is rather too wide than too narrow.
     """
     check_interval(1, confidence)
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, 0)
+    m = n if independent is None else independent
     p, z = successes / n, NormalDist().inv_cdf((1 + confidence) / 2)
-    middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
+    middle, spread = p + z * z / (2 * m), z * math.sqrt(p * (1 - p) / m + z * z / (4 * m * m))
+    low, high = (middle - spread) / (1 + z * z / m), (middle + spread) / (1 + z * z / m)
     # Rounding may put an end a hair beyond the share, or beyond 0 or 1.
     return Interval(p, max(0.0, min(low, p)), min(1.0, max(high, p)), n)
 
@@ -154,17 +175,36 @@ def permutation_p(
     return (1 + count) / (1 + permutations)
 
 
-def paired_p(differences: Float64[np.ndarray, " pairs"], rng: np.random.Generator, permutations: int = 999) -> float:
+def paired_p(
+    differences: Float64[np.ndarray, " pairs"],
+    rng: np.random.Generator,
+    permutations: int = 999,
+    *,
+    units: Units | None = None,
+) -> float:
     """Whether paired differences have mean 0, by flipping their signs (Fisher's randomisation test), two-sided.
 
     (1 + count) / (1 + permutations), counting flips whose mean is at least as far from 0. NaN without a pair.
+    ``units``: the unit of each difference, where those of one unit depend on each other; they flip together.
     """
     if not len(differences):
         return math.nan
-    observed, count = abs(differences.sum()), 0
+    place, independent = _places(len(differences), units)
+    totals = np.bincount(place[:, 0], weights=differences, minlength=independent)
+    observed, count = abs(totals.sum()), 0
     for start in range(0, permutations, RESAMPLES_AT_ONCE):
         rows = min(RESAMPLES_AT_ONCE, permutations - start)
-        signs = rng.integers(0, 2, size=(rows, len(differences))) * 2 - 1
+        signs = rng.integers(0, 2, size=(rows, independent)) * 2 - 1
         # Rounding: the same numbers summed in another order count as the same sum.
-        count += int((np.abs(signs @ differences) >= observed * (1 - 1e-12)).sum())
+        count += int((np.abs(signs @ totals) >= observed * (1 - 1e-12)).sum())
     return (1 + count) / (1 + permutations)
+
+
+def _places(n: int, units: Units | None) -> tuple[Int64[np.ndarray, "samples per"], int]:
+    """Each sample's units, numbered from 0, and how many there are; by default each sample is its own."""
+    if units is None or n == 0:
+        return np.arange(n)[:, None], n
+    if len(units) != n:
+        raise ValueError(f"units of {len(units)} samples, of {n}")
+    known, place = np.unique(units, return_inverse=True)
+    return place.reshape(n, -1).astype(np.int64), len(known)

@@ -47,9 +47,13 @@ def majority(votes: Sequence[int]) -> Word:
     return "not supported" if sum(vote < 0 for vote in votes) * 2 > len(votes) else "undecided"
 
 
-def _vote(low: float, high: float, bound: float) -> int:
+def vote_of(low: float, high: float, bound: float) -> int:
     """1 where an interval lies above the bound, −1 below, 0 where it holds the bound or is unknown."""
     return int(low > bound) - int(high < bound)
+
+
+def word_for(vote: int) -> Word:
+    return "supported" if vote > 0 else "not supported" if vote < 0 else "undecided"
 
 
 # --- Prediction 1 ------------------------------------------------------------------------------------------------
@@ -64,7 +68,7 @@ CLUSTERS_RULE = (
 def clusters_are_monosemantic(result: Result) -> Verdict:
     """`CLUSTERS_RULE`, on `monosemanticity`."""
     rows = _methods(result, "code clusters")
-    votes = [_vote(row["lift_low"], row["lift_high"], 1.0) for row in rows]
+    votes = [vote_of(row["lift_low"], row["lift_high"], 1.0) for row in rows]
     numbers = [
         number(f"{row['site']}: {label} of code clusters", row, name, row["groups"])
         for row in rows for name, label in (("purity", "purity"), ("lift", "lift"), ("intruder", "intruder found"))
@@ -118,7 +122,7 @@ def neurons_are_polysemantic(result: Result) -> Verdict:
         number("entropy of a unit's top over clusters, bits", summary["units"], "cluster_entropy", len(ranking)),
         number("the same of random examples", summary["random sets"], "cluster_entropy", summary["random sets"]["n"]),
     ]  # fmt: skip
-    return Verdict(_word(_vote(share.low, share.high, 0.5)), f"{share.value:.0%} of {share.n} units",
+    return Verdict(word_for(vote_of(share.low, share.high, 0.5)), f"{share.value:.0%} of {share.n} units",
                    pd.DataFrame(numbers))  # fmt: skip
 
 
@@ -162,7 +166,7 @@ def nmf_is_monosemantic(result: Result) -> Verdict:
         )
     ]
     nmf = rows["nmf"]
-    return Verdict(_word(_vote(nmf["monosemantic_low"], nmf["monosemantic_high"], 0.5)),
+    return Verdict(word_for(vote_of(nmf["monosemantic_low"], nmf["monosemantic_high"], 0.5)),
                    f"{nmf['monosemantic']:.0%} of {nmf['directions']} directions", pd.DataFrame(numbers))  # fmt: skip
 
 
@@ -292,14 +296,16 @@ def class_changes_where_dense(result: Result) -> Verdict:
     rows: list[Row] = []
     votes: dict[str, int] = {}
     for words, column in (("below", "changes_below"), ("above", "changes_above")):
-        alphas = own[column].dropna().to_numpy(np.float64)
+        changing = own[own[column].notna()]
+        alphas = changing[column].to_numpy(np.float64)
         place = np.clip(np.searchsorted(high, alphas), 0, len(high) - 1)
-        found = mean_interval(share[place] / np.average(share, weights=high - low), np.random.default_rng(0))
-        votes[words] = _vote(found.low, found.high, 1.0) if found.n >= LEAST_CHANGES else 0
+        found = mean_interval(share[place] / np.average(share, weights=high - low), np.random.default_rng(0),
+                              units=changing["input"].to_numpy(np.int64))  # fmt: skip
+        votes[words] = vote_of(found.low, found.high, 1.0) if found.n >= LEAST_CHANGES else 0
         rows.append({"what": f"density where the class changes {words} α = 1, over the mean", "value": found.value,
                      "low": found.low, "high": found.high, "n": found.n})  # fmt: skip
     both = [votes[words] for words, row in zip(("below", "above"), rows, strict=True) if row["n"] >= LEAST_CHANGES]
-    word = _word(both[0]) if both and len(set(both)) == 1 else "undecided"
+    word = word_for(both[0]) if both and len(set(both)) == 1 else "undecided"
     because = "; ".join(f"{row['what']}: {row['value']:.3g} (n = {row['n']})" for row in rows if row["n"])
     return Verdict(word, because or "no class changed", pd.DataFrame(rows))
 
@@ -326,7 +332,7 @@ def paths_between_classes_are_denser(result: Result) -> Verdict:
     ratio = rows["different"]
     numbers = [number(f"density along paths, {kind} class", row, "density", row["n"]) for kind, row in rows.items()]
     numbers.append(number("ratio, different over same", ratio, "ratio", ratio["n"]))
-    return Verdict(_word(_vote(ratio["ratio_low"], ratio["ratio_high"], 1.0)), f"ratio {ratio['ratio']:.3g}",
+    return Verdict(word_for(vote_of(ratio["ratio_low"], ratio["ratio_high"], 1.0)), f"ratio {ratio['ratio']:.3g}",
                    pd.DataFrame(numbers))  # fmt: skip
 
 
@@ -341,55 +347,11 @@ def gates_follow_maps(result: Result) -> Verdict:
     rows = result.tables["summary"].to_dict("records")
     main = next(row for row in rows if row["of"] == "hamming" and row["with"] == "frobenius")
     numbers = [number(f"rank correlation of {row['of']} and {row['with']}", row, "rho", row["n"]) for row in rows]
-    return Verdict(_word(_vote(main["rho_low"], main["rho_high"], 0.0)), f"rank correlation {main['rho']:.3g}",
+    return Verdict(word_for(vote_of(main["rho_low"], main["rho_high"], 0.0)), f"rank correlation {main['rho']:.3g}",
                    pd.DataFrame(numbers))  # fmt: skip
 
 
-# --- the discussion ----------------------------------------------------------------------------------------------
-
-FLOW_RULE = (
-    "Supported: pairs that converge and pairs that diverge both occur: the intervals of their lift lie above "
-    "0.01, one in a hundred of what independence would give. Not supported: neither occurs once. Else undecided."
-)
-
-
-def representations_flow(result: Result) -> Verdict:
-    """`FLOW_RULE`, on `flow`."""
-    rows = {row["kind"]: row for row in result.table.to_dict("records")}
-    [summary] = result.tables["summary"].to_dict("records")
-    found = [rows[kind]["lift_low"] > 0.01 for kind in ("convergence", "divergence")]
-    never = [rows[kind]["n"] == 0 for kind in ("convergence", "divergence")]
-    word: Word = "supported" if all(found) else "not supported" if all(never) else "undecided"
-    numbers = [
-        number(f"{kind}: times as often as if independent", row, "lift", row["n"]) for kind, row in rows.items()
-    ]
-    numbers.append(number("rank correlation of distances", summary, "spearman", summary["n_pairs"]))
-    lifts = " and ".join(f"{kind} {rows[kind]['lift']:.2g}" for kind in ("convergence", "divergence"))
-    because = f"{lifts} times as often as if near and far were independent"
-    return Verdict(word, because, pd.DataFrame(numbers))
-
-
-BASIS_RULE = (
-    "Supported: the interval of the mean purity of the atoms' tops lies above that of the clusters. Not "
-    "supported: below. Else undecided."
-)
-
-
-def basis_beats_clusters(result: Result) -> Verdict:
-    """`BASIS_RULE`, on `dictionary`."""
-    rows = {row["kind"]: row for row in result.table.to_dict("records")}
-    numbers = [number(f"{kind}: purity", row, "purity", row["groups"]) for kind, row in rows.items()]
-    if not {"atoms", "clusters"} <= set(rows):
-        return Verdict("undecided", "there are no clusters to compare with", pd.DataFrame(numbers))
-    atoms, clusters = rows["atoms"], rows["clusters"]
-    vote = int(atoms["purity_low"] > clusters["purity_high"]) - int(atoms["purity_high"] < clusters["purity_low"])
-    return Verdict(
-        _word(vote), f"purity {atoms['purity']:.3g} against {clusters['purity']:.3g}", pd.DataFrame(numbers)
-    )
-
-
-def _word(vote: int) -> Word:
-    return "supported" if vote > 0 else "not supported" if vote < 0 else "undecided"
+# --- rows of tables ----------------------------------------------------------------------------------------------
 
 
 def _methods(result: Result, method: str) -> list[Row]:

@@ -1,5 +1,6 @@
 """What is stored comes back equal, once, or not at all."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -145,3 +146,33 @@ def test_as_json_has_every_table_as_records():
     document = json.loads(archive.as_json(result(), 5), parse_constant=lambda name: pytest.fail(name))
     assert document["experiment_id"] == 5 and document["tables"]["empty"] == []
     assert document["tables"]["table"][1]["ratio"] == {"$float": "nan"}
+
+
+def test_an_answer_is_found_without_the_controls_that_stood_beside_it(writer):
+    find = registry.find("occupancy")
+    alone = dataclasses.replace(result(), asked=find.asked({"network": "words", "seed": 3}))
+    number = archive.save(writer, alone)
+    assert archive.answered(writer, find, "words", {"seed": 3}) == number
+    assert archive.answered(writer, find, "words", {"seed": 4}) is None
+    assert archive.answered(writer, find, "plane", {"seed": 3}) is None
+    beside = dataclasses.replace(alone, asked={**alone.asked, "controls": {"random": "a digest"}})
+    newer = archive.save(writer, beside)
+    assert newer != number and archive.answered(writer, find, "words", {"seed": 3}) == newer
+    with pytest.raises(UsageError, match="has no option pairs"):
+        archive.answered(writer, find, "words", {"pairs": 3})
+    writer.execute("update sites set codes_digest = 'other' where n_codes > 0")
+    writer.catalog = type(writer.catalog)(writer)
+    assert archive.answered(writer, find, "words", {"seed": 3}) is None
+
+
+def test_the_shelf_says_what_was_asked_otherwise_than_by_default(writer):
+    find = registry.find("occupancy")
+    for seed in (0, 3):
+        archive.save(writer, dataclasses.replace(result(), asked=find.asked({"network": "words", "seed": seed})))
+    several = dataclasses.replace(result(), network=None, asked=find.asked({"targets": ["b", "a"]}))
+    archive.save(writer, several)
+    found = archive.shelf(writer)
+    assert found["experiment_id"].tolist() == [3, 2, 1] and found["current"].all()
+    assert found["asked"].tolist() == [{"targets": ["b", "a"]}, {"seed": 3}, {}]
+    assert archive.shelf(writer, "plane")["experiment_id"].tolist() == [3]
+    assert archive.shelf(writer, "words")["experiment_id"].tolist() == [3, 2, 1]

@@ -7,7 +7,7 @@ import pytest
 import atlas
 import query
 from atlas.errors import NotStored, UnknownName, UsageError
-from query.experiments import registry
+from query.experiments import archive, registry
 from tests.builder import WordReader, add_texts, word_network, word_texts
 
 
@@ -39,6 +39,20 @@ def test_controls_of_the_atlas_stand_beside_and_are_named_for_what_they_are(side
         rows = found.table[found.table["network"] == name].drop(columns=["network", "weights"])
         expected = query.class_density(side_by_side, network=name, pairs=200, resamples=50)
         assert rows.reset_index(drop=True).equals(expected)
+
+
+def test_an_answer_without_controls_is_outdated_by_a_control_that_is_added(tmp_path):
+    experiment = registry.find("density")
+    asked = {"network": "trained", "pairs": 100, "resamples": 20}
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, word_network("trained"), word_texts(30))
+        number = archive.save(a, experiment.run(a, **asked))
+        add_texts(a, word_network("other"), word_texts(30))  # given, not untrained: nothing to show beside
+        assert archive.recall(a, experiment, "trained", asked) == number
+        add_texts(a, control("drawn", "random:0", 7), word_texts(30))
+        assert archive.recall(a, experiment, "trained", asked) is None
+        again = archive.save(a, experiment.run(a, **asked))
+        assert archive.recall(a, experiment, "trained", asked) == again != number
 
 
 def test_a_span_that_a_control_does_not_store_is_left_out_and_said(side_by_side):

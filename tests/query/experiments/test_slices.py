@@ -1,6 +1,7 @@
 """Slices: regions and lines of a plane that can be worked out on paper, and of the demo's InceptionV1."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -194,6 +195,29 @@ def test_zoom_makes_the_window_smaller_about_its_middle(plane):
     assert np.ptp(near["u"]) == pytest.approx(np.ptp(wide["u"]) / 4)
 
 
+def test_a_window_anywhere_shows_what_the_whole_plane_shows_there(plane):
+    """Zoomed about (2.5, 1), the grid's points are those of the wide window, and so are classes and polytopes."""
+    wide = ask(plane, a="0:0", b="4:0", c="0:4", size=61)
+    near = ask(plane, a="0:0", b="4:0", c="0:4", size=11, middle=[2.5, 1.0], reach=0.5)
+    assert near.parameters["u"] == [2.0, 3.0] and near.parameters["v"] == [0.5, 1.5]
+    assert near.parameters["middle"] == [2.5, 1.0] and wide.parameters["middle"] is None
+    classes = [
+        result.table["class"].to_numpy()[result.tables["grid"]["class"]].reshape(size, size)
+        for result, size in ((wide, 61), (near, 11))
+    ]
+    np.testing.assert_array_equal(classes[0][15:26, 30:41], classes[1])
+    polytopes = [result.tables["grid"]["polytope"].to_numpy().reshape(size, size)
+                 for result, size in ((wide, 61), (near, 11))]  # fmt: skip
+    pairs = set(zip(polytopes[0][15:26, 30:41].ravel(), polytopes[1].ravel(), strict=True))
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+def test_a_window_finer_than_single_precision_says_so(plane):
+    far = ask(plane, a="5:5", b="6:5", c="5:6", size=16, middle=[0.0, 0.0], reach=1e-6)
+    assert any("single precision tells apart" in note for note in far.notes)
+    assert not any("single precision" in note for note in ask(plane, a="5:5", b="6:5", c="5:6", size=16).notes)
+
+
 def test_boundaries_beyond_the_limit_are_thinned_out_and_said_so(plane):
     result = ask(plane, a="0:0", b="4:0", c="0:4", size=32, lines=2)
     boundaries = result.tables["boundaries"]
@@ -212,6 +236,9 @@ def test_boundaries_beyond_the_limit_are_thinned_out_and_said_so(plane):
     ({"a": "1:1", "b": "2:3", "c": "3:1", "size": 1}, UsageError, "size is 1"),
     ({"a": "1:1", "b": "2:3", "c": "3:1", "zoom": 0}, UsageError, "zoom is 0"),
     ({"a": "1:1", "b": "2:3", "c": "3:1", "reach": -1.0}, UsageError, "reach is -1.0"),
+    ({"a": "1:1", "b": "2:3", "c": "3:1", "reach": math.inf}, UsageError, "reach is inf"),
+    ({"a": "1:1", "b": "2:3", "c": "3:1", "middle": [1.0]}, UsageError, r"middle is \[1.0\]"),
+    ({"a": "1:1", "b": "2:3", "c": "3:1", "middle": [1.0, math.nan]}, UsageError, "middle is"),
     ({"directions": ["unit:0", "unit:1"]}, UsageError, "say how far it goes with reach"),
     ({"directions": ["unit:0"], "reach": 1.0}, UsageError, "two directions, got unit:0"),
     ({"directions": ["unit:0", "unit:0"], "reach": 1.0}, UsageError, "lie on one line"),

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from atlas.errors import UsageError
-from query.experiments.statistics import Interval, bootstrap, mean_interval, share_interval
+from query.experiments.statistics import Interval, bootstrap, mean_interval, paired_p, share_interval
 
 
 def test_a_bootstrap_interval_of_a_mean_is_that_of_its_standard_error():
@@ -38,6 +38,49 @@ def test_one_sample_has_a_value_and_no_interval_and_none_has_neither():
     assert np.isnan([none.value, none.low, none.high]).all() and none.n == 0
 
 
+def test_values_of_one_unit_are_resampled_together():
+    """Twenty copies of each of 40 values tell no more of the mean than the 40 do."""
+    values = np.random.default_rng(0).normal(size=40)
+    plain = mean_interval(values, np.random.default_rng(1))
+    units = np.repeat(np.arange(40), 20)
+    copies = mean_interval(np.repeat(values, 20), np.random.default_rng(1), units=units)
+    assert copies.n == 800 and (copies.low, copies.high) == pytest.approx((plain.low, plain.high))
+    naive = mean_interval(np.repeat(values, 20), np.random.default_rng(1))
+    assert copies.high - copies.low > 4 * (naive.high - naive.low)
+
+
+def test_units_of_one_sample_each_change_nothing_and_one_unit_gives_no_interval():
+    values, names = np.random.default_rng(0).normal(size=30), np.array([f"text {i:02}" for i in range(30)])
+    assert mean_interval(values, np.random.default_rng(1)) == mean_interval(
+        values, np.random.default_rng(1), units=names
+    )
+    alone = mean_interval(values, np.random.default_rng(1), units=np.zeros(30, int))
+    assert alone.value == pytest.approx(values.mean()) and np.isnan([alone.low, alone.high]).all()
+
+
+def test_unknown_values_take_their_units_with_them():
+    values, units = np.array([1.0, np.nan, 3.0, np.nan]), np.array([0, 1, 2, 3])
+    found = mean_interval(values, np.random.default_rng(0), resamples=50, units=units)
+    assert (found.value, found.low, found.high, found.n) == (2.0, 1.0, 3.0, 2)
+
+
+def test_a_pair_weighs_the_product_of_how_often_its_units_were_drawn():
+    seen = []
+
+    def keep(weights):
+        seen.append(weights)
+        return weights.sum(axis=1)
+
+    bootstrap(2, keep, np.random.default_rng(0), resamples=50, units=np.array([[7, 8], [8, 9]]))
+    times = np.random.default_rng(0).multinomial(3, [1 / 3] * 3, size=50)
+    np.testing.assert_array_equal(seen[1], np.column_stack([times[:, 0] * times[:, 1], times[:, 1] * times[:, 2]]))
+
+
+def test_units_that_do_not_fit_the_samples_are_a_mistake():
+    with pytest.raises(ValueError, match="units of 2 samples, of 3"):
+        bootstrap(3, lambda weights: weights.sum(axis=1), np.random.default_rng(0), units=np.zeros(2, int))
+
+
 def test_the_same_generator_seed_gives_the_same_interval():
     values = np.random.default_rng(5).normal(size=30)
     assert mean_interval(values, np.random.default_rng(7)) == mean_interval(values, np.random.default_rng(7))
@@ -64,6 +107,21 @@ def test_a_share_has_wilsons_interval(successes, n):
         pytest.approx(expected.low, abs=1e-12),
         pytest.approx(expected.high, abs=1e-12),
     )
+
+
+def test_a_share_of_dependent_trials_is_as_sure_as_its_units_are_many():
+    expected = share_interval(6, 10)
+    found = share_interval(60, 100, independent=10)
+    assert (found.value, found.n) == (0.6, 100) and (found.low, found.high) == (expected.low, expected.high)
+
+
+def test_signs_of_one_unit_flip_together():
+    """Eight differences of 1, all positive, give p near 2/2⁸; as one unit they give no evidence at all."""
+    differences = np.ones(8)
+    assert paired_p(differences, np.random.default_rng(0)) < 0.03
+    assert paired_p(differences, np.random.default_rng(0), units=np.zeros(8, int)) == 1
+    halves = paired_p(differences, np.random.default_rng(0), units=np.repeat([0, 1], 4))
+    assert halves == pytest.approx(0.5, abs=0.06)
 
 
 def test_a_share_of_nothing_is_unknown():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from query.experiments import verdicts
+from query.experiments import verdicts, verdicts_discussion
 from query.experiments.result import Result
 
 
@@ -170,9 +170,10 @@ def changes(below, above):
     table = [{"kind": "activation", "alpha_low": low, "alpha_high": high, "share": 4.0 if high <= 0.5 else 1.0}
              for low, high in pairwise(edges)]  # fmt: skip
     examples = [
-        {"kind": "activation", "changes_below": b, "changes_above": a} for b, a in zip(below, above, strict=True)
+        {"kind": "activation", "input": i, "changes_below": b, "changes_above": a}
+        for i, (b, a) in enumerate(zip(below, above, strict=True))
     ]
-    examples.append({"kind": "random", "changes_below": 0.1, "changes_above": 1.9})
+    examples.append({"kind": "random", "input": 0, "changes_below": 0.1, "changes_above": 1.9})
     return result("scale", table=table, examples=examples)
 
 
@@ -220,13 +221,77 @@ def test_flow_needs_both_convergence_and_divergence(lifts, counts, word):
     rows = [{"kind": kind, "n": n, **interval("lift", *ends)}
             for kind, ends, n in zip(("convergence", "divergence"), lifts, counts, strict=True)]  # fmt: skip
     summary = [{"n_pairs": 99, **interval("spearman", 0.3, 0.4)}]
-    assert verdicts.representations_flow(result("flow", table=rows, summary=summary)).word == word
+    assert verdicts_discussion.representations_flow(result("flow", table=rows, summary=summary)).word == word
 
 
 def test_a_basis_needs_clusters_to_beat():
     rows = [{"kind": kind, "groups": 9, **interval("purity", *ends)}
             for kind, ends in (("atoms", (0.8, 0.9)), ("clusters", (0.5, 0.7)))]  # fmt: skip
-    assert verdicts.basis_beats_clusters(result("dictionary", table=rows)).word == "supported"
-    assert verdicts.basis_beats_clusters(result("dictionary", table=rows[:1])).word == "undecided"
+    assert verdicts_discussion.basis_beats_clusters(result("dictionary", table=rows)).word == "supported"
+    assert verdicts_discussion.basis_beats_clusters(result("dictionary", table=rows[:1])).word == "undecided"
     rows[0] |= interval("purity", 0.1, 0.4)
-    assert verdicts.basis_beats_clusters(result("dictionary", table=rows)).word == "not supported"
+    assert verdicts_discussion.basis_beats_clusters(result("dictionary", table=rows)).word == "not supported"
+
+
+@pytest.mark.parametrize(
+    ("ratios", "word"),
+    [
+        ([UP, UP, UP, WIDE], "supported"),
+        ([UP, WIDE, WIDE, UP], "undecided"),
+        ([UP, UP, UP, DOWN], "undecided"),
+        ([DOWN, DOWN, DOWN, UP], "not supported"),
+    ],
+)
+def test_attacks_are_judged_by_kind_and_norm_and_random_directions_have_no_vote(ratios, word):
+    asked = [(kind, epsilon) for kind in ("fgsm", "pgd") for epsilon in (0.1, 0.3)]
+    rows = [{"kind": kind, "epsilon": epsilon, "n": 7, **interval("ratio", *ends), **interval("changed", 0.2, 0.4)}
+            for (kind, epsilon), ends in zip(asked, ratios, strict=True)]  # fmt: skip
+    rows += [{**rows[0], "kind": "random", "epsilon": epsilon, **interval("ratio", 1, 1)} for epsilon in (0.1, 0.3)]
+    found = verdicts_discussion.attacks_cross_more(result("adversarial", table=rows))
+    assert found.word == word and len(found.numbers) == 8
+
+
+def softness(nonlinearity, *undecided, apart=0.0):
+    table = [{"site": f"s{i}", "nonlinearity": nonlinearity, "n": 9, **interval("undecided", *ends),
+              **interval("ratio", 1, 2)} for i, ends in enumerate(undecided)]  # fmt: skip
+    pairs = [{"site": row["site"], "expected": 5.0 + apart, "hard": 5.0} for row in table]
+    return result("soft", table=table, pairs=pairs)
+
+
+@pytest.mark.parametrize(
+    ("found", "word"),
+    [
+        (softness("gelu", (0.3, 0.4), (0.5, 0.6), (0.05, 0.2)), "supported"),
+        (softness("gelu_new", (0.01, 0.02), (0.03, 0.04), (0.3, 0.4)), "not supported"),
+        (softness("silu", (0.05, 0.2)), "undecided"),
+        (softness("relu", (0, 0), (0, 0)), "supported"),
+        (softness("relu", (0, 0), (0, 0), apart=1e-9), "not supported"),  # hard gates must give the same distance
+    ],
+)
+def test_smooth_gates_are_to_blur_and_hard_ones_not(found, word):
+    assert verdicts_discussion.smooth_gates_blur(found).word == word
+
+
+@pytest.mark.parametrize(
+    ("before", "hidden", "word"),
+    [
+        ((0, 0.001), (0.1, 0.2), "supported"),
+        ((0, 0.001), (0.001, 0.002), "undecided"),  # nothing flips whatever is scaled
+        ((0.005, 0.02), (0.1, 0.2), "undecided"),
+        ((0.05, 0.1), (0.1, 0.2), "not supported"),
+        ((0, 0.001), None, "undecided"),
+    ],
+)
+def test_a_norm_removes_scale_where_scaling_before_it_flips_next_to_nothing(before, hidden, word):
+    rows = [{"scaled": scaled, "n": 9, **interval("share", *ends)}
+            for scaled, ends in (("before the norm", before), ("MLP hidden vector", hidden)) if ends]  # fmt: skip
+    assert verdicts_discussion.norm_removes_scale(result("layernorm", summary=rows)).word == word
+
+
+@pytest.mark.parametrize(("ends", "word"), [((0.1, 0.5), "supported"), ((-0.1, 0.5), "undecided"),
+                                           ((-0.5, -0.1), "not supported")])  # fmt: skip
+def test_gates_are_judged_by_how_much_nearer_they_bring_the_output_than_random_ones(ends, word):
+    rows = [{"measure": measure, "n": 9, **interval("distinctive", 1, 2), **interval("random", 1, 2),
+             **interval("difference", *(ends if measure == "gain" else (5, 6)))}
+            for measure in ("kl", "tv", "changed", "gain", "later", "moved")]  # fmt: skip
+    assert verdicts_discussion.gates_carry_meaning(result("intervene", table=rows)).word == word

@@ -1,0 +1,106 @@
+"""The intruder test of stored clusters, and the gates that tell one from the rest (SCIENCE 1 and 11)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int64
+
+from atlas import Atlas
+from atlas.catalog import SiteRecord
+from atlas.errors import NotStored, UsageError
+
+from ..clusters import find_clustering
+from .distinctive import gate_table, split
+from .groups import Codes, intruder
+from .result import Progress
+from .targets import tell, whole
+
+MEMBERS, TRIALS = 5, 20
+"""Members shown beside the intruder, and tests of a cluster; the defaults of the experiment monosemanticity."""
+
+CLUSTERS_AT_ONCE = 32  # between two reports of progress
+
+
+def intruder_scores(
+    atlas: Atlas,
+    clustering: int,
+    *,
+    members: int = MEMBERS,
+    trials: int = TRIALS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """How often an outsider stands out among members of each cluster, by the distances of their codes (SCIENCE 1).
+
+    As `groups.intruder` of all clustered examples that have an activation. Columns: label, intruder (share of the
+    trials; NaN for a cluster of fewer than ``members`` members). ``frame.attrs``: members, trials, seed, chance
+    (1 / (members + 1)).
+
+    Raises `UnknownName`; `UsageError` for a clustering of a span; `NotStored` where no activations are stored, whose
+    norms outsiders are matched in.
+    """
+    found = find_clustering(atlas, clustering)
+    members, trials = whole("members", members, 2), whole("trials", trials)
+    if len(found.target.sites) > 1:
+        raise UsageError(f"an intruder test is of one site; {found.name} is of a span of {len(found.target.sites)}")
+    site = found.target.sites[0]
+    if not site.n_activations:
+        raise NotStored(
+            f"an intruder test needs activations at site {site.name} of network {site.network}, and none are stored; "
+            "ingest with --store-activations"
+        )
+    ids, norms = _norms(atlas, site)
+    labels = atlas.frame(
+        "select example_id, label from cluster_labels where clustering_id = $1", [found.clustering_id]
+    ).set_index("example_id")["label"]
+    held = np.isin(ids, labels.index)
+    codes, of_each = Codes(atlas, site, ids[held], norms[held]), labels.loc[ids[held]].to_numpy(np.int64)
+    groups = [np.flatnonzero(of_each == label) for label in range(found.n_clusters)]
+    rng, scores = np.random.default_rng([seed, 2, site.ordinal]), []
+    for first in range(0, len(groups), CLUSTERS_AT_ONCE):
+        tell(progress, first, len(groups))
+        scores.append(intruder(codes, groups[first : first + CLUSTERS_AT_ONCE], members, trials, rng))
+    tell(progress, len(groups), len(groups))
+    frame = pd.DataFrame({"label": np.arange(len(groups)), "intruder": np.concatenate([*scores, np.empty(0)])})
+    frame.attrs.update(members=members, trials=trials, seed=seed, chance=1 / (members + 1))
+    return frame
+
+
+def _norms(atlas: Atlas, site: SiteRecord) -> tuple[Int64[np.ndarray, " examples"], Float64[np.ndarray, " examples"]]:
+    """‖a‖₂ of the activation of every example that also has a code at the site, in order of id."""
+    rows = atlas.frame(
+        """
+        select example_id, sqrt(sum(list_inner_product(activation::double[], activation::double[]))) as norm
+        from activations
+        where site_id = $1 and example_id in (select example_id from codes where site_id = $1)
+        group by example_id
+        order by example_id
+        """,
+        [site.site_id],
+    )
+    return rows["example_id"].to_numpy(np.int64), rows["norm"].to_numpy(np.float64)
+
+
+def distinctive_gates(
+    atlas: Atlas, clustering: int, cluster: int, site: str | None = None, most: int = 30
+) -> pd.DataFrame:
+    """The gates of a site that tell a cluster best from all other clustered examples (see `distinctive.gate_table`).
+
+    ``site``: any site of the network; by default the one that was clustered, or the last of the span. At most
+    ``most`` rows. ``frame.attrs``: site, n_gates, n_distinctive, n_inside, n_outside.
+
+    Raises `UnknownName`, `NotStored`, and `UsageError` for a cluster that holds all examples.
+    """
+    found = find_clustering(atlas, clustering)
+    network = found.target.network.name
+    target = atlas.catalog.target(site=site or found.target.sites[-1].name, network=network)
+    one, groups = target.sites[0], split(atlas, target, cluster, found.clustering_id)
+    frame = gate_table(atlas, one, one.layout, groups)
+    attributes = {
+        "site": one.name, "n_gates": one.n_gates, "n_distinctive": int(frame["distinctive"].sum()),
+        "n_inside": int(groups.inside.sum()), "n_outside": int((~groups.inside).sum()),
+    }  # fmt: skip
+    frame = frame.head(most).reset_index(drop=True)
+    frame.attrs.update(attributes)
+    return frame

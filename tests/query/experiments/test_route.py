@@ -1,0 +1,129 @@
+"""Points of a path: predictions and nearest examples that can be worked out on paper, and of the demo's networks."""
+
+import numpy as np
+import pytest
+
+import atlas
+from atlas.errors import UnknownName, UsageError
+from query.experiments.crossings import exact_crossings, sampled_crossings
+from query.experiments.live import Live, place_of
+from query.experiments.registry import run
+from query.experiments.route import route
+from tests.query.experiments.tailed import demo_inception, digit_atlas, plane_atlas, plane_reader
+
+SPAN = "embed->"
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory):
+    path = tmp_path_factory.mktemp("route") / "plane.atlas"
+    return path, plane_atlas(path), plane_reader()
+
+
+def gates(x, y):
+    """The plane network, as its docstring says it."""
+    out = max(x, 0) - max(y, 0), max(x + y - 2, 0) - 1
+    return np.array([x > 0, y > 0, x + y > 2, out[0] > 0, out[1] > 0]), ("left", "right")[int(np.argmax(out))]
+
+
+def test_points_of_a_scaled_activation_are_those_worked_out_on_paper(plane):
+    path, ids, reader = plane
+    at = [0.0, 0.4, 0.75, 1.0, 1.3]
+    with atlas.open(path) as a:
+        found = route(a, reader, span=SPAN, start=ids["1:4"], at=at).table
+        words = dict(a.rows("select example_id, token from examples"))
+    for row in found.to_dict("records"):
+        code, prediction = gates(row["at"] * 1, row["at"] * 4)
+        assert row["prediction"] == prediction or row["at"] == 0
+        apart = {
+            example: int((gates(*map(float, word.split(":")))[0] != code).sum()) for example, word in words.items()
+        }
+        assert row["distance"] == min(apart.values())
+        assert row["nearest"] == min(example for example, n in apart.items() if n == row["distance"])
+        assert row["label"] == ("low" if sum(map(int, words[row["nearest"]].split(":"))) < 6 else "high")
+    assert found["at"].tolist() == at
+    assert found["probability"].between(0.5, 1).all()
+
+
+def test_a_path_between_two_examples_begins_and_ends_in_their_polytopes(tmp_path):
+    """Of an image network: whole tensors, several sites; blocks of stored codes are read one after the other."""
+    digit_atlas(tmp_path / "d.atlas")
+    seen = []
+    with atlas.open(tmp_path / "d.atlas") as a:
+        found = route(a, demo_inception(), span="inception5a->", start=2, end=9, at=np.linspace(0, 1, 9).tolist(),
+                      progress=lambda done, total: seen.append((done, total)))  # fmt: skip
+        predictions = dict(a.rows("select example_id, prediction from examples"))
+    assert (found.table["nearest"].iloc[0], found.table["nearest"].iloc[-1]) == (2, 9)
+    assert found.table["distance"].iloc[[0, -1]].tolist() == [0, 0] and found.table["distance"].iloc[4] > 0
+    assert found.table["prediction"].iloc[[0, -1]].tolist() == [predictions[2], predictions[9]]
+    assert found.notes == () and seen and all(0 < done <= total for done, total in seen)
+
+
+def test_the_ends_can_be_left_out(plane):
+    path, ids, reader = plane
+    with atlas.open(path) as a:
+        asked = {"span": SPAN, "start": ids["5:1"], "end": ids["1:5"], "at": [0.0, 0.5, 1.0]}
+        all_, others = (route(a, reader, **asked, others=value).table for value in (False, True))
+    assert {ids["5:1"], ids["1:5"]}.isdisjoint(others["nearest"])
+    assert (others["distance"] >= all_["distance"]).all()
+    assert others["prediction"].tolist() == all_["prediction"].tolist()
+
+
+def test_codes_that_are_not_stored_leave_the_nearest_out_and_say_why(tmp_path):
+    digit_atlas(tmp_path / "d.atlas")
+    with atlas.open(tmp_path / "d.atlas", writable=True) as writer, writer.transaction():
+        writer.execute(
+            "delete from codes where site_id = (select site_id from sites where name = 'inception5b:full')"
+        )
+        writer.execute("update sites set n_codes = 0, codes_digest = null where name = 'inception5b:full'")
+    with atlas.open(tmp_path / "d.atlas") as a:
+        found = route(a, demo_inception(), span="inception5a->", start=2, at=[0.5, 1.0])
+    assert found.table["nearest"].isna().all() and found.table["prediction"].notna().all()
+    assert "inception5b:full" in found.notes[0] and "--full" in found.notes[0]
+
+
+@pytest.mark.parametrize(("asked", "error", "message"), [
+    ({"start": "1:4", "end": "1:4", "at": [0.0]}, UsageError, "start and end are both example"),
+    ({"start": "1:4", "at": []}, UsageError, "at has 0 values"),
+    ({"start": "1:4", "at": [float("nan")]}, UsageError, "at has 1 values"),
+    ({"start": "nobody", "at": [1.0]}, UnknownName, "no example"),
+    ({"start": "1:4", "at": [1.0], "span": "nowhere->"}, UnknownName, "no site 'nowhere'"),
+])  # fmt: skip
+def test_impossible_routes_are_refused(plane, asked, error, message):
+    path, ids, reader = plane
+    asked = {"span": SPAN, **{k: ids.get(v, 9999) if k in ("start", "end") else v for k, v in asked.items()}}
+    with atlas.open(path) as a, pytest.raises(error, match=message):
+        route(a, reader, **asked)
+
+
+class Enough(Exception):
+    pass
+
+
+def test_whoever_waits_can_stop_a_path_on_the_way(plane):
+    """A report of progress that raises ends the counting, before the one path that there is to count is done."""
+    path, ids, reader = plane
+    asked = []
+
+    def stop(done, total):
+        asked.append((done, total))
+        if len(asked) > 1:
+            raise Enough
+
+    for name, options in (("scale", {"example": ids["1:4"]}), ("interpolate", {"a": ids["1:4"], "b": ids["5:0"]})):
+        asked.clear()
+        with atlas.open(path) as a, pytest.raises(Enough):
+            run(a, name, reader=reader, span=SPAN, progress=stop, **options)
+        assert asked[1] == asked[0], name
+    with atlas.open(path) as a:
+        live = Live(a, reader, place_of(reader, span=SPAN))
+        tail, ends = live.tail(ids["1:4"]), live.activations([ids["1:4"], ids["5:0"]])
+
+    def at_once():
+        raise Enough
+
+    with pytest.raises(Enough):
+        exact_crossings(tail.precise(), *ends, live.place.sites, alive=at_once)
+    with pytest.raises(Enough):
+        sampled_crossings(tail, *ends, live.place.sites, np.linspace(0, 1, 3), tolerance=0.0, most_points=9,
+                          alive=at_once)  # fmt: skip
