@@ -139,7 +139,7 @@ create table runs (
     started_at timestamp,
     published_at timestamp
 );
-comment on table runs is 'Ingestions that were published. The only table with clock times: all others are reproducible.';
+comment on table runs is 'Ingestions that were published. This table and cluster_names alone hold clock times: all others are reproducible.';
 comment on column runs.run_id is 'Identity, from 1.';
 comment on column runs.name is 'Name of the run; its staging folder bore it.';
 comment on column runs.network_id is 'networks.network_id.';
@@ -284,8 +284,7 @@ create table clusters (
     purity double,
     top_label varchar,
     entropy double,
-    node uinteger not null,
-    name varchar
+    node uinteger not null
 );
 comment on table clusters is 'One row a cluster.';
 comment on column clusters.clustering_id is 'clusterings.clustering_id.';
@@ -297,7 +296,25 @@ comment on column clusters.purity is 'Share of labelled members with the commone
 comment on column clusters.top_label is 'The commonest label; the alphabetically first of equals.';
 comment on column clusters.entropy is 'Entropy of the members'' labels over log(number of labels in the clustering), 0 (pure) to 1.';
 comment on column clusters.node is 'Node of this cluster in condensed_trees.';
-comment on column clusters.name is 'A name given by a person.';
+
+create table cluster_names (
+    network_id usmallint not null,
+    target varchar not null,
+    space varchar not null,
+    example_id uinteger not null,
+    name varchar,
+    note varchar,
+    named_at timestamp not null,
+    unique (network_id, target, space, example_id)
+);
+comment on table cluster_names is 'Names and notes that people gave to clusters. A name belongs to the example that was the cluster''s medoid, so that it outlives the clustering; the view named_clusters says which cluster bears which.';
+comment on column cluster_names.network_id is 'networks.network_id.';
+comment on column cluster_names.target is 'Name of the site or span.';
+comment on column cluster_names.space is 'codes or activations.';
+comment on column cluster_names.example_id is 'examples.example_id of the medoid when it was named.';
+comment on column cluster_names.name is 'A name given by a person; null where there is only a note.';
+comment on column cluster_names.note is 'What a person wrote about it; null where there is only a name.';
+comment on column cluster_names.named_at is 'When it was last written, UTC.';
 
 create table condensed_trees (
     clustering_id usmallint not null,
@@ -403,6 +420,52 @@ comment on column neighbors.rank is 'From 1, by (distance, neighbor_id).';
 comment on column neighbors.neighbor_id is 'examples.example_id of the neighbour.';
 comment on column neighbors.distance is 'Gates in which the two codes differ.';
 
+create table layouts (
+    layout_id usmallint primary key,
+    network_id usmallint not null,
+    target varchar not null,
+    space varchar not null,
+    metric varchar not null,
+    algorithm varchar not null,
+    neighbors uinteger not null,
+    min_dist double not null,
+    epochs uinteger not null,
+    seed uinteger not null,
+    proven double not null,
+    n_examples ubigint not null,
+    data_digest varchar not null
+);
+comment on table layouts is 'Maps: examples laid out in the plane, with all parameters. Which points are near each other is meant; how far apart others lie is not.';
+comment on column layouts.layout_id is 'Identity, from 1.';
+comment on column layouts.network_id is 'networks.network_id.';
+comment on column layouts.target is 'Name of the site or span.';
+comment on column layouts.space is 'codes or activations.';
+comment on column layouts.metric is 'hamming (gates that differ) or euclidean.';
+comment on column layouts.algorithm is 'How examples were laid out: umap.';
+comment on column layouts.neighbors is 'Others of each example that it was to stay near.';
+comment on column layouts.min_dist is 'How close examples may lie.';
+comment on column layouts.epochs is 'How often every example was moved.';
+comment on column layouts.seed is 'Of everything drawn at random.';
+comment on column layouts.proven is 'Share of the examples whose neighbours are surely the nearest, 0 to 1; 1 where all distances were computed.';
+comment on column layouts.n_examples is 'Examples laid out.';
+comment on column layouts.data_digest is 'Digest of the codes or activations that were laid out.';
+
+create table layout_points (
+    layout_id usmallint not null,
+    example_id uinteger not null,
+    x float not null,
+    y float not null,
+    neighbors uinteger[] not null,
+    distances float[] not null
+);
+comment on table layout_points is 'Where each example lies on a map.';
+comment on column layout_points.layout_id is 'layouts.layout_id.';
+comment on column layout_points.example_id is 'examples.example_id.';
+comment on column layout_points.x is 'Place from left to right; has no unit.';
+comment on column layout_points.y is 'Place from bottom to top; has no unit.';
+comment on column layout_points.neighbors is 'examples.example_id of its nearest others, which it was laid out by, nearest first.';
+comment on column layout_points.distances is 'Distances to them: gates that differ, or Euclidean, as layouts.metric says.';
+
 -- Two codes of one site or span: the number of gates in which they differ.
 create macro hamming(code_a, code_b) as bit_count(xor(code_a, code_b));
 
@@ -414,6 +477,19 @@ create macro is_on(code, gate) as case when gate < bit_length(code) then get_bit
 create macro polytope_density(code_a, code_b, activation_a, activation_b) as
     hamming(code_a, code_b)
     / nullif(list_distance(cast(activation_a as double[]), cast(activation_b as double[])), 0);
+
+-- Does a point lie inside a polygon? An odd number of its edges lies to the right of the point then. A polygon is a list
+-- of [x, y] in order, its first not repeated at the end.
+create macro inside(point_x, point_y, polygon) as (
+    select count(*) % 2 = 1
+    from (
+        select unnest(list_transform(range(1, len(polygon) + 1), lambda i: {
+            'x1': polygon[i][1], 'y1': polygon[i][2],
+            'x2': polygon[i % len(polygon) + 1][1], 'y2': polygon[i % len(polygon) + 1][2]
+        }), recursive := true)
+    )
+    where (y1 > point_y) <> (y2 > point_y) and point_x < (x2 - x1) * (point_y - y1) / (y2 - y1) + x1
+);
 
 create view whole_activations as
 select site_id, example_id, flatten(list(activation order by part)) as activation
@@ -487,6 +563,43 @@ comment on column cluster_members.context is 'Text around the token.';
 comment on column cluster_members.context_offset is 'Character of context at which the token starts.';
 comment on column cluster_members.label is 'Label of the input.';
 comment on column cluster_members.prediction is 'Most probable next token, or class.';
+
+-- A cluster bears the name of its own medoid; else of the named example among its members that belongs to it most
+-- strongly; of equals the one written last, then the one with the least id.
+create view named_clusters as
+with borne as (
+    select
+        clusters.clustering_id, clusters.label, cluster_names.name, cluster_names.note,
+        cluster_names.example_id as named_example, cluster_names.named_at
+    from cluster_names
+    join clusterings using (network_id, target, space)
+    join cluster_labels
+        on cluster_labels.clustering_id = clusterings.clustering_id
+        and cluster_labels.example_id = cluster_names.example_id
+    join clusters
+        on clusters.clustering_id = cluster_labels.clustering_id
+        and clusters.label = cluster_labels.label
+    qualify row_number() over (
+        partition by clusters.clustering_id, clusters.label
+        order by (cluster_names.example_id = medoid) desc, probability desc, named_at desc, cluster_names.example_id
+    ) = 1
+)
+select
+    clustering_id, label, name, note, named_example, named_at, size, medoid, persistence, purity, top_label, entropy
+from clusters left join borne using (clustering_id, label);
+comment on view named_clusters is 'Every cluster with the name and note that it bears: those of its own medoid, else of its strongest member that has some.';
+comment on column named_clusters.clustering_id is 'clusterings.clustering_id.';
+comment on column named_clusters.label is 'Cluster, from 0, as in cluster_labels.';
+comment on column named_clusters.name is 'A name given by a person; null where there is none.';
+comment on column named_clusters.note is 'What a person wrote about it; null where there is nothing.';
+comment on column named_clusters.named_example is 'cluster_names.example_id of the name; null where there is none.';
+comment on column named_clusters.named_at is 'When it was last written, UTC.';
+comment on column named_clusters.size is 'Members.';
+comment on column named_clusters.medoid is 'examples.example_id of the member nearest to all members.';
+comment on column named_clusters.persistence is 'HDBSCAN''s persistence, 0 to 1.';
+comment on column named_clusters.purity is 'Share of labelled members with the commonest label; null without labels.';
+comment on column named_clusters.top_label is 'The commonest label; the alphabetically first of equals.';
+comment on column named_clusters.entropy is 'Entropy of the members'' labels over log(number of labels in the clustering), 0 (pure) to 1.';
 
 create view documentation as
 select

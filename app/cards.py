@@ -10,9 +10,13 @@ import streamlit as st
 
 from app import marked
 from app.view import View, records
+from atlas import Atlas
 from query.clusters import NOISE
 
 Row = dict[str, Any]
+
+NAME_SHOWN = 28
+"""Characters of a cluster's name in a cell."""
 
 
 class Column(NamedTuple):
@@ -27,6 +31,10 @@ class Column(NamedTuple):
 def examples(view: View, frame: pd.DataFrame, clustering: int | None = None) -> None:
     """Rows of `query.nearest` or `query.members`: a table of tokens, or a grid of images."""
     rows = records(frame)
+    if clustering is not None and "cluster" in frame:
+        names = cluster_names(view, clustering)
+        for row in rows:
+            row["cluster_name"] = None if pd.isna(row["cluster"]) else names.get(row["cluster"])
     if view.network.kind == "image":
         st.html(marked.grid(_figure(view, row, clustering) for row in rows))
         return
@@ -37,18 +45,26 @@ def examples(view: View, frame: pd.DataFrame, clustering: int | None = None) -> 
 
 def one(view: View, row: Row) -> None:
     """One stored example, with what the network made of it."""
-    facts = [
-        ("example", marked.link("nearest", str(row["example_id"]), example=row["example_id"], **view.state)),
+    listed = facts(view, row)
+    if view.network.kind == "image":
+        caption = "".join(f"<div>{name} {value}</div>" for name, value in listed)
+        st.html(f'<div class="pa">{marked.figure(row["thumbnail"], caption, str(row["key"]), "pa-one")}</div>')
+    else:
+        shown = marked.passage(row["context"], row["token"], row["context_offset"])
+        st.html(f'<div class="pa">{shown}{marked.facts(listed)}</div>')
+
+
+def facts(view: View, row: Row) -> list[tuple[str, str]]:
+    """What the network made of an example: names, and values as HTML."""
+    return [
+        ("example", _id(view, row, None)),
         ("label", marked.words(row["label"])),
         ("prediction", _prediction(view, row, None)),
         ("loss", f"{marked.number(row['loss'], 3)} nats"),
     ]
-    if view.network.kind == "image":
-        caption = "".join(f"<div>{name} {value}</div>" for name, value in facts)
-        st.html(f'<div class="pa">{marked.figure(row["thumbnail"], caption, str(row["key"]), "")}</div>')
-    else:
-        shown = marked.passage(row["context"], row["token"], row["context_offset"])
-        st.html(f'<div class="pa">{shown}{marked.facts(facts)}</div>')
+
+
+# --- clusters --------------------------------------------------------------------------------------------------
 
 
 def cluster_name(label: int) -> str:
@@ -56,11 +72,29 @@ def cluster_name(label: int) -> str:
     return "noise" if label == NOISE else str(label)
 
 
+def cluster_names(view: View, clustering: int) -> dict[int, str]:
+    """The names that people gave to clusters, by number; those without are left out."""
+    return view.ask(_names, int(clustering))
+
+
+def _names(atlas: Atlas, clustering: int) -> dict[int, str]:
+    rows = "select label, name from named_clusters where clustering_id = $1 and name is not null"
+    return dict(atlas.rows(rows, [clustering]))
+
+
+def cluster_link(view: View, clustering: int, cluster: int, name: str | None, target: str | None = None) -> str:
+    """A link to a cluster, called by its number and its name; of another site or span with ``target``."""
+    number = cluster_name(cluster)
+    state = {**view.state, "target": target or view.target}
+    words = number if name is None or pd.isna(name) else f"{number} · {marked.one_line(name, NAME_SHOWN)}"
+    return marked.link("clusters", words, clustering=clustering, cluster=number, **state)
+
+
 # --- cells -----------------------------------------------------------------------------------------------------
 
 
 def _id(view: View, row: Row, clustering: int | None) -> str:
-    return marked.link("nearest", str(row["example_id"]), example=row["example_id"], **view.state)
+    return marked.link("example", str(row["example_id"]), example=row["example_id"], **view.state)
 
 
 def _distance(view: View, row: Row, clustering: int | None) -> str:
@@ -70,12 +104,33 @@ def _distance(view: View, row: Row, clustering: int | None) -> str:
 def _cluster(view: View, row: Row, clustering: int | None) -> str:
     if clustering is None or pd.isna(row["cluster"]):
         return "–"
-    name = cluster_name(row["cluster"])
-    return marked.link("clusters", name, clustering=clustering, cluster=name, **view.state)
+    return cluster_link(view, clustering, row["cluster"], row.get("cluster_name"))
 
 
 def _prediction(view: View, row: Row, clustering: int | None) -> str:
     return f'<span class="pa-mono">{marked.words(row["prediction"])}</span>'
+
+
+def _gates(view: View, row: Row, clustering: int | None) -> str:
+    """The first gates in which an example differs: + where it has the gate on, − where off; units are links."""
+    several = len({site for site, _, _ in row["gates"]}) > 1 or "->" in view.target
+    shown, last = [], None
+    for site, gate, on in row["gates"]:
+        words = f"{'+' if on else '−'}{gate}"
+        if several and site != last:
+            shown.append(f'<span class="pa-muted">{marked.plain(site)}</span>')
+            last = site
+        if _is_unit(view, site):
+            words = marked.link("neurons", words, unit=gate, **{**view.state, "target": site})
+        shown.append(words)
+    more = " …" if row["distance"] > len(row["gates"]) else ""
+    return f'<span class="pa-mono">{" ".join(shown) or "none"}{more}</span>'
+
+
+def _is_unit(view: View, site: str) -> bool:
+    """Whether the gates of a site are its units: a block of several convolutions has gates that are none."""
+    found = next(one for one in view.atlas.catalog.sites_of(view.network) if one.name == site)
+    return found.scope == "position" and found.n_gates == found.n_units
 
 
 def _number(name: str, digits: int = 3) -> Callable[[View, Row, int | None], str]:
@@ -90,9 +145,12 @@ def _context(view: View, row: Row, clustering: int | None) -> str:
     return marked.context(row["context"], row["token"], row["context_offset"])
 
 
+DIFFERING = "The first gates in which the codes differ, by number: + is on in this example, − is off"
+
 _COLUMNS = {
     "rank": Column("#", "Order by distance, then by example id", "pa-number", _number("rank")),
     "distance": Column("Distance", "Gates in which the two codes differ (Hamming)", "pa-number", _distance),
+    "activation": Column("Activation", "Of the unit, after the nonlinearity", "pa-number", _number("activation")),
     "density": Column("Density", "Boundaries per unit distance", "pa-number", _number("density", 4)),
     "probability": Column("Strength", "Strength of membership, 0 to 1", "pa-number", _number("probability", 2)),
     "context": Column("Context", "The token among the characters around it", "pa-wide", _context),
@@ -100,7 +158,8 @@ _COLUMNS = {
     "cluster": Column("Cluster", "Cluster that the example lies in", "pa-key", _cluster),
     "prediction": Column("Prediction", "Most probable next token", "pa-key", _prediction),
     "loss": Column("Loss", "Negative log-likelihood of the true next token, nats", "pa-number", _number("loss")),
-    "example_id": Column("Example", "Its id; follow it to ask for its own neighbours", "pa-number", _id),
+    "gates": Column("Gates that differ", DIFFERING, "pa-gates", _gates),
+    "example_id": Column("Example", "Its id; follow it to see all about it", "pa-number", _id),
 }
 """Columns of a table of tokens, in order; those that a frame has are shown."""
 
@@ -108,14 +167,18 @@ _COLUMNS = {
 def _figure(view: View, row: Row, clustering: int | None) -> str:
     lines = []
     if "distance" in row:
-        lines.append(f"<b>{row['distance']:,} gates</b>")
+        lines.append(f"<b>{row['distance']:,} gate{'' if row['distance'] == 1 else 's'}</b>")
         if pd.notna(row.get("density")):
             lines.append(f"density {marked.number(row['density'])}")
+    if "activation" in row:
+        lines.append(f"<b>{marked.number(row['activation'])}</b>")
     if "probability" in row:
         lines.append(f"strength {marked.number(row['probability'], 2)}")
     lines.append(f"label {marked.words(row['label'])}, read as {marked.words(row['prediction'])}")
     if "cluster" in row:
         lines.append(f"cluster {_cluster(view, row, clustering)}")
+    if "gates" in row:
+        lines.append(f'<span title="{marked.plain(DIFFERING)}">gates {_gates(view, row, clustering)}</span>')
     lines.append(f"example {_id(view, row, clustering)}")
     caption = "".join(f"<div>{line}</div>" for line in lines)
     return marked.figure(row["thumbnail"], caption, str(row["key"]))

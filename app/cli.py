@@ -11,7 +11,7 @@ from rich.text import Text
 
 from atlas.errors import PolytopeError, RunInterrupted
 
-from . import asking, building, experiments, report, tour
+from . import asking, building, experiments, mapping, names, report, tour
 
 INTERRUPTED = 130
 """Exit status of a command stopped by Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -24,7 +24,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (building, asking, experiments, report, tour):
+for module in (building, mapping, asking, names, experiments, report, tour):
     module.register(cli)
 
 

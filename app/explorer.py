@@ -14,7 +14,9 @@ import streamlit as st
 
 import atlas
 from app import marked
-from app.pages import clusters, density, nearest, overview, sql
+from app.access import reading
+from app.pages import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
+from app.serve import READ_ONLY
 from app.view import View, explained
 from atlas.catalog import NetworkRecord
 from atlas.errors import PolytopeError, UsageError
@@ -34,10 +36,16 @@ _log = logging.getLogger("polytope.explorer")
 
 PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
     ("Overview", "overview", ":material/map:", overview.render),
-    ("Nearest", "nearest", ":material/radar:", nearest.render),
+    ("Example", "example", ":material/fingerprint:", example.render),
+    ("Search", "search", ":material/radar:", search.render),
     ("Clusters", "clusters", ":material/bubble_chart:", clusters.render),
+    ("Map", "map", ":material/scatter_plot:", map.render),
+    ("Neurons", "neurons", ":material/neurology:", neurons.render),
     ("Density", "density", ":material/stacked_line_chart:", density.render),
+    ("Paths", "paths", ":material/route:", paths.render),
+    ("Slices", "slices", ":material/grid_goldenratio:", slices.render),
     ("SQL", "sql", ":material/database:", sql.render),
+    ("Experiments", "experiments", ":material/science:", experiments.render),
 ]
 
 
@@ -52,9 +60,11 @@ def main(arguments: list[str]) -> None:
         for title, path, icon, render in PAGES
     ])  # fmt: skip
     st.title(page.title, anchor=False)
-    with explained(), atlas.open(_path(arguments)) as a:
-        opened.append(choose(a))
-        page.run()
+    with explained():
+        path, read_only = _arguments(arguments)
+        with reading(path) as a:
+            opened.append(choose(a, read_only))
+            page.run()
 
 
 def _draw(render: Callable[[View], None], opened: list[View]) -> None:
@@ -67,13 +77,15 @@ def _draw(render: Callable[[View], None], opened: list[View]) -> None:
         st.html(marked.error(UNEXPECTED))
 
 
-def _path(arguments: list[str]) -> Path:
-    if len(arguments) != 1:
+def _arguments(arguments: list[str]) -> tuple[Path, bool]:
+    """The atlas, and whether names and notes are turned off."""
+    paths = [argument for argument in arguments if argument != READ_ONLY]
+    if len(paths) != 1:
         raise UsageError("name one atlas: `polytope app ATLAS`")
-    return Path(arguments[0])
+    return Path(paths[0]), READ_ONLY in arguments
 
 
-def choose(a: atlas.Atlas) -> View:
+def choose(a: atlas.Atlas, read_only: bool) -> View:
     """The sidebar: which atlas this is, which network, and which site or span the pages are about."""
     with st.sidebar:
         st.html(
@@ -98,7 +110,7 @@ def choose(a: atlas.Atlas) -> View:
             help="Any span can be typed: `AFTER->TO` for the sites after one up to another, `AFTER->` for all sites "
             "after one.",
         )
-    return View(a, network, target or "")
+    return View(a, network, target or "", read_only)
 
 
 def _targets(a: atlas.Atlas, network: NetworkRecord) -> list[str]:

@@ -36,6 +36,10 @@ STYLE = """
 [data-testid="stMainBlockContainer"] h1 { font-size: 1.9rem; padding: 0 0 0.5rem; }
 [data-testid="stMainBlockContainer"] h3 { font-size: 1.2rem; padding: 0.75rem 0 0.25rem; }
 .st-key-query textarea { font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.8125rem; }
+[class*="st-key-plain-"] .modebar-container { display: none; }
+[class*="st-key-take-"] button[kind="tertiary"] { min-height: 0; padding: 0; opacity: 0.65; }
+[class*="st-key-take-"] button[kind="tertiary"] p { font-size: 0.75rem; line-height: 1.6; }
+[class*="st-key-take-"] button[kind="tertiary"]:is(:hover, :focus-visible) { opacity: 1; }
 .pa { font-size: 0.875rem; line-height: 1.45; }
 .pa code, .pa-mono, .pa td.pa-code { font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.8125rem; }
 .pa-muted { opacity: 0.65; }
@@ -68,6 +72,8 @@ STYLE = """
 .pa th.pa-number, .pa td.pa-number { text-align: right; white-space: nowrap; }
 .pa td.pa-wide { min-width: 20rem; width: 60%; }
 .pa td.pa-key { white-space: nowrap; }
+.pa td.pa-gates { min-width: 9rem; max-width: 16rem; }
+.pa-thumb { image-rendering: pixelated; vertical-align: middle; border-radius: 0.2rem; }
 .pa-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.75rem, 1fr)); gap: 0.75rem; }
 .pa figure {
   margin: 0; padding: 0.5rem; border-radius: 0.5rem;
@@ -82,9 +88,34 @@ STYLE = """
   background: color-mix(in srgb, currentColor 6%, transparent);
 }
 .pa figcaption { padding-top: 0.35rem; font-size: 0.75rem; line-height: 1.4; font-variant-numeric: tabular-nums; }
+.pa figure.pa-one { max-width: 12rem; }
 .pa-facts { display: flex; flex-wrap: wrap; gap: 0.15rem 1.5rem; margin-top: 0.35rem; }
 .pa-facts b { font-weight: 600; }
 .pa-beside { opacity: 0.75; padding-bottom: 0.5rem; }
+.pa ol.pa-path { display: flex; flex-wrap: wrap; gap: 0.4rem 0; list-style: none; margin: 0; padding: 0; }
+.pa ol.pa-path li {
+  flex: 0 1 8.5rem; min-width: 6.5rem; padding: 0.35rem 0.9rem 0.35rem 0.6rem; margin: 0; font-size: 0.8125rem;
+  line-height: 1.35; overflow-wrap: anywhere;
+  border-left: 3px solid color-mix(in srgb, currentColor 25%, transparent);
+}
+.pa ol.pa-path li.pa-here { border-left-color: #e69f00; background: rgba(230, 159, 0, 0.12); }
+.pa-path small { display: block; font-size: 0.75rem; opacity: 0.75; }
+.pa-bar {
+  height: 4px; border-radius: 2px; margin: 0.15rem 0; background: color-mix(in srgb, currentColor 14%, transparent);
+}
+.pa-bar i { display: block; height: 100%; border-radius: 2px; background: light-dark(#0072b2, #56b4e9); }
+.pa-written { white-space: pre-wrap; overflow-wrap: anywhere; max-width: 46rem; unicode-bidi: isolate; }
+.pa-name { font-weight: 600; unicode-bidi: isolate; }
+.pa-strip { display: flex; gap: 3px; overflow-x: auto; padding: 2px; }
+.pa-strip a {
+  min-width: 4.85rem; padding: 0.45rem 0.4rem; border-radius: 0.35rem; font-size: 0.75rem; line-height: 1.35;
+  background: color-mix(in srgb, #0072b2 calc(var(--share) * 55%), transparent); overflow-wrap: anywhere;
+  border: 1px solid color-mix(in srgb, currentColor 25%, transparent);
+}
+.pa .pa-strip a { color: inherit; }
+.pa-strip a.pa-here { outline: 2px solid #e69f00; }
+.pa-strip b, .pa-strip small { display: block; }
+.pa-strip small { font-size: 0.7rem; opacity: 0.8; }
 .pa-note { font-size: 0.8125rem; opacity: 0.75; margin: 0.15rem 0; }
 .pa-error {
   padding: 0.75rem 1rem; border-radius: 0.5rem; border-left: 4px solid #d55e00; background: rgba(213, 94, 0, 0.12);
@@ -151,14 +182,20 @@ def context(
     return f'<span class="pa-context">{visible(left)}{_mark(token)}{visible(right)}</span>'
 
 
-def passage(text: str | None, token: str | None, offset: float | None) -> str:
+def passage(
+    text: str | None,
+    token: str | None,
+    offset: float | None,
+    before: int = LINES_BEFORE,
+    after: int = LINES_AFTER,
+) -> str:
     """The lines around a token, which is marked, with their spaces as they are."""
     if text is None or token is None or offset is None or pd.isna(offset):
         return NO_CONTEXT
     start = int(offset)
-    before, after = text[:start].split("\n"), text[start + len(token) :].split("\n")
-    left = ("…" if len(before) > LINES_BEFORE else "") + "\n".join(before[-LINES_BEFORE:])
-    right = "\n".join(after[:LINES_AFTER]) + ("…" if len(after) > LINES_AFTER else "")
+    above, below = text[:start].split("\n"), text[start + len(token) :].split("\n")
+    left = ("…" if len(above) > before else "") + "\n".join(above[-before:])
+    right = "\n".join(below[:after]) + ("…" if len(below) > after else "")
     shown = visible(left, breaks=True) + _mark(token) + visible(right, breaks=True)
     return f'<div class="pa-context pa-passage">{shown}</div>'
 
@@ -242,10 +279,14 @@ def error(message: str) -> str:
     shown = plain(message)
     if "\n" in message:
         return f'<div class="pa pa-error" role="alert"><pre class="pa-mono">{shown}</pre></div>'
-    shown = re.sub(r"`([^`]+)`", r"<code>\1</code>", shown)
-    return f'<div class="pa pa-error" role="alert">{shown}</div>'
+    return f'<div class="pa pa-error" role="alert">{_with_code(shown)}</div>'
 
 
 def notes(lines: Iterable[str | None]) -> str:
-    """Remarks under a table; those that are None are left out."""
-    return '<div class="pa">' + "".join(f'<p class="pa-note">{plain(line)}</p>' for line in lines if line) + "</div>"
+    """Remarks under a table; those that are None are left out. What they put in backquotes is set as code."""
+    shown = "".join(f'<p class="pa-note">{_with_code(plain(line))}</p>' for line in lines if line)
+    return f'<div class="pa">{shown}</div>'
+
+
+def _with_code(shown: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", shown)

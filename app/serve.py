@@ -64,6 +64,8 @@ def command(atlas: Path, *, port: int, host: str, open_browser: bool, read_only:
         "server.fileWatcherType": "none",
         "runner.magicEnabled": "false",
         "browser.gatherUsageStats": "false",
+        # Off: a page that opens what is stored sets widgets that have a default.
+        "global.disableWidgetStateDuplicationWarning": "true",
         "client.showErrorDetails": "none",
         "client.showErrorLinks": "false",
         "client.toolbarMode": "minimal",

@@ -86,9 +86,18 @@ def tour(atlas: AtlasPath) -> None:
             except PolytopeError as error:  # an atlas without full codes, say: the sentence is the answer
                 console.print(Text(f"  {error}\n", style="yellow"), soft_wrap=True)
     named = shlex.quote(str(atlas))
-    console.print("Look around in the browser; and put the post to the test, on one page, in some minutes:")
+    page = atlas.resolve().with_suffix(".html")
+    console.print("Look around in the browser:")
     console.print(Text(f"  {_program()} app {named}", style="bold cyan"), soft_wrap=True)
-    console.print(Text(f"  {_program()} report {named} -o report.html", style="bold cyan"), soft_wrap=True)
+    console.print(
+        "Put the post to the test, claim by claim on one page, in some minutes (with --quick in one or two):"
+    )
+    console.print(
+        Text(f"  {_program()} report {named} -o {shlex.quote(str(atlas.with_suffix('.html')))}", style="bold cyan"),
+        soft_wrap=True,
+    )
+    console.print(Text(f"  {page.as_uri()} {'is there' if page.exists() else 'will be the page'}", style="cyan"),
+                  soft_wrap=True)  # fmt: skip
 
 
 def build(path: Path) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -134,9 +134,9 @@ def _watch(job: jobs.Job, place: str, session: str) -> None:
 
     @st.fragment(run_every=LOOK_EVERY)
     def look() -> None:
-        job.watched_by(session)
-        if job.finished:
+        if job.finished or st.session_state.get(f"stopped-{place}"):  # it may take a while to come to its end
             st.rerun()
+        job.watched_by(session)
         share, line = job.state()
         with st.container(horizontal=True, vertical_alignment="center", key=f"job-{place}"):
             st.progress(share or 0.0, text=marked.markdown(line))
@@ -189,16 +189,16 @@ def live_network(network: NetworkRecord) -> Iterator[Network]:
 @contextmanager
 def _held(use: str, network: NetworkRecord) -> Iterator[Network]:
     with _loading:
-        loaded = _load(use, network)
+        loaded = _load(use, network.name, network.weights_digest, network.source, network.weights, network)
     with _reading[use]:
         yield loaded
 
 
-@lru_cache(maxsize=2 * KEPT_NETWORKS)
-def _load(use: str, network: NetworkRecord) -> Network:
+@st.cache_resource(max_entries=2 * KEPT_NETWORKS, show_spinner=False)
+def _load(use: str, name: str, digest: str, source: str, weights: str, _network: NetworkRecord) -> Network:
     from ingest.networks import reload_network  # torch takes seconds, and most pages never need it
 
-    return reload_network(network)
+    return reload_network(_network)
 
 
 # --- showing ---------------------------------------------------------------------------------------------------

@@ -31,11 +31,12 @@ _BROKEN_IMAGE = (
 """What Pillow's plugins raise on broken files; it documents only the first, the others were met by flipping bytes."""
 
 
-def decode_image(data: bytes) -> Image.Image:
+def decode_image(data: bytes, most_pixels: int | None = None) -> Image.Image:
     """The pixels of an encoded image, upright (EXIF orientation applied), in mode L or RGB; the first of many frames.
 
     Raises `BadInput`, without a name since bytes have none, for anything that does not decode to the last row: no
-    image, a truncated one, one of more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or one without a fixed range.
+    image, a truncated one, one of more pixels than ``most_pixels`` or ``PIL.Image.MAX_IMAGE_PIXELS``, or one without
+    a fixed range.
     """
     if not data:
         raise BadInput("is empty")
@@ -43,7 +44,7 @@ def decode_image(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd EXIF, which is harmless, and of size, which is checked below
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _refuse_bomb(image.size)
+                _refuse_bomb(image.size, most_pixels)
                 return plain_mode(ImageOps.exif_transpose(image))
     except Image.UnidentifiedImageError as error:
         raise BadInput("is no JPEG, PNG, WebP, BMP, GIF or TIFF image, or its header is damaged") from error
@@ -51,8 +52,10 @@ def decode_image(data: bytes) -> Image.Image:
         raise BadInput(f"does not decode: {error}") from error
 
 
-def _refuse_bomb(size: tuple[int, int]) -> None:
+def _refuse_bomb(size: tuple[int, int], most: int | None) -> None:
     """Pillow itself only warns up to twice its limit."""
+    if most is not None and size[0] * size[1] > most:
+        raise BadInput(f"has {size[0]} x {size[1]} pixels; at most {most:,} are read here: scale it down")
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and size[0] * size[1] > limit:
         raise BadInput(f"has {size[0]} x {size[1]} pixels; at most {limit} are decoded (PIL.Image.MAX_IMAGE_PIXELS)")

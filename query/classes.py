@@ -26,7 +26,7 @@ TILE_BYTES = 1 << 28
 
 NOTE = (
     "pairs drawn at random without replacement, never two examples of the same input (tokens of a text share "
-    "context); intervals: percentiles of a bootstrap over examples, since pairs share them; p: two-sided permutation "
+    "context); intervals: percentiles of a bootstrap over inputs, since pairs share them; p: two-sided permutation "
     "of the same/different flags of the pairs, difference of means"
 )
 
@@ -136,7 +136,7 @@ def _row(
             f"span {target.name}: all {'same' if not len(intra) else 'different'}-label pairs that were drawn have "
             f"equal activations at {before.name}, so their density is undefined; ingest more examples"
         )
-    low, high = _bootstrap(density, kept, resamples, confidence, np.random.default_rng([seed, 1]))
+    low, high = _bootstrap(density, kept, examples.inputs, resamples, confidence, np.random.default_rng([seed, 1]))
     return {
         "span": target.name,
         "n_gates": target.n_gates,
@@ -311,14 +311,19 @@ def _measure(
 
 
 def _bootstrap(
-    density: Float64[np.ndarray, " pairs"], pairs: _Pairs, resamples: int, confidence: float, rng: np.random.Generator
+    density: Float64[np.ndarray, " pairs"],
+    pairs: _Pairs,
+    inputs: Int64[np.ndarray, " examples"],
+    resamples: int,
+    confidence: float,
+    rng: np.random.Generator,
 ) -> tuple[Float64[np.ndarray, " bounds"], Float64[np.ndarray, " bounds"]]:
     """Bounds of the intervals of the intra mean, the inter mean and their ratio.
 
-    Pairs share examples, so examples are resampled, not pairs: a pair weighs the product of how often its two
-    examples were drawn.
+    Pairs share examples, and examples share inputs (tokens of one text), so inputs are resampled: a pair weighs the
+    product of how often its two were drawn.
     """
-    drawn, place = np.unique(np.concatenate([pairs.first, pairs.second]), return_inverse=True)
+    drawn, place = np.unique(inputs[np.concatenate([pairs.first, pairs.second])], return_inverse=True)
     first, second = place[: len(density)], place[len(density) :]
     means = np.empty((resamples, 2))
     for start in range(0, resamples, RESAMPLES_AT_ONCE):

@@ -79,19 +79,20 @@ def clusters(
 ) -> pd.DataFrame:
     """The clusters of one clustering: the one with that id, or the newest of the site or span in ``space``.
 
-    Columns: label, name (given by a person), size, persistence, purity, top_label, entropy, medoid (example id),
-    medoid_token and medoid_context, or medoid_key of an image, and samples: short strings of the ``samples``
-    strongest members that read differently. ``frame.attrs``: clustering, network, target, space, metric, current.
+    Columns: label, name and note (given by a person, see `query.names`), size, persistence, purity, top_label,
+    entropy, medoid (example id), medoid_token and medoid_context, or medoid_key of an image, and samples: short
+    strings of the ``samples`` strongest members that read differently. ``frame.attrs``: clustering, network, target,
+    space, metric, current.
 
     Raises `UnknownName` where there is no such clustering, `UsageError`.
     """
     if not isinstance(samples, Integral) or samples < 0:
         raise UsageError(f"samples is {samples!r}; expected a whole number of at least 0")
-    found = _asked_clustering(atlas, clustering, site, span, network, space)
+    found = asked_clustering(atlas, clustering, site, span, network, space)
     frame = atlas.frame(
         """
-        select label, name, size, persistence, purity, top_label, entropy, medoid
-        from clusters
+        select label, name, note, size, persistence, purity, top_label, entropy, medoid
+        from named_clusters
         where clustering_id = $1
         order by label
         """,
@@ -128,7 +129,7 @@ def members(
     for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
         if value is not None and (not isinstance(value, Integral) or value < least):
             raise UsageError(f"{name} is {value!r}; expected a whole number of at least {least}")
-    found = _asked_clustering(atlas, clustering, site, span, network, space)
+    found = asked_clustering(atlas, clustering, site, span, network, space)
     if not isinstance(cluster, Integral) or not NOISE <= cluster < found.n_clusters:
         raise UnknownName(
             f"no cluster {cluster!r} in {found.name}; it has {found.n_clusters} clusters, numbered from 0, and "
@@ -201,9 +202,10 @@ def data_digest(target: Target, space: str) -> str | None:
     return target.digest if space == "codes" else target.sites[0].activations_digest
 
 
-def _asked_clustering(
+def asked_clustering(
     atlas: Atlas, clustering: int | None, site: str | None, span: str | None, network: str | None, space: str
 ) -> Clustering:
+    """The clustering of that id, or the newest of the site or span in the space."""
     if clustering is not None and site is None and span is None:
         found = _load(atlas, clustering)
         if network not in (None, found.target.network.name):

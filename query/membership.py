@@ -111,7 +111,7 @@ def _answer(
     atlas: Atlas, found: Clustering, subject: str, cluster: int, probability: float, *, stored: bool
 ) -> Membership:
     name = atlas.value(
-        "select name from clusters where clustering_id = $1 and label = $2", [found.clustering_id, cluster]
+        "select name from named_clusters where clustering_id = $1 and label = $2", [found.clustering_id, cluster]
     )
     return Membership(
         subject, found.clustering_id, found.target.network.name, found.target.name, found.space, found.metric,

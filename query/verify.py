@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,15 +31,16 @@ class Check:
     detail: str
 
 
-def verify(atlas: Atlas) -> pd.DataFrame:
+def verify(atlas: Atlas, *, progress: Callable[[int, int], None] | None = None) -> pd.DataFrame:
     """Check an atlas, a row a check: check, subject, ok, detail. Damage is a row that is not ok, never an exception.
 
     Codes have the width of their site, zero padding and the n_active that is stored; codes and activations belong to
     examples and sites that exist, once each; activations are finite and of the right length; labels of clusterings
-    fit the examples; counts and digests of sites are those of what is stored; every index loads, was built from these
-    codes, and finds a sample of them. Reads everything, block by block.
+    fit the examples; counts and digests of sites are those of what is stored; maps place every example that they
+    claim; every index loads, was built from these codes, and finds a sample of them. Reads everything, block by
+    block; ``progress`` is told (groups of checks done, groups).
     """
-    checks = chain(
+    groups = [
         _references(atlas),
         _once(atlas),
         *(_site_codes(atlas, site) for site in atlas.catalog.sites),
@@ -48,8 +48,14 @@ def verify(atlas: Atlas) -> pd.DataFrame:
         _clusterings(atlas),
         _indexes(atlas),
         _neighbors(atlas),
-    )
-    return pd.DataFrame(list(checks), columns=["check", "subject", "ok", "detail"])
+        _layouts(atlas),
+    ]
+    checks: list[Check] = []
+    for done, group in enumerate(groups):
+        if progress is not None:
+            progress(done, len(groups))
+        checks += group
+    return pd.DataFrame(checks, columns=["check", "subject", "ok", "detail"])
 
 
 # --- rows that refer to rows -----------------------------------------------------------------------------------
@@ -73,12 +79,17 @@ _REFERENCES = [
     ("cluster_labels", "clustering_id", "clusterings"),
     ("cluster_labels", "example_id", "examples"),
     ("clusters", "clustering_id", "clusterings"),
+    ("cluster_names", "network_id", "networks"),
+    ("cluster_names", "example_id", "examples"),
     ("condensed_trees", "clustering_id", "clusterings"),
     ("directions", "experiment_id", "experiments"),
     ("directions", "network_id", "networks"),
     ("directions", "site_id", "sites"),
     ("experiments", "network_id", "networks"),
     ("indexes", "network_id", "networks"),
+    ("layouts", "network_id", "networks"),
+    ("layout_points", "layout_id", "layouts"),
+    ("layout_points", "example_id", "examples"),
     ("neighborhoods", "network_id", "networks"),
     ("neighbors", "network_id", "networks"),
     ("neighbors", "example_id", "examples"),
@@ -113,6 +124,7 @@ _KEYS = [
     ("cluster_labels", "clustering_id, example_id"),
     ("clusters", "clustering_id, label"),
     ("dataset_inputs", "dataset_id, ordinal"),
+    ("layout_points", "layout_id, example_id"),
     ("neighbors", "network_id, target, example_id, rank"),
 ]
 
@@ -325,6 +337,32 @@ def _neighbors(atlas: Atlas) -> Iterator[Check]:
         detail = f"{row['n_rows']} rows instead of {row['k']} for each of {row['n_codes']}"
         name = f"{row['network']} {row['target']}"
         yield Check("neighbors are k of each example", name, complete, _unless(complete, detail))
+
+
+def _layouts(atlas: Atlas) -> Iterator[Check]:
+    for row in atlas.records(
+        """
+        with held as (
+            select
+                layout_id, count(*) as n_rows,
+                count(*) filter (
+                    where not (isfinite(x) and isfinite(y) and len(neighbors) = wanted and len(distances) = wanted)
+                ) as wrong
+            from layout_points join (select layout_id, neighbors as wanted from layouts) using (layout_id)
+            group by layout_id
+        )
+        select layout_id, target, n_examples, coalesce(n_rows, 0) as n_rows, coalesce(wrong, 0) as wrong
+        from layouts left join held using (layout_id)
+        order by layout_id
+        """
+    ):
+        name = f"layout {row['layout_id']} ({row['target']})"
+        complete = row["n_rows"] == row["n_examples"] and not row["wrong"]
+        detail = (
+            f"layouts says {row['n_examples']} examples, there are {row['n_rows']}; {row['wrong']} of them have no "
+            "place or another number of neighbours"
+        )
+        yield Check("layouts place each example", name, complete, _unless(complete, detail))
 
 
 def _site_name(site: SiteRecord) -> str:

@@ -12,6 +12,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from PIL import Image
 import atlas
 from atlas.hierarchy import cluster_activations, cluster_codes, medoids
 from atlas.index import HammingIndex
-from atlas.network import ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow
+from atlas.network import GateRange, ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow
 from atlas.store import Atlas
 
 # --- networks --------------------------------------------------------------------------------------------------
@@ -196,7 +197,8 @@ class PixelNetwork:
         ]
         full = [
             Site(f"{name}:full", i, len(bias) * area, len(bias) * area, "relu", True, "full",
-                 (len(bias), self.side, self.side))
+                 (len(bias), self.side, self.side),
+                 (GateRange(name, 0, len(bias) * area, (self.side, self.side)),))
             for i, (name, _, bias) in enumerate(self.layers)
         ]  # fmt: skip
         self.sites = (*position, *full)
@@ -346,7 +348,7 @@ def _add_network(a: Atlas, network) -> int:
     _insert(a, "sites", [
         {"site_id": first + i, "network_id": number, "name": site.name, "ordinal": site.ordinal, "scope": site.scope,
          "n_units": site.n_units, "n_gates": site.n_gates, "nonlinearity": site.nonlinearity, "exact": site.exact,
-         "unit_shape": list(site.unit_shape), "layout": "[]"}
+         "unit_shape": list(site.unit_shape), "layout": json.dumps([asdict(gates) for gates in site.layout])}
         for i, site in enumerate(network.sites)
     ])  # fmt: skip
     return number

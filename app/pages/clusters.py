@@ -1,4 +1,4 @@
-"""Clusters: what a clustering found at the chosen site or span, and who is in each cluster."""
+"""Clusters: what a clustering found at the chosen site or span, and each cluster from all sides."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pandas as pd
 import streamlit as st
 
 import query
-from app import cards, marked, plots
-from app.pages.overview import PLAIN
-from app.view import View, call, records, source
-from atlas import Atlas
+from app import cards, cluster_parts, marked, naming
+from app.view import View, call, explained, records, source
 from query.clusters import NOISE, clustering_of
+from query.experiments.intruders import intruder_scores
+from query.names import borne_name
 
-PAGE_ROWS = {"text": 20, "image": 36}  # members a page: about two screens
 TABLE_ROWS, TABLE_HEIGHT = 9, 300  # from so many rows on the table scrolls; pixels
+METRIC_WIDTH = 190  # pixels: several stand side by side in half a screen
 SAMPLE_AROUND = 12  # characters of context either side of a token in the table of clusters
 
 
@@ -27,9 +27,10 @@ def render(view: View) -> None:
             view.atlas, view.atlas.catalog.target(site=view.target, network=view.network.name), None, "codes"
         )
     numbers = [int(number) for number in mine["clustering_id"]]
+    _refuse_stale(numbers)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         clustering = st.selectbox(
-            "Clustering", numbers, index=len(numbers) - 1, key="clustering", bind="query-params", width=160
+            "Clustering", numbers, index=_first_shown(mine), key="clustering", bind="query-params", width=160
         )
         chosen = next(row for row in records(mine) if row["clustering_id"] == clustering)
         st.html(f'<div class="pa pa-beside">{_in_words(chosen)}</div>')
@@ -40,14 +41,14 @@ def render(view: View) -> None:
         st.html(marked.notes([f"Examples were added to {view.target} since: cluster again to include them."]))
     if found.empty:
         st.html(marked.notes(["This clustering found no cluster: every example is noise."]))
-    cluster = _choose(found, int(clustering), int(chosen["n_noise"]))
+    cluster = _choose(view, found, int(clustering), int(chosen["n_noise"]))
     source(view, call("clusters", int(clustering)) + SORTED, _CLUSTERS_SQL.format(clustering))
     if cluster is not None:
-        _cluster(view, int(clustering), cluster, found)
+        _cluster(view, int(clustering), cluster, mine)
 
 
-_CLUSTERS_SQL = """select label, name, size, persistence, purity, top_label, entropy, medoid
-from clusters
+_CLUSTERS_SQL = """select label, name, note, size, persistence, purity, top_label, entropy, medoid
+from named_clusters
 where clustering_id = {}
 order by size desc, label"""
 
@@ -58,6 +59,22 @@ def _of_target(view: View) -> pd.DataFrame:
     held = view.ask(query.clusterings)
     named = view.atlas.catalog.target(site=view.target, network=view.network.name).name
     return held[(held["network"] == view.network.name) & (held["target"] == named)]
+
+
+def _refuse_stale(numbers: list[int]) -> None:
+    """A clustering that the address names and the target does not have is said, and another shown."""
+    asked = st.query_params.get("clustering")
+    if asked is not None and "clustering" not in st.session_state and asked not in map(str, numbers):
+        held = ", ".join(map(str, numbers))
+        st.html(marked.error(f"no clustering {asked} of this site or span; it has {held}: another is shown"))
+    if st.session_state.get("clustering", numbers[-1]) not in numbers:
+        st.session_state["clustering"] = numbers[-1]  # of the site that the sidebar named before
+
+
+def _first_shown(mine: pd.DataFrame) -> int:
+    """The newest of codes; of activations where there is none."""
+    codes = [place for place, space in enumerate(mine["space"]) if space == "codes"]
+    return (codes or list(range(len(mine))))[-1]
 
 
 def _in_words(chosen: dict[str, Any]) -> str:
@@ -79,19 +96,23 @@ def _counts(chosen: dict[str, Any]) -> None:
         ("Purity", marked.number(chosen["purity"], 3),
          "Share of clustered, labelled examples that bear their cluster's commonest label"),
     ]  # fmt: skip
-    for place, (name, value, hint) in zip(st.columns(len(shown)), shown, strict=True):
-        place.metric(name, value, border=True, help=hint)
+    with st.container(horizontal=True, gap="small"):
+        for name, value, hint in shown:
+            st.metric(name, value, border=True, help=hint, width=METRIC_WIDTH)
 
 
 # --- choosing one ----------------------------------------------------------------------------------------------
 
 
-def _choose(found: pd.DataFrame, clustering: int, n_noise: int) -> int | None:
+def _choose(view: View, found: pd.DataFrame, clustering: int, n_noise: int) -> int | None:
     """The table, whose rows can be clicked on, and a list for the keyboard and the URL; they follow each other."""
     labels = [int(label) for label in found["label"]] + ([NOISE] if n_noise else [])
     if not labels:
         return None
     names = [cards.cluster_name(label) for label in labels]
+    asked = st.query_params.get("cluster")
+    if asked is not None and "cluster" not in st.session_state and asked not in names:
+        st.html(marked.error(f"no cluster {asked} in clustering {clustering}; another is shown"))
     if st.session_state.get("cluster", names[0]) not in names:
         st.session_state["cluster"] = names[0]  # of another clustering, that had more
     table = f"clusters-{clustering}"
@@ -100,8 +121,25 @@ def _choose(found: pd.DataFrame, clustering: int, n_noise: int) -> int | None:
     rows = [labels.index(cluster)] if cluster != NOISE else []
     st.session_state[table] = {"selection": {"rows": rows, "columns": [], "cells": []}}
     with place:
-        _table(found, table, names)
+        _table(_with_intruders(view, found, clustering), table, names)
     return cluster
+
+
+def _with_intruders(view: View, found: pd.DataFrame, clustering: int) -> pd.DataFrame:
+    """The clusters with their intruder scores, once those are computed, or with the reason why there are none."""
+    with explained():
+        scores = view.work("Intruder tests", intruder_scores, clustering)
+        if scores is None:
+            return found
+        n, chance = scores.attrs["trials"], scores.attrs["chance"]
+        st.html(
+            marked.notes([
+                f"Intruder: share of {n} tests in which an outsider stood out among {scores.attrs['members']} "
+                f"members, by the distances of their codes; by chance {chance:.2f}. Seed {scores.attrs['seed']}."
+            ])
+        )  # fmt: skip
+        return found.merge(scores, on="label", how="left")
+    return found
 
 
 def _short(sample: str) -> str:
@@ -118,15 +156,15 @@ def _table(found: pd.DataFrame, key: str, names: list[str]) -> None:
             st.session_state["cluster"] = names[rows[0]]
 
     shown = found.assign(samples=["   ".join(map(_short, strings)) for strings in found["samples"]])
-    if shown["name"].isna().all():
-        shown = shown.drop(columns="name")
+    order = ["label", "name", "size", "purity", "top_label", "entropy", "persistence", "intruder", "samples"]
+    absent = {name for name in ("name", "intruder") if name not in shown or shown[name].isna().all()}
     st.dataframe(
         shown, key=key, on_select=follow, selection_mode="single-row", hide_index=True,
         height="content" if len(shown) < TABLE_ROWS else TABLE_HEIGHT,
-        column_order=["label", "name", "size", "purity", "top_label", "entropy", "persistence", "samples"],
+        column_order=[name for name in order if name not in absent],
         column_config={
             "label": st.column_config.NumberColumn("Cluster", width=70),
-            "name": "Name",
+            "name": st.column_config.TextColumn("Name", width="medium", help="Given by a person"),
             "size": st.column_config.NumberColumn("Size", format="localized", width=70),
             "purity": st.column_config.ProgressColumn(
                 "Purity", format="%.2f", min_value=0, max_value=1, color="blue", width=120,
@@ -139,6 +177,9 @@ def _table(found: pd.DataFrame, key: str, names: list[str]) -> None:
             "persistence": st.column_config.NumberColumn(
                 "Persistence", format="%.3f", width=90, help="HDBSCAN's stability of the cluster, 0 to 1"
             ),
+            "intruder": st.column_config.NumberColumn(
+                "Intruder", format="%.2f", width=80, help="How often an outsider stands out among members, 0 to 1"
+            ),
             "samples": st.column_config.TextColumn("Strongest members", width="large"),
         },
     )  # fmt: skip
@@ -147,52 +188,20 @@ def _table(found: pd.DataFrame, key: str, names: list[str]) -> None:
 # --- one of them -----------------------------------------------------------------------------------------------
 
 
-def _cluster(view: View, clustering: int, cluster: int, found: pd.DataFrame) -> None:
-    counts = view.ask(label_counts, clustering, cluster)
-    size = int(counts["n"].sum())
-    title = "Noise" if cluster == NOISE else f"Cluster {cluster}"
-    st.subheader(f"{title}: {size:,} members", anchor=False)
-    per_page = PAGE_ROWS[view.network.kind]
-    n_pages = -(-size // per_page)
-    left, right = st.columns([1, 3], gap="medium")
-    with left:
-        st.plotly_chart(plots.labels(counts, f"Labels; n = {size:,}"), key="labels", config=PLAIN)
-        if cluster != NOISE:
-            medoid = next(row["medoid"] for row in records(found) if row["label"] == cluster)
-            st.html(
-                '<div class="pa"><span class="pa-muted">Medoid, the member nearest to all others:</span> '
-                f"{marked.link('nearest', f'example {medoid}', example=medoid, **view.state)}</div>"
-            )
-    with right:
-        page = st.pagination(n_pages, key=f"page-{clustering}-{cluster}") if n_pages > 1 else 1
-        start = (page - 1) * per_page
-        shown = view.ask(query.members, cluster, clustering, limit=per_page, offset=start)
-        cards.examples(view, shown)
-        st.html(marked.notes([f"{start + 1:,} to {start + len(shown):,} of {size:,}, strongest membership first."]))
-        source(
-            view,
-            call("members", cluster, clustering, limit=per_page, offset=start or None),
-            _members_sql(clustering, cluster, per_page, start),
-        )
-
-
-def _members_sql(clustering: int, cluster: int, limit: int, offset: int) -> str:
-    return (
-        "select example_id, probability, token, context, label, prediction\nfrom cluster_members\n"
-        f"where clustering_id = {clustering} and cluster = {cluster}\n"
-        f"order by probability desc, example_id\nlimit {limit} offset {offset}"
-    )
-
-
-def label_counts(atlas: Atlas, clustering: int, cluster: int) -> pd.DataFrame:
-    """How many members of a cluster bear each label, commonest first: label, n."""
-    parameters: list[Any] = [clustering, cluster]
-    return atlas.frame(
-        """
-        select label, count(*) as n from cluster_members
-        where clustering_id = $1 and cluster = $2
-        group by label
-        order by n desc, label nulls last
-        """,
-        parameters,
-    )
+def _cluster(view: View, clustering: int, cluster: int, mine: pd.DataFrame) -> None:
+    counts = view.ask(query.member_counts, clustering, cluster)
+    size = counts.attrs["size"]
+    if cluster == NOISE:
+        st.subheader(f"Noise: {size:,} members", anchor=False)
+    else:
+        borne = view.ask(borne_name, cluster, clustering)
+        called = f" · {marked.markdown(borne.name)}" if borne.name else ""
+        st.subheader(f"Cluster {cluster}{called}: {size:,} members", anchor=False)
+        naming.show(view, borne)
+    space = str(mine.loc[mine["clustering_id"] == clustering, "space"].iloc[0])
+    parts = cluster_parts.parts(cluster, space)
+    tabs = st.tabs(list(parts), key="part", on_change="rerun", bind="query-params")
+    for tab, draw in zip(tabs, parts.values(), strict=True):
+        if tab.open:
+            with tab, explained():
+                draw(view, clustering, cluster)

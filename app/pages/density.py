@@ -1,4 +1,4 @@
-"""Density: boundaries per unit distance, within labels against between them, and of one pair of examples."""
+"""Density: boundaries per unit distance within and between labels, trained beside untrained, and of one pair."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import pandas as pd
 import streamlit as st
 
 import query
-from app import cards, marked, plots
-from app.pages.overview import PLAIN
+from app import figures, marked, measured, plots_paths
+from app.choosing import begin_with, example, examples_of, shown
 from app.view import View, call, explained, records, source
+from atlas import Atlas
 from query.density import space_before
-from query.examples import describe
+from query.experiments.archive import load, shelf
+from query.experiments.controls import TRAINED, controls_of, kind_of
+from query.pairs import GatesApart, gates_apart
 
 MOST_PAIRS = 20_000  # of each kind: the intervals narrow no more than the examples allow
 PAIRS = 500  # to begin with: a second or two a span
+GATES_SHOWN = 60  # of one site's gates that differ, by number
 
 
 def render(view: View) -> None:
@@ -21,7 +25,8 @@ def render(view: View) -> None:
         marked.notes([
             "Density of a pair: gates in which the codes of two examples differ, over the distance of their "
             "activations at the site before. If boundaries between polytopes follow meaning, pairs of different "
-            "labels cross more of them per unit distance than pairs of the same label."
+            "labels cross more of them per unit distance than pairs of the same label, and in untrained networks "
+            "they don't."
         ])
     )  # fmt: skip
     st.subheader("Same label against different labels", anchor=False)
@@ -34,31 +39,70 @@ def render(view: View) -> None:
 
 # --- within and between labels ---------------------------------------------------------------------------------
 
+NOW = "Measure now"
+
 
 def _classes(view: View) -> None:
+    found = _chosen(view)
+    if found is None:
+        return
+    result = found.result
+    figures.show(measured.drawn(result), f"density-{view.network.name}", key="class-density", data=result.table,
+                 alt="Density between labels over that within labels, by span and network")  # fmt: skip
+    st.html(_table(result.table))
+    measured.remarks(found)
+    measured.code(view, "density", result.asked or result.parameters)
+    _controls(view)
+
+
+def _chosen(view: View) -> measured.Answer | None:
+    """A stored measurement, or one made now."""
+    stored = _stored(view)
+    first = next(iter(stored), NOW)
+    if not set(st.query_params) & {"pairs", "seed", "site_by_site"} or "measurement" in st.query_params:
+        at = first
+    else:
+        at = NOW  # a link that says how to measure
+    options = [*stored, NOW]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        chosen = st.selectbox(
+            "Measurement", options, index=options.index(at), key="measurement", bind="query-params", width=420
+        )
+        if chosen in stored:
+            return measured.Answer(view.ask(load, stored[chosen]), stored[chosen])
         pairs = st.number_input(
             "Pairs of each kind", 10, MOST_PAIRS, PAIRS, 100, key="pairs", bind="query-params", width=170
         )
         seed = st.number_input("Seed", 0, None, 0, key="seed", bind="query-params", width=120)
-        per_gate = st.toggle(
-            "Per gate", key="per_gate", bind="query-params",
-            help="Divide by the number of gates of the span, so that spans can be compared",
+        site_by_site = st.toggle(
+            "Each site alone", key="site_by_site", bind="query-params",
+            help="Besides each span to the output also the span that ends at the next site, whose gates are that "
+            "site's alone",
         )  # fmt: skip
-    with st.spinner("Measuring pairs…"):
-        found = view.ask(query.class_density, network=view.network.name, pairs=int(pairs), seed=int(seed))
-    left, right = st.columns(2, gap="medium")
-    left.plotly_chart(plots.class_density(found, per_gate), key="class-density", config=PLAIN)
-    right.plotly_chart(plots.density_ratio(found, found.attrs["confidence"]), key="density-ratio", config=PLAIN)
-    st.html(_table(found))
-    note = found.attrs["note"]
-    st.html(marked.notes([f"{note[0].upper()}{note[1:]}.", _left_out(found), _exactness(found)]))
-    source(view, call("class_density", network=view.network.name, pairs=int(pairs), seed=int(seed)))
+    options_asked = {
+        "network": view.network.name,
+        "pairs": int(pairs),
+        "seed": int(seed),
+        "site_by_site": site_by_site,
+    }
+    return measured.answer(view, "density", options_asked, "Measuring pairs")
+
+
+def _stored(view: View) -> dict[str, int]:
+    """Current stored measurements of the network, by what they are called in the list."""
+    held = view.ask(shelf, view.network.name)
+    held = held[(held["kind"] == "density") & held["current"].astype(bool) & (held["network"] == view.network.name)]
+    names = {}
+    for row in held.to_dict("records"):
+        said = ", ".join(f"{name} {value}" for name, value in row["asked"].items() if name != "network")
+        names[f"Experiment {row['experiment_id']}: {said or 'as by default'}"] = int(row["experiment_id"])
+    return names
 
 
 def _table(found: pd.DataFrame) -> str:
     heads = [
         ("Span", "After which site; codes of all sites after it", "pa-key"),
+        ("Network", "As given, or an untrained control", "pa-key"),
         ("Pairs", "Of the same + of different labels", "pa-number"),
         ("Same label", "Mean density and its interval, boundaries per unit distance", "pa-number"),
         ("Different labels", "Mean density and its interval, boundaries per unit distance", "pa-number"),
@@ -67,16 +111,21 @@ def _table(found: pd.DataFrame) -> str:
         ("AUC", "Chance that a pair of different labels is the denser one", "pa-number"),
         ("p", "Two-sided permutation test, difference of means", "pa-number"),
     ]
+    order = found.assign(place=found["span"].map({span: i for i, span in enumerate(found["span"].unique())}))
     rows = [
         [
-            marked.plain(row["span"]), f"{row['n_intra']:,} + {row['n_inter']:,}",
+            marked.plain(row["span"]), _weights(row), f"{row['n_intra']:,} + {row['n_inter']:,}",
             _interval(row, "intra_mean", "intra"), _interval(row, "inter_mean", "inter"),
             _interval(row, "ratio", "ratio"), f"{row['cohens_d']:.2f}",
             f"{row['auc']:.3f}", f"{row['p_value']:.2g}",
         ]
-        for row in records(found)
+        for row in records(order.sort_values("place", kind="stable"))
     ]  # fmt: skip
     return marked.table(heads, rows)
+
+
+def _weights(row: dict) -> str:
+    return marked.plain("trained" if row["weights"] == TRAINED else row["weights"])
 
 
 def _interval(row: dict, mean: str, name: str) -> str:
@@ -84,55 +133,70 @@ def _interval(row: dict, mean: str, name: str) -> str:
     return f'{marked.number(row[mean])} <span class="pa-muted">[{low}, {high}]</span>'
 
 
-def _left_out(found: pd.DataFrame) -> str | None:
-    """Pairs and examples that could not take part, counted."""
-    dropped, unlabelled = int(found["dropped"].sum()), int(found["n_unlabelled"].max())
-    parts = [f"{dropped:,} pairs with equal activations were dropped"] if dropped else []
-    parts += [f"{unlabelled:,} examples have no label and were not drawn"] if unlabelled else []
-    return f"{'; '.join(parts).capitalize()}." if parts else None
+def _controls(view: View) -> None:
+    """Where no untrained network stands beside a trained one: how to add it."""
+    if kind_of(view.network) != TRAINED or view.ask(_has_controls, view.network.name):
+        return
+    lines = view.ask(adding_controls, view.network.name)
+    st.html(
+        marked.notes([
+            "To add the untrained networks that stand beside (polytope report does so by itself):"
+        ])
+    )  # fmt: skip
+    st.code("\n".join(lines), "sh", wrap_lines=True)
 
 
-def _exactness(found: pd.DataFrame) -> str | None:
-    if found["exact"].all():
-        return None
-    return "These codes are a definition, not a partition into exactly affine regions (exact: false)."
+def _has_controls(atlas: Atlas, network: str) -> bool:
+    return bool(controls_of(atlas, atlas.catalog.network(network)))
+
+
+def adding_controls(atlas: Atlas, network: str) -> list[str]:
+    """The commands that ingest the untrained controls of a network, over the data of its first run.
+
+    Without batch norm the calibrated control is the raw one, so a text network has one (docs/SCIENCE.md, section 4).
+    """
+    record = atlas.catalog.network(network)
+    rows = atlas.rows(
+        "select datasets.source from runs join datasets using (dataset_id) where network_id = $1 "
+        "order by run_id limit 1",
+        [record.network_id],
+    )
+    data = rows[0][0] if rows else "DATA"
+    full = ",".join(
+        site.name.removesuffix(":full")
+        for site in atlas.catalog.sites_of(record) if site.scope == "full" and site.n_codes
+    )  # fmt: skip
+    which = ("random:0", "random-raw:0") if record.kind == "image" else ("random:0",)
+    return [
+        f"polytope ingest {atlas.path} --network {record.source} --weights {weights} --data {data}"
+        + (f" --full {full}" if full else "")
+        for weights in which
+    ]
 
 
 # --- one pair --------------------------------------------------------------------------------------------------
 
 
 def _pair(view: View) -> None:
-    first, second, last = view.atlas.rows(
-        """
-        with mine as (select example_id, input_id from examples where network_id = $1)
-        select
-            min(example_id),
-            coalesce(min(example_id) filter (where input_id <> (select arg_min(input_id, example_id) from mine)),
-                     max(example_id)),
-            max(example_id)
-        from mine
-        """,
-        [view.network.network_id],
-    )[0]
-    for name, value in (("x", first), ("y", second)):
-        if not first <= st.session_state.get(name, first) <= last:
-            st.session_state[name] = value  # the sidebar went to another network, whose examples have other ids
+    first, second = begin_with(examples_of(view), 2)
     left, right = st.columns(2, gap="medium")
-    x = left.number_input("Example x", first, last, first, key="x", bind="query-params", width=160)
-    y = right.number_input("Example y", first, last, second, key="y", bind="query-params", width=160)
-    shown = records(view.ask(describe, view.network, [int(x), int(y)]))
-    for place, row in zip((left, right), shown, strict=True):
-        with place:
-            cards.one(view, row)
-    found = view.ask(query.density, int(x), int(y), network=view.network.name, **view.named)
+    with left:
+        x = example(view, "Example x", "x", first)
+    with right:
+        y = example(view, "Example y", "y", second)
+    shown(view, [x, y], ["x", "y"])
+    apart = view.ask(gates_apart, x, y, network=view.network.name, **view.named)
+    with explained():
+        _metrics(view, x, y, apart)
+    _sites(view, x, y, apart)
+
+
+def _metrics(view: View, x: int, y: int, apart: GatesApart) -> None:
+    found = view.ask(query.density, x, y, network=view.network.name, **view.named)
     before = space_before(view.atlas.catalog.target(site=view.target, network=view.network.name)).name
     values = [
         ("Density", marked.number(found.density), "Boundaries per unit distance"),
-        (
-            f"Gates apart, of {found.n_gates:,}",
-            f"{found.hamming:,}",
-            f"Hamming distance at {found.target}",
-        ),
+        (f"Gates apart, of {found.n_gates:,}", f"{found.hamming:,}", f"Hamming distance at {found.target}"),
         ("Distance", marked.number(found.distance), f"Euclidean, of the activations at {before}"),
         ("Density per gate", marked.number(found.density_per_gate), None),
     ]
@@ -140,7 +204,61 @@ def _pair(view: View) -> None:
         place.metric(name, value, border=True, help=hint)
     st.html(
         marked.notes([
-            f"Codes of {found.target}; activations at {before}. {found.note[0].upper()}{found.note[1:]}.",
+            f"Codes of {found.target}; activations at {before}. {measured.sentence(found.note)}",
         ])
     )  # fmt: skip
-    source(view, call("density", int(x), int(y), **view.named, network=view.network.name))
+    source(view, call("density", x, y, **view.named, network=view.network.name))
+
+
+def _sites(view: View, x: int, y: int, apart: GatesApart) -> None:
+    """The gates that differ: how many at each site, and which."""
+    sites = apart.sites
+    total, n_gates = int(sites["differ"].sum()), int(sites["n_gates"].sum())
+    title = f"{total:,} of {n_gates:,} gates of {view.target} differ between examples {x} and {y}"
+    figures.show(
+        plots_paths.differing(sites, (f"on in x ({x}) alone", f"on in y ({y}) alone"), title),
+        f"gates-{x}-{y}", key="gates-apart", data=sites, alt=title,
+    )  # fmt: skip
+    heads = [
+        ("Site", "", "pa-key"), ("Gates", "", "pa-number"), ("On in x", "", "pa-number"),
+        ("On in y", "", "pa-number"), ("Differ", "", "pa-number"),
+        ("Which", f"Bits of the site's code, the first {GATES_SHOWN}: + on in x, − on in y", ""),
+    ]  # fmt: skip
+    rows = [
+        [
+            marked.plain(row["site"]), f"{row['n_gates']:,}", f"{row['on_x']:,}", f"{row['on_y']:,}",
+            f"{row['differ']:,}", _which(view, row["site"], apart.gates[apart.gates["site"] == row["site"]], x),
+        ]
+        for row in records(sites)
+    ]  # fmt: skip
+    st.html(marked.table(heads, rows))
+    st.html(marked.notes([f"+ on in x alone, − on in y alone; at most {GATES_SHOWN} gates a site are listed."]))
+    arguments = call("gates_apart", x, y, **view.named, network=view.network.name)
+    sql = None
+    if len(sites) == 1:
+        sql = _APART_SQL.format(
+            x=x, y=y, site=sites["site"].iloc[0].replace("'", "''"), n=int(sites["n_gates"].iloc[0])
+        )
+    source(view, f"{arguments}.gates", sql)
+
+
+_APART_SQL = """select gate, is_on(cx.code, gate::int) as on_in_x, is_on(cy.code, gate::int) as on_in_y
+from codes as cx
+join codes as cy using (site_id)
+join sites using (site_id)
+cross join range({n}) as gates(gate)
+where cx.example_id = {x} and cy.example_id = {y} and sites.name = '{site}'
+    and is_on(cx.code, gate::int) <> is_on(cy.code, gate::int)
+order by gate"""
+
+
+def _which(view: View, site: str, gates: pd.DataFrame, x: int) -> str:
+    """The first gates that differ; of a text network each is a unit, which has a page."""
+    words = []
+    for gate, on_in in gates.head(GATES_SHOWN)[["gate", "on_in"]].itertuples(index=False):
+        name = f"{'+' if on_in == x else '−'}{gate}"
+        words.append(name if view.network.kind == "image" else marked.link(
+            "neurons", name, unit=gate, network=view.network.name, target=site
+        ))  # fmt: skip
+    more = f" <span class='pa-muted'>and {len(gates) - GATES_SHOWN:,} more</span>" if len(gates) > GATES_SHOWN else ""
+    return f'<span class="pa-mono">{" ".join(words)}</span>{more}' if words else "–"

@@ -1,15 +1,35 @@
-"""Overview: what an atlas holds."""
+"""Overview: the networks of the atlas, the sites of one from input to output, and what was done with them."""
 
 from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 
 import query
-from app import marked, plots
-from app.view import View, call, source
+from app import marked
+from app.view import View, call, explained, records, source
+from atlas import Atlas
+from atlas.catalog import NetworkRecord
+from atlas.errors import NotStored, UnknownName, UsageError
+from atlas.network import FULL_SUFFIX
+from query.experiments import archive
+from query.info import polytope_counts
 
 DIGEST_SHOWN = 12  # hexadecimal digits: 48 bits tell any two weights apart
+
+PAIRS = 200
+"""Pairs of each kind behind a mean density measured here: a second on the demo. Page Density has intervals."""
+
+UNASKED_EXAMPLES = 20_000
+"""Up to so many examples density is measured without being asked for; it reads whole codes of hundreds of them."""
+
+SCOPES = {"position": "Codes of one position", "full": "Codes of all positions", "span": "Spans"}
+
+CHECK, MEASURE = "check", "measure"
+"""What the URL says where the atlas is checked, or densities are measured, so that a link to it shows the same."""
 
 
 def render(view: View) -> None:
@@ -23,38 +43,36 @@ def render(view: View) -> None:
         ("Codes", int(stored["n_codes"].sum())),
         ("Clusterings", len(clusterings)),
     ]
-    for place, (name, count) in zip(st.columns(len(counts)), counts, strict=True):
-        place.metric(name, f"{count:,}", border=True)
+    with st.container(horizontal=True, gap="small"):
+        for name, count in counts:
+            st.metric(name, f"{count:,}", border=True, width="stretch")
 
     st.subheader(f"Sites of {marked.markdown(view.network.name)}", anchor=False)
-    _strip(view, sites, clusterings)
+    rows = _sites(view, sites, held["spans"], clusterings)
+    place, measuring = st.empty(), st.container()
+    with place.container():
+        _strip(view, rows)
+    left_out = sites[(sites["network"] == view.network.name) & (sites["n_codes"] == 0)]["scope"].value_counts()
+    st.html(
+        marked.notes(
+            f"{count} {scope} site{'s' if count > 1 else ''} of {view.network.name} hold no codes and are not shown"
+            for scope, count in left_out.items()
+        )
+    )
+    source(view, call("info"), _SITES_SQL)
 
     st.subheader("Networks", anchor=False)
-    _networks(networks)
+    _networks(view, networks)
     st.subheader("Datasets", anchor=False)
-    st.dataframe(
-        held["datasets"], hide_index=True, height="content",
-        column_config={
-            "name": "Dataset", "kind": "Kind", "source": "Source",
-            "n_inputs": st.column_config.NumberColumn("Inputs", format="localized", help="Duplicates counted"),
-            "n_labels": st.column_config.NumberColumn("Labels"),
-            "n_unlabelled": st.column_config.NumberColumn("Without label", format="localized"),
-        },
-    )  # fmt: skip
-    st.subheader("Clusterings", anchor=False)
-    _clusterings(clusterings)
+    _datasets(held["datasets"])
     st.subheader("Runs", anchor=False)
-    st.dataframe(
-        held["runs"], hide_index=True, height="content",
-        column_config={
-            "run": "Run", "network": "Network", "dataset": "Dataset",
-            "n_examples": st.column_config.NumberColumn("Examples", format="localized"),
-            "n_bad": st.column_config.NumberColumn("Inputs skipped"),
-            "started_at": st.column_config.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),
-            "published_at": st.column_config.DatetimeColumn("Published (UTC)", format="YYYY-MM-DD HH:mm"),
-        },
-    )  # fmt: skip
-    source(view, call("info"), _SITES_SQL)
+    _runs(held["runs"])
+    st.subheader("Health", anchor=False)
+    _health(view)
+    with measuring:  # last: what is measured never holds up what is known
+        if _measure(view, rows):
+            with place.container():
+                _strip(view, rows)
 
 
 _SITES_SQL = """select networks.name as network, sites.name as site, scope, n_units, n_gates, nonlinearity, n_codes
@@ -63,45 +81,201 @@ where n_codes > 0
 order by network_id, scope desc, ordinal"""
 
 
-SCOPES = {"position": "Codes of one position", "full": "Codes of all positions"}
-
-LEAST_SHARE = 0.4
-"""Of the width of the longer of two charts: narrower, a chart of two sites could not hold its title."""
+# --- sites -----------------------------------------------------------------------------------------------------
 
 
-def _strip(view: View, sites: pd.DataFrame, clusterings: pd.DataFrame) -> None:
-    """A bar chart for each scope, and what is not in it, counted."""
-    mine = sites[sites["network"] == view.network.name]
-    clustered = newest(clusterings[clusterings["network"] == view.network.name])
-    mine = mine.merge(clustered, how="left", left_on="site", right_on="target")
-    shown = {scope: mine[(mine["scope"] == scope) & (mine["n_codes"] > 0)] for scope in SCOPES}
-    shown = {scope: frame for scope, frame in shown.items() if len(frame)}
-    widest = max(map(len, shown.values()))
-    places = st.columns([max(len(frame) / widest, LEAST_SHARE) for frame in shown.values()], gap="medium")
-    for place, (scope, frame) in zip(places, shown.items(), strict=True):
-        n = sorted(set(frame["n_codes"]))
-        many = f"n = {n[0]:,}" if len(n) == 1 else f"n = {n[0]:,} to {n[-1]:,}"
-        place.plotly_chart(plots.sites(frame, f"{SCOPES[scope]}, {many}"), key=f"sites-{scope}", config=PLAIN)
-    left_out = mine[mine["n_codes"] == 0]["scope"].value_counts()
-    st.html(
-        marked.notes(
-            f"{count} {scope} site{'s' if count > 1 else ''} of {view.network.name} hold no codes and are not shown"
-            for scope, count in left_out.items()
+def _sites(view: View, sites: pd.DataFrame, spans: pd.DataFrame, clusterings: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row a site with codes, then a row a span that was asked for, with its newest clustering of codes."""
+    mine = sites[(sites["network"] == view.network.name) & (sites["n_codes"] > 0)]
+    rows = [{**row, "name": row["site"]} for row in records(mine)]
+    for row in records(spans[spans["network"] == view.network.name]):
+        rows.append({
+            "name": row["span"], "scope": "span", "n_gates": row["n_gates"], "n_units": None, "n_codes": None,
+            "nonlinearity": None, "exact": row["exact"],
+        })  # fmt: skip
+    newest = _newest(clusterings[clusterings["network"] == view.network.name])
+    for row in rows:
+        row |= newest.get(row["name"], {"clustering_id": None, "n_clusters": None, "purity": None})
+        row |= {"occupancy": None, "n_polytopes": None, "intra": None, "inter": None}
+    return rows
+
+
+def _newest(clusterings: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Of every target its newest clustering of codes."""
+    codes = clusterings[clusterings["space"] == "codes"].sort_values("clustering_id")
+    return {
+        row["target"]: {name: row[name] for name in ("clustering_id", "n_clusters", "purity")}
+        for row in records(codes)
+    }
+
+
+def _strip(view: View, rows: list[dict[str, Any]]) -> None:
+    """Sites side by side, each as wide as it has gates, and below them their numbers."""
+    for scope, title in SCOPES.items():
+        some = [row for row in rows if row["scope"] == scope]
+        if not some:
+            continue
+        counts = sorted({int(row["n_codes"]) for row in some if row["n_codes"]})
+        many = f", n = {counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "") if counts else ""
+        pieces = "".join(_piece(view, row) for row in some)
+        st.html(
+            f'<div class="pa"><p class="pa-note">{title}{many}</p>'
+            + (f'<nav class="pa-strip" aria-label="{title}">{pieces}</nav>' if scope != "span" else "")
+            + "</div>"
+            + _table(view, some)
         )
+    st.html(
+        marked.notes([
+            "Width: gates, with a least width. The purer the newest clustering of its codes, the darker a site. "
+            "Occupancy: distinct polytopes over examples; 1 where every example has one to itself. Density: "
+            "boundaries of all later sites per unit of distance here, of pairs of the same and of different labels."
+        ])
+    )  # fmt: skip
+
+
+def _piece(view: View, row: dict[str, Any]) -> str:
+    share = 0.0 if row["purity"] is None or pd.isna(row["purity"]) else float(row["purity"])
+    here = ' class="pa-here" aria-current="true"' if row["name"] == view.target else ""
+    clusters = "" if row["n_clusters"] is None else f"<small>{int(row['n_clusters']):,} clusters</small>"
+    words = f"<b>{marked.plain(row['name'])}</b><small>{row['n_gates']:,} gates</small>{clusters}"
+    address = marked.plain(f"clusters?{urlencode({'network': view.network.name, 'target': row['name']})}")
+    title = f"{row['name']}: clusters, and from there everything else at this site"
+    return (
+        f'<a href="{address}" target="_self"{here} title="{marked.plain(title)}" '
+        f'style="flex: {int(row["n_gates"])} 1 0; --share: {share:.3f}">{words}</a>'
     )
 
 
-PLAIN = {"displayModeBar": False}
-"""Plotly without its toolbar: it covers the first line of a chart, and holds nothing that these charts need."""
+def _table(view: View, rows: list[dict[str, Any]]) -> str:
+    heads = [
+        ("Span" if rows[0]["scope"] == "span" else "Site", "", "pa-key"), ("Gates", "Bits of a code", "pa-number"),
+        ("Units", "Numbers of an activation", "pa-number"),
+        ("Examples", "With a code", "pa-number"), ("Clusters", "Of the newest clustering of codes", "pa-number"),
+        ("Purity", "Share of clustered, labelled examples that bear their cluster's commonest label", "pa-number"),
+        ("Occupancy", "Distinct polytopes over examples", "pa-number"),
+        ("Density", "Of pairs of the same label, and of different labels", "pa-number"),
+        ("Exact", "Whether equal codes mean the same affine map", "pa-key"), ("Look", "", "pa-key"),
+    ]  # fmt: skip
+    return marked.table(heads, (_cells(view, row) for row in rows))
 
 
-def newest(clusterings: pd.DataFrame) -> pd.DataFrame:
-    """Of every target its newest clustering of codes: target, n_clusters, purity."""
-    codes = clusterings[clusterings["space"] == "codes"].sort_values("clustering_id")
-    return codes.drop_duplicates("target", keep="last")[["target", "n_clusters", "purity"]]
+def _cells(view: View, row: dict[str, Any]) -> list[str]:
+    state = {"network": view.network.name, "target": row["name"]}
+    pages = {"search": "Search", "map": "Map", **({} if row["scope"] == "span" else {"neurons": "Neurons"})}
+    clusters = "–"
+    if row["n_clusters"] is not None:
+        clusters = marked.link("clusters", f"{int(row['n_clusters']):,}", clustering=row["clustering_id"], **state)
+    occupancy = "–"
+    if row["occupancy"] is not None:
+        hint = f"{row['n_polytopes']:,} polytopes"
+        occupancy = f'<span title="{hint}">{marked.number(row["occupancy"], 3)}</span>'
+    density = "–" if row["intra"] is None else f"{marked.number(row['intra'], 3)} | {marked.number(row['inter'], 3)}"
+    return [
+        marked.plain(row["name"]), f"{row['n_gates']:,}", _count(row["n_units"]), _count(row["n_codes"]), clusters,
+        marked.number(row["purity"], 3), occupancy, density, "yes" if row["exact"] else "no",
+        " · ".join(marked.link(page, words, **state) for page, words in pages.items()),
+    ]  # fmt: skip
 
 
-def _networks(networks: pd.DataFrame) -> None:
+def _count(value: Any) -> str:
+    return "–" if value is None or pd.isna(value) else f"{int(value):,}"
+
+
+# --- what takes a while ----------------------------------------------------------------------------------------
+
+
+def _measure(view: View, rows: list[dict[str, Any]]) -> bool:
+    """Add occupancy and density to the rows, as far as they are known by now; whether any is."""
+    with explained():
+        counts = view.work("Counting polytopes", polytope_counts, view.network.name)
+        if counts is not None:
+            known = {row["site"]: row for row in records(counts)}
+            for row in rows:
+                found = known.get(row["name"], {})
+                row |= {name: found[name] for name in ("occupancy", "n_polytopes") if name in found}
+        densities = _densities(view, max((int(row["n_codes"] or 0) for row in rows), default=0))
+        for row in rows:
+            row |= (densities or {}).get(row["name"], {})
+        return counts is not None or bool(densities)
+    return False
+
+
+def _densities(view: View, n_examples: int) -> dict[str, dict[str, float]] | None:
+    """Mean densities by the site that a span starts after: stored, else measured where that is quick or asked for."""
+    known = view.ask(stored_densities, view.network.name)
+    if known is not None:
+        return known
+    if n_examples > UNASKED_EXAMPLES and st.query_params.get(MEASURE) != "1":
+        st.button("Measure densities", on_click=_ask, args=(MEASURE,))
+        return None
+    return view.work("Measuring densities", measured_densities, view.network)
+
+
+def stored_densities(atlas: Atlas, network: str) -> dict[str, dict[str, float]] | None:
+    """Out of the newest result of experiment density that still holds; None where there is none."""
+    held = archive.stored(atlas, "density")
+    mine = [
+        int(row["experiment_id"]) for row in records(held)
+        if row["network"] == network and row["current"] and not row["parameters"].get("site_by_site")
+    ]  # fmt: skip
+    if not mine:
+        return None
+    table = archive.load(atlas, mine[-1]).table
+    return _by_site(table[table["network"] == network])
+
+
+def measured_densities(atlas: Atlas, network: NetworkRecord) -> dict[str, dict[str, float]]:
+    """Of few pairs; nothing where the atlas does not hold what density needs: the Density page says what that is."""
+    try:
+        return _by_site(query.class_density(atlas, network=network.name, pairs=PAIRS, resamples=1))
+    except (NotStored, UsageError, UnknownName):
+        return {}
+
+
+def _by_site(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    found = {}
+    for row in records(table):
+        after, _, to = row["span"].partition("->")
+        name = after + (FULL_SUFFIX if to.endswith(FULL_SUFFIX) else "")
+        found[name] = {"intra": float(row["intra_mean"]), "inter": float(row["inter_mean"])}
+    return found
+
+
+def _ask(name: str) -> None:
+    st.query_params[name] = "1"
+
+
+def _health(view: View) -> None:
+    if st.query_params.get(CHECK) != "1":
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.button("Check the atlas", on_click=_ask, args=(CHECK,))
+            st.html(
+                marked.notes(["Reads everything: digests, references, indexes. A minute for each few gigabytes."])
+            )
+        return
+    with explained():
+        checks = view.work("Checking", query.verify)
+        if checks is None:
+            return
+        failed = checks[~checks["ok"]]
+        if failed.empty:
+            st.html(f'<div class="pa"><b>All {len(checks):,} checks passed.</b></div>')
+        else:
+            st.html(marked.error(f"{len(failed)} of {len(checks)} checks failed"))
+            heads = [("Check", "", "pa-key"), ("Of what", "", ""), ("Found", "", "pa-wide")]
+            st.html(
+                marked.table(
+                    heads,
+                    ([marked.plain(row[name]) for name in ("check", "subject", "detail")] for row in records(failed)),
+                )
+            )
+        source(view, call("verify"))
+
+
+# --- the rest --------------------------------------------------------------------------------------------------
+
+
+def _networks(view: View, networks: pd.DataFrame) -> None:
     heads = [
         ("Name", "", "pa-key"), ("Architecture", "", "pa-key"), ("Reads", "", "pa-key"), ("Source", "", "pa-key"),
         ("Examples", "Tokens or images that it read", "pa-number"),
@@ -109,38 +283,44 @@ def _networks(networks: pd.DataFrame) -> None:
     ]  # fmt: skip
     rows = [
         [
-            f"<b>{marked.plain(row['name'])}</b>", marked.plain(row["architecture"]), f"{marked.plain(row['kind'])}s",
+            marked.link(".", row["name"], network=row["name"]), marked.plain(row["architecture"]),
+            f"{marked.plain(row['kind'])}s",
             f"{marked.plain(row['source'])}, weights {marked.plain(row['weights'])}", f"{row['n_examples']:,}",
             f'<code title="{marked.plain(row["weights_digest"])}">'
             f"{marked.plain(row['weights_digest'][:DIGEST_SHOWN])}…</code>",
         ]
-        for row in networks.to_dict("records")
+        for row in records(networks)
     ]  # fmt: skip
     st.html(marked.table(heads, rows))
 
 
-def _clusterings(clusterings: pd.DataFrame) -> None:
-    shown = clusterings.assign(noise=clusterings["n_noise"] / clusterings["n_examples"])
-    st.dataframe(
-        shown, hide_index=True, height="content" if len(shown) <= 12 else 420,
-        column_order=["clustering_id", "network", "target", "space", "metric", "n_clusters", "purity", "noise",
-                      "n_examples", "min_cluster_size", "current"],
-        column_config={
-            "clustering_id": st.column_config.NumberColumn("Id", width=50), "network": "Network",
-            "target": "Site or span", "space": "Space", "metric": "Metric",
-            "n_clusters": st.column_config.NumberColumn("Clusters", format="localized"),
-            "purity": st.column_config.ProgressColumn(
-                "Purity", format="%.2f", min_value=0, max_value=1, color="blue",
-                help="Share of clustered, labelled examples that bear their cluster's commonest label",
-            ),
-            "noise": st.column_config.NumberColumn(
-                "Noise", format="percent", width=80,
-                help="Share of examples in no cluster",
-            ),
-            "n_examples": st.column_config.NumberColumn("Examples", format="localized"),
-            "min_cluster_size": st.column_config.NumberColumn("Least size", width=80),
-            "current": st.column_config.CheckboxColumn(
-                "Current", width=70, help="Nothing was added to the target since"
-            ),
-        },
-    )  # fmt: skip
+def _datasets(datasets: pd.DataFrame) -> None:
+    heads = [
+        ("Dataset", "", "pa-key"), ("Kind", "", "pa-key"), ("Source", "", ""),
+        ("Inputs", "Duplicates counted", "pa-number"), ("Labels", "", "pa-number"),
+        ("Without label", "", "pa-number"),
+    ]  # fmt: skip
+    rows = [
+        [
+            marked.plain(row["name"]), marked.plain(row["kind"]), marked.plain(row["source"]), f"{row['n_inputs']:,}",
+            f"{row['n_labels']:,}", f"{row['n_unlabelled']:,}",
+        ]
+        for row in records(datasets)
+    ]  # fmt: skip
+    st.html(marked.table(heads, rows))
+
+
+def _runs(runs: pd.DataFrame) -> None:
+    heads = [
+        ("Run", "", "pa-key"), ("Network", "", "pa-key"), ("Dataset", "", "pa-key"), ("Examples", "", "pa-number"),
+        ("Inputs skipped", "Listed in table bad_inputs", "pa-number"), ("Published (UTC)", "", "pa-key"),
+    ]  # fmt: skip
+    rows = [
+        [
+            marked.plain(row["run"]), marked.plain(row["network"]), marked.plain(row["dataset"]),
+            f"{row['n_examples']:,}", f"{row['n_bad']:,}",
+            "–" if pd.isna(row["published_at"]) else f"{row['published_at']:%Y-%m-%d %H:%M}",
+        ]
+        for row in records(runs)
+    ]  # fmt: skip
+    st.html(marked.table(heads, rows))

@@ -68,6 +68,14 @@ def drawn(page: Page) -> None:
     page.wait_for_selector('[data-testid="stSkeleton"]', state="detached")
 
 
+def answered(page: Page) -> None:
+    """Wait until nothing on the page is being computed, however long that takes on a busy machine."""
+    drawn(page)
+    while page.locator('[class*="st-key-job-"]').count():
+        page.wait_for_selector('[class*="st-key-job-"]', state="detached")
+        drawn(page)
+
+
 def photograph(page: Page, name: str) -> None:
     """What a person sees, for a person to look at."""
     SCREENSHOTS.mkdir(exist_ok=True)

@@ -11,6 +11,7 @@ import fractions
 import inspect
 import locale
 import optparse
+import shutil
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+MAPPED = ("inception5b", "blocks.2.mlp")
+"""Sites that have a map."""
+
 WINDOW = {"width": 1280, "height": 800}
 
 
@@ -54,6 +58,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo_atlas(networks: dict[str, Network], texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few texts and 100 digits, read, clustered and indexed as `polytope ingest` does it."""
     from ingest.datasets import open_dataset
+    from ingest.layout import layout
     from ingest.pipeline import ingest
     from ingest.plan import Choices
     from ingest.sampling import TokenSampling
@@ -63,7 +68,41 @@ def demo_atlas(networks: dict[str, Network], texts: Path, tmp_path_factory: pyte
     ingest(path, networks["demo:inceptionv1"], digits, Choices(full=("inception5a", "inception5b"), limit=100))
     tokens = TokenSampling(per_sequence=20, skip_first=0)
     ingest(path, networks["demo:gpt2"], open_dataset(str(texts), kind="text"), Choices(tokens=tokens))
+    for site in MAPPED:
+        layout(path, site=site)
     return path
+
+
+SLICED = {"span": "inception5a->:full", "a": 1, "b": 4, "c": 9, "size": 24}
+"""The slice that `measured_atlas` stores."""
+
+
+@pytest.fixture(scope="session")
+def measured_atlas(demo_atlas: Path, networks: dict[str, Network], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The atlas with experiments of the image network stored in it, and a text network whose weights are gone."""
+    import atlas
+    from query.experiments import EXPERIMENTS, save
+
+    path = Path(shutil.copytree(demo_atlas, tmp_path_factory.mktemp("measured") / "measured.atlas"))
+    reader = networks["demo:inceptionv1"]
+    with atlas.open(path) as a:
+        about = {"network": reader.info.name}
+        results = [
+            EXPERIMENTS["slice"].run(a, reader=reader, **SLICED),
+            EXPERIMENTS["density"].run(a, **about, pairs=60, resamples=60),
+            EXPERIMENTS["occupancy"].run(a, **about),
+        ]
+    with atlas.open(path, writable=True) as a:
+        for result in results:
+            save(a, result)
+        a.execute("update networks set source = $1 where kind = 'text'", [str(path / "gone")])
+    return path
+
+
+@pytest.fixture(scope="session")
+def measured_server(measured_atlas: Path) -> Iterator[str]:
+    with serving(measured_atlas) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

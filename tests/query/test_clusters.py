@@ -26,7 +26,7 @@ def test_clusterings_are_listed_with_their_parameters(a):
 def test_clusters_of_a_text(a):
     found = query.clusters(a, 4, samples=2)
     assert found.columns.tolist() == [
-        "label", "name", "size", "persistence", "purity", "top_label", "entropy", "medoid", "medoid_token",
+        "label", "name", "note", "size", "persistence", "purity", "top_label", "entropy", "medoid", "medoid_token",
         "medoid_context", "samples",
     ]  # fmt: skip
     rows = a.frame("select label, example_id from cluster_labels where clustering_id = 4 and label >= 0")
@@ -207,11 +207,3 @@ def test_nothing_is_placed_in_a_clustering_that_is_out_of_date(damaged, words):
             with pytest.raises(UsageError, match=r"has other examples than when clustering 2 .* cluster again with"):
                 query.membership(a, **asked, clustering=2)
         assert query.membership(a, example=40, clustering=2).stored  # what was clustered keeps its label
-
-
-def test_names_given_by_a_person_are_shown(damaged):
-    path = damaged("update clusters set name = 'fruits' where clustering_id = 2 and label = 0")
-    with atlas.open(path) as a:
-        assert query.clusters(a, 2)["name"][0] == "fruits"
-        first = a.value("select min(example_id) from cluster_labels where clustering_id = 2 and label = 0")
-        assert query.membership(a, example=first, clustering=2).name == "fruits"

@@ -221,14 +221,16 @@ def test_tiles_measure_the_same(a):
         np.testing.assert_array_equal(one, other)
 
 
-def test_bootstrap_resamples_examples():
-    """The interval, against a loop that draws examples and lists the pairs among what was drawn."""
+def test_bootstrap_resamples_inputs():
+    """The interval, against a loop that draws inputs, of one example each, and lists the pairs among them."""
     rng = np.random.default_rng(2)
     first, second = np.triu_indices(12, 1)
     same = (first % 2) == (second % 2)
     value = rng.random(12)
     density = value[first] + value[second] + ~same
-    low, high = _bootstrap(density, _Pairs(first, second, same), 4000, 0.9, np.random.default_rng(3))
+    low, high = _bootstrap(
+        density, _Pairs(first, second, same), np.arange(12), 4000, 0.9, np.random.default_rng(3)
+    )
     matrix, kinds = np.zeros((12, 12)), np.zeros((12, 12), bool)
     matrix[first, second] = matrix[second, first] = density
     kinds[first, second] = kinds[second, first] = same

@@ -2,6 +2,7 @@
 
 import atlas
 import query
+from query.info import polytope_counts
 
 
 def test_tables(a):
@@ -21,6 +22,15 @@ def test_polytopes_are_counted_on_demand(a):
     sites = query.info(a, polytopes=True)["sites"].set_index("site")
     assert sites.loc["hidden", "n_polytopes"] == 7  # three lines in general position cut the plane into 7
     assert sites.loc["out", "n_polytopes"] == 4
+
+
+def test_polytopes_are_those_of_the_view(a):
+    told = []
+    found = polytope_counts(a, "words", progress=lambda done, total: told.append((done, total)))
+    counted = dict(a.rows("select site, count(*) from polytopes where network = 'words' group by site"))
+    assert dict(zip(found["site"], found["n_polytopes"], strict=True)) == counted
+    assert found["occupancy"].tolist() == [counted[site] / 360 for site in found["site"]]
+    assert told == [(done, 4) for done in range(4)] and found["n_polytopes"].min() < 360
 
 
 def test_an_empty_atlas(tmp_path):

@@ -1,0 +1,274 @@
+"""Example: one stored example on one page, from the input to what its neighbours differ in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+import query
+from app import cards, figures, marked
+from app.plots_example import code_raster, raster_table
+from app.view import View, call, explained, records, source
+from atlas import Atlas
+from atlas.errors import NotStored, UnknownName
+from query.clusters import NOISE, SPACES
+from query.examples import describe
+from query.rasters import cluster_path, differing_gates, passage, rasters
+
+NEIGHBOURS = 8
+MOST_INHABITANTS = 24
+LINES_BEFORE, LINES_AFTER = 12, 6  # of the passage
+
+
+def render(view: View) -> None:
+    example = _choose(view)
+    row = records(view.ask(describe, view.network, [example]))[0]
+    _itself(view, row)
+    _path(view, example)
+    _code(view, example)
+    with explained():
+        _near(view, example)
+
+
+# --- which one -------------------------------------------------------------------------------------------------
+
+
+def _choose(view: View) -> int:
+    first, last = view.ask(ends, view.network.network_id)
+    if first is None or last is None:
+        raise NotStored(f"network {view.network.name} has no examples in this atlas; `polytope ingest` adds some")
+    refused = _refused(view, first, last)
+    example = int(st.session_state.get("example", first))
+    before, after, another = view.atlas.rows(_BESIDE, [view.network.network_id, example])[0]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.number_input(
+            f"Example ({first:,} to {last:,})", first, last, first, key="example", bind="query-params", width=200
+        )
+        for words, other, icon in (
+            ("Previous", before, ":material/chevron_left:"), ("Next", after, ":material/chevron_right:"),
+            ("Random", another, ":material/shuffle:"),
+        ):  # fmt: skip
+            st.button(words, icon=icon, on_click=_go, args=(other,), disabled=other is None)
+        on = marked.link("search", "Search from it", example=example, **view.state)
+        st.html(f'<div class="pa pa-beside">{on}</div>')
+    if refused is not None:
+        st.html(marked.error(refused))
+    return example
+
+
+def _refused(view: View, first: int, last: int) -> str | None:
+    """What is wrong with the example that the address names; another is shown in its place."""
+    asked = st.session_state.get("example", st.query_params.get("example"))
+    if asked is None or (str(asked).isdecimal() and first <= int(asked) <= last):
+        if asked is not None:
+            st.session_state["example"] = int(asked)
+        return None
+    moved = st.session_state.get("example-of", view.network.name) != view.network.name
+    st.session_state["example"] = first
+    st.session_state["example-of"] = view.network.name
+    return None if moved else f"network {view.network.name} has no example {asked}; shown is {first}, its first"
+
+
+def _go(example: int) -> None:
+    st.session_state["example"] = example
+
+
+def ends(atlas: Atlas, network_id: int) -> tuple[int | None, int | None]:
+    """Least and greatest example id of a network."""
+    [(first, last)] = atlas.rows(
+        "select min(example_id), max(example_id) from examples where network_id = $1", [network_id]
+    )
+    return first, last
+
+
+_BESIDE = """
+select
+    max(example_id) filter (where example_id < $2), min(example_id) filter (where example_id > $2),
+    arg_min(example_id, random()) filter (where example_id <> $2)
+from examples where network_id = $1
+"""
+
+
+# --- what it is ------------------------------------------------------------------------------------------------
+
+
+def _itself(view: View, row: dict[str, Any]) -> None:
+    example = int(row["example_id"])
+    st.session_state["example-of"] = view.network.name
+    facts = [*cards.facts(view, row)[1:], ("input", f"{row['input_id']:,}")]
+    if view.network.kind == "image":
+        left, right = st.columns([1, 4], gap="medium")
+        left.html(f'<div class="pa">{marked.figure(row["thumbnail"], "", str(row["key"]), "pa-one")}</div>')
+        place = right
+        facts.append(("key", marked.plain(row["key"])))
+    else:
+        place = st.container()
+        found = view.ask(passage, example)
+        assert found is not None  # a text has one
+        place.html(
+            f'<div class="pa">'
+            f"{marked.passage(found.text, found.token, found.offset, LINES_BEFORE, LINES_AFTER)}</div>"
+        )
+        facts.append(("token", f"{int(row['position']):,} of its text"))
+    place.html(f'<div class="pa">{marked.facts(facts)}</div>')
+    with place:
+        source(
+            view, call("passage", example) if view.network.kind == "text" else _described(example),
+            f"from examples join inputs using (input_id)\nwhere example_id = {example}",
+        )  # fmt: skip
+
+
+def _described(example: int) -> str:
+    return f'query.sql(a, "from examples join inputs using (input_id) where example_id = {example}")'
+
+
+# --- its way through the network -------------------------------------------------------------------------------
+
+
+def _path(view: View, example: int) -> None:
+    st.subheader("Its cluster at every site", anchor=False)
+    spaces = [space for space in SPACES if space in view.ask(_spaces, view.network.network_id)]
+    if not spaces:
+        st.html(marked.notes(["No site of this network is clustered yet: `polytope cluster` does it."]))
+        return
+    space = spaces[0]
+    if len(spaces) > 1:
+        space = st.segmented_control(
+            "Clusters of", spaces, default=spaces[0], key="space", bind="query-params", required=True,
+            label_visibility="collapsed",
+        )  # fmt: skip
+    path = view.ask(cluster_path, example, space)
+    for scope, rows in path[path["clustering"].notna()].groupby("scope", sort=False):
+        if path["scope"].nunique() > 1:
+            st.html(f'<div class="pa pa-muted">{_SCOPES[str(scope)]}</div>')
+        st.html(
+            f'<div class="pa"><ol class="pa-path">{"".join(_stop(view, row) for row in records(rows))}</ol></div>'
+        )
+    left_out = int(path["clustering"].isna().sum())
+    st.html(
+        marked.notes([
+            "Newest clustering of each site; the bar is the strength of membership, 0 to 1.",
+            f"{left_out} sites are not clustered." if left_out else None,
+        ])
+    )  # fmt: skip
+    source(view, call("cluster_path", example, space))
+
+
+_SCOPES = {"position": "Codes of one position", "full": "Codes of all positions"}
+
+
+def _spaces(atlas: Atlas, network_id: int) -> list[str]:
+    rows = atlas.rows("select distinct space from clusterings where network_id = $1", [network_id])
+    return [space for (space,) in rows]
+
+
+def _stop(view: View, row: dict[str, Any]) -> str:
+    here = ' class="pa-here"' if row["site"] == view.target else ""
+    site = marked.plain(row["site"])
+    if pd.isna(row["cluster"]):
+        return f"<li{here}><small>{site}</small>came after the clustering</li>"
+    name = cards.cluster_link(view, row["clustering"], row["cluster"], row["name"], row["site"])
+    if row["cluster"] == NOISE:
+        return f"<li{here}><small>{site}</small>{name}</li>"
+    strength = float(row["probability"])
+    about = [f"{row['size']:,} members"]
+    if pd.notna(row["purity"]):
+        about.append(f"most {marked.words(row['top_label'])} ({row['purity']:.0%})")
+    return (
+        f"<li{here}><small>{site}</small>{name}"
+        f'<div class="pa-bar" role="img" aria-label="strength {strength:.2f}" title="strength {strength:.2f}">'
+        f'<i style="width: {strength:.0%}"></i></div>'
+        f'<small title="Members of the cluster, and its commonest label">{"<br>".join(about)}</small></li>'
+    )
+
+
+def _code(view: View, example: int) -> None:
+    st.subheader("Its code at every site", anchor=False)
+    found = view.ask(rasters, example)
+    scopes = {
+        _SCOPES["position"]: [raster for raster in found if not raster.by_channel],
+        _SCOPES["full"]: [raster for raster in found if raster.by_channel],
+    }
+    shown = [words for words in scopes if scopes[words]]
+    scope = shown[0]
+    if len(shown) > 1:
+        scope = st.segmented_control(
+            "Codes", shown, default=shown[0], key="scope", bind="query-params", required=True,
+            label_visibility="collapsed",
+        )  # fmt: skip
+    drawn = scopes[scope]
+    figures.show(
+        code_raster(drawn, f"Gates of example {example} that are on; beside each site how many of how many"),
+        f"code-{example}", key="code", data=raster_table(drawn),
+        alt=f"The code of example {example}: gates that are on, at {len(drawn)} sites",
+    )  # fmt: skip
+    if scope == _SCOPES["full"]:
+        st.html(
+            marked.notes([
+                "Codes of all positions are too wide for a pixel a gate: a pixel is a channel, shaded by the share "
+                "of its positions at which it is on."
+            ])
+        )  # fmt: skip
+    source(
+        view, call("rasters", example),
+        f"select site, n_active, code\nfrom spline_codes\nwhere example_id = {example}",
+    )  # fmt: skip
+
+
+# --- its neighbours --------------------------------------------------------------------------------------------
+
+
+def _near(view: View, example: int) -> None:
+    st.subheader(f"Around it at {marked.markdown(view.target)}", anchor=False)
+    target = view.atlas.catalog.target(site=view.target, network=view.network.name)
+    others = min(site.n_codes for site in target.sites) - 1
+    if others < 1:
+        raise UnknownName(f"{view.target} holds the code of no other example")
+    asked = {**view.named, "network": view.network.name}
+    found = view.work(
+        "Comparing codes", around, example, min(NEIGHBOURS, others), min(MOST_INHABITANTS, others), **asked
+    )
+    if found is None:
+        return
+    nearest, inhabitants = found
+    about = nearest.attrs
+    n = len(inhabitants)
+    alone = "No other example lies in its polytope." if n == 0 else None
+    if n:
+        many = f"the first {n}" if n == MOST_INHABITANTS else f"{n:,} other{'' if n == 1 else 's'}"
+        st.html(f'<div class="pa"><b>In the same polytope</b>: {many}, with the same code.</div>')
+        cards.examples(view, inhabitants.drop(columns=["rank", "density"]), about["clustering"])
+    st.html(f'<div class="pa"><b>In other polytopes</b>, nearest first, of {about["n_gates"]:,} gates</div>')
+    if nearest.empty:
+        st.html(marked.notes([f"The {NEIGHBOURS} nearest share its polytope; Search shows more."]))
+    else:
+        cards.examples(
+            view,
+            nearest if nearest["density"].notna().any() else nearest.drop(columns="density"),
+            about["clustering"],
+        )
+    st.html(marked.notes([alone, f"{cards.DIFFERING}." if len(nearest) else None, about["search_note"]]))
+    source(
+        view,
+        call("nearest", example=example, **view.named, network=view.network.name, k=NEIGHBOURS)
+        + f",\n          {call('differing_gates', example, nearest['example_id'].tolist(), **view.named)}",
+    )
+
+
+def around(
+    atlas: Atlas, example: int, k: int, most: int, *, network: str, site: str | None = None, span: str | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of the ``k`` nearest those in other polytopes, with the gates that differ, and at most ``most`` in its own."""
+    asked: dict[str, Any] = {"network": network, "site": site, "span": span}
+    nearest = query.nearest(atlas, example=example, k=k, **asked)
+    about = nearest.attrs
+    inhabitants = nearest[nearest["distance"] == 0]
+    if len(inhabitants):
+        inhabitants = query.nearest(atlas, example=example, radius=0, k=most, **asked)
+    nearest = nearest[nearest["distance"] > 0].reset_index(drop=True)
+    differing = differing_gates(atlas, example, nearest["example_id"].tolist(), **asked)
+    nearest["gates"] = differing["gates"]
+    nearest.attrs.update(about)
+    return nearest, inhabitants

@@ -1,0 +1,279 @@
+"""Experiments: what the atlas stores, what it could, and the report as far as it is measured."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import figures, marked, measured
+from app.view import View, explained, records
+from query.experiments.archive import load, shelf
+from query.experiments.density import TRAINED
+from query.experiments.page import SYMBOLS
+from query.experiments.registry import EXPERIMENTS
+from query.experiments.result import MAIN
+from query.experiments.standing import stored_report, stored_verdicts, unasked
+
+STORED, UNASKED, REPORT = "Stored", "Not stored", "Report"
+
+PAGE_ROWS = 15  # results a page of the list
+TABLE_ROWS = 200  # rows of a result's table that are sent; its CSV has all
+SAID = 90  # characters of parameters in the list
+
+
+def render(view: View) -> None:
+    part = st.segmented_control("Show", [STORED, UNASKED, REPORT], default=STORED, key="show", bind="query-params",
+                                label_visibility="collapsed") or STORED  # fmt: skip
+    with explained():
+        {STORED: _stored, UNASKED: _unasked, REPORT: _report}[part](view)
+
+
+# --- what is stored --------------------------------------------------------------------------------------------
+
+ALL = "all"
+
+
+def _stored(view: View) -> None:
+    everything = st.toggle("Of all networks", key="everywhere", bind="query-params")
+    held = view.ask(shelf, None if everything else view.network.name)
+    kinds = [ALL, *(name for name in EXPERIMENTS if name in set(held["kind"]))]
+    kind = (
+        st.segmented_control("Kind", kinds, default=ALL, key="kind", bind="query-params") if len(kinds) > 2 else ALL
+    )
+    if kind not in (None, ALL):
+        held = held[held["kind"] == kind]
+    if held.empty:
+        st.html(
+            marked.notes([
+                f"No result is stored for {'any network' if everything else view.network.name}. An experiment that "
+                "is run on the command line is stored; “Not stored” lists all, each with its command."
+            ])
+        )  # fmt: skip
+        return
+    pages = -(-len(held) // PAGE_ROWS)
+    page = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
+    _list(view, held.iloc[(page - 1) * PAGE_ROWS : page * PAGE_ROWS])
+    numbers = [int(number) for number in held["experiment_id"]]
+    asked = st.query_params.get("experiment")
+    if asked is None:
+        _result(view, held, numbers[0])
+    elif asked.isdecimal() and int(asked) in numbers:
+        _result(view, held, int(asked))
+    else:
+        st.html(marked.error(
+            f"no experiment {asked} is stored of {'any network' if everything else view.network.name}"
+            f"{'' if kind in (None, ALL) else f' and kind {kind}'}; the list above has all that are"
+        ))  # fmt: skip
+
+
+def _list(view: View, held: pd.DataFrame) -> None:
+    heads = [
+        ("Number", "Follow it to see the result", "pa-number"), ("Experiment", "", "pa-key"),
+        ("Network", "", "pa-key"), ("Asked for", "Where it is not the default", "pa-wide"),
+        ("Current", "Asked again, this is the answer: the data that it rests on have not changed", "pa-key"),
+    ]  # fmt: skip
+    keep = {name: st.query_params[name] for name in ("everywhere", "kind", "page") if name in st.query_params}
+    rows = [
+        [
+            _link(view, row["experiment_id"], str(row["experiment_id"]), **keep),
+            marked.plain(row["kind"]), marked.words(row["network"]),
+            marked.visible(marked.one_line(said(row["asked"]), SAID)),
+            "yes" if row["current"] else '<span title="Run it again">no: the data have changed</span>',
+        ]
+        for row in records(held)
+    ]  # fmt: skip
+    st.html(marked.table(heads, rows))
+
+
+def _link(view: View, number: int, words: str, **more: str) -> str:
+    return marked.link("experiments", words, experiment=number, **more, **view.state)
+
+
+def said(asked: dict[str, Any]) -> str:
+    """Options in a line."""
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in asked.items() if name not in ("network", "controls")
+    ) + (f"; beside {', '.join(asked['controls'])}" if asked.get("controls") else "")  # fmt: skip
+
+
+def _result(view: View, held: pd.DataFrame, number: int) -> None:
+    row = held[held["experiment_id"] == number].to_dict("records")[0]
+    found = measured.Answer(view.ask(load, number), number)
+    result = found.result
+    st.subheader(f"Experiment {number}: {marked.markdown(result.kind)}", anchor=False)
+    known = EXPERIMENTS.get(result.kind)
+    if known is None:
+        st.html(marked.error(
+            f"this polytope-atlas has no experiment {result.kind}, so it draws no figure of it; its tables are below"
+        ))  # fmt: skip
+    else:
+        st.html(marked.notes([known.summary, None if row["current"] else
+                "The data have changed since: the command below measures it again."]))  # fmt: skip
+        figures.show(measured.drawn(result), f"{result.kind}-{number}", key=f"experiment-{number}", data=result.table,
+                     alt=f"Figure of experiment {number}, {result.kind}")  # fmt: skip
+        if known.has_picture:
+            st.download_button(
+                "PNG without text", partial(known.picture, result), f"{result.kind}-{number}-plain.png", "image/png",
+                on_click="ignore", type="tertiary", key="plain-png",
+            )  # fmt: skip
+    measured.remarks(found)
+    _table(number, result.tables)
+    _parameters(result.parameters)
+    if known is not None:
+        measured.code(view, result.kind, result.asked or result.parameters, result.network)
+
+
+def _table(number: int, tables: dict[str, pd.DataFrame]) -> None:
+    names = list(tables)
+    name = names[0]
+    if len(names) > 1:
+        name = st.segmented_control(
+            "Table", names, default=MAIN if MAIN in names else names[0], key="table", bind="query-params"
+        ) or names[0]  # fmt: skip
+    table = tables[name]
+    st.dataframe(_plain(table.head(TABLE_ROWS)), hide_index=True, placeholder="–")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        rows = (
+            f"{len(table):,} rows" if len(table) <= TABLE_ROWS else f"The first {TABLE_ROWS} of {len(table):,} rows"
+        )
+        st.html(marked.notes([f"{rows}."]))
+        st.download_button(
+            "CSV", partial(_csv, table), f"experiment-{number}-{name}.csv", "text/csv", on_click="ignore",
+            type="tertiary", key="table-csv", help="All rows of this table",
+        )  # fmt: skip
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Cells that hold lists as text."""
+    return table.map(lambda value: json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value)
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return _plain(table).to_csv(index=False).encode()
+
+
+def _parameters(parameters: dict[str, Any]) -> None:
+    with st.expander("Parameters"):
+        rows = [[marked.plain(name), f"<code>{marked.plain(json.dumps(value, ensure_ascii=False))}</code>"]
+                for name, value in parameters.items()]  # fmt: skip
+        st.html(marked.table([("Parameter", "", "pa-key"), ("Value", "As JSON", "")], rows))
+
+
+# --- what is not -----------------------------------------------------------------------------------------------
+
+
+def _unasked(view: View) -> None:
+    found = view.ask(unasked, view.network.name)
+    if found.empty:
+        st.html(marked.notes([f"Every experiment is stored for {view.network.name}, and current."]))
+        return
+    st.html(
+        marked.notes([
+            f"{len(found)} of {len(EXPERIMENTS)} experiments have no current result for {view.network.name}. The "
+            "command stores one; what is computed on this page is not stored."
+        ])
+    )  # fmt: skip
+    names = found["kind"].tolist()
+    kind = st.selectbox("Experiment", names, key="compute", bind="query-params", width=280)
+    [row] = found[found["kind"] == kind].to_dict("records")
+    needs = "It takes the network itself." if row["needs"] == "live" else "It reads the atlas alone."
+    st.html(marked.notes([row["summary"], needs]))
+    st.code(row["command"], "sh", wrap_lines=True)
+    if row["options"] is None:
+        measured.notes(row["reason"])
+        return
+    if not measured.offer("From seconds to minutes; it can be stopped.", "experiment"):
+        return
+    with explained():
+        answer = measured.answer(view, kind, row["options"], kind.capitalize())
+        if answer is not None:
+            figures.show(measured.drawn(answer.result), kind, key="unasked", data=answer.result.table)
+            measured.remarks(answer)
+            _table(0, answer.result.tables)
+            measured.code(view, kind, answer.result.asked)
+
+
+# --- the report ------------------------------------------------------------------------------------------------
+
+
+def _report(view: View) -> None:
+    found = view.work("Looking up what is measured", stored_verdicts)
+    if found is None:
+        return
+    there = int(found["experiment_id"].notna().sum())
+    st.html(
+        marked.notes([
+            f"{there} of {len(found)} measurements of the report are stored. This command measures the others and "
+            "writes the page; it goes on where it was stopped."
+        ])
+    )  # fmt: skip
+    st.code(f"polytope report {view.path} -o report.html", "sh", wrap_lines=True)
+    _verdicts(view, found)
+    st.html(f"<style>{VERDICTS}</style>")
+    if not measured.offer(
+        "Writes the report's page out of what is stored, figures and all: some megabytes.", "report"
+    ):
+        return
+    text = view.work("Writing the report", stored_report)
+    if text is not None:
+        st.download_button(
+            f"Download report.html ({len(text) / 1e6:.1f} MB)", text, "report.html", "text/html", on_click="ignore",
+            type="primary", key="report",
+        )  # fmt: skip
+
+
+VERDICTS = """
+.pa-verdict { display: inline-block; padding: 0 0.4rem; border: 2px solid; border-radius: 0.2rem; font-weight: 600;
+  white-space: nowrap; font-size: 0.75rem; }
+.pa-supported { color: light-dark(#0072b2, #56b4e9); }
+.pa-not-supported { color: light-dark(#b34700, #e69f00); border-style: dashed; }
+.pa-undecided { border-style: dotted; }
+.pa td.pa-claim { min-width: 16rem; width: 45%; }
+.pa summary { cursor: pointer; font-size: 0.75rem; width: max-content; }
+.pa code.pa-line { overflow-wrap: anywhere; white-space: normal; font-size: 0.75rem; }
+.pa-not-measured, .pa-shown { opacity: 0.6; border-width: 1px; font-weight: 400; }
+"""
+
+
+def _verdicts(view: View, found: pd.DataFrame) -> None:
+    """Every claim on every network: the verdict, what decided it, and the measurement."""
+    heads = [
+        ("Claim of the post", "", "pa-claim"), ("Network", "", "pa-key"), ("Verdict", "By the stated rule", "pa-key"),
+        ("Because", "", ""), ("Measured", "The stored result", "pa-key"),
+    ]  # fmt: skip
+    rows, last = [], ""
+    for row in records(found):
+        word, claim = row["verdict"], marked.plain(row["claim"])
+        if row["rule"]:
+            claim += _folded("Rule", f'<p class="pa-note">{marked.plain(row["rule"])}</p>')
+        number = row["experiment_id"]
+        rows.append([
+            "" if row["section"] == last else claim, _network(row),
+            f'<span class="pa-verdict pa-{word.replace(" ", "-")}">{SYMBOLS[word]} {word}</span>',
+            _because(row["because"]),
+            "–" if pd.isna(number) else _link(view, int(number), f"experiment {number}", everywhere="true"),
+        ])  # fmt: skip
+        last = row["section"]
+    st.html(marked.table(heads, rows))
+
+
+def _network(row: dict[str, Any]) -> str:
+    kind = "" if row["weights"] == TRAINED else f'<br><span class="pa-muted">{marked.plain(row["weights"])}</span>'
+    return f"{marked.plain(row['network'])}{kind}"
+
+
+def _because(words: str) -> str:
+    """A reason; where it ends in a command, that folded away."""
+    head, there, line = words.partition(": polytope ")
+    if not there:
+        return marked.plain(words)
+    return marked.plain(head) + _folded("Command", f'<code class="pa-line">polytope {marked.plain(line)}</code>')
+
+
+def _folded(title: str, shown: str) -> str:
+    return f'<details><summary class="pa-muted">{title}</summary>{shown}</details>'

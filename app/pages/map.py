@@ -1,0 +1,280 @@
+"""Map: a site's examples in the plane, near where their codes are near; a part of it can be selected and listed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+import query
+from app import cards, figures, marked, plots_map
+from app.regions import outlines_only
+from app.view import View, call, explained, records, source
+from atlas.errors import UnknownName, UsageError
+from query.layouts import MOST_CORNERS, Region, StoredLayout, find_layout, layout_of, region_counts, region_sql
+
+PAGE_ROWS = {"text": 20, "image": 36}  # examples of a region a page: about two screens
+COUNTED = 10  # labels and clusters of a region that are listed
+NUMBERS_SHOWN = 60  # characters of a region in a heading
+
+CLUSTER, LABEL, DENSITY = "cluster", "label", "density"
+COLOURS = [CLUSTER, LABEL, DENSITY]
+
+FIGURE = "map"
+"""Key of the figure, whose state holds what is selected."""
+
+DRAWN, DRAGGED, CLEARED = "map-drawn", "map-dragged", "map-cleared"
+"""Of a session: what the figure shows and which region is outlined on it; the region last dragged; how often a region
+was cleared, which makes it another figure, without what the browser outlined on it."""
+
+
+def render(view: View) -> None:
+    found = _chosen(view)
+    if found is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        layout, clustering, colour = _choose(view, found)
+    if not layout.current:
+        st.html(marked.notes([f"Examples were added to {view.target} since: `polytope layout` includes them."]))
+    region = None
+    with explained():
+        region = _region()
+    _draw(view, layout, clustering, colour)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input(
+            "Region", key="within", bind="query-params",
+            placeholder="drag a box or a lasso on the map, or type x, y, x, y",
+            help="Two opposite corners of a box, or the corners of a polygon, as x, y each, with commas.",
+        )  # fmt: skip
+        st.button("Clear", on_click=_clear, disabled=not _within())
+    if region is not None:
+        with explained():
+            _listed(view, layout, clustering, region)
+
+
+# --- which map -------------------------------------------------------------------------------------------------
+
+
+def _chosen(view: View) -> list[dict[str, Any]] | None:
+    """The maps of the target, newest last; where there are none, the page says how to make one."""
+    target = view.atlas.catalog.target(site=view.target, network=view.network.name)
+    held = view.ask(query.layouts)
+    mine = held[(held["network"] == view.network.name) & (held["target"] == target.name)]
+    if len(mine):
+        return records(mine)
+    try:
+        layout_of(view.atlas, target)
+    except UnknownName as missing:
+        _missing(view, str(missing), held[held["network"] == view.network.name])
+    return None
+
+
+def _missing(view: View, sentence: str, others: pd.DataFrame) -> None:
+    words, command, _ = sentence.split("`")
+    st.html(marked.notes([f"{words.strip().rstrip(';').capitalize()}. It is made on the command line:"]))
+    st.code(command, "sh")
+    links = [
+        marked.link("map", f"{row['target']} ({row['space']})", layout=row["layout_id"],
+                    **{**view.state, "target": row["target"]})
+        for row in records(others)
+    ]  # fmt: skip
+    if links:
+        st.html(
+            f'<div class="pa">Maps of {marked.plain(view.network.name)} that are stored: {", ".join(links)}</div>'
+        )
+
+
+def _choose(view: View, mine: list[dict[str, Any]]) -> tuple[StoredLayout, int | None, str]:
+    numbers = [int(row["layout_id"]) for row in mine]
+    words = {
+        int(
+            row["layout_id"]
+        ): f"{row['layout_id']}: {row['space']}, {row['neighbors']} neighbours, seed {row['seed']}"
+        for row in mine
+    }
+    newest = layout_of(view.atlas, view.atlas.catalog.target(site=view.target, network=view.network.name)).layout_id
+    _in_range("layout", numbers)
+    number = st.selectbox(
+        "Map", numbers, index=numbers.index(newest), format_func=words.__getitem__, key="layout", bind="query-params",
+        width=290,
+    )  # fmt: skip
+    layout = find_layout(view.atlas, number)
+    held = view.ask(query.clusterings)
+    mine_too = held[(held["network"] == view.network.name) & (held["target"] == layout.target.name)]
+    offered = COLOURS if len(mine_too) else COLOURS[1:]
+    colour = st.segmented_control(
+        "Colour", offered, default=offered[0], key="colour", bind="query-params", required=True
+    )  # fmt: skip
+    return layout, _clustering(mine_too, layout.space) if len(mine_too) else None, str(colour or offered[0])
+
+
+def _clustering(offered: pd.DataFrame, space: str) -> int:
+    spaces = dict(zip(offered["clustering_id"].tolist(), offered["space"], strict=True))
+    counts = dict(zip(offered["clustering_id"].tolist(), offered["n_clusters"], strict=True))
+    numbers = [int(number) for number in spaces]
+    alike = [number for number in numbers if spaces[number] == space]
+    _in_range("clustering", numbers)
+    chosen = st.selectbox(
+        "Clustering", numbers, index=numbers.index((alike or numbers)[-1]), key="clustering", bind="query-params",
+        format_func=lambda number: f"{number}: {counts[number]:,} clusters of {spaces[number]}", width=250,
+    )  # fmt: skip
+    return int(chosen)
+
+
+def _in_range(key: str, numbers: list[int]) -> None:
+    """A number of another site, from the URL or left over, is forgotten."""
+    if st.session_state.get(key) not in (None, *numbers):
+        del st.session_state[key]
+
+
+# --- drawing ---------------------------------------------------------------------------------------------------
+
+
+def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str) -> None:
+    names = cards.cluster_names(view, clustering) if clustering is not None else {}
+    points = view.ask(query.layout_points, layout.layout_id, clustering)
+    title = f"{layout.target.name}, {layout.space}; n = {len(points):,} examples"
+    shown = (layout.layout_id, clustering, colour, tuple(names.items()), st.session_state.get(CLEARED, 0))
+    figure = plots_map.layout(points, colour, title, names, _outlined(shown))
+    figure.update_layout(meta=st.session_state.get(CLEARED, 0))
+    figures.show(
+        figure, f"map-{layout.target.name}".replace("->", "-to-").replace(":", "-"), key=FIGURE, toolbar=True,
+        on_select=_select, selection_mode=("box", "lasso"),
+        alt=f"Map of {layout.n_examples} examples at {layout.target.name}, coloured by {colour}",
+    )  # fmt: skip
+    outlines_only(FIGURE, [*map(str, st.session_state[DRAWN])])
+    sure = "" if layout.proven == 1 else f" {layout.proven:.1%} of them are proven to be the nearest."
+    measure = "gates that differ" if layout.metric == "hamming" else "Euclidean distance"
+    st.html(
+        marked.notes([
+            f"UMAP of the {layout.neighbors} nearest others of each of {layout.n_examples:,} examples, by {measure}, "
+            f"least distance {layout.min_dist:g}, seed {layout.seed}.{sure}",
+            f"Density: the mean distance ({measure}) to those {layout.neighbors}; where it is small, examples lie "
+            "densely." if colour == DENSITY else None,
+        ])
+    )  # fmt: skip
+    arguments = {} if clustering is None else {"clustering": clustering}
+    source(view, call("layout_points", layout.layout_id, **arguments), _POINTS_SQL.format(layout.layout_id))
+
+
+_POINTS_SQL = """select example_id, x, y, label, list_avg(distances) as distance
+from layout_points join examples using (example_id)
+where layout_id = {}
+order by example_id"""
+
+
+# --- selecting -------------------------------------------------------------------------------------------------
+
+
+def _select() -> None:
+    """What was dragged on the map, as the region of the URL; nothing where the selection was taken back."""
+    selection = st.session_state[FIGURE]["selection"]
+    boxes, lassos = selection.get("box") or [], selection.get("lasso") or []
+    if lassos:
+        corners = simplified(list(zip(lassos[-1]["x"], lassos[-1]["y"], strict=True)))
+        st.session_state["within"] = str(Region.of(number for corner in corners for number in corner))
+    elif boxes:
+        (x0, x1), (y0, y1) = boxes[-1]["x"], boxes[-1]["y"]
+        st.session_state["within"] = str(Region.of((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))))
+    else:
+        st.session_state["within"] = ""
+    st.session_state[DRAGGED] = st.session_state["within"]
+    st.session_state["page"] = 1
+
+
+def simplified(corners: list[tuple[float, float]], most: int = MOST_CORNERS // 2) -> list[tuple[float, float]]:
+    """A hand-drawn outline with at most so many corners: every second, third, … of them."""
+    step = -(-len(corners) // most)
+    kept = corners[::step]
+    return kept if len(kept) >= 3 else corners
+
+
+def _clear() -> None:
+    st.session_state["within"] = ""
+    st.session_state[CLEARED] = st.session_state.get(CLEARED, 0) + 1
+
+
+def _region() -> Region | None:
+    text = _within()
+    return Region.parse(text) if text else None
+
+
+def _within() -> str:
+    """The region as the URL has it; the field that holds it comes after what it is needed for."""
+    return str(st.session_state.get("within", st.query_params.get("within", "")) or "").strip()
+
+
+def _outlined(figure: tuple[object, ...]) -> tuple[tuple[float, float], ...]:
+    """The corners to outline on a figure, which is told by what it shows.
+
+    What is dragged on it the browser outlines by itself, for as long as the figure stays as it is: so nothing is
+    outlined on it for that. A region that came otherwise, or that was dragged on another figure, is.
+    """
+    now, drawn = _within(), st.session_state.get(DRAWN)
+    by_hand = st.session_state.get(DRAGGED)
+    stays = drawn is not None and drawn[0] == figure
+    outlined = "" if stays and drawn[1] == "" and now == by_hand else now
+    st.session_state[DRAWN] = (figure, outlined)
+    try:
+        return Region.parse(outlined).corners if outlined else ()
+    except UsageError:  # said above the map
+        return ()
+
+
+# --- what is selected ------------------------------------------------------------------------------------------
+
+
+def _listed(view: View, layout: StoredLayout, clustering: int | None, region: Region) -> None:
+    per_page = PAGE_ROWS[view.network.kind]
+    counts = view.ask(region_counts, layout.layout_id, region, clustering)
+    size = int(counts.loc[counts["what"] == LABEL, "n"].sum())
+    kind = "box" if len(region.corners) == 2 else f"polygon of {len(region.corners)} corners"
+    st.subheader(f"{size:,} of {layout.n_examples:,} examples in this {kind}", anchor=False)
+    if not size:
+        return
+    left, right = st.columns([1, 3], gap="medium")
+    with left:
+        for what in (LABEL, CLUSTER):
+            _counted(view, counts[counts["what"] == what], what, clustering)
+    with right:
+        n_pages = -(-size // per_page)
+        if not 1 <= int(st.session_state.get("page") or 1) <= n_pages:
+            st.session_state["page"] = 1
+        page = st.pagination(n_pages, key="page", bind="query-params") if n_pages > 1 else 1
+        start = (page - 1) * per_page
+        shown = view.ask(query.layout_examples, layout.layout_id, region, limit=per_page, offset=start)
+        cards.examples(view, shown.drop(columns=["x", "y"]))
+        st.html(marked.notes([f"{start + 1:,} to {start + len(shown):,} of {size:,}, in order of id."]))
+    st.html('<div class="pa pa-muted">As a predicate on layout_points:</div>')
+    st.code(f"layout_id = {layout.layout_id} and {region.sql}", "sql", wrap_lines=True)
+    numbers = [number for corner in region.corners for number in corner]
+    source(
+        view,
+        call("layout_examples", layout.layout_id, numbers, limit=per_page, offset=start or None),
+        region_sql(layout.layout_id, region),
+    )
+
+
+def _counted(view: View, counts: pd.DataFrame, what: str, clustering: int | None) -> None:
+    """The commonest labels or clusters of a region, with how much commoner they are than on the whole map."""
+    if counts.empty:
+        return
+    names = cards.cluster_names(view, clustering) if what == CLUSTER and clustering is not None else {}
+
+    def words(row: dict[str, Any]) -> str:
+        if what == LABEL or clustering is None:
+            return marked.words(row["name"])
+        number = -1 if row["name"] == "noise" else int(row["name"])
+        return cards.cluster_link(view, clustering, number, names.get(number))
+
+    heads = [
+        (what.capitalize(), "", "pa-key"), ("Here", "Examples in the region", "pa-number"),
+        ("Lift", "Share in the region over share on the whole map", "pa-number"),
+    ]  # fmt: skip
+    rows = [
+        [words(row), f"{row['n']:,}", marked.number(float(row["lift"]), 3)] for row in records(counts.head(COUNTED))
+    ]
+    st.html(marked.table(heads, rows))
+    if len(counts) > COUNTED:
+        st.html(marked.notes([f"and {len(counts) - COUNTED:,} more"]))

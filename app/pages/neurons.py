@@ -1,0 +1,335 @@
+"""Neurons: what activates a unit over its whole range, how units rank, and whether directions do better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+import query
+from app import cards, figures, marked, measured, plots_units
+from app.view import View, call, explained, literal, records, source
+from atlas import Atlas
+from atlas.catalog import SiteRecord
+from atlas.network import PART_UNITS
+from query.experiments import archive
+from query.experiments.result import Result
+from query.experiments.tops import OFF
+from query.units import NONE_NAMES, OTHERS, Unit
+
+UNIT, RANKING, DIRECTIONS = "Unit", "Ranking", "Directions"
+SECTIONS = [UNIT, RANKING, DIRECTIONS]
+
+TOP = {"text": 15, "image": 21}
+PER_BAND = {"text": 4, "image": 7}
+BANDS = 5
+
+RANKED_ROWS = 25  # units a page of the ranking
+ORDERS = {
+    "Most clusters": ("cluster_entropy", False), "Fewest clusters": ("cluster_entropy", True),
+    "Most labels": ("label_entropy", False), "Fewest labels": ("label_entropy", True),
+    "Most active": ("active", False), "Highest": ("highest", False), "Number": ("unit", True),
+}  # fmt: skip
+TELLING = 10
+"""Examples that a unit needs in its top to be said to be about few things: of two examples nothing is learnt."""
+
+
+def render(view: View) -> None:
+    site = _site(view)
+    if site is None:
+        return
+    section = st.segmented_control(
+        "Show", SECTIONS, default=UNIT, key="section", bind="query-params", required=True,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    with explained():
+        {UNIT: _unit, RANKING: _ranking, DIRECTIONS: _directions}[str(section or UNIT)](view, site)
+
+
+def _site(view: View) -> SiteRecord | None:
+    """The site that the sidebar names; None where it is a span or stores no activations, which the page then says."""
+    target = view.atlas.catalog.target(site=view.target, network=view.network.name)
+    span = "->" in target.name
+    if not span and target.sites[0].n_activations:
+        return target.sites[0]
+    why = (
+        f"a span ({target.name}) has gates but no units of its own" if span else
+        f"no activations are stored for site {target.name} of network {view.network.name}; ingest with "
+        "--store-activations"
+    )  # fmt: skip
+    st.html(marked.notes([f"{why[0].upper()}{why[1:]}."]))
+    others = [site for site in view.atlas.catalog.sites_of(view.network) if site.n_activations]
+    links = [marked.link("neurons", site.name, network=view.network.name, target=site.name) for site in others]
+    if links:
+        st.html(f'<div class="pa">Sites with activations: {", ".join(links)}</div>')
+    return None
+
+
+# --- a unit ----------------------------------------------------------------------------------------------------
+
+
+def _unit(view: View, site: SiteRecord) -> None:
+    number = _pick(site)
+    kind = view.network.kind
+    found = view.work(
+        f"Reading unit {number}", query.unit, number, site=site.name, network=view.network.name, k=TOP[kind],
+        bands=BANDS, per_band=PER_BAND[kind],
+    )  # fmt: skip
+    if found is None:
+        return
+    _facts(view, site, found)
+    if not found.n_on:
+        st.html(marked.notes([f"Unit {number} is at or below 0 in all {found.n:,} examples: nothing activates it."]))
+    else:
+        what = _colour(found)
+        _figures(view, found, what)
+        _examples(view, found)
+    source(view, _call(view, found), _top_sql(view, found))
+    _gate(view, found)
+
+
+def _pick(site: SiteRecord) -> int:
+    """The unit of the URL, with buttons to its neighbours; where the site has no such unit, a sentence and unit 0."""
+    asked = st.query_params.get("unit", "0")
+    last = site.n_units - 1
+    if not asked.isdecimal() or int(asked) > last:
+        st.html(marked.error(f"unit is {asked[:40]}; site {site.name} has {site.n_units} units, numbered from 0"))
+        st.session_state["unit"] = 0
+    elif not 0 <= st.session_state.get("unit", 0) <= last:
+        st.session_state["unit"] = 0
+
+    def go(to: int) -> None:
+        st.session_state["unit"] = to
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        number = int(st.number_input(f"Unit (0 to {last:,})", 0, last, key="unit", bind="query-params", width=170))
+        st.button("Previous", on_click=go, args=(number - 1,), disabled=number == 0)
+        st.button("Next", on_click=go, args=(number + 1,), disabled=number == last)
+        st.button("Another at random", on_click=go, args=(int(np.random.default_rng().integers(last + 1)),))
+    return number
+
+
+def _facts(view: View, site: SiteRecord, found: Unit) -> None:
+    shown = [
+        ("Above 0", f"{found.n_on / found.n:.1%}", f"{found.n_on:,} of {found.n:,} examples"),
+        ("Highest activation", marked.number(found.highest), None),
+        ("Gate", "–" if found.gate is None else f"{found.gate:,}",
+         "Of the code of the same site; it is on exactly where the unit is above 0"),
+    ]  # fmt: skip
+    for place, (name, value, hint) in zip(st.columns(len(shown)), shown, strict=True):
+        place.metric(name, value, border=True, help=hint)
+    if len(site.unit_shape) > 1:
+        channel, *at = (int(i) for i in np.unravel_index(found.unit, site.unit_shape))
+        st.html(marked.notes([f"Channel {channel} at row {at[0]}, column {at[1]}."]))
+
+
+def _colour(found: Unit) -> str:
+    offered = ["cluster", "label"] if found.clustering is not None else ["label"]
+    chosen = st.segmented_control(
+        "Colour", offered, default=offered[0], key="colour", bind="query-params", required=True
+    )
+    return str(chosen or offered[0])
+
+
+def _figures(view: View, found: Unit, what: str) -> None:
+    names = list(dict.fromkeys(found.histogram.loc[found.histogram["what"] == what, "name"]))
+    shown = [str(name) for name in names if name not in (OTHERS, *NONE_NAMES)]
+    bands = found.composition[found.composition["part"].str.startswith("band")]
+    edges = sorted(set(bands["low"]))[1:]
+    left, right = st.columns(2, gap="medium")
+    stem = f"unit-{found.unit}-{found.site}".replace(":", "-")
+    with left:
+        title = f"Unit {found.unit}: {found.n_on:,} of {found.n:,} examples above 0"
+        figures.show(
+            plots_units.activations(found.histogram, what, edges, title), stem, key="activations",
+            data=found.histogram[found.histogram["what"] == what],
+            alt=f"Histogram of the activations of unit {found.unit} by {what}",
+        )  # fmt: skip
+    with right:
+        table = found.composition[found.composition["what"] == what]
+        figures.show(
+            plots_units.composition(found.composition, what, shown, f"What its range is made of; n = {found.n:,}"),
+            f"{stem}-parts", key="parts", data=table,
+            alt=f"Share of each {what} in the top and the bands of unit {found.unit}",
+        )  # fmt: skip
+
+
+def _examples(view: View, found: Unit) -> None:
+    """The top, then examples of every band from the highest to the lowest, then of where the unit is off."""
+    held = {row["part"]: row for row in records(found.composition.drop_duplicates("part"))}
+    for part, rows in found.table.groupby("part", sort=False):
+        about = held[part]
+        span = f"{marked.number(about['low'])} to {marked.number(about['high'])}"
+        n = f"{about['n_part']:,} examples"
+        title = {"top": f"Top {len(rows)}: {span}", OFF: f"Off, {span}: {len(rows)} of {n} at random"}.get(
+            str(part), f"B{str(part)[1:]} of {BANDS}, {span}: {len(rows)} of {n} at random"
+        )
+        st.subheader(title, anchor=False)
+        cards.examples(view, rows.drop(columns=["part", "rank"]), found.clustering)
+
+
+def _call(view: View, found: Unit) -> str:
+    return call("unit", found.unit, site=found.site, network=view.network.name) + ".table"
+
+
+def _top_sql(view: View, found: Unit) -> str:
+    part, place = divmod(found.unit, PART_UNITS)
+    return (
+        f"select example_id, activation[{place + 1}] as activation, token, examples.label, prediction\n"
+        "from activations join sites using (site_id) join examples using (example_id)\n"
+        "join networks on networks.network_id = sites.network_id\n"
+        f"where networks.name = {literal(view.network.name)} and sites.name = {literal(found.site)}\n"
+        f"    and part = {part}\n"
+        f"order by activation desc, example_id\nlimit {TOP[view.network.kind]}"
+    )
+
+
+def _gate(view: View, found: Unit) -> None:
+    if found.gate is None:
+        return
+    sql = (
+        f"select label, count(*) as examples, avg(is_on(code, {found.gate})::int) as share_on\n"
+        f"from spline_codes\nwhere network = {literal(view.network.name)} and site = {literal(found.site)}\n"
+        "group by label\norder by share_on desc"
+    )
+    st.html(
+        f'<div class="pa">In SQL the unit is above 0 where <code>is_on(code, {found.gate})</code>: '
+        f"{marked.link('sql', 'labels where it is on', query=sql, **view.state)}</div>"
+    )
+
+
+# --- all of them -----------------------------------------------------------------------------------------------
+
+
+def _ranking(view: View, site: SiteRecord) -> None:
+    found = view.work("Ranking units", query.units, site=site.name, network=view.network.name)
+    if found is None:
+        return
+    if found.empty:
+        st.html(marked.notes([f"No unit of {site.name} is ever above 0 in {found.attrs['n']:,} examples."]))
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        order = str(st.selectbox("Order", list(ORDERS), key="order", bind="query-params", width=200))
+        telling = st.toggle(
+            f"Only units with {TELLING} or more in their top", value=True, key="telling", bind="query-params",
+            help="Of a unit that is above 0 in two examples it means little that they are of one cluster.",
+        )  # fmt: skip
+    column, ascending = ORDERS[order]
+    shown = found[found["top"] >= TELLING] if telling else found
+    shown = shown.sort_values([column, "unit"], ascending=[ascending, True], kind="stable", ignore_index=True)
+    by = column if column.endswith("entropy") else "cluster_entropy"
+    means = {row["of"]: row[by] for row in found.attrs["chance"]}
+    title = f"{len(shown):,} of {site.n_units:,} units; n = {found.attrs['n']:,} examples"
+    figures.show(
+        plots_units.entropies(shown, by, means.get("random sets"), title), f"units-{site.name}".replace(":", "-"),
+        key="entropies", data=shown[["unit", by]], alt="Histogram of the entropies of units' tops",
+    )  # fmt: skip
+    n_pages = max(1, -(-len(shown) // RANKED_ROWS))
+    if not 1 <= int(st.session_state.get("page") or 1) <= n_pages:
+        st.session_state["page"] = 1
+    page = st.pagination(n_pages, key="page", bind="query-params") if n_pages > 1 else 1
+    _rows(view, shown.iloc[(page - 1) * RANKED_ROWS : page * RANKED_ROWS])
+    st.html(marked.notes([measured.sentence(note) for note in found.attrs["notes"]]))
+    source(view, call("units", site=site.name, network=view.network.name))
+
+
+def _rows(view: View, shown: pd.DataFrame) -> None:
+    heads = [
+        ("Unit", "Follow it to see what activates it", "pa-number"),
+        ("Active", "Share of the examples in which it is above 0", "pa-number"),
+        ("Highest", "Its highest activation", "pa-number"),
+        ("Top", "Examples in its top: the highest above 0, at most 20", "pa-number"),
+        ("Clusters", "Distinct clusters in its top", "pa-number"),
+        ("Entropy", "Over the clusters of its top, bits; noise left out", "pa-number"),
+        ("Noise", "Examples of its top that are in no cluster", "pa-number"),
+        ("Labels", "Distinct labels in its top", "pa-number"),
+        ("Entropy", "Over the labels of its top, bits", "pa-number"),
+    ]  # fmt: skip
+    rows = [
+        [
+            marked.link("neurons", str(row["unit"]), unit=row["unit"], **view.state), f"{row['active']:.1%}",
+            marked.number(row["highest"]), str(row["top"]), str(row["clusters"]),
+            marked.number(row["cluster_entropy"], 3), str(row["noise"]), str(row["labels"]),
+            marked.number(row["label_entropy"], 3),
+        ]
+        for row in records(shown)
+    ]  # fmt: skip
+    st.html(marked.table(heads, rows))
+
+
+# --- directions ------------------------------------------------------------------------------------------------
+
+
+def _directions(view: View, site: SiteRecord) -> None:
+    options: dict[str, Any] = {"site": site.name}
+    found = measured.stored(view, "directions", options) or _any_stored(view, site)
+    if found is None:
+        if not measured.offer(
+            "64 directions of NMF and 64 of PCA, fitted to at most 10,000 clustered examples: seconds on the demo, "
+            "minutes on a large atlas. The command below stores the result.",
+            "directions",
+        ):
+            measured.code(view, "directions", options)
+            return
+        found = measured.answer(view, "directions", options, "Fitting NMF and PCA")
+        if found is None:
+            return
+    result = found.result
+    figures.show(
+        measured.drawn(result), f"directions-{site.name}".replace(":", "-"), key="directions",
+        data=result.tables["histogram"], alt="Histograms of cosines with directions of NMF and PCA, by cluster",
+    )  # fmt: skip
+    measured.remarks(found)
+    _components(view, result)
+    asked = {name: value for name, value in result.asked.items() if name != "network"}
+    measured.code(view, "directions", asked or options)
+
+
+def _any_stored(view: View, site: SiteRecord) -> measured.Answer | None:
+    """The newest stored result on this site whose data has not changed, whatever else it was asked with."""
+    number, result = view.ask(_newest, view.network.name, site.name)
+    return None if number is None or result is None else measured.Answer(result, number)
+
+
+def _newest(atlas: Atlas, network: str, site: str) -> tuple[int | None, Result | None]:
+    held = archive.stored(atlas, "directions")
+    mine = [
+        row for row in records(held)
+        if row["network"] == network and row["current"] and row["parameters"].get("site") == site
+    ]  # fmt: skip
+    return (
+        (int(mine[-1]["experiment_id"]), archive.load(atlas, int(mine[-1]["experiment_id"])))
+        if mine
+        else (None, None)
+    )
+
+
+def _components(view: View, result: Result) -> None:
+    """The directions, those whose top is mostly of one cluster first."""
+    clustering = result.parameters.get("clustering")
+    shown = result.tables["components"].sort_values(
+        ["top_share", "method", "component"], ascending=[False, True, True], kind="stable"
+    )
+    pages = -(-len(shown) // RANKED_ROWS)
+    if not 1 <= int(st.session_state.get("page") or 1) <= pages:
+        st.session_state["page"] = 1
+    page = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
+    heads = [
+        ("Method", "", "pa-key"), ("Direction", "Number of the component", "pa-number"),
+        ("Top in one cluster", "Share of its top that the commonest cluster holds", "pa-number"),
+        ("Cluster", "The commonest of its top", "pa-key"), ("Clusters", "In its top", "pa-number"),
+        ("Entropy", "Over the clusters of its top, bits", "pa-number"),
+        ("Highest cosine", "", "pa-number"), ("Explained", "Share of the variance", "pa-number"),
+    ]  # fmt: skip
+    rows = [
+        [
+            marked.plain(row["method"]), str(row["component"]), f"{row['top_share']:.0%}",
+            cards.cluster_link(view, clustering, row["top_cluster"], None) if clustering else str(row["top_cluster"]),
+            str(row["clusters"]), marked.number(row["entropy"], 3), marked.number(row["highest"], 3),
+            marked.number(row["explained"], 3),
+        ]
+        for row in records(shown.iloc[(page - 1) * RANKED_ROWS : page * RANKED_ROWS])
+    ]  # fmt: skip
+    st.html(marked.table(heads, rows))

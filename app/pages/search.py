@@ -1,0 +1,394 @@
+"""Search: the polytope of a stored example, a text's token or an image: who shares it, and who lies nearest."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+from PIL import Image
+
+import query
+from app import cards, marked
+from app.view import View, call, explained, literal, records, source
+from atlas import Atlas, Network
+from atlas.errors import BadInput, PolytopeError, UsageError
+from atlas.network import TextNetwork
+from ingest.images import IMAGE_SUFFIXES, decode_image, thumbnail
+from query.clusters import NOISE
+from query.examples import describe
+from query.membership import Membership
+from query.neighbors import DEFAULT_K
+
+MOST_NEIGHBOURS = 200  # rows of a page; `polytope nearest` and SQL give more
+TEXT_LIMIT = 20_000  # characters of a pasted text: a long file, and seconds to read
+LINK_LIMIT = 1500
+"""Characters of a text that a link carries: escaped they are more, and some programs cut links at 2,000."""
+PILLS = 300  # tokens to click on; a longer text is chosen from by number
+UPLOAD_MEGABYTES = 10
+UPLOAD_PIXELS = 25_000_000  # decoded 75 MB, for each session
+MOST_LABELS = 1000  # offered in a list
+
+EXAMPLE = "Example"
+"""A way to look from that every network has; the other is its kind of input. A URL holds them as they are shown."""
+
+Asked = dict[str, Any]
+"""Arguments of `query.nearest`: the subject, or what is searched for."""
+
+
+def render(view: View) -> None:
+    kind = view.network.kind
+    with st.container(horizontal=True, gap="medium"):
+        by = st.segmented_control(
+            "Look from", [EXAMPLE, kind.capitalize()], default=EXAMPLE, key="by", bind="query-params", required=True
+        )  # fmt: skip
+        wanted = _how_many(view)
+    wanted |= _filters(view)
+    if by == EXAMPLE:
+        _from_example(view, wanted)
+    elif kind == "text":
+        _from_text(view, wanted)
+    else:
+        _from_image(view, wanted)
+
+
+# --- what is searched for --------------------------------------------------------------------------------------
+
+
+def _how_many(view: View) -> Asked:
+    target = view.atlas.catalog.target(site=view.target, network=view.network.name)
+    others = max(1, min(site.n_codes for site in target.sites) - 1)
+    k = st.number_input(
+        "Nearest", 1, min(MOST_NEIGHBOURS, others), min(DEFAULT_K, others), key="k", bind="query-params", width=140
+    )
+    radius = st.number_input(
+        "Within (gates)", 0, target.n_gates, None, key="radius", bind="query-params", width=170,
+        placeholder="any distance",
+    )  # fmt: skip
+    return {"k": int(k), "radius": None if radius is None else int(radius)}
+
+
+def _filters(view: View) -> Asked:
+    """Conditions that all must hold; the search is among the examples that meet them."""
+    labels, datasets = view.ask(choices, view.network.network_id)
+    given = [name for name in ("label", "in_cluster", "dataset", "where") if st.query_params.get(name)]
+    words = f"Only among … ({', '.join(given).replace('in_', '')})" if given else "Only among …"
+    with st.expander(words, expanded=bool(given), icon=":material/filter_alt:"):
+        places = st.columns([2, 1, 2, 3] if len(datasets) > 1 else [2, 1, 4])
+        with places[0]:
+            label = _one_of("Label", "label", labels)
+        with places[1]:
+            cluster = st.number_input(
+                "Cluster", NOISE, None, None, key="in_cluster", bind="query-params", placeholder="any",
+                help="Of the newest clustering of this site or span; −1 is noise.",
+            )  # fmt: skip
+        dataset = None
+        if len(datasets) > 1:
+            with places[2]:
+                dataset = _one_of("Data set", "dataset", datasets)
+        with places[-1]:
+            where = st.text_input(
+                "Where (SQL)", key="where", bind="query-params", placeholder="loss < 1 and token = ' the'",
+                help="A condition on the columns of table examples; the SQL page lists them.",
+            )  # fmt: skip
+    cluster = None if cluster is None else int(cluster)
+    return {"label": label, "cluster": cluster, "dataset": dataset, "where": where.strip() or None}
+
+
+def _one_of(title: str, key: str, names: list[str]) -> str | None:
+    """A name from a list. One that is not on it, from a link, stands there too, and is what the search refuses."""
+    asked = st.query_params.get(key)
+    if asked and key not in st.session_state and asked not in names:
+        names = [*names, asked]
+    chosen = st.selectbox(title, names, index=None, key=key, bind="query-params", placeholder="any")
+    return chosen or None
+
+
+def choices(atlas: Atlas, network_id: int) -> tuple[list[str], list[str]]:
+    """The labels of a network's examples, commonest first, and the names of data sets."""
+    labels = atlas.rows(
+        """
+        select label from examples where network_id = $1 and label is not null
+        group by label order by count(*) desc, label limit $2
+        """,
+        [network_id, MOST_LABELS],
+    )
+    datasets = atlas.rows(
+        """
+        select distinct datasets.name from datasets join runs using (dataset_id) where network_id = $1 order by 1
+        """,
+        [network_id],
+    )
+    return [label for (label,) in labels], [name for (name,) in datasets]
+
+
+# --- from a stored example -------------------------------------------------------------------------------------
+
+
+def _from_example(view: View, wanted: Asked) -> None:
+    target = view.atlas.catalog.target(site=view.target, network=view.network.name)
+    first, last, another = view.atlas.rows(
+        "select min(example_id), max(example_id), arg_min(example_id, random()) from codes where site_id = $1",
+        [target.sites[0].site_id],
+    )[0]
+    if not first <= st.session_state.get("example", first) <= last:
+        st.session_state["example"] = first  # the sidebar went to another network, whose examples have other ids
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        example = st.number_input(
+            f"Example ({first:,} to {last:,})", first, last, first, key="example", bind="query-params", width=220
+        )
+        st.button("Another at random", on_click=_choose, args=(another,))
+    subject = {"example": int(example)}
+    row = records(view.ask(describe, view.network, [int(example)]))[0]
+    left, right = st.columns([1, 4], gap="medium") if view.network.kind == "image" else (st.container(),) * 2
+    with left:
+        cards.one(view, row)
+    with right, explained():
+        if _answered(view, subject, wanted):
+            asked = call("nearest", **subject, **view.named, network=view.network.name, **wanted)
+            plain = len(target.sites) == 1 and wanted["cluster"] is None and wanted["dataset"] is None
+            source(view, asked, _sql(view, int(example), wanted) if plain else None)
+
+
+def _choose(example: int) -> None:
+    st.session_state["example"] = example
+
+
+def _sql(view: View, example: int, wanted: Asked) -> str:
+    """The same question in SQL, for a single site: there a code is one value."""
+    here = f"network = {literal(view.network.name)} and site = {literal(view.target)}"
+    conditions = [f"example_id <> {example}"]
+    if wanted["radius"] is not None:
+        conditions.append(f"hamming(spline_codes.code, subject.code) <= {wanted['radius']}")
+    if wanted["label"] is not None:
+        conditions.append(f"label = {literal(wanted['label'])}")
+    if wanted["where"] is not None:
+        conditions.append(f"example_id in (select example_id from examples where (\n{wanted['where']}\n))")
+    also = "".join(f"\n    and {condition}" for condition in conditions)
+    return (
+        f"with subject as (\n    select code from spline_codes\n    where {here} and example_id = {example}\n)\n"
+        "select example_id, hamming(spline_codes.code, subject.code) as distance, token, label, prediction\n"
+        f"from spline_codes, subject\nwhere {here}{also}\n"
+        f"order by distance, example_id\nlimit {wanted['k']}"
+    )
+
+
+# --- from what was never ingested ------------------------------------------------------------------------------
+
+
+def _from_text(view: View, wanted: Asked) -> None:
+    text = _text()
+    if not text:
+        return
+    tokens = view.work("Reading the text", token_strings, view.network.name, text, live=True)
+    token = None if tokens is None else _token(text, tokens)
+    if token is None:
+        return
+    subject = {"text": text, "token": token}
+    if _answered(view, subject, wanted, live=True):
+        source(view, _live_call(view, subject, wanted))
+
+
+def _text() -> str:
+    """The pasted text. The address holds it, unless it is too long to be a link."""
+    if "text" not in st.session_state:
+        st.session_state["text"] = st.query_params.get("text", "")[:TEXT_LIMIT]
+    text = st.text_area(
+        "Text", key="text", max_chars=TEXT_LIMIT, height=110,
+        placeholder="Paste a text. The network that made the atlas reads it here; nothing is stored.",
+    )  # fmt: skip
+    assert text is not None
+    if text and len(text) <= LINK_LIMIT:
+        st.query_params["text"] = text
+    elif "text" in st.query_params:
+        del st.query_params["text"]
+    if len(text) > LINK_LIMIT:
+        st.html(
+            marked.notes([
+                f"This text of {len(text):,} characters is too long for a link (at most {LINK_LIMIT:,}): the address "
+                "of this page does not hold it."
+            ])
+        )  # fmt: skip
+    return text
+
+
+def token_strings(atlas: Atlas, network: str, text: str, *, reader: Network) -> list[str]:
+    """The characters of each token of a text."""
+    if not isinstance(reader, TextNetwork):
+        raise UsageError(f"network {network} reads no text")
+    tokens = reader.tokenize(text)
+    return [text[start:end] for start, end in zip(tokens.starts, tokens.ends, strict=True)]
+
+
+def _token(text: str, strings: list[str]) -> int | None:
+    """Which token is asked about: pills to click on, or a number for a long text. The last one to begin with."""
+    if not strings:
+        st.html(marked.notes(["The text has no token yet."]))
+        return None
+    asked = st.query_params.get("token", "") if st.session_state.get("token_of", text) == text else ""
+    st.session_state["token_of"] = text  # another text begins at its own last token
+    begin = int(asked) if asked.isdecimal() and int(asked) < len(strings) else len(strings) - 1
+    if len(strings) <= PILLS:
+        chosen = st.pills(
+            f"Token ({len(strings):,})", range(len(strings)), default=begin, required=True, key=f"token-{hash(text)}",
+            format_func=lambda i: marked.markdown(marked.one_line(strings[i])) or "∅",
+        )  # fmt: skip
+    else:
+        chosen = st.number_input(f"Token (0 to {len(strings) - 1:,})", 0, len(strings) - 1, begin, width=220)
+        near = strings[max(0, chosen - 40) : chosen + 20]
+        st.html(f'<div class="pa">{marked.marked_token(near, min(chosen, 40))}</div>')
+    chosen = begin if chosen is None else int(chosen)
+    st.query_params["token"] = str(chosen)
+    return chosen
+
+
+def _from_image(view: View, wanted: Asked) -> None:
+    file = st.file_uploader(
+        "Image", type=sorted(suffix[1:] for suffix in IMAGE_SUFFIXES), max_upload_size=UPLOAD_MEGABYTES, key="image",
+        help="The network that made the atlas reads it here; nothing is stored. A link does not hold it.",
+    )  # fmt: skip
+    if file is None:
+        return
+    data = file.getvalue()
+    image = _decoded(file.name, data)
+    left, right = st.columns([1, 4], gap="medium")
+    caption = f"<div>{marked.plain(file.name)}</div><div>{image.width} × {image.height} pixels</div>"
+    known = view.ask(stored_as, view.network.network_id, hashlib.sha256(data).hexdigest())
+    if known is not None:
+        where = marked.link("example", f"example {known}", example=known, **view.state)
+        caption += f"<div>stored as {where}</div>"
+    left.html(f'<div class="pa">{marked.figure(thumbnail(image), caption, file.name, "pa-one")}</div>')
+    with right, explained():
+        # The file as it came is a tenth of its pixels, and the job is told from others by what it is asked.
+        if _answered(view, {"image": data}, wanted, live=True):
+            source(view, _live_call(view, {"image": file.name}, wanted))
+
+
+def _decoded(name: str, data: bytes) -> Image.Image:
+    """The pixels of an uploaded file; the decoder knows no name to put into its error."""
+    try:
+        return decode_image(data, UPLOAD_PIXELS)
+    except BadInput as error:
+        raise BadInput(f"{name} {error}") from error
+
+
+def stored_as(atlas: Atlas, network_id: int, content_hash: str) -> int | None:
+    """The first example of a network whose input is that very file."""
+    found = atlas.value(
+        """
+        select min(example_id) from examples join inputs using (input_id)
+        where network_id = $1 and content_hash = $2
+        """,
+        [network_id, content_hash],
+    )
+    return None if found is None else int(found)
+
+
+def _live_call(view: View, subject: Asked, wanted: Asked) -> str:
+    asked = call("nearest", **subject, **view.named, network=view.network.name, **wanted)
+    return f"{asked[:-1]}, reader=ingest.networks.reload_network(a.catalog.network({view.network.name!r})))"
+
+
+# --- what was found --------------------------------------------------------------------------------------------
+
+
+class Answer(NamedTuple):
+    """Who shares the polytope, who lies nearest outside it, in which cluster the subject lies or why in none, and
+    whether there are more in the polytope than are listed."""
+
+    same: pd.DataFrame
+    nearest: pd.DataFrame
+    place: Membership | str | None
+    more: bool
+
+
+def looked_up(atlas: Atlas, subject: Asked, wanted: Asked, asked: Asked, *, reader: Network | None = None) -> Answer:
+    """The polytope of a subject. The ``k`` nearest, those at distance 0 apart: they share the polytope; where all do,
+    more of them are listed."""
+    if "image" in subject:
+        subject = {"image": decode_image(subject["image"], UPLOAD_PIXELS)}
+    asked = {**subject, **asked, "reader": reader}
+    found = query.nearest(atlas, **wanted, **asked)
+    about = found.attrs
+    same = found[found["distance"] == 0]
+    outside = found[found["distance"] > 0].reset_index(drop=True)
+    if len(same) and outside.empty:
+        most = min(MOST_NEIGHBOURS, about["n_searched"] - ("example" in subject))
+        same = query.nearest(atlas, **{**wanted, "k": max(1, most), "radius": 0}, **asked)
+    outside.attrs.update(about)
+    return Answer(same, outside, _placed(atlas, about["clustering"], asked), len(same) == MOST_NEIGHBOURS)
+
+
+def _placed(atlas: Atlas, clustering: int | None, asked: Asked) -> Membership | str | None:
+    """In which cluster the subject lies. One of many facts, so that its absence is a remark and no error."""
+    if clustering is None:
+        return None
+    try:
+        return query.membership(atlas, clustering=clustering, **asked)
+    except PolytopeError as error:
+        return str(error)
+
+
+def _answered(view: View, subject: Asked, wanted: Asked, live: bool = False) -> bool:
+    """Show the answer; False while it is computed."""
+    asked = {**view.named, "network": view.network.name}
+    answer = view.work("Comparing codes", looked_up, subject, wanted, asked, live=live)
+    if answer is None:
+        return False
+    about = answer.nearest.attrs
+    name = about["subject"]
+    st.html(f'<div class="pa">{marked.plain(name[0].upper() + name[1:])}{_in_words(view, answer.place)}</div>')
+    n = len(answer.same)
+    st.subheader(f"In the same polytope: {n:,}{' or more' if answer.more else ''}", anchor=False)
+    if n:
+        cards.examples(view, answer.same.drop(columns=["rank", "density", "distance"]), about["clustering"])
+    else:
+        among = "example that meets the conditions" if _narrowed(wanted) else "stored example"
+        st.html(marked.notes([f"No {'other ' if 'example' in subject else ''}{among} has this code."]))
+    _nearest(answer.nearest, view, wanted, bool(n))
+    return True
+
+
+def _narrowed(wanted: Asked) -> bool:
+    return any(wanted[name] is not None for name in ("label", "cluster", "dataset", "where"))
+
+
+def _in_words(view: View, place: Membership | str | None) -> str:
+    if place is None:
+        return ""
+    if isinstance(place, str):
+        return f'<p class="pa-note">No cluster: {marked.plain(place)}</p>'
+    lies = "lies" if place.stored else "would lie"
+    if place.cluster == NOISE:
+        return f" {lies} in no cluster of clustering {place.clustering}: it is noise"
+    name = cards.cluster_link(view, place.clustering, place.cluster, place.name)
+    return f" {lies} in cluster {name} of clustering {place.clustering} (strength {place.probability:.2f})"
+
+
+def _nearest(found: pd.DataFrame, view: View, wanted: Asked, shared: bool) -> None:
+    about = found.attrs
+    searched = f"{about['n_searched']:,} of {about['n_codes']:,}" if _narrowed(wanted) else f"{about['n_codes']:,}"
+    st.subheader(f"Nearest polytopes: {len(found):,} of {searched} codes", anchor=False)
+    if len(found):
+        low, high = int(found["distance"].min()), int(found["distance"].max())
+        apart = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        share = " to ".join(dict.fromkeys(f"{distance / about['n_gates']:.1%}" for distance in (low, high)))
+        st.html(
+            marked.notes([
+                f"{apart} of {about['n_gates']:,} gates apart ({share}). "
+                f"{'Exact' if about['exact_search'] else 'Approximate'} search; searched: {about['searched']}."
+            ])
+        )  # fmt: skip
+        cards.examples(
+            view, found if found["density"].notna().any() else found.drop(columns="density"), about["clustering"]
+        )
+    elif shared:
+        st.html(marked.notes(["All that were asked for share the polytope; ask for more."]))
+    else:
+        st.html(marked.notes(["No other example lies within this distance; raise it."]))
+    st.html(marked.notes([_sentence(about[name]) for name in ("search_note", "exact_note", "density_note")]))
+
+
+def _sentence(note: str | None) -> str | None:
+    return None if note is None else f"{note[0].upper()}{note[1:]}."

@@ -1,0 +1,146 @@
+"""Maps as figures: tens of thousands of points in WebGL, coloured by what they are or by how densely they lie.
+
+A point costs 16 bytes on its way to the browser: two places, its id and its cluster, each in 4 bytes. What a point
+says under the mouse is put together there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Int64
+
+from app.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, text
+
+COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE)
+SYMBOLS = ("circle", "diamond", "square")
+"""Six colours of Okabe and Ito's in three shapes: eighteen kinds that also a print in grey tells apart in part."""
+
+MOST_KINDS = len(COLOURS) * len(SYMBOLS)
+"""Of clusters or labels the largest; the others share one look."""
+
+OTHERS = "others"
+
+LABELLED_POINTS = 20_000
+"""On larger maps a point under the mouse does not say its label unless that is its colour: strings would double what
+is sent."""
+
+SIZES = ((1_000, 8.0), (5_000, 6.0), (20_000, 4.5), (50_000, 3.5))  # up to so many points, pixels
+SMALLEST = 2.5
+
+HEIGHT = 620
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Points that look alike: their places in the frame, and their size against that of others."""
+
+    name: str
+    rows: Int64[np.ndarray, " points"]
+    colour: str
+    symbol: str
+    opacity: float = 0.75
+    size: float = 1.0
+
+
+def layout(
+    frame: pd.DataFrame,
+    colour: str,
+    title: str,
+    names: Mapping[int, str] | None = None,
+    opened: Sequence[tuple[float, float]] = (),
+) -> go.Figure:
+    """Every example of a map. Columns: those of `query.layout_points`.
+
+    ``colour``: cluster, label, or density. ``names``: of clusters that have one. ``opened``: corners of a region to
+    outline, two for a box.
+    """
+    figure = go.Figure()
+    ids = frame["example_id"].to_numpy(np.int32)
+    clusters = frame["cluster"].to_numpy(np.int32) if "cluster" in frame else None
+    facts = np.stack([ids] if clusters is None else [ids, clusters], axis=1)
+    labels = frame["label"] if len(frame) <= LABELLED_POINTS and colour != "label" else None
+    hover = "example %{customdata[0]}" + ("" if clusters is None else "<br>cluster %{customdata[1]}")
+    hover += "" if labels is None else "<br>label %{text}"
+    size = next((size for most, size in SIZES if len(frame) <= most), SMALLEST)
+
+    def add(rows: np.ndarray, name: str, more: str, **marker: Any) -> None:
+        figure.add_trace(
+            go.Scattergl(
+                x=frame["x"].to_numpy(np.float32)[rows], y=frame["y"].to_numpy(np.float32)[rows],
+                customdata=facts[rows], mode="markers", name=text(name), marker={"size": size, **marker},
+                text=None if labels is None else [_label(label) for label in labels.iloc[rows]],
+                hovertemplate=hover + more + "<extra></extra>",
+                unselected={"marker": {"opacity": 0.12}}, selected={"marker": {"opacity": 1}},
+            )
+        )  # fmt: skip
+
+    if colour == "density":
+        add(np.arange(len(frame)), "examples", "<br>%{marker.color:.4g} to its neighbours", **_scale(frame))
+    else:
+        for kind in kinds(frame, colour, names or {}):
+            add(kind.rows, f"{kind.name} ({len(kind.rows):,})", f"<br>{colour} {text(kind.name)}"
+                if colour == "label" else "", color=kind.colour, symbol=kind.symbol, opacity=kind.opacity,
+                size=size * kind.size)  # fmt: skip
+    _outline(figure, opened)
+    figure.update_layout(
+        title={"text": text(title), "font": {"size": 14}}, height=HEIGHT, dragmode="select",
+        margin={"l": 10, "r": 10, "t": 50, "b": 10}, hoverlabel={"align": "left"}, uirevision="map",
+        legend={"orientation": "h", "y": -0.08, "yanchor": "top", "x": 0, "itemsizing": "constant",
+                "title": {"text": f"{colour} "}},
+        showlegend=colour != "density",
+    )  # fmt: skip
+    figure.update_xaxes(title="x (no unit: only who is near whom is meant)", zeroline=False, automargin=True)
+    figure.update_yaxes(title="y (no unit)", zeroline=False, automargin=True, scaleanchor="x")
+    return figure
+
+
+def kinds(frame: pd.DataFrame, colour: str, names: Mapping[int, str]) -> Iterator[Kind]:
+    """The points by cluster or label: what is in none first, so that it lies below, then the others, then the largest
+    in order of their names."""
+    values, missing = (frame["cluster"] if colour == "cluster" else frame["label"].cat.codes).to_numpy(), -1
+    found, counts = np.unique(values[values != missing], return_counts=True)
+    largest = np.sort(found[np.argsort(-counts, kind="stable")][:MOST_KINDS])
+    known = {int(code): f"{code} {names.get(int(code), '')}".strip() for code in largest}
+    if colour == "label":
+        known = {int(code): str(frame["label"].cat.categories[code]) for code in largest}
+    none = "noise" if colour == "cluster" else "no label"
+    for title, rows, look in (
+        (none, values == missing, ("#a8a8a8", "circle", 0.3, 0.7)),
+        (OTHERS, (values != missing) & ~np.isin(values, largest), (GREY, "cross", 0.6, 0.9)),
+    ):
+        if rows.any():
+            yield Kind(title, np.flatnonzero(rows), *look)
+    for place, code in enumerate(largest):
+        rows = np.flatnonzero(values == code)
+        yield Kind(known[int(code)], rows, COLOURS[place % len(COLOURS)], SYMBOLS[place // len(COLOURS)])
+
+
+def _scale(frame: pd.DataFrame) -> dict[str, Any]:
+    """Dark where examples lie densely. The farthest hundredth shares one colour, or it would take the whole scale."""
+    values = frame["distance"].to_numpy(np.float32)
+    low, high = (float(value) for value in np.quantile(values, (0, 0.99)))
+    unit = "gates" if frame.attrs.get("metric") == "hamming" else "distance"
+    return {
+        "color": values, "colorscale": "Cividis", "cmin": low, "cmax": max(high, low + 1e-6), "opacity": 0.8,
+        "colorbar": {"title": {"text": f"mean {unit} to the {frame.attrs.get('neighbors')} nearest", "side": "right"},
+                     "thickness": 14},
+    }  # fmt: skip
+
+
+def _outline(figure: go.Figure, corners: Sequence[tuple[float, float]]) -> None:
+    if len(corners) == 2:
+        (x0, y0), (x1, y1) = corners
+        corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+    if corners:
+        path = "M " + " L ".join(f"{x:g},{y:g}" for x, y in corners) + " Z"
+        figure.add_shape(type="path", path=path, line={"color": GREY, "width": 1.5, "dash": "dash"})
+
+
+def _label(label: Any) -> str:
+    return "–" if label is None or pd.isna(label) else text(str(label)[:60])

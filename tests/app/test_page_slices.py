@@ -1,0 +1,114 @@
+"""The page of slices: a stored one at once, any window of it at a click or a box, and a way to stop."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+import atlas
+from atlas.network import Network
+from query.experiments import EXPERIMENTS, load, run
+from tests.app.browsing import CHROMIUM, STARTING, answered, drawn, photograph
+from tests.app.conftest import SLICED
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in the variable CHROMIUM"),
+]
+
+IMAGE = "demo-inceptionv1"
+OpenPage = Callable[[str], Page]
+
+
+def address(server: str, **state: object) -> str:
+    return f"{server}/slices?{urlencode(state)}"
+
+
+def window(page: Page) -> dict[str, float]:
+    given = parse_qs(urlsplit(page.url).query)
+    return {name: float(given[name][0]) for name in ("u", "v", "reach") if name in given}
+
+
+def polytopes(page: Page) -> str:
+    return page.get_by_test_id("stMetricValue").first.inner_text()
+
+
+def test_the_stored_slice_is_there_and_any_part_of_it_can_be_looked_at(
+    measured_server: str, open_page: OpenPage, measured_atlas: Path, networks: dict[str, Network]
+):
+    with atlas.open(measured_atlas) as a:
+        stored = load(a, 1)
+        (u0, u1), (v0, v1) = stored.parameters["u"], stored.parameters["v"]
+        page = open_page(address(measured_server, network=IMAGE))
+        expect(page.locator(".js-plotly-plot").first).to_be_visible()
+        expect(page.locator('[class*="st-key-job-"]')).to_have_count(0)
+        assert polytopes(page) == f"{stored.tables['summary']['polytopes'].item():,}"
+        given = parse_qs(urlsplit(page.url).query)
+        assert {name: given[name][0] for name in SLICED} == {name: str(value) for name, value in SLICED.items()}
+        with page.expect_download() as download:
+            page.get_by_role("button", name="PNG of the slice alone").click()
+        picture = Path(download.value.path()).read_bytes()
+        assert picture == EXPERIMENTS["slice"].picture(stored)
+        assert Image.open(io.BytesIO(picture)).size == (1024, 1024)
+        photograph(page, "slices-stored")
+
+        page.locator(".st-key-zoom-Zoom-in button").click()
+        page.wait_for_url("**reach=**")
+        expect(page.get_by_text("Computed now and not stored")).to_be_visible(timeout=STARTING * 1000)
+        drawn(page)
+        seen = window(page)
+        assert seen["reach"] == pytest.approx((u1 - u0) / 4, rel=1e-6)
+        assert (seen["u"], seen["v"]) == pytest.approx(((u0 + u1) / 2, (v0 + v1) / 2), abs=1e-5)
+        asked = {**SLICED, "middle": [seen["u"], seen["v"]], "reach": seen["reach"]}
+        near = run(a, "slice", reader=networks["demo:inceptionv1"], **asked)
+        assert polytopes(page) == f"{near.tables['summary']['polytopes'].item():,}"
+    photograph(page, "slices-zoomed")
+
+    drag = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    assert drag is not None
+    x, y, side = drag["x"], drag["y"], drag["width"]
+    page.mouse.move(x + 0.25 * side, y + 0.25 * side)
+    page.mouse.down()
+    page.mouse.move(x + 0.5 * side, y + 0.4 * side, steps=6)
+    page.mouse.up()
+    page.wait_for_function(
+        "before => location.search !== before", arg=urlsplit("?" + urlsplit(page.url).query).geturl()
+    )
+    box = window(page)
+    assert box["reach"] == pytest.approx(seen["reach"] / 4, rel=0.05)  # the longer side of the box
+    assert box["u"] == pytest.approx(seen["u"] - 0.25 * seen["reach"], abs=0.05 * seen["reach"])
+    answered(page)
+    again = open_page(page.url)
+    answered(again)
+    assert polytopes(again) == polytopes(page)
+
+
+def test_a_slice_can_be_stopped_and_started_again(measured_server: str, open_page: OpenPage):
+    page = open_page(address(measured_server, network=IMAGE, **{**SLICED, "size": 256}, run=1))
+    stop = page.get_by_role("button", name="Stop", exact=True)
+    expect(stop).to_be_visible(timeout=STARTING * 1000)
+    stop.click()
+    expect(page.get_by_role("button", name="Start again")).to_be_visible()
+    expect(page.locator(".js-plotly-plot, .pa-error")).to_have_count(0)
+    page.get_by_role("button", name="Start again").click()
+    expect(stop).to_be_visible()
+    stop.click()
+    expect(page.get_by_text("Reading the plane: stopped.")).to_be_visible()
+
+
+def test_nonsense_in_the_address_is_a_sentence_and_the_whole_plane(measured_server: str, open_page: OpenPage):
+    page = open_page(address(measured_server, network=IMAGE, **SLICED, u="<b>left</b>", v=1, reach=2))
+    expect(page.locator(".pa-error")).to_contain_text(
+        "the address names a window by u '<b>left</b>', v '1', reach '2'"
+    )
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    line = open_page(address(measured_server, network=IMAGE, **{**SLICED, "b": 1}, run=1))
+    answered(line)
+    expect(line.locator(".pa-error")).to_contain_text("the same example twice (a 1, b 1, c 9)",
+                                                      timeout=STARTING * 1000)  # fmt: skip
