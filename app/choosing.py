@@ -57,7 +57,7 @@ def example(view: View, label: str, key: str, default: int, on_change: Callable[
     if not known.lowest <= st.session_state.get(key, default) <= known.highest:
         st.session_state[key] = default  # the sidebar went to another network, whose examples have other ids
     value = st.number_input(
-        label, known.lowest, known.highest, default, key=key, bind="query-params", width=150, on_change=on_change
+        label, known.lowest, known.highest, default, key=key, bind="query-params", width=140, on_change=on_change
     )
     return int(value)
 
@@ -94,7 +94,7 @@ def span(view: View, on_change: Callable[[], None] | None = None) -> str:
     options = offered if first in offered else [first, *offered]
     chosen = st.selectbox(
         "Space and gates", options, index=options.index(first), key="span",
-        bind="query-params", accept_new_options=True, width=280,
+        bind="query-params", accept_new_options=True, width=240,
         help="`AFTER->TO`: the activations are those of AFTER, and the boundaries those of the gates after it, up to "
         "TO or the output.", on_change=on_change,
     )  # fmt: skip

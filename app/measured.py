@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ from query.experiments.registry import find
 from query.experiments.result import Progress, Result
 
 _CODE = re.compile(r"`([^`]+)`")
+
+METRIC = 205  # pixels: four in a row beside the sidebar of a 1,280 pixel window, two in half of it
 
 RUN = "run"
 """The URL says ``run=1`` where a page computes what it is asked, so that a link to it shows the same."""
@@ -72,12 +74,12 @@ def running() -> bool:
     return st.query_params.get(RUN) == "1"
 
 
-def offer(what: str, key: str) -> bool:
+def offer(what: str, key: str, words: str = "Compute") -> bool:
     """Whether to compute; a button where nobody has asked for it yet. ``what`` says how long it may take."""
     if running():
         return True
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Compute", type="primary", key=f"compute-{key}", on_click=_run)
+        st.button(words, type="primary", key=f"compute-{key}", on_click=_run)
         st.html(marked.notes([what]))
     return False
 
@@ -93,10 +95,20 @@ def drawn(result: Result) -> go.Figure:
     """An experiment's figure in the colours of the page, without the notes: they stand under it as text."""
     figure = find(result.kind).draw(replace(result, notes=()))
     figure.update_layout(template=None, font={"color": None}, title={"font": {"size": 14, "color": None}})
+    if result.kind == "slice":  # a square: beside it a legend would leave it half of a narrow window
+        below = {"font": {"size": 11}, "orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"}
+        figure.update_layout(legend=below, margin={"r": 40})
     for label in figure.layout.annotations:
         if label.bgcolor is not None:  # its ground is light, whatever the theme
             label.font.color = INK
     return figure
+
+
+def metrics(values: Sequence[tuple[str, str, str | None]]) -> None:
+    """Numbers in a row that breaks where the window is narrow: name, value, and what it means."""
+    with st.container(horizontal=True, gap="small"):
+        for name, value, hint in values:
+            st.metric(name, value, border=True, help=hint, width=METRIC)
 
 
 def remarks(found: Answer) -> None:

@@ -20,35 +20,7 @@ SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "cross", "star", "
 
 TICK_ANGLES = [0, -35, -90]  # the first at which names do not touch
 
-FEW_BARS = 5  # fewer would be as wide as the page
-
 BAR_HEIGHT = 26  # pixels a bar of a horizontal chart, its gap included
-
-
-def sites(frame: pd.DataFrame, title: str) -> go.Figure:
-    """Gates a site, in order of depth. Columns: site, n_gates, n_units, n_codes, nonlinearity, n_clusters, purity."""
-    hover = [
-        f"<b>{text(row['site'])}</b><br>{row['n_gates']:,} gates ({text(row['nonlinearity'])}), "
-        f"{row['n_units']:,} units<br>{row['n_codes']:,} codes<br>{_clusters(row['n_clusters'], row['purity'])}"
-        for row in frame.to_dict("records")
-    ]
-    figure = go.Figure(
-        go.Bar(
-            x=[text(site) for site in frame["site"]], y=frame["n_gates"], marker_color=BLUE, text=frame["n_gates"],
-            texttemplate="%{text:,}", textposition="outside", cliponaxis=False, hovertext=hover, hoverinfo="text",
-        )
-    )  # fmt: skip
-    if len(frame) < FEW_BARS:
-        figure.update_traces(width=0.5)
-    figure.update_xaxes(title="Site, from input to output", type="category", autotickangles=TICK_ANGLES)
-    figure.update_yaxes(title="Gates (bits of a code)", rangemode="tozero")
-    return finished(figure, title, 330)
-
-
-def _clusters(n_clusters: float, purity: float) -> str:
-    if pd.isna(n_clusters):
-        return "not clustered"
-    return f"{int(n_clusters):,} clusters" + ("" if pd.isna(purity) else f", purity {purity:.2f}")
 
 
 def labels(counts: pd.DataFrame, title: str) -> go.Figure:

@@ -30,6 +30,9 @@ TEXTS = 30
 FULL = ("inception4d", "inception4e", "inception5a", "inception5b")
 """Blocks of the digit network read at all positions: density needs whole activations."""
 
+MAPPED = ("blocks.3.mlp", "inception5b")
+"""The last position site of each network."""
+
 PASSAGE = "import asyncio\n\nasync def main():\n    await asyncio.sleep(1)\n    print("
 """A text that is in no dataset, read live. Any other would do."""
 
@@ -101,9 +104,11 @@ def tour(atlas: AtlasPath) -> None:
 
 
 def build(path: Path) -> None:
-    """Ingest the held-out data of both shipped networks, and cluster codes of a span and activations besides."""
+    """Ingest the held-out data of both shipped networks, cluster codes of a span and activations besides, and lay out
+    the site of each network that the explorer shows first."""
     from ingest.cluster import cluster
     from ingest.datasets import open_dataset
+    from ingest.layout import layout
     from ingest.networks import load_network
     from ingest.pipeline import ingest
     from ingest.plan import Choices
@@ -120,6 +125,8 @@ def build(path: Path) -> None:
     ingest(path, network, open_dataset("builtin:digits-heldout", kind="image"), digits, progress=progress)
     cluster(path, span="blocks.0.mlp->", progress=progress)
     cluster(path, site="blocks.2.mlp", space="activations", progress=progress)
+    for site in MAPPED:
+        layout(path, site=site, progress=progress)
 
 
 def _stops(a: Atlas) -> Iterator[Stop]:

@@ -14,7 +14,7 @@ come those that are nearest to the tree, because they join next, and rows that w
 there is room.
 
 Of activations not distances are kept but lower bounds of them. A distance is computed, in float64 and by one formula,
-only where its bound is below the last of a point's nearest, or below what the point is away from the tree: some tens
+only where its bound is below the last of a point's nearest, or below what the point is away from the tree: about 20
 a point. So the result depends neither on how the bounds were computed nor on the budget.
 """
 

@@ -207,7 +207,7 @@ def _plain_gpt2(folder: str) -> Any:
 def inceptionv1_rows(size: Size) -> Iterator[dict[str, Any]]:
     """GoogLeNet: forward pass with and without resizing the images, against position sites and all sites.
 
-    As torchvision has it, and in the memory layout that the network is read in, which takes half as long on a processor.
+    As torchvision has it, and in the layout in memory that the network is read in: half as long on a processor.
     """
     network: Any = load_network("inceptionv1", weights="random-raw:0")
     generator = np.random.default_rng(0)

@@ -200,8 +200,7 @@ def _metrics(view: View, x: int, y: int, apart: GatesApart) -> None:
         ("Distance", marked.number(found.distance), f"Euclidean, of the activations at {before}"),
         ("Density per gate", marked.number(found.density_per_gate), None),
     ]
-    for place, (name, value, hint) in zip(st.columns(4), values, strict=True):
-        place.metric(name, value, border=True, help=hint)
+    measured.metrics(values)
     st.html(
         marked.notes([
             f"Codes of {found.target}; activations at {before}. {measured.sentence(found.note)}",

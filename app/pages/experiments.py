@@ -178,11 +178,25 @@ def _unasked(view: View) -> None:
             "command stores one; what is computed on this page is not stored."
         ])
     )  # fmt: skip
-    names = found["kind"].tolist()
-    kind = st.selectbox("Experiment", names, key="compute", bind="query-params", width=280)
-    [row] = found[found["kind"] == kind].to_dict("records")
-    needs = "It takes the network itself." if row["needs"] == "live" else "It reads the atlas alone."
-    st.html(marked.notes([row["summary"], needs]))
+    heads = [
+        ("Experiment", "Follow it to see its command", "pa-key"), ("What comes out", "", ""),
+        ("Takes", "Whether the network itself is run", "pa-key"),
+    ]  # fmt: skip
+    rows = [
+        [
+            marked.link("experiments", row["kind"], show=UNASKED, compute=row["kind"], **view.state),
+            marked.plain(row["summary"]), "the network" if row["needs"] == "live" else "the atlas alone",
+        ]
+        for row in records(found)
+    ]  # fmt: skip
+    st.html(marked.table(heads, rows))
+    kind = st.query_params.get("compute", found["kind"].iloc[0])
+    chosen = found[found["kind"] == kind].to_dict("records")
+    if not chosen:
+        st.html(marked.error(f"no experiment {kind} is without a result; the table above has all that are"))
+        return
+    [row] = chosen
+    st.subheader(marked.markdown(kind), anchor=False)
     st.code(row["command"], "sh", wrap_lines=True)
     if row["options"] is None:
         measured.notes(row["reason"])
@@ -216,7 +230,9 @@ def _report(view: View) -> None:
     _verdicts(view, found)
     st.html(f"<style>{VERDICTS}</style>")
     if not measured.offer(
-        "Writes the report's page out of what is stored, figures and all: some megabytes.", "report"
+        "Writes the report's page out of what is stored, figures and all: some megabytes.",
+        "report",
+        "Write the report",
     ):
         return
     text = view.work("Writing the report", stored_report)

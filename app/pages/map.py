@@ -51,6 +51,7 @@ def render(view: View) -> None:
     if region is not None:
         with explained():
             _listed(view, layout, clustering, region)
+    outlines_only(FIGURE, [*map(str, st.session_state[DRAWN])])  # last, for it takes a line of the page
 
 
 # --- which map -------------------------------------------------------------------------------------------------
@@ -140,10 +141,9 @@ def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str)
     figure.update_layout(meta=st.session_state.get(CLEARED, 0))
     figures.show(
         figure, f"map-{layout.target.name}".replace("->", "-to-").replace(":", "-"), key=FIGURE, toolbar=True,
-        on_select=_select, selection_mode=("box", "lasso"),
+        data=points, on_select=_select, selection_mode=("box", "lasso"),
         alt=f"Map of {layout.n_examples} examples at {layout.target.name}, coloured by {colour}",
     )  # fmt: skip
-    outlines_only(FIGURE, [*map(str, st.session_state[DRAWN])])
     sure = "" if layout.proven == 1 else f" {layout.proven:.1%} of them are proven to be the nearest."
     measure = "gates that differ" if layout.metric == "hamming" else "Euclidean distance"
     st.html(
@@ -211,9 +211,9 @@ def _outlined(figure: tuple[object, ...]) -> tuple[tuple[float, float], ...]:
     What is dragged on it the browser outlines by itself, for as long as the figure stays as it is: so nothing is
     outlined on it for that. A region that came otherwise, or that was dragged on another figure, is.
     """
-    now, drawn = _within(), st.session_state.get(DRAWN)
+    now, drawn = _within(), st.session_state.get(DRAWN) or (None, "")
     by_hand = st.session_state.get(DRAGGED)
-    stays = drawn is not None and drawn[0] == figure
+    stays = drawn[0] == figure
     outlined = "" if stays and drawn[1] == "" and now == by_hand else now
     st.session_state[DRAWN] = (figure, outlined)
     try:

@@ -118,8 +118,9 @@ def _facts(view: View, site: SiteRecord, found: Unit) -> None:
         ("Gate", "–" if found.gate is None else f"{found.gate:,}",
          "Of the code of the same site; it is on exactly where the unit is above 0"),
     ]  # fmt: skip
-    for place, (name, value, hint) in zip(st.columns(len(shown)), shown, strict=True):
-        place.metric(name, value, border=True, help=hint)
+    with st.container(horizontal=True, gap="small"):
+        for name, value, hint in shown:
+            st.metric(name, value, border=True, help=hint, width="stretch")
     if len(site.unit_shape) > 1:
         channel, *at = (int(i) for i in np.unravel_index(found.unit, site.unit_shape))
         st.html(marked.notes([f"Channel {channel} at row {at[0]}, column {at[1]}."]))
@@ -242,10 +243,10 @@ def _rows(view: View, shown: pd.DataFrame) -> None:
         ("Highest", "Its highest activation", "pa-number"),
         ("Top", "Examples in its top: the highest above 0, at most 20", "pa-number"),
         ("Clusters", "Distinct clusters in its top", "pa-number"),
-        ("Entropy", "Over the clusters of its top, bits; noise left out", "pa-number"),
+        ("Cluster entropy", "Over the clusters of its top, bits; noise left out", "pa-number"),
         ("Noise", "Examples of its top that are in no cluster", "pa-number"),
         ("Labels", "Distinct labels in its top", "pa-number"),
-        ("Entropy", "Over the labels of its top, bits", "pa-number"),
+        ("Label entropy", "Over the labels of its top, bits", "pa-number"),
     ]  # fmt: skip
     rows = [
         [

@@ -52,9 +52,12 @@ def _page(view: View) -> None:
             options = {"span": span, "a": start, "b": end}
     here = _slider(axis)
     place = st.container()
-    way = _profile(view, KINDS[path], options, axis, here)
-    with place:
-        _cards(view, way, axis, here, start, end)
+    drawn = False
+    with explained():
+        drawn = _profile(view, KINDS[path], options, axis, here)
+    if not drawn:
+        with place:
+            _cards(view, None, axis, here, start, end)
 
 
 def _slider(axis: str) -> float:
@@ -67,8 +70,8 @@ def _slider(axis: str) -> float:
     ))  # fmt: skip
 
 
-def _profile(view: View, name: str, options: dict[str, Any], axis: str, here: float) -> Route | None:
-    """Draw what there is of the path; what is met on the way, where that is known."""
+def _profile(view: View, name: str, options: dict[str, Any], axis: str, here: float) -> bool:
+    """Draw what there is of the path, if anything; what is stored at once, the rest when it is asked for."""
     start: int = options["example"] if name == "scale" else options["a"]
     end: int | None = options.get("b")
     known = measured.stored(view, name, options)
@@ -80,10 +83,10 @@ def _profile(view: View, name: str, options: dict[str, Any], axis: str, here: fl
             _means(view, name, options["span"], here)
         else:
             _draw(view, known, None, axis, here, options)
-        return None
+        return known is not None
     found = measured.answer(view, name, options, "Following the path")
     if found is None:
-        return None
+        return False
     others = st.session_state.get("others", st.query_params.get("others") == "true")
     place = st.container()
     way = view.work(
@@ -100,7 +103,7 @@ def _profile(view: View, name: str, options: dict[str, Any], axis: str, here: fl
         _draw(view, found, way, axis, here, options)
     if way is not None:
         _met(view, way, axis, start, end, found.result)
-    return way
+    return True
 
 
 def walked(
@@ -161,6 +164,7 @@ def _draw(
     )  # fmt: skip
     if points is not None:
         _stretches(points, axis)
+    _cards(view, way, axis, here, options["example"] if axis == "α" else options["a"], options.get("b"))
     measured.remarks(found)
     if way is not None:
         measured.notes(*way.notes)
@@ -192,8 +196,7 @@ def _metrics(steps: pd.DataFrame, points: pd.DataFrame | None, way: Route | None
         if way is not None and pd.notna(row["nearest"]):
             hint = "Hamming distance over the span, of the codes at this point and of the example"
             values.append(("Gates to the nearest", f"{int(row['distance']):,}", hint))
-    for place, (name, value, hint) in zip(st.columns(len(values)), values, strict=True):
-        place.metric(name, value, border=True, help=hint)
+    measured.metrics(values)
 
 
 def _stretches(points: pd.DataFrame, axis: str) -> None:

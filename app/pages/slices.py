@@ -159,11 +159,10 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
         ("Window", marked.number(float(result.parameters["u"][1] - result.parameters["u"][0])),
          "Its width, in units of distance in the activation space"),
     ]  # fmt: skip
-    for place, (name, value, hint) in zip(st.columns(4), values, strict=True):
-        place.metric(name, value, border=True, help=hint)
+    measured.metrics(values)
     _zoom_buttons(result)
     figure = measured.drawn(result)
-    figure.update_layout(dragmode="select", legend={"font": {"size": 11}})
+    figure.update_layout(dragmode="select", modebar={"orientation": "v"})
     figure.add_trace(_handle(result))
     picked = figures.show(
         figure, f"slice-{view.network.name}", key="slice", data=result.tables["grid"], toolbar=True,

@@ -25,6 +25,10 @@ HOSTILE = '<script>document.title = "hacked"</script> **bold** [a](javascript:al
 STARTING = 60.0
 """Seconds: a page's first run imports faiss, DuckDB and scikit-learn."""
 
+COMPUTING = 240_000.0
+"""Milliseconds that a computation may take before a test gives up: its network is loaded first, which takes
+seconds on an idle machine."""
+
 expect.set_options(timeout=20_000)  # milliseconds: other tests may share the processor
 
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"

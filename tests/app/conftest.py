@@ -95,7 +95,7 @@ def measured_atlas(demo_atlas: Path, networks: dict[str, Network], tmp_path_fact
     with atlas.open(path, writable=True) as a:
         for result in results:
             save(a, result)
-        a.execute("update networks set source = $1 where kind = 'text'", [str(path / "gone")])
+        a.execute("update networks set weights = $1 where kind = 'text'", [str(path / "gone.safetensors")])
     return path
 
 

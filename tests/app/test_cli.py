@@ -242,6 +242,9 @@ def test_the_tour_answers_every_question_on_any_atlas(demo_atlas: Path, polytope
         for question in ("which", "which cluster", "do boundaries separate", "how densely", "where is gate"):
             assert f"{network}: {question}" in answer.out
     assert f"app {demo_atlas}" in answer.out
+    page = demo_atlas.with_suffix(".html")
+    assert f"report {demo_atlas} -o {page}" in answer.out
+    assert f"{page.resolve().as_uri()} will be the page" in answer.out
 
 
 def test_ctrl_c_ends_with_the_status_of_shells_and_says_how_to_go_on(tmp_path: Path) -> None:

@@ -17,10 +17,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import atlas
-import query
 from app.serve import command, serve
 from atlas.errors import AtlasLocked, NotAnAtlas, UsageError
-from tests.app.browsing import CHROMIUM, drawn, photograph, serving, wait_for
+from tests.app.browsing import CHROMIUM, answered, drawn, photograph, serving, wait_for
 
 pytestmark = [
     pytest.mark.browser,
@@ -32,8 +31,13 @@ PAGES = {
     "example": "Example",
     "search": "Search",
     "clusters": "Clusters",
+    "map": "Map",
+    "neurons": "Neurons",
     "density": "Density",
+    "paths": "Paths",
+    "slices": "Slices",
     "sql": "SQL",
+    "experiments": "Experiments",
 }
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
@@ -42,21 +46,6 @@ OpenPage = Callable[[str], Page]
 
 def address(server: str, page: str, **state: object) -> str:
     return f"{server}/{page}?{urlencode(state)}"
-
-
-def cells(page: Page, column: int) -> list[str]:
-    """A column of the first table of examples."""
-    return page.locator(f".pa table tbody tr td:nth-child({column})").all_inner_texts()
-
-
-def row_ids(page: Page) -> list[int]:
-    """Example ids at the end of the rows of a table."""
-    return [int(words) for words in page.locator(".pa table td:last-child a").all_inner_texts()]
-
-
-def caption_ids(page: Page) -> list[int]:
-    """Example ids under the pictures of a grid."""
-    return [int(words) for words in page.locator(".pa-grid figcaption a[href^=nearest]").all_inner_texts()]
 
 
 def no_error(page: Page) -> None:
@@ -70,31 +59,12 @@ def no_error(page: Page) -> None:
 def test_every_page_opens(server: str, open_page: OpenPage, path: str):
     page = open_page(address(server, path, network=TEXT, target=SITE))
     expect(page.locator("h1")).to_have_text(PAGES[path])
+    answered(page)
     no_error(page)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.wait_for_timeout(300)  # the browser fades from one to the other
         photograph(page, f"{PAGES[path].lower()}-{scheme}")
-
-
-def test_overview_shows_what_the_atlas_holds(server: str, open_page: OpenPage, demo_atlas: Path):
-    with atlas.open(demo_atlas) as a:
-        held = query.info(a)
-    page = open_page(address(server, "", network=IMAGE))
-    sites = held["sites"]
-    expected = [2, held["networks"]["n_examples"].sum(), (sites["n_codes"] > 0).sum(), sites["n_codes"].sum()]
-    expect(page.get_by_test_id("stMetricValue")).to_have_text(
-        [f"{number:,}" for number in [*expected, len(held["clusterings"])]]
-    )
-    assert cells(page, 1) == [IMAGE, TEXT]
-    assert cells(page, 5) == [f"{count:,}" for count in held["networks"]["n_examples"]]
-    empty = ((sites["network"] == IMAGE) & (sites["scope"] == "full") & (sites["n_codes"] == 0)).sum()
-    assert f"{empty} full sites of demo-inceptionv1 hold no codes" in page.inner_text("body")
-    bars = page.locator(".js-plotly-plot").first.locator(".bartext")
-    expect(bars.first).to_be_visible()
-    mine = sites[(sites["network"] == IMAGE) & (sites["scope"] == "position") & (sites["n_codes"] > 0)]
-    assert bars.all_text_contents() == [f"{gates:,}" for gates in mine["n_gates"]]
-    photograph(page, "overview-images")
 
 
 def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage):
@@ -106,31 +76,6 @@ def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage):
     expect(page.locator(".pa-context mark").first).to_be_visible()
 
 
-# --- density ---------------------------------------------------------------------------------------------------
-
-
-def test_density_is_that_of_the_query(server: str, open_page: OpenPage, demo_atlas: Path):
-    with atlas.open(demo_atlas) as a:
-        found = query.class_density(a, network=IMAGE, pairs=200, seed=3)
-        pair = query.density(a, 2, 9, site=FULL_SITE, network=IMAGE)
-    page = open_page(address(server, "density", network=IMAGE, target=FULL_SITE, pairs=200, seed=3, x=2, y=9))
-    no_error(page)
-    assert cells(page, 1) == found["span"].tolist()
-    assert cells(page, 3)[0].startswith(f"{found['intra_mean'][0]:#.4g} [")
-    assert cells(page, 4)[0].startswith(f"{found['inter_mean'][0]:#.4g} [")
-    values = page.get_by_test_id("stMetricValue")
-    expect(values.first).to_have_text(f"{pair.density:#.4g}")
-    expect(values.nth(1)).to_have_text(f"{pair.hamming:,}")
-    photograph(page, "density-images")
-
-
-def test_what_has_no_density_is_explained(server: str, open_page: OpenPage):
-    page = open_page(address(server, "density", network=IMAGE, target="inception5b"))
-    expect(page.locator(".pa-error")).to_have_count(1)
-    expect(page.locator(".pa-error")).to_contain_text("inception5b of network demo-inceptionv1 has position codes")
-    assert cells(page, 1)  # the rest of the page is there
-
-
 def atlas_value(path: Path, sql: str) -> object:
     with atlas.open(path) as a:
         return a.value(sql)
@@ -140,7 +85,8 @@ def atlas_value(path: Path, sql: str) -> object:
 
 
 def test_changing_the_network_leaves_no_stale_choice(server: str, open_page: OpenPage, demo_atlas: Path):
-    last = atlas_value(demo_atlas, "select max(example_id) from examples")
+    with atlas.open(demo_atlas) as a:
+        last = a.value("select max(example_id) from examples")
     page = open_page(address(server, "search", network=TEXT, target=SITE, example=last))
     field = page.get_by_test_id("stSidebar").get_by_role("combobox").first
     field.click()

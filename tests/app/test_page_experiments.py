@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 import atlas
 from query.experiments import EXPERIMENTS, load
 from query.experiments.standing import stored_verdicts, unasked
-from tests.app.browsing import CHROMIUM, STARTING, answered, photograph
+from tests.app.browsing import CHROMIUM, COMPUTING, answered, photograph
 
 pytestmark = [
     pytest.mark.browser,
@@ -54,7 +54,7 @@ def test_a_stored_result_is_drawn_told_and_reproduced(
     page.get_by_role("radio", name="grid").click()
     expect(page.get_by_text(f"The first 200 of {24 * 24} rows.")).to_be_visible()
     with page.expect_download() as download:
-        page.locator(".st-key-table-csv button").click()
+        page.locator(".st-key-table-csv button:visible").click()
     grid = pd.read_csv(download.value.path())
     assert grid["polytope"].tolist() == result.tables["grid"]["polytope"].tolist()
     assert "experiment=1" in page.url and "table=grid" in page.url
@@ -65,11 +65,12 @@ def test_what_is_not_stored_has_its_command(measured_server: str, open_page: Ope
     with atlas.open(measured_atlas) as a:
         missing = unasked(a, TEXT).set_index("kind")
     page = open_page(address(measured_server, network=TEXT, show="Not stored", compute="occupancy"))
-    expect(page.get_by_text(f"{len(missing)} of {len(EXPERIMENTS)} experiments have no current result")).to_be_visible()
+    many = f"{len(missing)} of {len(EXPERIMENTS)} experiments have no current result"
+    expect(page.get_by_text(many)).to_be_visible()
     assert page.locator("code.language-sh").first.inner_text() == missing.loc["occupancy", "command"]
     expect(page.locator('[class*="st-key-job-"], .js-plotly-plot')).to_have_count(0)
     page.get_by_role("button", name="Compute").click()
-    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=STARTING * 1000)
+    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=COMPUTING)
     answered(page)
     assert "run=1" in page.url and "Computed now and not stored." in page.inner_text("body")
     unknown = open_page(address(measured_server, network=TEXT, experiment=1))
@@ -84,14 +85,14 @@ def test_the_report_shows_verdicts_and_downloads_as_one_page(
     with atlas.open(measured_atlas) as a:
         found = stored_verdicts(a)
     page = open_page(address(measured_server, network=IMAGE, show="Report"))
-    expect(page.locator(".pa table")).to_be_visible(timeout=STARTING * 1000)
+    expect(page.locator(".pa table")).to_be_visible(timeout=COMPUTING)
     answered(page)
     assert [cell.split(" ", 1)[1] for cell in cells(page, 3)] == found["verdict"].tolist()
     assert [cell.split("\n")[0] for cell in cells(page, 2)] == found["network"].tolist()
     photograph(page, "experiments-report")
-    page.get_by_role("button", name="Compute").click()
+    page.get_by_role("button", name="Write the report").click()
     button = page.get_by_role("button", name="Download report.html")
-    expect(button).to_be_visible(timeout=STARTING * 1000)
+    expect(button).to_be_visible(timeout=COMPUTING)
     with page.expect_download() as download:
         button.click()
     text = Path(download.value.path()).read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import atlas
 from atlas.network import Network
 from query.experiments import run
 from query.experiments.route import route
-from tests.app.browsing import CHROMIUM, STARTING, answered, photograph
+from tests.app.browsing import CHROMIUM, COMPUTING, answered, photograph
 
 pytestmark = [
     pytest.mark.browser,
@@ -56,8 +56,8 @@ def test_scaling_is_computed_at_a_click_and_followed_with_the_slider(
     expect(page.locator('[class*="st-key-job-"], .js-plotly-plot')).to_have_count(0)
     assert cards(page) == [str(example)]
     compute.click()
-    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=STARTING * 1000)
-    expect(page.get_by_text("Nearest on the way")).to_be_visible(timeout=STARTING * 1000)
+    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=COMPUTING)
+    expect(page.get_by_text("Nearest on the way")).to_be_visible(timeout=COMPUTING)
     answered(page)
     assert "run=1" in page.url
 
@@ -95,8 +95,8 @@ def test_a_link_to_an_interpolation_shows_it(
     [pair] = result.tables["pairs"].to_dict("records")
     path = "From one example to another"
     page = open_page(address(measured_server, network=IMAGE, path=path, span=SPAN, a=3, b=8, t=0.25, run=1))
-    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=STARTING * 1000)
-    expect(page.get_by_text("Nearest on the way")).to_be_visible(timeout=STARTING * 1000)
+    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=COMPUTING)
+    expect(page.get_by_text("Nearest on the way")).to_be_visible(timeout=COMPUTING)
     answered(page)
     row = way.iloc[10]
     assert metrics(page)[:2] == [row["prediction"], f"{row['probability']:.3f}"]
@@ -109,7 +109,7 @@ def test_a_link_to_an_interpolation_shows_it(
 
 def test_without_the_network_the_page_says_why(measured_server: str, open_page: OpenPage):
     page = open_page(address(measured_server, network="demo-gpt2", span="blocks.2.mlp->", run=1))
-    expect(page.locator(".pa-error")).to_have_count(1, timeout=STARTING * 1000)
+    expect(page.locator(".pa-error")).to_have_count(1, timeout=COMPUTING)
     expect(page.locator(".pa-error")).to_contain_text("gone")
     expect(page.locator(".pa-passage")).to_have_count(1)  # the example itself needs no network
 
@@ -118,4 +118,4 @@ def test_a_path_to_itself_is_a_sentence(measured_server: str, open_page: OpenPag
     path = "From one example to another"
     page = open_page(address(measured_server, network=IMAGE, path=path, span=SPAN, a=3, b=3, run=1))
     expect(page.locator(".pa-error")).to_have_text("a and b are both example 3; a path needs two different ones",
-                                                   timeout=STARTING * 1000)  # fmt: skip
+                                                   timeout=COMPUTING)  # fmt: skip

@@ -144,7 +144,8 @@ def test_search_from_a_pasted_text(server: str, open_page: OpenPage, demo_atlas:
             asked = {"text": text, "token": token, "site": SITE, "network": TEXT, "reader": reader}
             found, where = query.nearest(a, **asked), query.membership(a, **asked)
         pills.nth(token).click()
-        expect(page.locator(".pa", has_text=found.attrs["subject"][1:]).first).to_be_visible()
+        named = page.locator(".pa", has_text=found.attrs["subject"][1:]).first
+        expect(named).to_be_visible(timeout=4 * STARTING * 1000)  # to place it loads hdbscan
         answered(page)
         assert ids(page) == found["example_id"].tolist()
         assert cells(page, 3) == [f"{density:#.4g}" for density in found["density"][found["distance"] > 0]]

@@ -228,9 +228,7 @@ def test_bootstrap_resamples_inputs():
     same = (first % 2) == (second % 2)
     value = rng.random(12)
     density = value[first] + value[second] + ~same
-    low, high = _bootstrap(
-        density, _Pairs(first, second, same), np.arange(12), 4000, 0.9, np.random.default_rng(3)
-    )
+    low, high = _bootstrap(density, _Pairs(first, second, same), np.arange(12), 4000, 0.9, np.random.default_rng(3))
     matrix, kinds = np.zeros((12, 12)), np.zeros((12, 12), bool)
     matrix[first, second] = matrix[second, first] = density
     kinds[first, second] = kinds[second, first] = same
