@@ -265,7 +265,8 @@ def _fate(view: View, clustering: int, cluster: int, other: int) -> None:
         st.html(marked.notes(["None of its members is in that clustering."]))
         return
     about, shown = found.attrs, found.head(MOST_COUNTED)
-    title = f"{about['n_both']:,} of {about['size']:,} members of {_called(cluster)}, by their cluster in clustering {other}"
+    whose = f"{about['n_both']:,} of {about['size']:,} members of {_called(cluster)}"
+    title = f"{whose}, by their cluster in clustering {other}"
     left, right = st.columns([3, 2], gap="medium")
     with left:
         figures.show(plots_clusters.fates(shown, title), f"cluster-{cluster}-fate", key="fate", data=found, alt=title)

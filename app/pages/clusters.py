@@ -159,7 +159,7 @@ def _table(found: pd.DataFrame, key: str, names: list[str]) -> None:
     order = ["label", "name", "size", "purity", "top_label", "entropy", "persistence", "intruder", "samples"]
     absent = {name for name in ("name", "intruder") if name not in shown or shown[name].isna().all()}
     st.dataframe(
-        shown, key=key, on_select=follow, selection_mode="single-row", hide_index=True,
+        shown, key=key, on_select=follow, selection_mode="single-row", hide_index=True, placeholder="–",
         height="content" if len(shown) < TABLE_ROWS else TABLE_HEIGHT,
         column_order=[name for name in order if name not in absent],
         column_config={

@@ -22,6 +22,9 @@ from query.membership import Membership
 from query.neighbors import DEFAULT_K
 
 MOST_NEIGHBOURS = 200  # rows of a page; `polytope nearest` and SQL give more
+MOST_SHOWN = 24  # of those who share a polytope
+MOST_PASSED = 2000
+"""Inhabitants of a polytope behind which its neighbours are looked for: they are all found, and left out."""
 TEXT_LIMIT = 20_000  # characters of a pasted text: a long file, and seconds to read
 LINK_LIMIT = 1500
 """Characters of a text that a link carries: escaped they are more, and some programs cut links at 2,000."""
@@ -294,30 +297,35 @@ def _live_call(view: View, subject: Asked, wanted: Asked) -> str:
 
 
 class Answer(NamedTuple):
-    """Who shares the polytope, who lies nearest outside it, in which cluster the subject lies or why in none, and
-    whether there are more in the polytope than are listed."""
+    """Some of those who share the polytope and how many do, who lies nearest outside it, and in which cluster the
+    subject lies, or why in none."""
 
     same: pd.DataFrame
+    n_same: int
     nearest: pd.DataFrame
     place: Membership | str | None
-    more: bool
 
 
 def looked_up(atlas: Atlas, subject: Asked, wanted: Asked, asked: Asked, *, reader: Network | None = None) -> Answer:
-    """The polytope of a subject. The ``k`` nearest, those at distance 0 apart: they share the polytope; where all do,
-    more of them are listed."""
+    """The polytope of a subject: the ``k`` nearest, and apart from them those at distance 0, who share it.
+
+    Where all ``k`` share it, the nearest of the others are looked for behind them, unless those are too many.
+    """
     if "image" in subject:
         subject = {"image": decode_image(subject["image"], UPLOAD_PIXELS)}
     asked = {**subject, **asked, "reader": reader}
     found = query.nearest(atlas, **wanted, **asked)
-    about = found.attrs
-    same = found[found["distance"] == 0]
+    about, n_same = found.attrs, int((found["distance"] == 0).sum())
+    if n_same and n_same == len(found):
+        same = query.nearest(atlas, **{**wanted, "k": None, "radius": 0}, **asked, density=False)
+        n_same, others = len(same), about["n_searched"] - ("example" in subject)
+        if n_same <= MOST_PASSED and n_same < others:
+            found = query.nearest(atlas, **{**wanted, "k": min(n_same + wanted["k"], others)}, **asked)
+    else:
+        same = found[found["distance"] == 0]
     outside = found[found["distance"] > 0].reset_index(drop=True)
-    if len(same) and outside.empty:
-        most = min(MOST_NEIGHBOURS, about["n_searched"] - ("example" in subject))
-        same = query.nearest(atlas, **{**wanted, "k": max(1, most), "radius": 0}, **asked)
     outside.attrs.update(about)
-    return Answer(same, outside, _placed(atlas, about["clustering"], asked), len(same) == MOST_NEIGHBOURS)
+    return Answer(same.head(MOST_SHOWN), n_same, outside, _placed(atlas, about["clustering"], asked))
 
 
 def _placed(atlas: Atlas, clustering: int | None, asked: Asked) -> Membership | str | None:
@@ -339,10 +347,12 @@ def _answered(view: View, subject: Asked, wanted: Asked, live: bool = False) -> 
     about = answer.nearest.attrs
     name = about["subject"]
     st.html(f'<div class="pa">{marked.plain(name[0].upper() + name[1:])}{_in_words(view, answer.place)}</div>')
-    n = len(answer.same)
-    st.subheader(f"In the same polytope: {n:,}{' or more' if answer.more else ''}", anchor=False)
+    n = answer.n_same
+    st.subheader(f"In the same polytope: {n:,}", anchor=False)
     if n:
         cards.examples(view, answer.same.drop(columns=["rank", "density", "distance"]), about["clustering"])
+        if n > len(answer.same):
+            st.html(marked.notes([f"The first {len(answer.same)} of {n:,}, by example id."]))
     else:
         among = "example that meets the conditions" if _narrowed(wanted) else "stored example"
         st.html(marked.notes([f"No {'other ' if 'example' in subject else ''}{among} has this code."]))
@@ -384,7 +394,9 @@ def _nearest(found: pd.DataFrame, view: View, wanted: Asked, shared: bool) -> No
             view, found if found["density"].notna().any() else found.drop(columns="density"), about["clustering"]
         )
     elif shared:
-        st.html(marked.notes(["All that were asked for share the polytope; ask for more."]))
+        behind = "Too many share the polytope to look behind them; `polytope nearest` with a greater k does."
+        within = "Everyone within the distance asked for shares the polytope; raise it."
+        st.html(marked.notes([behind if wanted["radius"] is None else within]))
     else:
         st.html(marked.notes(["No other example lies within this distance; raise it."]))
     st.html(marked.notes([_sentence(about[name]) for name in ("search_note", "exact_note", "density_note")]))

@@ -52,17 +52,26 @@ def _page(view: View) -> None:
         )  # fmt: skip
     window = _window()
     options: dict[str, Any] = {"span": span, **plane, "size": size, **window}
+    _slice(view, options)
+    named = {name: plane[name] for name in "abc" if name in plane}
+    if len(set(named.values())) == len(named):
+        choosing.shown(view, list(named.values()), list(named))
+
+
+def _slice(view: View, options: dict[str, Any]) -> None:
+    """The slice if it is stored, else a button, its progress, or the slice as it was computed."""
+    points = options["size"] ** 2
     known = measured.stored(view, "slice", options)
     if known is None and not measured.offer(
-        f"{size * size:,} points are read by the network: seconds where grid and network are small, else minutes.",
-        "slice",
+        f"{points:,} points are read by the network: seconds where grid and network are small, else minutes.", "slice"
     ):
         return
-    found = known or measured.answer(view, "slice", options, "Reading the plane")
-    if found is None:
-        _zoom_buttons(None)
-        return
-    _show(view, found, options)
+    with explained():
+        found = known or measured.answer(view, "slice", options, "Reading the plane")
+        if found is None:
+            _zoom_buttons(None)
+        else:
+            _show(view, found, options)
 
 
 def _size_of_link() -> set[int]:

@@ -1,4 +1,4 @@
-"""The report out of what is stored: what is measured has its verdict, what is not has the command that measures it."""
+"""The report out of what is stored: what is measured has its verdict, what is not its command."""
 
 import shutil
 
