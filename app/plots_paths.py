@@ -65,7 +65,9 @@ def profile(
             hoverinfo="text",
         ), row=2, col=1)  # fmt: skip
         _changes(figure, stretches(points["at"], points["prediction"]))
-        figure.update_yaxes(title="Probability of<br>the prediction", range=[0, 1.08], row=2, col=1)
+        figure.update_yaxes(
+            title="Probability of<br>the prediction", range=[0, 1.3], tickvals=[0, 0.5, 1], row=2, col=1
+        )
     figure.add_vline(x=here, line={"color": ORANGE, "width": 3}, opacity=0.9)
     figure.update_yaxes(title="Boundaries crossed per<br>unit of distance", rangemode="tozero", row=1, col=1)
     low, high = float(steps["low"].iloc[0]), float(steps["high"].iloc[-1])
@@ -99,7 +101,7 @@ def _changes(figure: go.Figure, found: list[Stretch]) -> None:
         return
     for stretch in found:
         figure.add_annotation(
-            x=(stretch.start + stretch.end) / 2, y=1.02, yanchor="top", text=text(short(stretch.prediction)),
+            x=(stretch.start + stretch.end) / 2, y=1.28, yanchor="top", text=text(short(stretch.prediction)),
             showarrow=False, font={"size": 12}, textangle=0 if len(found) <= MOST_NAMED // 2 else -90, row=2, col=1,
         )  # fmt: skip
 

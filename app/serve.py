@@ -82,7 +82,7 @@ def command(atlas: Path, *, port: int, host: str, open_browser: bool, read_only:
     # A page elsewhere whose name is made to point here (DNS rebinding) is turned away.
     hosts = [part for name in _names(host) for part in ("--server.allowedHosts", name)]
     script = Path(__file__).parent / "pages" / "entry.py"
-    return [sys.executable, "-m", "streamlit", "run", str(script), *flags, *hosts, "--", str(atlas),
+    return [sys.executable, "-m", "app.launch", "run", str(script), *flags, *hosts, "--", str(atlas),
             *([READ_ONLY] if read_only else [])]  # fmt: skip
 
 

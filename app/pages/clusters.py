@@ -10,6 +10,7 @@ import streamlit as st
 import query
 from app import cards, cluster_parts, marked, naming
 from app.view import View, call, explained, records, source
+from atlas.errors import NotStored, UsageError
 from query.clusters import NOISE, clustering_of
 from query.experiments.intruders import intruder_scores
 from query.names import borne_name
@@ -127,19 +128,21 @@ def _choose(view: View, found: pd.DataFrame, clustering: int, n_noise: int) -> i
 
 def _with_intruders(view: View, found: pd.DataFrame, clustering: int) -> pd.DataFrame:
     """The clusters with their intruder scores, once those are computed, or with the reason why there are none."""
-    with explained():
+    try:
         scores = view.work("Intruder tests", intruder_scores, clustering)
-        if scores is None:
-            return found
-        n, chance = scores.attrs["trials"], scores.attrs["chance"]
-        st.html(
-            marked.notes([
-                f"Intruder: share of {n} tests in which an outsider stood out among {scores.attrs['members']} "
-                f"members, by the distances of their codes; by chance {chance:.2f}. Seed {scores.attrs['seed']}."
-            ])
-        )  # fmt: skip
-        return found.merge(scores, on="label", how="left")
-    return found
+    except (NotStored, UsageError) as reason:
+        scores = None
+        st.html(marked.notes([f"No intruder scores: {reason}."]))
+    if scores is None:
+        return found
+    n, chance = scores.attrs["trials"], scores.attrs["chance"]
+    st.html(
+        marked.notes([
+            f"Intruder: share of {n} tests in which an outsider stood out among {scores.attrs['members']} members, "
+            f"by the distances of their codes; by chance {chance:.2f}. Seed {scores.attrs['seed']}."
+        ])
+    )  # fmt: skip
+    return found.merge(scores, on="label", how="left")
 
 
 def _short(sample: str) -> str:

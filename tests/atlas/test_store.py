@@ -376,3 +376,17 @@ def insert_codes(a: Atlas, n_gates: int, n_codes: int, share_on: float) -> None:
                 "site_id": np.ones(len(packed), np.uint16), "example_id": np.arange(first, first + len(packed)),
                 "code": codes, "n_active": gates.sum(axis=1),
             }))  # fmt: skip
+
+
+def test_a_query_that_needs_more_memory_than_readers_may_take_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with atlas.create(tmp_path / "a.atlas"):
+        pass
+    monkeypatch.setitem(atlas.store._SANDBOX, "memory_limit", "50MB")
+    with atlas.open(tmp_path / "a.atlas") as a:
+        with pytest.raises(SqlFailed, match="needs more memory"):
+            a.sql("select string_agg(i::varchar, ',') from range(30000000) t(i)", timeout=60)
+        assert a.sql("select 42 as answer")["answer"].tolist() == [42]
+        with pytest.raises(SqlRefused):
+            a.sql("set memory_limit = '100GB'")
