@@ -7,52 +7,78 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float32
 
 import atlas
 from atlas.codes import SplineCodes
 from atlas.store import Atlas
 from ingest.indexing import build_indexes
 
+NETWORK = "generated"
 SITE = "blocks.0.mlp"
 LABELS = 20
 TOKENS_A_TEXT = 100
 _ROWS = 8192  # inserted at a time
 
 
-def generated_atlas(path: Path, codes: SplineCodes, *, seed: int = 0) -> Path:
-    """An atlas of one text network with one site: an example for each code, with words, contexts and labels, and the
-    flat index."""
+def generated_atlas(
+    path: Path,
+    codes: SplineCodes,
+    *,
+    sites: int = 1,
+    activations: Float32[np.ndarray, "examples units"] | None = None,
+    seed: int = 0,
+) -> Path:
+    """An atlas of one text network: an example for each code, with words, contexts and labels, and flat indexes.
+
+    Each of the ``sites`` has the bytes of the first in another order, and so the same clusters; the last one stores
+    ``activations``, if there are any.
+    """
     with atlas.create(path) as a:
         with a.transaction():
-            _fixed_rows(a, codes)
+            _fixed_rows(a, codes, sites)
+            a.expect_codes_of(codes.packed.shape[1])
             generator = np.random.default_rng(seed)
             for start in range(0, len(codes), _ROWS):
-                ids = np.arange(start + 1, min(start + _ROWS, len(codes)) + 1)
+                rows = slice(start, min(start + _ROWS, len(codes)))
+                ids = np.arange(rows.start + 1, rows.stop + 1)
                 a.insert("examples", _examples(ids, generator))
-                packed = codes.packed[start : start + _ROWS]
-                a.insert("codes", pa.table({
-                    "site_id": np.ones(len(ids), np.uint16), "example_id": ids,
-                    "code": [row.tobytes() for row in packed], "n_active": np.bitwise_count(packed).sum(axis=1),
-                }))  # fmt: skip
+                for site in range(sites):
+                    packed = np.roll(codes.packed[rows], 7 * site, axis=1)
+                    a.insert("codes", pa.table({
+                        "site_id": np.full(len(ids), site + 1, np.uint16), "example_id": ids,
+                        "code": [row.tobytes() for row in packed], "n_active": np.bitwise_count(packed).sum(axis=1),
+                    }))  # fmt: skip
+                if activations is not None:
+                    a.insert("activations", pa.table({
+                        "site_id": np.full(len(ids), sites, np.uint16), "example_id": ids,
+                        "part": np.zeros(len(ids), np.uint16), "activation": list(activations[rows]),
+                    }))  # fmt: skip
         with a.transaction():
-            n_codes, digest = a.codes_digest(a.catalog.sites[0])
-            a.execute("update sites set n_codes = $1, codes_digest = $2", [n_codes, digest])
+            for site in a.catalog.sites:
+                n_codes, codes_digest = a.codes_digest(site)
+                n_activations, activations_digest = a.activations_digest(site)
+                a.execute(
+                    "update sites set n_codes = $1, codes_digest = $2, n_activations = $3, activations_digest = $4 "
+                    "where site_id = $5", [n_codes, codes_digest, n_activations, activations_digest, site.site_id],
+                )  # fmt: skip
     build_indexes(path)
     return path
 
 
-def _fixed_rows(a: Atlas, codes: SplineCodes) -> None:
-    a.execute("insert into networks values (1, 'generated', 'none', 'text', 'bench', 'none', '', '{}')")
-    a.execute(
-        "insert into sites (site_id, network_id, name, ordinal, scope, n_units, n_gates, nonlinearity, exact, "
-        "unit_shape, layout) values (1, 1, $1, 0, 'position', $2, $2, 'relu', true, [$2], '[]')",
-        [SITE, codes.n_bits],
-    )
-    a.execute("insert into datasets values (1, 'generated', 'text', 'bench', '', 0)")
+def _fixed_rows(a: Atlas, codes: SplineCodes, sites: int) -> None:
+    a.execute("insert into networks values (1, $1, 'none', 'text', 'bench', 'none', '', '{}')", [NETWORK])
+    for site in range(sites):
+        a.execute(
+            "insert into sites (site_id, network_id, name, ordinal, scope, n_units, n_gates, nonlinearity, exact, "
+            "unit_shape, layout) values ($1, 1, $2, $3, 'position', $4, $4, 'relu', true, [$4], '[]')",
+            [site + 1, f"blocks.{site}.mlp", site, codes.n_bits],
+        )
+    n_texts = -(-len(codes) // TOKENS_A_TEXT)
+    a.execute("insert into datasets values (1, 'generated', 'text', 'bench', '', $1)", [n_texts])
     a.execute(
         "insert into runs values (1, 'generated', 1, 1, $1, '', $2, 0, null, null)", [json.dumps({}), len(codes)]
     )
-    n_texts = -(-len(codes) // TOKENS_A_TEXT)
     a.execute(
         "insert into inputs select i, 'text', 'hash ' || i, 'text ' || i, null, null, null from range(1, $1) as t(i)",
         [n_texts + 1],

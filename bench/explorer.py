@@ -1,0 +1,288 @@
+"""How long does someone who looks at a large atlas wait?
+
+    python -m bench.explorer [--size small|full] [--atlas PATH]
+
+Headless Chromium opens every page of the explorer on a generated atlas of 12 sites with 3,072 gates (clusters at the
+first and the last, activations and a map at the last), then clicks. A wait ends when the server has nothing more to
+do and the page holds what was asked for, not at the first sign of life. Where something is computed for longer, a
+progress bar with a button to stop it stands there meanwhile; "bar" is when it came.
+
+Every round has a server of its own, so that nothing is known yet, and a browser of its own, so that the first page
+brings Streamlit's scripts along. "again" is the same address once more. --atlas keeps what is generated, for the next
+time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+
+from bench.atlases import NETWORK, generated_atlas
+from bench.data import clustered_activations, clustered_codes
+from bench.report import show
+from ingest.cluster import cluster
+from ingest.layout import layout
+from tests.app.browsing import CHROMIUM, drawn, serving
+
+N_BITS, SITES = 3072, 12  # GPT-2 small
+FIRST, LAST = "blocks.0.mlp", f"blocks.{SITES - 1}.mlp"
+NEAREST = 10
+"""Neighbours that the clusterings are computed from: approximate, for what is measured is looking at them."""
+
+SIZES = {"small": (10_000, 1), "full": (100_000, 3)}
+"""Examples, rounds."""
+
+LONGEST = 120.0
+"""Seconds after which a page counts as broken."""
+
+HERE = {"network": NETWORK, "target": LAST}
+
+PAGES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Overview": ("", {}),
+    "Example": ("example", {"example": 777}),
+    "Search": ("search", {"example": 777}),
+    "Search, span": ("search", {"example": 777, "target": "blocks.8.mlp->"}),
+    "Clusters": ("clusters", {}),
+    "Map": ("map", {"colour": "cluster"}),
+    "Neurons": ("neurons", {"unit": 7}),
+    "Density": ("density", {}),
+    "Paths": ("paths", {}),
+    "Slices": ("slices", {}),
+    "SQL": ("sql", {}),
+    "Experiments": ("experiments", {}),
+}
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Seconds until everything was there, and until a progress bar was, if one came."""
+
+    seconds: float
+    bar: float | None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--atlas", type=Path, help="where the generated atlas is, or will be kept")
+    arguments = parser.parse_args()
+    n, rounds = SIZES[arguments.size]
+    opened: dict[str, list[tuple[Wait, Wait]]] = {name: [] for name in PAGES}
+    clicked: dict[str, list[Wait]] = {}
+    with kept_or_temporary(arguments.atlas) as path, sync_playwright() as playwright:
+        if not path.exists():
+            generate(path, n)
+        for _ in range(rounds):
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+            with serving(path) as server:
+                tabs = browser.new_context(viewport={"width": 1280, "height": 800})
+                for name, (page, state) in PAGES.items():
+                    address = f"{server}/{page}?{urlencode({**HERE, **state})}"
+                    opened[name].append((opening(tabs, address), opening(tabs, address)))
+                for name, wait in clicks(tabs, server):
+                    clicked.setdefault(name, []).append(wait)
+            browser.close()
+    shape = {"examples": n, "sites": SITES}
+    show(f"explorer, {n:,} examples × {SITES} sites: s from asking for a page until it is complete", [
+        {"page": name, **shape, **columns([first for first, _ in waits], "first"),
+         **columns([second for _, second in waits], "again")}
+        for name, waits in opened.items()
+    ])  # fmt: skip
+    show(f"explorer, {n:,} examples × {SITES} sites: s from a click until it is answered", [
+        {"click": name, **columns(waits, "answered")} for name, waits in clicked.items()
+    ])  # fmt: skip
+
+
+def columns(waits: list[Wait], name: str) -> dict[str, float | None]:
+    bars = [wait.bar for wait in waits if wait.bar is not None]
+    return {
+        f"{name} s": statistics.median(wait.seconds for wait in waits),
+        f"{name} bar s": statistics.median(bars) if bars else None,
+    }
+
+
+# --- what is looked at -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def kept_or_temporary(path: Path | None) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() if path is None else nullcontext() as scratch:
+        yield path or Path(str(scratch)) / "bench.atlas"
+
+
+def generate(path: Path, n: int) -> None:
+    codes = clustered_codes(n, N_BITS, clusters=n // 500, seed=0)
+    activations = clustered_activations(n, N_BITS, clusters=n // 500, seed=0)
+    generated_atlas(path, codes, sites=SITES, activations=np.maximum(activations, 0))
+    for site in (FIRST, LAST):
+        cluster(path, site=site, neighbors=NEAREST)
+    layout(path, site=LAST)
+
+
+# --- waiting ---------------------------------------------------------------------------------------------------
+
+BARS = '[class*="st-key-job-"]'
+
+
+def opening(tabs: BrowserContext, address: str) -> Wait:
+    """A page in a tab of its own."""
+    page = tabs.new_page()
+    page.set_default_timeout(1000 * LONGEST)
+    try:
+        begun = time.perf_counter()
+        page.goto(address)
+        return waited(page, begun)
+    finally:
+        page.close()
+
+
+def waited(page: Page, begun: float) -> Wait:
+    """Until nothing is computed or drawn any more."""
+    bar = None
+    drawn(page)
+    while page.locator(BARS).count():
+        bar = bar or time.perf_counter() - begun
+        if time.perf_counter() - begun > LONGEST:
+            raise TimeoutError(f"{page.url} was still computing after {LONGEST:.0f} s")
+        page.wait_for_timeout(20)
+        drawn(page)
+    return Wait(time.perf_counter() - begun, bar)
+
+
+def clicking(page: Page, act: Callable[[], None], seen: Callable[[], None]) -> Wait:
+    """From a click until what it leads to is ``seen`` and complete."""
+    begun = time.perf_counter()
+    act()
+    bar = None
+    while page.locator(BARS).count():
+        bar = bar or time.perf_counter() - begun
+        page.wait_for_timeout(20)
+    seen()
+    rest = waited(page, begun)
+    return Wait(rest.seconds, bar or rest.bar)
+
+
+# --- clicks ----------------------------------------------------------------------------------------------------
+
+
+def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
+    def at(name: str, **state: Any) -> Page:
+        path, own = PAGES[name]
+        page = tabs.new_page()
+        page.set_default_timeout(1000 * LONGEST)
+        page.goto(f"{server}/{path}?{urlencode({**HERE, **own, **state})}")
+        waited(page, time.perf_counter())
+        return page
+
+    page = at("Overview")
+    yield (
+        "Overview: another page in the sidebar",
+        clicking(
+            page,
+            page.get_by_test_id("stSidebarNav").get_by_text("Clusters").click,
+            lambda: expect(page.locator("h1")).to_have_text("Clusters"),
+        ),
+    )
+    yield (
+        "Clusters: another cluster",
+        clicking(page, lambda: second_row(page), lambda: expect(page).to_have_url(re.compile("cluster="))),
+    )
+    for part in ("Labels and tokens", "Gates", "Near clusters", "Flow"):
+        yield (
+            f"Clusters: {part}",
+            clicking(
+                page,
+                page.get_by_role("tab", name=part).click,
+                lambda part=part: expect(page.get_by_role("tab", name=part)).to_have_attribute(
+                    "aria-selected", "true"
+                ),
+            ),
+        )
+    page = at("Example")
+    yield (
+        "Example: the next one",
+        clicking(
+            page,
+            page.get_by_role("button", name="Next").click,
+            lambda: expect(page.get_by_label("Example (")).to_have_value("778"),
+        ),
+    )
+    page = at("Search")
+    rows = page.locator(".pa table").last.locator("tbody tr")
+    yield (
+        "Search: k = 25",
+        clicking(page, lambda: typed(page, "Nearest", "25"), lambda: expect(rows).to_have_count(25)),
+    )
+    yield "Search: a condition in SQL", clicking(
+        page, lambda: typed(page, "Where (SQL)", "loss < 0.01"),
+        lambda: expect(page.get_by_text(re.compile(r"of [\d,]+ of [\d,]+ codes"))).to_be_visible(),
+    )  # fmt: skip
+    page = at("Map")
+    yield (
+        "Map: a box of a quarter of it",
+        clicking(
+            page, lambda: dragged(page), lambda: expect(page.get_by_text("examples in this box")).to_be_visible()
+        ),
+    )
+    yield (
+        "Map: another colour",
+        clicking(
+            page, page.get_by_role("radio", name="label").click, lambda: expect(page).to_have_url(re.compile("label"))
+        ),
+    )
+    page = at("Neurons")
+    yield (
+        "Neurons: the next unit",
+        clicking(
+            page,
+            page.get_by_role("button", name="Next").click,
+            lambda: expect(page.get_by_label("Unit (")).to_have_value("8"),
+        ),
+    )
+    page = at("SQL")
+    for query in ("Labels where a gate is on", "Fullest polytopes"):
+        yield (
+            f"SQL: {query}",
+            clicking(
+                page,
+                page.get_by_role("button", name=query).click,
+                lambda: expect(page.get_by_text("rows in")).to_be_visible(),
+            ),
+        )
+
+
+def second_row(page: Page) -> None:
+    """The box of the second row, under the heads: the grid is drawn on a canvas."""
+    grid = page.get_by_test_id("stDataFrame").first.locator("canvas").first
+    grid.click(force=True, position={"x": 18, "y": 36 + 33 + 16})
+
+
+def typed(page: Page, label: str, text: str) -> None:
+    field = page.get_by_role("textbox", name=label).or_(page.get_by_role("spinbutton", name=label)).first
+    field.fill(text)
+    field.press("Enter")
+
+
+def dragged(page: Page) -> None:
+    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.25 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.75 * box["height"], steps=4)
+    page.mouse.up()
+
+
+if __name__ == "__main__":
+    main()
