@@ -34,6 +34,9 @@ STATE_BYTES = 1 << 27
 MOST_CROSSINGS = 100_000
 """Crossings after which the exact way gives up on a segment: minutes on two cores."""
 
+Told = Callable[[float], None]
+"""Told again and again what share is done, 0 to 1; what it raises ends the work."""
+
 
 @dataclass(frozen=True)
 class Crossings:
@@ -83,19 +86,18 @@ def exact_crossings(
     *,
     most: int = MOST_CROSSINGS,
     state_bytes: int = STATE_BYTES,
-    alive: Callable[[], None] = lambda: None,
+    told: Told = lambda share: None,
 ) -> Crossings:
     """All gates of ``sites`` that flip between ``start`` and ``end``, and where; computed in double precision.
 
     ``tail`` should be a `precise` one: in single precision a gate that barely touches zero may count twice.
-    Memory grows with ``state_bytes``. ``alive`` is called between pieces; what it raises ends the walk. Raises
-    `TooManyPoints` where more than ``most`` boundaries are crossed.
+    Memory grows with ``state_bytes``. Raises `TooManyPoints` where more than ``most`` boundaries are crossed.
     """
     import torch
 
     with torch.no_grad():
         ends = torch.from_numpy(np.stack([start, end])).to(tail.device, tail.dtype)
-        walk = _Walk(tail, sites, most, state_bytes, alive)
+        walk = _Walk(tail, sites, most, state_bytes, told)
         walk.through(0, torch.tensor([0.0, 1.0], device=tail.device, dtype=torch.float64), tail.enter(ends))
     order = np.argsort(at := np.concatenate([np.empty(0), *walk.at]), kind="stable")
     gates = np.concatenate([np.empty(0, np.int64), *walk.gates])
@@ -112,12 +114,12 @@ class _Walk:
         sites: Sequence[Site],
         most: int,
         state_bytes: int,
-        alive: Callable[[], None],
+        told: Told,
     ) -> None:
         starts = dict(zip((s.name for s in sites), accumulate((s.n_gates for s in sites), initial=0), strict=False))
         self._stages = needed_stages(tail, starts)
-        self._starts, self._most, self._bytes, self._alive = starts, most, state_bytes, alive
-        self._found = 0
+        self._starts, self._most, self._bytes, self._told = starts, most, state_bytes, told
+        self._found, self._done = 0, 0.0
         self.at: list[Float64[np.ndarray, " crossings"]] = []
         self.gates: list[Int64[np.ndarray, " crossings"]] = []
         self.switches: list[Float64[np.ndarray, " switches"]] = []
@@ -129,9 +131,11 @@ class _Walk:
         stage = self._stages[number]
         rows = max(2, self._bytes // _bytes_of_a_point(stage, tuple(part[:1] for part in state)))
         for first in range(0, len(t) - 1, rows):
-            self._alive()
             piece = slice(first, min(first + rows, len(t) - 1) + 1)
-            self.through(number + 1, *self._stage(stage, t[piece], tuple(part[piece] for part in state)))
+            further = self._stage(stage, t[piece], tuple(part[piece] for part in state))
+            self._done += float(t[piece][-1] - t[first]) / len(self._stages)
+            self._told(min(self._done, 1.0))
+            self.through(number + 1, *further)
 
     def _stage(self, stage: Stage, t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Note what flips and switches in a stage; the finer points, and the state after the stage at them."""
@@ -244,23 +248,38 @@ def sampled_crossings(
     *,
     tolerance: float,
     most_points: int,
-    alive: Callable[[], None] = lambda: None,
+    told: Told = lambda share: None,
 ) -> Sampled:
     """Crossings in each step between ``edges`` (t from 0 to 1), every step halved again and again.
 
     Stops when halving raises the total by no more than ``tolerance`` (a share), or when the next would take more
     than ``most_points`` points: then it has not converged. Halved once in any case. Codes are held packed, a batch
-    at a time. ``alive`` is called after every batch; what it raises ends the counting.
+    at a time. ``told`` hears the share of all points that may have to be read; most paths converge long before.
     """
     times = _halved(edges)
-    counts, coarser = _count(tail, start, end, sites, times, alive)
+    read, may_read = 0, _points_at_most(len(times), most_points)
+
+    def one_more(points: int) -> None:
+        nonlocal read
+        read += points
+        told(read / may_read)
+
+    counts, coarser = _count(tail, start, end, sites, times, one_more)
     totals = [coarser, int(counts.sum())]
     while not (converged := totals[-1] - totals[-2] <= tolerance * totals[-2]) and 2 * len(times) - 1 <= most_points:
         times = _halved(times)
-        counts, _ = _count(tail, start, end, sites, times, alive)
+        counts, _ = _count(tail, start, end, sites, times, one_more)
         totals.append(int(counts.sum()))
     per_step = counts.reshape(len(edges) - 1, -1).sum(axis=1)
     return Sampled(per_step, tuple(totals), len(times), converged)
+
+
+def _points_at_most(points: int, most: int) -> int:
+    """Points of all refinements together, from the first, which is read in any case, to the finest allowed."""
+    total = points
+    while (points := 2 * points - 1) <= most:
+        total += points
+    return total
 
 
 def _halved(times: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
@@ -276,9 +295,12 @@ def _count(
     end: np.ndarray,
     sites: Sequence[Site],
     times: np.ndarray,
-    alive: Callable[[], None],
+    read: Callable[[int], None],
 ) -> tuple[Int64[np.ndarray, " steps"], int]:
-    """Gates that differ between neighbouring points, and in all between every second point, from the first."""
+    """Gates that differ between neighbouring points, and in all between every second point, from the first.
+
+    ``read`` is told how many points each batch had.
+    """
     counts = np.empty(len(times) - 1, np.int64)
     coarser = 0
     before: SplineCodes | None = None  # the point before this batch
@@ -293,7 +315,7 @@ def _count(
             coarser += int(hamming(even, evens[:1])[0])
         coarser += int(hamming(evens[:-1], evens[1:]).sum()) if len(evens) > 1 else 0
         before, even = codes[-1:], evens[-1:] if len(evens) else even
-        alive()
+        read(len(codes))
     return counts, coarser
 
 

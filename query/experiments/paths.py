@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +18,12 @@ from atlas.network import PiecewiseLinearTail, Site, Tail
 from ..classes import draw_different, draw_same
 from ..density import euclidean
 from ..examples import check_network, checked_id
-from .crossings import exact_crossings, read_along, sampled_crossings, span_codes
+from .crossings import Told, exact_crossings, read_along, sampled_crossings, span_codes
 from .figures import finish, legend_above, style
 from .live import Live, labels_of_examples, place_of
 from .result import Progress, Result
 from .statistics import Interval, bootstrap
-from .targets import tell, whole
+from .targets import part, tell, whole
 
 if TYPE_CHECKING:
     from atlas.network import TailReading
@@ -101,9 +100,7 @@ def interpolate(
     edges = np.linspace(0, 1, n_steps + 1)
     rows, profiles = [], []
     for done, (kind, x, y) in enumerate(asked):
-        tell(progress, done, len(asked))
-        alive = partial(tell, progress, done, len(asked))
-        row, profile = _measure(live, kind, x, y, edges, method, tolerance, alive)
+        row, profile = _measure(live, kind, x, y, edges, method, tolerance, part(progress, done, len(asked)))
         rows.append(row)
         profiles.append(profile)
     tell(progress, len(asked), len(asked))
@@ -173,18 +170,15 @@ def profile_of(
     *,
     exact: bool,
     tolerance: float,
-    alive: Callable[[], None] = lambda: None,
+    told: Told = lambda share: None,
 ) -> Profile:
-    """Crossings between ``edges`` of the segment from ``start`` to ``end``; ``tail`` precise where exact.
-
-    ``alive`` is called again and again on the way, so that whoever waits can stop it.
-    """
+    """Crossings between ``edges`` of the segment from ``start`` to ``end``; ``tail`` precise where exact."""
     if exact and isinstance(tail, PiecewiseLinearTail):
-        found = exact_crossings(tail, start, end, sites, alive=alive)
+        found = exact_crossings(tail, start, end, sites, told=told)
         how = {"method": "exact", "points": 0, "growth": 0.0, "converged": True, "switches": len(found.switches)}
         return Profile(found.per_step(edges), how)
     sampled = sampled_crossings(
-        tail, start, end, sites, edges, tolerance=tolerance, most_points=MOST_POINTS, alive=alive
+        tail, start, end, sites, edges, tolerance=tolerance, most_points=MOST_POINTS, told=told
     )
     return Profile(sampled.per_step, {"method": "sampled", "points": sampled.points, "growth": sampled.growth,
                                       "converged": sampled.converged, "switches": np.nan})  # fmt: skip
@@ -256,7 +250,7 @@ def _measure(
     edges: Float64[np.ndarray, " edges"],
     method: str,
     tolerance: float,
-    alive: Callable[[], None],
+    told: Told,
 ) -> tuple[dict[str, Any], Float64[np.ndarray, " steps"]]:
     """One pair: its row of table ``pairs``, and its density in each step."""
     tail, sites = live.tail(x), live.place.sites
@@ -268,7 +262,7 @@ def _measure(
     if method == "exact" and not exact:
         raise UsageError(f"method exact needs a piecewise linear network; {tail.remark}")
     precise = tail.precise() if exact and isinstance(tail, PiecewiseLinearTail) else tail
-    profile = profile_of(precise, start, end, sites, edges, exact=exact, tolerance=tolerance, alive=alive)
+    profile = profile_of(precise, start, end, sites, edges, exact=exact, tolerance=tolerance, told=told)
     crossings = int(profile.per_step.sum())
     with np.errstate(divide="ignore", invalid="ignore"):
         density = profile.per_step / (np.diff(edges) * distance)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,13 +16,13 @@ from atlas.errors import UsageError
 from atlas.network import Tail
 
 from ..examples import check_network, checked_id
-from .crossings import read_along
+from .crossings import Told, read_along
 from .figures import finish, legend_above, style
 from .live import Live, inputs_of_examples, place_of
 from .paths import add_band, path_notes, profile_of
 from .result import Progress, Result
 from .statistics import Interval, bootstrap, mean_interval, share_interval
-from .targets import tell, whole
+from .targets import part, tell, whole
 
 ORIGIN = 2.0**-20
 """What stands for α = 0. At the origin itself a gate without offset lies on its boundary: a network all of whose
@@ -86,11 +85,10 @@ def scale(
     rng = np.random.default_rng([seed, 1])
     rows, shares, classes = [], [], []
     for done, (kind, source, number) in enumerate(work := [(k, s, int(i)) for k, s in sources.items() for i in ids]):
-        tell(progress, done, len(work))
         tail, point = source.tail(number), source.activations([number])[0]
         if kind == "gaussian":
             point = _gaussian_like(point, rng)
-        row, per_step = _measure(tail, point, source, edges, tolerance, partial(tell, progress, done, len(work)))
+        row, per_step = _measure(tail, point, source, edges, tolerance, part(progress, done, len(work)))
         rows.append({"kind": kind, "example": number, **row})
         shares.append(per_step / (np.diff(edges) * source.place.n_gates))
         classes.append(_classes(tail, point, edges).assign(kind=kind, example=number))
@@ -177,12 +175,12 @@ def _measure(
     live: Live,
     edges: Float64[np.ndarray, " edges"],
     tolerance: float,
-    alive: Callable[[], None],
+    told: Told,
 ) -> tuple[dict[str, Any], Int64[np.ndarray, " steps"]]:
     low, high = edges[0], edges[-1]
     profile = profile_of(
         tail, (low * point).astype(np.float32), (high * point).astype(np.float32), live.place.sites,
-        (edges - low) / (high - low), exact=False, tolerance=tolerance, alive=alive,
+        (edges - low) / (high - low), exact=False, tolerance=tolerance, told=told,
     )  # fmt: skip
     counts = profile.per_step
     densest = int((counts / np.diff(edges)).argmax())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -171,3 +171,17 @@ def tell(progress: Progress | None, done: int, total: int) -> None:
     """Tell whoever listens."""
     if progress is not None:
         progress(done, total)
+
+
+FINE = 100
+"""Steps that a piece of work counts as where it tells what share of itself is done."""
+
+
+def part(progress: Progress | None, done: int, total: int) -> Callable[[float], None]:
+    """What tells whoever listens the share of a piece of work, when ``done`` pieces of ``total`` are behind it."""
+
+    def told(share: float) -> None:
+        tell(progress, FINE * done + int(FINE * share), FINE * total)
+
+    told(0.0)
+    return told

@@ -161,3 +161,18 @@ def test_pieces_of_a_segment_join_without_a_gap(inception):
     np.testing.assert_array_equal(np.sort(pieces.gate), np.sort(whole.gate))
     np.testing.assert_allclose(pieces.at, whole.at, atol=1e-9)
     assert len(pieces.switches) == len(whole.switches)
+
+
+def test_the_share_that_is_done_rises_to_one(plane):
+    """Piece by piece on the exact way; sampled, of all points that may be read, which a path takes that never
+    converges."""
+    tail, sites = plane
+    ends = np.array([-1.0, 2.0]), np.array([3.0, -2.0])
+    told = []
+    whole = exact_crossings(tail.precise(), *ends, sites)
+    pieces = exact_crossings(tail.precise(), *ends, sites, state_bytes=1, told=told.append)
+    assert pieces.at.tolist() == whole.at.tolist()
+    assert len(told) > len(tail.stages) and told == sorted(told) and told[-1] == pytest.approx(1)
+    told.clear()
+    sampled_crossings(tail, *ends, sites, WHOLE, tolerance=-1.0, most_points=64, told=told.append)
+    assert len(told) > 1 and told == sorted(told) and told[-1] == 1
