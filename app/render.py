@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,17 @@ from rich.text import Text
 
 from atlas.errors import UsageError
 
-OTHER_COLUMNS = 128
-"""Width that the columns beside a context take; what is left of the terminal is the context's."""
-
 LEAST_CONTEXT, MOST_CONTEXT = 16, 64
 """Characters of context before a token; a third as many after it."""
+
+TOKEN = 12
+"""Characters that a token takes in its context, its marks and the signs of what is cut counted."""
+
+FOLDED = 20
+"""Characters to which a column of words may be narrowed by folding; numbers never fold."""
+
+BETWEEN = 3
+"""Columns of a terminal that stand empty between two of a table."""
 
 CELL = 60
 """Characters of any other cell; a code of 3,072 gates would fill the screen. CSV, JSON and Parquet have it whole."""
@@ -60,26 +67,107 @@ def emit(frame: pd.DataFrame, style: Format = Format.TABLE, output: Path | None 
             output.write_text(text, encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class _Column:
+    """A column as it is printed. ``least`` and ``natural``: how narrow it may be, and how wide it is unfolded."""
+
+    name: str
+    cells: list[Text]
+    numeric: bool
+    least: int
+    natural: int
+
+
 def show(frame: pd.DataFrame, title: str = "", console: Console | None = None) -> None:
-    """A table for people: contexts with the token marked, long cells cut, no pictures."""
+    """A table for people: contexts with the token marked, means beside their intervals, long cells cut, no pictures.
+
+    Columns that do not fit side by side stand in several tables, one below the other, each with the first column.
+    """
     console = console or terminal()
-    marked = "context" in frame and "context_offset" in frame and "token" in frame
+    shown = beside_intervals(frame)
+    marked = "context" in shown and "context_offset" in shown and "token" in shown
     hidden = {"thumbnail", "context_offset", "input_id", *(("token",) if marked else ())}
-    before = min(max(console.width - OTHER_COLUMNS, LEAST_CONTEXT), MOST_CONTEXT)
-    names = [name for name in frame.columns if name not in hidden]
-    table = Table(
-        title=Text(title) if title else None,
-        title_justify="left",
-        title_style="",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-    )
-    for name in names:
-        numeric = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name == "context")
-    for row in frame.to_dict("records"):
-        table.add_row(*(_marked(row, before) if marked and name == "context" else _cell(row[name]) for name in names))
-    console.print(table)
+    columns = [
+        _context_column() if marked and name == "context" else _column(shown, name)
+        for name in shown.columns if name not in hidden
+    ]  # fmt: skip
+    for block in _side_by_side(columns, console.width):
+        table = Table(
+            title=Text(title) if title else None, title_justify="left", title_style="", header_style="bold",
+            box=box.SIMPLE_HEAD,
+        )  # fmt: skip
+        title = ""
+        room = console.width - _width([column.natural for column in block if column.cells])
+        for column in block:
+            table.add_column(
+                column.name, justify="right" if column.numeric else "left", overflow="fold",
+                no_wrap=column.numeric or not column.cells,
+            )  # fmt: skip
+        contexts = _contexts(shown, room) if marked else []
+        for row in range(len(shown)):
+            table.add_row(*(column.cells[row] if column.cells else contexts[row] for column in block))
+        console.print(table)
+
+
+def _column(frame: pd.DataFrame, name: str) -> _Column:
+    cells = [_cell(value) for value in frame[name].tolist()]
+    natural = max([len(name), *(cell.cell_len for cell in cells)])
+    numeric = pd.api.types.is_numeric_dtype(frame[name])
+    return _Column(name, cells, numeric, natural if numeric else max(len(name), min(natural, FOLDED)), natural)
+
+
+def _context_column() -> _Column:
+    """Its cells are made when the room for it is known."""
+    least = LEAST_CONTEXT + LEAST_CONTEXT // 3 + TOKEN
+    return _Column("context", [], False, least, least)
+
+
+def _contexts(frame: pd.DataFrame, room: int) -> list[Text]:
+    before = min(max((room - TOKEN) * 3 // 4, LEAST_CONTEXT), MOST_CONTEXT)
+    return [_marked(row, before) for row in frame.to_dict("records")]
+
+
+def _side_by_side(columns: list[_Column], width: int) -> list[list[_Column]]:
+    """The columns in groups that fit the width; the first column begins every group."""
+    groups: list[list[_Column]] = [columns[:1]]
+    for column in columns[1:]:
+        if len(groups[-1]) > 1 and _width([c.least for c in [*groups[-1], column]]) > width:
+            groups.append(columns[:1])
+        groups[-1] = [*groups[-1], column]
+    return groups
+
+
+def _width(columns: list[int]) -> int:
+    """Of a table whose columns are so wide."""
+    return sum(column + BETWEEN for column in columns) + 1
+
+
+def beside_intervals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every number that has the ends of its interval in columns of their own, written as ``number [low, high]``.
+
+    The ends of ``x`` or ``x_mean`` are ``x_low`` and ``x_high``.
+    """
+    found: dict[Any, Any] = {}
+    for name in frame.columns:
+        stem = str(name).removesuffix("_mean")
+        low, high = f"{stem}_low", f"{stem}_high"
+        if low in frame and high in frame:
+            ends = zip(frame[name], frame[low], frame[high], strict=True)
+            found[name] = pd.Series([_interval(*numbers) for numbers in ends], index=frame.index, dtype=object)
+        elif not _is_end(str(name), frame):
+            found[name] = frame[name]
+    return pd.DataFrame(found, index=frame.index)
+
+
+def _is_end(name: str, frame: pd.DataFrame) -> bool:
+    """Whether a column is the end of an interval whose middle stands in another."""
+    stem = name.removesuffix("_low").removesuffix("_high")
+    ends = f"{stem}_low" in frame and f"{stem}_high" in frame
+    return stem != name and ends and (stem in frame or f"{stem}_mean" in frame)
+
+
+def _interval(middle: float, low: float, high: float) -> str | float:
+    return middle if pd.isna(low) or pd.isna(high) else f"{_number(middle)} [{_number(low)}, {_number(high)}]"
 
 
 def terminal() -> Console:
@@ -88,24 +176,13 @@ def terminal() -> Console:
 
 
 def readable_density(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `query.class_density` with every mean beside its interval, in columns that fit a terminal."""
-
-    def interval(row: pd.Series, name: str, mean: str) -> str:
-        return f"{_number(row[mean])} [{_number(row[f'{name}_low'])}, {_number(row[f'{name}_high'])}]"
-
-    return pd.DataFrame(
-        {
-            "span": row["span"],
-            "pairs": f"{row['n_intra']}+{row['n_inter']}",
-            "same label": interval(row, "intra", "intra_mean"),
-            "different labels": interval(row, "inter", "inter_mean"),
-            "ratio": interval(row, "ratio", "ratio"),
-            "Cohen's d": row["cohens_d"],
-            "AUC": row["auc"],
-            "p": row["p_value"],
-        }
-        for _, row in frame.iterrows()
-    )
+    """Rows of `query.class_density` in columns that fit a terminal, named for people."""
+    shown = beside_intervals(frame)
+    return pd.DataFrame({
+        "span": shown["span"], "pairs": [f"{a}+{b}" for a, b in zip(shown["n_intra"], shown["n_inter"], strict=True)],
+        "same label": shown["intra_mean"], "different labels": shown["inter_mean"], "ratio": shown["ratio"],
+        "Cohen's d": shown["cohens_d"], "AUC": shown["auc"], "p": shown["p_value"],
+    })  # fmt: skip
 
 
 def _number(value: float) -> str:
