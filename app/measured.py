@@ -17,7 +17,8 @@ from query.experiments.archive import answered, load
 from query.experiments.figures import INK
 from query.experiments.page import command
 from query.experiments.registry import find
-from query.experiments.result import Progress, Result
+from query.experiments.result import Result
+from query.progress import Progress
 
 _CODE = re.compile(r"`([^`]+)`")
 

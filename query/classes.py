@@ -19,7 +19,7 @@ from atlas.errors import NotStored, UsageError
 from atlas.network import FULL_SUFFIX
 
 from .density import BLOCK_BYTES, euclidean, space_before
-from .experiments.statistics import RESAMPLES_AT_ONCE, auc, cohens_d, permutation_p, quantile
+from .statistics import RESAMPLES_AT_ONCE, auc, cohens_d, permutation_p, quantile
 
 TILE_BYTES = 1 << 28
 """Codes and activations held at once: 256 MB. A pair needs both of its examples, so two tiles of half of it."""

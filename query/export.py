@@ -18,8 +18,8 @@ from atlas.store import disk_full
 
 from .clusters import NOISE, find_clustering, latest_clustering
 from .examples import describe
-from .experiments.result import Progress
 from .layouts import StoredLayout, find_layout, layout_of, layout_points
+from .progress import Progress
 
 ROWS = 8192
 """Examples written at once: with thumbnails of 128 × 128 pixels some 100 MB at most."""

@@ -16,8 +16,6 @@ from atlas.network import PART_UNITS
 from .clusters import NOISE, latest_clustering
 from .examples import describe
 from .experiments.clustered import Clusters, stored_clusters
-from .experiments.result import Progress
-from .experiments.statistics import CONFIDENCE, RESAMPLES
 from .experiments.targets import Labels, Notes, asked_network, asked_site, whole
 from .experiments.tops import (
     NOTES,
@@ -28,6 +26,8 @@ from .experiments.tops import (
     read_units,
     summary_of_units,
 )
+from .progress import Progress
+from .statistics import CONFIDENCE, RESAMPLES
 
 SHOWN_GROUPS = 6
 """Clusters or labels that a histogram tells apart; the others are counted together."""

@@ -14,9 +14,10 @@ from app.view import View, explained, records
 from atlas import Atlas, Network
 from query.examples import describe
 from query.experiments.archive import load, shelf
-from query.experiments.result import Progress, Result
+from query.experiments.result import Result
 from query.experiments.route import Route, route
 from query.experiments.scaling import HIGHEST, STEPS
+from query.progress import Progress
 
 SCALE, BETWEEN = "Scaling one example", "From one example to another"
 KINDS = {SCALE: "scale", BETWEEN: "interpolate"}

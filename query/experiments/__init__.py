@@ -10,8 +10,9 @@ An experiment reads the atlas only. `archive.save` stores its result, in an atla
 need a live network are handed one as ``reader``.
 """
 
+from ..progress import Progress
 from .archive import load, save, stored
 from .registry import EXPERIMENTS, Experiment, find, run
-from .result import Progress, Result
+from .result import Result
 
 __all__ = ["EXPERIMENTS", "Experiment", "Progress", "Result", "find", "load", "run", "save", "stored"]

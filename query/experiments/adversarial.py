@@ -16,13 +16,14 @@ from atlas.errors import UsageError
 from atlas.network import Site, Tail
 
 from ..examples import check_network, checked_id
+from ..progress import Progress, tell
+from ..statistics import bootstrap, mean_interval, paired_p, share_interval
 from .figures import finish, legend_above, points, style
 from .live import Live, inputs_of_examples, place_of
 from .maps import logits_at
 from .paths import path_notes, profile_of
-from .result import Progress, Result
-from .statistics import bootstrap, mean_interval, paired_p, share_interval
-from .targets import tell, whole
+from .result import Result
+from .targets import whole
 
 if TYPE_CHECKING:
     from torch import Tensor

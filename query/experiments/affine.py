@@ -17,12 +17,13 @@ from atlas.network import Site, Tail
 
 from ..density import euclidean
 from ..examples import check_network, checked_id
+from ..progress import Progress, tell
+from ..statistics import Interval, bootstrap
 from .figures import finish, interval, style
 from .live import Live, labels_of_examples, place_of
 from .maps import Cotangents, PreciseTails, logits_at, pull_back, state_at
-from .result import Progress, Result
-from .statistics import Interval, bootstrap
-from .targets import tell, whole
+from .result import Result
+from .targets import whole
 
 EXACT_OUTPUTS = 256
 """Outputs up to which ‖A₁ − A₂‖_F is computed from all rows of the maps; beyond, it is estimated from some."""

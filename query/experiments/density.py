@@ -16,10 +16,11 @@ from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, Scope
 
 from ..classes import NOTE, class_density
+from ..progress import Progress, tell
 from .controls import TRAINED, controls_of, kind_of
 from .figures import CHANCE, Style, finish, interval, legend_above, name_axis, points, style, text
-from .result import Progress, Result
-from .targets import Notes, spans_to_output, tell, whole
+from .result import Result
+from .targets import Notes, spans_to_output, whole
 
 
 def density(

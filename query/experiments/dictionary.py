@@ -17,12 +17,13 @@ from atlas.catalog import SiteRecord, Target
 from atlas.errors import UsageError
 
 from ..examples import describe, holders
+from ..progress import Progress, tell
+from ..statistics import check_interval, mean_interval
 from .clustered import any_clusters, stored_clusters
 from .figures import CHANCE, finish, interval, name_axis, points, style, text
 from .groups import Chance, Members, measure, random_groups
-from .result import Progress, Result
-from .statistics import check_interval, mean_interval
-from .targets import Labels, Notes, asked_network, drawn, labels_of, tell, whole
+from .result import Result
+from .targets import Labels, Notes, asked_network, drawn, labels_of, whole
 
 UNPACKED_BYTES = 1 << 26  # gates of a batch as booleans, before those that are kept are chosen
 ATOMS_WITHOUT_CLUSTERS, DEFAULT_TOP = 32, 20  # where there are no clusters to compare with

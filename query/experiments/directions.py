@@ -17,12 +17,13 @@ from atlas.catalog import SiteRecord
 from atlas.errors import UsageError
 
 from ..examples import holders, with_activation
+from ..progress import Progress, tell
+from ..statistics import check_interval, mean_interval, share_interval
 from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
 from .decomposition import METHODS, Basis, decompose
 from .figures import OTHERS, finish, interval, style, text
-from .result import Directions, Progress, Result
-from .statistics import check_interval, mean_interval, share_interval
-from .targets import Notes, asked_network, asked_site, drawn, share, tell, whole
+from .result import Directions, Result
+from .targets import Notes, asked_network, asked_site, drawn, share, whole
 from .tops import entropy
 
 RANDOM = "random"

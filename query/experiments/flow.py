@@ -16,11 +16,12 @@ from atlas.catalog import NetworkRecord, Target
 from atlas.errors import NotStored, UsageError
 
 from ..examples import describe, holders, with_activation
+from ..progress import Progress, tell
+from ..statistics import bootstrap, check_interval
 from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
 from .figures import CHANCE, OTHERS, finish, interval, style, text
-from .result import Progress, Result
-from .statistics import bootstrap, check_interval
-from .targets import LABELLINGS, Labels, Notes, asked_network, asked_sites, drawn, labels_of, tell, whole
+from .result import Result
+from .targets import LABELLINGS, Labels, Notes, asked_network, asked_sites, drawn, labels_of, whole
 
 HELD_BYTES = 1 << 28  # activations or codes of both sites that are held at once
 PAIRS_AT_ONCE = 2048

@@ -14,13 +14,14 @@ from atlas.errors import UsageError
 from atlas.network import FULL_SUFFIX, GateSettings, SettableTail, Site, Span, Tail
 
 from ..examples import check_network, checked_id
+from ..progress import Progress, tell
+from ..statistics import mean_interval, paired_p
 from .crossings import span_codes
 from .distinctive import RATE, Split, gate_table, split
 from .figures import finish, legend_above, one_line, style
 from .live import Live, inputs_of_examples, place_of
-from .result import Progress, Result
-from .statistics import mean_interval, paired_p
-from .targets import drawn, tell, whole
+from .result import Result
+from .targets import drawn, whole
 
 MEMBERS = 30
 """Members of the cluster whose outputs are averaged, at most."""

@@ -11,10 +11,10 @@ from atlas.catalog import SiteRecord
 from atlas.errors import NotStored, UsageError
 
 from ..clusters import find_clustering
+from ..progress import Progress, tell
 from .distinctive import gate_table, split
 from .groups import Codes, intruder
-from .result import Progress
-from .targets import tell, whole
+from .targets import whole
 
 MEMBERS, TRIALS = 5, 20
 """Members shown beside the intruder, and tests of a cluster; the defaults of the experiment monosemanticity."""

@@ -14,13 +14,14 @@ from atlas import Atlas, Network, SplineCodes, hamming
 from atlas.errors import UnknownName, UsageError
 from atlas.network import NormedNetwork, Site
 
+from ..progress import Progress, tell
+from ..statistics import mean_interval, share_interval
 from .crossings import span_codes
 from .figures import finish, legend_above, style
 from .live import READ_AT_ONCE, Live, inputs_of_examples, place_of
 from .paths import add_band
-from .result import Progress, Result
-from .statistics import mean_interval, share_interval
-from .targets import tell, whole
+from .result import Result
+from .targets import whole
 
 ALPHAS = (0.1, 0.2, 0.5, 0.8, 1.25, 2.0, 5.0, 10.0)
 """Factors unless asked otherwise: a decade either side of 1, evenly on a logarithmic axis."""

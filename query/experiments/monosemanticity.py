@@ -15,13 +15,14 @@ from atlas import Atlas
 from atlas.catalog import SiteRecord, Target
 
 from ..examples import holders, with_activation
+from ..progress import Progress, tell
+from ..statistics import check_interval, mean_interval
 from .clustered import any_clusters
 from .decomposition import decompose
 from .figures import CHANCE, finish, interval, legend_above, name_axis, points, style, text
 from .groups import Chance, Codes, Members, intruder, measure, random_groups, top_groups
-from .result import Progress, Result
-from .statistics import check_interval, mean_interval
-from .targets import Notes, asked_sites, drawn, labels_of, tell, whole
+from .result import Result
+from .targets import Notes, asked_sites, drawn, labels_of, whole
 
 CODES, ACTIVATIONS, NEURONS, NMF, PCA, RANDOM = (
     "code clusters", "activation clusters", "neurons", "NMF", "PCA", "random groups",

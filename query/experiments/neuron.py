@@ -9,10 +9,11 @@ from plotly.subplots import make_subplots
 from atlas import Atlas
 from atlas.errors import UsageError
 
+from ..progress import Progress, tell
+from ..statistics import check_interval
 from .figures import CHANCE, GREY, OTHERS, finish, one_line, style, text
-from .result import Progress, Result
-from .statistics import check_interval
-from .targets import Notes, asked_network, asked_site, tell, whole
+from .result import Result
+from .targets import Notes, asked_network, asked_site, whole
 from .tops import (
     NOTES,
     OFF,

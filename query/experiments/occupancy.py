@@ -16,9 +16,10 @@ from atlas import Atlas
 from atlas.catalog import NetworkRecord, SiteRecord, Target
 from atlas.errors import NotStored
 
+from ..progress import Progress, tell
 from .figures import finish, legend_above, name_axis, style, text
-from .result import Progress, Result
-from .targets import spans_to_output, tell
+from .result import Result
+from .targets import spans_to_output
 
 DIGEST_BYTES = 16
 """Bytes that stand for a code: among 10⁹ codes two unequal ones share them with a probability of 10⁻²¹."""

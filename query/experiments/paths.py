@@ -18,12 +18,13 @@ from atlas.network import PiecewiseLinearTail, Site, Tail
 from ..classes import draw_different, draw_same
 from ..density import euclidean
 from ..examples import check_network, checked_id
+from ..progress import Progress, part, tell
+from ..statistics import Interval, bootstrap
 from .crossings import Told, exact_crossings, read_along, sampled_crossings, span_codes
 from .figures import finish, legend_above, style
 from .live import Live, labels_of_examples, place_of
-from .result import Progress, Result
-from .statistics import Interval, bootstrap
-from .targets import part, tell, whole
+from .result import Result
+from .targets import whole
 
 if TYPE_CHECKING:
     from atlas.network import TailReading

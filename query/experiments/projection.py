@@ -15,11 +15,12 @@ from atlas.catalog import SiteRecord
 from atlas.errors import TooManyPoints, UnknownName, UsageError
 
 from ..examples import holders, with_activation
+from ..progress import Progress, tell
+from ..statistics import check_interval, share_interval
 from .figures import CHANCE, OTHERS, finish, one_line, style, text
 from .groups import Chance, measure
-from .result import Progress, Result
-from .statistics import check_interval, share_interval
-from .targets import Labels, Notes, asked_network, asked_site, drawn, labels_of, share, tell, whole
+from .result import Result
+from .targets import Labels, Notes, asked_network, asked_site, drawn, labels_of, share, whole
 
 SHOWN_LABELS = 6
 BINS = 60

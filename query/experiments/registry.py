@@ -13,7 +13,8 @@ from atlas import Atlas, Network
 from atlas.errors import UnknownName, UsageError
 
 from ..examples import network_of
-from .result import Progress, Result
+from ..progress import Progress
+from .result import Result
 from .targets import network_with
 
 if TYPE_CHECKING:

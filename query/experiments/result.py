@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,6 @@ from jaxtyping import Float32
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
 
 MAIN = "table"
 """Name of the table that an experiment is about; others hold what its figure needs besides."""

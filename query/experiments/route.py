@@ -19,10 +19,9 @@ from atlas.flat import hamming_matrix
 from atlas.network import Tail
 
 from ..examples import check_network, checked_id, holders
+from ..progress import Progress, tell
 from .crossings import read_along, span_codes
 from .live import Live, labels_of_examples, place_of
-from .result import Progress
-from .targets import tell
 
 BLOCK_BYTES = 1 << 26
 """Bytes of stored codes compared at once."""

@@ -16,13 +16,14 @@ from atlas.errors import UsageError
 from atlas.network import Tail
 
 from ..examples import check_network, checked_id
+from ..progress import Progress, part, tell
+from ..statistics import Interval, bootstrap, mean_interval, share_interval
 from .crossings import Told, read_along
 from .figures import finish, legend_above, style
 from .live import Live, inputs_of_examples, place_of
 from .paths import add_band, path_notes, profile_of
-from .result import Progress, Result
-from .statistics import Interval, bootstrap, mean_interval, share_interval
-from .targets import part, tell, whole
+from .result import Result
+from .targets import whole
 
 ORIGIN = 2.0**-20
 """What stands for α = 0. At the origin itself a gate without offset lies on its boundary: a network all of whose

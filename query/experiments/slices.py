@@ -18,11 +18,12 @@ from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import Site, Tail
 
 from ..examples import check_network, checked_id
+from ..progress import Progress, tell
 from .figures import PALETTE, finish, one_line, text
 from .live import Live, labels_of_examples, place_of
 from .planes import Grid, Plane, Polyline, find_boundaries, polylines, read_regions
-from .result import Progress, Result
-from .targets import tell, whole
+from .result import Result
+from .targets import whole
 
 LARGEST = 2048
 """Points a side at most: 4 million codes."""

@@ -19,11 +19,12 @@ from atlas import Atlas, Network
 from atlas.errors import NonFinite, UnknownName, UsageError
 from atlas.network import GatedNetwork, Site
 
+from ..progress import Progress, tell
+from ..statistics import bootstrap, mean_interval
 from .figures import finish, legend_above, name_axis, points, style
 from .live import Live, inputs_of_examples, place_of
-from .result import Progress, Result
-from .statistics import bootstrap, mean_interval
-from .targets import Notes, drawn, tell, whole
+from .result import Result
+from .targets import Notes, drawn, whole
 
 READ_BYTES = 1 << 27
 """Bytes of preactivations of a batch: two images of 224 pixels at all positions of all blocks take 25 MB."""

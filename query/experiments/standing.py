@@ -14,12 +14,12 @@ from atlas import Atlas
 from atlas.catalog import NetworkRecord
 from atlas.errors import PolytopeError, StoreError
 
+from ..progress import Progress, tell
 from .archive import answered, load, shelf
 from .page import command, page, word_of
 from .registry import EXPERIMENTS, find
 from .report import Block, Section, cluster_table, networks_of, sections, trained_networks
-from .result import Progress, Result
-from .targets import tell
+from .result import Result
 
 
 class _Stored(Mapping[str, Result]):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,8 +16,6 @@ from atlas import Atlas, Span
 from atlas.catalog import NetworkRecord, SiteRecord
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, Scope
-
-from .result import Progress
 
 LABELLINGS = ("label", "token")
 """What a group of examples may be pure in: the label of the input (class or source), or the token itself."""
@@ -160,28 +159,42 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     return int(value)
 
 
+HIGHEST_SEED = 2**32 - 1
+"""scikit-learn takes seeds of 32 bits."""
+
+
+def checked_seed(seed: Any) -> int:
+    """The seed as an int; `UsageError` unless it is a whole number that all generators take."""
+    return whole("seed", seed, 0, HIGHEST_SEED)
+
+
+def increasing(name: str, values: Sequence[float], *, least: int = 1, zero: bool = False) -> list[float]:
+    """The values as floats; `UsageError` unless there are ``least`` of them, finite, increasing, all above 0 or, with
+    ``zero``, none below."""
+    if isinstance(values, str) or not all(isinstance(v, Real) and not isinstance(v, bool) for v in values):
+        raise UsageError(f"{name} are {values!r}; expected a list of numbers")
+    found = [float(value) for value in values]
+    ordered = all(low < high for low, high in pairwise(found))  # no NaN either, but where it is the only one
+    if len(found) < least or not ordered or not np.isfinite(found).all() or found[0] < 0 or (not zero and not found[0]):
+        raise UsageError(
+            f"{name} are {found}; expected at least {NUMBERS.get(least, least)}, finite and increasing, "
+            f"{'none below 0' if zero else 'all above 0'}"
+        )
+    return found
+
+
+NUMBERS = {1: "one", 2: "two"}
+
+
+def checked_tolerance(tolerance: Any) -> float:
+    """By how much more crossings may grow when steps are halved; `UsageError` unless from 0 to below 1."""
+    if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not 0 <= float(tolerance) < 1:
+        raise UsageError(f"tolerance is {tolerance!r}; expected a share from 0 to below 1, such as 0.01")
+    return float(tolerance)
+
+
 def share(name: str, value: Any) -> float:
     """The value as a float; `UsageError` unless it lies strictly between 0 and 1."""
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < 1:
         raise UsageError(f"{name} is {value!r}; expected a share between 0 and 1")
     return float(value)
-
-
-def tell(progress: Progress | None, done: int, total: int) -> None:
-    """Tell whoever listens."""
-    if progress is not None:
-        progress(done, total)
-
-
-FINE = 100
-"""Steps that a piece of work counts as where it tells what share of itself is done."""
-
-
-def part(progress: Progress | None, done: int, total: int) -> Callable[[float], None]:
-    """What tells whoever listens the share of a piece of work, when ``done`` pieces of ``total`` are behind it."""
-
-    def told(share: float) -> None:
-        tell(progress, FINE * done + int(FINE * share), FINE * total)
-
-    told(0.0)
-    return told

@@ -12,11 +12,11 @@ from atlas import Atlas
 from atlas.catalog import SiteRecord
 
 from ..examples import describe, holders, with_activation
+from ..progress import Progress, tell
+from ..statistics import mean_interval
 from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
 from .groups import Members
-from .result import Progress
-from .statistics import mean_interval
-from .targets import Labels, Notes, drawn, labels_of, tell
+from .targets import Labels, Notes, drawn, labels_of
 
 OFF = "off"
 RANDOM_TOPS = 500  # random sets of k examples behind the entropy to expect by chance

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from ..statistics import mean_interval, share_interval
 from .result import Result
-from .statistics import mean_interval, share_interval
 
 Word = Literal["supported", "not supported", "undecided"]
 Row = dict[Any, Any]

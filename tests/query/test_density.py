@@ -7,7 +7,7 @@ import atlas
 import query
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.classes import _bootstrap, _measure, _Pairs, draw_different, draw_same
-from query.experiments.statistics import auc, cohens_d, permutation_p
+from query.statistics import auc, cohens_d, permutation_p
 from tests.builder import PixelNetwork, add_images, add_texts, pixel_images, plane_network, word_network, word_texts
 
 # --- a pair ----------------------------------------------------------------------------------------------------

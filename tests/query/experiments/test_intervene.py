@@ -12,7 +12,7 @@ from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import TokenWindow
 from query.experiments.distinctive import benjamini_hochberg, fisher_p
 from query.experiments.registry import run
-from query.experiments.statistics import paired_p
+from query.statistics import paired_p
 from tests.builder import add_clustering, add_texts
 from tests.query.experiments.tailed import demo_inception, digit_atlas, digits, plane_reader
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from atlas.errors import UsageError
-from query.experiments.statistics import Interval, bootstrap, mean_interval, paired_p, share_interval
+from query.statistics import Interval, bootstrap, mean_interval, paired_p, share_interval
 
 
 def test_a_bootstrap_interval_of_a_mean_is_that_of_its_standard_error():

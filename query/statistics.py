@@ -8,12 +8,12 @@ seed gives the same numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64, Shaped
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 
 from atlas.errors import UsageError
 
@@ -62,18 +62,37 @@ def bootstrap(
     resampled in place of samples, and a sample of several units weighs the product of how often they were drawn.
     With fewer than 2 units the ends are NaN.
     """
+    [found] = bootstraps(n, [statistic], rng, units=units, resamples=resamples, confidence=confidence)
+    return found
+
+
+def bootstraps(
+    n: int,
+    statistics: Sequence[Statistic],
+    rng: np.random.Generator,
+    *,
+    units: Units | None = None,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> list[Interval]:
+    """`bootstrap` of several statistics of the same samples, from the same resamples."""
     check_interval(resamples, confidence)
-    value = float(statistic(np.ones((1, n)))[0]) if n else math.nan
+    values = [float(statistic(np.ones((1, n)))[0]) if n else math.nan for statistic in statistics]
     place, independent = _places(n, units)
     if independent < 2:
-        return Interval(value, math.nan, math.nan, n)
-    drawn = np.empty(resamples)
+        return [Interval(value, math.nan, math.nan, n) for value in values]
+    drawn = np.empty((len(statistics), resamples))
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
         rows = min(RESAMPLES_AT_ONCE, resamples - start)
         times = rng.multinomial(independent, np.full(independent, 1 / independent), size=rows).astype(np.float64)
-        drawn[start : start + rows] = statistic(times[:, place].prod(axis=2))
+        weights = _weights(times, place)
+        for statistic, found in zip(statistics, drawn, strict=True):
+            found[start : start + rows] = statistic(weights)
     tail = (1 - confidence) / 2
-    return Interval(value, quantile(drawn, tail), quantile(drawn, 1 - tail), n)
+    return [
+        Interval(value, quantile(found, tail), quantile(found, 1 - tail), n)
+        for value, found in zip(values, drawn, strict=True)
+    ]
 
 
 def mean_interval(
@@ -88,20 +107,72 @@ def mean_interval(
     `bootstrap`."""
     held = ~np.isnan(np.asarray(values, dtype=np.float64))
     known = np.asarray(values, dtype=np.float64)[held]
-
-    def mean(weights: Float64[np.ndarray, "resamples samples"]) -> Float64[np.ndarray, " resamples"]:
-        with np.errstate(divide="ignore", invalid="ignore"):  # of a resample without a pair nothing is known
-            found: Float64[np.ndarray, " resamples"] = weights @ known / weights.sum(axis=1)
-        return found
-
     return bootstrap(
         len(known),
-        mean,
+        lambda weights: weighted_mean(weights, known),
         rng,
         units=None if units is None else units[held],
         resamples=resamples,
         confidence=confidence,
     )
+
+
+def weighted_mean(
+    weights: Float64[np.ndarray, "resamples samples"], values: Float64[np.ndarray, " samples"]
+) -> Float64[np.ndarray, " resamples"]:
+    """Σ wᵢ xᵢ / Σ wᵢ of every resample; NaN of one that drew none of the samples."""
+    return ratio(weights @ values, weights.sum(axis=1))
+
+
+def ratio(
+    above: Float64[np.ndarray, " resamples"], below: Float64[np.ndarray, " resamples"]
+) -> Float64[np.ndarray, " resamples"]:
+    """above / below: NaN for 0 / 0, infinite for any other number over 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.divide(above, below)
+
+
+def spearman_interval(
+    x: Float[np.ndarray, " samples"],
+    y: Float[np.ndarray, " samples"],
+    rng: np.random.Generator,
+    *,
+    units: Units | None = None,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Spearman's rank correlation with its bootstrap interval; NaN where x or y is constant.
+
+    Every resample is ranked anew, equal values by the mean of their ranks: the correlation is that of the list in
+    which each sample stands as often as it was drawn. For ``units`` see `bootstrap`.
+    """
+    ranks_x, ranks_y = _ranks_of(np.asarray(x, np.float64)), _ranks_of(np.asarray(y, np.float64))
+
+    def correlation(weights: Float64[np.ndarray, "resamples samples"]) -> Float64[np.ndarray, " resamples"]:
+        a, b = ranks_x(weights), ranks_y(weights)
+        # Of n ranks the mean is (n + 1)/2, however many are equal.
+        middle = (weights.sum(axis=1, keepdims=True) + 1) / 2
+        a, b = a - middle, b - middle
+        spread = (weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1)
+        return np.where(spread > 0, ratio((weights * a * b).sum(axis=1), np.sqrt(spread)), np.nan)
+
+    return bootstrap(len(x), correlation, rng, units=units, resamples=resamples, confidence=confidence)
+
+
+def _ranks_of(
+    values: Float64[np.ndarray, " samples"],
+) -> Callable[[Float64[np.ndarray, "resamples samples"]], Float64[np.ndarray, "resamples samples"]]:
+    """From weights to the rank of each sample, from 1, in the list that holds sample i as often as wᵢ says."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    order, last = np.argsort(place, kind="stable"), np.cumsum(counts) - 1
+
+    def ranks(weights: Float64[np.ndarray, "resamples samples"]) -> Float64[np.ndarray, "resamples samples"]:
+        up_to = np.cumsum(weights[:, order], axis=1)[:, last]  # copies of this value and of all below
+        copies = np.diff(up_to, axis=1, prepend=0)
+        found: Float64[np.ndarray, "resamples samples"] = (up_to - (copies - 1) / 2)[:, place]
+        return found
+
+    return ranks
 
 
 def share_interval(
@@ -156,13 +227,41 @@ def auc(intra: Float64[np.ndarray, " intra"], inter: Float64[np.ndarray, " inter
     return float((below + not_above).sum() / (2 * len(intra) * len(inter)))
 
 
+def disjoint_pairs(
+    units: Shaped[np.ndarray, "pairs 2"], same: Bool[np.ndarray, " pairs"], rng: np.random.Generator
+) -> Int64[np.ndarray, " chosen"]:
+    """Places of pairs no two of which share a unit: a matching, found greedily.
+
+    Pairs are taken in random order, one of each kind by turns, so that neither kind uses up the units; where one kind
+    has no more, the rest are of the other. Which pairs are chosen depends on units and kinds alone.
+    """
+    place, independent = _places(len(units), units)
+    used, chosen = np.zeros(independent, bool), []
+    waiting = [iter(rng.permutation(np.flatnonzero(same == kind))) for kind in (True, False)]
+    while waiting:
+        kind = waiting.pop(0)
+        for pair in kind:
+            if not used[place[pair]].any():
+                used[place[pair]] = True
+                chosen.append(int(pair))
+                waiting.append(kind)
+                break
+    return np.sort(np.array(chosen, dtype=np.int64))
+
+
 def permutation_p(
     intra: Float64[np.ndarray, " intra"],
     inter: Float64[np.ndarray, " inter"],
     permutations: int,
     rng: np.random.Generator,
 ) -> float:
-    """(1 + count) / (1 + permutations), counting shuffles whose difference of means is at least as far from 0."""
+    """(1 + count) / (1 + permutations), counting shuffles whose difference of means is at least as far from 0.
+
+    The samples must be independent of each other: pairs that share an input are not, and the p of them would be too
+    small (`disjoint_pairs`). NaN without a sample of both kinds.
+    """
+    if not len(intra) or not len(inter):
+        return math.nan
     together = np.concatenate([intra, inter])
     observed = abs(inter.mean() - intra.mean())
     count = 0
@@ -208,3 +307,14 @@ def _places(n: int, units: Units | None) -> tuple[Int64[np.ndarray, "samples per
         raise ValueError(f"units of {len(units)} samples, of {n}")
     known, place = np.unique(units, return_inverse=True)
     return place.reshape(n, -1).astype(np.int64), len(known)
+
+
+def _weights(
+    times: Float64[np.ndarray, "resamples units"], place: Int64[np.ndarray, "samples per"]
+) -> Float64[np.ndarray, "resamples samples"]:
+    """The product of how often a sample's units were drawn, a unit that it has twice counted once."""
+    ordered = np.sort(place, axis=1)
+    weights = times[:, ordered[:, 0]]
+    for before, unit in zip(ordered.T, ordered.T[1:], strict=False):
+        weights = weights * np.where(unit == before, 1.0, times[:, unit])
+    return weights
