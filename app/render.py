@@ -81,7 +81,8 @@ class _Column:
 def show(frame: pd.DataFrame, title: str = "", console: Console | None = None) -> None:
     """A table for people: contexts with the token marked, means beside their intervals, long cells cut, no pictures.
 
-    Columns that do not fit side by side stand in several tables, one below the other, each with the first column.
+    Columns that do not fit side by side stand in several tables, one below the other, each beginning with the columns
+    that tell the rows apart.
     """
     console = console or terminal()
     shown = beside_intervals(frame)
@@ -128,13 +129,26 @@ def _contexts(frame: pd.DataFrame, room: int) -> list[Text]:
 
 
 def _side_by_side(columns: list[_Column], width: int) -> list[list[_Column]]:
-    """The columns in groups that fit the width; the first column begins every group."""
-    groups: list[list[_Column]] = [columns[:1]]
-    for column in columns[1:]:
-        if len(groups[-1]) > 1 and _width([c.least for c in [*groups[-1], column]]) > width:
-            groups.append(columns[:1])
+    """The columns in groups that fit the width, each of them beginning with the columns that tell the rows apart."""
+    key = _key(columns, width)
+    groups = [columns[:key]]
+    for column in columns[key:]:
+        if len(groups[-1]) > key and _width([c.least for c in [*groups[-1], column]]) > width:
+            groups.append(columns[:key])
         groups[-1] = [*groups[-1], column]
     return groups
+
+
+def _key(columns: list[_Column], width: int) -> int:
+    """How many columns from the first on tell all rows apart; 1 where they would take more than half the width."""
+    rows = [""] * len(columns[0].cells) if columns else []
+    for number, column in enumerate(columns, start=1):
+        if _width([c.least for c in columns[:number]]) > width // 2 or not column.cells:
+            return 1
+        rows = [f"{row}\n{cell.plain}" for row, cell in zip(rows, column.cells, strict=True)]
+        if len(set(rows)) == len(rows):
+            return number
+    return 1
 
 
 def _width(columns: list[int]) -> int:

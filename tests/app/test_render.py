@@ -32,6 +32,14 @@ def test_columns_that_do_not_fit_stand_below_each_beside_the_first(width: int):
     assert sorted(set(numbers)) == sorted(set(frame.to_numpy().ravel().tolist()))
 
 
+def test_every_part_of_a_table_begins_with_what_tells_its_rows_apart():
+    frame = pd.DataFrame({"network": ["a", "a"], "site": ["s", "t"]} | {f"number_{i}": [i, i] for i in range(12)})
+    heads = [line.split()[:2] for line in printed(frame, 60) if "network" in line]
+    assert len(heads) > 1 and all(head == ["network", "site"] for head in heads)
+    alike = [line.split()[:2] for line in printed(frame.assign(site="s"), 60) if "network" in line]
+    assert len(alike) > 1 and alike[1] != ["network", "site"]
+
+
 def test_words_fold_before_a_table_is_split():
     frame = pd.DataFrame({"rank": [1], "words": ["one two three four five six seven eight"], "distance": [123456]})
     lines = printed(frame, 45)
