@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ import typer
 
 import atlas as store
 from atlas.catalog import NetworkRecord
-from atlas.errors import AtlasLocked, PolytopeError, StoreError, UsageError
+from atlas.errors import AtlasLocked, NotStored, PolytopeError, StoreError, UsageError
 from atlas.network import Network
 from atlas.store import disk_full
 from query.experiments.archive import load, recall, save
 from query.experiments.controls import TRAINED, controls_of, kind_of
 from query.experiments.page import page, verdicts_as_json, word_of
-from query.experiments.registry import find
+from query.experiments.registry import Experiment, find
 from query.experiments.report import QUICK, Block, Section, cluster_table, networks_of, sections, trained_networks
 from query.experiments.result import Result
 
@@ -118,15 +119,37 @@ class Work:
             options = section.options(a, network, self.results.get(network.name, {}))
             options |= QUICK.get(experiment.name, {}) if self.quick else {}
             question = repr((experiment.name, network.name, sorted(options.items())))
-            if question in self.measured:
-                return question, self.measured[question]
-            known = recall(a, experiment, network.name, options, handed.get("controls"))
-            if known is not None and not self.fresh:
-                self.measured[question], self.numbers[question] = load(a, known), known
-                return question, self.measured[question]
-            with TerminalProgress().step(f"{section.key} ({network.name})", unit="steps") as step:
-                self.measured[question] = experiment.run(a, **handed, **options, progress=step.update)
+            if question not in self.measured:
+                label = f"{section.key} ({network.name})"
+                try:
+                    self._answer(a, question, experiment, network.name, options, handed, label)
+                except NotStored as error:
+                    if not handed.get("controls"):
+                        raise
+                    # The trained network alone is half of the answer; where not even that can be had, this says so.
+                    alone = f"no untrained control stands beside it: {error}"
+                    self._answer(a, question, experiment, network.name, options, {"reader": reader}, label, alone)
         return question, self.measured[question]
+
+    def _answer(
+        self,
+        a: store.Atlas,
+        question: str,
+        experiment: Experiment,
+        network: str,
+        options: dict[str, Any],
+        handed: dict[str, Any],
+        label: str,
+        remark: str = "",
+    ) -> None:
+        """The stored answer to a question, or a new one, with ``remark`` among its notes."""
+        known = None if self.fresh else recall(a, experiment, network, options, handed.get("controls"))
+        if known is not None:
+            self.measured[question], self.numbers[question] = load(a, known), known
+            return
+        with TerminalProgress().step(label, unit="steps") as step:
+            found = experiment.run(a, **handed, **options, progress=step.update)
+        self.measured[question] = replace(found, notes=(*found.notes, remark)) if remark else found
 
     def _reader(self, network: NetworkRecord) -> tuple[Network, dict[str, Network]]:
         if network.name not in self.readers:

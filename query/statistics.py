@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -197,7 +198,7 @@ def share_interval(
 
 def check_interval(resamples: int, confidence: float) -> None:
     """`UsageError` for a number of resamples or a confidence that gives no interval."""
-    if resamples < 1:
+    if not isinstance(resamples, Integral) or isinstance(resamples, bool) or resamples < 1:
         raise UsageError(f"resamples is {resamples!r}; expected a whole number of at least 1")
     if not 0 < confidence < 1:
         raise UsageError(f"confidence is {confidence!r}; expected a share between 0 and 1, such as 0.95")

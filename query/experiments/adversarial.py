@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from atlas import Atlas, Network
 from atlas.errors import UsageError
 from atlas.network import Site, Tail
 
-from ..examples import check_network, checked_id
 from ..progress import Progress, tell
 from ..statistics import bootstrap, mean_interval, paired_p, share_interval
 from .figures import finish, legend_above, points, style
@@ -23,7 +21,7 @@ from .live import Live, inputs_of_examples, place_of
 from .maps import logits_at
 from .paths import path_notes, profile_of
 from .result import Result
-from .targets import whole
+from .targets import checked_seed, checked_tolerance, increasing, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,13 +78,11 @@ def adversarial(
     Raises `UsageError` for epsilons that are not above 0 and increasing, where no gradient is left, and for other
     impossible parameters; `UnknownName`, `NotStored`.
     """
-    radii = _radii(epsilons)
+    radii, tolerance = increasing("epsilons", epsilons), checked_tolerance(tolerance)
     for name, value in (("steps", steps), ("n_random", n_random), ("examples", examples)):
         whole(name, value)
-    if not 0 <= tolerance < 1:
-        raise UsageError(f"tolerance is {tolerance!r}; expected a share from 0 to below 1, such as 0.01")
     live = Live(atlas, reader, place_of(reader, span=span))
-    ids = live.choose(examples, seed) if example is None else _one(atlas, live, example)
+    ids = live.asked(example, examples, checked_seed(seed))
     rng = np.random.default_rng([seed, 12])
     rows, paths, dropped = [], [], 0
     for done, number in enumerate(ids):
@@ -138,21 +134,6 @@ def draw_adversarial(result: Result) -> go.Figure:
         "each; intervals: 95 %",
         result.notes, height=560,
     )  # fmt: skip
-
-
-# --- what is asked -------------------------------------------------------------------------------------------------
-
-
-def _radii(epsilons: Sequence[float]) -> list[float]:
-    values = [float(value) for value in epsilons]
-    if not values or any(low >= high for low, high in pairwise(values)) or not 0 < values[0] <= values[-1] < np.inf:
-        raise UsageError(f"epsilons are {values}; expected at least one, increasing, all above 0 (shares of the "
-                         "activation's norm)")  # fmt: skip
-    return values
-
-
-def _one(atlas: Atlas, live: Live, example: int) -> Int64[np.ndarray, " examples"]:
-    return np.array([check_network(atlas, checked_id(example), live.owner)], dtype=np.int64)
 
 
 # --- perturbing ----------------------------------------------------------------------------------------------------

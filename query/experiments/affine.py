@@ -16,14 +16,13 @@ from atlas.errors import UsageError
 from atlas.network import Site, Tail
 
 from ..density import euclidean
-from ..examples import check_network, checked_id
 from ..progress import Progress, tell
 from ..statistics import Interval, bootstrap
 from .figures import finish, interval, style
 from .live import Live, labels_of_examples, place_of
 from .maps import Cotangents, PreciseTails, logits_at, pull_back, state_at
 from .result import Result
-from .targets import whole
+from .targets import checked_seed, whole
 
 EXACT_OUTPUTS = 256
 """Outputs up to which ‖A₁ − A₂‖_F is computed from all rows of the maps; beyond, it is estimated from some."""
@@ -87,8 +86,9 @@ def affine(
     """
     for name, value, least in (("examples", examples, 2), ("probes", probes, 2), ("checks", checks, 1)):
         whole(name, value, least)
+    checked_seed(seed)
     live = Live(atlas, reader, place_of(reader, site=site))
-    ids = _chosen(atlas, live, example, examples, seed)
+    ids = _chosen(live, example, examples, seed)
     points = live.activations(ids)
     tails = PreciseTails(live)
     rng = np.random.default_rng([seed, 7])
@@ -144,12 +144,10 @@ def draw_affine(result: Result) -> go.Figure:
 # --- distances ---------------------------------------------------------------------------------------------------
 
 
-def _chosen(
-    atlas: Atlas, live: Live, example: int | None, examples: int, seed: int
-) -> Int64[np.ndarray, " examples"]:
+def _chosen(live: Live, example: int | None, examples: int, seed: int) -> Int64[np.ndarray, " examples"]:
     ids = live.choose(examples, seed)
     if example is not None:
-        asked = check_network(atlas, checked_id(example), live.owner)
+        asked = live.checked(example)
         ids = np.unique(np.append(ids[ids != asked][: examples - 1], asked))
     if len(ids) < 2:
         raise UsageError(f"maps are compared, so at least two examples are needed; network {live.owner.name} has "

@@ -17,10 +17,11 @@ from atlas.network import FULL_SUFFIX, Scope
 
 from ..classes import NOTE, class_density
 from ..progress import Progress, tell
+from ..statistics import check_interval
 from .controls import TRAINED, controls_of, kind_of
 from .figures import CHANCE, Style, finish, interval, legend_above, name_axis, points, style, text
 from .result import Result
-from .targets import Notes, spans_to_output, whole
+from .targets import Notes, checked_seed, spans_to_output, whole
 
 
 def density(
@@ -54,6 +55,8 @@ def density(
     record = atlas.catalog.network(network)
     notes = Notes(NOTE)
     others = _beside(atlas, record, beside, notes)
+    pairs, seed = whole("pairs", pairs), checked_seed(seed)
+    check_interval(resamples, confidence)
     names = _spans(atlas, record, spans, site_by_site)
     total = len(names) * (1 + len(others))
     frames, done = [], 0
@@ -63,8 +66,8 @@ def density(
             done += 1
             try:
                 frame = class_density(
-                    atlas, network=shown.name, spans=[span], pairs=whole("pairs", pairs), seed=whole("seed", seed, 0),
-                    resamples=whole("resamples", resamples), confidence=confidence,
+                    atlas, network=shown.name, spans=[span], pairs=pairs, seed=seed, resamples=resamples,
+                    confidence=confidence,
                 )  # fmt: skip
             except (NotStored, UnknownName, UsageError) as error:
                 if place == 0:
@@ -160,6 +163,10 @@ def _beside(atlas: Atlas, network: NetworkRecord, names: Sequence[str] | None, n
 
 def _spans(atlas: Atlas, network: NetworkRecord, spans: Sequence[str] | None, site_by_site: bool) -> list[str]:
     if spans is not None:
+        if site_by_site:
+            raise UsageError(
+                "site_by_site adds to the spans measured by default; name the spans yourself, or leave them out"
+            )
         if isinstance(spans, str) or not spans:
             raise UsageError(f"spans is {spans!r}; expected a list of spans such as 'inception4c->:full'")
         return [atlas.catalog.target(span=span, network=network.name).name for span in spans]

@@ -23,7 +23,7 @@ from .clustered import any_clusters, stored_clusters
 from .figures import CHANCE, finish, interval, name_axis, points, style, text
 from .groups import Chance, Members, measure, random_groups
 from .result import Result
-from .targets import Labels, Notes, asked_network, drawn, labels_of, whole
+from .targets import Labels, Notes, asked_network, checked_seed, drawn, labels_of, whole
 
 UNPACKED_BYTES = 1 << 26  # gates of a batch as booleans, before those that are kept are chosen
 ATOMS_WITHOUT_CLUSTERS, DEFAULT_TOP = 32, 20  # where there are no clusters to compare with
@@ -105,6 +105,9 @@ def dictionary(
     """
     record = asked_network(atlas, network, span or site)
     check_interval(resamples, confidence)
+    checked_seed(seed)
+    for name, value in (("gates", gates), ("shown", shown), *([] if atoms is None else [("atoms", atoms)])):
+        whole(name, value)
     target = _target(atlas, record.name, span, site)
     if method not in ("nmf", "dictionary"):
         raise UsageError(f"method is {method!r}; expected nmf or dictionary")
@@ -119,13 +122,13 @@ def dictionary(
     labels = labels_of(atlas, ids, by)
     clusters = _cluster_groups(atlas, target, ids, clustering, notes)
     k = whole("k", k, 2) if k is not None else max(2, int(np.median([len(c) for c in clusters] or [DEFAULT_TOP])))
-    wanted = atoms or len(clusters) or ATOMS_WITHOUT_CLUSTERS
-    kept = _read(atlas, target, ids, whole("gates", gates), notes)
+    wanted = len(clusters) or ATOMS_WITHOUT_CLUSTERS if atoms is None else int(atoms)
+    kept = _read(atlas, target, ids, gates, notes)
     tell(progress, 1, 3)
-    found = _factor(kept.codes, whole("atoms", wanted), method, sparsity, seed, notes)
+    found = _factor(kept.codes, wanted, method, sparsity, seed, notes)
     tell(progress, 2, 3)
     tops = [np.argsort(-column, kind="stable")[:k][: int((column > 0).sum())] for column in found.coefficients.T]
-    tables = _tables(atlas, target, ids, labels, kept, found, tops, clusters, whole("shown", shown),
+    tables = _tables(atlas, target, ids, labels, kept, found, tops, clusters, shown,
                      {"seed": seed, "resamples": resamples, "confidence": confidence})  # fmt: skip
     tell(progress, 3, 3)
     parameters = {

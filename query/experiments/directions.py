@@ -23,7 +23,7 @@ from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
 from .decomposition import METHODS, Basis, decompose
 from .figures import OTHERS, finish, interval, style, text
 from .result import Directions, Result
-from .targets import Notes, asked_network, asked_site, drawn, share, whole
+from .targets import Notes, asked_network, asked_site, checked_seed, drawn, share, whole
 from .tops import entropy
 
 RANDOM = "random"
@@ -92,7 +92,9 @@ def directions(
     chosen = _methods(methods)
     threshold = share("threshold", threshold)
     k, bins, components = whole("k", k, 2), whole("bins", bins, 2), whole("components", components)
+    shown = whole("shown", shown)
     check_interval(resamples, confidence)
+    checked_seed(seed)
     notes = Notes(*NOTES)
     data = _read(atlas, place, clustering, whole("examples", examples, 2), seed, notes)
     frames, histograms, found, rows = [], [], [], []

@@ -13,15 +13,15 @@ from atlas import Atlas, Network, SplineCodes, hamming
 from atlas.errors import UsageError
 from atlas.network import FULL_SUFFIX, GateSettings, SettableTail, Site, Span, Tail
 
-from ..examples import check_network, checked_id
 from ..progress import Progress, tell
 from ..statistics import mean_interval, paired_p
 from .crossings import span_codes
 from .distinctive import RATE, Split, gate_table, split
 from .figures import finish, legend_above, one_line, style
 from .live import Live, inputs_of_examples, place_of
+from .maps import log_softmax
 from .result import Result
-from .targets import drawn, whole
+from .targets import checked_seed, drawn, whole
 
 MEMBERS = 30
 """Members of the cluster whose outputs are averaged, at most."""
@@ -77,6 +77,7 @@ def intervene(
     ε not above 0, where no gate is distinctive or none is left to set; `UnknownName`, `NotStored`.
     """
     _check(epsilon, gates, n_random, examples)
+    checked_seed(seed)
     live, aim = _place(atlas, reader, site)
     target = atlas.catalog.target(site=aim.name, network=live.owner.name)
     groups = split(atlas, target, whole("cluster", cluster, least=-1), clustering)
@@ -87,7 +88,7 @@ def intervene(
             f"no gate of {aim.name} is distinctive of cluster {cluster} of {groups.clustering.name}: none of "
             f"{len(table)} has a false discovery rate of {RATE:g} or less; choose another cluster or site"
         )
-    ids = _examples(atlas, live, groups, example, examples, seed)
+    ids = _examples(live, groups, example, examples, seed)
     members = drawn(groups.ids[groups.inside], MEMBERS, seed)
     work = Work(live, aim, table[table["set"]], float(epsilon), n_random, np.random.default_rng([seed, 11]))
     work.cluster = _mean_output(live, members, progress, len(members) + len(ids))
@@ -188,10 +189,10 @@ def _place(atlas: Atlas, reader: Network, name: str) -> tuple[Live, Site]:
 
 
 def _examples(
-    atlas: Atlas, live: Live, groups: Split, example: int | None, examples: int, seed: int
+    live: Live, groups: Split, example: int | None, examples: int, seed: int
 ) -> Int64[np.ndarray, " examples"]:
     if example is not None:
-        return np.array([check_network(atlas, checked_id(example), live.owner)], dtype=np.int64)
+        return live.asked(example, 1, seed)
     outside = np.intersect1d(groups.ids[~groups.inside], live.examples()["example_id"].to_numpy(np.int64))
     if not len(outside):
         raise UsageError(f"no example outside cluster {groups.cluster} of {groups.clustering.name} can be run on "
@@ -321,13 +322,6 @@ def settable(live: Live, example: int) -> SettableTail:
     return tail
 
 
-def log_softmax(logits: Float64[np.ndarray, "points outputs"]) -> Float64[np.ndarray, "points outputs"]:
-    """Logarithms of probabilities."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    found: Float64[np.ndarray, "points outputs"] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return found
-
-
 def _mean_output(
     live: Live, members: Int64[np.ndarray, " members"], progress: Progress | None, steps: int
 ) -> Float64[np.ndarray, " outputs"]:
@@ -338,7 +332,7 @@ def _mean_output(
     for done, member in enumerate(members):
         tell(progress, done, steps)
         logits = live.tail(int(member)).read(torch.from_numpy(live.activations([int(member)])), []).logits
-        total = total + np.exp(log_softmax(logits.astype(np.float64)))[0]
+        total = total + np.exp(log_softmax(logits))[0]
     mean: Float64[np.ndarray, " outputs"] = total / len(members)
     return mean
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from .figures import finish, legend_above, style
 from .live import READ_AT_ONCE, Live, inputs_of_examples, place_of
 from .paths import add_band
 from .result import Result
-from .targets import whole
+from .targets import checked_seed, increasing, whole
 
 ALPHAS = (0.1, 0.2, 0.5, 0.8, 1.25, 2.0, 5.0, 10.0)
 """Factors unless asked otherwise: a decade either side of 1, evenly on a logarithmic axis."""
@@ -70,7 +69,7 @@ def layernorm(
     normed = _normed(reader)
     chosen = _sites(reader, sites)
     lives = [Live(atlas, reader, place_of(reader, site=site.name)) for site in chosen]
-    ids = lives[0].choose(whole("examples", examples), seed)
+    ids = lives[0].choose(whole("examples", examples), checked_seed(seed))
     rows: list[pd.DataFrame] = []
     for first in range(0, len(ids), READ_AT_ONCE):
         tell(progress, first, len(ids) * 2)
@@ -125,9 +124,7 @@ def draw_layernorm(result: Result) -> go.Figure:
 
 
 def _factors(alphas: Sequence[float]) -> Float64[np.ndarray, " alphas"]:
-    values = [float(alpha) for alpha in alphas]
-    if not values or any(low >= high for low, high in pairwise(values)) or not 0 < values[0] <= values[-1] < np.inf:
-        raise UsageError(f"alphas are {values}; expected at least one factor, increasing, all above 0")
+    values = increasing("alphas", alphas)
     if values == [1.0]:
         raise UsageError("alphas are [1.0], which scales nothing; give a factor other than 1")
     return np.array(values)

@@ -2,13 +2,16 @@
 
 An image network is run from the whole activation tensor of a block (a full site), which the atlas stores where it was
 asked to; a language model from the MLP hidden vector of one token, in its own sequence. What is not stored is read
-again by the network, if the atlas holds the input itself: texts always, images that fit into their thumbnail.
+again by the network, if the atlas holds the input itself: texts always, images that fit into their thumbnail. An
+untrained control reads the inputs of the network that it stands beside; its own activations of them come from the
+atlas where it was ingested too.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +21,7 @@ from jaxtyping import Float32, Int64
 from PIL import Image
 
 from atlas import Atlas, Network, Site, Span
-from atlas.catalog import SiteRecord
+from atlas.catalog import NetworkRecord, SiteRecord
 from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, ImageView, Scope, Tail, TailedNetwork, TextNetwork, TokenWindow
 
@@ -84,11 +87,12 @@ class Live:
         if not isinstance(reader, TailedNetwork):
             raise UsageError(f"network {reader.info.name} can't be run onward from a site; one that has `tail` can")
         self.reader: TailedNetwork = reader
-        self.stored = None if owner is not None else self._stored_site()
+        self.record = self.owner if owner is None else self._ingested()
+        self.stored = None if self.record is None else self._stored_site(self.record)
         self._tail: Tail | None = None
 
     def beside(self, control: Network) -> Live:
-        """An untrained control at the same place, reading the same inputs."""
+        """An untrained control at the same place, reading the same inputs: examples keep the ids of this network."""
         return Live(self._atlas, control, place_of(control, span=self.place.name), owner=self.reader)
 
     def examples(self, labelled: bool = False) -> pd.DataFrame:
@@ -114,17 +118,30 @@ class Live:
         """``n`` examples drawn at random, or all there are if fewer, in order of id."""
         return drawn(self.examples()["example_id"].to_numpy(np.int64), n, seed)
 
+    def asked(self, example: int | None, n: int, seed: int) -> Int64[np.ndarray, " examples"]:
+        """The one example that was asked for, or ``n`` drawn; `UnknownName` for one that another network read."""
+        return self.choose(n, seed) if example is None else np.array([self.checked(example)], dtype=np.int64)
+
+    def checked(self, example: int) -> int:
+        """The id of an example, if the network read it."""
+        return check_network(self._atlas, checked_id(example), self.owner)
+
+    def check_readable(self, ids: Sequence[int] | np.ndarray) -> None:
+        """`NotStored` where the activation of an example is not stored and its input not kept: before any work."""
+        wanted = np.asarray(ids, dtype=np.int64)
+        self.views(wanted[self._held(wanted) < 0])
+
     def activations(self, ids: Sequence[int] | np.ndarray) -> Float32[np.ndarray, "examples units"]:
         """Activations of examples at the site: stored, or else read live, in the order given.
 
         Raises `NotStored` where neither is possible, `UnknownName`, `NonFinite`.
         """
         wanted = np.array([checked_id(example) for example in ids], dtype=np.int64)
-        held = np.empty(0, np.int64) if self.stored is None else with_activation(self._atlas, self.stored, wanted)
+        held = self._held(wanted)
         values = np.empty((len(wanted), self.place.site.n_units), np.float32)
-        stored = np.isin(wanted, held)
+        stored = held >= 0
         if stored.any() and self.stored is not None:
-            values[stored] = self._atlas.activations(self.stored, wanted[stored])[1]
+            values[stored] = self._atlas.activations(self.stored, held[stored])[1]
         if not stored.all():
             values[~stored] = self._read(wanted[~stored])
         return values
@@ -136,8 +153,11 @@ class Live:
             return self._tail
         return self.reader.tail(self.place.site, self.views([example])[0])
 
-    def views(self, ids: Sequence[int] | np.ndarray) -> list[Any]:
-        """The inputs of examples, as the network reads them."""
+    def views(self, ids: Sequence[int] | np.ndarray, lacking: Lacking | None = None) -> list[Any]:
+        """The inputs of examples, as the network reads them.
+
+        ``lacking``: makes the error for an image that is not kept, from its example and what is kept of it.
+        """
         for example in ids:
             check_network(self._atlas, int(example), self.owner)
         rows = self._atlas.records(
@@ -149,12 +169,45 @@ class Live:
             [[int(example) for example in ids]],
         )
         found = {row["example_id"]: row for row in rows}
-        make = self._image_view if self.owner.kind == "image" else self._token_window
-        return [make(int(example), found[int(example)]) for example in ids]
+        if self.owner.kind == "text":
+            return [self._token_window(int(example), found[int(example)]) for example in ids]
+        return [_image_view(int(example), found[int(example)], lacking or self._not_stored) for example in ids]
 
-    def _stored_site(self) -> SiteRecord | None:
-        sites = self._atlas.catalog.sites_of(self.owner)
+    def _ingested(self) -> NetworkRecord | None:
+        """The network of the atlas that the reader is, by its weights and how it reads; None where it holds none."""
+        info = self.reader.info
+        reading = json.loads(json.dumps(info.reading))
+        return next(
+            (n for n in self._atlas.catalog.networks if n.weights_digest == info.weights_digest
+             and n.reading == reading), None,
+        )  # fmt: skip
+
+    def _stored_site(self, network: NetworkRecord) -> SiteRecord | None:
+        sites = self._atlas.catalog.sites_of(network)
         return next((s for s in sites if s.name == self.place.site.name and s.n_activations), None)
+
+    def _held(self, wanted: Int64[np.ndarray, " examples"]) -> Int64[np.ndarray, " examples"]:
+        """For each example, the one under which its activation is stored, −1 where it is not.
+
+        Of a control that is its own example of the same token, or of the same image at whatever position.
+        """
+        if self.stored is None or self.record is None:
+            return np.full(len(wanted), -1, dtype=np.int64)
+        if self.record.network_id != self.owner.network_id:
+            rows = self._atlas.rows(
+                """
+                select ours.example_id, min(theirs.example_id)
+                from examples ours join examples theirs
+                    on theirs.input_id = ours.input_id and theirs.position is not distinct from ours.position
+                where ours.example_id in (select unnest($1::uinteger[])) and theirs.network_id = $2
+                    and theirs.example_id in (select example_id from activations where site_id = $3 and part = 0)
+                group by ours.example_id
+                """,
+                [wanted.tolist(), self.record.network_id, self.stored.site_id],
+            )
+            own = dict(rows)
+            return np.array([own.get(int(example), -1) for example in wanted], dtype=np.int64)
+        return np.where(np.isin(wanted, with_activation(self._atlas, self.stored, wanted)), wanted, -1)
 
     def _read(self, ids: Int64[np.ndarray, " examples"]) -> Float32[np.ndarray, "examples units"]:
         site, found = self.place.site, []
@@ -170,23 +223,12 @@ class Live:
             found.append(reading.activations[site.name])
         return np.concatenate(found)
 
-    def _image_view(self, example: int, row: dict[str, Any]) -> ImageView:
-        if row["thumbnail"] is None:
-            raise self._not_stored(example, "and no picture of it is kept")
-        with Image.open(io.BytesIO(bytes(row["thumbnail"])), formats=("PNG", "JPEG")) as image:
-            # Only what was small enough is kept pixel by pixel; the rest is scaled down, as JPEG.
-            if image.format != "PNG" or image.size != (row["width"], row["height"]):
-                raise self._not_stored(
-                    example, f"and of its {row['width']} x {row['height']} pixels only a thumbnail is kept"
-                )
-            image.load()
-            return ImageView(image)
-
     def _not_stored(self, example: int, kept: str) -> NotStored:
         block = self.place.site.name.removesuffix(FULL_SUFFIX)
+        weights = "" if self.record is self.owner else f" --weights {self.reader.info.weights}"
         return NotStored(
             f"example {example} has no activation stored at {self.place.site.name} of network "
-            f"{self.reader.info.name}, {kept}; ingest with --full {block} --store-activations"
+            f"{self.reader.info.name}, and {kept}; ingest with{weights} --full {block} --store-activations"
         )
 
     def _token_window(self, example: int, row: dict[str, Any]) -> TokenWindow:
@@ -201,6 +243,21 @@ class Live:
                 f"{len(ids)}; it tokenises otherwise than {self.owner.name}"
             )
         return TokenWindow(ids[window.start : window.stop], np.array([place - window.start], dtype=np.int64))
+
+
+Lacking = Callable[[int, str], NotStored]
+"""The error for an example whose picture is not kept, from its id and what is kept of it."""
+
+
+def _image_view(example: int, row: dict[str, Any], lacking: Lacking) -> ImageView:
+    if row["thumbnail"] is None:
+        raise lacking(example, "no picture of it is kept")
+    with Image.open(io.BytesIO(bytes(row["thumbnail"])), formats=("PNG", "JPEG")) as image:
+        # Only what was small enough is kept pixel by pixel; the rest is scaled down, as JPEG.
+        if image.format != "PNG" or image.size != (row["width"], row["height"]):
+            raise lacking(example, f"of its {row['width']} x {row['height']} pixels only a thumbnail is kept")
+        image.load()
+        return ImageView(image)
 
 
 def inputs_of_examples(atlas: Atlas, ids: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " examples"]:

@@ -67,6 +67,13 @@ def logits_at(tail: Tail, points: np.ndarray) -> Float64[np.ndarray, "points out
     return np.concatenate(found)
 
 
+def log_softmax(logits: Float[np.ndarray, "points outputs"]) -> Float64[np.ndarray, "points outputs"]:
+    """Logarithms of probabilities, in double precision."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    found: Float64[np.ndarray, "points outputs"] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return found
+
+
 def affine_map(
     tail: Tail, point: Float[np.ndarray, " units"]
 ) -> tuple[Float64[np.ndarray, "outputs units"], Float64[np.ndarray, " outputs"]]:
@@ -86,14 +93,14 @@ class PreciseTails:
 
     def __init__(self, live: Live) -> None:
         self.live = live
-        self._made: dict[int, Tail] = {}
+        self._made: tuple[Tail, Tail] | None = None
 
     def of(self, example: int) -> Tail:
         tail = self.live.tail(example)
-        if id(tail) not in self._made:
+        if self._made is None or self._made[0] is not tail:
             # One at a time: every token of a language model has a tail of its own.
-            self._made = {id(tail): tail.precise() if isinstance(tail, PiecewiseLinearTail) else tail}
-        return self._made[id(tail)]
+            self._made = tail, tail.precise() if isinstance(tail, PiecewiseLinearTail) else tail
+        return self._made[1]
 
     @property
     def sites(self) -> tuple[Site, ...]:

@@ -13,7 +13,7 @@ from ..progress import Progress, tell
 from ..statistics import check_interval
 from .figures import CHANCE, GREY, OTHERS, finish, one_line, style, text
 from .result import Result
-from .targets import Notes, asked_network, asked_site, whole
+from .targets import Notes, asked_network, asked_site, checked_seed, whole
 from .tops import (
     NOTES,
     OFF,
@@ -70,6 +70,7 @@ def neuron(
     place = asked_site(atlas, record, site)
     k, bands, per_band = whole("k", k, 2), whole("bands", bands), whole("per_band", per_band)
     check_interval(resamples, confidence)
+    checked_seed(seed)
     if unit is not None and whole("unit", unit, 0) >= place.n_units:
         raise UsageError(f"unit is {unit}; site {place.name} has {place.n_units} units, numbered from 0")
     notes = Notes(*NOTES)

@@ -19,7 +19,7 @@ from atlas.errors import NotStored
 from ..progress import Progress, tell
 from .figures import finish, legend_above, name_axis, style, text
 from .result import Result
-from .targets import spans_to_output
+from .targets import checked_seed, spans_to_output
 
 DIGEST_BYTES = 16
 """Bytes that stand for a code: among 10⁹ codes two unequal ones share them with a probability of 10⁻²¹."""
@@ -57,6 +57,7 @@ def occupancy(
     Codes are told apart by 128-bit BLAKE2 digests, a block at a time. Raises `UnknownName`, `NotStored`.
     """
     record = atlas.catalog.network(network)
+    checked_seed(seed)
     asked = _targets(atlas, record, targets)
     digests: dict[int, tuple[Int64[np.ndarray, " codes"], UInt8[np.ndarray, "codes bytes"]]] = {}
     rows, curves = [], []

@@ -24,7 +24,7 @@ from .crossings import Told, exact_crossings, read_along, sampled_crossings, spa
 from .figures import finish, legend_above, style
 from .live import Live, labels_of_examples, place_of
 from .result import Result
-from .targets import whole
+from .targets import checked_seed, checked_tolerance, whole
 
 if TYPE_CHECKING:
     from atlas.network import TailReading
@@ -92,7 +92,7 @@ def interpolate(
     if (a is None) != (b is None):
         raise UsageError(f"give both ends of the pair, a and b, or neither; got a {a!r} and b {b!r}")
     live = Live(atlas, reader, place_of(reader, span=span))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_seed(seed))
     wanted = (0 if a is not None else PAIRS) if pairs is None else whole("pairs", pairs, least=0)
     asked = [] if a is None or b is None else [("pair", *_checked_pair(atlas, live, a, b))]
     asked += _draw(live, wanted, rng) if wanted else []
@@ -210,8 +210,7 @@ def path_notes(tail: Tail, measured: pd.DataFrame, dropped: int, tolerance: floa
 def _check(method: str, tolerance: float) -> None:
     if method not in METHODS:
         raise UsageError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
-    if not 0 <= tolerance < 1:
-        raise UsageError(f"tolerance is {tolerance!r}; expected a share from 0 to below 1, such as 0.01")
+    checked_tolerance(tolerance)
 
 
 def _checked_pair(atlas: Atlas, live: Live, a: int, b: int) -> tuple[int, int]:

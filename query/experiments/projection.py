@@ -20,7 +20,7 @@ from ..statistics import check_interval, share_interval
 from .figures import CHANCE, OTHERS, finish, one_line, style, text
 from .groups import Chance, measure
 from .result import Result
-from .targets import Labels, Notes, asked_network, asked_site, drawn, labels_of, share, whole
+from .targets import Labels, Notes, asked_network, asked_site, checked_seed, drawn, labels_of, share, whole
 
 SHOWN_LABELS = 6
 BINS = 60
@@ -74,6 +74,7 @@ def projection(
     place = asked_site(atlas, record, site)
     threshold = share("threshold", threshold)
     check_interval(resamples, confidence)
+    checked_seed(seed)
     vector, name = _vector(atlas, place, unit, method, component)
     notes = Notes(*NOTES)
     tell(progress, 0, 2)

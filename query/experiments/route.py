@@ -22,6 +22,7 @@ from ..examples import check_network, checked_id, holders
 from ..progress import Progress, tell
 from .crossings import read_along, span_codes
 from .live import Live, labels_of_examples, place_of
+from .maps import log_softmax
 
 BLOCK_BYTES = 1 << 26
 """Bytes of stored codes compared at once."""
@@ -95,10 +96,8 @@ def _read(
     """What is predicted at every point, and its code."""
     sites, best, probability, found = live.place.sites, [], [], []
     for rows, reading in read_along(tail, *ends, sites, points):
-        logits = reading.logits.astype(np.float64)
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        best.append(logits.argmax(axis=1))
-        probability.append(shares.max(axis=1) / shares.sum(axis=1))
+        best.append(reading.logits.argmax(axis=1))
+        probability.append(np.exp(log_softmax(reading.logits)).max(axis=1))
         found.append(span_codes(reading, sites))
         tell(progress, rows.stop, 2 * len(points))
     outputs = np.concatenate(best)

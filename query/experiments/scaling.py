@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,15 @@ from atlas import Atlas, Network
 from atlas.errors import UsageError
 from atlas.network import Tail
 
-from ..examples import check_network, checked_id
 from ..progress import Progress, part, tell
 from ..statistics import Interval, bootstrap, mean_interval, share_interval
 from .crossings import Told, read_along
 from .figures import finish, legend_above, style
 from .live import Live, inputs_of_examples, place_of
+from .maps import log_softmax
 from .paths import add_band, path_notes, profile_of
 from .result import Result
-from .targets import whole
+from .targets import checked_seed, checked_tolerance, increasing, whole
 
 ORIGIN = 2.0**-20
 """What stands for α = 0. At the origin itself a gate without offset lies on its boundary: a network all of whose
@@ -60,8 +59,8 @@ def scale(
         x(α) = α·x,    density_i = crossings in step i / (α_{i+1} − α_i)‖x‖₂        (SCIENCE 5)
 
     Baselines: a Gaussian vector of the same norm for each example (its entries may be negative, which no activation
-    of a ReLU site is), and ``controls``, untrained networks with their own activations of the same inputs. α = 0 is
-    replaced by 2⁻²⁰, its limit from above.
+    of a ReLU site is), and ``controls``, untrained networks with their own activations of the same inputs, from the
+    atlas where it stores them. α = 0 is replaced by 2⁻²⁰, its limit from above.
 
     Table: kind, step, alpha_low, alpha_high, density, share (gates crossed, as a share of all, per unit of α: free of
     the scale of the network), each with the ends of its interval, n. Table ``examples``: kind, example, input, norm,
@@ -74,15 +73,16 @@ def scale(
     on that side), change_below and change_above (mean α of it, where it does). Intervals: bootstrap over inputs,
     since tokens of one text depend on each other; Wilson's for shares.
 
-    Raises `UsageError` for alphas that do not increase, `NotStored`, `UnknownName`.
+    Raises `UsageError` for alphas that do not increase, `UnknownName`; `NotStored` for activations that can't be had,
+    those of controls before anything is measured.
     """
-    edges = _alphas(alphas)
+    edges, tolerance = _alphas(alphas), checked_tolerance(tolerance)
     live = Live(atlas, reader, place_of(reader, span=span))
-    whole("examples", examples)
-    if not 0 <= tolerance < 1:
-        raise UsageError(f"tolerance is {tolerance!r}; expected a share from 0 to below 1, such as 0.01")
-    ids = live.choose(examples, seed) if example is None else _one(atlas, live, example)
-    sources = {"activation": live, "gaussian": live, **{k: live.beside(c) for k, c in (controls or {}).items()}}
+    ids = live.asked(example, whole("examples", examples), checked_seed(seed))
+    beside = {kind: live.beside(control) for kind, control in (controls or {}).items()}
+    for control in beside.values():
+        control.check_readable(ids)
+    sources = {"activation": live, "gaussian": live, **beside}
     rng = np.random.default_rng([seed, 1])
     rows, shares, classes = [], [], []
     for done, (kind, source, number) in enumerate(work := [(k, s, int(i)) for k, s in sources.items() for i in ids]):
@@ -150,18 +150,12 @@ def _alphas(alphas: Sequence[float] | None) -> Float64[np.ndarray, " edges"]:
     """The factors as given, 0 replaced by `ORIGIN`."""
     if alphas is None:
         return _alphas([HIGHEST * step / STEPS for step in range(STEPS + 1)])
-    values = [float(alpha) for alpha in alphas]
-    if len(values) < 2 or any(low >= high for low, high in pairwise(values)) or values[0] < 0:
-        raise UsageError(f"alphas are {values}; expected at least two, increasing, none below 0")
+    values = increasing("alphas", alphas, least=2, zero=True)
     if not values[0] <= 1 <= values[-1]:
         raise UsageError(
             f"alphas run from {values[0]:g} to {values[-1]:g}; 1, the activation itself, must lie among them"
         )
     return np.array([max(ORIGIN, values[0]), *values[1:]])
-
-
-def _one(atlas: Atlas, live: Live, example: int) -> Int64[np.ndarray, " examples"]:
-    return np.array([check_network(atlas, checked_id(example), live.owner)], dtype=np.int64)
 
 
 def _gaussian_like(point: Float32[np.ndarray, " units"], rng: np.random.Generator) -> Float32[np.ndarray, " units"]:
@@ -198,8 +192,7 @@ def _classes(tail: Tail, point: Float32[np.ndarray, " units"], edges: Float64[np
     [(_, reading)] = read_along(tail, nothing, point, [], np.ones(1))
     first = int(reading.logits[0].argmax())
     for _, reading in read_along(tail, nothing, point, [], alphas):
-        shares = np.exp(reading.logits.astype(np.float64) - reading.logits.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
+        shares = np.exp(log_softmax(reading.logits))
         best = shares.argmax(axis=1)
         probable.append(np.column_stack([best, shares[np.arange(len(best)), best], shares[:, first]]))
     best, probability, kept = np.concatenate(probable).T

@@ -17,13 +17,12 @@ from atlas import Atlas, Network
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import Site, Tail
 
-from ..examples import check_network, checked_id
 from ..progress import Progress, tell
 from .figures import PALETTE, finish, one_line, text
 from .live import Live, labels_of_examples, place_of
 from .planes import Grid, Plane, Polyline, find_boundaries, polylines, read_regions
 from .result import Result
-from .targets import whole
+from .targets import checked_seed, whole
 
 LARGEST = 2048
 """Points a side at most: 4 million codes."""
@@ -89,7 +88,8 @@ def slice(
     """
     for name, value, least, most in (("size", size, 2, LARGEST), ("lines", lines, 0, None)):
         whole(name, value, least, most)
-    if not zoom > 0:
+    checked_seed(seed)
+    if not 0 < zoom < np.inf:
         raise UsageError(f"zoom is {zoom!r}; expected a number above 0, such as 4 for a window a quarter as wide")
     live = Live(atlas, reader, place_of(reader, span=span))
     named, plane, window = _plane(atlas, live, (a, b, c), directions, reach)
@@ -225,11 +225,7 @@ def _plane(
     reach: float | None,
 ) -> tuple[dict[str, int], Plane, _Window]:
     """The examples that were named, the plane, and the window onto it."""
-    named = {
-        name: check_network(atlas, checked_id(e), live.owner)
-        for name, e in zip("abc", abc, strict=True)
-        if e is not None
-    }
+    named = {name: live.checked(e) for name, e in zip("abc", abc, strict=True) if e is not None}
     if len(set(named.values())) < len(named):
         raise UsageError(
             f"the same example twice ({', '.join(f'{n} {e}' for n, e in named.items())}); choose different ones"

@@ -24,7 +24,7 @@ from ..statistics import bootstrap, mean_interval
 from .figures import finish, legend_above, name_axis, points, style
 from .live import Live, inputs_of_examples, place_of
 from .result import Result
-from .targets import Notes, drawn, whole
+from .targets import Notes, checked_seed, drawn, whole
 
 READ_BYTES = 1 << 27
 """Bytes of preactivations of a batch: two images of 224 pixels at all positions of all blocks take 25 MB."""
@@ -98,6 +98,7 @@ def soft(
     `NotStored` for images that the atlas does not hold; `NonFinite`.
     """
     whole("examples", examples, least=2)
+    checked_seed(seed)
     if not isinstance(reader, GatedNetwork):
         raise UsageError(f"network {reader.info.name} shows no preactivations; one that has `preactivations` does")
     chosen = _sites(reader, sites)

@@ -174,16 +174,14 @@ def increasing(name: str, values: Sequence[float], *, least: int = 1, zero: bool
     if isinstance(values, str) or not all(isinstance(v, Real) and not isinstance(v, bool) for v in values):
         raise UsageError(f"{name} are {values!r}; expected a list of numbers")
     found = [float(value) for value in values]
-    ordered = all(low < high for low, high in pairwise(found))  # no NaN either, but where it is the only one
-    if len(found) < least or not ordered or not np.isfinite(found).all() or found[0] < 0 or (not zero and not found[0]):
+    fits = len(found) >= max(least, 1) and bool(np.isfinite(found).all())
+    fits = fits and all(low < high for low, high in pairwise(found)) and (found[0] > 0 or (zero and found[0] == 0))
+    if not fits:
         raise UsageError(
-            f"{name} are {found}; expected at least {NUMBERS.get(least, least)}, finite and increasing, "
+            f"{name} are {found}; expected at least {least}, finite and increasing, "
             f"{'none below 0' if zero else 'all above 0'}"
         )
     return found
-
-
-NUMBERS = {1: "one", 2: "two"}
 
 
 def checked_tolerance(tolerance: Any) -> float:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import atlas
+from app.progress import TerminalProgress
 from app.reporting import Work, write_report
 from atlas.errors import AtlasLocked, UsageError
+from atlas.network import Network
+from ingest.datasets import open_dataset
+from ingest.pipeline import ingest
+from ingest.plan import Choices
+from ingest.progress import Step
 from query.experiments import archive
 from query.experiments.page import command
 from query.experiments.registry import EXPERIMENTS
@@ -169,6 +178,66 @@ def test_stopped_half_way_it_keeps_what_was_measured(demo_atlas: Path, tmp_path:
     [block] = work.blocks(next(s for s in SECTIONS if s.key == "occupancy"), network)
     blocks = write_report(path, tmp_path / "r.html", network="demo-inceptionv1", only=["occupancy"], controls=False)
     assert [b.experiment_id for b in blocks] == [block.experiment_id] == [1]
+
+
+def test_of_photos_scaling_is_measured_beside_controls_that_are_ingested_and_else_alone(
+    networks: dict[str, Network], tmp_path: Path
+) -> None:
+    """Of an image above 64 pixels the atlas keeps a thumbnail, so that no network can read it again."""
+    path = tmp_path / "photos.atlas"
+    choices = Choices(full=("inception4c",), limit=8)
+    digits = open_dataset("builtin:digits-heldout", kind="image")
+    ingest(path, networks["demo:inceptionv1"], digits, choices, cluster=False)
+    with atlas.open(path, writable=True) as writer:
+        writer.execute("update inputs set width = 2000, height = 1500")
+    options: dict[str, Any] = {"only": ["peak", "change", "untrained", "noise"], "quick": True, "device": "cpu"}
+    alone = write_report(path, tmp_path / "alone.html", controls=False, **options)
+    for block in alone:
+        assert block.result is not None and set(block.result.table["kind"]) == {"activation", "gaussian"}
+        assert any("no untrained control stands beside it: example" in note for note in block.result.notes)
+    verdicts = {block.section.key: block.verdict for block in alone}
+    assert verdicts["untrained"] is not None and verdicts["untrained"].because == "no control was run"
+    both = write_report(path, tmp_path / "both.html", **options)
+    for block in both:
+        assert block.result is not None
+        assert set(block.result.table["kind"]) == {"activation", "gaussian", "random", "random-raw"}
+        assert not any("no untrained control" in note for note in block.result.notes)
+
+
+class _Interrupted(Step):
+    """Stops as Ctrl-C does when half of the work is done."""
+
+    def update(self, done: int, total: int) -> None:
+        if 2 * done >= total:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_in_the_middle_of_a_measurement_it_leaves_no_row_of_it_and_goes_on(
+    demo_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(shutil.copytree(demo_atlas, tmp_path / "cut.atlas"))
+    options: dict[str, Any] = {"network": "demo-inceptionv1", "only": ["density", "occupancy"], "controls": False,
+                               "quick": True}  # fmt: skip
+
+    @contextmanager
+    def step(self: TerminalProgress, name: str, **_: Any) -> Iterator[Step]:
+        yield _Interrupted() if name.startswith("occupancy") else Step()
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TerminalProgress, "step", step)
+        write_report(path, tmp_path / "r.html", **options)
+    assert not (tmp_path / "r.html").exists()
+    with atlas.open(path) as a:
+        before = archive.stored(a)
+        assert before["kind"].tolist() == ["density"]
+    capsys.readouterr()
+    blocks = write_report(path, tmp_path / "r.html", **options)
+    told = capsys.readouterr().err
+    assert "occupancy (demo-inceptionv1): done in" in told and "density (demo-inceptionv1): done in" not in told
+    assert [block.experiment_id for block in blocks] == [1, 2]
+    with atlas.open(path) as a:
+        assert archive.stored(a)["kind"].tolist() == ["density", "occupancy"]
+        assert archive.stored(a).iloc[:1].equals(before)
 
 
 def test_impossible_reports_are_refused(demo_atlas: Path, tmp_path: Path, polytope: Run) -> None:

@@ -12,13 +12,14 @@ import atlas
 from atlas import hamming
 from atlas.errors import NotStored, UnknownName, UsageError, WeightsError
 from atlas.network import ImageView, TokenWindow
+from ingest.networks import load_control
 from query.experiments.affine import spearman
 from query.experiments.archive import load, save
 from query.experiments.crossings import span_codes
 from query.experiments.live import Live, place_of
 from query.experiments.maps import Cotangents, affine_map, pull_back
 from query.experiments.registry import find, run
-from tests.builder import add_texts, plane_network
+from tests.builder import add_images, add_texts, plane_network
 from tests.query.experiments.tailed import (
     PLANE_GATES,
     demo_inception,
@@ -233,8 +234,53 @@ def test_controls_read_the_same_inputs_with_their_own_weights(plane):
         assert not np.allclose(live.activations(some), expected)
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Digits of which the atlas keeps no more than a thumbnail, read by the demo's network, and the same images read
+    by an untrained one in another order and at two positions."""
+    path, trained = tmp_path_factory.mktemp("photos") / "photos.atlas", demo_inception()
+    control, images = load_control(trained, "random-raw:0", "cpu"), digits(8)
+    options = {"codes": ["inception5a:full", "inception5b:full"], "activations": ["inception5a:full"]}
+    with atlas.create(path) as a:
+        add_images(a, trained, images, **options)
+        add_images(a, control, images[::-1], place=(0.25, 0.25), **options)
+        add_images(a, control, images[2:5], **options)
+        a.execute("update inputs set width = 2000, height = 1500")
+    return path, trained, control, images
+
+
+def test_a_control_of_photos_has_the_activations_that_were_ingested_with_it(photos):
+    path, trained, control, images = photos
+    with atlas.open(path) as a:
+        live = Live(a, trained, place_of(trained, span="inception5a->"))
+        expected = control.read([ImageView(images[i][2]) for i in (6, 0, 3)], [], [live.place.site])
+        beside = live.beside(control)
+        found = beside.activations([7, 1, 4])
+        np.testing.assert_allclose(found, expected.activations[live.place.site.name], rtol=1e-5, atol=1e-12)
+        result = run(a, "scale", reader=trained, span="inception5a->", examples=3, alphas=[0, 1, 2],
+                     controls={"random-raw": control})  # fmt: skip
+    assert set(result.table["kind"]) == {"activation", "gaussian", "random-raw"}
+    norms = result.tables["examples"].set_index(["kind", "example"])["norm"]
+    for example in norms["random-raw"].index:
+        row = control.read([ImageView(images[example - 1][2])], [], [live.place.site]).activations["inception5a:full"]
+        assert norms["random-raw", example] == pytest.approx(np.linalg.norm(row.astype(float)), rel=1e-5)
+
+
+def test_a_control_that_cannot_be_read_is_refused_before_anything_is_measured(photos):
+    path, trained, _, _ = photos
+    told = []
+    with atlas.open(path) as a, pytest.raises(NotStored, match="ingest with --weights random-raw:1 --full inception5a"):
+        run(a, "scale", reader=trained, span="inception5a->", examples=3, alphas=[0, 1, 2],
+            controls={"random-raw": load_control(trained, "random-raw:1", "cpu")},
+            progress=lambda done, total: told.append(done))  # fmt: skip
+    assert not told
+
+
 @pytest.mark.parametrize(("options", "message"), [
-    ({"alphas": [0, 1, 1]}, "increasing"), ({"alphas": [1]}, "at least two"), ({"alphas": [-1, 2]}, "below 0"),
+    ({"alphas": [0, float("nan"), 2]}, "finite"), ({"alphas": [0, 1, float("inf")]}, "finite"),
+    ({"alphas": []}, "at least 2"), ({"alphas": "0,1"}, "list of numbers"), ({"seed": -1}, "seed is -1"),
+    ({"seed": 2**32}, "from 0 to 4294967295"), ({"tolerance": float("nan")}, "tolerance is nan"),
+    ({"alphas": [0, 1, 1]}, "increasing"), ({"alphas": [1]}, "at least 2"), ({"alphas": [-1, 2]}, "below 0"),
     ({"alphas": [0, 0.5]}, "must lie among them"), ({"examples": 0}, "examples is 0"),
     ({"tolerance": -1}, "tolerance"),
 ])  # fmt: skip
