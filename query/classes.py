@@ -3,11 +3,10 @@ boundaries"): are there more boundaries, per unit of distance, between examples 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,18 @@ from atlas.errors import NotStored, UsageError
 from atlas.network import FULL_SUFFIX
 
 from .density import BLOCK_BYTES, euclidean, space_before
-from .statistics import RESAMPLES_AT_ONCE, auc, cohens_d, permutation_p, quantile
+from .progress import Progress, part, tell
+from .statistics import (
+    Interval,
+    Statistic,
+    auc,
+    bootstraps,
+    cohens_d,
+    disjoint_pairs,
+    permutation_p,
+    ratio,
+    weighted_mean,
+)
 
 TILE_BYTES = 1 << 28
 """Codes and activations held at once: 256 MB. A pair needs both of its examples, so two tiles of half of it."""
@@ -27,8 +37,12 @@ TILE_BYTES = 1 << 28
 NOTE = (
     "pairs drawn at random without replacement, never two examples of the same input (tokens of a text share "
     "context); intervals: percentiles of a bootstrap over inputs, since pairs share them; p: two-sided permutation "
-    "of the same/different flags of the pairs, difference of means"
+    "of the same/different flags, difference of means, of n_permuted of the pairs, no two of which share an input: "
+    "flags of pairs that do can't be exchanged"
 )
+
+LONE = "labels with examples of one input alone, which can be in pairs of different labels only"
+"""What `class_density` counts as n_lone; to be said where there are any."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,11 @@ class _Examples:
     labels: Int64[np.ndarray, " examples"]  # numbers in place of names
     inputs: Int64[np.ndarray, " examples"]
     n_unlabelled: int
+
+    @property
+    def n_lone(self) -> int:
+        """Labels whose examples are all of one input."""
+        return lone_labels(self.labels, self.inputs)
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,7 @@ def class_density(
     seed: int = 0,
     resamples: int = 1000,
     confidence: float = 0.95,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Density of pairs of one label against pairs of different labels, a row a span (SCIENCE 4; post: Prediction 2).
 
@@ -70,12 +90,14 @@ def class_density(
     fewer. Two examples of the same input are never paired: tokens of one text share their context. Examples without
     a label are left out and counted.
 
-    Columns: span, n_gates, n_examples (labelled, to draw from), n_unlabelled, n_intra and n_inter (pairs measured),
-    dropped (pairs at distance 0, where density is undefined), intra_mean, inter_mean and their ratio inter/intra,
-    each with _low and _high, the bounds of its bootstrap interval (NaN where resampling gives no pair); cohens_d
-    ((inter − intra) / pooled standard deviation); auc = P(inter > intra) + ½ P(equal); p_value = (1 + permutations at
-    least as far from 0) / (1 + ``resamples``); intra_per_gate and inter_per_gate (means over n_gates); exact.
-    ``frame.attrs``: network, seed, pairs, resamples, confidence, note. The same seed gives the same table.
+    Columns: span, n_gates, n_examples (labelled, to draw from), n_unlabelled, n_lone (labels with examples of a
+    single input, which only pairs of different labels can hold), n_intra and n_inter (pairs measured), dropped (pairs
+    at distance 0, where density is undefined), intra_mean, inter_mean and their ratio inter/intra, each with _low and
+    _high, the bounds of its bootstrap interval (NaN where resampling gives no pair); cohens_d ((inter − intra) /
+    pooled standard deviation); auc = P(inter > intra) + ½ P(equal); p_value = (1 + permutations at least as far from
+    0) / (1 + ``resamples``) over n_permuted of the pairs, no two of which share an input (NaN where they are of one
+    kind); intra_per_gate and inter_per_gate (means over n_gates); exact. ``frame.attrs``: network, seed, pairs,
+    resamples, confidence, note. The same seed gives the same table.
 
     Raises `NotStored` where activations or full codes are missing, and `UsageError` for impossible parameters, for
     fewer than two labels, and where no label has examples of two inputs.
@@ -85,10 +107,12 @@ def class_density(
     names = _default_spans(atlas, record) if spans is None else [spans] if isinstance(spans, str) else list(spans)
     targets = [atlas.catalog.target(span=name, network=record.name) for name in names]
     spaces = [space_before(target) for target in targets]  # before any work: a later span may be impossible
-    frame = pd.DataFrame([
-        _row(atlas, target, before, int(pairs), seed, int(resamples), confidence)
-        for target, before in zip(targets, spaces, strict=True)
-    ])  # fmt: skip
+    rows = []
+    for done, (target, before) in enumerate(zip(targets, spaces, strict=True)):
+        told = part(progress, done, len(targets))
+        rows.append(_row(atlas, target, before, int(pairs), seed, int(resamples), confidence, told))
+    tell(progress, len(targets), len(targets))
+    frame = pd.DataFrame(rows)
     frame.attrs.update(
         network=record.name, seed=seed, pairs=int(pairs), resamples=int(resamples), confidence=confidence, note=NOTE
     )
@@ -123,11 +147,18 @@ def _default_spans(atlas: Atlas, network: NetworkRecord) -> list[str]:
 
 
 def _row(
-    atlas: Atlas, target: Target, before: SiteRecord, wanted: int, seed: int, resamples: int, confidence: float
+    atlas: Atlas,
+    target: Target,
+    before: SiteRecord,
+    wanted: int,
+    seed: int,
+    resamples: int,
+    confidence: float,
+    told: Callable[[float], None],
 ) -> dict[str, object]:
     examples = _labelled(atlas, target, before)
     drawn = _draw(target, examples, wanted, np.random.default_rng(seed))
-    crossed, distance = _measure(atlas, target, before, examples.ids, drawn)
+    crossed, distance = _measure(atlas, target, before, examples.ids, drawn, told=told)
     apart = distance > 0
     kept, density = drawn[apart], crossed[apart] / distance[apart]
     intra, inter = density[kept.same], density[~kept.same]
@@ -136,35 +167,37 @@ def _row(
             f"span {target.name}: all {'same' if not len(intra) else 'different'}-label pairs that were drawn have "
             f"equal activations at {before.name}, so their density is undefined; ingest more examples"
         )
-    low, high = _bootstrap(density, kept, examples.inputs, resamples, confidence, np.random.default_rng([seed, 1]))
+    inputs = np.column_stack([examples.inputs[kept.first], examples.inputs[kept.second]])
+    within, between, found = _intervals(
+        density, kept.same, inputs, resamples, confidence, np.random.default_rng([seed, 1])
+    )
+    rng = np.random.default_rng([seed, 2])
+    alone = disjoint_pairs(inputs, kept.same, rng)
+    same, of_alone = kept.same[alone], density[alone]
     return {
         "span": target.name,
         "n_gates": target.n_gates,
         "n_examples": len(examples.ids),
         "n_unlabelled": examples.n_unlabelled,
+        "n_lone": examples.n_lone,
         "n_intra": len(intra),
         "n_inter": len(inter),
         "dropped": int((~apart).sum()),
-        **_interval("intra_mean", "intra", intra.mean(), low[0], high[0]),
-        **_interval("inter_mean", "inter", inter.mean(), low[1], high[1]),
-        **_interval("ratio", "ratio", _ratio(inter.mean(), intra.mean()), low[2], high[2]),
+        **_columns("intra_mean", "intra", within),
+        **_columns("inter_mean", "inter", between),
+        **found.columns("ratio"),
         "cohens_d": cohens_d(intra, inter),
         "auc": auc(intra, inter),
-        "p_value": permutation_p(intra, inter, resamples, np.random.default_rng([seed, 2])),
-        "intra_per_gate": intra.mean() / target.n_gates,
-        "inter_per_gate": inter.mean() / target.n_gates,
+        "p_value": permutation_p(of_alone[same], of_alone[~same], resamples, rng),
+        "n_permuted": len(alone),
+        "intra_per_gate": within.value / target.n_gates,
+        "inter_per_gate": between.value / target.n_gates,
         "exact": target.exact,
     }
 
 
-def _ratio(inter: Any, intra: Any) -> Any:
-    """inter / intra, numbers or arrays: infinite where no pair of one label crosses a boundary."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.divide(inter, intra)
-
-
-def _interval(name: str, prefix: str, value: float, low: float, high: float) -> dict[str, float]:
-    return {name: float(value), f"{prefix}_low": float(low), f"{prefix}_high": float(high)}
+def _columns(name: str, prefix: str, found: Interval) -> dict[str, float]:
+    return {name: found.value, f"{prefix}_low": found.low, f"{prefix}_high": found.high}
 
 
 # --- drawing pairs ---------------------------------------------------------------------------------------------
@@ -215,6 +248,12 @@ def _draw(target: Target, examples: _Examples, wanted: int, rng: np.random.Gener
             )
     same = np.repeat([True, False], [len(intra[0]), len(inter[0])])
     return _Pairs(np.concatenate([intra[0], inter[0]]), np.concatenate([intra[1], inter[1]]), same)
+
+
+def lone_labels(labels: Int64[np.ndarray, " examples"], inputs: Int64[np.ndarray, " examples"]) -> int:
+    """How many labels have examples of a single input: none of them is in a pair of one label."""
+    both = np.unique(np.stack([labels, inputs]), axis=1)
+    return int((np.unique(both[0], return_counts=True)[1] == 1).sum())
 
 
 def draw_same(
@@ -276,6 +315,7 @@ def _measure(
     ids: Int64[np.ndarray, " examples"],
     pairs: _Pairs,
     tile_bytes: int = TILE_BYTES,
+    told: Callable[[float], None] = lambda share: None,
 ) -> tuple[Int64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
     """Hamming distance and Euclidean distance of every pair.
 
@@ -287,7 +327,7 @@ def _measure(
     first, second = np.searchsorted(drawn, pairs.first), np.searchsorted(drawn, pairs.second)
     low, high = np.minimum(first, second) // size, np.maximum(first, second) // size
     crossed, distance = np.empty(len(first), np.int64), np.empty(len(first))
-    n_tiles = -(-len(drawn) // size)
+    n_tiles, measured = -(-len(drawn) // size), 0
     for a, b in combinations_with_replacement(range(n_tiles), 2):
         here = (low == a) & (high == b)
         if not here.any():
@@ -304,38 +344,31 @@ def _measure(
             place = np.flatnonzero(here)[start : start + chunk]
             crossed[place] = hamming(codes[left], codes[right])
             distance[place] = euclidean(points[left], points[right])
+        measured += len(i)
+        told(measured / len(first))
     return crossed, distance
 
 
 # --- statistics ------------------------------------------------------------------------------------------------
 
 
-def _bootstrap(
+def _intervals(
     density: Float64[np.ndarray, " pairs"],
-    pairs: _Pairs,
-    inputs: Int64[np.ndarray, " examples"],
+    same: Bool[np.ndarray, " pairs"],
+    inputs: Int64[np.ndarray, "pairs 2"],
     resamples: int,
     confidence: float,
     rng: np.random.Generator,
-) -> tuple[Float64[np.ndarray, " bounds"], Float64[np.ndarray, " bounds"]]:
-    """Bounds of the intervals of the intra mean, the inter mean and their ratio.
+) -> list[Interval]:
+    """The mean of pairs of one label, that of pairs of two, and the ratio of the second to the first: infinite where
+    no pair of one label crosses a boundary. Pairs share inputs, so that inputs are resampled."""
 
-    Pairs share examples, and examples share inputs (tokens of one text), so inputs are resampled: a pair weighs the
-    product of how often its two were drawn.
-    """
-    drawn, place = np.unique(inputs[np.concatenate([pairs.first, pairs.second])], return_inverse=True)
-    first, second = place[: len(density)], place[len(density) :]
-    means = np.empty((resamples, 2))
-    for start in range(0, resamples, RESAMPLES_AT_ONCE):
-        rows = min(RESAMPLES_AT_ONCE, resamples - start)
-        times = rng.multinomial(len(drawn), np.full(len(drawn), 1 / len(drawn)), size=rows).astype(np.float64)
-        weight = times[:, first] * times[:, second]
-        with np.errstate(invalid="ignore"):  # no pair in a resample: NaN, and left out below
-            for kind, chosen in enumerate((pairs.same, ~pairs.same)):
-                means[start : start + rows, kind] = (weight[:, chosen] @ density[chosen]) / weight[:, chosen].sum(
-                    axis=1
-                )
-    statistics = np.column_stack([means, _ratio(means[:, 1], means[:, 0])])
-    tail = (1 - confidence) / 2
-    low, high = (np.array([quantile(column, q) for column in statistics.T]) for q in (tail, 1 - tail))
-    return low, high
+    def mean(kind: bool) -> Statistic:
+        here, values = same == kind, density[same == kind]
+        return lambda weights: weighted_mean(weights[:, here], values)
+
+    intra, inter = mean(True), mean(False)
+    return bootstraps(
+        len(density), [intra, inter, lambda weights: ratio(inter(weights), intra(weights))], rng, units=inputs,
+        resamples=resamples, confidence=confidence,
+    )  # fmt: skip

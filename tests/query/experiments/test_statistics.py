@@ -2,10 +2,19 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, spearmanr
 
 from atlas.errors import UsageError
-from query.statistics import Interval, bootstrap, mean_interval, paired_p, share_interval
+from query.statistics import (
+    Interval,
+    bootstrap,
+    bootstraps,
+    mean_interval,
+    paired_p,
+    share_interval,
+    spearman_interval,
+    weighted_mean,
+)
 
 
 def test_a_bootstrap_interval_of_a_mean_is_that_of_its_standard_error():
@@ -74,6 +83,54 @@ def test_a_pair_weighs_the_product_of_how_often_its_units_were_drawn():
     bootstrap(2, keep, np.random.default_rng(0), resamples=50, units=np.array([[7, 8], [8, 9]]))
     times = np.random.default_rng(0).multinomial(3, [1 / 3] * 3, size=50)
     np.testing.assert_array_equal(seen[1], np.column_stack([times[:, 0] * times[:, 1], times[:, 1] * times[:, 2]]))
+
+
+def test_a_unit_that_a_pair_has_twice_counts_once():
+    seen = []
+
+    def keep(weights):
+        seen.append(weights)
+        return weights.sum(axis=1)
+
+    bootstrap(2, keep, np.random.default_rng(0), resamples=50, units=np.array([[7, 7], [8, 7]]))
+    times = np.random.default_rng(0).multinomial(2, [1 / 2] * 2, size=50)
+    np.testing.assert_array_equal(seen[1], np.column_stack([times[:, 0], times[:, 0] * times[:, 1]]))
+
+
+def test_several_statistics_come_from_the_same_resamples():
+    values = np.random.default_rng(0).normal(5, 1, size=50)
+
+    def mean(weights):
+        return weighted_mean(weights, values)
+
+    both = bootstraps(50, [mean, lambda weights: 2 * mean(weights)], np.random.default_rng(1), resamples=99)
+    assert both[0] == bootstrap(50, mean, np.random.default_rng(1), resamples=99)
+    assert both[1][:3] == tuple(2 * number for number in both[0][:3])
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_rank_correlation_is_scipys_of_the_list_that_was_drawn(paired):
+    """Value and interval, ties included, against scipy on every sample repeated as often as it was drawn."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 6, size=45).astype(float)
+    y = x + rng.normal(0, 3, size=45)
+    units = np.column_stack(np.triu_indices(10, 1)) if paired else None
+    found = spearman_interval(x, y, np.random.default_rng(1), units=units, resamples=60)
+    assert found.value == pytest.approx(spearmanr(x, y).statistic) and found.n == 45
+    n = 10 if paired else 45
+    times = np.random.default_rng(1).multinomial(n, [1 / n] * n, size=60)
+    if paired:
+        times = times[:, units[:, 0]] * times[:, units[:, 1]]
+    drawn = [spearmanr(np.repeat(x, row), np.repeat(y, row)).statistic for row in times]
+    assert (found.low, found.high) == (
+        pytest.approx(np.quantile(drawn, 0.025, method="inverted_cdf")),
+        pytest.approx(np.quantile(drawn, 0.975, method="inverted_cdf")),
+    )
+
+
+def test_a_constant_has_no_rank_correlation():
+    found = spearman_interval(np.ones(9), np.arange(9.0), np.random.default_rng(0))
+    assert np.isnan(found[:3]).all()
 
 
 def test_units_that_do_not_fit_the_samples_are_a_mistake():
