@@ -15,8 +15,9 @@ import plotly.graph_objects as go
 from jaxtyping import Float32, Float64, Int64
 from scipy.special import expit, ndtr
 
-from atlas import Atlas, Network
-from atlas.errors import NonFinite, UnknownName, UsageError
+from atlas import Atlas, Network, hamming
+from atlas.catalog import SiteRecord
+from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
 from atlas.network import GatedNetwork, Site
 
 from ..progress import Progress, tell
@@ -86,7 +87,8 @@ def soft(
 
         expected = Σ g·(1 − g') + g'·(1 − g),    hard = Σ |1[z > 0] − 1[z' > 0]|        (SCIENCE 8)
 
-    For ReLU the two are equal. An example's soft code also differs from itself: Σ 2g(1 − g), the *blur*.
+    For ReLU the two are equal, and the codes that the atlas stores are all there is to know: they are not read again.
+    An example's soft code also differs from itself: Σ 2g(1 − g), the *blur*.
 
     Table, a row a site: site, nonlinearity, gate (g in words), n_gates, and with intervals over pairs: expected and
     hard (gates), ratio (mean expected / mean hard), blur (gates), undecided (share of gates with 0.1 < g < 0.9); rho
@@ -95,20 +97,19 @@ def soft(
     the inputs that pairs share, a pair then weighing the product of how often its two were drawn.
 
     Raises `UsageError` for impossible parameters and for a network that shows no preactivations; `UnknownName`;
-    `NotStored` for images that the atlas does not hold; `NonFinite`.
+    `NotStored` for images that the atlas does not hold and whose codes it does not store; `NonFinite`.
     """
     whole("examples", examples, least=2)
     checked_seed(seed)
-    if not isinstance(reader, GatedNetwork):
-        raise UsageError(f"network {reader.info.name} shows no preactivations; one that has `preactivations` does")
     chosen = _sites(reader, sites)
     live = Live(atlas, reader, place_of(reader, site=chosen[0].name))
     pairs = _pairs(live, examples, seed)
+    source = Source(atlas, live, reader, chosen, pairs)
     at_once = max(1, READ_BYTES // (2 * 4 * sum(site.n_gates for site in chosen)))
     rows = []
     for first in range(0, len(pairs), at_once):
         tell(progress, first, len(pairs))
-        rows += _measure(live, reader, pairs[first : first + at_once], chosen)
+        rows += source.rows(pairs[first : first + at_once])
     tell(progress, len(pairs), len(pairs))
     order = {site.name: place for place, site in enumerate(chosen)}
     measured = pd.DataFrame(rows).sort_values("site", key=lambda s: s.map(order), kind="stable", ignore_index=True)
@@ -116,7 +117,7 @@ def soft(
     units = _shared(inputs_of_examples(atlas, pairs.ravel()).reshape(pairs.shape))
     table = pd.DataFrame([_summary(site, measured[measured["site"] == site.name], units, rng) for site in chosen])
     parameters = {"sites": [site.name for site in chosen], "examples": 2 * len(pairs), "seed": seed}
-    return Result("soft", live.owner.name, parameters, {"table": table, "pairs": measured}, _notes(chosen))
+    return Result("soft", live.owner.name, parameters, {"table": table, "pairs": measured}, _notes(chosen, source))
 
 
 def draw_soft(result: Result) -> go.Figure:
@@ -199,23 +200,89 @@ def _pairs(live: Live, examples: int, seed: int) -> Int64[np.ndarray, "pairs 2"]
     return found
 
 
-def _measure(
-    live: Live, reader: GatedNetwork, pairs: Int64[np.ndarray, "pairs 2"], sites: Sequence[Site]
+class Source:
+    """Gates of pairs of examples: of a ReLU site from its stored codes, where all of them have one; else from
+    preactivations, which the network reads again."""
+
+    def __init__(
+        self,
+        atlas: Atlas,
+        live: Live,
+        reader: Network,
+        sites: Sequence[Site],
+        pairs: Int64[np.ndarray, "pairs 2"],
+    ) -> None:
+        """Raises `UsageError` for a network that shows no preactivations where they are needed."""
+        self._atlas, self._live = atlas, live
+        self.stored = _with_codes(atlas, live, sites, pairs)
+        self.again = [site for site in sites if site.name not in self.stored]
+        if self.again and not isinstance(reader, GatedNetwork):
+            raise UsageError(
+                f"network {reader.info.name} shows no preactivations; one that has `preactivations` does"
+            )
+        self._reader: Any = reader
+
+    def rows(self, pairs: Int64[np.ndarray, "pairs 2"]) -> list[dict[str, Any]]:
+        """The rows of some pairs at every site."""
+        rows = [row for name, record in self.stored.items() for row in self._hard(name, record, pairs)]
+        if self.again:
+            found = self._reader.preactivations(self._live.views(pairs.ravel(), self._lacking), self.again)
+            for site in self.again:
+                rows += _soft(site, pairs, found[site.name])
+        return rows
+
+    def _hard(self, name: str, record: SiteRecord, pairs: Int64[np.ndarray, "pairs 2"]) -> list[dict[str, Any]]:
+        """A hard gate is on or off: codes differ as they are drawn, and none is undecided."""
+        apart = hamming(*(self._atlas.codes([record], ends)[1] for ends in pairs.T))
+        return [
+            {"site": name, "a": int(a), "b": int(b), "expected": float(gates), "hard": int(gates), "blur": 0.0,
+             "undecided": 0.0}
+            for (a, b), gates in zip(pairs, apart, strict=True)
+        ]  # fmt: skip
+
+    def _lacking(self, example: int, kept: str) -> NotStored:
+        names = ", ".join(site.name for site in self.again)
+        network = self._live.owner.name
+        why = f"gates of example {example} at {names} of network {network} are read from its picture, and {kept}"
+        if all(gate_of(site).hard for site in self.again):
+            return NotStored(f"{why}; stored codes do as well: ingest these sites, or name others that have codes")
+        return NotStored(f"{why}; images of at most 64 pixels a side are kept whole")
+
+
+def _with_codes(
+    atlas: Atlas, live: Live, sites: Sequence[Site], pairs: Int64[np.ndarray, "pairs 2"]
+) -> dict[str, SiteRecord]:
+    """The sites with hard gates at which all of the examples have a stored code."""
+    records = {record.name: record for record in atlas.catalog.sites_of(live.owner) if record.n_codes}
+    return {
+        site.name: records[site.name] for site in sites
+        if gate_of(site).hard and site.name in records and _all_held(atlas, records[site.name], pairs)
+    }  # fmt: skip
+
+
+def _all_held(atlas: Atlas, site: SiteRecord, pairs: Int64[np.ndarray, "pairs 2"]) -> bool:
+    held = atlas.value(
+        "select count(*) from codes where site_id = $1 and example_id in (select unnest($2::uinteger[]))",
+        [site.site_id, pairs.ravel().tolist()],
+    )
+    return int(held) == pairs.size
+
+
+def _soft(
+    site: Site, pairs: Int64[np.ndarray, "pairs 2"], values: Float32[np.ndarray, "examples gates"]
 ) -> list[dict[str, Any]]:
-    found = reader.preactivations(live.views(pairs.ravel()), sites)
+    """The rows of a site from the preactivations of pairs, both ends of one after the other."""
+    _check_finite(site, pairs.ravel(), values)
     rows = []
-    for site in sites:
-        values = found[site.name]
-        _check_finite(site, pairs.ravel(), values)
-        for place, (a, b) in enumerate(pairs):
-            z = values[2 * place : 2 * place + 2].astype(np.float64)
-            g, on = gate_of(site).gate(z), z > 0
-            undecided = (g > UNDECIDED[0]) & (g < UNDECIDED[1])
-            rows.append({
-                "site": site.name, "a": int(a), "b": int(b), "expected": float(expected_hamming(g[0], g[1])),
-                "hard": int((on[0] != on[1]).sum()), "blur": float(expected_hamming(g, g).mean()),
-                "undecided": float(undecided.mean()),
-            })  # fmt: skip
+    for place, (a, b) in enumerate(pairs):
+        z = values[2 * place : 2 * place + 2].astype(np.float64)
+        g, on = gate_of(site).gate(z), z > 0
+        undecided = (g > UNDECIDED[0]) & (g < UNDECIDED[1])
+        rows.append({
+            "site": site.name, "a": int(a), "b": int(b), "expected": float(expected_hamming(g[0], g[1])),
+            "hard": int((on[0] != on[1]).sum()), "blur": float(expected_hamming(g, g).mean()),
+            "undecided": float(undecided.mean()),
+        })  # fmt: skip
     return rows
 
 
@@ -258,7 +325,7 @@ def _summary(
     }  # fmt: skip
 
 
-def _notes(sites: Sequence[Site]) -> tuple[str, ...]:
+def _notes(sites: Sequence[Site], source: Source) -> tuple[str, ...]:
     notes = Notes()
     for site in sites:
         kind = gate_of(site)
@@ -271,6 +338,8 @@ def _notes(sites: Sequence[Site]) -> tuple[str, ...]:
                 "a soft code is a model of how a smooth unit switches, unit by unit and independently; no exact "
                 "region of the network stands behind it"
             )
+    if source.stored:
+        notes.add("hard gates are those of the stored codes", "" if not source.again else ", ".join(source.stored))
     notes.add(
         f"undecided: {UNDECIDED[0]} < g < {UNDECIDED[1]}. Each pair is of two different inputs, and no two pairs "
         "share an example; where pairs share inputs, as tokens of one text do, inputs are resampled"

@@ -13,7 +13,6 @@ from atlas import hamming
 from atlas.errors import NotStored, UnknownName, UsageError, WeightsError
 from atlas.network import ImageView, TokenWindow
 from ingest.networks import load_control
-from query.experiments.affine import spearman
 from query.experiments.archive import load, save
 from query.experiments.crossings import span_codes
 from query.experiments.live import Live, place_of
@@ -269,7 +268,7 @@ def test_a_control_of_photos_has_the_activations_that_were_ingested_with_it(phot
 def test_a_control_that_cannot_be_read_is_refused_before_anything_is_measured(photos):
     path, trained, _, _ = photos
     told = []
-    with atlas.open(path) as a, pytest.raises(NotStored, match="ingest with --weights random-raw:1 --full inception5a"):
+    with atlas.open(path) as a, pytest.raises(NotStored, match="with --weights random-raw:1 --full inception5a"):
         run(a, "scale", reader=trained, span="inception5a->", examples=3, alphas=[0, 1, 2],
             controls={"random-raw": load_control(trained, "random-raw:1", "cpu")},
             progress=lambda done, total: told.append(done))  # fmt: skip
@@ -371,19 +370,6 @@ def test_the_estimate_of_a_distance_is_unbiased():
 def test_cotangents_in_pieces_are_the_unit_vectors():
     units = Cotangents(None, 5)
     np.testing.assert_array_equal(np.concatenate([units.some(0, 2), units.some(2, 5)]), np.eye(5))
-
-
-def test_rank_correlation_is_that_of_scipy():
-    from scipy.stats import spearmanr
-
-    rng = np.random.default_rng(0)
-    i, j = np.triu_indices(12, 1)
-    pairs = pd.DataFrame({"a": i, "b": j, "x": rng.integers(0, 9, len(i)), "y": rng.standard_normal(len(i))})
-    pairs["y"] += pairs["x"]
-    found = spearman(pairs, "x", "y", rng)
-    assert found.value == pytest.approx(spearmanr(pairs["x"], pairs["y"]).statistic)
-    assert found.low < found.value < found.high and found.n == len(pairs)
-    assert math.isnan(spearman(pairs.assign(x=1), "x", "y", rng).value)
 
 
 def test_affine_of_inceptionv1_shows_that_it_is_the_network(digit):

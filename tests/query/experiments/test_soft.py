@@ -9,7 +9,7 @@ import torch
 
 import atlas
 from atlas import SplineCodes, hamming
-from atlas.errors import NonFinite, UnknownName, UsageError
+from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
 from ingest.networks import load_network
 from query.experiments import soft as module
 from query.experiments.registry import run
@@ -92,16 +92,39 @@ def test_gelu_gates_are_those_worked_out_on_paper(tmp_path):
     assert row["gate"] == "Φ(z)" and any("no exact region" in note for note in result.notes)
 
 
+FULL = ["inception5a:full", "inception5b:full"]
+
+
 def test_soft_distance_of_a_relu_network_is_the_hamming_distance_of_its_stored_codes(tmp_path):
-    path = tmp_path / "digits.atlas"
+    """Read from preactivations, where no codes are stored, it is the same."""
+    path, network = tmp_path / "digits.atlas", demo_inception()
     digit_atlas(path)
-    with atlas.open(path) as a:
-        result = run(a, "soft", reader=demo_inception(), sites=["inception5a:full", "inception5b:full"], examples=12)
-        pairs = result.tables["pairs"]
-        assert (pairs["expected"] == pairs["hard"]).all() and pairs["hard"].min() > 0
-        for row in pairs.to_dict("records"):
+    with atlas.open(path, writable=True) as a:
+        stored = run(a, "soft", reader=network, sites=FULL, examples=12)
+        for row in stored.tables["pairs"].to_dict("records"):
             _, codes = a.codes(a.catalog.target(site=row["site"]).sites, [row["a"], row["b"]])
-            assert abs(row["hard"] - int(hamming(codes[:1], codes[1:])[0])) <= 1
+            assert row["expected"] == row["hard"] == int(hamming(codes[:1], codes[1:])[0]) > 0
+        a.execute("delete from codes")
+        a.execute("update sites set n_codes = 0, codes_digest = null")
+    with atlas.open(path) as a:
+        read = run(a, "soft", reader=network, sites=FULL, examples=12)
+    assert any("those of the stored codes" in note for note in stored.notes)
+    assert not any("stored codes" in note for note in read.notes)
+    pairs = [result.tables["pairs"].sort_values(["site", "a"], ignore_index=True) for result in (stored, read)]
+    pd.testing.assert_frame_equal(pairs[0][["site", "a", "b"]], pairs[1][["site", "a", "b"]])
+    assert (pairs[1]["expected"] == pairs[1]["hard"]).all()
+    assert (pairs[0]["hard"] - pairs[1]["hard"]).abs().max() <= 1  # a batch of another size is added up otherwise
+
+
+def test_photos_of_which_a_thumbnail_is_kept_have_soft_codes_where_codes_are_stored(tmp_path):
+    path, network = tmp_path / "photos.atlas", demo_inception()
+    digit_atlas(path, stored=[])
+    with atlas.open(path, writable=True) as a:
+        a.execute("update inputs set width = 2000, height = 1500")
+    with atlas.open(path) as a:
+        assert run(a, "soft", reader=network, sites=FULL, examples=12).table["n"].tolist() == [6, 6]
+        with pytest.raises(NotStored, match=r"at inception4e .* 1500 pixels only a thumbnail .*; stored codes do"):
+            run(a, "soft", reader=network, sites=["inception4e", *FULL], examples=12)
 
 
 def test_soft_codes_of_gpt2_agree_with_its_stored_codes_and_are_read_in_batches(tmp_path, monkeypatch):
@@ -152,7 +175,8 @@ def test_soft_refuses_impossible_questions(tmp_path, options, error, message):
 
 def test_a_network_that_shows_no_preactivations_is_refused(tmp_path):
     with atlas.create(tmp_path / "t.atlas") as a:
-        add_texts(a, plane_reader(), [("a", "x", "1:1"), ("b", "x", "2:2")])
+        add_texts(a, plane_reader(), [("a", "x", "1:1"), ("b", "x", "2:2")], codes=["out"])
+        assert run(a, "soft", reader=plane_reader(), sites=["out"]).table["n"].tolist() == [1]  # codes are enough
         with pytest.raises(UsageError, match="tailed shows no preactivations"):
             run(a, "soft", reader=plane_reader())
 
