@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,9 @@ from .errors import (
 )
 
 Result = TypeVar("Result")
+
+AskedElsewhere = Callable[[str, Sequence[Any] | dict[str, Any] | None, int | None, float | None], pd.DataFrame]
+"""Runs a user's query as `Atlas.sql` does: query, parameters, row limit, timeout in seconds."""
 
 SCHEMA_VERSION = "3"
 DATABASE = "atlas.duckdb"
@@ -86,16 +90,27 @@ INTERRUPTED = "Query interrupted"  # DuckDB's RuntimeError where Python itself w
 _QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
-def open(path: str | Path, *, writable: bool = False) -> Atlas:
+@dataclass(frozen=True)
+class Limits:
+    """What the database of a process that opens one atlas, once, may take: bytes of memory, the folder to which goes
+    what does not fit, and threads. Such an atlas also knows how much of a user's query is done."""
+
+    memory: int
+    spill: Path
+    threads: int
+
+
+def open(path: str | Path, *, writable: bool = False, limits: Limits | None = None) -> Atlas:
     """Open an atlas, for reading unless ``writable``. Use it as a context manager.
 
+    ``limits``, of a reader: in place of half of the machine's memory, and of a folder beside the database.
     Raises `NotAnAtlas`, `SchemaVersionError`, `AtlasLocked` or `DamagedAtlas`.
     """
     folder = Path(path)
     if not (folder / DATABASE).is_file():
         what = "is a folder without an atlas in it" if folder.is_dir() else "does not exist"
         raise NotAnAtlas(f"{folder} {what}; make an atlas with `polytope ingest {folder} …` or `polytope demo`")
-    return Atlas(folder, writable=writable)
+    return Atlas(folder, writable=writable, limits=limits)
 
 
 def create(path: str | Path, *, block_size: int = BLOCK_SIZE) -> Atlas:
@@ -131,18 +146,23 @@ def make(path: str | Path, *, block_size: int = BLOCK_SIZE) -> None:
 class Atlas:
     """An open atlas. `atlas.open` and `atlas.create` make one."""
 
-    def __init__(self, path: Path, *, writable: bool) -> None:
+    def __init__(self, path: Path, *, writable: bool, limits: Limits | None = None) -> None:
         self.path = path
         self.writable = writable
+        self.elsewhere: AskedElsewhere | None = None
+        self._limits = limits
         self._pid = os.getpid()
-        self._connection = _connect(path, writable)
+        self._connection = _connect(path, writable, limits)
         if writable:
             _OPEN_WRITERS[_identity(path)] = self
         self._statements = ThreadPoolExecutor(max_workers=1)
         self._kept: dict[Hashable, Any] = {}
         self._running: set[duckdb.DuckDBPyConnection] = set()
         self._interrupted = False
+        self._user: duckdb.DuckDBPyConnection | None = None
         try:
+            if limits is not None:
+                self._user = self._cursor_that_counts()
             self._check_version()
             if writable:
                 self._leave_note()
@@ -200,40 +220,76 @@ class Atlas:
         """Run one query (select, with, from, describe, summarize, explain) and return its rows.
 
         ``row_limit`` rows at most are fetched; ``frame.attrs["truncated"]`` says whether there were more.
-        ``timeout`` in seconds. Raises `SqlRefused` for anything that is not a query or leaves the sandbox,
-        `SqlFailed` with the database's message, `SqlTimeout`.
+        ``timeout`` in seconds. DuckDB looks at the clock between two vectors of rows: what takes long within one, as
+        ``len(range(40000000))`` does, is `SqlTimeout` only once it has come to its end. Raises `SqlRefused` for
+        anything that is not a query or leaves the sandbox, `SqlFailed` with the database's message, `SqlTimeout`.
+
+        Where the attribute ``elsewhere`` is set, the query is handed to that instead.
         """
         if row_limit is not None and row_limit <= 0:
             raise UsageError(f"row_limit is {row_limit}; it must be at least 1")
         if timeout is not None and timeout <= 0:
             raise UsageError(f"timeout is {timeout} s; it must be positive")
-        cursor = self._connection.cursor()
+        if self.elsewhere is not None:
+            return self.elsewhere(query, parameters, row_limit, timeout)
+        cursor = self._user or self._connection.cursor()
         try:
             _check_is_query(cursor, query)
             with _interrupted_after(cursor, timeout) as timed_out:
                 try:
                     frame = self._stoppable(cursor, lambda: _fetch(cursor.sql(query, params=parameters), row_limit))
+                    if timed_out.is_set():
+                        raise took_too_long(timeout)
                 except duckdb.InterruptException:
                     if not timed_out.is_set():
                         raise KeyboardInterrupt from None
-                    raise SqlTimeout(
-                        f"the query ran longer than {timeout:g} s and was stopped; narrow it with "
-                        "where or limit, or raise the time limit"
-                    ) from None
+                    raise took_too_long(timeout) from None
                 except duckdb.PermissionException as error:
                     raise SqlRefused(
                         f"SQL on an atlas reads its own tables only, no files or network: {_first_line(error)}"
                     ) from None
-                except duckdb.OutOfMemoryException:
-                    raise SqlFailed(
-                        "the query needs more memory than half of this machine's, which is what reading an atlas may "
-                        "take; narrow it with where or limit, or aggregate in steps"
-                    ) from None
+                except (duckdb.OutOfMemoryException, MemoryError):
+                    raise too_much_memory(self._limits) from None
                 except duckdb.Error as error:
                     raise SqlFailed(str(error)) from None
         finally:
-            cursor.close()
+            if cursor is not self._user:
+                cursor.close()
         return frame
+
+    def check_condition(self, table: str, condition: str) -> None:
+        """Raise `SqlRefused` unless a user's SQL is one condition on the rows of a table: what closes the parenthesis
+        around it to go on with ``union`` or ``limit`` is none, although the database would take it.
+
+        Raises `SqlFailed`, with the database's message, for what is no SQL.
+        """
+
+        def tree(condition: str) -> dict[str, Any]:
+            query = f"select 1 from {quoted(table)} where (\n{condition}\n)"
+            found: dict[str, Any] = json.loads(self.value("select json_serialize_sql($1)", [query]))
+            return found
+
+        given, plain = tree(condition), tree("true")
+        if given["error"]:
+            raise SqlFailed(f"{str(given['error_type']).capitalize()} error: {given['error_message']}")
+        for found in (given, plain):
+            for statement in found["statements"]:
+                statement["node"].pop("where_clause", None)
+        if given != plain:
+            raise SqlRefused("that is not one condition; give what can stand alone after `where`, without parameters")
+
+    def done(self) -> float | None:
+        """Share of the user's query that is done, from 0 to 1, as far as the database knows it. From any thread."""
+        percent = -1.0 if self._user is None else self._user.query_progress()
+        return None if percent < 0 else min(percent / 100, 1.0)
+
+    def _cursor_that_counts(self) -> duckdb.DuckDBPyConnection:
+        """For a user's queries; what it counts can be asked for only before the configuration is locked."""
+        cursor = self._connection.cursor()
+        cursor.execute("set enable_progress_bar = true")
+        cursor.execute("set enable_progress_bar_print = false")
+        cursor.execute("set lock_configuration = true")
+        return cursor
 
     # --- our own SQL -------------------------------------------------------------------------------------------
 
@@ -483,8 +539,22 @@ class Atlas:
     def _batches(self, query: str, parameters: list[Any], rows: int) -> Iterator[pa.RecordBatch]:
         # An own cursor, so that a reader that is not yet exhausted survives the next query.
         cursor = self._connection if self.writable else self._connection.cursor()
-        with self._explained():
-            yield from cursor.sql(query, params=parameters).to_arrow_reader(rows)
+        self._running.add(cursor)
+        try:
+            with self._explained():
+                self._go_on()
+                for batch in cursor.sql(query, params=parameters).to_arrow_reader(rows):
+                    self._go_on()
+                    yield batch
+        except (OSError, duckdb.Error):  # Arrow's reader and DuckDB's statement, which were interrupted
+            self._go_on()
+            raise
+        finally:
+            self._running.discard(cursor)
+
+    def _go_on(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
 
     def _run(self, work: Callable[[duckdb.DuckDBPyConnection], Result]) -> Result:
         """Run a statement of our own."""
@@ -499,8 +569,7 @@ class Atlas:
         """
         self._running.add(connection)
         try:
-            if self._interrupted:
-                raise KeyboardInterrupt
+            self._go_on()
             return self._awaited(connection, work)
         finally:
             self._running.discard(connection)
@@ -560,12 +629,12 @@ def activation_block_rows(n_parts: int) -> int:
     return max(1, VECTOR_ROWS // n_parts)
 
 
-def _connect(path: Path, writable: bool) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path, writable: bool, limits: Limits | None) -> duckdb.DuckDBPyConnection:
     holder = _OPEN_WRITERS.get(_identity(path))
     try:
         if holder is not None and holder._pid == os.getpid():
             raise duckdb.ConnectionException("written in this process")
-        return _attach(path / DATABASE) if writable else _read(path / DATABASE)
+        return _attach(path / DATABASE) if writable else _read(path / DATABASE, limits)
     except (duckdb.ConnectionException, duckdb.ResourceInUseException):
         doing = "writing" if holder is not None else "reading"
         raise AtlasLocked(f"{path} is already open in this process, for {doing}; close it first") from None
@@ -578,8 +647,14 @@ def _connect(path: Path, writable: bool) -> duckdb.DuckDBPyConnection:
         raise _damaged(path, error) from None
 
 
-def _read(database: Path) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(str(database), read_only=True, config=dict(_SANDBOX))
+def _read(database: Path, limits: Limits | None) -> duckdb.DuckDBPyConnection:
+    config: dict[str, Any] = dict(_SANDBOX)
+    if limits is not None:
+        config |= {
+            "memory_limit": f"{limits.memory}B", "temp_directory": str(limits.spill), "threads": str(limits.threads)
+        }  # fmt: skip
+        del config["lock_configuration"]  # `Atlas._cursor_that_counts` locks it
+    return duckdb.connect(str(database), read_only=True, config=config)
 
 
 def _attach(database: Path) -> duckdb.DuckDBPyConnection:
@@ -620,6 +695,24 @@ def _read_note(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):  # just removed, or just being written
         return {}
     return note if isinstance(note, dict) else {}
+
+
+def took_too_long(seconds: float | None) -> SqlTimeout:
+    return SqlTimeout(
+        f"the query ran longer than {seconds:g} s and was stopped; narrow it with where or limit, or raise the time "
+        "limit"
+    )
+
+
+def too_much_memory(limits: Limits | None) -> SqlFailed:
+    allowed = (
+        "half of this machine's, which is what reading an atlas may take"
+        if limits is None
+        else f"the {limits.memory / 1e9:.1f} GB that a query may take here"
+    )
+    return SqlFailed(
+        f"the query needs more memory than {allowed}; narrow it with where or limit, or aggregate in steps"
+    )
 
 
 def _check_is_query(cursor: duckdb.DuckDBPyConnection, query: str) -> None:

@@ -113,8 +113,10 @@ def _check_known(what: str, name: str, rows: list[tuple[str]], target: Target) -
 
 
 def _meeting(atlas: Atlas, where: str) -> Int64[np.ndarray, " examples"]:
-    """Examples of which a user's condition holds, asked in the sandbox. A newline ends a comment it may end in."""
+    """Examples of which a user's condition holds, asked in the sandbox: no more than there are, for it is one
+    condition. A newline ends a comment that it may end in."""
     try:
+        atlas.check_condition("examples", where)
         found = sql(atlas, f"select example_id from examples where (\n{where}\n)", limit=None)
     except SqlError as error:
         raise type(error)(

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -28,7 +29,7 @@ from atlas.errors import (
     UnknownName,
     UsageError,
 )
-from atlas.store import Atlas, make
+from atlas.store import Atlas, Limits, make
 from tests.builder import build
 from tests.ingest.runs import children
 
@@ -264,7 +265,59 @@ def test_ctrl_c_stops_a_statement_as_it_stops_python(way: str, built: Path) -> N
         assert a.value("select 1") == 1
 
 
+@pytest.mark.parametrize("way", ["code_blocks", "_batches"])
+def test_an_interrupt_ends_a_reader_of_batches(way: str, built: Path) -> None:
+    """Between two batches, and inside the statement that makes them."""
+    with atlas.open(built) as a:
+        [site] = a.catalog.target(site="blocks.3.mlp", network="words").sites
+        batches = a.code_blocks(site, 1) if way == "code_blocks" else a._batches(SLOW, [], 1)
+        if way == "code_blocks":
+            next(batches)
+            a.interrupt()
+        else:
+            threading.Timer(0.2, a.interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            list(batches)
+
+
 # --- a user's SQL ----------------------------------------------------------------------------------------------
+
+
+def test_an_atlas_with_limits_of_its_own_knows_how_much_of_a_query_is_done(built: Path, tmp_path: Path) -> None:
+    with atlas.open(built, limits=Limits(100_000_000, tmp_path, 2)) as a:
+        assert a.value("select current_setting('temp_directory')") == str(tmp_path)
+        shares: list[float | None] = [a.done()]
+
+        def ask() -> None:
+            with pytest.raises(SqlTimeout):
+                a.sql("select count(*) from range(20000000000) t(i) where i % 7 = 3", timeout=1)
+
+        asked = threading.Thread(target=ask)
+        asked.start()
+        while asked.is_alive():
+            shares.append(a.done())
+            asked.join(0.05)
+        known = [share for share in shares if share is not None]
+        assert shares[0] is None and known == sorted(known) and 0 <= known[0] <= known[-1] <= 1
+        with pytest.raises(SqlFailed, match=r"more memory than the 0\.1 GB that a query may take here"):
+            a.sql("select list(i) from range(100000000) t(i)")
+        with pytest.raises(SqlRefused):
+            a.sql("set memory_limit = '100GB'")
+        with pytest.raises(Exception, match="locked"):
+            a.execute("set enable_progress_bar = false")
+
+
+def test_a_query_is_handed_elsewhere_where_that_is_asked_for(built: Path) -> None:
+    handed: list[tuple[object, ...]] = []
+
+    def elsewhere(*asked: object) -> pd.DataFrame:
+        handed.append(asked)
+        return pd.DataFrame({"n": [42]})
+
+    with atlas.open(built) as a:
+        a.elsewhere = elsewhere
+        assert a.sql("select 1", [2], row_limit=3, timeout=4.0)["n"].tolist() == [42]
+        assert handed == [("select 1", [2], 3, 4.0)] and a.value("select 1") == 1
 
 
 @pytest.mark.parametrize(

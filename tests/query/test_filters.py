@@ -115,6 +115,10 @@ def test_a_dataset_holds_inputs_whoever_read_them_first(tmp_path):
         ({"where": "label"}, SqlFailed, "where is 'label'; expected a condition"),
         ({"where": "true; drop table codes"}, SqlFailed, "where is 'true; drop table codes'"),
         ({"where": "label in (select * from read_csv('/etc/passwd'))"}, SqlRefused, "own tables only"),
+        ({"where": "true) union all (select i from range(9) t(i)"}, SqlRefused, "that is not one condition; give what"),
+        ({"where": "true) order by (loss) limit (1"}, SqlRefused, "that is not one condition"),
+        ({"where": "true) group by all having (true"}, SqlRefused, "that is not one condition"),
+        ({"where": "loss < $1"}, SqlRefused, "that is not one condition; .* without parameters"),
         ({"where": "false"}, UsageError, r"none of the examples of network words .* the filter \(where 'false'"),
         ({"label": "metal", "where": "loss > 5"}, UsageError, r"filter \(label 'metal', where 'loss > 5'\)"),
         ({"where": "example_id = 40"}, UsageError, "none of the other examples"),  # itself alone

@@ -39,6 +39,8 @@ def test_time_is_limited(a):
             a, "select count(*) from range(1000000) as x(i), range(1000000) as y(j) where i * j % 7 = 3", timeout=0.2
         )
     assert query.sql(a, "select 1 as one")["one"].tolist() == [1]
+    with pytest.raises(SqlTimeout, match=r"ran longer than 0.01 s"):  # within one value the clock is not looked at
+        query.sql(a, "select len(range(2000000)) as n", timeout=0.01)
 
 
 def test_every_column_is_explained(a):
