@@ -23,6 +23,8 @@ NetworkName = Annotated[str | None, typer.Option(help="Name of a network in the 
 SiteName = Annotated[str | None, typer.Option(help="A site: blocks.5.mlp, inception4c, inception4c:full.")]
 SpanName = Annotated[str | None, typer.Option(help="A span: 'AFTER->TO', or 'AFTER->' to the output.")]
 
+MOST_MEMORY = 2.0**20  # GiB: more than any machine has
+
 NETWORK, DATA, READ, RUN = "Network", "Data", "What is read", "Run"
 """Panels of `polytope ingest --help`."""
 
@@ -222,6 +224,8 @@ def cluster(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where distances are computed.")] = "auto",
 ) -> None:
     """Cluster codes or activations with HDBSCAN, exactly unless told otherwise, and store the result."""
+    if not 0 < memory < MOST_MEMORY:
+        raise UsageError(f"--memory is {memory:g}; expected a number of GiB above 0, below {MOST_MEMORY:g}")
     from ingest.cluster import cluster as run_clustering
 
     from .asking import show_clusters

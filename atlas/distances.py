@@ -12,7 +12,7 @@ Algorithms, 2002, section 3.1): units for the product, 24 for rounding the vecto
 
 from __future__ import annotations
 
-from ctypes.util import find_library
+from ctypes import CDLL
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, Protocol
@@ -35,6 +35,7 @@ from .kernels import (
 
 SAME = 1e-9  # relative: two routes to one distance differ by rounding only, by less than this
 BLOCK_BYTES = 1 << 26  # of distances worked on at once; smaller blocks than 2**24 are slower, larger not faster
+_READ_BYTES = 1 << 20  # of rows that are looked at or moved at once: they stay in the cache, and beside the budget
 
 # A squared distance from ‖a‖² + ‖b‖² − 2a·b carries an error of up to about units · 2⁻⁵³ · (‖a‖² + ‖b‖²). Where it
 # is less than this share of ‖a‖² + ‖b‖² it is computed again from a − b: at 3,072 units no relative error exceeds
@@ -139,7 +140,14 @@ def chosen_device(device: Device, n_bytes: int) -> str:
 
 @cache
 def _has_driver() -> bool:
-    return bool(find_library("cuda") or find_library("nvcuda"))
+    """Asks the loader, which knows LD_LIBRARY_PATH; `find_library` asks the cache of ldconfig."""
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +159,16 @@ class Codes(_Whole):
     owned: bool
 
     @classmethod
-    def of(cls, codes: SplineCodes) -> Codes:
-        packed = words(codes.packed)
-        return cls(packed, codes.n_bits, not np.shares_memory(packed, codes.packed))
+    def of(cls, codes: SplineCodes, rows: Int64[np.ndarray, " rows"] | None = None) -> Codes:
+        """``rows``: only these of the codes, which is the one copy that is made."""
+        if rows is None:
+            packed = words(codes.packed)
+            return cls(packed, codes.n_bits, not np.shares_memory(packed, codes.packed))
+        n_bytes = codes.packed.shape[1]
+        packed = np.zeros((len(rows), -(-n_bytes // 8)), dtype=np.uint64)
+        for at in _parts(len(rows), n_bytes):
+            packed.view(np.uint8)[at, :n_bytes] = codes.packed[rows[at]]
+        return cls(packed, codes.n_bits, owned=True)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -191,12 +206,15 @@ class TorchCodes(_Whole):
     n_bits: int
 
     @classmethod
-    def of(cls, codes: SplineCodes, device: str) -> TorchCodes:
+    def of(cls, codes: SplineCodes, device: str, rows: Int64[np.ndarray, " rows"] | None = None) -> TorchCodes:
+        """``rows``: only these of the codes."""
         import torch
 
-        signs = torch.empty((len(codes), codes.n_bits), dtype=torch.bfloat16, device=device)
-        for start in range(0, len(codes), 1 << 12):
-            gates = torch.from_numpy(codes[start : start + (1 << 12)].unpack()).to(device)
+        n = len(codes) if rows is None else len(rows)
+        signs = torch.empty((n, codes.n_bits), dtype=torch.bfloat16, device=device)
+        for start in range(0, n, 1 << 12):
+            some = codes[start : start + (1 << 12)] if rows is None else codes[rows[start : start + (1 << 12)]]
+            gates = torch.from_numpy(some.unpack()).to(device)
             signs[start : start + len(gates)] = 2 * gates.to(torch.bfloat16) - 1
         return cls(signs, codes.n_bits)
 
@@ -212,9 +230,10 @@ class TorchCodes(_Whole):
         return len(self.signs)
 
     @staticmethod
-    def device_bytes(n: int, n_bits: int) -> int:
-        """What the signs of n codes and the blocks that are computed take on the device, generously."""
-        return 2 * n * n_bits + 16 * BLOCK_BYTES
+    def device_bytes(n: int, n_bits: int, *, copies: int = 1) -> int:
+        """What the signs of n codes, so many copies of them, and the blocks that are computed take on the device,
+        generously."""
+        return copies * 2 * n * n_bits + 16 * BLOCK_BYTES
 
     def take(self, rows: Int64[np.ndarray, " rows"]) -> TorchCodes:
         return TorchCodes(self.signs[_on(rows, self.signs)], self.n_bits)
@@ -241,66 +260,92 @@ class Activations:
     """Activations under the Euclidean distance, which is computed in float64.
 
     ``centred``: moved, so that no common offset drowns small distances; float64, or float32 and multiplied by
-    ``factor`` where only `bounds` are wanted. ``norms``: squared norms of what was moved, before it was multiplied.
-    ``factor``: a power of two that brings the longest to about 1. ``kind``: equal for equal rows of ``x``: their
-    distance is 0 without a look, for an input that repeats would be the slowest there is. ``on_device``: ``centred``
-    as a tensor where products are taken elsewhere than in NumPy. ``room``: for the products of `bounds`, which would
-    take longer to allocate than to compute; so only one thread can ask for bounds.
+    ``factor`` where only `bounds` are wanted; None where they lie ``on_device``, a float64 tensor, and products are
+    taken there. ``norms``: squared norms of what was moved, before it was multiplied. ``factor``: a power of two that
+    brings the longest to about 1. ``kind``: equal for equal rows of ``x``: their distance is 0 without a look, for an
+    input that repeats would be the slowest there is. ``copied``: bytes of ``x`` that are not the caller's. ``room``:
+    for the products of `bounds`, which would take longer to allocate than to compute; so only one thread can ask for
+    bounds.
     """
 
     x: Float[np.ndarray, "n units"]
-    centred: Float[np.ndarray, "n units"]
+    centred: Float[np.ndarray, "n units"] | None
     norms: Float64[np.ndarray, " n"]
     factor: float
     kind: Int64[np.ndarray, " n"]
     on_device: Any = None
+    copied: int = 0
     room: list[Float32[np.ndarray, " products"]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, x: Float[np.ndarray, "n units"], device: str = "cpu", *, distinct: bool = False) -> Activations:
-        """``distinct``: no two rows are known to be equal.
+    def of(
+        cls,
+        x: Float[np.ndarray, "n units"],
+        device: str = "cpu",
+        *,
+        distinct: bool = False,
+        names: Int64[np.ndarray, " n"] | None = None,
+        copied: int = 0,
+    ) -> Activations:
+        """``distinct``: no two rows are known to be equal. ``names``: how an error names the rows, if not from 0.
 
         Raises `UsageError` for no units, `NonFinite` for NaN, infinity and distances that overflow.
         """
-        x = _readable(x)
+        x, copied = _readable(x, copied)
+        n, units = x.shape
+        parts = _parts(n, 8 * units)
+        centred = np.empty(x.shape) if device == "cpu" else None
+        on_device: Any = None if device == "cpu" else _tensor(x.shape, device)
+        norms = np.empty(n)
         with np.errstate(over="ignore", invalid="ignore"):
             # A point serves better than the mean: the difference of two float32 numbers is nearly always exact in
             # float64, so equal distances stay equal.
-            points = x.astype(np.float64)
-            nearest_to_mean = np.einsum("ij,ij->i", points, points) - 2 * points @ points.mean(axis=0)
-            points -= points[np.argmin(nearest_to_mean)]
-            norms = np.einsum("ij,ij->i", points, points)
-        factor = _factor(x, norms)
-        on_device = None
-        if device != "cpu":
-            import torch
-
-            on_device = torch.from_numpy(points).to(device)
-        return cls(x, points, norms, factor, np.arange(len(x)) if distinct else same_rows(x)[1], on_device)
+            mean = sum((x[at].sum(axis=0, dtype=np.float64) for at in parts), start=np.zeros(units)) / n
+            for at in parts:
+                some = x[at].astype(np.float64)
+                norms[at] = np.einsum("ij,ij->i", some, some) - 2 * some @ mean
+            origin = x[np.argmin(norms)].astype(np.float64)
+            for at in parts:
+                some = x[at] - origin
+                norms[at] = np.einsum("ij,ij->i", some, some)
+                if centred is not None:
+                    centred[at] = some
+                else:
+                    on_device[at] = _moved(some, device)
+        factor = _factor(x, norms, names)
+        return cls(x, centred, norms, factor, np.arange(n) if distinct else same_rows(x)[1], on_device, copied)
 
     @classmethod
-    def bounded(cls, x: Float[np.ndarray, "n units"], device: str = "cpu", *, room: int | None = None) -> Activations:
+    def bounded(
+        cls,
+        x: Float[np.ndarray, "n units"],
+        device: str = "cpu",
+        *,
+        room: int | None = None,
+        names: Int64[np.ndarray, " n"] | None = None,
+        copied: int = 0,
+    ) -> Activations:
         """For `bounds` between different points: in float32 on the processor, unless most points lie so near to each
-        other that this would tell little, and float64 fits in ``room`` bytes. Raises as `of`."""
-        x = _readable(x)
+        other that this would tell little, and float64 fits in ``room`` bytes. ``names`` and errors as in `of`."""
+        x, copied = _readable(x, copied)
         some = x[:: max(1, len(x) // _SAMPLE)][:_SAMPLE].astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             centre = some.mean(axis=0)
             norms = np.empty(len(x))
             in_threads(lambda at: squared_norms(x, centre, norms, at.start, at.stop), slices(len(x), _STRIPE))
-            factor = _factor(x, norms)
+            factor = _factor(x, norms, names)
         if device != "cpu" or ((room is None or 8 * x.size <= room) and _many_near(some - centre)):
-            return cls.of(x, device, distinct=True)
+            return cls.of(x, device, distinct=True, names=names, copied=copied)
         centred = np.empty(x.shape, dtype=np.float32)
         in_threads(
             lambda at: centre_and_scale(x, centre, factor, centred, at.start, at.stop), slices(len(x), _STRIPE)
         )
-        return cls(x, centred, norms, factor, np.arange(len(x)))
+        return cls(x, centred, norms, factor, np.arange(len(x)), copied=copied)
 
     @staticmethod
-    def device_bytes(n: int, units: int) -> int:
-        """What n points and the blocks that are computed take on a device, generously."""
-        return 8 * n * units + 16 * BLOCK_BYTES
+    def device_bytes(n: int, units: int, *, copies: int = 1) -> int:
+        """What n points, so many copies of them, and the blocks that are computed take on a device, generously."""
+        return copies * 8 * n * units + 16 * BLOCK_BYTES
 
     @property
     def coordinates(self) -> Float[np.ndarray, "n units"]:
@@ -310,7 +355,11 @@ class Activations:
     def shift(self) -> int:
         """11 bits after the point and a range of 2³² for bounds in float32, else 9 and 2¹²⁸, for the sake of points
         that lie very near to each other."""
-        return 12 if self.centred.dtype == np.float32 else 14
+        return 12 if self._is_narrow else 14
+
+    @property
+    def _is_narrow(self) -> bool:
+        return self.centred is not None and self.centred.dtype == np.float32
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -318,16 +367,16 @@ class Activations:
 
     @property
     def n_bytes(self) -> int:
-        return self.centred.nbytes
+        return self.copied + (0 if self.centred is None else self.centred.nbytes)
 
     def __len__(self) -> int:
         return len(self.norms)
 
     def take(self, rows: Int64[np.ndarray, " rows"]) -> Activations:
+        x = self.x[rows]
+        centred = None if self.centred is None else self.centred[rows]
         on_device = None if self.on_device is None else self.on_device[_on(rows, self.on_device)]
-        return Activations(
-            self.x[rows], self.centred[rows], self.norms[rows], self.factor, self.kind[rows], on_device
-        )
+        return Activations(x, centred, self.norms[rows], self.factor, self.kind[rows], on_device, x.nbytes)
 
     def between(
         self, rows: Rows, columns: Rows, out: Float64[np.ndarray, "rows columns"] | None = None
@@ -336,7 +385,7 @@ class Activations:
 
         Raises `UsageError` where the points were prepared for bounds only.
         """
-        if self.centred.dtype != np.float64:
+        if self._is_narrow:
             raise UsageError("these activations were prepared for bounds only; use Activations.of for distances")
         block = self._products(rows, columns)
         a, b = (np.arange(len(self))[which] if isinstance(which, slice) else which for which in (rows, columns))
@@ -353,7 +402,7 @@ class Activations:
         self, rows: Rows, columns: Rows, out: UInt16[np.ndarray, "rows columns"] | None = None
     ) -> UInt16[np.ndarray, "rows columns"]:
         """No more than (‖a − b‖ · factor)², by matrix products: the error that they may have is taken off."""
-        kind = self.centred.dtype.type
+        kind: Any = np.float32 if self._is_narrow else np.float64
         low = 1 - _relative_error(self.x.shape[1], kind)
         scale = self.factor**2
         norms = self.norms * (low * scale if kind is np.float32 else low)
@@ -361,7 +410,7 @@ class Activations:
         left, right = lowered[rows], lowered[columns]
         shrink = kind(_ROUND_DOWN if kind is np.float32 else _ROUND_DOWN * scale)
         found = np.empty((len(left), len(right)), dtype=self.dtype) if out is None else out
-        step = max(_NARROW, min(_TILE_BYTES, found.nbytes) // (max(1, len(left)) * self.centred.itemsize))
+        step = max(_NARROW, min(_TILE_BYTES, found.nbytes) // (max(1, len(left)) * np.dtype(kind).itemsize))
         for first in range(0, len(right), step):
             tile = slice(first, min(first + step, len(right)))
             which = (
@@ -380,7 +429,7 @@ class Activations:
         return found
 
     def _tile(self, rows: Rows, columns: Rows, shape: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
-        if self.centred.dtype != np.float32:
+        if self.centred is None or self.centred.dtype != np.float32:
             return self._products(rows, columns)
         size = shape[0] * shape[1]
         if not self.room or len(self.room[0]) < size:
@@ -388,32 +437,53 @@ class Activations:
         return np.matmul(self.centred[rows], self.centred[columns].T, out=self.room[0][:size].reshape(shape))
 
     def _products(self, rows: Rows, columns: Rows) -> Float[np.ndarray, "rows columns"]:
-        if self.on_device is None:
+        if self.centred is not None:
             return self.centred[rows] @ self.centred[columns].T
         a, b = (self.on_device[_on(which, self.on_device)] for which in (rows, columns))
         found: Float64[np.ndarray, "rows columns"] = (a @ b.T).cpu().numpy()
         return found
 
 
-def _readable(x: Float[np.ndarray, "n units"]) -> Float[np.ndarray, "n units"]:
-    """What the kernels read, without a copy where it is that already."""
+def _parts(n: int, row_bytes: int) -> list[slice]:
+    """Consecutive rows, few enough of them to be copied beside the budget."""
+    step = max(1, _READ_BYTES // max(1, row_bytes))
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def _tensor(shape: tuple[int, ...], device: str) -> Any:
+    import torch
+
+    return torch.empty(shape, dtype=torch.float64, device=device)
+
+
+def _moved(some: Float64[np.ndarray, "some units"], device: str) -> Any:
+    import torch
+
+    return torch.from_numpy(some).to(device)
+
+
+def _readable(x: Float[np.ndarray, "n units"], copied: int) -> tuple[Float[np.ndarray, "n units"], int]:
+    """What the kernels read, without a copy where it is that already, and the bytes that are copied in all."""
     if x.shape[1] == 0:
         raise UsageError(f"activations need at least one unit, got an array of shape {x.shape}")
     kind = x.dtype if x.dtype in (np.float32, np.float64) else np.float32 if x.dtype.itemsize < 4 else np.float64
-    return np.ascontiguousarray(x, dtype=kind)
+    read = np.ascontiguousarray(x, dtype=kind)
+    return read, copied if np.may_share_memory(read, x) else copied + read.nbytes
 
 
-def _factor(x: Float[np.ndarray, "n units"], norms: Float64[np.ndarray, " n"]) -> float:
+def _factor(
+    x: Float[np.ndarray, "n units"], norms: Float64[np.ndarray, " n"], names: Int64[np.ndarray, " n"] | None
+) -> float:
     """The power of two that brings the longest of the moved points to a length of 1/2 to 1.
 
     Points that are all nearly equal (10⁻¹⁰⁰) are not brought so far: their distances underflow anyway.
     """
     longest = float(norms.max())
     if not longest < np.finfo(np.float64).max / 4:  # ‖a − b‖² <= 2(‖a‖² + ‖b‖²)
-        finite = np.isfinite(x).all(axis=1)
-        if not finite.all():
-            row = int(np.flatnonzero(~finite)[0])
-            raise NonFinite(f"the activation in row {row} holds NaN or infinity; leave that example out")
+        row = not_finite(x)
+        if row is not None:
+            named = row if names is None else int(names[row])
+            raise NonFinite(f"the activation in row {named} holds NaN or infinity; leave that example out")
         raise NonFinite("squared distances between the activations overflow float64; scale them down")
     return float(2.0 ** min(332, -int(np.frexp(np.sqrt(longest))[1])))
 
@@ -441,24 +511,41 @@ def _on(rows: Rows, tensor: Any) -> Any:
     return torch.from_numpy(rows).to(tensor.device)
 
 
-def same_rows(x: Shaped[np.ndarray, "n width"]) -> tuple[Int64[np.ndarray, " kinds"], Int64[np.ndarray, " n"]]:
-    """Rows compared byte by byte: the first row of each kind, in order, and the kind of every row.
+def not_finite(x: Float[np.ndarray, "n units"]) -> int | None:
+    """The first row that holds NaN or infinity, if one does."""
+    for at in _parts(len(x), x.itemsize * x.shape[1]):
+        finite = np.isfinite(x[at]).all(axis=1)
+        if not finite.all():
+            return at.start + int(finite.argmin())
+    return None
 
-    Rows are sorted by a hash, which is much faster than by themselves; then equal hashes are seen to be equal rows.
+
+def same_rows(x: Shaped[np.ndarray, "n width"]) -> tuple[Int64[np.ndarray, " kinds"], Int64[np.ndarray, " n"]]:
+    """Rows of equal numbers: the first row of each kind, in order, and the kind of every row.
+
+    Rows are compared byte by byte, with −0 taken for 0. They are sorted by a hash, which is much faster than by
+    themselves; then equal hashes are seen to be equal rows. Nothing as large as ``x`` is copied.
     """
-    contiguous = np.ascontiguousarray(x)
-    as_words = words(contiguous.view(np.uint8).reshape(len(x), -1))
-    factors = np.random.default_rng(0).integers(0, 1 << 64, as_words.shape[1], dtype=np.uint64) | np.uint64(1)
+    row_bytes = x.itemsize * x.shape[1]
+    factors = np.random.default_rng(0).integers(0, 1 << 64, -(-row_bytes // 8), dtype=np.uint64) | np.uint64(1)
     hashes = np.empty(len(x), dtype=np.uint64)
-    step = max(1, BLOCK_BYTES // (8 * as_words.shape[1]))
-    for start in range(0, len(x), step):
-        hashes[start : start + step] = (as_words[start : start + step] * factors).sum(axis=1)  # modulo 2⁶⁴
+    parts = _parts(len(x), row_bytes)
+    for at in parts:
+        hashes[at] = (_as_words(x[at]) * factors).sum(axis=1)  # modulo 2⁶⁴
     first, kind = _first_of(hashes)
     equals = first[kind]
-    for start in range(0, len(x), step):
-        if (as_words[start : start + step] != as_words[equals[start : start + step]]).any():  # as good as never
-            return _first_of(contiguous.view(np.dtype((np.void, x.itemsize * x.shape[1])))[:, 0])
+    for at in parts:
+        others = np.flatnonzero(equals[at] != np.arange(at.start, at.stop))
+        if (_as_words(x[at][others]) != _as_words(x[equals[at][others]])).any():  # as good as never
+            return _first_of(_as_words(x).view(np.dtype((np.void, 8 * len(factors))))[:, 0])
     return first, kind
+
+
+def _as_words(x: Shaped[np.ndarray, "n width"]) -> UInt64[np.ndarray, "n words"]:
+    """The bytes of each row, eight a word, alike for rows of equal numbers."""
+    if x.dtype.kind == "f":
+        x = x + x.dtype.type(0)  # −0 + 0 is 0
+    return words(np.ascontiguousarray(x).view(np.uint8).reshape(len(x), x.itemsize * x.shape[1]))
 
 
 def _first_of(keys: Shaped[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, " kinds"], Int64[np.ndarray, " n"]]:

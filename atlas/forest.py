@@ -12,6 +12,7 @@ the graph lacks included: then it belongs to a minimum spanning tree.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
 
@@ -23,10 +24,14 @@ from .errors import UsageError
 from .kernels import in_threads, keep_nearest, n_threads, spanning_forest
 from .spanning import Progress, SpanningTree, spanning_tree
 
+Tell = Callable[[float], None]
+"""Told what share is done."""
+
 PROBES = 16  # cells looked through for each; on clustered codes of 1,024 gates more than 99 % of lists are then exact
 _IN_CELL = 32  # points for a pivot: with fewer pivots clusters are left without, and then nothing can be excluded
 _TOGETHER = 4  # cells looked through between two looks at what is still hopeful
 _TELL_EVERY = 64  # cells
+_SHARE_OF_CELLS, _SHARE_OF_GRAPH = 0.4, 0.8  # of the time at 200,000 codes, up to the end of each
 _JOINING = 2000  # points of a tree among which the end of a joining edge is looked for
 
 
@@ -56,17 +61,25 @@ def neighbor_graph(
 ) -> NeighborGraph:
     """The k nearest neighbours of every point, looked for in at most ``probes`` cells (and on until k are found).
 
-    Raises `UsageError` for k < 1, for k that is not less than the number of points, and for no probes.
+    ``progress``: in points, though part of the time goes before the first is done. Raises `UsageError` for k < 1, for
+    k that is not less than the number of points, and for no probes.
     """
     n = len(points)
     if not 1 <= k < n:
         raise UsageError(f"{k} neighbours of each were asked for; {n} different points have 1 to {n - 1}")
     if probes < 1:
         raise UsageError(f"at least one cell must be looked through, got {probes} probes")
-    pivots, cell = _cells(points, seed)
+
+    def tell(share: float) -> None:
+        if progress is not None:
+            progress(int(share * n), n)
+
+    cells_of_all = _SHARE_OF_CELLS / _SHARE_OF_GRAPH
+    pivots, cell = _cells(points, seed, lambda share: tell(cells_of_all * share))
     order = np.argsort(cell, kind="stable")
     starts = np.searchsorted(cell[order], np.arange(len(pivots) + 1))
-    ordered = points.take(order)
+    ordered = points.take(np.concatenate([order, pivots]))  # at the end once more, side by side: no cell copies them
+    at_end = slice(n, n + len(pivots))
     place = np.empty(n, dtype=np.int64)
     place[order] = np.arange(n)
     edges = starts.tolist()
@@ -75,20 +88,20 @@ def neighbor_graph(
 
     def measure(number: int) -> None:
         rows = slice(edges[number], edges[number + 1])
-        radius[number] = ordered.between(rows, place[pivots[number : number + 1]]).max()
+        radius[number] = ordered.between(rows, slice(n + number, n + number + 1)).max()
 
     def search(number: int) -> None:
         step = max(1, BLOCK_BYTES // (8 * len(pivots) * n_threads()))
         for low in range(edges[number], edges[number + 1], step):
             rows = slice(low, min(low + step, edges[number + 1]))
-            lower = ordered.between(rows, place[pivots]) - radius
+            lower = ordered.between(rows, at_end) - radius
             _search(ordered, rows, number, starts, lower, probes, found)
 
     in_threads(measure, range(len(pivots)))
     for first in range(0, len(pivots), _TELL_EVERY):
         in_threads(search, range(first, min(first + _TELL_EVERY, len(pivots))))
-        if progress is not None:
-            progress(edges[min(first + _TELL_EVERY, len(pivots))], 2 * n)  # the forest takes less than the graph
+        done = edges[min(first + _TELL_EVERY, len(pivots))] / n
+        tell(cells_of_all + (1 - cells_of_all) * done)
     return NeighborGraph(order[found.neighbors[place]], found.distances[place], found.bound[place])
 
 
@@ -100,11 +113,14 @@ def approximate_tree(
     *,
     probes: int = PROBES,
     seed: int = 0,
+    budget: int = 1 << 62,
     progress: Progress | None = None,
 ) -> ApproximateTree:
     """A spanning tree of the mutual reachability of n points, by way of the k nearest neighbours of each kind.
 
-    ``kind`` as in `spanning_tree`. Raises `UsageError` for k < ``samples`` or k < 1, and for no probes.
+    ``kind`` as in `spanning_tree`; ``budget``: bytes for distances between the trees that are joined, or between all
+    points where there are not more than neighbours. Raises `TooManyPoints` where that is too little, and `UsageError`
+    for k < ``samples`` or k < 1, and for no probes.
     """
     kinds = len(points)
     if k < samples:
@@ -112,12 +128,21 @@ def approximate_tree(
             f"core distances are to neighbour {samples} (min_samples): ask for at least as many, got {k}"
         )
     if kinds <= k + 1:
-        return ApproximateTree(spanning_tree(points, kind, samples, 1 << 62, progress), 1.0)
-    graph = neighbor_graph(points, k, probes, seed, progress)
+        return ApproximateTree(spanning_tree(points, kind, samples, budget, progress), 1.0)
+
+    def tell(share: float) -> None:
+        if progress is not None:
+            progress(int(share * 2 * len(kind)), 2 * len(kind))
+
+    graph = neighbor_graph(points, k, probes, seed, lambda done, of: tell(_SHARE_OF_GRAPH * done / of))
     weights = np.bincount(kind, minlength=kinds)
     cores, prediction_cores = (_cores(graph, weights, rank) for rank in (samples + 1, samples))
     source, target, length, proven = _forest(graph, cores)
-    source, target, length, proven = _joined(points, cores, source, target, length, proven, seed)
+    tell((1 + _SHARE_OF_GRAPH) / 2)
+    source, target, length, proven = _joined(
+        points, cores, source, target, length, proven, seed, budget,
+        lambda share: tell((1 + _SHARE_OF_GRAPH) / 2 + share * (1 - _SHARE_OF_GRAPH) / 2),
+    )  # fmt: skip
     first = np.unique(kind, return_index=True)[1]
     others = np.flatnonzero(first[kind] != np.arange(len(kind)))  # a core is never longer than to an equal point
     equal = first[kind[others]]
@@ -126,17 +151,16 @@ def approximate_tree(
         np.concatenate([cores[kind[others]], length]), cores[kind], prediction_cores[kind],
     )  # fmt: skip
     sure = cores[kind[others]] <= graph.bound[kind[others]]
-    if progress is not None:
-        progress(2 * len(kind), 2 * len(kind))
+    tell(1)
     return ApproximateTree(tree, float(np.concatenate([sure, proven]).mean()))
 
 
-def _cells(points: Points, seed: int) -> tuple[Int64[np.ndarray, " cells"], Int64[np.ndarray, " n"]]:
+def _cells(points: Points, seed: int, tell: Tell) -> tuple[Int64[np.ndarray, " cells"], Int64[np.ndarray, " n"]]:
     """A pivot for every 32 points (√n at least, 16·√n at most), and for each point the number of its nearest.
 
     Half of the pivots are drawn, as dense as the points; the others are, one after another, the point that is
-    farthest from all pivots so far. Without these a small cluster falls to a pivot far away, and its cell bounds
-    nothing.
+    farthest from all pivots so far, until every point is at distance 0 of one, as where distances underflow. Without
+    these a small cluster falls to a pivot far away, and its cell bounds nothing.
     """
     n = len(points)
     cells = max(isqrt(n), min(n // _IN_CELL, 16 * isqrt(n)))
@@ -148,11 +172,16 @@ def _cells(points: Points, seed: int) -> tuple[Int64[np.ndarray, " cells"], Int6
         rows = slice(start, min(start + step, n))
         block = points.between(rows, pivots)
         cell[rows], distance[rows] = block.argmin(axis=1), block.min(axis=1)
+        tell(rows.stop / n * drawn / cells)
     for number in range(drawn, cells):
+        if distance.max() == 0:
+            break
         pivots = np.append(pivots, distance.argmax())
         to_pivot = points.between(pivots[-1:], slice(0, n))[0]
         nearer = to_pivot < distance
         cell[nearer], distance[nearer] = number, to_pivot[nearer]
+        if number % _TELL_EVERY == 0:
+            tell(number / cells)
     cell[pivots] = np.arange(len(pivots))  # of its own cell, whatever rounding says of the distance to itself
     return pivots, cell
 
@@ -230,6 +259,8 @@ def _joined(
     length: Float64[np.ndarray, " edges"],
     proven: Bool[np.ndarray, " edges"],
     seed: int,
+    budget: int,
+    tell: Tell,
 ) -> Edges:
     """One tree of the forest: a spanning tree of the trees' densest points, then for each of its edges the nearest
     ends that are found by going to and fro between samples of the two trees. None of these edges is proven."""
@@ -243,16 +274,17 @@ def _joined(
         return source, target, length, proven
     members = np.split(np.lexsort((cores, tree)), np.cumsum(np.bincount(tree))[:-1])  # the densest first
     densest = np.array([points_of[0] for points_of in members])
-    between = spanning_tree(points.take(densest), np.arange(trees), 1, 1 << 62)
+    between = spanning_tree(points.take(densest), np.arange(trees), 1, budget, lambda done, of: tell(done / of / 2))
     rng = np.random.default_rng(seed)
     samples = [
         points_of if len(points_of) <= _JOINING else np.append(rng.choice(points_of, _JOINING - 1), points_of[0])
         for points_of in members
     ]
-    ends = np.array([
-        _nearest_ends(points, cores, samples[a], samples[b], int(densest[a]))
-        for a, b in zip(between.source.tolist(), between.target.tolist(), strict=True)
-    ])  # fmt: skip
+    ends = np.empty((trees - 1, 2), dtype=np.int64)
+    for edge, (a, b) in enumerate(zip(between.source.tolist(), between.target.tolist(), strict=True)):
+        ends[edge] = _nearest_ends(points, cores, samples[a], samples[b], int(densest[a]))
+        if edge % _TELL_EVERY == 0:
+            tell((1 + edge / trees) / 2)
     reach = np.array([float(_reach(points, cores, np.array([a]), b)[0]) for a, b in ends.tolist()])
     return (
         np.concatenate([source, ends[:, 0]]), np.concatenate([target, ends[:, 1]]), np.concatenate([length, reach]),

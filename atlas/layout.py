@@ -128,7 +128,8 @@ def _near_codes(codes: SplineCodes, k: int, device: Device, tell: Tell) -> Near:
 
 def _near_activations(x: Float32[np.ndarray, "n units"], k: int, seed: int, device: Device, tell: Tell) -> Near:
     n = len(x)
-    points = Activations.of(x, chosen_device(device, Activations.device_bytes(*x.shape)))
+    copies = 2 if n > EXACT_ACTIVATIONS else 1  # the neighbour graph orders them anew
+    points = Activations.of(x, chosen_device(device, Activations.device_bytes(*x.shape, copies=copies)))
     if n > EXACT_ACTIVATIONS:
         from .forest import neighbor_graph
 

@@ -41,7 +41,8 @@ def _joining(
     hierarchy: Hierarchy, distances: Float[np.ndarray, "queries n"]
 ) -> tuple[Int64[np.ndarray, " queries"], Float64[np.ndarray, " queries"]]:
     """The point through which each query joins, and λ = 1 / mutual reachability to it (infinite at 0)."""
-    samples, n = hierarchy.min_samples, distances.shape[1]
+    n = distances.shape[1]
+    samples = min(hierarchy.min_samples, n - 1)  # as where the points were clustered: none has more neighbours
     neighbors, reach = np.empty(len(distances), dtype=np.int64), np.empty(len(distances))
     step = max(1, BLOCK_BYTES // (8 * n))
     for start in range(0, len(distances), step):

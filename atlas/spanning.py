@@ -86,7 +86,9 @@ def spanning_tree(
     if size * (n * (n - 1) // 2) > room and _least_bytes(points) > budget:
         raise TooManyPoints(
             f"{_AHEAD} rows of distances between {len(points):,} points take {_least_bytes(points):,} bytes with "
-            f"what goes with them; the budget is {budget:,} bytes. Cluster fewer examples, or raise memory_budget"
+            f"what goes with them; the budget is {budget:,} bytes, in which {budget * n // _least_bytes(points):,} "
+            "would fit. Cluster so many examples, cluster from some neighbors of each (--approximate 15), or raise "
+            "memory_budget (--memory)"
         )
     tell = _Steps(len(kind), progress)
     rows: _Matrix | _Triangle | _Recomputed
@@ -101,9 +103,14 @@ def spanning_tree(
     return SpanningTree(source, target, length, cores[1][kind], cores[0][kind])
 
 
+def least_row_bytes(distance_bytes: int) -> int:
+    """What a point takes of the least budget, beside copies of it: a number in each row of a block, of the rows that
+    wait, and of what computing a block of Euclidean distances takes beside it."""
+    return 4 * _AHEAD * distance_bytes
+
+
 def _least_bytes(points: Points) -> int:
-    # A block, the rows that wait, and what computing a block of Euclidean distances takes beside it.
-    return 4 * _AHEAD * len(points) * points.dtype.itemsize + points.n_bytes
+    return len(points) * least_row_bytes(points.dtype.itemsize) + points.n_bytes
 
 
 class _Steps:

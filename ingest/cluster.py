@@ -13,8 +13,8 @@ import pyarrow as pa
 import atlas
 from atlas.catalog import Target
 from atlas.codes import SplineCodes
-from atlas.distances import Device
-from atlas.errors import NotStored, RunInterrupted, TooManyPoints, UsageError
+from atlas.distances import Device, not_finite
+from atlas.errors import NonFinite, NotStored, RunInterrupted, TooManyPoints, UsageError
 from atlas.hierarchy import (
     MAX_POINTS,
     MEMORY_BUDGET,
@@ -22,9 +22,11 @@ from atlas.hierarchy import (
     Metric,
     Selection,
     Ties,
+    check_request,
     cluster_activations,
     cluster_codes,
     medoids,
+    members_of,
 )  # fmt: skip
 from atlas.store import Atlas
 
@@ -34,6 +36,9 @@ Space = Literal["codes", "activations"]
 
 AUTOMATIC_POINTS = 20_000
 """More examples than this are not clustered without being asked for: the time grows with the square."""
+
+_SHARE_OF_MEDOIDS = 0.1
+"""Of the bar, beside the hierarchy: as good as nothing where clusters are small, a third where one holds most."""
 
 
 def cluster(
@@ -60,8 +65,9 @@ def cluster(
     so; ``memory_budget``, ``max_points`` and ``device`` change how it is computed, not what comes out. The stored
     ``min_samples`` is what was used: one less than the examples where there are no more than were asked for.
 
-    The same clustering of the same data is not computed twice. The database is held only to store the result, in one
-    transaction. Raises what `cluster_codes` and `cluster_activations` raise, `UnknownName`, `NotStored`.
+    The same clustering of the same data is not computed twice. What can't be clustered is refused before it is read.
+    The database is held only to store the result, in one transaction. Raises what `cluster_codes` and
+    `cluster_activations` raise, `UnknownName`, `NotStored`.
     """
     if space not in ("codes", "activations"):
         raise UsageError(f"space is {space!r}; it is codes or activations")
@@ -70,10 +76,16 @@ def cluster(
     with atlas.open(path) as a:
         target = a.catalog.target(site=site, span=span, network=network)
         digest = _digest(target, space)
+        if space == "activations" and metric != "euclidean":
+            raise UsageError(f"activations are clustered under euclidean, not {metric}; codes know both")
+        samples = check_request(
+            _n(a, target, space), units=target.sites[0].n_units if space == "activations" else None,
+            min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection, ties=ties,
+            max_points=max_points, memory_budget=memory_budget, neighbors=neighbors,
+        )  # fmt: skip
         parameters = {
             "network_id": target.network.network_id, "target": target.name, "space": space, "metric": metric,
-            "min_cluster_size": min_cluster_size,
-            "min_samples": min(min_cluster_size if min_samples is None else min_samples, _n(target, space) - 1),
+            "min_cluster_size": min_cluster_size, "min_samples": samples,
             "selection": selection, "ties": ties, "neighbors": neighbors, "data_digest": digest,
         }  # fmt: skip
         known = _find(a, parameters)
@@ -81,13 +93,24 @@ def cluster(
             return known
         ids, points = _points(a, target, space)
         labels = _labels(a, ids)
-    with progress.step(f"cluster {target.name} ({space})", total=2 * len(ids), unit="rows") as step:
+    if not isinstance(points, SplineCodes) and (row := not_finite(points)) is not None:
+        raise NonFinite(
+            f"the activation of example {ids[row]} at {target.name} of network {target.network.name} holds NaN or "
+            "infinity, so it is at no distance from the others; cluster the codes instead"
+        )
+    whole = round(2 * len(ids) * (1 + _SHARE_OF_MEDOIDS))
+    with progress.step(f"cluster {target.name} ({space})", total=whole, unit="rows") as step:
         hierarchy = _hierarchy(
             points, metric, min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection,
             ties=ties, neighbors=neighbors, memory_budget=memory_budget, max_points=max_points, device=device,
-            progress=step.update,
+            progress=lambda done, _: step.update(done, whole),
         )  # fmt: skip
-    members = _clusters(points, hierarchy, ids, labels)
+        nearest = medoids(
+            points, hierarchy.labels, metric=metric, memory_budget=memory_budget,
+            progress=lambda done, of: step.update(2 * len(ids) + int((whole - 2 * len(ids)) * done / of), whole),
+        )  # fmt: skip
+        step.update(whole, whole)
+    members = _clusters(hierarchy, nearest, ids, labels)
     with atlas.open(path, writable=True) as a, a.transaction():
         return _store(a, target.network.name, parameters, hierarchy, ids, labels, members)
 
@@ -124,9 +147,19 @@ def _digest(target: Target, space: Space) -> str:
     return target.sites[0].activations_digest
 
 
-def _n(target: Target, space: Space) -> int:
-    """Examples that will be clustered, of a span those that its first site has."""
-    return int(target.sites[0].n_codes if space == "codes" else target.sites[0].n_activations)
+def _n(a: Atlas, target: Target, space: Space) -> int:
+    """Examples that will be clustered: of a span those that have a code at every one of its sites."""
+    if space == "activations":
+        return int(target.sites[0].n_activations)
+    if len(target.sites) == 1:
+        return int(target.sites[0].n_codes)
+    whole = (
+        "select example_id from codes where site_id in (select unnest($1::integer[])) "
+        "group by example_id having count(*) = $2"
+    )
+    return int(
+        a.value(f"select count(*) from ({whole})", [[site.site_id for site in target.sites], len(target.sites)])
+    )
 
 
 def _points(a: Atlas, target: Target, space: Space) -> tuple[np.ndarray, SplineCodes | np.ndarray]:
@@ -136,8 +169,6 @@ def _points(a: Atlas, target: Target, space: Space) -> tuple[np.ndarray, SplineC
 def _hierarchy(points: SplineCodes | np.ndarray, metric: Metric, **options: Any) -> Hierarchy:
     if isinstance(points, SplineCodes):
         return cluster_codes(points, metric=metric, **options)
-    if metric != "euclidean":
-        raise UsageError(f"activations are clustered under euclidean, not {metric}; codes know both")
     return cluster_activations(points, **options)
 
 
@@ -146,23 +177,27 @@ def _labels(a: Atlas, ids: np.ndarray) -> pd.Series:
     return frame.set_index("example_id")["label"].reindex(ids)
 
 
-def _clusters(
-    points: SplineCodes | np.ndarray, hierarchy: Hierarchy, ids: np.ndarray, labels: pd.Series
-) -> pd.DataFrame:
-    """One row a cluster, with how its members are labelled (SCIENCE 1: purity and normalised entropy)."""
-    n_labels = labels.nunique()
+def _clusters(hierarchy: Hierarchy, nearest: np.ndarray, ids: np.ndarray, labels: pd.Series) -> pd.DataFrame:
+    """One row a cluster, with how its members are labelled (SCIENCE 1: purity and normalised entropy).
+
+    ``nearest``: the row of each cluster's medoid. Of labels that as many members have, the first is the top one.
+    """
+    numbers, names = pd.factorize(labels, sort=True)  # −1 where an example has no label
     rows = []
-    for number, medoid in enumerate(medoids(points, hierarchy.labels, metric=hierarchy.metric)):
-        inside = hierarchy.labels == number
-        counts = labels[inside].value_counts().sort_index().sort_values(ascending=False, kind="stable")
-        shares = counts.to_numpy() / counts.sum() if len(counts) else np.empty(0)
+    for number, members in enumerate(members_of(hierarchy.labels)):
+        mine = numbers[members]
+        there, counts = np.unique(mine[mine >= 0], return_counts=True)
+        shares = counts / counts.sum()
         entropy = (
-            abs(float((shares * np.log(shares)).sum() / np.log(n_labels))) if n_labels > 1 and len(counts) else None
+            abs(float((shares * np.log(shares)).sum() / np.log(len(names))))
+            if len(names) > 1 and len(counts)
+            else None
         )
         rows.append({
-            "label": number, "size": int(inside.sum()), "medoid": int(ids[medoid]),
-            "persistence": float(hierarchy.persistence[number]), "purity": float(shares[0]) if len(counts) else None,
-            "top_label": counts.index[0] if len(counts) else None, "entropy": entropy,
+            "label": number, "size": len(members), "medoid": int(ids[nearest[number]]),
+            "persistence": float(hierarchy.persistence[number]),
+            "purity": float(shares.max()) if len(counts) else None,
+            "top_label": names[there[counts.argmax()]] if len(counts) else None, "entropy": entropy,
             "node": int(hierarchy.nodes[number]),
         })  # fmt: skip
     return pd.DataFrame(rows)

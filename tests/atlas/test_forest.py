@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from atlas.codes import SplineCodes
 from atlas.distances import Activations, Codes, Points, same_rows
-from atlas.errors import UsageError
+from atlas.errors import TooManyPoints, UsageError
 from atlas.forest import approximate_tree, neighbor_graph
 from atlas.hierarchy import cluster_activations, cluster_codes
 from atlas.spanning import SpanningTree, spanning_tree
@@ -135,6 +135,36 @@ def test_an_approximate_clustering_is_the_same_every_time() -> None:
 def test_the_limit_of_exact_clustering_does_not_bind_the_approximate_one() -> None:
     codes = SplineCodes.pack(clustered_gates(0, 60, 30))
     assert len(cluster_codes(codes, metric="hamming", neighbors=8, max_points=59).labels) == 60
+
+
+def test_points_whose_distances_underflow_are_clustered_as_equal() -> None:
+    tiny = 1e-200 * np.random.default_rng(0).normal(size=(100, 8))
+    points = Activations.of(tiny, distinct=True)
+    graph = neighbor_graph(points, 5)
+    assert not graph.distances.any() and all(len(set(row)) == 5 for row in graph.neighbors.tolist())
+    found = cluster_activations(tiny, neighbors=5)
+    assert (found.labels == -1).all() and not found.core_distances.any()
+
+
+def test_progress_of_an_approximate_clustering_rises_from_its_cells_to_its_forest() -> None:
+    codes = SplineCodes.pack(clustered_gates(0, 12_000, 64, groups=100))
+    seen: list[int] = []
+    cluster_codes(codes, metric="hamming", neighbors=6, progress=lambda done, of: seen.append(done) if of else None)
+    shares = np.array(seen) / 24_000
+    assert (np.diff(shares) >= 0).all() and shares[-1] == 1
+    assert (
+        np.diff(shares, prepend=0).max() < 0.25 and (shares < 0.4).sum() > 1 and ((shares > 0.8) & (shares < 1)).any()
+    )
+
+
+def test_the_budget_bounds_what_joins_the_trees() -> None:
+    points = Codes.of(SplineCodes.pack(np.random.default_rng(0).random((3000, 64)) < 0.5))
+    kind = np.arange(len(points))
+    roomy = approximate_tree(points, kind, 1, 1, budget=1 << 32)
+    tight = approximate_tree(points, kind, 1, 1, budget=256 * 1500)
+    np.testing.assert_array_equal(np.sort(tight.tree.length), np.sort(roomy.tree.length))
+    with pytest.raises(TooManyPoints, match="budget is 1,000 bytes"):
+        approximate_tree(points, kind, 1, 1, budget=1000)
 
 
 def test_impossible_requests_are_errors() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -353,6 +355,41 @@ def test_a_medoid_has_the_least_mean_distance_and_the_first_of_equals_wins(
         assert medoid == members[means.argmin()]
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("as_codes", [True, False])
+def test_medoids_do_not_depend_on_the_budget_and_stay_within_it(metric: Metric, as_codes: bool) -> None:
+    gates = blobs_of_gates(0, 3000, 1600)
+    points = SplineCodes.pack(gates) if as_codes else blobs(0, 3000, 400)
+    metric = metric if as_codes else "euclidean"
+    labels = np.random.default_rng(0).permutation(np.repeat([-1, 0, 1], [100, 2700, 200]))
+    seen: list[tuple[int, int]] = []
+    expected = medoids(points, labels, metric=metric, progress=lambda done, of: seen.append((done, of)))
+    assert seen == sorted(seen) and seen[-1] == (2700**2 + 200**2,) * 2
+    budget = 6 << 20  # the points of both kinds take 14 MiB, all distances 56
+    tracemalloc.start()
+    try:
+        found = medoids(points, labels, metric=metric, memory_budget=budget)
+        assert tracemalloc.get_traced_memory()[1] <= budget + (4 << 20)  # blocks of a megabyte
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_medoid_of_a_huge_cluster_is_central_and_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas.hierarchy.MEDOID_POINTS", 500)
+    monkeypatch.setattr("atlas.hierarchy.MEDOID_SAMPLE", 200)
+    x = np.random.default_rng(0).normal(size=(2000, 6)) + 5
+    labels = np.repeat([0, 1, 2], [1000, 500, 500])
+    seen: list[tuple[int, int]] = []
+    found = medoids(x, labels, metric="euclidean", progress=lambda done, of: seen.append((done, of)))
+    assert seen[-1] == (1000 * 200 + 2 * 500**2,) * 2
+    assert found.tolist() == medoids(x, labels, metric="euclidean").tolist()
+    for cluster, medoid in enumerate(found):
+        means = pairwise_distances(x[labels == cluster]).mean(axis=1)
+        own = means[medoid - int(np.argmax(labels == cluster))]
+        assert (own <= np.quantile(means, 0.02)) if cluster == 0 else own == means.min()
+
+
 def test_medoids_of_impossible_labels_are_errors() -> None:
     x = np.ones((3, 2))
     with pytest.raises(UsageError, match="3 points and 2 labels"):
@@ -371,7 +408,7 @@ def test_points_that_do_not_fit_are_refused_before_anything_is_allocated() -> No
     tracemalloc.start()
     try:
         with pytest.raises(
-            TooManyPoints, match=r"150000 activations of 16384 units .* budget is 4,294,967,296 bytes"
+            TooManyPoints, match=r"150000 points take 9,830,400,000 bytes.* 4,294,967,296 bytes, in which 65280 would"
         ):
             cluster_activations(huge)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
@@ -445,7 +482,7 @@ def test_products_of_activations_taken_by_torch_are_those_of_numpy() -> None:
     x = blobs(0, 50, 30)
     ours, by_torch = (
         Activations.of(x),
-        replace(Activations.of(x), on_device=torch.from_numpy(Activations.of(x).centred)),
+        replace(Activations.of(x), centred=None, on_device=torch.from_numpy(Activations.of(x).centred)),
     )
     for rows in (slice(3, 40), np.array([7, 1, 49])):
         expected = ours.between(rows, slice(0, 50))
@@ -473,6 +510,61 @@ def test_a_gpu_that_is_not_there_is_an_error_only_where_it_was_asked_for() -> No
     assert len(cluster_codes(codes, metric="hamming", device="auto").labels) == 30
     with pytest.raises(UsageError, match='got "tpu"'):
         cluster_codes(codes, metric="hamming", device="tpu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", ["repeated codes", "odd codes", "odd repeated codes", "repeated", "odd", "half"])
+def test_copies_of_the_points_count_in_the_budget(what: str) -> None:
+    """A budget just above what is needed for copies: they are all that is large."""
+    n = 2000
+    if "codes" in what:
+        gates = np.random.default_rng(0).random((n, 8 * (4097 if "odd" in what else 4096))) < 0.5
+        copies = 1
+    else:
+        x = blobs(0, n, 1025 if "odd" in what else 1024)
+        x = x.astype(np.float16) if what == "half" else x
+        copies = 1 + (what != "odd")
+    points = gates if "codes" in what else x
+    if "repeated" in what:
+        points[1] = points[0]
+    points = SplineCodes.pack(points) if "codes" in what else points
+    budget = (copies * n * 4104) + 260 * n + (1 << 20)
+    cluster = partial(cluster_codes, metric="hamming") if "codes" in what else cluster_activations
+    cluster(points[:10])  # compiled before it is measured
+    tracemalloc.start()
+    try:
+        assert len(cluster(points, memory_budget=budget).labels) == n
+        assert tracemalloc.get_traced_memory()[1] <= budget + 600 * n + (4 << 20)  # the tree, hdbscan's, and blocks
+        with pytest.raises(TooManyPoints, match=r"would fit.*--approximate.*--memory"):
+            cluster(points, memory_budget=copies * n * 4096)
+    finally:
+        tracemalloc.stop()
+
+
+def test_rows_that_differ_in_the_sign_of_zero_are_equal() -> None:
+    signs = np.random.default_rng(0).choice(np.array([0.0, -0.0], np.float32), (100, 8))
+    assert len(same_rows(signs)[0]) == 1 and len(same_rows(signs.view(np.uint32))[0]) > 50
+    for neighbors in (None, 5):
+        found = cluster_activations(signs, neighbors=neighbors)
+        assert not found.core_distances.any() and (found.labels == -1).all()
+    x = blobs(0, 60, 3)
+    x[:40, 0] = 0
+    np.testing.assert_array_equal(cluster_activations(x).labels, cluster_activations(-x).labels)
+
+
+def test_equal_hashes_of_different_rows_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Zeros:
+        def integers(self, low: int, high: int, size: int, dtype: type) -> np.ndarray:
+            return np.zeros(size, dtype)
+
+    wide = np.array(
+        [[0.0, 3.0, 1.0, 2.0], [-0.0, 3.0, 1.0, 2.0], [1.0, 2.0, 0.0, 3.0], [0.0, 3.0, 1.0, 2.0]], np.float32
+    )
+    expected = same_rows(wide)
+    # Factors of 1: the hash is the sum of a row's words.
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Zeros())
+    first, kind = same_rows(wide)
+    assert first.tolist() == expected[0].tolist() == [0, 2]
+    assert kind.tolist() == expected[1].tolist() == [0, 0, 1, 0]
 
 
 @pytest.mark.parametrize("budget", [80 << 20, 300 << 20, 1 << 30])
@@ -514,8 +606,13 @@ def test_an_interrupted_clustering_stops_at_once_and_leaves_the_threads_usable()
 def test_an_activation_that_is_not_a_number_is_named(bad: float) -> None:
     x = blobs(0, 20, 3)
     x[7, 2] = bad
-    with pytest.raises(NonFinite, match="row 7"):
-        cluster_activations(x)
+    for points in (x, x.astype(np.float64)):
+        with pytest.raises(NonFinite, match="row 7"):
+            cluster_activations(points)
+    x[1] = x[0]
+    for neighbors in (None, 5):
+        with pytest.raises(NonFinite, match="row 7"):
+            cluster_activations(x, neighbors=neighbors)
 
 
 def test_activations_whose_distances_overflow_are_refused() -> None:
@@ -545,6 +642,21 @@ def test_impossible_parameters_are_errors() -> None:
         cluster_activations(blobs(0, 20, 3), min_cluster_size=1)
     with pytest.raises(UsageError, match="at least one unit"):
         cluster_activations(np.ones((20, 0)))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("cluster_activations(np.ones(20))", "one of shape (20,)"),
+        ("cluster_activations(x, min_cluster_size=5.0)", "min_cluster_size is 5.0; expected a whole number"),
+        ("cluster_activations(x, min_samples=2.5)", "min_samples is 2.5; expected a whole number"),
+        ("cluster_activations(x, neighbors=7.0)", "neighbors (--approximate) is 7.0; expected a whole number"),
+    ],
+)
+def test_arguments_of_another_kind_are_errors_without_a_type_checker(call: str, message: str) -> None:
+    code = "import numpy as np\nfrom atlas.hierarchy import cluster_activations\nx = np.ones((20, 2))\n" + call
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "UsageError: " in ran.stderr and message in ran.stderr.splitlines()[-1]
 
 
 def test_progress_rises_to_the_total() -> None:
