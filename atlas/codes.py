@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 
 from .errors import UsageError, WidthError
+
+_UNPACKED_BYTES = 1 << 24
+"""Bytes of gates that are unpacked in one go to be counted: 16 MB, or one code where that is longer."""
+
+_BYTE_SUMS = 255
+"""Bits whose sum fits a byte."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,10 @@ class SplineCodes:
 
     def unpack(self) -> Bool[np.ndarray, "codes gates"]:
         """The gates as booleans, padding removed. Eight times the memory: meant for batches."""
-        columns, start = [], 0
-        for part in self.parts:
-            stop = start + -(-part // 8)
-            columns.append(np.unpackbits(self.packed[:, start:stop], axis=1, count=part).view(np.bool_))
-            start = stop
+        columns = [
+            np.unpackbits(self.packed[:, start : start + -(-part // 8)], axis=1, count=part).view(np.bool_)
+            for start, part in self._places()
+        ]
         return np.concatenate(columns, axis=1)
 
     def to_strings(self) -> list[str]:
@@ -90,12 +95,18 @@ class SplineCodes:
         """Gates that are on."""
         return np.bitwise_count(self.packed).sum(axis=1, dtype=np.int64)
 
-    def on_rate(self) -> Float[np.ndarray, " gates"]:
-        """For each gate the share of codes in which it is on."""
-        total = np.zeros(self.n_bits, dtype=np.int64)
-        for start in range(0, len(self), 4096):  # a bounded number of unpacked rows at a time
-            total += self[start : start + 4096].unpack().sum(axis=0)
-        return total / max(len(self), 1)
+    def gate_counts(self) -> Int64[np.ndarray, " gates"]:
+        """For each gate the codes in which it is on. A bounded number of gates is unpacked at a time."""
+        total = np.zeros(8 * self.packed.shape[1], dtype=np.int64)
+        step = min(_BYTE_SUMS, max(1, _UNPACKED_BYTES // len(total)))
+        for start in range(0, len(self), step):
+            # Sums of up to 255 bits fit a byte, in which they are added up many at a time.
+            total += np.unpackbits(self.packed[start : start + step], axis=1).sum(axis=0, dtype=np.uint8)
+        return np.concatenate([total[8 * start : 8 * start + part] for start, part in self._places()])
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Of each part the byte at which it begins, and its gates."""
+        return list(zip(accumulate((-(-part // 8) for part in self.parts), initial=0), self.parts, strict=False))
 
 
 def concatenate(sites: Sequence[SplineCodes]) -> SplineCodes:

@@ -11,16 +11,18 @@ from jaxtyping import Bool, Float64, Int64
 
 from atlas import Atlas
 from atlas.catalog import SiteRecord, Target
+from atlas.codes import SplineCodes
 from atlas.errors import UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, GateRange
+from atlas.store import BLOCK_ROWS
 
 from ..clusters import Clustering, clustering_of, find_clustering, latest_clustering
 
 RATE = 0.05
 """False discovery rate up to which a gate is distinctive (Benjamini & Hochberg 1995)."""
 
-UNPACKED_BYTES = 1 << 26
-"""Bytes of gates that are unpacked in one go to count them."""
+BLOCK_BYTES = 1 << 26
+"""Bytes of codes that are read in one go."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,17 +43,19 @@ def split(atlas: Atlas, target: Target, cluster: int, clustering: int | None) ->
     """
     site = target.sites[0]
     found = _clustering(atlas, target, clustering)
-    labels = dict(
-        atlas.rows("select example_id, label from cluster_labels where clustering_id = $1", [found.clustering_id])
+    labels = atlas.columns(
+        """
+        select example_id, label from cluster_labels
+        where clustering_id = $1 and example_id in (select example_id from codes where site_id = $2)
+        order by example_id
+        """,
+        [found.clustering_id, site.site_id],
     )
-    if cluster not in labels.values():
+    ids, inside = labels["example_id"].astype(np.int64), labels["label"] == cluster
+    if not -1 <= cluster < found.n_clusters:
         raise UnknownName(
             f"no cluster {cluster} in {found.name}; it has {found.n_clusters}, numbered from 0 (-1 is noise)"
         )
-    held = {int(example) for (example,) in atlas.rows(
-        "select example_id from codes where site_id = $1", [site.site_id])}  # fmt: skip
-    ids = np.array(sorted(held & set(labels)), dtype=np.int64)
-    inside = np.array([labels[int(example)] == cluster for example in ids], dtype=bool)
     if not inside.any() or inside.all():
         raise UsageError(
             f"a cluster is compared with the rest, but of {len(ids)} examples of {found.name} with a code at "
@@ -126,14 +130,13 @@ def _counts(
     atlas: Atlas, site: SiteRecord, groups: Split
 ) -> tuple[Int64[np.ndarray, " gates"], Int64[np.ndarray, " gates"]]:
     """How many examples have each gate on, inside and outside."""
-    inside, outside = np.zeros(site.n_gates, np.int64), np.zeros(site.n_gates, np.int64)
-    step = max(1, UNPACKED_BYTES // site.n_gates)
-    for first in range(0, len(groups.ids), step):
-        rows = slice(first, first + step)
-        bits = atlas.codes([site], groups.ids[rows])[1].unpack()
-        inside += bits[groups.inside[rows]].sum(axis=0)
-        outside += bits[~groups.inside[rows]].sum(axis=0)
-    return inside, outside
+    inside, everyone = np.zeros(site.n_gates, np.int64), np.zeros(site.n_gates, np.int64)
+    members = groups.ids[groups.inside]
+    for ids, packed in atlas.code_blocks(site, max(1, min(BLOCK_ROWS, BLOCK_BYTES // site.n_bytes))):
+        codes = SplineCodes(packed, (site.n_gates,))
+        inside += codes[np.isin(ids, members, assume_unique=True)].gate_counts()
+        everyone += codes[np.isin(ids, groups.ids, assume_unique=True)].gate_counts()
+    return inside, everyone - inside
 
 
 def _modules(layout: Sequence[GateRange], n_gates: int) -> list[str]:
