@@ -111,9 +111,14 @@ def fisher_p(
     # Few tables differ: a test for each distinct one.
     tables, place = np.unique(np.stack([on_inside, on_outside]), axis=1, return_inverse=True)
     inside, on = tables[0], tables.sum(axis=0)
-    low = hypergeom.cdf(inside, m + n, on, m)
-    high = hypergeom.sf(inside - 1, m + n, on, m)
-    p: Float64[np.ndarray, " gates"] = np.clip(2 * np.minimum(low, high), 0, 1)[place.ravel()]
+    mean, total = m * on / (m + n), m + n
+    spread = np.sqrt(mean * (1 - on / total) * (n / max(total - 1, 1)))
+    # A standard deviation from the mean or more, the tail on that side is at most a half (Cantelli), so the smaller.
+    below, above = inside < mean + spread, inside > mean - spread
+    smaller = np.ones(len(on))
+    smaller[below] = hypergeom.cdf(inside[below], total, on[below], m)
+    smaller[above] = np.minimum(smaller[above], hypergeom.sf(inside[above] - 1, total, on[above], m))
+    p: Float64[np.ndarray, " gates"] = np.clip(2 * smaller, 0, 1)[place.ravel()]
     return p
 
 
