@@ -8,8 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Float32, Float64, Int64
-from scipy.stats import rankdata
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from atlas import Atlas, Network, hamming
 from atlas.errors import UsageError
@@ -17,9 +16,9 @@ from atlas.network import Site, Tail
 
 from ..density import euclidean
 from ..progress import Progress, tell
-from ..statistics import Interval, bootstrap
+from ..statistics import Units, spearman_interval
 from .figures import finish, interval, style
-from .live import Live, labels_of_examples, place_of
+from .live import Live, inputs_of_examples, labels_of_examples, place_of
 from .maps import Cotangents, PreciseTails, logits_at, pull_back, state_at
 from .result import Result
 from .targets import checked_seed, whole
@@ -70,13 +69,12 @@ def affine(
     v ~ N(0, I), whose expectation is ‖A₁ − A₂‖²_F (SCIENCE 7). Computed in double precision where the network is
     piecewise linear.
 
-    Table: a, b, same_label, hamming (gates after the site), distance (of the activations), frobenius, and its
-    standard error (0 where exact). Table ``checks``: example, radius (‖x' − x‖/‖x‖), same_polytope (gates and
-    pooling switches), error = ‖F(x') − (A·x' + b)‖₂, relative (over ‖F(x')‖₂) and of_change (over
-    ‖F(x') − F(x)‖₂: what a wrong A would show in, however near x' is), nudged (x was moved by a thousandth, off the
-    edge of a polytope). Table ``singular``: example,
-    rank, value. Table ``summary``: what is correlated, Spearman's rank correlation with its interval (bootstrap
-    over examples), n (pairs).
+    Table: a, b, same_label (None where one of the two has none), hamming (gates after the site), distance (of the
+    activations), frobenius, and its standard error (0 where exact). Table ``checks``: example, radius (‖x' − x‖/‖x‖),
+    same_polytope (gates and pooling switches), error = ‖F(x') − (A·x' + b)‖₂, relative (over ‖F(x')‖₂) and of_change
+    (over ‖F(x') − F(x)‖₂: what a wrong A would show in, however near x' is), nudged (x was moved by a thousandth, off
+    the edge of a polytope). Table ``singular``: example, rank, value. Table ``summary``: what is correlated,
+    Spearman's rank correlation with its interval (bootstrap over inputs, which pairs share), n (pairs), n_examples.
 
     A point x' has each unit of x multiplied by 1 + a uniform random number: units that are off stay off. Where a
     pooling window's inputs are all off, any of them is its maximum, and x lies on the edge of several polytopes; A
@@ -101,7 +99,9 @@ def affine(
     parameters = {"site": live.place.site.name, "example": example, "examples": len(ids), "probes": probes,
                   "checks": checks, "seed": seed, "n_gates": live.place.n_gates, "shown": shown,
                   "exact_distance": cotangents.identity, "n_outputs": cotangents.n_outputs}  # fmt: skip
-    tables = {"table": table, "checks": checked, "singular": singular, "summary": _summary(table, len(ids), rng)}
+    inputs = np.column_stack([inputs_of_examples(atlas, table[end].to_numpy()) for end in ("a", "b")])
+    summary = _summary(table, inputs, len(ids), rng)
+    tables = {"table": table, "checks": checked, "singular": singular, "summary": summary}
     return Result("affine", live.owner.name, parameters, tables, _notes(tails, cotangents, table, checked, singular))
 
 
@@ -112,8 +112,8 @@ def draw_affine(result: Result) -> go.Figure:
     figure = make_subplots(rows=1, cols=2, column_widths=[0.6, 0.4], horizontal_spacing=0.12)
     table = result.table
     shown = table if len(table) <= SHOWN_POINTS else table.sample(SHOWN_POINTS, random_state=0)
-    for place, (same, name) in enumerate(((True, "same label"), (False, "different labels"))):
-        rows = shown[shown["same_label"] == same]
+    for place, (name, chosen) in enumerate(_by_label(shown["same_label"])):
+        rows = shown[chosen]
         figure.add_trace(go.Scatter(
             x=rows["hamming"], y=rows["frobenius"], mode="markers", name=f"{name}, n = {len(rows)} pairs",
             marker={**style(place).marker, "size": 6, "opacity": 0.6},
@@ -123,8 +123,8 @@ def draw_affine(result: Result) -> go.Figure:
     singular, p = result.tables["singular"], result.parameters
     if len(singular):
         figure.add_trace(go.Scatter(
-            x=singular["rank"], y=singular["value"], mode="lines+markers", line=style(2).line,
-            marker={**style(2).marker, "size": 5}, name=f"singular values, example {p['shown']}",
+            x=singular["rank"], y=singular["value"], mode="lines+markers", line=style(3).line,
+            marker={**style(3).marker, "size": 5}, name=f"singular values, example {p['shown']}",
             hovertemplate="rank %{x}<br>σ = %{y:.4g}<extra></extra>",
         ), row=1, col=2)  # fmt: skip
     figure.update_xaxes(title="Hamming distance, gates", rangemode="tozero", row=1, col=1)
@@ -139,6 +139,14 @@ def draw_affine(result: Result) -> go.Figure:
         f"rank correlation {correlation}, {len(table):,} pairs of {p['examples']} examples; "
         f"{p['n_gates']:,} gates", result.notes,
     )  # fmt: skip
+
+
+def _by_label(same_label: pd.Series) -> list[tuple[str, Bool[np.ndarray, " pairs"]]]:
+    """Which pairs are of one label, of two, and, where there are any, which hold an example without one."""
+    unknown = same_label.isna().to_numpy()
+    same = np.array([known is True for known in same_label])
+    found = [("same label", same), ("different labels", ~same & ~unknown)]
+    return [*found, ("a label unknown", unknown)] if unknown.any() else found
 
 
 # --- distances ---------------------------------------------------------------------------------------------------
@@ -209,13 +217,14 @@ def _pairs(
     for i, j in combinations(range(len(ids)), 2):
         frobenius = float(np.sqrt(squares[i, j]))
         rows.append({
-            "a": int(ids[i]), "b": int(ids[j]), "same_label": labels[i] is not None and labels[i] == labels[j],
+            "a": int(ids[i]), "b": int(ids[j]),
+            "same_label": None if labels[i] is None or labels[j] is None else labels[i] == labels[j],
             "hamming": 0 if codes[i] is None else int(hamming(codes[i], codes[j])[0]),  # type: ignore[arg-type]
             "distance": float(euclidean(points[i : i + 1], points[j : j + 1])[0]), "frobenius": frobenius,
             # The error of a square root: that of the square over twice the root.
             "standard_error": float(errors[i, j] / (2 * frobenius)) if frobenius else 0.0,
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"same_label": object})  # a boolean, or None
 
 
 # --- checks ----------------------------------------------------------------------------------------------------
@@ -310,34 +319,14 @@ def _singular(tail: Tail, point: Float32[np.ndarray, " units"], example: int) ->
 # --- statistics ------------------------------------------------------------------------------------------------
 
 
-def _summary(table: pd.DataFrame, n_examples: int, rng: np.random.Generator) -> pd.DataFrame:
+def _summary(table: pd.DataFrame, inputs: Units, n_examples: int, rng: np.random.Generator) -> pd.DataFrame:
     questions = (("hamming", "frobenius"), ("distance", "frobenius"), ("hamming", "distance"))
+    values = {name: table[name].to_numpy(np.float64) for name in ("hamming", "distance", "frobenius")}
     return pd.DataFrame([
-        {"of": x, "with": y, **spearman(table, x, y, rng).columns("rho"), "n": len(table), "n_examples": n_examples}
+        {"of": x, "with": y, **spearman_interval(values[x], values[y], rng, units=inputs).columns("rho"),
+         "n": len(table), "n_examples": n_examples}
         for x, y in questions
     ])  # fmt: skip
-
-
-def spearman(pairs: pd.DataFrame, x: str, y: str, rng: np.random.Generator) -> Interval:
-    """Spearman's rank correlation of two columns over pairs (``a``, ``b``) of examples, NaN where one is constant.
-
-    Interval: bootstrap over examples, since pairs share them; a pair counts as often as its two were drawn together.
-    """
-    examples, place = np.unique(np.concatenate([pairs["a"], pairs["b"]]), return_inverse=True)
-    first, second = place[: len(pairs)], place[len(pairs) :]
-    left, right = pairs[x].to_numpy(np.float64), pairs[y].to_numpy(np.float64)
-
-    def correlations(times: Float64[np.ndarray, "resamples examples"]) -> Float64[np.ndarray, " resamples"]:
-        weights = (times[:, first] * times[:, second]).astype(np.int64)
-        return np.array([_correlation(np.repeat(left, row), np.repeat(right, row)) for row in weights])
-
-    return bootstrap(len(examples), correlations, rng)._replace(n=len(pairs))
-
-
-def _correlation(left: Float64[np.ndarray, " n"], right: Float64[np.ndarray, " n"]) -> float:
-    if len(left) < 2 or (left == left[0]).all() or (right == right[0]).all():
-        return float("nan")
-    return float(np.corrcoef(rankdata(left), rankdata(right))[0, 1])
 
 
 def _notes(

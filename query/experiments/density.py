@@ -15,7 +15,7 @@ from atlas.catalog import NetworkRecord, SiteRecord
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, Scope
 
-from ..classes import NOTE, class_density
+from ..classes import LONE, NOTE, class_density
 from ..progress import Progress, tell
 from ..statistics import check_interval
 from .controls import TRAINED, controls_of, kind_of
@@ -47,7 +47,8 @@ def density(
     Table, a row a network and span: network, weights (as given; untrained, calibrated; untrained, raw), and the
     columns of `query.class_density`: means within (intra) and between (inter) classes, their ratio, all with
     bootstrap intervals over inputs, Cohen's d, AUC, permutation p, both means per gate, n_intra and n_inter,
-    dropped (pairs at distance 0). A span that a control does not store is left out, and a note says so.
+    dropped (pairs at distance 0), n_permuted (pairs behind p). A span that a control does not store is left out, and
+    a note says so.
 
     Raises `UnknownName`, `NotStored`, and `UsageError`: for impossible parameters, a span that ends before it starts,
     fewer than two classes, or no class with two inputs.
@@ -74,6 +75,8 @@ def density(
                     raise
                 notes.add(f"left out: {error}", shown.name)  # a control that lacks a span is no reason to stop
                 continue
+            if n_lone := int(frame["n_lone"].iloc[0]):
+                notes.add(f"{n_lone} {LONE}", shown.name)
             frame.insert(0, "network", shown.name)
             frame.insert(1, "weights", kind_of(shown))
             frames.append(frame)

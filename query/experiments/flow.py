@@ -17,7 +17,7 @@ from atlas.errors import NotStored, UsageError
 
 from ..examples import describe, holders, with_activation
 from ..progress import Progress, tell
-from ..statistics import bootstrap, check_interval
+from ..statistics import bootstrap, check_interval, mean_interval, ratio, spearman_interval, weighted_mean
 from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
 from .figures import CHANCE, OTHERS, finish, interval, style, text
 from .result import Result
@@ -41,16 +41,18 @@ NOTES = (
     "pairs drawn at random, never two examples of the same input; near: distance at or below the quantile at that "
     "site, far: at or above one minus it. Lift: share of such pairs over what it would be if near and far at the two "
     "sites were independent",
-    "intervals: percentiles of a bootstrap over examples, since pairs share them",
+    "intervals: percentiles of a bootstrap over inputs, since pairs share them, and tokens of a text their context",
 )
 
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Places of both examples, distances before and after, and whether the labels agree (NaN: one has none)."""
+    """Places of both examples, their inputs, distances before and after, and whether the labels agree (NaN: one has
+    none)."""
 
     first: Int64[np.ndarray, " pairs"]
     second: Int64[np.ndarray, " pairs"]
+    inputs: Int64[np.ndarray, "pairs 2"]
     before: Float64[np.ndarray, " pairs"]
     after: Float64[np.ndarray, " pairs"]
     same: Float64[np.ndarray, " pairs"]
@@ -89,8 +91,8 @@ def flow(
     ``examples``: at most this many, drawn at random; fewer where activations or codes of them take 256 MB.
 
     Tables. ``table``, a row a kind (convergence: far before, near after; divergence: the reverse; stays near; stays
-    far): n, share of all pairs, lift, same (share of these pairs that agree in label), each with the ends of its
-    interval, and same_all (that share of all pairs). ``pairs``: the pairs of each of the first two kinds whose
+    far): n, share of all pairs, and with intervals lift, same (share of these pairs that agree in label) and same_all
+    (that share of all pairs). ``pairs``: the pairs of each of the first two kinds whose
     distance changed most, in ranks: kind, a and b (example ids), their labels, tokens or keys, distances before and
     after. ``matrix``: from (cluster before, −1 noise), to (cluster after), n. ``summary``: spearman (rank correlation
     of the distances, with interval), ami (adjusted mutual information of the clusterings over examples that are in a
@@ -115,7 +117,7 @@ def flow(
     found = _pairs(atlas, ends, space, ids, labels, whole("pairs", pairs, 10), seed)
     tell(progress, 1, 4)
     kinds = _kinds(found, quantile)
-    table = _table(found, kinds, len(ids), seed, resamples, confidence)
+    table = _table(found, kinds, seed, resamples, confidence)
     tell(progress, 2, 4)
     chosen = (clustering_before, clustering_after)
     clusters = [_clusters(atlas, end, ids, number) for end, number in zip(ends, chosen, strict=True)]
@@ -228,7 +230,8 @@ def _pairs(
     known = (labels.numbers[first] >= 0) & (labels.numbers[second] >= 0)
     same = np.where(known, (labels.numbers[first] == labels.numbers[second]).astype(np.float64), np.nan)
     distances = [_distance(atlas, end, space, ids, first, second) for end in ends]
-    return _Pairs(first, second, distances[0], distances[1], same)
+    inputs = np.column_stack([labels.inputs[first], labels.inputs[second]])
+    return _Pairs(first, second, inputs, distances[0], distances[1], same)
 
 
 def _distance(
@@ -260,39 +263,26 @@ def _kinds(pairs: _Pairs, quantile: float) -> dict[str, Bool[np.ndarray, " pairs
     return found | {f"{side} {place}": chosen for (side, place), chosen in where.items()}
 
 
-def _table(
-    pairs: _Pairs, kinds: dict[str, np.ndarray], n: int, seed: int, resamples: int, confidence: float
-) -> pd.DataFrame:
-    used, place = np.unique(np.concatenate([pairs.first, pairs.second]), return_inverse=True)
-    first, second = place[: len(pairs.first)], place[len(pairs.first) :]
-    known = ~np.isnan(pairs.same)
-    agree = np.where(known, pairs.same, 0.0)
+def _table(pairs: _Pairs, kinds: dict[str, np.ndarray], seed: int, resamples: int, confidence: float) -> pd.DataFrame:
     options: dict[str, Any] = {"resamples": resamples, "confidence": confidence}
+    everyone = mean_interval(pairs.same, np.random.default_rng([seed, 4]), units=pairs.inputs, **options)
     rows = []
     for number, (kind, (before, after)) in enumerate(KINDS.items()):
-        chosen = kinds[kind].astype(np.float64)
-        was, becomes = kinds[f"{before} before"].astype(np.float64), kinds[f"{after} after"].astype(np.float64)
+        chosen = kinds[kind]
+        was, becomes = (kinds[side].astype(np.float64) for side in (f"{before} before", f"{after} after"))
 
-        def lift(times: np.ndarray, chosen: Any = chosen, was: Any = was, becomes: Any = becomes) -> np.ndarray:
-            weights = times[:, first] * times[:, second]
-            return _over((weights @ chosen) * weights.sum(axis=1), (weights @ was) * (weights @ becomes))
-
-        def same(times: np.ndarray, chosen: Any = chosen) -> np.ndarray:
-            weights = times[:, first] * times[:, second]
-            return _over(weights @ (chosen * agree), weights @ (chosen * known))
+        def lift(weights: np.ndarray, chosen: Any = chosen, was: Any = was, becomes: Any = becomes) -> np.ndarray:
+            return ratio(weighted_mean(weights, chosen.astype(np.float64)),
+                         weighted_mean(weights, was) * weighted_mean(weights, becomes))  # fmt: skip
 
         rng = np.random.default_rng([seed, 2, number])
+        agree = mean_interval(pairs.same[chosen], rng, units=pairs.inputs[chosen], **options)
         rows.append({
             "kind": kind, "n": int(chosen.sum()), "share": float(chosen.mean()),
-            **bootstrap(len(used), lift, rng, **options).columns("lift"),
-            **bootstrap(len(used), same, rng, **options).columns("same"),
-            "same_all": float(pairs.same[known].mean()) if known.any() else np.nan,
+            **bootstrap(len(chosen), lift, rng, units=pairs.inputs, **options).columns("lift"),
+            **agree.columns("same"), **everyone.columns("same_all"),
         })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
 
 
 def _clusters(atlas: Atlas, end: Target, ids: np.ndarray, clustering: int | None) -> Clusters:
@@ -314,24 +304,14 @@ def _summary(
 ) -> pd.DataFrame:
     from sklearn.metrics import adjusted_mutual_info_score
 
-    used, place = np.unique(np.concatenate([pairs.first, pairs.second]), return_inverse=True)
-    first, second = place[: len(pairs.first)], place[len(pairs.first) :]
-    x, y = (pd.Series(values).rank().to_numpy(np.float64) for values in (pairs.before, pairs.after))
-
-    def correlation(times: np.ndarray) -> np.ndarray:
-        weights = times[:, first] * times[:, second]
-        weights = weights / weights.sum(axis=1, keepdims=True)
-        mean_x, mean_y = weights @ x, weights @ y
-        spread = (weights @ x**2 - mean_x**2) * (weights @ y**2 - mean_y**2)
-        return _over(weights @ (x * y) - mean_x * mean_y, np.sqrt(np.maximum(spread, 0)))
-
-    found = bootstrap(
-        len(used), correlation, np.random.default_rng([seed, 3]), resamples=resamples, confidence=confidence
-    )
+    found = spearman_interval(
+        pairs.before, pairs.after, np.random.default_rng([seed, 3]), units=pairs.inputs, resamples=resamples,
+        confidence=confidence,
+    )  # fmt: skip
     both = (clusters[0].labels >= 0) & (clusters[1].labels >= 0)
     ami = adjusted_mutual_info_score(clusters[0].labels[both], clusters[1].labels[both]) if both.any() else np.nan
     return pd.DataFrame([{
-        **found.columns("spearman"), "ami": float(ami), "n_both": int(both.sum()), "n_pairs": len(x), "n": n
+        **found.columns("spearman"), "ami": float(ami), "n_both": int(both.sum()), "n_pairs": found.n, "n": n
     }])  # fmt: skip
 
 

@@ -15,14 +15,14 @@ from atlas import Atlas, Network, hamming
 from atlas.errors import UsageError
 from atlas.network import PiecewiseLinearTail, Site, Tail
 
-from ..classes import draw_different, draw_same
+from ..classes import LONE, draw_different, draw_same, lone_labels
 from ..density import euclidean
 from ..examples import check_network, checked_id
 from ..progress import Progress, part, tell
-from ..statistics import Interval, bootstrap
+from ..statistics import Interval, Units, bootstrap, mean_interval, ratio, weighted_mean
 from .crossings import Told, exact_crossings, read_along, sampled_crossings, span_codes
 from .figures import finish, legend_above, style
-from .live import Live, labels_of_examples, place_of
+from .live import Live, inputs_of_examples, labels_of_examples, place_of
 from .result import Result
 from .targets import checked_seed, checked_tolerance, whole
 
@@ -81,8 +81,8 @@ def interpolate(
     undercuts), crossings, density (crossings / distance), detour (crossings / hamming), method, points, growth (by
     the last halving; 0 where exact), converged, switches (of max-pooling windows; NaN where sampled). Table
     ``summary``: kind, n, mean density and mean detour with intervals, and for different labels the ratio of mean
-    densities, different / same. Intervals: bootstrap over examples, which pairs share. A pair at distance 0 is
-    dropped and counted.
+    densities, different / same. Intervals: bootstrap over inputs, which pairs share and tokens of one text depend
+    through. A pair at distance 0 is dropped and counted.
 
     Raises `UsageError` for the same example twice, for one of a and b, and for impossible parameters; `NotStored`,
     `UnknownName`.
@@ -113,12 +113,15 @@ def interpolate(
     )
     parameters = {"span": live.place.name, "a": a, "b": b, "pairs": wanted, "steps": n_steps, "method": method,
                   "tolerance": tolerance, "seed": seed, "n_gates": live.place.n_gates}  # fmt: skip
+    inputs = np.column_stack([inputs_of_examples(atlas, measured[end].to_numpy()) for end in ("a", "b")])
     tables = {
-        "table": _mean_profiles(measured, np.array(profiles), edges, rng),
+        "table": _mean_profiles(measured, np.array(profiles), inputs, edges, rng),
         "pairs": measured,
-        "summary": _summary(measured, rng),
+        "summary": _summary(measured, inputs, rng),
     }
     notes = path_notes(live.tail(asked[0][1]), measured, int((~kept).sum()), tolerance)
+    if n_lone := _lone(live) if wanted else 0:
+        notes.append(f"{n_lone} {LONE}")
     if live.owner.kind == "text":
         notes.append("the vector of b is put into the place of that of a: the sequence is a's all along")
     return Result("interpolate", live.owner.name, parameters, tables, tuple(notes))
@@ -144,7 +147,7 @@ def draw_interpolate(result: Result) -> go.Figure:
     p = result.parameters
     return finish(
         figure, f"Polytope density between two examples, {p['span']} of {result.network}",
-        f"{p['n_gates']:,} gates; bands: bootstrap over examples, 95 %", result.notes,
+        f"{p['n_gates']:,} gates; bands: bootstrap over inputs, 95 %", result.notes,
     )  # fmt: skip
 
 
@@ -220,11 +223,21 @@ def _checked_pair(atlas: Atlas, live: Live, a: int, b: int) -> tuple[int, int]:
     return x, y
 
 
+def _labelled(live: Live) -> tuple[Int64[np.ndarray, " examples"], ...]:
+    """Ids, numbers of labels, and inputs of the examples that have a label."""
+    frame = live.examples(labelled=True)
+    labels = frame["label"].astype("category").cat.codes.to_numpy(np.int64)
+    return frame["example_id"].to_numpy(np.int64), labels, frame["input_id"].to_numpy(np.int64)
+
+
+def _lone(live: Live) -> int:
+    _, labels, inputs = _labelled(live)
+    return lone_labels(labels, inputs)
+
+
 def _draw(live: Live, wanted: int, rng: np.random.Generator) -> list[tuple[str, int, int]]:
     """Pairs of the same and of different labels, never of one input."""
-    frame = live.examples(labelled=True)
-    ids, inputs = (frame[column].to_numpy(np.int64) for column in ("example_id", "input_id"))
-    labels = frame["label"].astype("category").cat.codes.to_numpy(np.int64)
+    ids, labels, inputs = _labelled(live)
     if len(np.unique(labels)) < 2:
         raise UsageError(
             f"pairs of the same and of different labels are compared, so at least two labels are needed; the "
@@ -235,7 +248,10 @@ def _draw(live: Live, wanted: int, rng: np.random.Generator) -> list[tuple[str, 
         "different": draw_different(labels, inputs, wanted, rng),
     }
     if not len(found["same"][0]):
-        raise UsageError(f"no label of network {live.owner.name} has two examples; pairs of one label need them")
+        raise UsageError(
+            f"no label of network {live.owner.name} has examples of two inputs, and two examples of one input are "
+            "never paired; pairs of one label need them"
+        )
     return [
         (kind, int(ids[i]), int(ids[j])) for kind, (first, second) in found.items()
         for i, j in zip(first, second, strict=True)
@@ -299,6 +315,7 @@ def _described(atlas: Atlas, frame: pd.DataFrame) -> pd.DataFrame:
 def _mean_profiles(
     measured: pd.DataFrame,
     profiles: Float64[np.ndarray, "pairs steps"],
+    inputs: Units,
     edges: Float64[np.ndarray, " edges"],
     rng: np.random.Generator,
 ) -> pd.DataFrame:
@@ -306,62 +323,39 @@ def _mean_profiles(
     for kind in (name for name in KINDS if name in set(measured["kind"])):
         here = (measured["kind"] == kind).to_numpy()
         for step, values in enumerate(profiles[here].T):
-            density = pairs_interval(measured[here], values, rng)
+            density = _mean(values, inputs[here], rng)
             rows.append({"kind": kind, "step": step, "t_low": edges[step], "t_high": edges[step + 1],
                          **density.columns("density"), "n": int(here.sum())})  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _summary(measured: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+def _summary(measured: pd.DataFrame, inputs: Units, rng: np.random.Generator) -> pd.DataFrame:
     rows = []
     for kind in (name for name in KINDS if name in set(measured["kind"])):
-        here = measured[measured["kind"] == kind]
-        ratio = _ratio(measured, rng) if kind == "different" else Interval(np.nan, np.nan, np.nan, 0)
+        here = (measured["kind"] == kind).to_numpy()
+        of_kind = measured[here]
+        found = _ratio(measured, inputs, rng) if kind == "different" else Interval(np.nan, np.nan, np.nan, 0)
         rows.append({
-            "kind": kind, "n": len(here),
-            **pairs_interval(here, here["density"].to_numpy(), rng).columns("density"),
-            **pairs_interval(here, here["detour"].to_numpy(), rng).columns("detour"),
-            **ratio.columns("ratio"),
+            "kind": kind, "n": int(here.sum()),
+            **_mean(of_kind["density"].to_numpy(), inputs[here], rng).columns("density"),
+            **_mean(of_kind["detour"].to_numpy(), inputs[here], rng).columns("detour"),
+            **found.columns("ratio"),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def pairs_interval(pairs: pd.DataFrame, values: Float64[np.ndarray, " pairs"], rng: np.random.Generator) -> Interval:
-    """The mean over pairs, with an interval from resampling examples: a pair weighs the product of how often its two
-    were drawn. NaNs are left out. Of a single pair there is no interval."""
-    known = ~np.isnan(values)
-    if len(pairs) < 2:
-        value = float(values[known].mean()) if known.any() else np.nan
-        return Interval(value, np.nan, np.nan, len(pairs))
-    examples, weigh = _weights(pairs)
-    found = bootstrap(examples, lambda times: _weighted(weigh(times)[:, known], values[known]), rng)
-    return found._replace(n=len(pairs))
+def _mean(values: Float64[np.ndarray, " pairs"], inputs: Units, rng: np.random.Generator) -> Interval:
+    """The mean over pairs, from resampling the inputs of their ends. Of a single pair there is no interval: its two
+    inputs, drawn anew, give the same pair or none."""
+    return mean_interval(values, rng, units=inputs if len(inputs) > 1 else np.zeros(len(inputs), np.int64))
 
 
-def _ratio(measured: pd.DataFrame, rng: np.random.Generator) -> Interval:
+def _ratio(measured: pd.DataFrame, inputs: Units, rng: np.random.Generator) -> Interval:
     """Mean density of pairs of different labels over that of pairs of the same."""
-    drawn = measured[measured["kind"] != "pair"]
-    values, same = drawn["density"].to_numpy(), (drawn["kind"] == "same").to_numpy()
-    examples, weigh = _weights(drawn)
+    drawn = (measured["kind"] != "pair").to_numpy()
+    values, same = measured["density"].to_numpy()[drawn], (measured["kind"] == "same").to_numpy()[drawn]
 
-    def ratio(times: Float64[np.ndarray, "resamples examples"]) -> Float64[np.ndarray, " resamples"]:
-        weight = weigh(times)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return _weighted(weight[:, ~same], values[~same]) / _weighted(weight[:, same], values[same])
+    def different_over_same(weights: Float64[np.ndarray, "resamples pairs"]) -> Float64[np.ndarray, " resamples"]:
+        return ratio(*(weighted_mean(weights[:, kind], values[kind]) for kind in (~same, same)))
 
-    return bootstrap(examples, ratio, rng)._replace(n=len(drawn))
-
-
-def _weights(pairs: pd.DataFrame) -> tuple[int, Any]:
-    """How many examples the pairs have, and the function from how often each was drawn to the weight of each pair."""
-    examples, place = np.unique(np.concatenate([pairs["a"], pairs["b"]]), return_inverse=True)
-    first, second = place[: len(pairs)], place[len(pairs) :]
-    return len(examples), lambda times: times[:, first] * times[:, second]
-
-
-def _weighted(
-    weight: Float64[np.ndarray, "resamples pairs"], values: Float64[np.ndarray, " pairs"]
-) -> Float64[np.ndarray, " resamples"]:
-    with np.errstate(divide="ignore", invalid="ignore"):  # no pair in a resample: NaN, and left out of the quantiles
-        mean: Float64[np.ndarray, " resamples"] = weight @ values / weight.sum(axis=1)
-    return mean
+    return bootstrap(len(values), different_over_same, rng, units=inputs[drawn])

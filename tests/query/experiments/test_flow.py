@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.experiments import registry
 
@@ -85,6 +86,22 @@ def test_labels_agree_more_often_in_pairs_that_stay_near(a):
     assert table.loc["stays near", "lift_low"] > 1 > table.loc["convergence", "lift"]
 
 
+def test_what_belongs_to_one_input_is_resampled_together(a, damaged):
+    """The same tokens as 60 texts, and as 9 texts of a kind each: fewer inputs tell less."""
+    few = damaged("update examples set input_id = input_id % 9")
+    options = {"pairs": 10_000, "resamples": 100, "space": "codes"}
+    of_many = run(a, **options)
+    with atlas.open(few) as b:
+        of_few = run(b, **options)
+    assert any("bootstrap over inputs" in note for note in of_few.notes)
+    for table, row, name in (("table", 2, "lift"), ("table", 0, "same_all"), ("summary", 0, "spearman")):
+        many, fewer = (
+            found.tables[table].loc[row, f"{name}_high"] - found.tables[table].loc[row, f"{name}_low"]
+            for found in (of_many, of_few)
+        )
+        assert fewer > 1.5 * many > 0, name
+
+
 def test_the_same_seed_gives_the_same_numbers(a):
     first, again, other = (run(a, seed=seed) for seed in (3, 3, 4))
     assert all(first.tables[name].equals(again.tables[name]) for name in first.tables)
@@ -110,8 +127,6 @@ def test_questions_that_are_refused(a, options, error, message):
 
 
 def test_activations_that_are_not_stored(damaged):
-    import atlas
-
     path = damaged(
         "delete from activations where site_id = 6", "update sites set n_activations = 0 where site_id = 6"
     )
