@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
+import numpy as np
 import pandas as pd
 import typer
 import typer.main
@@ -66,6 +67,7 @@ class Output:
     store: bool
     fresh: bool
     as_json: bool
+    arrays: Path | None = None
 
 
 def register(cli: typer.Typer) -> None:
@@ -107,6 +109,8 @@ def perform(
 ) -> Result:
     """Answer from the atlas, or compute, store and show."""
     handed: dict[str, Any] = {}
+    if output.arrays is not None and output.arrays.suffix != ".npz":
+        raise UsageError(f"--arrays is {output.arrays}; arrays are written as NumPy does: name a file ending in .npz")
     with store.open(path) as a:
         about = experiment.network(a, {"network": network} | options)
         if experiment.needs == "live":
@@ -121,6 +125,8 @@ def perform(
 
             with TerminalProgress().step(experiment.name, unit="steps") as step:
                 result = experiment.run(a, **handed, **options, progress=step.update)
+        if output.arrays is not None:
+            np.savez(output.arrays, allow_pickle=False, **experiment.arrays(a, handed["reader"], result))
     if known is None and output.store:
         try:
             with store.open(path, writable=True) as a:
@@ -239,6 +245,10 @@ _LIVE = [
     _keyword("device", str, "auto", typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=NETWORK)),
 ]  # fmt: skip
 
+_ARRAYS = _keyword("arrays", Path | None, None, typer.Option(
+    help="Write the map whole to this .npz: A, b, the example's activation x, names of the outputs.",
+    rich_help_panel=OUTPUT))  # fmt: skip
+
 _CONTROLS = _keyword("controls", bool, False, typer.Option(
     "--controls/--no-controls", help="Both untrained networks beside it: random:0 and random-raw:0.",
     rich_help_panel=NETWORK))  # fmt: skip
@@ -247,6 +257,7 @@ _CONTROLS = _keyword("controls", bool, False, typer.Option(
 def _command(experiment: Experiment) -> Any:
     """The command of an experiment: its function's keyword-only parameters, and what to do with the result."""
     kinds = {name: _option_type(experiment, name) for name in experiment.options}
+    outputs = [*_OUTPUT, *([_ARRAYS] if experiment.has_arrays else [])]
     parameters = [inspect.Parameter("atlas", inspect.Parameter.KEYWORD_ONLY, annotation=AtlasPath)]
     for name, option in experiment.options.items():
         default = inspect.Parameter.empty if option.default is option.empty else _written(option.default)
@@ -258,11 +269,11 @@ def _command(experiment: Experiment) -> Any:
 
     def command(**given: Any) -> None:
         path = given.pop("atlas")
-        output = Output(**{option.name: given.pop(option.name) for option in _OUTPUT})
+        output = Output(**{option.name: given.pop(option.name) for option in outputs})
         options = {name: read(given.pop(name)) for name, (_, read) in kinds.items()}
         perform(path, experiment, options, output, **given)
 
-    parameters += _OUTPUT
+    parameters += outputs
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = (inspect.getdoc(experiment.function) or experiment.summary).split("\n\n")[0]

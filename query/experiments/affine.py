@@ -19,7 +19,7 @@ from ..progress import Progress, tell
 from ..statistics import Units, spearman_interval
 from .figures import finish, interval, style
 from .live import Live, inputs_of_examples, labels_of_examples, place_of
-from .maps import Cotangents, PreciseTails, logits_at, pull_back, state_at
+from .maps import AffineMap, Cotangents, PreciseTails, affine_map, logits_at, pull_back, state_at
 from .result import Result
 from .targets import checked_seed, whole
 
@@ -42,6 +42,12 @@ LOCAL_RADII = (0.1, 0.01, 0.001)
 """Relative distances at which a linearisation that is not exact is checked. Its error falls with the square, down to
 that of single precision."""
 
+STRONGEST = 5
+"""Entries of a row of A that the table of a map names."""
+
+LIKELIEST = 64
+"""Outputs whose rows the table of a map has, where the whole map takes more than `MAP_BYTES`."""
+
 SHOWN_POINTS = 4000  # pairs in a figure; a table has them all
 
 
@@ -59,8 +65,8 @@ def affine(
 ) -> Result:
     """The affine map of each example's polytope, and its distance to others against Hamming distance.
 
-    ``site``: whose activation space is cut into polytopes. ``example``: whose singular values are shown; the first
-    of those drawn otherwise. ``examples``: how many are drawn, all pairs of which are compared. ``probes``: random
+    ``site``: whose activation space is cut into polytopes. ``example``: whose map is shown; the first of those drawn
+    otherwise. ``examples``: how many are drawn, all pairs of which are compared. ``probes``: random
     vectors for the estimate, where there are more than 256 outputs. ``checks``: points at which the map is compared
     with the network. ``seed``: for drawing examples, probes, points and the intervals.
 
@@ -73,7 +79,9 @@ def affine(
     activations), frobenius, and its standard error (0 where exact). Table ``checks``: example, radius (‖x' − x‖/‖x‖),
     same_polytope (gates and pooling switches), error = ‖F(x') − (A·x' + b)‖₂, relative (over ‖F(x')‖₂) and of_change
     (over ‖F(x') − F(x)‖₂: what a wrong A would show in, however near x' is), nudged (x was moved by a thousandth, off
-    the edge of a polytope). Table ``singular``: example, rank, value. Table ``summary``: what is correlated,
+    the edge of a polytope). Table ``map``, a row an output (the likeliest, where A takes more than 256 MB): example,
+    output, name, logit = F(x), b, norm (of its row of A), units and weights (its 5 entries farthest from 0); `map_of`
+    gives A and b whole. Table ``singular``: example, rank, value. Table ``summary``: what is correlated,
     Spearman's rank correlation with its interval (bootstrap over inputs, which pairs share), n (pairs), n_examples.
 
     A point x' has each unit of x multiplied by 1 + a uniform random number: units that are off stay off. Where a
@@ -95,14 +103,33 @@ def affine(
     table = _pairs(atlas, tails, ids, points, squares, errors)
     shown = int(ids[0] if example is None else example)
     checked = _checks(tails, ids, points, cotangents, checks, rng)
-    singular = _singular(tails.of(shown), points[list(ids).index(shown)], shown)
+    mapped, singular = _map(tails.of(shown), points[list(ids).index(shown)], shown)
     parameters = {"site": live.place.site.name, "example": example, "examples": len(ids), "probes": probes,
                   "checks": checks, "seed": seed, "n_gates": live.place.n_gates, "shown": shown,
                   "exact_distance": cotangents.identity, "n_outputs": cotangents.n_outputs}  # fmt: skip
     inputs = np.column_stack([inputs_of_examples(atlas, table[end].to_numpy()) for end in ("a", "b")])
     summary = _summary(table, inputs, len(ids), rng)
-    tables = {"table": table, "checks": checked, "singular": singular, "summary": summary}
-    return Result("affine", live.owner.name, parameters, tables, _notes(tails, cotangents, table, checked, singular))
+    tables = {"table": table, "map": mapped, "checks": checked, "singular": singular, "summary": summary}
+    notes = _notes(tails, cotangents, table, checked, mapped, singular)
+    return Result("affine", live.owner.name, parameters, tables, notes)
+
+
+def map_of(atlas: Atlas, reader: Network, *, site: str, example: int) -> AffineMap:
+    """A and b of the polytope of an example, whole: 8 bytes × outputs × units of ``site``.
+
+    Where the network is no affine map (`Tail.exact`) A is its derivative at the example, and A·y + b a linearisation.
+    Raises `UnknownName`, `NotStored`.
+    """
+    live = Live(atlas, reader, place_of(reader, site=site))
+    tail, [point] = PreciseTails(live).of(live.checked(example)), live.activations([example])
+    slope, offset = affine_map(tail, point)
+    return AffineMap(slope, offset, point.astype(np.float64), tuple(map(tail.output_name, range(tail.n_outputs))))
+
+
+def arrays_affine(atlas: Atlas, reader: Network, result: Result) -> dict[str, np.ndarray]:
+    """The map that a result shows: A (outputs × units), b and the example's activation x, with the outputs' names."""
+    found = map_of(atlas, reader, site=result.parameters["site"], example=result.parameters["shown"])
+    return {"A": found.slope, "b": found.offset, "x": found.point, "outputs": np.array(found.outputs)}
 
 
 def draw_affine(result: Result) -> go.Figure:
@@ -308,12 +335,27 @@ def _radii(
         radius /= 2
 
 
-def _singular(tail: Tail, point: Float32[np.ndarray, " units"], example: int) -> pd.DataFrame:
-    """Singular values of A, the largest first; no row where the map would not fit in `MAP_BYTES`."""
-    if 8 * tail.n_outputs * tail.site.n_units > MAP_BYTES:
-        return pd.DataFrame({"example": [], "rank": [], "value": []}).astype({"example": int, "rank": int})
-    values = np.linalg.svd(pull_back(tail, point, np.eye(tail.n_outputs)), compute_uv=False)
-    return pd.DataFrame({"example": example, "rank": np.arange(1, len(values) + 1), "value": values})
+# --- the map itself ----------------------------------------------------------------------------------------------
+
+
+def _map(tail: Tail, point: Float32[np.ndarray, " units"], example: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The map row by row, and its singular values, the largest first; of one beyond `MAP_BYTES` the rows of the
+    likeliest outputs, and no singular value."""
+    logits = logits_at(tail, point[None])[0]
+    whole_map = 8 * tail.n_outputs * tail.site.n_units <= MAP_BYTES
+    outputs = np.arange(tail.n_outputs) if whole_map else np.argsort(-logits, kind="stable")[:LIKELIEST]
+    units = np.zeros((len(outputs), tail.n_outputs))
+    units[np.arange(len(outputs)), outputs] = 1
+    slope = pull_back(tail, point, units)
+    strongest = np.argsort(-np.abs(slope), axis=1, kind="stable")[:, :STRONGEST]
+    rows = pd.DataFrame({
+        "example": example, "output": outputs, "name": [tail.output_name(int(output)) for output in outputs],
+        "logit": logits[outputs], "b": logits[outputs] - slope @ point.astype(np.float64),
+        "norm": np.linalg.norm(slope, axis=1), "units": strongest.tolist(),
+        "weights": np.take_along_axis(slope, strongest, axis=1).tolist(),
+    })  # fmt: skip
+    values = np.linalg.svd(slope, compute_uv=False) if whole_map else np.empty(0)
+    return rows, pd.DataFrame({"example": example, "rank": np.arange(1, len(values) + 1), "value": values})
 
 
 # --- statistics ------------------------------------------------------------------------------------------------
@@ -330,7 +372,12 @@ def _summary(table: pd.DataFrame, inputs: Units, n_examples: int, rng: np.random
 
 
 def _notes(
-    tails: PreciseTails, cotangents: Cotangents, table: pd.DataFrame, checked: pd.DataFrame, singular: pd.DataFrame
+    tails: PreciseTails,
+    cotangents: Cotangents,
+    table: pd.DataFrame,
+    checked: pd.DataFrame,
+    mapped: pd.DataFrame,
+    singular: pd.DataFrame,
 ) -> tuple[str, ...]:
     tail = tails.of(int(table["a"].iloc[0]))
     notes = [tail.remark]
@@ -362,5 +409,8 @@ def _notes(
             f"{(table['standard_error'] / table['frobenius']).max():.1%} at most"
         )
     if not len(singular):
-        notes.append("singular values were left out: the whole map would take more than 256 MB")
+        notes.append(
+            f"the whole map would take more than {MAP_BYTES >> 20} MB: table map has its rows of the {len(mapped)} "
+            "likeliest outputs, and singular values were left out"
+        )
     return tuple(notes)

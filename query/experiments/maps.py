@@ -82,6 +82,24 @@ def affine_map(
     return slope, logits_at(tail, point[None])[0] - slope @ point.astype(np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class AffineMap:
+    """What a network is on the polytope of an example: F(y) = A·y + b, from the activation at a site to the logits.
+
+    ``slope``: A. ``offset``: b. ``point``: the example's activation x. ``outputs``: what each output stands for.
+    """
+
+    slope: Float64[np.ndarray, "outputs units"]
+    offset: Float64[np.ndarray, " outputs"]
+    point: Float64[np.ndarray, " units"]
+    outputs: tuple[str, ...]
+
+    def __call__(self, points: Float[np.ndarray, "points units"]) -> Float64[np.ndarray, "points outputs"]:
+        """A·y + b, a row a point: the logits wherever y lies in the polytope."""
+        found: Float64[np.ndarray, "points outputs"] = points.astype(np.float64) @ self.slope.T + self.offset
+        return found
+
+
 def _tensor(tail: Tail, points: np.ndarray) -> Tensor:
     import torch
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
+import numpy as np
+
 from atlas import Atlas, Network
 from atlas.errors import UnknownName, UsageError
 
@@ -74,6 +76,19 @@ class Experiment:
             )
         drawn: bytes = getattr(module, f"png_{self.name}")(result)
         return drawn
+
+    @property
+    def has_arrays(self) -> bool:
+        """Whether a result stands for arrays too large for a table."""
+        return hasattr(import_module(f"{__package__}.{self.module}"), f"arrays_{self.name}")
+
+    def arrays(self, atlas: Atlas, reader: Network, result: Result) -> dict[str, np.ndarray]:
+        """The arrays behind a result, by name, computed again; `UsageError` where an experiment has none (only affine
+        has: its map)."""
+        if not self.has_arrays:
+            raise UsageError(f"experiment {self.name} has no arrays; its tables hold all that it found")
+        found: dict[str, np.ndarray] = self._attribute(f"arrays_{self.name}")(atlas, reader, result)
+        return found
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.main import get_command
@@ -93,6 +94,22 @@ def test_a_figure_is_one_file_that_asks_nobody(own: Path, polytope: Run, tmp_pat
     assert '<script src="http' not in page and "cdn.plot.ly" not in page.split("Plotly.newPlot")[-1]
     answer = polytope("experiment", "occupancy", own, "--network", "demo-gpt2", "--figure", tmp_path / "figure.svg")
     assert answer.status == 1 and "ends in .html" in answer.err
+
+
+def test_the_map_of_an_example_can_be_written_whole(
+    own: Path, polytope: Run, tmp_path: Path, networks: dict[str, Network]
+) -> None:
+    asked = ("experiment", "affine", own, "--site", "inception5a:full", "--example", 4, "--examples", 2)
+    wrong = polytope(*asked, "--arrays", tmp_path / "map.csv")
+    assert wrong.status == 1 and "ending in .npz" in wrong.err
+    answer = polytope(*asked, "--arrays", tmp_path / "map.npz", "--table", "map", "--format", "csv")
+    table = pd.read_csv(io.StringIO(answer.out))
+    with np.load(tmp_path / "map.npz") as arrays:
+        np.testing.assert_allclose(arrays["b"], table["b"], atol=1e-9)
+        np.testing.assert_allclose(arrays["A"] @ arrays["x"] + arrays["b"], table["logit"], atol=1e-9)
+        assert arrays["outputs"].tolist() == table["name"].astype(str).tolist()
+    again = polytope(*asked, "--arrays", tmp_path / "again.npz")  # the stored answer has them as well
+    assert "affine: done" not in again.err and (tmp_path / "again.npz").exists()
 
 
 def test_json_has_all_that_was_found(own: Path, polytope: Run) -> None:

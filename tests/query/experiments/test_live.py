@@ -13,6 +13,8 @@ from atlas import hamming
 from atlas.errors import NotStored, UnknownName, UsageError, WeightsError
 from atlas.network import ImageView, TokenWindow
 from ingest.networks import load_control
+from query.experiments import affine as affine_module
+from query.experiments.affine import map_of
 from query.experiments.archive import load, save
 from query.experiments.crossings import span_codes
 from query.experiments.live import Live, place_of
@@ -300,6 +302,59 @@ def test_affine_maps_are_those_worked_out_on_paper(plane):
         found = affine_map(tail, np.array(point, np.float32))
         np.testing.assert_allclose(found[0], slope, atol=1e-12)
         np.testing.assert_allclose(found[1], offset, atol=1e-12)
+
+
+def test_the_map_of_an_example_is_a_table_and_whole_arrays(plane):
+    """At (3, 1): F = (x − y, x + y − 3)."""
+    result = ask(plane, "affine", site="embed", example="3:1", examples=4)
+    rows = result.tables["map"].to_dict("records")
+    assert [row["name"] for row in rows] == ["left", "right"]
+    assert {row["example"] for row in rows} == {plane[1]["3:1"]}
+    assert [row["b"] for row in rows] == pytest.approx([0, -3])
+    assert [row["logit"] for row in rows] == pytest.approx([2, 1])
+    assert [row["norm"] for row in rows] == pytest.approx([np.sqrt(2)] * 2)
+    assert [row["units"] for row in rows] == [[0, 1], [0, 1]]
+    assert rows[0]["weights"] == pytest.approx([1, -1]) and rows[1]["weights"] == pytest.approx([1, 1])
+    with atlas.open(plane[0], writable=True) as a:
+        pd.testing.assert_frame_equal(load(a, save(a, result)).tables["map"], result.tables["map"])
+        found = map_of(a, plane[2], site="embed", example=plane[1]["3:1"])
+        arrays = find("affine").arrays(a, plane[2], result)
+    np.testing.assert_allclose(found(np.array([[3, 1], [4, 2.5]])), [[2, 1], [1.5, 3.5]], atol=1e-12)
+    np.testing.assert_allclose(arrays["A"] @ arrays["x"] + arrays["b"], [2, 1], atol=1e-12)
+    assert arrays["outputs"].tolist() == ["left", "right"]
+    with pytest.raises(UsageError, match="scale has no arrays"):
+        find("scale").arrays(None, plane[2], result)
+
+
+def test_a_x_plus_b_of_the_whole_map_is_the_forward_pass_of_the_image(digit):
+    """Of the network itself, from pixels to class probabilities, a little brighter activations included."""
+    path, network = digit
+    with atlas.open(path) as a:
+        found = map_of(a, network, site="inception5a", example=3)
+        table = run(a, "affine", reader=network, site="inception5a", example=3, examples=2).tables["map"]
+    reading = network.read([ImageView(digits(3)[2][2])], [], [])
+    logits = found(found.point[None])[0]
+    assert found.outputs[logits.argmax()] == reading.prediction[0]
+    shares = np.exp(logits - logits.max())
+    assert shares.max() / shares.sum() == pytest.approx(float(reading.probability[0]), rel=1e-4)
+    # Scaled by so little no gate flips, and the change is that of A alone.
+    [site] = [site for site in network.sites if site.name == "inception5a:full"]
+    there = (1 + 1e-6) * found.point
+    value = network.tail(site).precise().logits(torch.from_numpy(there[None])).detach().numpy()[0]
+    assert np.abs(value - found(there[None])[0]).max() < 1e-6 * np.abs(value - logits).max()
+    np.testing.assert_allclose(table["b"], found.offset, atol=1e-9)
+    np.testing.assert_allclose(table["norm"], np.linalg.norm(found.slope, axis=1))
+    for row in table.itertuples():
+        assert np.abs(found.slope[row.output]).max() == pytest.approx(abs(row.weights[0]))
+        np.testing.assert_allclose(found.slope[row.output, row.units], row.weights)
+
+
+def test_of_a_map_too_large_to_hold_the_likeliest_outputs_are_shown(plane, monkeypatch):
+    monkeypatch.setattr(affine_module, "MAP_BYTES", 8)
+    monkeypatch.setattr(affine_module, "LIKELIEST", 1)
+    result = ask(plane, "affine", site="embed", example="1:6", examples=3)
+    assert result.tables["map"]["name"].tolist() == ["right"] and result.tables["singular"].empty
+    assert any("its rows of the 1 likeliest" in note for note in result.notes)
 
 
 def test_distance_of_maps_is_that_worked_out_on_paper(plane):
