@@ -17,13 +17,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from atlas import Atlas, Network
+from atlas import Atlas, Network, Span
 from atlas.catalog import NetworkRecord
 from atlas.errors import UnknownName, UsageError
+from atlas.network import FULL_SUFFIX
 
 from .controls import controls_of
 from .registry import EXPERIMENTS, Experiment
 from .result import Result
+from .targets import stored_direction
+
+MADE = ("random", "unit")
+"""Directions of a slice that are made on the spot; any other method names stored ones."""
 
 FLOAT = "$float"
 """Key that marks a number which JSON cannot write: ``{"$float": "nan"}``, ``"inf"`` or ``"-inf"``."""
@@ -199,8 +204,9 @@ def data_digest(atlas: Atlas, kind: str, network: str | None, parameters: Mappin
     """SHA-256 over what a result rests on: weights, codes, activations and labels of its networks.
 
     Its networks are ``network`` and those that the parameter ``beside`` names, or, where ``network`` is None, all
-    that the atlas holds. Where the numbers of this kind depend on clusterings, those count too; and where untrained
-    controls of the atlas stand beside, which of them there are.
+    that the atlas holds. Where the numbers of this kind depend on clusterings, those count too; where they follow
+    directions that another experiment found, the vectors; and where untrained controls of the atlas stand beside,
+    which of them there are.
     """
     beside = set(parameters.get("beside") or ())
     records = [r for r in atlas.catalog.networks if network is None or r.name == network or r.name in beside]
@@ -218,6 +224,8 @@ def data_digest(atlas: Atlas, kind: str, network: str | None, parameters: Mappin
                 "where network_id = $1 order by all",
                 [record.network_id],
             )
+        if record.name == network:
+            lines += _vectors(atlas, record, parameters)
         digest.update("\n".join(map(repr, lines)).encode())
     return digest.hexdigest()
 
@@ -233,6 +241,25 @@ def _labels(atlas: Atlas, network: NetworkRecord) -> list[Any]:
         "select label, count(*), sum(example_id) from examples where network_id = $1 group by label order by all",
         [network.network_id],
     )
+
+
+def _vectors(atlas: Atlas, network: NetworkRecord, parameters: Mapping[str, Any]) -> list[Any]:
+    """Of each stored direction that a result follows, its place and a digest of what it is now (None: it is gone).
+
+    A projection names site, method and component; a slice METHOD:COMPONENT, at the site that its span starts after.
+    """
+    used: list[tuple[str, str, int]] = []
+    if all(parameters.get(name) is not None for name in ("site", "method", "component")):
+        used.append((parameters["site"], parameters["method"], int(parameters["component"])))
+    for name in parameters.get("directions") or ():
+        method, _, number = name.partition(":")
+        if method not in MADE:
+            span = Span.parse(parameters["span"])
+            used.append((span.after + (FULL_SUFFIX if span.scope == "full" else ""), method, int(number)))
+    found = [(place, stored_direction(atlas, network, *place)) for place in used]
+    return [
+        (*place, None if held is None else hashlib.sha256(held[1].tobytes()).hexdigest()) for place, held in found
+    ]
 
 
 def _question(asked: Mapping[str, Any]) -> str:

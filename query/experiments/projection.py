@@ -16,11 +16,22 @@ from atlas.errors import TooManyPoints, UnknownName, UsageError
 
 from ..examples import holders, with_activation
 from ..progress import Progress, tell
-from ..statistics import check_interval, share_interval
+from ..statistics import Interval, check_interval, share_interval
 from .figures import CHANCE, OTHERS, finish, one_line, style, text
 from .groups import Chance, measure
 from .result import Result
-from .targets import Labels, Notes, asked_network, asked_site, checked_seed, drawn, labels_of, share, whole
+from .targets import (
+    Labels,
+    Notes,
+    asked_network,
+    asked_site,
+    checked_seed,
+    drawn,
+    labels_of,
+    share,
+    stored_direction,
+    whole,
+)
 
 SHOWN_LABELS = 6
 BINS = 60
@@ -28,7 +39,8 @@ BINS = 60
 NOTES = (
     "the scalars are clustered by HDBSCAN, whose clusters on a line lie one beside the other; what lies between "
     "them, and a few points inside them, is noise",
-    "intervals of purity: Wilson's, each interval's members as independent trials",
+    "intervals of purity: Wilson's, with the distinct inputs among an interval's labelled members for n, since "
+    "tokens of one text depend on each other",
 )
 
 
@@ -157,17 +169,15 @@ def _vector(
         if whole("unit", unit, 0) >= site.n_units:
             raise UsageError(f"unit is {unit}; site {site.name} has {site.n_units} units, numbered from 0")
         return np.eye(site.n_units)[unit], f"unit {unit}"
-    rows = atlas.rows(
-        "select vector from directions where site_id = $1 and method = $2 and component = $3 "
-        "order by experiment_id desc limit 1",
-        [site.site_id, method, whole("component", component, 0)],
+    stored = stored_direction(
+        atlas, atlas.catalog.network(site.network), site.name, method, whole("component", component, 0)
     )
-    if not rows:
+    if stored is None:
         raise UnknownName(
             f"no direction {method} {component} of site {site.name} of network {site.network} is stored; "
             f"`polytope experiment directions {atlas.path} --site {site.name}` finds some"
         )
-    vector = np.asarray(rows[0][0], dtype=np.float64)
+    vector = stored[1]
     return vector / np.linalg.norm(vector), f"{method} direction {component}"
 
 
@@ -204,14 +214,22 @@ def _table(
     frame.insert(1, "low", [float(scalars[group].min()) for group in groups])
     frame.insert(2, "high", [float(scalars[group].max()) for group in groups])
     ends = [
-        share_interval(round(row["purity"] * row["labelled"]) if row["labelled"] >= 2 else 0,
-                       row["labelled"] if row["labelled"] >= 2 else 0, confidence=confidence)
-        for row in frame.to_dict("records")
-    ]  # fmt: skip
+        _purity(row["purity"], row["labelled"], labels.inputs[group[labels.numbers[group] >= 0]], confidence)
+        for row, group in zip(frame.to_dict("records"), groups, strict=True)
+    ]
     place = list(frame.columns).index("purity") + 1
     frame.insert(place, "purity_low", [end.low for end in ends])
     frame.insert(place + 1, "purity_high", [end.high for end in ends])
     return frame.assign(monosemantic=frame["purity"] > threshold)
+
+
+def _purity(purity: float, labelled: int, inputs: Int64[np.ndarray, " labelled"], confidence: float) -> Interval:
+    """A purity with Wilson's interval; NaN where it is unknown."""
+    if np.isnan(purity):
+        return share_interval(0, 0, confidence=confidence)
+    return share_interval(
+        round(purity * labelled), labelled, independent=len(np.unique(inputs)), confidence=confidence
+    )
 
 
 def _histogram(scalars: np.ndarray, labels: Labels) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from .figures import PALETTE, finish, one_line, text
 from .live import Live, labels_of_examples, place_of
 from .planes import Grid, Plane, Polyline, find_boundaries, polylines, read_regions
 from .result import Result
-from .targets import checked_seed, whole
+from .targets import checked_seed, stored_direction, whole
 
 LARGEST = 2048
 """Points a side at most: 4 million codes."""
@@ -275,20 +275,13 @@ def _direction(atlas: Atlas, live: Live, name: str) -> Float64[np.ndarray, " uni
         if number >= site.n_units:
             raise UnknownName(f"no unit {number} at {site.name}; its units are 0 to {site.n_units - 1}")
         return np.eye(1, site.n_units, number)[0]
-    stored = atlas.rows(
-        """
-        select vector from directions join sites using (site_id)
-        where sites.network_id = $1 and sites.name = $2 and method = $3 and component = $4
-        order by experiment_id desc limit 1
-        """,
-        [live.owner.network_id, site.name, method, number],
-    )
-    if not stored:
+    stored = stored_direction(atlas, live.owner, site.name, method, number)
+    if stored is None:
         raise NotStored(
             f"no direction {name} is stored for {site.name} of network {live.owner.name}; `polytope experiment "
             f"directions` finds some, or take random:0 or unit:0"
         )
-    return np.array(stored[0][0], dtype=np.float64)
+    return stored[1]
 
 
 def _moved(window: _Window, middle: Sequence[float] | None) -> _Window:

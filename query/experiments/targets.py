@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from atlas import Atlas, Span
 from atlas.catalog import NetworkRecord, SiteRecord
@@ -122,6 +122,21 @@ def spans_to_output(atlas: Atlas, network: NetworkRecord, scope: Scope) -> list[
         if later and all(other.n_codes for other in later):
             found.append(str(Span(site.name.removesuffix(FULL_SUFFIX), None, scope)))
     return found
+
+
+def stored_direction(
+    atlas: Atlas, network: NetworkRecord, site: str, method: str, component: int
+) -> tuple[int, Float64[np.ndarray, " units"]] | None:
+    """The newest stored direction of that name at a site: the id of the experiment that found it, and the vector."""
+    rows = atlas.rows(
+        """
+        select experiment_id, vector from directions join sites using (site_id)
+        where sites.network_id = $1 and sites.name = $2 and method = $3 and component = $4
+        order by experiment_id desc limit 1
+        """,
+        [network.network_id, site, method, component],
+    )
+    return (int(rows[0][0]), np.array(rows[0][1], dtype=np.float64)) if rows else None
 
 
 def drawn(ids: Int64[np.ndarray, " examples"], most: int, seed: int) -> Int64[np.ndarray, " drawn"]:

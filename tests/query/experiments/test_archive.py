@@ -176,3 +176,25 @@ def test_the_shelf_says_what_was_asked_otherwise_than_by_default(writer):
     assert found["asked"].tolist() == [{"targets": ["b", "a"]}, {"seed": 3}, {}]
     assert archive.shelf(writer, "plane")["experiment_id"].tolist() == [3]
     assert archive.shelf(writer, "words")["experiment_id"].tolist() == [3, 2, 1]
+
+
+def test_a_projection_on_a_stored_direction_is_current_until_another_is_found_of_that_name(writer):
+    projection, asked = registry.find("projection"), {"site": "blocks.1.mlp", "method": "nmf", "component": 0}
+    options = {"site": "blocks.1.mlp", "k": 5, "resamples": 20}
+    archive.save(writer, registry.run(writer, "directions", **options, components=3))
+    first = archive.save(writer, projection.run(writer, **asked))
+    assert archive.recall(writer, projection, "words", asked) == first
+    archive.save(writer, registry.run(writer, "directions", **options, components=8))
+    assert archive.recall(writer, projection, "words", asked) is None
+    held = archive.stored(writer).set_index("experiment_id")["current"]
+    assert not held[first] and held.drop(first).all()
+    fresh = projection.run(writer, **asked)
+    assert not fresh.tables["histogram"].equals(archive.load(writer, first).tables["histogram"])
+    again = archive.save(writer, fresh)
+    assert again != first and archive.recall(writer, projection, "words", asked) == again
+    # On a unit it is nobody's direction.
+    unit = {"site": "blocks.1.mlp", "unit": 2}
+    on_unit = archive.save(writer, projection.run(writer, **unit))
+    archive.save(writer, registry.run(writer, "directions", **options, components=4))
+    assert archive.recall(writer, projection, "words", unit) == on_unit
+    assert archive.recall(writer, projection, "words", asked) is None

@@ -4,6 +4,7 @@ import io
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -11,8 +12,10 @@ from PIL import Image
 import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import ImageView, TokenWindow
+from query.experiments.archive import load, recall, save
 from query.experiments.planes import Grid, Plane, Segments, find_boundaries, polylines, read_regions, simplified
-from query.experiments.registry import run
+from query.experiments.registry import find, run
+from query.experiments.result import Directions, Result
 from query.experiments.slices import png_slice
 from tests.query.experiments.tailed import (
     PLANE_GATES,
@@ -306,3 +309,22 @@ def test_a_language_model_is_sliced_as_well_and_nothing_called_exact():
     np.testing.assert_array_equal(regions.linear, regions.polytope)
     found = find_boundaries(tail, grid, tail.later, regions.varies)
     assert len(found.gate) and not found.exact.any()
+
+
+def test_a_slice_along_stored_directions_is_current_until_others_are_found_of_their_names(tmp_path):
+    path = tmp_path / "plane.atlas"
+    ids, reader = plane_atlas(path), plane_reader()
+    options = {"span": SPAN, "a": ids["2:3"], "directions": ["pca:0", "unit:1"], "size": 12}
+
+    def found(vector):
+        directions = (Directions("embed", "pca", np.array([vector], np.float32)),)
+        table = {"table": pd.DataFrame({"method": ["pca"]})}
+        return Result("directions", "tailed", {"seed": vector[1]}, table, directions=directions)
+
+    with atlas.open(path, writable=True) as a:
+        save(a, found([1.0, 0.5]))
+        known = save(a, find("slice").run(a, reader=reader, **options))
+        assert recall(a, find("slice"), "tailed", options) == known
+        save(a, found([1.0, -0.5]))
+        assert recall(a, find("slice"), "tailed", options) is None
+        assert not find("slice").run(a, reader=reader, **options).table.equals(load(a, known).table)
