@@ -113,24 +113,37 @@ def _prediction(view: View, row: Row, clustering: int | None) -> str:
 
 def _gates(view: View, row: Row, clustering: int | None) -> str:
     """The first gates in which an example differs: + where it has the gate on, − where off; units are links."""
-    several = len({site for site, _, _ in row["gates"]}) > 1 or "->" in view.target
+    several = len({site for site, _, _ in row["gates"]}) > 1 or "span" in view.named
     shown, last = [], None
     for site, gate, on in row["gates"]:
         words = f"{'+' if on else '−'}{gate}"
         if several and site != last:
             shown.append(f'<span class="pa-muted">{marked.plain(site)}</span>')
             last = site
-        if _is_unit(view, site):
-            words = marked.link("neurons", words, unit=gate, **{**view.state, "target": site})
-        shown.append(words)
+        shown.append(gate_link(view, site, gate, words))
     more = " …" if row["distance"] > len(row["gates"]) else ""
     return f'<span class="pa-mono">{" ".join(shown) or "none"}{more}</span>'
 
 
-def _is_unit(view: View, site: str) -> bool:
-    """Whether the gates of a site are its units: a block of several convolutions has gates that are none."""
+def gate_link(view: View, site: str, gate: int, words: str) -> str:
+    """A gate, as a link to its unit where the gates of the site are its units: a block of several convolutions has
+    gates that are none, and a code of all positions has a gate for each of them."""
     found = next(one for one in view.atlas.catalog.sites_of(view.network) if one.name == site)
-    return found.scope == "position" and found.n_gates == found.n_units
+    if found.scope != "position" or found.n_gates != found.n_units:
+        return marked.plain(words)
+    return marked.link("neurons", words, unit=gate, **{**view.state, "target": site})
+
+
+def within(view: View, row: Row, height: int, before: int, after: int) -> str:
+    """An example inside a line or cell: its token among so many characters, or its picture."""
+    if view.network.kind == "image":
+        return marked.thumb(row["thumbnail"], height, str(row["key"]))
+    return marked.context(row["context"], row["token"], row["context_offset"], before, after)
+
+
+def dense(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `query.nearest` without the column of densities where none is known."""
+    return frame if frame["density"].notna().any() else frame.drop(columns="density")
 
 
 def _number(name: str, digits: int = 3) -> Callable[[View, Row, int | None], str]:

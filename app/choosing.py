@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from app import cards
-from app.view import View, records
+from app import asked, cards
+from app.view import View, guarded, records
 from atlas import Atlas
 from atlas.errors import NotStored
 from atlas.network import FULL_SUFFIX
@@ -51,15 +51,46 @@ def examples_of(view: View) -> Held:
     return view.ask(held, view.network.network_id, view.network.name)
 
 
-def example(view: View, label: str, key: str, default: int, on_change: Callable[[], None] | None = None) -> int:
-    """The id of an example of the network; one of another network, from the URL or left over, is replaced."""
+def example(
+    view: View, label: str, key: str, default: int | None = None, on_change: Callable[[], None] | None = None
+) -> int:
+    """The id of an example of the network, its first to begin with."""
     known = examples_of(view)
-    if not known.lowest <= st.session_state.get(key, default) <= known.highest:
-        st.session_state[key] = default  # the sidebar went to another network, whose examples have other ids
-    value = st.number_input(
-        label, known.lowest, known.highest, default, key=key, bind="query-params", width=140, on_change=on_change
-    )
-    return int(value)
+    return asked.number(
+        label, known.lowest, known.highest, known.lowest if default is None else default, key=key,
+        expected=f"an example of network {view.network.name}, {known.lowest:,} to {known.highest:,}", width=200,
+        on_change=on_change,
+    )  # fmt: skip
+
+
+def ranged(view: View, label: str) -> str:
+    """A label with the ids that there are."""
+    known = examples_of(view)
+    return f"{label} ({known.lowest:,} to {known.highest:,})"
+
+
+def another(view: View, key: str) -> None:
+    """Buttons to the examples beside the one that a field of that key holds, and to any other."""
+    example = int(st.session_state[key])
+    before, after, random = view.atlas.rows(_BESIDE, [view.network.network_id, example])[0]
+
+    @guarded
+    def go(to: int) -> None:
+        st.session_state[key] = to
+
+    for words, other, icon in (
+        ("Previous", before, ":material/chevron_left:"), ("Next", after, ":material/chevron_right:"),
+        ("Random", random, ":material/shuffle:"),
+    ):  # fmt: skip
+        st.button(words, icon=icon, on_click=go, args=(other,), disabled=other is None, key=f"{words}-{key}")
+
+
+_BESIDE = """
+select
+    max(example_id) filter (where example_id < $2), min(example_id) filter (where example_id > $2),
+    arg_min(example_id, random()) filter (where example_id <> $2)
+from examples where network_id = $1
+"""
 
 
 def begin_with(known: Held, n: int) -> list[int]:
@@ -103,8 +134,8 @@ def span(view: View, on_change: Callable[[], None] | None = None) -> str:
 
 def _first(view: View, offered: list[str]) -> str:
     suffix = FULL_SUFFIX if view.network.kind == "image" else ""
-    if "->" in view.target:
-        return view.target
+    if "span" in view.named:
+        return view.atlas.catalog.target(site=view.target, network=view.network.name).name
     after = f"{view.target.removesuffix(FULL_SUFFIX)}->{suffix}"
     return after if after in offered else offered[min(int(SCALED * (len(offered) + 1)), len(offered) - 1)]
 

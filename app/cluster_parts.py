@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
 import pandas as pd
 import streamlit as st
 
 import query
-from app import cards, figures, marked, plots_clusters
-from app.view import View, call, records, source
+from app import asked, cards, figures, marked, plots_clusters
+from app.code import call, source
+from app.view import View, records
 from atlas import Atlas
 from query.belonging import fate, member_counts, member_flow, near_clusters
 from query.clusters import NOISE, find_clustering
@@ -41,17 +43,16 @@ def members(view: View, clustering: int, cluster: int) -> None:
     """The members in their contexts, a page at a time, the medoid first."""
     found = view.ask(query.members, cluster, clustering, limit=1)
     size, per_page = int(found.attrs["size"]), PAGE_ROWS[view.network.kind]
-    n_pages = -(-size // per_page)
     if cluster != NOISE:
         _medoid(view, clustering, cluster)
-    page = st.pagination(n_pages, key=f"page-{clustering}-{cluster}") if n_pages > 1 else 1
-    start = (page - 1) * per_page
-    shown = view.ask(query.members, cluster, clustering, limit=per_page, offset=start)
+    start = asked.paged(size, per_page, of=(clustering, cluster)).start
+    wanted = {"limit": per_page, "offset": start}
+    shown = view.ask(query.members, cluster, clustering, **wanted)
     cards.examples(view, shown)
     st.html(marked.notes([f"{start + 1:,} to {start + len(shown):,} of {size:,}, strongest membership first."]))
     source(
-        view, call("members", cluster, clustering, limit=per_page, offset=start or None),
-        _members_sql(clustering, cluster, per_page, start),
+        view, call(query.members, cluster, clustering, **wanted),
+        sql=_members_sql(clustering, cluster, per_page, start),
     )  # fmt: skip
 
 
@@ -59,12 +60,10 @@ def _medoid(view: View, clustering: int, cluster: int) -> None:
     medoid = view.ask(medoid_of, clustering, cluster)
     row = records(view.ask(describe, view.network, [medoid]))[0]
     where = marked.link("example", f"example {medoid}", example=medoid, **view.state)
-    if view.network.kind == "image":
-        shown = f'<img src="{marked.picture(row["thumbnail"])}" alt="" width="48" class="pa-thumb"> {where}'
-    else:
-        shown = f"{marked.context(row['context'], row['token'], row['context_offset'])} {where}"
+    seen = cards.within(view, row, 48, marked.CONTEXT_BEFORE, marked.CONTEXT_AFTER)
     st.html(
-        f'<div class="pa"><span class="pa-muted" title="The member nearest to all others">Medoid</span> {shown}</div>'
+        '<div class="pa"><span class="pa-muted" title="The member nearest to all others">Medoid</span> '
+        f"{seen} {where}</div>"
     )
 
 
@@ -98,7 +97,7 @@ def counts(view: View, clustering: int, cluster: int) -> None:
                 plots_clusters.counts(found, by, title), f"cluster-{cluster}-{by}s", key=f"by-{by}", data=found,
                 alt=title,
             )  # fmt: skip
-            source(view, call("member_counts", clustering, cluster, by, MOST_COUNTED), _counts_sql(clustering, by))
+            source(view, call(member_counts, clustering, cluster, by, MOST_COUNTED), sql=_counts_sql(clustering, by))
 
 
 def _counts_sql(clustering: int, by: str) -> str:
@@ -117,13 +116,11 @@ def gates(view: View, clustering: int, cluster: int) -> None:
     names = [site.name for site in target.sites]
     site = names[-1]
     if len(names) > 1:
-        site = st.selectbox("Gates of", names, index=len(names) - 1, key="site", bind="query-params", width=240)
+        site = asked.one_of("Gates of", names, key="site", first=site, width=240)
     found = view.work("Counting gates", distinctive_gates, clustering, cluster, site, MOST_GATES)
     if found is None:
         return
     about = found.attrs
-    one = target.sites[names.index(site)]
-    units = one.scope == "position" and one.n_gates == one.n_units
     several = found["module"].nunique() > 1
     heads = [
         ("Gate", "Bit of the code at this site", "pa-number"), *([("Module", "", "pa-code")] if several else []),
@@ -133,10 +130,9 @@ def gates(view: View, clustering: int, cluster: int) -> None:
         ("q", "False discovery rate at which it is called distinctive (Fisher's exact test, Benjamini-Hochberg)",
          "pa-number"),
     ]  # fmt: skip
-    state = {**view.state, "target": site}
     rows = [
         [
-            marked.link("neurons", str(row["gate"]), unit=row["gate"], **state) if units else str(row["gate"]),
+            cards.gate_link(view, site, row["gate"], str(row["gate"])),
             *([marked.plain(row["module"])] if several else []),
             f"{row['inside']:.0%}", f"{row['outside']:.0%}", marked.number(float(row["log_odds"]), 3),
             marked.number(float(row["q"]), 2),
@@ -152,7 +148,8 @@ def gates(view: View, clustering: int, cluster: int) -> None:
     )  # fmt: skip
     if rows:
         st.html(marked.table(heads, rows))
-    source(view, call("experiments.intruders.distinctive_gates", clustering, cluster, site, MOST_GATES))
+    gates_of = call(distinctive_gates, clustering, cluster, site, MOST_GATES)
+    source(view, f"{gates_of}.query('distinctive')")
 
 
 # --- what lies near, and where they go -------------------------------------------------------------------------
@@ -184,7 +181,7 @@ def neighbours(view: View, clustering: int, cluster: int) -> None:
     ]  # fmt: skip
     st.html(marked.table(heads, rows))
     st.html(marked.notes([f"{len(found)} of {found.attrs['n_clusters'] - 1:,} other clusters, by {unit.lower()}."]))
-    source(view, call("near_clusters", clustering, cluster, NEAR))
+    source(view, call(near_clusters, clustering, cluster, NEAR))
 
 
 def _distance(distance: float, n_gates: int | None) -> str:
@@ -193,11 +190,9 @@ def _distance(distance: float, n_gates: int | None) -> str:
     return f'{distance:,} <span class="pa-muted">{distance / n_gates:.1%}</span>'
 
 
-def _small(view: View, row: dict[str, object]) -> str:
+def _small(view: View, row: cards.Row) -> str:
     words = marked.link("example", str(row["example_id"]), example=row["example_id"], **view.state)
-    if view.network.kind == "image":
-        return f'<img src="{marked.picture(row["thumbnail"])}" alt="" width="32" class="pa-thumb"> {words}'  # type: ignore[arg-type]
-    return f"{marked.context(row['context'], row['token'], row['context_offset'], 40, 24)} {words}"  # type: ignore[arg-type]
+    return f"{cards.within(view, row, 32, 40, 24)} {words}"
 
 
 def flow(view: View, clustering: int, cluster: int) -> None:
@@ -209,10 +204,7 @@ def flow(view: View, clustering: int, cluster: int) -> None:
         return
     way = next(iter(ways))
     if len(ways) > 1:
-        way = st.segmented_control(
-            "Follow them to", list(ways), default=way, key="way", bind="query-params", required=True,
-            label_visibility="collapsed",
-        )  # fmt: skip
+        way = asked.segment("Follow them to", list(ways), key="way", label_visibility="collapsed")
     elif way == "Sites before":
         st.html(
             marked.notes([f"{view.target} is the last site: shown is where its members lie at the sites before."])
@@ -228,7 +220,7 @@ def flow(view: View, clustering: int, cluster: int) -> None:
     figures.show(
         plots_clusters.flow(found, names, title), f"cluster-{cluster}-flow", key="flow", data=found, alt=title
     )
-    source(view, call("member_flow", clustering, cluster, steps=STEPS, backwards=way == "Sites before" or None))
+    source(view, call(member_flow, clustering, cluster, steps=STEPS, backwards=way == "Sites before"))
 
 
 def against(view: View, clustering: int, cluster: int) -> None:
@@ -240,7 +232,10 @@ def against(view: View, clustering: int, cluster: int) -> None:
     best = held[(held["target"] == mine.target.name) & (held["space"] == other_space)]
     if best.empty:
         option = "--span" if is_span(mine.target) else "--site"
-        how = f"polytope cluster {view.path} {option} '{mine.target.name}' --space {other_space}"
+        how = (
+            f"polytope cluster {shlex.quote(str(view.path))} {option} {shlex.quote(mine.target.name)} "
+            f"--network {shlex.quote(view.network.name)} --space {other_space}"
+        )
         reason = "a span has no activations of its own" if is_span(mine.target) else f"`{how}` makes one"
         st.html(marked.notes([f"No clustering of the {other_space} of {mine.target.name}: {reason}."]))
     if held.empty:
@@ -248,12 +243,10 @@ def against(view: View, clustering: int, cluster: int) -> None:
     numbers = [int(number) for number in held["clustering_id"]]
     words = {int(r["clustering_id"]): f"{r['clustering_id']}: {r['space']} of {r['target']}" for r in records(held)}
     offered = [words[number] for number in numbers]
-    first = offered.index(words[int(best["clustering_id"].iloc[-1])]) if len(best) else None
-    if st.session_state.get("other") not in (None, *offered):
-        del st.session_state["other"]
-    chosen = st.selectbox(
-        "Against clustering", offered, index=first, key="other", bind="query-params", width=340,
-        placeholder="choose another",
+    chosen = asked.one_of(
+        "Against clustering", offered, key="other", width=340, placeholder="choose another",
+        first=words[int(best["clustering_id"].iloc[-1])] if len(best) else None,
+        also={str(number): words[number] for number in numbers},
     )  # fmt: skip
     if chosen is not None:
         _fate(view, clustering, cluster, int(chosen.split(":")[0]))
@@ -279,7 +272,7 @@ def _fate(view: View, clustering: int, cluster: int, other: int) -> None:
         st.html(marked.table(heads, [_row(view, other, target, row) for row in records(shown)]))
     if len(found) > len(shown):
         st.html(marked.notes([f"The first {len(shown)} of {len(found):,}."]))
-    source(view, call("fate", clustering, cluster, other))
+    source(view, call(fate, clustering, cluster, other))
 
 
 def _row(view: View, other: int, target: str, row: dict[str, object]) -> list[str]:

@@ -41,6 +41,7 @@ STYLE = """
 [class*="st-key-take-"] button[kind="tertiary"] p { font-size: 0.75rem; line-height: 1.6; }
 [class*="st-key-take-"] button[kind="tertiary"]:is(:hover, :focus-visible) { opacity: 1; }
 .pa { font-size: 0.875rem; line-height: 1.45; }
+.pa h4 { font-size: 1rem; padding: 0.6rem 0 0; margin: 0; }
 .pa code, .pa-mono, .pa td.pa-code { font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.8125rem; }
 .pa-muted { opacity: 0.65; }
 .pa a { color: light-dark(#0072b2, #56b4e9); text-decoration: none; }
@@ -117,6 +118,7 @@ STYLE = """
 .pa-strip b, .pa-strip small { display: block; }
 .pa-strip small { font-size: 0.7rem; opacity: 0.8; }
 .pa-note { font-size: 0.8125rem; opacity: 0.75; margin: 0.15rem 0; }
+[class*="st-key-asked-"] { flex: 1 0 100%; }
 .pa-error {
   padding: 0.75rem 1rem; border-radius: 0.5rem; border-left: 4px solid #d55e00; background: rgba(213, 94, 0, 0.12);
   white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.9rem;
@@ -204,6 +206,12 @@ def _mark(token: str) -> str:
     return f"<mark>{visible(token) or '∅'}</mark>"
 
 
+def thumb(data: bytes | bytearray | None, height: int, alt: str = "") -> str:
+    """A small picture in a line of text, so many pixels high; – where there is none to show."""
+    source = picture(data)
+    return f'<img src="{source}" alt="{plain(alt)}" height="{height}" class="pa-thumb">' if source else "–"
+
+
 def marked_token(tokens: Sequence[str], chosen: int) -> str:
     """A whole text, given as its tokens, with one of them marked."""
     parts = [_mark(token) if i == chosen else visible(token) for i, token in enumerate(tokens)]
@@ -250,6 +258,11 @@ def number(value: Any, digits: int = 4) -> str:
     return shown.rstrip(".") if "e" not in shown else f"{value:.{digits}g}"
 
 
+def sentence(note: str) -> str:
+    """A remark with a capital and a full stop."""
+    return f"{note[0].upper()}{note[1:]}{'' if note.endswith(('.', '!', '?', ':')) else '.'}" if note else note
+
+
 def words(value: Any) -> str:
     """A label or prediction as HTML, – where there is none."""
     return "–" if value is None or pd.isna(value) else visible(one_line(str(value)))
@@ -283,8 +296,8 @@ def error(message: str) -> str:
 
 
 def notes(lines: Iterable[str | None]) -> str:
-    """Remarks under a table; those that are None are left out. What they put in backquotes is set as code."""
-    shown = "".join(f'<p class="pa-note">{_with_code(plain(line))}</p>' for line in lines if line)
+    """Remarks as sentences; those that are None are left out. What they put in backquotes is set as code."""
+    shown = "".join(f'<p class="pa-note">{_with_code(plain(sentence(line)))}</p>' for line in lines if line)
     return f'<div class="pa">{shown}</div>'
 
 

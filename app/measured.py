@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,17 +9,16 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import marked
-from app.view import View
+from app import jobs, marked
+from app.code import fold
+from app.view import View, guarded
 from atlas import Atlas, Network
 from query.experiments.archive import answered, load
 from query.experiments.figures import INK
 from query.experiments.page import command
 from query.experiments.registry import find
-from query.experiments.result import Result
+from query.experiments.result import MAIN, Result
 from query.progress import Progress
-
-_CODE = re.compile(r"`([^`]+)`")
 
 METRIC = 205  # pixels: four in a row beside the sidebar of a 1,280 pixel window, two in half of it
 
@@ -66,7 +64,7 @@ def answer(view: View, name: str, options: Mapping[str, Any], label: str) -> Ans
     known = stored(view, name, options)
     if known is not None:
         return known
-    result = view.work(label, compute, name, dict(options), live=find(name).needs == "live")
+    result = view.work(label, compute, name, dict(options), live=find(name).needs == "live", turns=jobs.LONG)
     return None if result is None else Answer(result, None)
 
 
@@ -85,6 +83,7 @@ def offer(what: str, key: str, words: str = "Compute") -> bool:
     return False
 
 
+@guarded
 def _run() -> None:
     st.query_params[RUN] = "1"
 
@@ -115,31 +114,21 @@ def metrics(values: Sequence[tuple[str, str, str | None]]) -> None:
 def remarks(found: Answer) -> None:
     """What is approximate, what was dropped, and where the numbers are from."""
     where = "Computed now and not stored." if found.number is None else f"Stored as experiment {found.number}."
-    notes(*found.result.notes, where)
+    st.html(marked.notes([*found.result.notes, where]))
 
 
-def notes(*lines: str | None) -> None:
-    """Remarks as sentences; what they put in backquotes is set as code."""
-    shown = [_CODE.sub(r"<code>\1</code>", marked.plain(sentence(line))) for line in lines if line]
-    st.html(f'<div class="pa">{"".join(f"""<p class="pa-note">{line}</p>""" for line in shown)}</div>')
-
-
-def sentence(note: str) -> str:
-    return f"{note[0].upper()}{note[1:]}{'' if note.endswith(('.', '!', '?')) else '.'}" if note else note
-
-
-def code(view: View, name: str, options: Mapping[str, Any], network: str | None = None) -> None:
-    """The command line and the Python that give a result, folded."""
+def code(
+    view: View, name: str, options: Mapping[str, Any], network: str | None = None, tables: Sequence[str] = (MAIN,)
+) -> None:
+    """The command line and the Python that give a result and the tables of it that are shown, folded."""
     asked = {key: value for key, value in options.items() if value is not None and key != "controls"}
     about = network or view.network.name
-    with st.expander("Code for this"):
-        line = command(Result(name, about, {}, {}, asked=dict(options)), about, str(view.path))
-        st.code(line, "sh", wrap_lines=True)
-        st.code(python(view, name, asked, about), "python", wrap_lines=True)
+    line = command(Result(name, about, {}, {}, asked=dict(options)), about, str(view.path))
+    fold(view, python(view, name, asked, about, tables), line=line)
 
 
-def python(view: View, name: str, options: Mapping[str, Any], network: str) -> str:
-    """Python that gives the result and draws its figure."""
+def python(view: View, name: str, options: Mapping[str, Any], network: str, tables: Sequence[str] = (MAIN,)) -> str:
+    """Python that gives the result, prints tables of it and draws its figure."""
     experiment = find(name)
     live = experiment.needs == "live"
     given = dict(options)
@@ -150,5 +139,6 @@ def python(view: View, name: str, options: Mapping[str, Any], network: str) -> s
     lines += [f"    reader = reload_network(a.catalog.network({network!r}))"] if live else []
     words = ["a", repr(name), *(["reader=reader"] if live else [])]
     words += [f"{key}={value!r}" for key, value in given.items()]
-    lines += [f"    result = run({', '.join(words)})", "    print(result.table)", "    result.figure().show()"]
-    return "\n".join(lines)
+    shown = ["result.table" if table == MAIN else f"result.tables[{table!r}]" for table in tables]
+    lines += [f"    result = run({', '.join(words)})", *(f"    print({table})" for table in shown)]
+    return "\n".join([*lines, "    result.figure().show()"])

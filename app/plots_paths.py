@@ -9,7 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from app.marked import one_line
 from app.plots import BLUE, GREY, ORANGE, VERMILLION, finished, text
+
+NAME_LENGTH = 18  # characters of a class or token
 
 MOST_NAMED = 12
 """Changes of the prediction that are named in the figure; more would overlap, and the table has them all."""
@@ -111,11 +114,9 @@ def spot(value: float) -> str:
     return f"{round(value, 3):g}"
 
 
-def short(name: str, length: int = 18) -> str:
-    """A class or token on one line; what is only space shows as such."""
-    flat = name.replace("\n", "⏎").replace("\t", "→").replace("\r", "")
-    flat = "␣" * len(flat) if flat and not flat.strip() else flat
-    return flat if len(flat) <= length else f"{flat[: length - 1]}…"
+def short(name: str) -> str:
+    """A class or token on one line, cut to what fits between two changes."""
+    return one_line(name, NAME_LENGTH)
 
 
 def differing(sites: pd.DataFrame, names: tuple[str, str], title: str) -> go.Figure:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
+from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -155,11 +156,11 @@ def layout_of(atlas: Atlas, target: Target, space: str | None = None) -> StoredL
     )
     if number is None:
         option = "--span" if is_span(target) else "--site"
-        among = f" --network {target.network.name}" if len(atlas.catalog.networks) > 1 else ""
+        among = f" --network {quote(target.network.name)}" if len(atlas.catalog.networks) > 1 else ""
         wanted = f" --space {space}" if space == "activations" else ""
         raise UnknownName(
             f"no layout of {target.name} of network {target.network.name} is stored; "
-            f"`polytope layout {atlas.path} {option} '{target.name}'{among}{wanted}` makes one"
+            f"`polytope layout {quote(str(atlas.path))} {option} {quote(target.name)}{among}{wanted}` makes one"
         )
     return find_layout(atlas, number)
 
@@ -234,17 +235,20 @@ def layout_examples(
     return frame
 
 
-def region_counts(atlas: Atlas, layout: int, within: Region, clustering: int | None = None) -> pd.DataFrame:
+def region_counts(
+    atlas: Atlas, layout: int, within: Region | Iterable[float], clustering: int | None = None
+) -> pd.DataFrame:
     """What the examples in a part of a map are, against the whole map, the commonest first.
 
-    Columns: what (label, or cluster of ``clustering``), name (null without label), n, n_map, lift (share in the
-    region over share on the map). Raises `UnknownName`.
+    ``within`` as of `layout_examples`. Columns: what (label, or cluster of ``clustering``), name (null without
+    label), n, n_map, lift (share in the region over share on the map). Raises `UnknownName`, `UsageError`.
     """
     found = find_layout(atlas, layout)
+    region = within if isinstance(within, Region) else Region.of(within)
     return atlas.frame(
         f"""
         with placed as (
-            select example_id, {within.sql} as here from layout_points where layout_id = $1
+            select example_id, {region.sql} as here from layout_points where layout_id = $1
         ),
         named as (
             select 'label' as what, label as name, here from placed join examples using (example_id)

@@ -8,13 +8,15 @@ import pandas as pd
 import streamlit as st
 
 import query
-from app import cards, cluster_parts, marked, naming
-from app.view import View, call, explained, records, source
+from app import asked, cards, cluster_parts, marked, naming
+from app.code import call, source
+from app.view import View, explained, guarded, records
 from atlas.errors import NotStored, UsageError
 from query.clusters import NOISE, clustering_of
 from query.experiments.intruders import intruder_scores
 from query.names import borne_name
 
+PAGE_ROWS = 100  # clusters that are sent at once; a clustering may have thousands
 TABLE_ROWS, TABLE_HEIGHT = 9, 300  # from so many rows on the table scrolls; pixels
 METRIC_WIDTH = 190  # pixels: several stand side by side in half a screen
 SAMPLE_AROUND = 12  # characters of context either side of a token in the table of clusters
@@ -27,25 +29,22 @@ def render(view: View) -> None:
         clustering_of(
             view.atlas, view.atlas.catalog.target(site=view.target, network=view.network.name), None, "codes"
         )
-    numbers = [int(number) for number in mine["clustering_id"]]
-    _refuse_stale(numbers)
+    numbers = [str(number) for number in mine["clustering_id"]]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        clustering = st.selectbox(
-            "Clustering", numbers, index=_first_shown(mine), key="clustering", bind="query-params", width=160
-        )
+        newest = numbers[_first_shown(mine)]
+        clustering = int(asked.one_of("Clustering", numbers, key="clustering", first=newest, width=160))
         chosen = next(row for row in records(mine) if row["clustering_id"] == clustering)
         st.html(f'<div class="pa pa-beside">{_in_words(chosen)}</div>')
     _counts(chosen)
-    found = view.ask(query.clusters, int(clustering))
+    found = view.ask(query.clusters, clustering)
     found = found.sort_values("size", ascending=False, kind="stable", ignore_index=True)
     if not found.attrs["current"]:
         st.html(marked.notes([f"Examples were added to {view.target} since: cluster again to include them."]))
     if found.empty:
         st.html(marked.notes(["This clustering found no cluster: every example is noise."]))
-    cluster = _choose(view, found, int(clustering), int(chosen["n_noise"]))
-    source(view, call("clusters", int(clustering)) + SORTED, _CLUSTERS_SQL.format(clustering))
+    cluster = _choose(view, found, clustering, int(chosen["n_noise"]))
     if cluster is not None:
-        _cluster(view, int(clustering), cluster, mine)
+        _cluster(view, clustering, cluster, mine)
 
 
 _CLUSTERS_SQL = """select label, name, note, size, persistence, purity, top_label, entropy, medoid
@@ -53,23 +52,13 @@ from named_clusters
 where clustering_id = {}
 order by size desc, label"""
 
-SORTED = ".sort_values('size', ascending=False, kind='stable')"
+SORTED = ".sort_values('size', ascending=False, kind='stable', ignore_index=True)"
 
 
 def _of_target(view: View) -> pd.DataFrame:
     held = view.ask(query.clusterings)
     named = view.atlas.catalog.target(site=view.target, network=view.network.name).name
     return held[(held["network"] == view.network.name) & (held["target"] == named)]
-
-
-def _refuse_stale(numbers: list[int]) -> None:
-    """A clustering that the address names and the target does not have is said, and another shown."""
-    asked = st.query_params.get("clustering")
-    if asked is not None and "clustering" not in st.session_state and asked not in map(str, numbers):
-        held = ", ".join(map(str, numbers))
-        st.html(marked.error(f"no clustering {asked} of this site or span; it has {held}: another is shown"))
-    if st.session_state.get("clustering", numbers[-1]) not in numbers:
-        st.session_state["clustering"] = numbers[-1]  # of the site that the sidebar named before
 
 
 def _first_shown(mine: pd.DataFrame) -> int:
@@ -111,38 +100,45 @@ def _choose(view: View, found: pd.DataFrame, clustering: int, n_noise: int) -> i
     if not labels:
         return None
     names = [cards.cluster_name(label) for label in labels]
-    asked = st.query_params.get("cluster")
-    if asked is not None and "cluster" not in st.session_state and asked not in names:
-        st.html(marked.error(f"no cluster {asked} in clustering {clustering}; another is shown"))
-    if st.session_state.get("cluster", names[0]) not in names:
-        st.session_state["cluster"] = names[0]  # of another clustering, that had more
-    table = f"clusters-{clustering}"
     place = st.container()
-    cluster = labels[names.index(st.selectbox("Cluster", names, key="cluster", bind="query-params", width=160))]
-    rows = [labels.index(cluster)] if cluster != NOISE else []
-    st.session_state[table] = {"selection": {"rows": rows, "columns": [], "cells": []}}
+    cluster = labels[names.index(asked.one_of("Cluster", names, key="cluster", first=names[0], width=160))]
     with place:
-        _table(_with_intruders(view, found, clustering), table, names)
+        scores = _intruders(view, clustering)
+        shown = found if scores is None else found.merge(scores, on="label", how="left")
+        rows = _paged(len(found), labels.index(cluster), (clustering, cluster))
+        _table(shown.iloc[rows], names[rows], cluster, f"clusters-{clustering}-{rows.start}")
+        said = call(query.clusters, clustering) + SORTED
+        if scores is not None:
+            said += f".merge({call(intruder_scores, clustering)}, on='label', how='left')"
+        source(view, said, sql=_CLUSTERS_SQL.format(clustering))
     return cluster
 
 
-def _with_intruders(view: View, found: pd.DataFrame, clustering: int) -> pd.DataFrame:
-    """The clusters with their intruder scores, once those are computed, or with the reason why there are none."""
+def _paged(n: int, place: int, chosen: tuple[int, int]) -> slice:
+    """The rows of the table that are sent: at first, and when another cluster is chosen, those around it."""
+    if st.session_state.get("rows-of") != chosen:
+        if "rows-of" in st.session_state or "rows" not in st.query_params:
+            st.session_state["rows"] = 1 + max(0, min(place, n - 1)) // PAGE_ROWS
+        st.session_state["rows-of"] = chosen
+    return asked.paged(n, PAGE_ROWS, key="rows", of=chosen)
+
+
+def _intruders(view: View, clustering: int) -> pd.DataFrame | None:
+    """The intruder scores, once they are computed; where there are none, the page says why."""
     try:
         scores = view.work("Intruder tests", intruder_scores, clustering)
     except (NotStored, UsageError) as reason:
-        scores = None
-        st.html(marked.notes([f"No intruder scores: {reason}."]))
-    if scores is None:
-        return found
-    n, chance = scores.attrs["trials"], scores.attrs["chance"]
-    st.html(
-        marked.notes([
-            f"Intruder: share of {n} tests in which an outsider stood out among {scores.attrs['members']} members, "
-            f"by the distances of their codes; by chance {chance:.2f}. Seed {scores.attrs['seed']}."
-        ])
-    )  # fmt: skip
-    return found.merge(scores, on="label", how="left")
+        st.html(marked.notes([f"No intruder scores: {reason}"]))
+        return None
+    if scores is not None:
+        n, chance = scores.attrs["trials"], scores.attrs["chance"]
+        st.html(
+            marked.notes([
+                f"Intruder: share of {n} tests in which an outsider stood out among {scores.attrs['members']} "
+                f"members, by the distances of their codes; by chance {chance:.2f}. Seed {scores.attrs['seed']}."
+            ])
+        )  # fmt: skip
+    return scores
 
 
 def _short(sample: str) -> str:
@@ -152,19 +148,27 @@ def _short(sample: str) -> str:
     return squeezed[max(0, start - SAMPLE_AROUND) : end + 1 + SAMPLE_AROUND] if 0 <= start < end else squeezed
 
 
-def _table(found: pd.DataFrame, key: str, names: list[str]) -> None:
+COLUMNS = ["label", "name", "size", "purity", "top_label", "entropy", "persistence", "intruder", "samples"]
+
+
+def _table(found: pd.DataFrame, names: list[str], cluster: int, key: str) -> None:
+    """Clusters, and no column of them that is not shown; the one that is chosen is marked, and a click chooses."""
+
+    @guarded
     def follow() -> None:
         rows = st.session_state[key]["selection"]["rows"]
         if rows:
             st.session_state["cluster"] = names[rows[0]]
 
+    labels = found["label"].tolist()
+    rows = [labels.index(cluster)] if cluster in labels else []
+    st.session_state[key] = {"selection": {"rows": rows, "columns": [], "cells": []}}
     shown = found.assign(samples=["   ".join(map(_short, strings)) for strings in found["samples"]])
-    order = ["label", "name", "size", "purity", "top_label", "entropy", "persistence", "intruder", "samples"]
     absent = {name for name in ("name", "intruder") if name not in shown or shown[name].isna().all()}
     st.dataframe(
-        shown, key=key, on_select=follow, selection_mode="single-row", hide_index=True, placeholder="–",
+        shown[[name for name in COLUMNS if name not in absent]], key=key, on_select=follow,
+        selection_mode="single-row", hide_index=True, placeholder="–",
         height="content" if len(shown) < TABLE_ROWS else TABLE_HEIGHT,
-        column_order=[name for name in order if name not in absent],
         column_config={
             "label": st.column_config.NumberColumn("Cluster", width=70),
             "name": st.column_config.TextColumn("Name", width="medium", help="Given by a person"),
@@ -203,7 +207,7 @@ def _cluster(view: View, clustering: int, cluster: int, mine: pd.DataFrame) -> N
         naming.show(view, borne)
     space = str(mine.loc[mine["clustering_id"] == clustering, "space"].iloc[0])
     parts = cluster_parts.parts(cluster, space)
-    tabs = st.tabs(list(parts), key="part", on_change="rerun", bind="query-params")
+    tabs = asked.tabs(list(parts), key="part")
     for tab, draw in zip(tabs, parts.values(), strict=True):
         if tab.open:
             with tab, explained():

@@ -6,9 +6,11 @@ import pandas as pd
 import streamlit as st
 
 import query
-from app import figures, marked, measured, plots_paths
+from app import asked, cards, figures, marked, measured, plots_paths
 from app.choosing import begin_with, example, examples_of, shown
-from app.view import View, call, explained, records, source
+from app.code import call, source
+from app.controls import adding_controls
+from app.view import View, explained, literal, records
 from atlas import Atlas
 from query.density import space_before
 from query.experiments.archive import load, shelf
@@ -65,24 +67,23 @@ def _chosen(view: View) -> measured.Answer | None:
         at = NOW  # a link that says how to measure
     options = [*stored, NOW]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        chosen = st.selectbox(
-            "Measurement", options, index=options.index(at), key="measurement", bind="query-params", width=420
-        )
+        chosen = asked.one_of(
+            "Measurement", options, key="measurement", first=at, width=420,
+            also={str(number): words for words, number in stored.items()},
+        )  # fmt: skip
         if chosen in stored:
             return measured.Answer(view.ask(load, stored[chosen]), stored[chosen])
-        pairs = st.number_input(
-            "Pairs of each kind", 10, MOST_PAIRS, PAIRS, 100, key="pairs", bind="query-params", width=170
-        )
-        seed = st.number_input("Seed", 0, None, 0, key="seed", bind="query-params", width=120)
-        site_by_site = st.toggle(
-            "Each site alone", key="site_by_site", bind="query-params",
+        pairs = asked.number("Pairs of each kind", 10, MOST_PAIRS, PAIRS, key="pairs", step=100, width=170)
+        seed = asked.number("Seed", 0, None, 0, key="seed", width=120)
+        site_by_site = asked.switch(
+            "Each site alone", key="site_by_site",
             help="Besides each span to the output also the span that ends at the next site, whose gates are that "
             "site's alone",
         )  # fmt: skip
     options_asked = {
         "network": view.network.name,
-        "pairs": int(pairs),
-        "seed": int(seed),
+        "pairs": pairs,
+        "seed": seed,
         "site_by_site": site_by_site,
     }
     return measured.answer(view, "density", options_asked, "Measuring pairs")
@@ -150,30 +151,6 @@ def _has_controls(atlas: Atlas, network: str) -> bool:
     return bool(controls_of(atlas, atlas.catalog.network(network)))
 
 
-def adding_controls(atlas: Atlas, network: str) -> list[str]:
-    """The commands that ingest the untrained controls of a network, over the data of its first run.
-
-    Without batch norm the calibrated control is the raw one, so a text network has one (docs/SCIENCE.md, section 4).
-    """
-    record = atlas.catalog.network(network)
-    rows = atlas.rows(
-        "select datasets.source from runs join datasets using (dataset_id) where network_id = $1 "
-        "order by run_id limit 1",
-        [record.network_id],
-    )
-    data = rows[0][0] if rows else "DATA"
-    full = ",".join(
-        site.name.removesuffix(":full")
-        for site in atlas.catalog.sites_of(record) if site.scope == "full" and site.n_codes
-    )  # fmt: skip
-    which = ("random:0", "random-raw:0") if record.kind == "image" else ("random:0",)
-    return [
-        f"polytope ingest {atlas.path} --network {record.source} --weights {weights} --data {data}"
-        + (f" --full {full}" if full else "")
-        for weights in which
-    ]
-
-
 # --- one pair --------------------------------------------------------------------------------------------------
 
 
@@ -203,10 +180,10 @@ def _metrics(view: View, x: int, y: int, apart: GatesApart) -> None:
     measured.metrics(values)
     st.html(
         marked.notes([
-            f"Codes of {found.target}; activations at {before}. {measured.sentence(found.note)}",
+            f"Codes of {found.target}; activations at {before}. {marked.sentence(found.note)}",
         ])
     )  # fmt: skip
-    source(view, call("density", x, y, **view.named, network=view.network.name))
+    source(view, call(query.density, x, y, **view.named, network=view.network.name))
 
 
 def _sites(view: View, x: int, y: int, apart: GatesApart) -> None:
@@ -232,13 +209,11 @@ def _sites(view: View, x: int, y: int, apart: GatesApart) -> None:
     ]  # fmt: skip
     st.html(marked.table(heads, rows))
     st.html(marked.notes([f"+ on in x alone, − on in y alone; at most {GATES_SHOWN} gates a site are listed."]))
-    arguments = call("gates_apart", x, y, **view.named, network=view.network.name)
+    said = call(gates_apart, x, y, **view.named, network=view.network.name)
     sql = None
     if len(sites) == 1:
-        sql = _APART_SQL.format(
-            x=x, y=y, site=sites["site"].iloc[0].replace("'", "''"), n=int(sites["n_gates"].iloc[0])
-        )
-    source(view, f"{arguments}.gates", sql)
+        sql = _APART_SQL.format(x=x, y=y, site=literal(str(sites["site"].iloc[0])), n=int(sites["n_gates"].iloc[0]))
+    source(view, f"{said}.sites", f"{said}.gates", sql=sql)
 
 
 _APART_SQL = """select gate, is_on(cx.code, gate::int) as on_in_x, is_on(cy.code, gate::int) as on_in_y
@@ -246,18 +221,14 @@ from codes as cx
 join codes as cy using (site_id)
 join sites using (site_id)
 cross join range({n}) as gates(gate)
-where cx.example_id = {x} and cy.example_id = {y} and sites.name = '{site}'
+where cx.example_id = {x} and cy.example_id = {y} and sites.name = {site}
     and is_on(cx.code, gate::int) <> is_on(cy.code, gate::int)
 order by gate"""
 
 
 def _which(view: View, site: str, gates: pd.DataFrame, x: int) -> str:
-    """The first gates that differ; of a text network each is a unit, which has a page."""
-    words = []
-    for gate, on_in in gates.head(GATES_SHOWN)[["gate", "on_in"]].itertuples(index=False):
-        name = f"{'+' if on_in == x else '−'}{gate}"
-        words.append(name if view.network.kind == "image" else marked.link(
-            "neurons", name, unit=gate, network=view.network.name, target=site
-        ))  # fmt: skip
+    """The first gates that differ, as links to units where they are units."""
+    first = gates.head(GATES_SHOWN)[["gate", "on_in"]].itertuples(index=False)
+    words = [cards.gate_link(view, site, gate, f"{'+' if on_in == x else '−'}{gate}") for gate, on_in in first]
     more = f" <span class='pa-muted'>and {len(gates) - GATES_SHOWN:,} more</span>" if len(gates) > GATES_SHOWN else ""
     return f'<span class="pa-mono">{" ".join(words)}</span>{more}' if words else "–"

@@ -8,13 +8,15 @@ import pandas as pd
 import streamlit as st
 
 import query
-from app import cards, figures, marked
+from app import asked, cards, choosing, figures, marked
+from app.code import call, source
 from app.plots_example import code_raster, raster_table
-from app.view import View, call, explained, records, source
+from app.view import View, explained, records
 from atlas import Atlas
-from atlas.errors import NotStored, UnknownName
+from atlas.errors import UnknownName
 from query.clusters import NOISE, SPACES
 from query.examples import describe
+from query.progress import Progress, tell
 from query.rasters import cluster_path, differing_gates, passage, rasters
 
 NEIGHBOURS = 8
@@ -36,59 +38,12 @@ def render(view: View) -> None:
 
 
 def _choose(view: View) -> int:
-    first, last = view.ask(ends, view.network.network_id)
-    if first is None or last is None:
-        raise NotStored(f"network {view.network.name} has no examples in this atlas; `polytope ingest` adds some")
-    refused = _refused(view, first, last)
-    example = int(st.session_state.get("example", first))
-    before, after, another = view.atlas.rows(_BESIDE, [view.network.network_id, example])[0]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.number_input(
-            f"Example ({first:,} to {last:,})", first, last, first, key="example", bind="query-params", width=200
-        )
-        for words, other, icon in (
-            ("Previous", before, ":material/chevron_left:"), ("Next", after, ":material/chevron_right:"),
-            ("Random", another, ":material/shuffle:"),
-        ):  # fmt: skip
-            st.button(words, icon=icon, on_click=_go, args=(other,), disabled=other is None)
+        example = choosing.example(view, choosing.ranged(view, "Example"), "example")
+        choosing.another(view, "example")
         on = marked.link("search", "Search from it", example=example, **view.state)
         st.html(f'<div class="pa pa-beside">{on}</div>')
-    if refused is not None:
-        st.html(marked.error(refused))
     return example
-
-
-def _refused(view: View, first: int, last: int) -> str | None:
-    """What is wrong with the example that the address names; another is shown in its place."""
-    asked = st.session_state.get("example", st.query_params.get("example"))
-    if asked is None or (str(asked).isdecimal() and first <= int(asked) <= last):
-        if asked is not None:
-            st.session_state["example"] = int(asked)
-        return None
-    moved = st.session_state.get("example-of", view.network.name) != view.network.name
-    st.session_state["example"] = first
-    st.session_state["example-of"] = view.network.name
-    return None if moved else f"network {view.network.name} has no example {asked}; shown is {first}, its first"
-
-
-def _go(example: int) -> None:
-    st.session_state["example"] = example
-
-
-def ends(atlas: Atlas, network_id: int) -> tuple[int | None, int | None]:
-    """Least and greatest example id of a network."""
-    [(first, last)] = atlas.rows(
-        "select min(example_id), max(example_id) from examples where network_id = $1", [network_id]
-    )
-    return first, last
-
-
-_BESIDE = """
-select
-    max(example_id) filter (where example_id < $2), min(example_id) filter (where example_id > $2),
-    arg_min(example_id, random()) filter (where example_id <> $2)
-from examples where network_id = $1
-"""
 
 
 # --- what it is ------------------------------------------------------------------------------------------------
@@ -96,7 +51,6 @@ from examples where network_id = $1
 
 def _itself(view: View, row: dict[str, Any]) -> None:
     example = int(row["example_id"])
-    st.session_state["example-of"] = view.network.name
     facts = [*cards.facts(view, row)[1:], ("input", f"{row['input_id']:,}")]
     if view.network.kind == "image":
         left, right = st.columns([1, 4], gap="medium")
@@ -106,22 +60,17 @@ def _itself(view: View, row: dict[str, Any]) -> None:
     else:
         place = st.container()
         found = view.ask(passage, example)
-        assert found is not None  # a text has one
-        place.html(
-            f'<div class="pa">'
-            f"{marked.passage(found.text, found.token, found.offset, LINES_BEFORE, LINES_AFTER)}</div>"
-        )
+        shown = (
+            marked.NO_CONTEXT if found is None  # a text whose context was not stored
+            else marked.passage(found.text, found.token, found.offset, LINES_BEFORE, LINES_AFTER)
+        )  # fmt: skip
+        place.html(f'<div class="pa">{shown}</div>')
         facts.append(("token", f"{int(row['position']):,} of its text"))
     place.html(f'<div class="pa">{marked.facts(facts)}</div>')
     with place:
-        source(
-            view, call("passage", example) if view.network.kind == "text" else _described(example),
-            f"from examples join inputs using (input_id)\nwhere example_id = {example}",
-        )  # fmt: skip
-
-
-def _described(example: int) -> str:
-    return f'query.sql(a, "from examples join inputs using (input_id) where example_id = {example}")'
+        sql = f"from examples join inputs using (input_id)\nwhere example_id = {example}"
+        seen = [call(passage, example)] if view.network.kind == "text" else []
+        source(view, call(query.sql, sql), *seen, sql=sql)
 
 
 # --- its way through the network -------------------------------------------------------------------------------
@@ -135,10 +84,7 @@ def _path(view: View, example: int) -> None:
         return
     space = spaces[0]
     if len(spaces) > 1:
-        space = st.segmented_control(
-            "Clusters of", spaces, default=spaces[0], key="space", bind="query-params", required=True,
-            label_visibility="collapsed",
-        )  # fmt: skip
+        space = asked.segment("Clusters of", spaces, key="space", label_visibility="collapsed")
     path = view.ask(cluster_path, example, space)
     for scope, rows in path[path["clustering"].notna()].groupby("scope", sort=False):
         if path["scope"].nunique() > 1:
@@ -153,7 +99,7 @@ def _path(view: View, example: int) -> None:
             f"{left_out} sites are not clustered." if left_out else None,
         ])
     )  # fmt: skip
-    source(view, call("cluster_path", example, space))
+    source(view, call(cluster_path, example, space))
 
 
 _SCOPES = {"position": "Codes of one position", "full": "Codes of all positions"}
@@ -194,10 +140,7 @@ def _code(view: View, example: int) -> None:
     shown = [words for words in scopes if scopes[words]]
     scope = shown[0]
     if len(shown) > 1:
-        scope = st.segmented_control(
-            "Codes", shown, default=shown[0], key="scope", bind="query-params", required=True,
-            label_visibility="collapsed",
-        )  # fmt: skip
+        scope = asked.segment("Codes", shown, key="scope", label_visibility="collapsed")
     drawn = scopes[scope]
     figures.show(
         code_raster(drawn, f"Gates of example {example} that are on; beside each site how many of how many"),
@@ -212,8 +155,8 @@ def _code(view: View, example: int) -> None:
             ])
         )  # fmt: skip
     source(
-        view, call("rasters", example),
-        f"select site, n_active, code\nfrom spline_codes\nwhere example_id = {example}",
+        view, call(rasters, example),
+        sql=f"select site, n_active, code\nfrom spline_codes\nwhere example_id = {example}",
     )  # fmt: skip
 
 
@@ -226,49 +169,52 @@ def _near(view: View, example: int) -> None:
     others = min(site.n_codes for site in target.sites) - 1
     if others < 1:
         raise UnknownName(f"{view.target} holds the code of no other example")
-    asked = {**view.named, "network": view.network.name}
-    found = view.work(
-        "Comparing codes", around, example, min(NEIGHBOURS, others), min(MOST_INHABITANTS, others), **asked
-    )
+    here = {**view.named, "network": view.network.name}
+    k, most = min(NEIGHBOURS, others), min(MOST_INHABITANTS, others)
+    found = view.work("Comparing codes", around, example, k, most, **here)
     if found is None:
         return
     nearest, inhabitants = found
-    about = nearest.attrs
-    n = len(inhabitants)
-    alone = "No other example lies in its polytope." if n == 0 else None
+    about, n = nearest.attrs, len(inhabitants)
     if n:
         many = f"the first {n}" if n == MOST_INHABITANTS else f"{n:,} other{'' if n == 1 else 's'}"
         st.html(f'<div class="pa"><b>In the same polytope</b>: {many}, with the same code.</div>')
         cards.examples(view, inhabitants.drop(columns=["rank", "density"]), about["clustering"])
+        source(view, call(query.nearest, example=example, radius=0, k=most, **here))
     st.html(f'<div class="pa"><b>In other polytopes</b>, nearest first, of {about["n_gates"]:,} gates</div>')
     if nearest.empty:
-        st.html(marked.notes([f"The {NEIGHBOURS} nearest share its polytope; Search shows more."]))
+        st.html(marked.notes([f"The {k} nearest share its polytope; Search shows more."]))
     else:
-        cards.examples(
-            view,
-            nearest if nearest["density"].notna().any() else nearest.drop(columns="density"),
-            about["clustering"],
-        )
-    st.html(marked.notes([alone, f"{cards.DIFFERING}." if len(nearest) else None, about["search_note"]]))
+        cards.examples(view, cards.dense(nearest), about["clustering"])
+    alone = "No other example lies in its polytope." if n == 0 else None
+    st.html(marked.notes([alone, cards.DIFFERING if len(nearest) else None, about["search_note"]]))
     source(
-        view,
-        call("nearest", example=example, **view.named, network=view.network.name, k=NEIGHBOURS)
-        + f",\n          {call('differing_gates', example, nearest['example_id'].tolist(), **view.named)}",
-    )
+        view, f"{call(query.nearest, example=example, k=k, **here)}.query('distance > 0')",
+        call(differing_gates, example, nearest["example_id"].tolist(), **here),
+    )  # fmt: skip
 
 
 def around(
-    atlas: Atlas, example: int, k: int, most: int, *, network: str, site: str | None = None, span: str | None = None
+    atlas: Atlas,
+    example: int,
+    k: int,
+    most: int,
+    *,
+    network: str,
+    site: str | None = None,
+    span: str | None = None,
+    progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Of the ``k`` nearest those in other polytopes, with the gates that differ, and at most ``most`` in its own."""
-    asked: dict[str, Any] = {"network": network, "site": site, "span": span}
-    nearest = query.nearest(atlas, example=example, k=k, **asked)
+    here: dict[str, Any] = {"network": network, "site": site, "span": span}
+    nearest = query.nearest(atlas, example=example, k=k, **here)
+    tell(progress, 1, 2)
     about = nearest.attrs
     inhabitants = nearest[nearest["distance"] == 0]
     if len(inhabitants):
-        inhabitants = query.nearest(atlas, example=example, radius=0, k=most, **asked)
+        inhabitants = query.nearest(atlas, example=example, radius=0, k=most, **here)
     nearest = nearest[nearest["distance"] > 0].reset_index(drop=True)
-    differing = differing_gates(atlas, example, nearest["example_id"].tolist(), **asked)
+    differing = differing_gates(atlas, example, nearest["example_id"].tolist(), **here)
     nearest["gates"] = differing["gates"]
     nearest.attrs.update(about)
     return nearest, inhabitants

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from shlex import quote
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app import figures, marked, measured
+from app import asked, figures, marked, measured
+from app.code import call, source
 from app.view import View, explained, records
 from query.experiments.archive import load, shelf
 from query.experiments.density import TRAINED
@@ -26,8 +28,7 @@ SAID = 90  # characters of parameters in the list
 
 
 def render(view: View) -> None:
-    part = st.segmented_control("Show", [STORED, UNASKED, REPORT], default=STORED, key="show", bind="query-params",
-                                label_visibility="collapsed") or STORED  # fmt: skip
+    part = asked.segment("Show", [STORED, UNASKED, REPORT], key="show", label_visibility="collapsed")
     with explained():
         {STORED: _stored, UNASKED: _unasked, REPORT: _report}[part](view)
 
@@ -38,13 +39,12 @@ ALL = "all"
 
 
 def _stored(view: View) -> None:
-    everything = st.toggle("Of all networks", key="everywhere", bind="query-params")
-    held = view.ask(shelf, None if everything else view.network.name)
+    everything = asked.switch("Of all networks", key="everywhere")
+    of = None if everything else view.network.name
+    held = view.ask(shelf, of)
     kinds = [ALL, *(name for name in EXPERIMENTS if name in set(held["kind"]))]
-    kind = (
-        st.segmented_control("Kind", kinds, default=ALL, key="kind", bind="query-params") if len(kinds) > 2 else ALL
-    )
-    if kind not in (None, ALL):
+    kind = asked.segment("Kind", kinds, key="kind") if len(held) else ALL
+    if kind != ALL:
         held = held[held["kind"] == kind]
     if held.empty:
         st.html(
@@ -54,19 +54,18 @@ def _stored(view: View) -> None:
             ])
         )  # fmt: skip
         return
-    pages = -(-len(held) // PAGE_ROWS)
-    page = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
-    _list(view, held.iloc[(page - 1) * PAGE_ROWS : page * PAGE_ROWS])
+    _list(view, held.iloc[asked.paged(len(held), PAGE_ROWS, of=(of, kind))])
+    source(view, call(shelf, of) + ("" if kind == ALL else f".query({f'kind == {kind!r}'!r})"))
     numbers = [int(number) for number in held["experiment_id"]]
-    asked = st.query_params.get("experiment")
-    if asked is None:
+    wanted = st.query_params.get("experiment")
+    if wanted is None:
         _result(view, held, numbers[0])
-    elif asked.isdecimal() and int(asked) in numbers:
-        _result(view, held, int(asked))
+    elif wanted.isdecimal() and int(wanted) in numbers:
+        _result(view, held, int(wanted))
     else:
         st.html(marked.error(
-            f"no experiment {asked} is stored of {'any network' if everything else view.network.name}"
-            f"{'' if kind in (None, ALL) else f' and kind {kind}'}; the list above has all that are"
+            f"no experiment {wanted} is stored of {'any network' if everything else view.network.name}"
+            f"{'' if kind == ALL else f' and kind {kind}'}; the list above has all that are"
         ))  # fmt: skip
 
 
@@ -93,12 +92,12 @@ def _link(view: View, number: int, words: str, **more: str) -> str:
     return marked.link("experiments", words, experiment=number, **more, **view.state)
 
 
-def said(asked: dict[str, Any]) -> str:
+def said(options: dict[str, Any]) -> str:
     """Options in a line."""
     return ", ".join(
         f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in asked.items() if name not in ("network", "controls")
-    ) + (f"; beside {', '.join(asked['controls'])}" if asked.get("controls") else "")  # fmt: skip
+        for name, value in options.items() if name not in ("network", "controls")
+    ) + (f"; beside {', '.join(options['controls'])}" if options.get("controls") else "")  # fmt: skip
 
 
 def _result(view: View, held: pd.DataFrame, number: int) -> None:
@@ -122,19 +121,18 @@ def _result(view: View, held: pd.DataFrame, number: int) -> None:
                 on_click="ignore", type="tertiary", key="plain-png",
             )  # fmt: skip
     measured.remarks(found)
-    _table(number, result.tables)
     _parameters(result.parameters)
+    _table(number, result.tables)
+    source(view, f"{call(load, number)}.tables", f"{call(load, number)}.parameters")
     if known is not None:
-        measured.code(view, result.kind, result.asked or result.parameters, result.network)
+        measured.code(view, result.kind, result.asked or result.parameters, result.network, list(result.tables))
 
 
 def _table(number: int, tables: dict[str, pd.DataFrame]) -> None:
     names = list(tables)
     name = names[0]
     if len(names) > 1:
-        name = st.segmented_control(
-            "Table", names, default=MAIN if MAIN in names else names[0], key="table", bind="query-params"
-        ) or names[0]  # fmt: skip
+        name = asked.segment("Table", sorted(names, key=lambda name: name != MAIN), key="table")
     table = tables[name]
     st.dataframe(_plain(table.head(TABLE_ROWS)), hide_index=True, placeholder="–")
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -190,6 +188,7 @@ def _unasked(view: View) -> None:
         for row in records(found)
     ]  # fmt: skip
     st.html(marked.table(heads, rows))
+    source(view, call(unasked, view.network.name))
     kind = st.query_params.get("compute", found["kind"].iloc[0])
     chosen = found[found["kind"] == kind].to_dict("records")
     if not chosen:
@@ -199,7 +198,7 @@ def _unasked(view: View) -> None:
     st.subheader(marked.markdown(kind), anchor=False)
     st.code(row["command"], "sh", wrap_lines=True)
     if row["options"] is None:
-        measured.notes(row["reason"])
+        st.html(marked.notes([row["reason"]]))
         return
     if not measured.offer("From seconds to minutes; it can be stopped.", "experiment"):
         return
@@ -209,7 +208,7 @@ def _unasked(view: View) -> None:
             figures.show(measured.drawn(answer.result), kind, key="unasked", data=answer.result.table)
             measured.remarks(answer)
             _table(0, answer.result.tables)
-            measured.code(view, kind, answer.result.asked)
+            measured.code(view, kind, answer.result.asked, tables=list(answer.result.tables))
 
 
 # --- the report ------------------------------------------------------------------------------------------------
@@ -226,8 +225,9 @@ def _report(view: View) -> None:
             "writes the page; it goes on where it was stopped."
         ])
     )  # fmt: skip
-    st.code(f"polytope report {view.path} -o report.html", "sh", wrap_lines=True)
+    st.code(f"polytope report {quote(str(view.path))} -o report.html", "sh", wrap_lines=True)
     _verdicts(view, found)
+    source(view, call(stored_verdicts))
     st.html(f"<style>{VERDICTS}</style>")
     if not measured.offer(
         "Writes the report's page out of what is stored, figures and all: some megabytes.",

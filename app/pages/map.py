@@ -8,9 +8,10 @@ import pandas as pd
 import streamlit as st
 
 import query
-from app import cards, figures, marked, plots_map
+from app import asked, cards, figures, marked, plots_map
+from app.code import call, source
 from app.regions import outlines_only
-from app.view import View, call, explained, records, source
+from app.view import View, explained, guarded, records
 from atlas.errors import UnknownName, UsageError
 from query.layouts import MOST_CORNERS, Region, StoredLayout, find_layout, layout_of, region_counts, region_sql
 
@@ -72,7 +73,8 @@ def _chosen(view: View) -> list[dict[str, Any]] | None:
 
 
 def _missing(view: View, sentence: str, others: pd.DataFrame) -> None:
-    words, command, _ = sentence.split("`")
+    words, _, rest = sentence.partition("`")
+    command, _, _ = rest.rpartition("`")
     st.html(marked.notes([f"{words.strip().rstrip(';').capitalize()}. It is made on the command line:"]))
     st.code(command, "sh")
     links = [
@@ -87,27 +89,17 @@ def _missing(view: View, sentence: str, others: pd.DataFrame) -> None:
 
 
 def _choose(view: View, mine: list[dict[str, Any]]) -> tuple[StoredLayout, int | None, str]:
-    numbers = [int(row["layout_id"]) for row in mine]
     words = {
-        int(
-            row["layout_id"]
-        ): f"{row['layout_id']}: {row['space']}, {row['neighbors']} neighbours, seed {row['seed']}"
-        for row in mine
+        int(row["layout_id"]): f"{row['space']}, {row['neighbors']} neighbours, seed {row['seed']}" for row in mine
     }
     newest = layout_of(view.atlas, view.atlas.catalog.target(site=view.target, network=view.network.name)).layout_id
-    _in_range("layout", numbers)
-    number = st.selectbox(
-        "Map", numbers, index=numbers.index(newest), format_func=words.__getitem__, key="layout", bind="query-params",
-        width=290,
-    )  # fmt: skip
-    layout = find_layout(view.atlas, number)
+    chosen = _numbered("Map", words, "layout", newest, 290)
+    layout = find_layout(view.atlas, chosen)
     held = view.ask(query.clusterings)
     mine_too = held[(held["network"] == view.network.name) & (held["target"] == layout.target.name)]
     offered = COLOURS if len(mine_too) else COLOURS[1:]
-    colour = st.segmented_control(
-        "Colour", offered, default=offered[0], key="colour", bind="query-params", required=True
-    )  # fmt: skip
-    return layout, _clustering(mine_too, layout.space) if len(mine_too) else None, str(colour or offered[0])
+    colour = asked.segment("Colour", offered, key="colour")
+    return layout, _clustering(mine_too, layout.space) if len(mine_too) else None, colour
 
 
 def _clustering(offered: pd.DataFrame, space: str) -> int:
@@ -115,18 +107,18 @@ def _clustering(offered: pd.DataFrame, space: str) -> int:
     counts = dict(zip(offered["clustering_id"].tolist(), offered["n_clusters"], strict=True))
     numbers = [int(number) for number in spaces]
     alike = [number for number in numbers if spaces[number] == space]
-    _in_range("clustering", numbers)
-    chosen = st.selectbox(
-        "Clustering", numbers, index=numbers.index((alike or numbers)[-1]), key="clustering", bind="query-params",
-        format_func=lambda number: f"{number}: {counts[number]:,} clusters of {spaces[number]}", width=250,
+    words = {number: f"{counts[number]:,} clusters of {spaces[number]}" for number in numbers}
+    return _numbered("Clustering", words, "clustering", (alike or numbers)[-1], 250)
+
+
+def _numbered(label: str, words: dict[int, str], key: str, first: int, width: int) -> int:
+    """One of several things that have a number and are told by words; an address may give the number alone."""
+    titles = {number: f"{number}: {said}" for number, said in words.items()}
+    chosen = asked.one_of(
+        label, list(titles.values()), key=key, first=titles[first], width=width,
+        also={str(number): title for number, title in titles.items()},
     )  # fmt: skip
-    return int(chosen)
-
-
-def _in_range(key: str, numbers: list[int]) -> None:
-    """A number of another site, from the URL or left over, is forgotten."""
-    if st.session_state.get(key) not in (None, *numbers):
-        del st.session_state[key]
+    return next(number for number, title in titles.items() if title == chosen)
 
 
 # --- drawing ---------------------------------------------------------------------------------------------------
@@ -154,8 +146,7 @@ def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str)
             "densely." if colour == DENSITY else None,
         ])
     )  # fmt: skip
-    arguments = {} if clustering is None else {"clustering": clustering}
-    source(view, call("layout_points", layout.layout_id, **arguments), _POINTS_SQL.format(layout.layout_id))
+    source(view, call(query.layout_points, layout.layout_id, clustering), sql=_POINTS_SQL.format(layout.layout_id))
 
 
 _POINTS_SQL = """select example_id, x, y, label, list_avg(distances) as distance
@@ -167,6 +158,7 @@ order by example_id"""
 # --- selecting -------------------------------------------------------------------------------------------------
 
 
+@guarded
 def _select() -> None:
     """What was dragged on the map, as the region of the URL; nothing where the selection was taken back."""
     selection = st.session_state[FIGURE]["selection"]
@@ -190,6 +182,7 @@ def simplified(corners: list[tuple[float, float]], most: int = MOST_CORNERS // 2
     return kept if len(kept) >= 3 else corners
 
 
+@guarded
 def _clear() -> None:
     st.session_state["within"] = ""
     st.session_state[CLEARED] = st.session_state.get(CLEARED, 0) + 1
@@ -237,23 +230,20 @@ def _listed(view: View, layout: StoredLayout, clustering: int | None, region: Re
     with left:
         for what in (LABEL, CLUSTER):
             _counted(view, counts[counts["what"] == what], what, clustering)
+        corners = [number for corner in region.corners for number in corner]
+        source(view, call(region_counts, layout.layout_id, corners, clustering))
     with right:
-        n_pages = -(-size // per_page)
-        if not 1 <= int(st.session_state.get("page") or 1) <= n_pages:
-            st.session_state["page"] = 1
-        page = st.pagination(n_pages, key="page", bind="query-params") if n_pages > 1 else 1
-        start = (page - 1) * per_page
-        shown = view.ask(query.layout_examples, layout.layout_id, region, limit=per_page, offset=start)
+        start = asked.paged(size, per_page, of=(layout.layout_id, str(region))).start
+        wanted = {"limit": per_page, "offset": start}
+        shown = view.ask(query.layout_examples, layout.layout_id, region, **wanted)
         cards.examples(view, shown.drop(columns=["x", "y"]))
         st.html(marked.notes([f"{start + 1:,} to {start + len(shown):,} of {size:,}, in order of id."]))
     st.html('<div class="pa pa-muted">As a predicate on layout_points:</div>')
     st.code(f"layout_id = {layout.layout_id} and {region.sql}", "sql", wrap_lines=True)
-    numbers = [number for corner in region.corners for number in corner]
     source(
-        view,
-        call("layout_examples", layout.layout_id, numbers, limit=per_page, offset=start or None),
-        region_sql(layout.layout_id, region),
-    )
+        view, call(query.layout_examples, layout.layout_id, corners, **wanted),
+        sql=region_sql(layout.layout_id, region),
+    )  # fmt: skip
 
 
 def _counted(view: View, counts: pd.DataFrame, what: str, clustering: int | None) -> None:

@@ -9,11 +9,13 @@ import pandas as pd
 import streamlit as st
 
 import query
-from app import cards, figures, marked, measured, plots_units
-from app.view import View, call, explained, literal, records, source
+from app import asked, cards, figures, marked, measured, plots_units
+from app.code import call, source
+from app.view import View, explained, guarded, literal, records
 from atlas import Atlas
 from atlas.catalog import SiteRecord
 from atlas.network import PART_UNITS
+from query.examples import is_span
 from query.experiments import archive
 from query.experiments.result import Result
 from query.experiments.tops import OFF
@@ -40,18 +42,15 @@ def render(view: View) -> None:
     site = _site(view)
     if site is None:
         return
-    section = st.segmented_control(
-        "Show", SECTIONS, default=UNIT, key="section", bind="query-params", required=True,
-        label_visibility="collapsed",
-    )  # fmt: skip
+    section = asked.segment("Show", SECTIONS, key="section", label_visibility="collapsed")
     with explained():
-        {UNIT: _unit, RANKING: _ranking, DIRECTIONS: _directions}[str(section or UNIT)](view, site)
+        {UNIT: _unit, RANKING: _ranking, DIRECTIONS: _directions}[section](view, site)
 
 
 def _site(view: View) -> SiteRecord | None:
     """The site that the sidebar names; None where it is a span or stores no activations, which the page then says."""
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
-    span = "->" in target.name
+    span = is_span(target)
     if not span and target.sites[0].n_activations:
         return target.sites[0]
     why = (
@@ -59,7 +58,7 @@ def _site(view: View) -> SiteRecord | None:
         f"no activations are stored for site {target.name} of network {view.network.name}; ingest with "
         "--store-activations"
     )  # fmt: skip
-    st.html(marked.notes([f"{why[0].upper()}{why[1:]}."]))
+    st.html(marked.notes([why]))
     others = [site for site in view.atlas.catalog.sites_of(view.network) if site.n_activations]
     links = [marked.link("neurons", site.name, network=view.network.name, target=site.name) for site in others]
     if links:
@@ -73,10 +72,10 @@ def _site(view: View) -> SiteRecord | None:
 def _unit(view: View, site: SiteRecord) -> None:
     number = _pick(site)
     kind = view.network.kind
-    found = view.work(
-        f"Reading unit {number}", query.unit, number, site=site.name, network=view.network.name, k=TOP[kind],
-        bands=BANDS, per_band=PER_BAND[kind],
-    )  # fmt: skip
+    wanted: dict[str, Any] = {
+        "site": site.name, "network": view.network.name, "k": TOP[kind], "bands": BANDS, "per_band": PER_BAND[kind],
+    }  # fmt: skip
+    found = view.work(f"Reading unit {number}", query.unit, number, **wanted)
     if found is None:
         return
     _facts(view, site, found)
@@ -86,25 +85,23 @@ def _unit(view: View, site: SiteRecord) -> None:
         what = _colour(found)
         _figures(view, found, what)
         _examples(view, found)
-    source(view, _call(view, found), _top_sql(view, found))
+    source(view, f"{call(query.unit, number, **wanted)}.table", sql=_top_sql(view, found))
     _gate(view, found)
 
 
 def _pick(site: SiteRecord) -> int:
-    """The unit of the URL, with buttons to its neighbours; where the site has no such unit, a sentence and unit 0."""
-    asked = st.query_params.get("unit", "0")
+    """The unit of the URL, with buttons to its neighbours."""
     last = site.n_units - 1
-    if not asked.isdecimal() or int(asked) > last:
-        st.html(marked.error(f"unit is {asked[:40]}; site {site.name} has {site.n_units} units, numbered from 0"))
-        st.session_state["unit"] = 0
-    elif not 0 <= st.session_state.get("unit", 0) <= last:
-        st.session_state["unit"] = 0
 
+    @guarded
     def go(to: int) -> None:
         st.session_state["unit"] = to
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        number = int(st.number_input(f"Unit (0 to {last:,})", 0, last, key="unit", bind="query-params", width=170))
+        number = asked.number(
+            f"Unit (0 to {last:,})", 0, last, 0, key="unit", width=170,
+            expected=f"a unit of site {site.name}, which has {site.n_units:,}, numbered from 0",
+        )  # fmt: skip
         st.button("Previous", on_click=go, args=(number - 1,), disabled=number == 0)
         st.button("Next", on_click=go, args=(number + 1,), disabled=number == last)
         st.button("Another at random", on_click=go, args=(int(np.random.default_rng().integers(last + 1)),))
@@ -128,10 +125,7 @@ def _facts(view: View, site: SiteRecord, found: Unit) -> None:
 
 def _colour(found: Unit) -> str:
     offered = ["cluster", "label"] if found.clustering is not None else ["label"]
-    chosen = st.segmented_control(
-        "Colour", offered, default=offered[0], key="colour", bind="query-params", required=True
-    )
-    return str(chosen or offered[0])
+    return asked.segment("Colour", offered, key="colour")
 
 
 def _figures(view: View, found: Unit, what: str) -> None:
@@ -167,12 +161,8 @@ def _examples(view: View, found: Unit) -> None:
         title = {"top": f"Top {len(rows)}: {span}", OFF: f"Off, {span}: {len(rows)} of {n} at random"}.get(
             str(part), f"B{str(part)[1:]} of {BANDS}, {span}: {len(rows)} of {n} at random"
         )
-        st.subheader(title, anchor=False)
+        st.html(f'<div class="pa"><h4>{marked.plain(title)}</h4></div>')
         cards.examples(view, rows.drop(columns=["part", "rank"]), found.clustering)
-
-
-def _call(view: View, found: Unit) -> str:
-    return call("unit", found.unit, site=found.site, network=view.network.name) + ".table"
 
 
 def _top_sql(view: View, found: Unit) -> str:
@@ -205,21 +195,23 @@ def _gate(view: View, found: Unit) -> None:
 
 
 def _ranking(view: View, site: SiteRecord) -> None:
-    found = view.work("Ranking units", query.units, site=site.name, network=view.network.name)
+    wanted: dict[str, Any] = {"site": site.name, "network": view.network.name}
+    found = view.work("Ranking units", query.units, **wanted)
     if found is None:
         return
     if found.empty:
         st.html(marked.notes([f"No unit of {site.name} is ever above 0 in {found.attrs['n']:,} examples."]))
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        order = str(st.selectbox("Order", list(ORDERS), key="order", bind="query-params", width=200))
-        telling = st.toggle(
-            f"Only units with {TELLING} or more in their top", value=True, key="telling", bind="query-params",
+        order = asked.one_of("Order", list(ORDERS), key="order", first=next(iter(ORDERS)), width=200)
+        telling = asked.switch(
+            f"Only units with {TELLING} or more in their top", default=True, key="telling",
             help="Of a unit that is above 0 in two examples it means little that they are of one cluster.",
         )  # fmt: skip
     column, ascending = ORDERS[order]
     shown = found[found["top"] >= TELLING] if telling else found
-    shown = shown.sort_values([column, "unit"], ascending=[ascending, True], kind="stable", ignore_index=True)
+    sorting: dict[str, Any] = {"by": [column, "unit"], "ascending": [ascending, True], "kind": "stable"}
+    shown = shown.sort_values(**sorting)
     by = column if column.endswith("entropy") else "cluster_entropy"
     means = {row["of"]: row[by] for row in found.attrs["chance"]}
     title = f"{len(shown):,} of {site.n_units:,} units; n = {found.attrs['n']:,} examples"
@@ -227,13 +219,11 @@ def _ranking(view: View, site: SiteRecord) -> None:
         plots_units.entropies(shown, by, means.get("random sets"), title), f"units-{site.name}".replace(":", "-"),
         key="entropies", data=shown[["unit", by]], alt="Histogram of the entropies of units' tops",
     )  # fmt: skip
-    n_pages = max(1, -(-len(shown) // RANKED_ROWS))
-    if not 1 <= int(st.session_state.get("page") or 1) <= n_pages:
-        st.session_state["page"] = 1
-    page = st.pagination(n_pages, key="page", bind="query-params") if n_pages > 1 else 1
-    _rows(view, shown.iloc[(page - 1) * RANKED_ROWS : page * RANKED_ROWS])
-    st.html(marked.notes([measured.sentence(note) for note in found.attrs["notes"]]))
-    source(view, call("units", site=site.name, network=view.network.name))
+    _rows(view, shown.iloc[asked.paged(len(shown), RANKED_ROWS, of=(site.name, order, telling))])
+    st.html(marked.notes(found.attrs["notes"]))
+    kept = f".query('top >= {TELLING}')" if telling else ""
+    sorted_by = ", ".join(f"{name}={value!r}" for name, value in sorting.items())
+    source(view, f"{call(query.units, **wanted)}{kept}.sort_values({sorted_by})")
 
 
 def _rows(view: View, shown: pd.DataFrame) -> None:
@@ -284,8 +274,8 @@ def _directions(view: View, site: SiteRecord) -> None:
     )  # fmt: skip
     measured.remarks(found)
     _components(view, result)
-    asked = {name: value for name, value in result.asked.items() if name != "network"}
-    measured.code(view, "directions", asked or options)
+    given = {name: value for name, value in result.asked.items() if name != "network"}
+    measured.code(view, "directions", given or options, tables=["components"])
 
 
 def _any_stored(view: View, site: SiteRecord) -> measured.Answer | None:
@@ -313,10 +303,7 @@ def _components(view: View, result: Result) -> None:
     shown = result.tables["components"].sort_values(
         ["top_share", "method", "component"], ascending=[False, True, True], kind="stable"
     )
-    pages = -(-len(shown) // RANKED_ROWS)
-    if not 1 <= int(st.session_state.get("page") or 1) <= pages:
-        st.session_state["page"] = 1
-    page = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
+    rows_shown = asked.paged(len(shown), RANKED_ROWS, of=DIRECTIONS)
     heads = [
         ("Method", "", "pa-key"), ("Direction", "Number of the component", "pa-number"),
         ("Top in one cluster", "Share of its top that the commonest cluster holds", "pa-number"),
@@ -331,6 +318,6 @@ def _components(view: View, result: Result) -> None:
             str(row["clusters"]), marked.number(row["entropy"], 3), marked.number(row["highest"], 3),
             marked.number(row["explained"], 3),
         ]
-        for row in records(shown.iloc[(page - 1) * RANKED_ROWS : page * RANKED_ROWS])
+        for row in records(shown.iloc[rows_shown])
     ]  # fmt: skip
     st.html(marked.table(heads, rows))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 
 import query
-from app import marked
-from app.view import View, call, explained, records, source
+from app import jobs, marked
+from app.code import call, source
+from app.view import View, explained, guarded, literal, records
 from atlas import Atlas
-from atlas.catalog import NetworkRecord
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX
 from query.experiments import archive
 from query.info import polytope_counts
+from query.progress import Progress
 
 DIGEST_SHOWN = 12  # hexadecimal digits: 48 bits tell any two weights apart
 
@@ -52,6 +53,7 @@ def render(view: View) -> None:
     place, measuring = st.empty(), st.container()
     with place.container():
         _strip(view, rows)
+    coded = st.empty()
     left_out = sites[(sites["network"] == view.network.name) & (sites["n_codes"] == 0)]["scope"].value_counts()
     st.html(
         marked.notes(
@@ -59,26 +61,47 @@ def render(view: View) -> None:
             for scope, count in left_out.items()
         )
     )
-    source(view, call("info"), _SITES_SQL)
+    with coded.container():
+        _code(view, [])
 
     st.subheader("Networks", anchor=False)
     _networks(view, networks)
     st.subheader("Datasets", anchor=False)
-    _datasets(held["datasets"])
+    _datasets(view, held["datasets"])
     st.subheader("Runs", anchor=False)
-    _runs(held["runs"])
+    _runs(view, held["runs"])
     st.subheader("Health", anchor=False)
     _health(view)
     with measuring:  # last: what is measured never holds up what is known
-        if _measure(view, rows):
-            with place.container():
-                _strip(view, rows)
+        measured = _measure(view, rows)
+    if measured:
+        with place.container():
+            _strip(view, rows)
+        with coded.container():
+            _code(view, measured)
 
 
-_SITES_SQL = """select networks.name as network, sites.name as site, scope, n_units, n_gates, nonlinearity, n_codes
-from sites join networks using (network_id)
-where n_codes > 0
-order by network_id, scope desc, ordinal"""
+def _code(view: View, measured: list[str]) -> None:
+    """What gives the tables of sites: the sites, and what was measured of them, each by its own call."""
+    held = [f"{call(query.info)}[{part!r}]" for part in ("sites", "spans", "clusterings")]
+    source(view, *held, *measured, sql=_SITES_SQL.format(network=literal(view.network.name)))
+
+
+_SITES_SQL = """with newest as (
+    select target, arg_max(n_clusters, clustering_id) as n_clusters, arg_max(purity, clustering_id) as purity
+    from clusterings join networks using (network_id)
+    where networks.name = {network} and space = 'codes'
+    group by target
+), filled as (
+    select site, count(*) / sum(occupancy) as occupancy from polytopes where network = {network} group by site
+)
+select sites.name as site, scope, n_gates, n_units, n_codes, n_clusters, purity, occupancy, exact
+from sites
+join networks using (network_id)
+left join newest on newest.target = sites.name
+left join filled on filled.site = sites.name
+where networks.name = {network} and n_codes > 0
+order by scope desc, ordinal"""
 
 
 # --- sites -----------------------------------------------------------------------------------------------------
@@ -136,8 +159,18 @@ def _strip(view: View, rows: list[dict[str, Any]]) -> None:
 def _piece(view: View, row: dict[str, Any]) -> str:
     share = 0.0 if row["purity"] is None or pd.isna(row["purity"]) else float(row["purity"])
     here = ' class="pa-here" aria-current="true"' if row["name"] == view.target else ""
-    clusters = "" if row["n_clusters"] is None else f"<small>{int(row['n_clusters']):,} clusters</small>"
-    words = f"<b>{marked.plain(row['name'])}</b><small>{row['n_gates']:,} gates</small>{clusters}"
+    lines = [("Bits of a code", f"{row['n_gates']:,} gates")]
+    if row["n_clusters"] is not None:
+        lines.append((f"Purity {marked.number(row['purity'], 3)}", f"{int(row['n_clusters']):,} clusters"))
+    if row["occupancy"] is not None:
+        hint = f"Occupancy: {row['n_polytopes']:,} polytopes of {row['n_codes']:,} examples"
+        lines.append((hint, f"occ. {marked.number(row['occupancy'], 2)}"))
+    if row["intra"] is not None:
+        intra, inter = marked.number(row["intra"], 3), marked.number(row["inter"], 3)
+        lines.append(("Mean density of pairs of one label | of different labels", f"dens. {intra} | {inter}"))
+    words = f"<b>{marked.plain(row['name'])}</b>" + "".join(
+        f'<small title="{marked.plain(hint)}">{said}</small>' for hint, said in lines
+    )
     address = marked.plain(f"clusters?{urlencode({'network': view.network.name, 'target': row['name']})}")
     title = f"{row['name']}: clusters, and from there everything else at this site"
     return (
@@ -184,34 +217,46 @@ def _count(value: Any) -> str:
 # --- what takes a while ----------------------------------------------------------------------------------------
 
 
-def _measure(view: View, rows: list[dict[str, Any]]) -> bool:
-    """Add occupancy and density to the rows, as far as they are known by now; whether any is."""
+def _measure(view: View, rows: list[dict[str, Any]]) -> list[str]:
+    """Add occupancy and density to the rows, as far as they are known by now; the calls that give them."""
+    calls = []
     with explained():
         counts = view.work("Counting polytopes", polytope_counts, view.network.name)
         if counts is not None:
+            calls.append(call(polytope_counts, view.network.name))
             known = {row["site"]: row for row in records(counts)}
             for row in rows:
                 found = known.get(row["name"], {})
                 row |= {name: found[name] for name in ("occupancy", "n_polytopes") if name in found}
         densities = _densities(view, max((int(row["n_codes"] or 0) for row in rows), default=0))
-        for row in rows:
-            row |= (densities or {}).get(row["name"], {})
-        return counts is not None or bool(densities)
-    return False
+        if densities is not None:
+            calls += [] if densities.why_none else [densities.call]
+            for row in rows:
+                row |= densities.of_sites.get(row["name"], {})
+            st.html(marked.notes([densities.why_none]))
+    return calls
 
 
-def _densities(view: View, n_examples: int) -> dict[str, dict[str, float]] | None:
-    """Mean densities by the site that a span starts after: stored, else measured where that is quick or asked for."""
+class Densities(NamedTuple):
+    """Mean densities by the site that a span starts after, the call that gives them, and why there are none."""
+
+    of_sites: dict[str, dict[str, float]]
+    call: str
+    why_none: str | None = None
+
+
+def _densities(view: View, n_examples: int) -> Densities | None:
+    """Mean densities: stored, else measured where that is quick or asked for."""
     known = view.ask(stored_densities, view.network.name)
     if known is not None:
         return known
     if n_examples > UNASKED_EXAMPLES and st.query_params.get(MEASURE) != "1":
         st.button("Measure densities", on_click=_ask, args=(MEASURE,))
         return None
-    return view.work("Measuring densities", measured_densities, view.network)
+    return view.work("Measuring densities", measured_densities, view.network.name, turns=jobs.LONG)
 
 
-def stored_densities(atlas: Atlas, network: str) -> dict[str, dict[str, float]] | None:
+def stored_densities(atlas: Atlas, network: str) -> Densities | None:
     """Out of the newest result of experiment density that still holds; None where there is none."""
     held = archive.stored(atlas, "density")
     mine = [
@@ -221,15 +266,17 @@ def stored_densities(atlas: Atlas, network: str) -> dict[str, dict[str, float]] 
     if not mine:
         return None
     table = archive.load(atlas, mine[-1]).table
-    return _by_site(table[table["network"] == network])
+    return Densities(_by_site(table[table["network"] == network]), f"{call(archive.load, mine[-1])}.table")
 
 
-def measured_densities(atlas: Atlas, network: NetworkRecord) -> dict[str, dict[str, float]]:
-    """Of few pairs; nothing where the atlas does not hold what density needs: the Density page says what that is."""
+def measured_densities(atlas: Atlas, network: str, *, progress: Progress | None = None) -> Densities:
+    """Of few pairs; where the atlas does not hold what density needs, the sentence that says what it lacks."""
+    asked: dict[str, Any] = {"network": network, "pairs": PAIRS, "resamples": 1}
+    said = call(query.class_density, **asked)
     try:
-        return _by_site(query.class_density(atlas, network=network.name, pairs=PAIRS, resamples=1))
-    except (NotStored, UsageError, UnknownName):
-        return {}
+        return Densities(_by_site(query.class_density(atlas, **asked, progress=progress)), said)
+    except (NotStored, UsageError, UnknownName) as reason:
+        return Densities({}, said, f"No densities: {reason}")
 
 
 def _by_site(table: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -241,6 +288,7 @@ def _by_site(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     return found
 
 
+@guarded
 def _ask(name: str) -> None:
     st.query_params[name] = "1"
 
@@ -254,7 +302,7 @@ def _health(view: View) -> None:
             )
         return
     with explained():
-        checks = view.work("Checking", query.verify)
+        checks = view.work("Checking", query.verify, turns=jobs.LONG)
         if checks is None:
             return
         failed = checks[~checks["ok"]]
@@ -269,7 +317,7 @@ def _health(view: View) -> None:
                     ([marked.plain(row[name]) for name in ("check", "subject", "detail")] for row in records(failed)),
                 )
             )
-        source(view, call("verify"))
+        source(view, call(query.verify))
 
 
 # --- the rest --------------------------------------------------------------------------------------------------
@@ -292,9 +340,16 @@ def _networks(view: View, networks: pd.DataFrame) -> None:
         for row in records(networks)
     ]  # fmt: skip
     st.html(marked.table(heads, rows))
+    source(view, f"{call(query.info)}['networks']", sql=_NETWORKS_SQL)
 
 
-def _datasets(datasets: pd.DataFrame) -> None:
+_NETWORKS_SQL = """select name, architecture, kind, source, weights, weights_digest, count(example_id) as n_examples
+from networks left join examples using (network_id)
+group by network_id, name, architecture, kind, source, weights, weights_digest
+order by network_id"""
+
+
+def _datasets(view: View, datasets: pd.DataFrame) -> None:
     heads = [
         ("Dataset", "", "pa-key"), ("Kind", "", "pa-key"), ("Source", "", ""),
         ("Inputs", "Duplicates counted", "pa-number"), ("Labels", "", "pa-number"),
@@ -308,9 +363,17 @@ def _datasets(datasets: pd.DataFrame) -> None:
         for row in records(datasets)
     ]  # fmt: skip
     st.html(marked.table(heads, rows))
+    source(view, f"{call(query.info)}['datasets']", sql=_DATASETS_SQL)
 
 
-def _runs(runs: pd.DataFrame) -> None:
+_DATASETS_SQL = """select name, kind, source, n_inputs, count(distinct label) as n_labels,
+    count(*) filter (where ordinal is not null and label is null) as n_unlabelled
+from datasets left join dataset_inputs using (dataset_id)
+group by dataset_id, name, kind, source, n_inputs
+order by dataset_id"""
+
+
+def _runs(view: View, runs: pd.DataFrame) -> None:
     heads = [
         ("Run", "", "pa-key"), ("Network", "", "pa-key"), ("Dataset", "", "pa-key"), ("Examples", "", "pa-number"),
         ("Inputs skipped", "Listed in table bad_inputs", "pa-number"), ("Published (UTC)", "", "pa-key"),
@@ -324,3 +387,10 @@ def _runs(runs: pd.DataFrame) -> None:
         for row in records(runs)
     ]  # fmt: skip
     st.html(marked.table(heads, rows))
+    source(view, f"{call(query.info)}['runs']", sql=_RUNS_SQL)
+
+
+_RUNS_SQL = """select runs.name as run, networks.name as network, datasets.name as dataset, n_examples, n_bad,
+    published_at
+from runs join networks using (network_id) join datasets using (dataset_id)
+order by run_id"""

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cards, choosing, figures, marked, measured, plots_paths
+from app import asked, cards, choosing, figures, marked, measured, plots_paths
+from app.code import call, reader_of, source
 from app.plots_paths import spot
 from app.view import View, explained, records
 from atlas import Atlas, Network
@@ -21,6 +22,8 @@ from query.progress import Progress
 
 SCALE, BETWEEN = "Scaling one example", "From one example to another"
 KINDS = {SCALE: "scale", BETWEEN: "interpolate"}
+THUMB = 28  # pixels of a picture in a table
+
 T_STEPS = 40
 """Steps of `interpolate` unless asked otherwise, so that a stored answer to the plain question is found."""
 
@@ -39,7 +42,7 @@ def render(view: View) -> None:
 
 def _page(view: View) -> None:
     known = choosing.examples_of(view)
-    path = st.segmented_control("Path", [SCALE, BETWEEN], default=SCALE, key="path", bind="query-params") or SCALE
+    path = asked.segment("Path", [SCALE, BETWEEN], key="path")
     axis = "α" if path == SCALE else "t"
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         span = choosing.span(view)
@@ -63,12 +66,8 @@ def _page(view: View) -> None:
 
 def _slider(axis: str) -> float:
     if axis == "α":
-        return float(st.slider(
-            "α: how many times the activation", 0.0, HIGHEST, 1.0, HIGHEST / STEPS, key="alpha", bind="query-params"
-        ))  # fmt: skip
-    return float(st.slider(
-        "t: how far from a to b", 0.0, 1.0, 0.5, 1 / T_STEPS, format="%.3f", key="t", bind="query-params"
-    ))  # fmt: skip
+        return asked.slider("α: how many times the activation", 0.0, HIGHEST, 1.0, HIGHEST / STEPS, key="alpha")
+    return asked.slider("t: how far from a to b", 0.0, 1.0, 0.5, 1 / T_STEPS, format="%.3f", key="t")
 
 
 def _profile(view: View, name: str, options: dict[str, Any], axis: str, here: float) -> bool:
@@ -88,38 +87,20 @@ def _profile(view: View, name: str, options: dict[str, Any], axis: str, here: fl
     found = measured.answer(view, name, options, "Following the path")
     if found is None:
         return False
-    others = st.session_state.get("others", st.query_params.get("others") == "true")
+    others = bool(st.session_state.get("others", st.query_params.get("others") == "true"))
     place = st.container()
-    way = view.work(
-        "Looking around on the way",
-        walked,
-        options["span"],
-        start,
-        end,
-        _edges(found.result),
-        bool(others),
-        live=True,
-    )
+    wanted = {"span": options["span"], "start": start, "end": end, "at": _edges(found.result), "others": others}
+    way = view.work("Looking around on the way", walked, wanted, live=True)
     with place:
         _draw(view, found, way, axis, here, options)
     if way is not None:
-        _met(view, way, axis, start, end, found.result)
+        _met(view, way, axis, wanted)
     return True
 
 
-def walked(
-    atlas: Atlas,
-    span: str,
-    start: int,
-    end: int | None,
-    at: list[float],
-    others: bool,
-    *,
-    reader: Network,
-    progress: Progress | None = None,
-) -> Route:
-    """`route`, as the page asks it."""
-    return route(atlas, reader, span=span, start=start, end=end, at=at, others=others, progress=progress)
+def walked(atlas: Atlas, wanted: dict[str, Any], *, reader: Network, progress: Progress | None = None) -> Route:
+    """`route`, as the page asks it: ``reader`` by name."""
+    return route(atlas, reader, **wanted, progress=progress)
 
 
 # --- the profile -----------------------------------------------------------------------------------------------
@@ -168,7 +149,7 @@ def _draw(
     _cards(view, way, axis, here, options["example"] if axis == "α" else options["a"], options.get("b"))
     measured.remarks(found)
     if way is not None:
-        measured.notes(*way.notes)
+        st.html(marked.notes(way.notes))
     measured.code(view, result.kind, result.asked or options)
 
 
@@ -235,11 +216,11 @@ def _at(points: pd.DataFrame, here: float) -> pd.Series:
     return points.iloc[int(np.abs(points["at"] - here).argmin())]
 
 
-def _met(view: View, way: Route, axis: str, start: int, end: int | None, result: Result) -> None:
+def _met(view: View, way: Route, axis: str, wanted: dict[str, Any]) -> None:
     """All examples that are nearest somewhere on the way."""
     st.subheader("Nearest on the way", anchor=False)
-    st.toggle(
-        "Other examples only", key="others", bind="query-params",
+    asked.switch(
+        "Other examples only", key="others",
         help="Leave out the path's own examples, which are often the nearest to all of it",
     )  # fmt: skip
     if way.table["nearest"].isna().all():
@@ -262,40 +243,16 @@ def _met(view: View, way: Route, axis: str, start: int, end: int | None, result:
         cells.append([
             low if low == high else f"{low} to {high}", f"{int(stay['closest']):,}", marked.words(stay["prediction"]),
             marked.link("example", str(int(stay["example_id"])), example=int(stay["example_id"]), **view.state),
-            marked.words(known["label"]), _seen(view, known),
+            marked.words(known["label"]),
+            cards.within(view, known, THUMB, marked.CONTEXT_BEFORE, marked.CONTEXT_AFTER),
         ])  # fmt: skip
     st.html(marked.table(heads, cells))
     st.html(marked.notes([
         f"{len(described)} of the atlas's examples are nearest somewhere among {len(way.table)} points. Of several "
         "at one distance the lowest id is taken."
     ]))  # fmt: skip
-    _route_code(view, result.parameters["span"], start, end, axis)
-
-
-def _seen(view: View, row: cards.Row) -> str:
-    """An example in a table: its token in context, or its picture."""
-    if view.network.kind == "text":
-        return marked.context(row["context"], row["token"], row["context_offset"])
-    picture = marked.picture(row["thumbnail"])
-    return f'<img src="{picture}" alt="{marked.plain(row["key"])}" height="28">' if picture else "–"
-
-
-def _route_code(view: View, span: str, start: int, end: int | None, axis: str) -> None:
-    others = bool(st.session_state.get("others"))
-    points = (
-        f"[{HIGHEST} * i / {STEPS} for i in range({STEPS + 1})]"
-        if axis == "α"
-        else (f"[i / {T_STEPS} for i in range({T_STEPS + 1})]")
-    )
-    to = "" if end is None else f"end={end}, "
-    with st.expander("Code for this"):
-        st.code(
-            "import atlas\nfrom ingest.networks import reload_network\nfrom query.experiments.route import route\n\n"
-            f"with atlas.open({str(view.path)!r}) as a:\n"
-            f"    reader = reload_network(a.catalog.network({view.network.name!r}))\n"
-            f"    print(route(a, reader, span={span!r}, start={start}, {to}at={points}, others={others}).table)",
-            "python", wrap_lines=True,
-        )  # fmt: skip
+    said = call(route, **wanted)
+    source(view, f"{said[:-1]}, reader={reader_of(view.network.name)}).table")
 
 
 # --- means that are stored -------------------------------------------------------------------------------------

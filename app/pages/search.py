@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import streamlit as st
-from PIL import Image
 
 import query
-from app import cards, marked
-from app.view import View, call, explained, literal, records, source
+from app import asked, cards, choosing, jobs, marked
+from app.code import call, reader_of, source
+from app.view import View, explained, literal, records
 from atlas import Atlas, Network
 from atlas.errors import BadInput, PolytopeError, UsageError
 from atlas.network import TextNetwork
@@ -31,6 +31,9 @@ LINK_LIMIT = 1500
 PILLS = 300  # tokens to click on; a longer text is chosen from by number
 UPLOAD_MEGABYTES = 10
 UPLOAD_PIXELS = 25_000_000  # decoded 75 MB, for each session
+KEPT_UPLOADS = 32
+"""Images of all sessions whose thumbnail is kept, some kB each."""
+
 MOST_LABELS = 1000  # offered in a list
 
 EXAMPLE = "Example"
@@ -43,9 +46,7 @@ Asked = dict[str, Any]
 def render(view: View) -> None:
     kind = view.network.kind
     with st.container(horizontal=True, gap="medium"):
-        by = st.segmented_control(
-            "Look from", [EXAMPLE, kind.capitalize()], default=EXAMPLE, key="by", bind="query-params", required=True
-        )  # fmt: skip
+        by = asked.segment("Look from", [EXAMPLE, kind.capitalize()], key="by")
         wanted = _how_many(view)
     wanted |= _filters(view)
     if by == EXAMPLE:
@@ -62,14 +63,11 @@ def render(view: View) -> None:
 def _how_many(view: View) -> Asked:
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
     others = max(1, min(site.n_codes for site in target.sites) - 1)
-    k = st.number_input(
-        "Nearest", 1, min(MOST_NEIGHBOURS, others), min(DEFAULT_K, others), key="k", bind="query-params", width=140
+    k = asked.number("Nearest", 1, min(MOST_NEIGHBOURS, others), min(DEFAULT_K, others), key="k", width=140)
+    radius = asked.number(
+        "Within (gates)", 0, target.n_gates, None, key="radius", width=170, placeholder="any distance"
     )
-    radius = st.number_input(
-        "Within (gates)", 0, target.n_gates, None, key="radius", bind="query-params", width=170,
-        placeholder="any distance",
-    )  # fmt: skip
-    return {"k": int(k), "radius": None if radius is None else int(radius)}
+    return {"k": k, "radius": radius}
 
 
 def _filters(view: View) -> Asked:
@@ -82,8 +80,8 @@ def _filters(view: View) -> Asked:
         with places[0]:
             label = _one_of("Label", "label", labels)
         with places[1]:
-            cluster = st.number_input(
-                "Cluster", NOISE, None, None, key="in_cluster", bind="query-params", placeholder="any",
+            cluster = asked.number(
+                "Cluster", NOISE, None, None, key="in_cluster", placeholder="any",
                 help="Of the newest clustering of this site or span; −1 is noise.",
             )  # fmt: skip
         dataset = None
@@ -95,15 +93,14 @@ def _filters(view: View) -> Asked:
                 "Where (SQL)", key="where", bind="query-params", placeholder="loss < 1 and token = ' the'",
                 help="A condition on the columns of table examples; the SQL page lists them.",
             )  # fmt: skip
-    cluster = None if cluster is None else int(cluster)
     return {"label": label, "cluster": cluster, "dataset": dataset, "where": where.strip() or None}
 
 
 def _one_of(title: str, key: str, names: list[str]) -> str | None:
     """A name from a list. One that is not on it, from a link, stands there too, and is what the search refuses."""
-    asked = st.query_params.get(key)
-    if asked and key not in st.session_state and asked not in names:
-        names = [*names, asked]
+    wanted = st.query_params.get(key)
+    if wanted and key not in st.session_state and wanted not in names:
+        names = [*names, wanted]
     chosen = st.selectbox(title, names, index=None, key=key, bind="query-params", placeholder="any")
     return chosen or None
 
@@ -131,31 +128,17 @@ def choices(atlas: Atlas, network_id: int) -> tuple[list[str], list[str]]:
 
 def _from_example(view: View, wanted: Asked) -> None:
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
-    first, last, another = view.atlas.rows(
-        "select min(example_id), max(example_id), arg_min(example_id, random()) from codes where site_id = $1",
-        [target.sites[0].site_id],
-    )[0]
-    if not first <= st.session_state.get("example", first) <= last:
-        st.session_state["example"] = first  # the sidebar went to another network, whose examples have other ids
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        example = st.number_input(
-            f"Example ({first:,} to {last:,})", first, last, first, key="example", bind="query-params", width=220
-        )
-        st.button("Another at random", on_click=_choose, args=(another,))
-    subject = {"example": int(example)}
-    row = records(view.ask(describe, view.network, [int(example)]))[0]
+        example = choosing.example(view, choosing.ranged(view, "Example"), "example")
+        choosing.another(view, "example")
+    subject = {"example": example}
+    row = records(view.ask(describe, view.network, [example]))[0]
     left, right = st.columns([1, 4], gap="medium") if view.network.kind == "image" else (st.container(),) * 2
     with left:
         cards.one(view, row)
     with right, explained():
-        if _answered(view, subject, wanted):
-            asked = call("nearest", **subject, **view.named, network=view.network.name, **wanted)
-            plain = len(target.sites) == 1 and wanted["cluster"] is None and wanted["dataset"] is None
-            source(view, asked, _sql(view, int(example), wanted) if plain else None)
-
-
-def _choose(example: int) -> None:
-    st.session_state["example"] = example
+        plain = len(target.sites) == 1 and wanted["cluster"] is None and wanted["dataset"] is None
+        _answered(view, subject, wanted, sql=_sql(view, example, wanted) if plain else None)
 
 
 def _sql(view: View, example: int, wanted: Asked) -> str:
@@ -184,13 +167,11 @@ def _from_text(view: View, wanted: Asked) -> None:
     text = _text()
     if not text:
         return
-    tokens = view.work("Reading the text", token_strings, view.network.name, text, live=True)
+    tokens = view.work("Reading the text", token_strings, view.network.name, text, live=True, turns=jobs.PAGE)
     token = None if tokens is None else _token(text, tokens)
     if token is None:
         return
-    subject = {"text": text, "token": token}
-    if _answered(view, subject, wanted, live=True):
-        source(view, _live_call(view, subject, wanted))
+    _answered(view, {"text": text, "token": token}, wanted, live=True)
 
 
 def _text() -> str:
@@ -229,19 +210,23 @@ def _token(text: str, strings: list[str]) -> int | None:
     if not strings:
         st.html(marked.notes(["The text has no token yet."]))
         return None
-    asked = st.query_params.get("token", "") if st.session_state.get("token_of", text) == text else ""
+    wanted = st.query_params.get("token", "") if st.session_state.get("token_of", text) == text else ""
     st.session_state["token_of"] = text  # another text begins at its own last token
-    begin = int(asked) if asked.isdecimal() and int(asked) < len(strings) else len(strings) - 1
+    last = len(strings) - 1
+    begin = int(wanted) if wanted.isdecimal() and int(wanted) <= last else last
+    if wanted not in ("", str(begin)):
+        asked.refuse("token", wanted, f"a token of this text, 0 to {last:,}", begin)
     if len(strings) <= PILLS:
         chosen = st.pills(
             f"Token ({len(strings):,})", range(len(strings)), default=begin, required=True, key=f"token-{hash(text)}",
             format_func=lambda i: marked.markdown(marked.one_line(strings[i])) or "∅",
         )  # fmt: skip
     else:
-        chosen = st.number_input(f"Token (0 to {len(strings) - 1:,})", 0, len(strings) - 1, begin, width=220)
+        chosen = st.number_input(f"Token (0 to {last:,})", 0, last, begin, width=220)
         near = strings[max(0, chosen - 40) : chosen + 20]
         st.html(f'<div class="pa">{marked.marked_token(near, min(chosen, 40))}</div>')
     chosen = begin if chosen is None else int(chosen)
+    asked.still("token", chosen)
     st.query_params["token"] = str(chosen)
     return chosen
 
@@ -254,26 +239,28 @@ def _from_image(view: View, wanted: Asked) -> None:
     if file is None:
         return
     data = file.getvalue()
-    image = _decoded(file.name, data)
+    size, small = _small(file.name, data)
     left, right = st.columns([1, 4], gap="medium")
-    caption = f"<div>{marked.plain(file.name)}</div><div>{image.width} × {image.height} pixels</div>"
+    caption = f"<div>{marked.plain(file.name)}</div><div>{size[0]} × {size[1]} pixels</div>"
     known = view.ask(stored_as, view.network.network_id, hashlib.sha256(data).hexdigest())
     if known is not None:
         where = marked.link("example", f"example {known}", example=known, **view.state)
         caption += f"<div>stored as {where}</div>"
-    left.html(f'<div class="pa">{marked.figure(thumbnail(image), caption, file.name, "pa-one")}</div>')
+    left.html(f'<div class="pa">{marked.figure(small, caption, file.name, "pa-one")}</div>')
     with right, explained():
         # The file as it came is a tenth of its pixels, and the job is told from others by what it is asked.
-        if _answered(view, {"image": data}, wanted, live=True):
-            source(view, _live_call(view, {"image": file.name}, wanted))
+        _answered(view, {"image": data}, wanted, live=True, called={"image": file.name})
 
 
-def _decoded(name: str, data: bytes) -> Image.Image:
-    """The pixels of an uploaded file; the decoder knows no name to put into its error."""
+@st.cache_data(max_entries=KEPT_UPLOADS, show_spinner=False)
+def _small(_name: str, data: bytes) -> tuple[tuple[int, int], bytes]:
+    """Width and height of an uploaded image, and what shows it; the page is drawn again at every click, and to decode
+    takes up to a second. The decoder knows no name to put into its error."""
     try:
-        return decode_image(data, UPLOAD_PIXELS)
+        image = decode_image(data, UPLOAD_PIXELS)
     except BadInput as error:
-        raise BadInput(f"{name} {error}") from error
+        raise BadInput(f"{_name} {error}") from error
+    return image.size, thumbnail(image)
 
 
 def stored_as(atlas: Atlas, network_id: int, content_hash: str) -> int | None:
@@ -288,62 +275,70 @@ def stored_as(atlas: Atlas, network_id: int, content_hash: str) -> int | None:
     return None if found is None else int(found)
 
 
-def _live_call(view: View, subject: Asked, wanted: Asked) -> str:
-    asked = call("nearest", **subject, **view.named, network=view.network.name, **wanted)
-    return f"{asked[:-1]}, reader=ingest.networks.reload_network(a.catalog.network({view.network.name!r})))"
-
-
 # --- what was found --------------------------------------------------------------------------------------------
 
 
 class Answer(NamedTuple):
     """Some of those who share the polytope and how many do, who lies nearest outside it, and in which cluster the
-    subject lies, or why in none."""
+    subject lies, or why in none. The two tables are of `query.nearest`, with these arguments besides the subject."""
 
     same: pd.DataFrame
     n_same: int
     nearest: pd.DataFrame
     place: Membership | str | None
+    same_asked: Asked
+    nearest_asked: Asked
 
 
-def looked_up(atlas: Atlas, subject: Asked, wanted: Asked, asked: Asked, *, reader: Network | None = None) -> Answer:
+def looked_up(atlas: Atlas, subject: Asked, wanted: Asked, here: Asked, *, reader: Network | None = None) -> Answer:
     """The polytope of a subject: the ``k`` nearest, and apart from them those at distance 0, who share it.
 
     Where all ``k`` share it, the nearest of the others are looked for behind them, unless those are too many.
     """
     if "image" in subject:
         subject = {"image": decode_image(subject["image"], UPLOAD_PIXELS)}
-    asked = {**subject, **asked, "reader": reader}
-    found = query.nearest(atlas, **wanted, **asked)
+    here = {**subject, **here, "reader": reader}
+    found = query.nearest(atlas, **wanted, **here)
     about, n_same = found.attrs, int((found["distance"] == 0).sum())
+    inside = {**wanted, "k": None, "radius": 0, "density": False}
     if n_same and n_same == len(found):
-        same = query.nearest(atlas, **{**wanted, "k": None, "radius": 0}, **asked, density=False)
+        same = query.nearest(atlas, **inside, **here)
         n_same, others = len(same), about["n_searched"] - ("example" in subject)
         if n_same <= MOST_PASSED and n_same < others:
-            found = query.nearest(atlas, **{**wanted, "k": min(n_same + wanted["k"], others)}, **asked)
+            wanted = {**wanted, "k": min(n_same + wanted["k"], others)}
+            found = query.nearest(atlas, **wanted, **here)
     else:
         same = found[found["distance"] == 0]
     outside = found[found["distance"] > 0].reset_index(drop=True)
     outside.attrs.update(about)
-    return Answer(same.head(MOST_SHOWN), n_same, outside, _placed(atlas, about["clustering"], asked))
+    place = _placed(atlas, about["clustering"], here)
+    return Answer(same.head(MOST_SHOWN), n_same, outside, place, inside, wanted)
 
 
-def _placed(atlas: Atlas, clustering: int | None, asked: Asked) -> Membership | str | None:
+def _placed(atlas: Atlas, clustering: int | None, here: Asked) -> Membership | str | None:
     """In which cluster the subject lies. One of many facts, so that its absence is a remark and no error."""
     if clustering is None:
         return None
     try:
-        return query.membership(atlas, clustering=clustering, **asked)
+        return query.membership(atlas, clustering=clustering, **here)
     except PolytopeError as error:
         return str(error)
 
 
-def _answered(view: View, subject: Asked, wanted: Asked, live: bool = False) -> bool:
-    """Show the answer; False while it is computed."""
-    asked = {**view.named, "network": view.network.name}
-    answer = view.work("Comparing codes", looked_up, subject, wanted, asked, live=live)
+def _answered(
+    view: View,
+    subject: Asked,
+    wanted: Asked,
+    *,
+    live: bool = False,
+    called: Asked | None = None,
+    sql: str | None = None,
+) -> None:
+    """Show the answer, once it is there. ``called``: the subject as code names it."""
+    here = {**view.named, "network": view.network.name}
+    answer = view.work("Comparing codes", looked_up, subject, wanted, here, live=live, turns=jobs.PAGE)
     if answer is None:
-        return False
+        return
     about = answer.nearest.attrs
     name = about["subject"]
     st.html(f'<div class="pa">{marked.plain(name[0].upper() + name[1:])}{_in_words(view, answer.place)}</div>')
@@ -353,11 +348,18 @@ def _answered(view: View, subject: Asked, wanted: Asked, live: bool = False) -> 
         cards.examples(view, answer.same.drop(columns=["rank", "density", "distance"]), about["clustering"])
         if n > len(answer.same):
             st.html(marked.notes([f"The first {len(answer.same)} of {n:,}, by example id."]))
+        source(view, _call(view, called or subject, here | answer.same_asked, live))
     else:
         among = "example that meets the conditions" if _narrowed(wanted) else "stored example"
         st.html(marked.notes([f"No {'other ' if 'example' in subject else ''}{among} has this code."]))
     _nearest(answer.nearest, view, wanted, bool(n))
-    return True
+    outside = f"{_call(view, called or subject, here | answer.nearest_asked, live)}.query('distance > 0')"
+    source(view, outside, sql=sql)
+
+
+def _call(view: View, subject: Asked, arguments: Asked, live: bool) -> str:
+    said = call(query.nearest, **subject, **arguments)
+    return f"{said[:-1]}, reader={reader_of(view.network.name)})" if live else said
 
 
 def _narrowed(wanted: Asked) -> bool:
@@ -390,17 +392,11 @@ def _nearest(found: pd.DataFrame, view: View, wanted: Asked, shared: bool) -> No
                 f"{'Exact' if about['exact_search'] else 'Approximate'} search; searched: {about['searched']}."
             ])
         )  # fmt: skip
-        cards.examples(
-            view, found if found["density"].notna().any() else found.drop(columns="density"), about["clustering"]
-        )
+        cards.examples(view, cards.dense(found), about["clustering"])
     elif shared:
         behind = "Too many share the polytope to look behind them; `polytope nearest` with a greater k does."
         within = "Everyone within the distance asked for shares the polytope; raise it."
         st.html(marked.notes([behind if wanted["radius"] is None else within]))
     else:
         st.html(marked.notes(["No other example lies within this distance; raise it."]))
-    st.html(marked.notes([_sentence(about[name]) for name in ("search_note", "exact_note", "density_note")]))
-
-
-def _sentence(note: str | None) -> str | None:
-    return None if note is None else f"{note[0].upper()}{note[1:]}."
+    st.html(marked.notes([about[name] for name in ("search_note", "exact_note", "density_note")]))

@@ -8,11 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from app import choosing, figures, marked, measured
-from app.view import View, explained, records
+from app import asked, choosing, figures, marked, measured
+from app.view import View, explained, guarded, records
 from query.experiments.archive import shelf
 from query.experiments.registry import find
-from query.experiments.result import Result
+from query.experiments.result import MAIN, Result
 
 SIZES = [32, 48, 64, 96, 128, 192, 256]
 SIZE, LARGEST = 48, SIZES[-1]
@@ -39,17 +39,15 @@ def render(view: View) -> None:
 
 def _page(view: View) -> None:
     _stored_slices(view)
-    by = st.segmented_control(
-        "Plane through", [EXAMPLES, DIRECTIONS], default=EXAMPLES, key="by", bind="query-params"
-    )
+    by = asked.segment("Plane through", [EXAMPLES, DIRECTIONS], key="by")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         span = choosing.span(view, _whole)
         plane = _examples(view) if by != DIRECTIONS else _directions(view)
-        sizes = sorted({*SIZES, *_size_of_link()})
-        size = st.selectbox(
-            "Points a side", sizes, index=sizes.index(SIZE), key="size", bind="query-params", width=110,
+        sizes = [str(size) for size in sorted({*SIZES, *_size_of_link()})]
+        size = int(asked.one_of(
+            "Points a side", sizes, key="size", first=str(SIZE), width=110, expected=f"a number from 2 to {LARGEST}",
             help="Of the grid; the time grows with their square",
-        )  # fmt: skip
+        ))  # fmt: skip
     window = _window()
     options: dict[str, Any] = {"span": span, **plane, "size": size, **window}
     _slice(view, options)
@@ -123,6 +121,7 @@ def _window() -> dict[str, Any]:
     return {**middle, "reach": numbers["reach"]}
 
 
+@guarded
 def _to(u: float, v: float, reach: float) -> None:
     """Look at another window. Rounded to what an address should hold: a ten-thousandth of the window."""
     digits = 4
@@ -131,6 +130,7 @@ def _to(u: float, v: float, reach: float) -> None:
     st.query_params[measured.RUN] = "1"
 
 
+@guarded
 def _whole() -> None:
     for name in WINDOW:
         st.query_params.pop(name, None)
@@ -173,19 +173,18 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
     figure = measured.drawn(result)
     figure.update_layout(dragmode="select", modebar={"orientation": "v"})
     figure.add_trace(_handle(result))
-    picked = figures.show(
+    figures.show(
         figure, f"slice-{view.network.name}", key="slice", data=result.tables["grid"], toolbar=True,
         on_select=_picked, selection_mode=("box",),
         alt=f"Slice: {summary['polytopes']:,} polytopes and {len(result.table)} predicted classes",
     )  # fmt: skip
-    del picked
     st.download_button(
         "PNG of the slice alone", partial(find("slice").picture, result), f"slice-{view.network.name}-plain.png",
         "image/png", on_click="ignore", type="tertiary", key="slice-png", help="1,024 × 1,024 pixels, without text",
     )  # fmt: skip
     _tables(result)
     measured.remarks(found)
-    measured.code(view, "slice", result.asked or options)
+    measured.code(view, "slice", result.asked or options, tables=[MAIN, "sites"])
 
 
 def _tables(result: Result) -> None:
@@ -219,6 +218,7 @@ def _handle(result: Result) -> Any:
     )  # fmt: skip
 
 
+@guarded
 def _picked() -> None:
     """A box was drawn: its smallest square is the next window."""
     box = st.session_state["slice"]["selection"]["box"]

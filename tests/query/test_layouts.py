@@ -135,7 +135,7 @@ def test_what_is_not_there_is_named(mapped: Atlas):
     with pytest.raises(UnknownName, match=r"no layout 9 in .*; it holds 1, 2"):
         query.layout_points(mapped, 9)
     missing = mapped.catalog.target(site="blocks.1.mlp")
-    with pytest.raises(UnknownName, match=r"polytope layout .* --site 'blocks\.1\.mlp' --network words. makes one"):
+    with pytest.raises(UnknownName, match=r"polytope layout .* --site blocks\.1\.mlp --network words. makes one"):
         layout_of(mapped, missing)
     with pytest.raises(UsageError, match="is of network words, but the question is about pixels"):
         query.layout_points(mapped, 2, latest_clustering(mapped, mapped.catalog.target(site=SITE)).clustering_id)

@@ -1,0 +1,70 @@
+"""The commands that ingest the untrained networks that stand beside a trained one, as `polytope report` does it."""
+
+from __future__ import annotations
+
+import json
+from shlex import quote
+from typing import Any
+
+from atlas import Atlas
+from atlas.catalog import NetworkRecord
+from atlas.network import FULL_SUFFIX
+
+CONTROLS = {"image": ("random:0", "random-raw:0"), "text": ("random:0",)}
+"""Without batch norm the calibrated control is the raw one: a text network has one (docs/SCIENCE.md, section 4)."""
+
+
+def adding_controls(atlas: Atlas, network: str) -> list[str]:
+    """A line a control, over the same examples and sites as the network's first run, whose stored plan it repeats."""
+    record = atlas.catalog.network(network)
+    rows = atlas.rows(
+        """
+        select source, plan from runs join datasets using (dataset_id)
+        where network_id = $1
+        order by run_id limit 1
+        """,
+        [record.network_id],
+    )
+    return [_line(atlas, record, weights, *row) for row in rows for weights in CONTROLS[record.kind]]
+
+
+def _line(atlas: Atlas, record: NetworkRecord, weights: str, data: str, plan: str) -> str:
+    document = json.loads(plan)
+    reading = document["network"]["reading"]
+    given = {
+        "network": record.source, "weights": weights, **_reading(record, reading),
+        "data": data, "limit": document["limit"], **_sites(atlas, record, document["sites"]),
+        **_sampling(record, document["sampling"]), "batch-size": document["batch_size"], "seed": document["seed"],
+    }  # fmt: skip
+    words = ["polytope", "ingest", quote(str(atlas.path))]
+    words += [f"--{name} {quote(str(value))}" for name, value in given.items() if value is not None]
+    for option in ("prepend_bos", "transform_input"):
+        if reading.get(option) is not None:
+            words.append(f"--{'' if reading[option] else 'no-'}{option.replace('_', '-')}")
+    words += [] if document["store_activations"] else ["--no-store-activations"]
+    return " ".join([*words, "--skip-bad", "--no-cluster"])
+
+
+def _reading(record: NetworkRecord, reading: dict[str, Any]) -> dict[str, Any]:
+    """How inputs are fed to the network. Class names are left out: those of an untrained network mean nothing."""
+    if record.kind == "text":
+        return {"max-length": reading["max_length"]}
+    return {"image-size": reading["image_size"], "mean": _commas(reading["mean"]), "std": _commas(reading["std"])}
+
+
+def _sites(atlas: Atlas, record: NetworkRecord, names: list[str]) -> dict[str, str | None]:
+    """Which sites to read, where it is not all of them at one position."""
+    chosen = [name for name in names if not name.endswith(FULL_SUFFIX)]
+    full = [name.removesuffix(FULL_SUFFIX) for name in names if name.endswith(FULL_SUFFIX)]
+    every = [site.name for site in atlas.catalog.sites_of(record) if site.scope == "position"]
+    return {"sites": None if chosen == every else _commas(chosen), "full": _commas(full) or None}
+
+
+def _sampling(record: NetworkRecord, sampling: dict[str, Any]) -> dict[str, Any]:
+    if record.kind == "text":
+        return {"per-sequence": sampling["per_sequence"], "skip-first": sampling["skip_first"]}
+    return {"at": _commas([sampling["row"], sampling["column"]])}
+
+
+def _commas(values: list[Any]) -> str:
+    return ",".join(map(str, values))

@@ -1,0 +1,65 @@
+"""A view of every page, in the states in which it shows most: what holds of all pages is looked at in each of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tests.app.conftest import SLICED
+
+TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
+IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
+
+
+class View(NamedTuple):
+    """A page and its state; ``measured``: of the atlas that stores experiments."""
+
+    page: str
+    state: dict[str, object]
+    measured: bool = False
+
+
+def _text(page: str, **state: object) -> View:
+    return View(page, {"network": TEXT, "target": SITE, **state})
+
+
+def _image(page: str, target: str = "inception5b", **state: object) -> View:
+    return View(page, {"network": IMAGE, "target": target, **state})
+
+
+def _measured(page: str, **state: object) -> View:
+    return View(page, {"network": IMAGE, "target": FULL_SITE, **state}, measured=True)
+
+
+VIEWS = {
+    "overview": _text(""),
+    "overview-images": _measured(""),
+    "example": _text("example"),
+    "example-image": _image("example", FULL_SITE, example=7, scope="Codes of all positions"),
+    "search": _text("search", k=5),
+    "search-span": View("search", {"network": TEXT, "target": "blocks.0.mlp->", "k": 5}),
+    "search-text": _text("search", by="Text", text="import asyncio\n", k=5),
+    "clusters": _text("clusters"),
+    "clusters-noise": _text("clusters", cluster="noise"),
+    "clusters-counts": _text("clusters", part="Labels and tokens"),
+    "clusters-gates": _image("clusters", part="Gates"),
+    "clusters-near": _text("clusters", part="Near clusters"),
+    "clusters-flow": _image("clusters", "inception5a", part="Flow"),
+    "clusters-against": _text("clusters", part="Against activations"),
+    "map": _image("map"),
+    "map-region": _image("map", within="-100,-100,100,100"),
+    "neurons": _text("neurons", unit=7),
+    "neurons-ranking": _image("neurons", section="Ranking", order="Most labels"),
+    "neurons-directions": _image("neurons", section="Directions", run=1),
+    "density": _measured("density"),
+    "density-pair": _image("density", FULL_SITE, x=2, y=9),
+    "paths": _image("paths", span="inception5a->:full", example=7, run=1),
+    "paths-between": _image(
+        "paths", path="From one example to another", span="inception5a->:full", a=3, b=8, run=1
+    ),
+    "slices": _measured("slices", **SLICED),
+    "sql": _text("sql"),
+    "sql-chart": _text("sql", show="Chart"),
+    "experiments": _measured("experiments"),
+    "experiments-unasked": _measured("experiments", show="Not stored"),
+    "experiments-report": _measured("experiments", show="Report"),
+}  # fmt: skip
