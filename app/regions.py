@@ -9,23 +9,24 @@ from typing import Any
 import streamlit as st
 
 # Plotly tells who listens what was selected with all its points; here they are taken out on the way. The outline
-# stays, and with it what the browser draws.
+# stays, and with it what the browser draws. A map may appear long after this, or be replaced by another: what becomes
+# of the page is watched for as long as this is on it.
 _SCRIPT = """
 export default function ({ data }) {
-  let tries = 100;
-  const timer = setInterval(() => {
+  const listen = () => {
     const plot = document.querySelector(`.st-key-figure-${data.key} .js-plotly-plot`);
-    if (plot && typeof plot.emit === "function" && !plot.tellsOutlines) {
-      const emit = plot.emit;
-      plot.emit = function (name, event, ...more) {
-        const told = name === "plotly_selected" && event ? { ...event, points: [] } : event;
-        return emit.call(this, name, told, ...more);
-      };
-      plot.tellsOutlines = true;
-    }
-    if (plot?.tellsOutlines || --tries === 0) clearInterval(timer);
-  }, 50);
-  return () => clearInterval(timer);
+    if (typeof plot?.emit !== "function" || plot.emit.tellsOutlines) return;
+    const emit = plot.emit;
+    plot.emit = function (name, event, ...more) {
+      const told = name === "plotly_selected" && event ? { ...event, points: [] } : event;
+      return emit.call(this, name, told, ...more);
+    };
+    plot.emit.tellsOutlines = true;
+  };
+  const watcher = new MutationObserver(listen);
+  watcher.observe(document.body, { childList: true, subtree: true });
+  listen();
+  return () => watcher.disconnect();
 }
 """
 

@@ -26,6 +26,7 @@ from .experiments.tops import (
     read_units,
     summary_of_units,
 )
+from .pieces import id_ranges
 from .progress import Progress
 from .statistics import CONFIDENCE, RESAMPLES
 
@@ -71,6 +72,7 @@ def unit(
     bins: int = 40,
     clustering: int | None = None,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Unit:
     """What activates a unit, over all examples: the ``k`` highest, and examples of equally full bands.
 
@@ -83,7 +85,7 @@ def unit(
     number = _checked(unit, place)
     k, bands, per_band, bins = whole("k", k), whole("bands", bands), whole("per_band", per_band), whole("bins", bins)
     target = atlas.catalog.target(site=place.name, network=place.network)
-    ids, column = unit_values(atlas, place, number)
+    ids, column = unit_values(atlas, place, number, progress)
     clusters, labels = _clusters(atlas, target, ids, clustering), _labels(atlas, place, ids)
     parts = parts_of_unit(column, k, bands)
     shown = examples_of_parts(atlas, place, ids, column, parts, per_band, clusters, labels, seed)
@@ -135,7 +137,7 @@ def units(
 
 
 def unit_values(
-    atlas: Atlas, site: SiteRecord, unit: int
+    atlas: Atlas, site: SiteRecord, unit: int, progress: Progress | None = None
 ) -> tuple[Int64[np.ndarray, " examples"], Float32[np.ndarray, " examples"]]:
     """Example ids, in order, and the activation of one unit in each; reads no other unit's into memory.
 
@@ -143,15 +145,21 @@ def unit_values(
     """
     if not site.n_activations:
         raise _not_stored(site)
-    found = atlas.columns(
-        """
-        select example_id, activation[$3] as value from activations
-        where site_id = $1 and part = $2
-        order by example_id
-        """,
-        [site.site_id, unit // PART_UNITS, unit % PART_UNITS + 1],
+    found = [
+        atlas.columns(
+            """
+            select example_id, activation[$3] as value from activations
+            where site_id = $1 and part = $2 and example_id between $4 and $5
+            order by example_id
+            """,
+            [site.site_id, unit // PART_UNITS, unit % PART_UNITS + 1, first, last],
+        )
+        for first, last in id_ranges(atlas, site, progress)
+    ]  # fmt: skip
+    return (
+        np.concatenate([piece["example_id"] for piece in found]).astype(np.int64),
+        np.concatenate([piece["value"] for piece in found]).astype(np.float32),
     )
-    return found["example_id"].astype(np.int64), found["value"].astype(np.float32)
 
 
 def gate_of(site: SiteRecord, unit: int) -> int | None:

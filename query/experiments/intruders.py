@@ -11,7 +11,8 @@ from atlas.catalog import SiteRecord
 from atlas.errors import NotStored, UsageError
 
 from ..clusters import find_clustering
-from ..progress import Progress, tell
+from ..pieces import id_ranges
+from ..progress import Progress, part
 from .distinctive import gate_table, split
 from .groups import Codes, intruder
 from .targets import whole
@@ -50,35 +51,44 @@ def intruder_scores(
             f"an intruder test needs activations at site {site.name} of network {site.network}, and none are stored; "
             "ingest with --store-activations"
         )
-    ids, norms = _norms(atlas, site)
+    reading = part(progress, 0, 2)
+    ids, norms = _norms(atlas, site, lambda done, total: reading(done / total))
     labels = atlas.frame(
         "select example_id, label from cluster_labels where clustering_id = $1", [found.clustering_id]
     ).set_index("example_id")["label"]
     held = np.isin(ids, labels.index)
     codes, of_each = Codes(atlas, site, ids[held], norms[held]), labels.loc[ids[held]].to_numpy(np.int64)
     groups = [np.flatnonzero(of_each == label) for label in range(found.n_clusters)]
+    testing = part(progress, 1, 2)
     rng, scores = np.random.default_rng([seed, 2, site.ordinal]), []
     for first in range(0, len(groups), CLUSTERS_AT_ONCE):
-        tell(progress, first, len(groups))
+        testing(first / len(groups))
         scores.append(intruder(codes, groups[first : first + CLUSTERS_AT_ONCE], members, trials, rng))
-    tell(progress, len(groups), len(groups))
+    testing(1.0)
     frame = pd.DataFrame({"label": np.arange(len(groups)), "intruder": np.concatenate([*scores, np.empty(0)])})
     frame.attrs.update(members=members, trials=trials, seed=seed, chance=1 / (members + 1))
     return frame
 
 
-def _norms(atlas: Atlas, site: SiteRecord) -> tuple[Int64[np.ndarray, " examples"], Float64[np.ndarray, " examples"]]:
+def _norms(
+    atlas: Atlas, site: SiteRecord, progress: Progress | None = None
+) -> tuple[Int64[np.ndarray, " examples"], Float64[np.ndarray, " examples"]]:
     """‖a‖₂ of the activation of every example that also has a code at the site, in order of id."""
-    rows = atlas.frame(
-        """
-        select example_id, sqrt(sum(list_inner_product(activation::double[], activation::double[]))) as norm
-        from activations
-        where site_id = $1 and example_id in (select example_id from codes where site_id = $1)
-        group by example_id
-        order by example_id
-        """,
-        [site.site_id],
-    )
+    found = [
+        atlas.frame(
+            """
+            select example_id, sqrt(sum(list_inner_product(activation::double[], activation::double[]))) as norm
+            from activations
+            where site_id = $1 and example_id between $2 and $3
+                and example_id in (select example_id from codes where site_id = $1)
+            group by example_id
+            order by example_id
+            """,
+            [site.site_id, first, last],
+        )
+        for first, last in id_ranges(atlas, site, progress)
+    ]  # fmt: skip
+    rows = pd.concat(found, ignore_index=True)
     return rows["example_id"].to_numpy(np.int64), rows["norm"].to_numpy(np.float64)
 
 

@@ -16,6 +16,8 @@ from atlas.errors import NotStored, UsageError
 from atlas.network import GateRange
 from query.clusters import latest_clustering
 from query.experiments import run
+from query.experiments.intruders import intruder_scores
+from query.pieces import PIECES
 from query.units import gate_of, unit_values
 
 SITE = "blocks.3.mlp"
@@ -66,6 +68,18 @@ def test_the_gate_of_a_unit_is_on_exactly_where_the_unit_is_above_zero(a: Atlas,
         gate = gate_of(site, number)
         assert gate is not None and at.tolist() == ids.tolist()
         assert (gates[:, gate] == (column > 0)).all()
+
+
+def test_one_who_waits_for_a_unit_or_intruders_hears_of_every_piece(a: Atlas):
+    newest = latest_clustering(a, a.catalog.target(site=SITE))
+    assert newest is not None
+    for ask in (
+        lambda told: query.unit(a, 3, site=SITE, network="words", progress=told),
+        lambda told: intruder_scores(a, newest.clustering_id, progress=told),
+    ):
+        shares: list[float] = []
+        ask(lambda done, total, shares=shares: shares.append(done / total))
+        assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1 and len(set(shares)) > PIECES
 
 
 def test_the_units_of_a_block_are_the_ends_of_its_branches(a: Atlas):
