@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import pandas as pd
 import typer
@@ -30,6 +30,9 @@ Code = Annotated[str | None, typer.Option(help="A code: a 0 or 1 for every gate.
 Clustering = Annotated[int | None, typer.Option(help="Id of a clustering. Default: the newest of the site or span.")]
 Space = Annotated[Literal["codes", "activations"], typer.Option(help="Which clusterings to look among.")]
 Weights = Annotated[str | None, typer.Option(help="Where the weights are now, if not where the atlas recorded.")]
+SearchDevice = Annotated[
+    str, typer.Option(help="Where codes are compared, and a text or image is read: auto, cpu, cuda or mps.")
+]
 Style = Annotated[Format, typer.Option("--format", help="How rows are written.")]
 Output = Annotated[Path | None, typer.Option(help="Write to this file.")]
 
@@ -79,7 +82,7 @@ def nearest(
         bool, typer.Option("--exact", help="Compare all codes, though there be an approximate index.")
     ] = False,
     weights: Weights = None,
-    device: Device = "auto",
+    device: SearchDevice = "auto",
     style: Style = Format.TABLE,
     output: Output = None,
 ) -> None:
@@ -89,7 +92,7 @@ def nearest(
         found = query.nearest(
             a, example=example, text=_stdin(text), token=token, image=image, code=code, site=site, span=span,
             network=network, k=k, radius=radius, label=label, cluster=cluster, dataset=dataset, where=where,
-            clustering=clustering, exact=exact, device="cpu" if device == "cpu" else "auto",
+            clustering=clustering, exact=exact, device="auto" if device == "mps" else cast(Any, device),
             reader=_reader(a, live, site, span, network, weights, device),
         )  # fmt: skip
     title = (f"nearest to {found.attrs['subject']} at {found.attrs['target']} of {found.attrs['network']}, "

@@ -15,13 +15,14 @@ from __future__ import annotations
 from ctypes import CDLL
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Shaped, UInt16, UInt64
 
 from .codes import SplineCodes
 from .errors import NonFinite, UsageError
+from .flat import Device, check_device
 from .kernels import (
     bounds_from_products,
     centre_and_scale,
@@ -54,7 +55,6 @@ _NARROW = 256  # columns of a tile, at least
 _LEAST = 2.0**-100  # of a squared distance whose scale is about 1: more than what underflows on the way
 _ROUND_DOWN = 1 - 2.0**-22
 
-Device = Literal["auto", "cpu", "cuda"]
 Rows = slice | Int64[np.ndarray, " rows"]
 
 
@@ -123,8 +123,7 @@ def chosen_device(device: Device, n_bytes: int) -> str:
     torch is only imported where there is a driver. Raises `UsageError` for another word, and for ``cuda`` where there
     is none or too little memory.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f'the device is "auto", "cpu" or "cuda", got "{device}"')
+    check_device(device)
     if device == "cpu" or (device == "auto" and not _has_driver()):
         return "cpu"
     import torch

@@ -6,11 +6,12 @@ Codes lie in memory or in a mapped file, and are read where they lie. Padding bi
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt64
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .index import GpuCodes
 
 Device = Literal["auto", "cpu", "cuda"]
-"""Where to search: ``auto`` takes a GPU that FAISS sees where the work is worth the way there."""
+"""Where to compute: ``auto`` takes a GPU, if there is one, where the work is worth the way there."""
 
 Found = tuple[Int64[np.ndarray, "queries k"], Int64[np.ndarray, "queries k"]]
 """Example ids and distances in gates, each query's ordered by (distance, id)."""
@@ -56,6 +57,7 @@ class HammingIndex:
     ids: Int64[np.ndarray, " codes"]
     digest: str
     packed: UInt8[np.ndarray, "codes bytes"]
+    _gpu: _OnGpu = field(default_factory=lambda: _OnGpu(), repr=False)
 
     @classmethod
     def build(cls, codes: SplineCodes, ids: Int64[np.ndarray, " codes"], digest: str) -> HammingIndex:
@@ -76,8 +78,8 @@ class HammingIndex:
         """Write an index file from blocks of (ids, packed codes), of which one is held at a time; returns the codes.
 
         The file (``*.faiss``) is readable by ``faiss.read_index_binary``; ``*.json`` beside it says what it holds.
-        Raises `UsageError` for no codes, for ids that don't ascend and for another suffix, `DiskFull`; then nothing
-        is written.
+        Raises `UsageError` for no codes, for ids that don't ascend or don't name each code and for another suffix,
+        `WidthError` for codes of another width, `DiskFull`; then nothing is written.
         """
         about = {"kind": "flat", "n_bits": sum(parts), "parts": list(parts), "digest": digest}
         return write_flat(path, blocks, about, sum(-(-part // 8) for part in parts))
@@ -120,8 +122,15 @@ class HammingIndex:
         wanted = wanted[(wanted >= first) & (wanted <= last)]
         if last - first == len(self) - 1:  # no gap, as after a single run
             return wanted - first
-        found = np.searchsorted(self.ids, wanted)
-        return found[self.ids[found] == wanted]
+        held = self._aligned_ids
+        found = np.searchsorted(held, wanted)
+        return found[held[found] == wanted]
+
+    @cached_property
+    def _aligned_ids(self) -> Int64[np.ndarray, " codes"]:
+        """The ids where NumPy can search them: those of a mapped file are seldom aligned, and would be copied each
+        time."""
+        return np.require(self.ids, requirements="A")
 
     def codes(self, places: Int64[np.ndarray, " wanted"]) -> SplineCodes:
         """The codes at these places."""
@@ -141,15 +150,21 @@ class HammingIndex:
 
         Ordered by (distance, id); where several codes are at the distance of the k-th, the lowest ids are kept.
         ``among``: only codes at these places, ascending without repeats (`places`), which the processor always
-        compares. The answer does not depend on ``device``.
+        compares. The answer does not depend on ``device``; ``auto`` does without a GPU that fails, from then on.
 
-        Raises `WidthError` for queries of other parts, `UsageError` for k < 1 or more than there are codes, and for
-        ``device="cuda"`` where FAISS sees no GPU.
+        Raises `WidthError` for queries of other parts, `UsageError` for k < 1 or more than there are codes, for
+        another device, and for ``device="cuda"`` with ``among``, and where FAISS sees no GPU or that one fails.
         """
         self.check_search(queries, k, among)
-        if among is None and self._on_gpu(len(queries), device):
-            candidates = self._gpu.search(queries, k, lambda left: self._nearest(left, k, None))
-        else:
+        check_device(device)
+        if device == "cuda" and among is not None:
+            raise UsageError(f"device is cuda, but {PROCESSOR_ONLY['filter']}; use auto or cpu")
+        candidates = None
+        if among is None and self._wants_gpu(len(queries), device):
+            candidates = self._gpu.search(
+                self.packed, queries, k, lambda left: self._nearest(left, k, None), forced=device == "cuda"
+            )
+        if candidates is None:
             candidates = self._nearest(queries, k, among)
         places, distances = parted(candidates)
         return self.ids[places], distances
@@ -284,22 +299,8 @@ class HammingIndex:
 
     # --- on a GPU ------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _gpu(self) -> GpuCodes:
-        from .index import GpuCodes
-
-        return GpuCodes(self.packed)
-
-    def _on_gpu(self, n_queries: int, device: Device) -> bool:
-        if device not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"device is {device!r}; expected auto, cpu or cuda")
-        if device == "cpu" or (device == "auto" and self._bytes_compared(n_queries, None) < GPU_BYTES):
-            return False
-        from .index import n_gpus
-
-        if device == "cuda" and n_gpus() == 0:
-            raise UsageError("device is cuda, but FAISS sees no GPU here; use auto or cpu")
-        return n_gpus() > 0
+    def _wants_gpu(self, n_queries: int, device: Device) -> bool:
+        return device == "cuda" or (device == "auto" and self._bytes_compared(n_queries, None) >= GPU_BYTES)
 
     # --- what is refused -----------------------------------------------------------------------------------------
 
@@ -333,6 +334,60 @@ class HammingIndex:
                 f"codes to search among are given by their places, ascending, from 0 to {len(self) - 1}; take them "
                 "from `places`"
             )
+
+
+PROCESSOR_ONLY = {
+    "filter": "a search among some of the codes (a filter) runs on the processor",
+    "radius": "a search within a radius runs on the processor",
+    "approximate": "an approximate index is searched on the processor (ask exactly, or remove it)",
+    "blocks": "this span has no index and its codes are read block by block (`polytope index --span` builds one)",
+}
+"""Why a GPU can't be had."""
+
+
+def check_device(device: str) -> None:
+    """Raise `UsageError` unless this is a `Device`."""
+    if device not in get_args(Device):
+        raise UsageError(f"device is {device!r}; expected auto, cpu or cuda")
+
+
+class _OnGpu:
+    """The codes of an index on a GPU, taken there when they are first searched, by whichever thread comes first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._codes: GpuCodes | None = None
+        self._failed = False
+
+    def search(
+        self,
+        packed: UInt8[np.ndarray, "codes bytes"],
+        queries: SplineCodes,
+        k: int,
+        elsewhere: Any,
+        *,
+        forced: bool,
+    ) -> UInt64[np.ndarray, "queries k"] | None:
+        """The least candidates, in order; None where there is no GPU, or one that failed, unless ``forced``."""
+        from . import index
+
+        if self._failed and not forced:
+            return None
+        if index.n_gpus() == 0:
+            if forced:
+                raise UsageError("device is cuda, but FAISS sees no GPU here; use auto or cpu")
+            return None
+        try:
+            with self._lock:
+                if self._codes is None:
+                    self._codes = index.GpuCodes(packed)
+                codes = self._codes
+            return codes.search(queries, k, elsewhere)
+        except UsageError:
+            if forced:
+                raise
+            self._failed = True  # it would fail again, each time after the copy
+            return None
 
 
 def hamming_matrix(a: SplineCodes, b: SplineCodes) -> Int32[np.ndarray, "a b"]:

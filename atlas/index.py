@@ -7,9 +7,11 @@ can't answer.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,17 +22,29 @@ from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
 from .codes import SplineCodes
 from .errors import IndexMismatch, UsageError
 from .flat import Found, HammingIndex, candidates_of, hamming_matrix, pairwise_hamming
-from .index_files import check_file, check_suffix, damaged, hashes, read_about, replacing, write_about
+from .index_files import (
+    TARGET_RECALL,
+    check_file,
+    check_suffix,
+    damaged,
+    hashes,
+    is_number,
+    read_about,
+    read_again,
+    replacing,
+    write_about,
+)  # fmt: skip
 
 __all__ = ["ApproximateIndex", "GpuCodes", "HammingIndex", "hamming_matrix", "n_gpus", "pairwise_hamming"]
 
 Kind = Literal["ivf", "hnsw", "multihash"]
 KINDS: tuple[Kind, ...] = ("ivf", "hnsw", "multihash")
 
+_EFFORT: dict[str, str] = {"ivf": "nprobe", "hnsw": "efSearch", "multihash": "nflip"}
+"""The parameter that trades time for recall."""
+
 RECALL_AT = 10
 """Neighbours that recall is measured on: recall@10."""
-
-TARGET_RECALL = 0.99
 
 SAMPLE = 1000
 """Codes that recall is measured on; as many others choose the search parameter, so that the one can't flatter the
@@ -41,8 +55,11 @@ _TRAINING_FLOATS = 1 << 28  # numbers that k-means may take for gates: 1 GB
 _LINKS = 16  # of a node of the HNSW graph (M): 32 on the lowest layer, 128 bytes a code
 _CONSTRUCTION = 80  # candidates while the graph is built (efConstruction); FAISS's 40 leaves clusters unconnected
 _HASHES = 16  # tables of a multi-index hash
+_HASHED = (1, 0.75, 0.5)  # of the bits that give every code a bucket: with fewer, more is found and more compared
 _FLIPS = 2  # bits of a hash that may differ, at most: b·(b − 1)/2 buckets a table
 _ADDED = 8192  # codes added between two looks at Ctrl-C
+_TRUTHS = 64  # codes whose nearest are looked for between two looks
+_OF_TRUTH, _OF_FILLING, _OF_TRAINING = 0.2, 0.6, 0.5  # of the time; the second of the rest, the third of the second
 _SHARED_QUERIES = 16  # from here on threads share them
 
 
@@ -74,9 +91,9 @@ class ApproximateIndex:
     ) -> ApproximateIndex:
         """Index the codes of ``exact``, and choose the least search effort whose recall@10 reaches ``target_recall``.
 
-        Where none does, the best is kept; ``recall`` says how good that is. ``progress`` is called with the codes
-        added so far and their number. Raises `UsageError` for another kind, a recall outside (0, 1], or fewer than
-        two codes.
+        Where none does, the best is kept; ``recall`` says how good that is. ``progress`` is told (codes done, codes),
+        where what comes before and after they are added counts as some of them. Raises `UsageError` for another kind,
+        a recall outside (0, 1], or fewer than two codes.
         """
         if kind not in KINDS:
             raise UsageError(f"kind is {kind!r}; approximate indexes are {', '.join(KINDS)}")
@@ -87,25 +104,36 @@ class ApproximateIndex:
         generator = np.random.default_rng(seed)
         size = min(SAMPLE, max(1, len(exact) // 2))
         drawn = generator.permutation(len(exact))[: 2 * size]
-        choosing, measuring = (_Truth.of(exact, np.sort(half)) for half in (drawn[:size], drawn[size:]))
+
+        def tell(share: float) -> None:
+            if progress is not None:
+                progress(int(share * len(exact)), len(exact))
+
+        choosing = _Truth.of(exact, np.sort(drawn[:size]), lambda share: tell(share * _OF_TRUTH / 2))
+        measuring = _Truth.of(exact, np.sort(drawn[size:]), lambda share: tell((1 + share) * _OF_TRUTH / 2))
         best: ApproximateIndex | None = None
-        for built in _BUILDERS[kind](exact, generator, progress or (lambda done, total: None)):
-            for parameters in _efforts(kind, built, len(exact)):
+        builds, each = _BUILDERS[kind], (1 - _OF_TRUTH) / _BUILDS[kind]
+        for build, built in enumerate(
+            builds(exact, generator, lambda build, share: tell(_OF_TRUTH + (build + share * _OF_FILLING) * each))
+        ):
+            efforts = _efforts(kind, built, len(exact))
+            for trial, parameters in enumerate(efforts):
+                share = _OF_FILLING + (1 - _OF_FILLING) * trial / len(efforts)
+                tell(_OF_TRUTH + (build + share) * each)
                 tried = cls(kind, parameters, 0.0, size, exact, built)
                 tried._set_effort()
                 found = choosing.recall(tried)
                 if best is None or found > best.recall:
                     best = cls(kind, parameters, found, size, exact, built)
                 if found >= target_recall:
-                    return best._measured(measuring)
+                    break
+            if best is not None and best.recall >= target_recall:
+                break
         assert best is not None
-        return best._measured(measuring)
-
-    def _measured(self, truth: _Truth) -> ApproximateIndex:
-        self._set_effort()
-        return ApproximateIndex(
-            self.kind, self.parameters, truth.recall(self), len(truth.places), self.exact, self._faiss
-        )
+        best._set_effort()
+        best = cls(kind, best.parameters, measuring.recall(best), len(measuring.places), exact, best._faiss)
+        tell(1)
+        return best
 
     def __len__(self) -> int:
         return len(self.exact)
@@ -183,8 +211,12 @@ class ApproximateIndex:
         Checked as `HammingIndex.load` does. Raises `IndexMissing` where a file is absent or damaged, and
         `IndexMismatch` where it was built from other codes than ``exact``.
         """
+        return read_again(path, lambda: cls._load(path, exact, thorough))
+
+    @classmethod
+    def _load(cls, path: Path, exact: HammingIndex, thorough: bool) -> ApproximateIndex:
         about = read_about(path)
-        if about["kind"] not in KINDS or not {"parameters", "recall", "sample"} <= about.keys():
+        if about["kind"] not in KINDS or not _describes(about):
             raise damaged(path, f"its JSON describes no approximate index ({', '.join(KINDS)})")
         if (about["count"], about["digest"], tuple(about["parts"])) != (len(exact), exact.digest, exact.parts):
             raise IndexMismatch(
@@ -206,12 +238,21 @@ class ApproximateIndex:
 
     def _set_effort(self) -> None:
         """Give FAISS the search parameter."""
-        if self.kind == "ivf":
-            self._faiss.nprobe = self.parameters["nprobe"]
-        elif self.kind == "hnsw":
-            self._faiss.hnsw.efSearch = self.parameters["efSearch"]
-        else:
-            self._faiss.nflip = self.parameters["nflip"]
+        name = _EFFORT[self.kind]
+        setattr(self._faiss.hnsw if self.kind == "hnsw" else self._faiss, name, self.parameters[name])
+
+
+def _describes(about: dict[str, Any]) -> bool:
+    """Whether the JSON beside an index says how it is searched and how well that does."""
+    parameters, recall = about.get("parameters"), about.get("recall")
+    return (
+        isinstance(parameters, dict)
+        and _EFFORT[about["kind"]] in parameters
+        and all(isinstance(value, int) and 0 <= value < 1 << 31 for value in parameters.values())
+        and isinstance(recall, int | float)
+        and 0 <= recall <= 1
+        and is_number(about.get("sample"))
+    )
 
 
 @dataclass(frozen=True)
@@ -224,10 +265,15 @@ class _Truth:
     farthest: Int64[np.ndarray, " sample"]
 
     @classmethod
-    def of(cls, exact: HammingIndex, places: Int64[np.ndarray, " sample"]) -> _Truth:
+    def of(cls, exact: HammingIndex, places: Int64[np.ndarray, " sample"], tell: Callable[[float], None]) -> _Truth:
         codes, k = exact.codes(places), min(RECALL_AT, len(exact) - 1)
-        # The nearest of all is the code itself, or one just like it.
-        return cls(codes, places, k, exact.search(codes, k + 1)[1][:, -1])
+        farthest = np.empty(len(places), np.int64)
+        for start in range(0, len(places), _TRUTHS):
+            rows = slice(start, min(start + _TRUTHS, len(places)))
+            # The nearest of all is the code itself, or one just like it.
+            farthest[rows] = exact.search(codes[rows], k + 1)[1][:, -1]
+            tell(rows.stop / len(places))
+        return cls(codes, places, k, farthest)
 
     def recall(self, index: ApproximateIndex) -> float:
         """Share of k neighbours found that are no farther than the k-th should be; what was not found is not."""
@@ -251,36 +297,43 @@ def _few_threads(n_queries: int) -> Iterator[None]:
 # --- how each kind is built, and what it may be asked for ----------------------------------------------------------
 
 
-def _ivf(exact: HammingIndex, generator: np.random.Generator, progress: Callable[[int, int], None]) -> Any:
+Tell = Callable[[int, float], None]
+"""Told which build it is, from 0, and what share of the codes it holds."""
+
+
+def _ivf(exact: HammingIndex, generator: np.random.Generator, tell: Tell) -> Any:
     trained = min(len(exact), _TRAINING_FLOATS // exact.n_bits)
     lists = max(1, min(round(np.sqrt(len(exact))), trained // _TRAINED_PER_LIST))
     index = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(8 * exact.packed.shape[1]), 8 * exact.packed.shape[1], lists)
     seen = generator.choice(len(exact), min(len(exact), _TRAINED_PER_LIST * lists), replace=False)
     index.train(np.ascontiguousarray(exact.packed[np.sort(seen)]))
-    yield _filled(index, exact, progress)
+    tell(0, _OF_TRAINING)
+    yield _filled(index, exact, lambda share: tell(0, _OF_TRAINING + (1 - _OF_TRAINING) * share))
 
 
-def _hnsw(exact: HammingIndex, generator: np.random.Generator, progress: Callable[[int, int], None]) -> Any:
+def _hnsw(exact: HammingIndex, generator: np.random.Generator, tell: Tell) -> Any:
     index = faiss.IndexBinaryHNSW(8 * exact.packed.shape[1], _LINKS)
     index.hnsw.efConstruction = _CONSTRUCTION
-    yield _filled(index, exact, progress)
+    yield _filled(index, exact, lambda share: tell(0, share))
 
 
-def _multihash(exact: HammingIndex, generator: np.random.Generator, progress: Callable[[int, int], None]) -> Any:
+def _multihash(exact: HammingIndex, generator: np.random.Generator, tell: Tell) -> Any:
     width = 8 * exact.packed.shape[1]
     most = max(1, round(np.log2(len(exact))))  # a code a bucket, were bits independent
-    for bits in dict.fromkeys(max(1, round(most * share)) for share in (1, 0.75, 0.5)):
+    for build, bits in enumerate(dict.fromkeys(max(1, round(most * share)) for share in _HASHED)):
         hashes = max(1, min(_HASHES, width // bits))
-        yield _filled(faiss.IndexBinaryMultiHash(width, hashes, min(bits, width)), exact, progress)
+        index = faiss.IndexBinaryMultiHash(width, hashes, min(bits, width))
+        yield _filled(index, exact, partial(tell, build))
 
 
+_BUILDS: dict[Kind, int] = {"ivf": 1, "hnsw": 1, "multihash": len(_HASHED)}
 _BUILDERS: dict[Kind, Callable[..., Any]] = {"ivf": _ivf, "hnsw": _hnsw, "multihash": _multihash}
 
 
-def _filled(index: Any, exact: HammingIndex, progress: Callable[[int, int], None]) -> Any:
+def _filled(index: Any, exact: HammingIndex, tell: Callable[[float], None]) -> Any:
     for start in range(0, len(exact), _ADDED):
         index.add(np.ascontiguousarray(exact.packed[start : start + _ADDED]))
-        progress(min(start + _ADDED, len(exact)), len(exact))
+        tell(min(1.0, (start + _ADDED) / len(exact)))
     return index
 
 
@@ -320,13 +373,32 @@ class GpuCodes:
             raise UsageError(
                 f"{packed.nbytes / 1e9:.1f} GB of codes can't be taken to the GPU ({error}); search with device cpu"
             ) from error
-        self._index = index
+        self._index = _OneAtATime(index)
 
     def search(
         self, queries: SplineCodes, k: int, elsewhere: Callable[[SplineCodes], UInt64[np.ndarray, "left k"]]
     ) -> UInt64[np.ndarray, "queries k"]:
-        """The least candidates, in order; ``elsewhere`` answers for queries whose ties are not all in view."""
-        return search_with_any_ties(self._index, queries, k, elsewhere)
+        """The least candidates, in order; ``elsewhere`` answers for queries whose ties are not all in view.
+
+        Raises `UsageError` where the GPU fails, as for want of memory.
+        """
+        try:
+            return search_with_any_ties(self._index, queries, k, elsewhere)
+        except RuntimeError as error:
+            raise UsageError(f"the search on the GPU failed ({error}); search with device cpu") from error
+
+
+class _OneAtATime:
+    """A FAISS index whose resources must not be used by two threads."""
+
+    def __init__(self, index: Any) -> None:
+        self._index, self._lock = index, threading.Lock()
+        self.ntotal = int(index.ntotal)
+
+    def search(self, packed: UInt8[np.ndarray, "queries bytes"], k: int) -> tuple[np.ndarray, np.ndarray]:
+        with self._lock:
+            found: tuple[np.ndarray, np.ndarray] = self._index.search(packed, k)
+        return found
 
 
 MOST_ON_GPU = 1024

@@ -22,22 +22,30 @@ import hashlib
 import json
 import mmap
 import os
+import secrets
 import struct
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from .errors import DiskFull, IndexMissing, UsageError
+from .errors import DiskFull, IndexMissing, UsageError, WidthError
 
+T = TypeVar("T")
+
+INDEXES = "indexes"  # the folder in an atlas
+TARGET_RECALL = 0.99  # recall@10 that an approximate index is built for
 FORMAT = 2  # of the JSON beside an index; raised when an older reader would misunderstand it
 
 FULL_CHECK_BYTES = 1 << 26
 """Files up to this size are hashed whole when they are opened: 64 MiB take some 40 ms. Of larger ones samples are."""
+
+REPLACING = 0.1  # seconds between the two renames, generously
 
 SAMPLES, SAMPLE_BYTES = 32, 1 << 16
 """Blocks of a large file that are hashed when it is opened, spread evenly, its first and last bytes among them."""
@@ -55,13 +63,15 @@ def write_flat(path: Path, blocks: Iterable[Block], about: dict[str, Any], n_byt
     """Write a flat index and its JSON, block by block, holding no more than a block and the ids; returns the codes.
 
     ``about``: what the JSON says beside count, size and hashes. Raises `UsageError` for no codes, for ids that don't
-    ascend, and for another suffix than ``.faiss``; `DiskFull`. Then nothing is written.
+    ascend or don't name each code, and for another suffix than ``.faiss``; `WidthError` for codes of another width
+    than ``n_bytes``; `DiskFull`. Then nothing is written.
     """
     check_suffix(path)
     ids: list[np.ndarray] = []
     with replacing(path) as file:
         file.write(bytes(CODES_START))
         for block, packed in blocks:
+            _check_block(block, packed, n_bytes)
             _check_ascending(block, ids[-1][-1:] if ids else None)
             file.write(np.ascontiguousarray(packed).data)
             ids.append(block.astype("<i8"))
@@ -89,7 +99,27 @@ def open_flat(
 
     Raises `IndexMissing` where a file is absent or damaged.
     """
+    return read_again(path, lambda: _open_flat(path, thorough))
+
+
+def read_again(path: Path, read: Callable[[], T], wait: Callable[[], None] = lambda: time.sleep(REPLACING)) -> T:
+    """What ``read`` finds of an index, at the second attempt if need be: the first may have met it between the two
+    renames that replace it."""
+    try:
+        return read()
+    except IndexMissing:
+        if not path.with_suffix(".json").exists():
+            raise
+    wait()
+    return read()
+
+
+def _open_flat(
+    path: Path, thorough: bool
+) -> tuple[dict[str, Any], UInt8[np.ndarray, "codes bytes"], Int64[np.ndarray, " codes"]]:
     about = read_about(path)
+    if about["kind"] != "flat":
+        raise damaged(path, f"its JSON describes no flat index but {about['kind']!r}")
     n_bytes = sum(-(-part // 8) for part in about["parts"])
     ids_start = CODES_START + about["count"] * n_bytes + _LENGTH.size
     mapped = _mapped(path, about, thorough)
@@ -160,18 +190,32 @@ def read_about(path: Path) -> dict[str, Any]:
             f"the index at {path} has format {about['format']}, this version reads {FORMAT}; rebuild it with "
             "`polytope index`"
         )
-    if (
-        not isinstance(about, dict)
-        or not {"kind", "count", "parts", "digest", "size", "sha256", "sampled"} <= about.keys()
-    ):
+    if not isinstance(about, dict) or not all(name in about and fits(about[name]) for name, fits in _FIELDS.items()):
         raise damaged(path, f"{sidecar.name} doesn't say what the index was built from")
     return about
+
+
+def is_number(value: object) -> bool:
+    """A whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "kind": _is_text, "digest": _is_text, "sha256": _is_text, "sampled": _is_text, "count": is_number,
+    "size": lambda value: value == 0 or is_number(value),
+    "parts": lambda value: isinstance(value, list) and len(value) > 0 and all(map(is_number, value)),
+}  # fmt: skip
+"""What the JSON must hold; anyone may have edited it."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of ``path`` at the end, or leaves it as it is if an error comes first."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("w+b") as file:
             yield file
@@ -198,6 +242,19 @@ def _start(count: int, n_bytes: int) -> bytes:
     """The bytes before the codes."""
     header = (8 * n_bytes, n_bytes, count, True, _METRIC)
     return _HEADER.pack(b"IBMp", *header) + _HEADER.pack(b"IBxF", *header) + _LENGTH.pack(count * n_bytes)
+
+
+def _check_block(ids: np.ndarray, packed: np.ndarray, n_bytes: int) -> None:
+    if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != n_bytes:
+        raise WidthError(
+            f"packed codes are rows of {n_bytes} bytes (uint8), got an array of shape {packed.shape} and type "
+            f"{packed.dtype}"
+        )
+    if ids.shape != (len(packed),) or ids.dtype.kind not in "iu":
+        raise UsageError(
+            f"every code needs one example id, a whole number; got {len(packed)} codes and ids of shape {ids.shape} "
+            f"and type {ids.dtype}"
+        )
 
 
 def _check_ascending(ids: np.ndarray, before: np.ndarray | None) -> None:

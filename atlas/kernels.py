@@ -41,6 +41,14 @@ def words(packed: UInt8[np.ndarray, "codes bytes"]) -> UInt64[np.ndarray, "codes
     return packed.view(np.uint64)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _differing_words(a: UInt64[np.ndarray, "a words"], i: int, b: UInt64[np.ndarray, "b words"], j: int) -> Any:
+    count = np.uint64(0)
+    for k in range(a.shape[1]):
+        count += _popcount(a[i, k] ^ b[j, k])  # type: ignore[call-arg]  # Numba supplies the first
+    return count
+
+
 @njit(nogil=True, cache=True)
 def hamming_block(
     a: UInt64[np.ndarray, "a words"], b: UInt64[np.ndarray, "b words"], out: Shaped[np.ndarray, "a b"]
@@ -49,10 +57,7 @@ def hamming_block(
     holds them."""
     for i in range(a.shape[0]):
         for j in range(b.shape[0]):
-            count = np.uint64(0)
-            for k in range(a.shape[1]):
-                count += _popcount(a[i, k] ^ b[j, k])  # type: ignore[call-arg]  # Numba supplies the first
-            out[i, j] = count
+            out[i, j] = _differing_words(a, i, b, j)
 
 
 def n_threads() -> int:
@@ -66,6 +71,10 @@ _in_pool = threading.local()
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_threads(), "polytope", initializer=lambda: setattr(_in_pool, "here", True))
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has the pool but none of its threads, and would wait for ever
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def in_threads(work: Callable[[T], Any], pieces: Iterable[T]) -> None:
@@ -104,10 +113,7 @@ def hamming_columns(
     which should be few enough to stay in the cache."""
     for j in range(start, stop):
         for i in range(a.shape[0]):
-            count = np.uint64(0)
-            for k in range(a.shape[1]):
-                count += _popcount(a[i, k] ^ b[j, k])  # type: ignore[call-arg]  # Numba supplies the first
-            out[i, j] = count
+            out[i, j] = _differing_words(a, i, b, j)
 
 
 @njit(nogil=True, cache=True)
@@ -197,6 +203,21 @@ def triangle_rows(
 
 
 @njit(nogil=True, cache=True)
+def _sift_down(values: Shaped[np.ndarray, " n"], places: Int64[np.ndarray, " n"], value: Any, place: int) -> None:
+    """Replace the largest of a heap; what goes with each value (its place, its weight) goes along."""
+    at, size = 0, len(values)
+    while 2 * at + 1 < size:
+        child = 2 * at + 1
+        if child + 1 < size and values[child + 1] > values[child]:
+            child += 1
+        if values[child] <= value:
+            break
+        values[at], places[at] = values[child], places[child]
+        at = child
+    values[at], places[at] = value, place
+
+
+@njit(nogil=True, cache=True)
 def smallest(
     rows: Shaped[np.ndarray, "rows n"], weights: Int64[np.ndarray, " n"], rank: int, out: Shaped[np.ndarray, "2 all"],
     first: int,
@@ -222,19 +243,8 @@ def smallest(
             if least >= values[0]:
                 continue  # nearly always: the least of many values is found faster than each is looked at
             for j in range(start, stop):
-                value = rows[r, j]
-                if value >= values[0]:
-                    continue
-                at = 0  # replace the largest, sift down
-                while 2 * at + 1 < size:
-                    child = 2 * at + 1
-                    if child + 1 < size and values[child + 1] > values[child]:
-                        child += 1
-                    if values[child] <= value:
-                        break
-                    values[at], counts[at] = values[child], counts[child]
-                    at = child
-                values[at], counts[at] = value, weights[j]
+                if rows[r, j] < values[0]:
+                    _sift_down(values, counts, rows[r, j], weights[j])
         order = np.argsort(values)
         total, before = 0, False
         for place in order:
@@ -362,21 +372,6 @@ def bounds_from_products(
         for c in range(products.shape[1]):
             value = ((a[r] + b[c]) - (products[r, c] + products[r, c])) * shrink - least
             out[r, c] = _stored(np.float32(value), shift)
-
-
-@njit(nogil=True, cache=True)
-def _sift_down(values: Shaped[np.ndarray, " n"], places: Int64[np.ndarray, " n"], value: Any, place: int) -> None:
-    """Replace the largest of a heap."""
-    at, size = 0, len(values)
-    while 2 * at + 1 < size:
-        child = 2 * at + 1
-        if child + 1 < size and values[child + 1] > values[child]:
-            child += 1
-        if values[child] <= value:
-            break
-        values[at], places[at] = values[child], places[child]
-        at = child
-    values[at], places[at] = value, place
 
 
 @njit(nogil=True, cache=True)

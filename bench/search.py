@@ -30,12 +30,12 @@ from usearch.index import search as usearch_search
 import atlas
 from atlas.codes import SplineCodes
 from atlas.flat import INTERPRETED_BYTES, HammingIndex
+from atlas.index_files import INDEXES
 from atlas.store import Atlas
 from bench.atlases import generated_atlas
 from bench.data import clustered_codes
 from bench.lab import examples
 from bench.report import in_turns, ratio, show
-from ingest.indexing import INDEXES
 
 N_BITS = 3072
 K = 10

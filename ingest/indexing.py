@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +16,13 @@ import atlas
 from atlas.catalog import SiteRecord, Target
 from atlas.errors import HammingIndexError, NotStored, UsageError
 from atlas.flat import HammingIndex
-from atlas.index_files import Block
+from atlas.index_files import INDEXES, TARGET_RECALL, Block
 from atlas.store import Atlas, disk_full
 
 from .progress import Progress
 
-INDEXES = "indexes"
-
 IndexKind = Literal["flat", "ivf", "hnsw", "multihash"]
 """flat is exact and always there; one of the others may stand beside it."""
-
-DEFAULT_RECALL = 0.99
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def build_indexes(
     network: str | None = None,
     targets: list[str] | None = None,
     kind: IndexKind | None = None,
-    recall: float = DEFAULT_RECALL,
+    recall: float = TARGET_RECALL,
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[Built]:
@@ -75,10 +71,15 @@ def build_indexes(
         beside = [(target, found) for target, found in beside if force or not _is_current(a, target, found)]
         dropped = [target for target in wanted if kind == "flat" and _beside(a, target)]
     built = []
-    with progress.step("index", total=len(flat), unit="indexes") as step:
-        for target in flat:
-            built.append(_build_flat(path, target))
-            step.advance(1)
+    counts = [min(site.n_codes for site in target.sites) for target in flat]  # a span may have fewer
+    with progress.step("index", total=sum(counts), unit="codes") as step:
+        for number, target in enumerate(flat):
+
+            def tell(done: int, before: int = sum(counts[:number])) -> None:
+                step.update(before + done, sum(counts))
+
+            built.append(_build_flat(path, target, tell))
+            tell(counts[number])
     for target, found in beside:
         built.append(_build_beside(path, target, found, recall, progress))
     for target in dropped:
@@ -117,15 +118,24 @@ def span_blocks(a: Atlas, sites: Sequence[SiteRecord]) -> Iterator[Block]:
         ]
 
 
-def _build_flat(path: Path, target: Target) -> Built:
+def _build_flat(path: Path, target: Target, tell: Callable[[int], None]) -> Built:
+    """``tell``: codes that are written."""
     file = path / INDEXES / index_file(target)
     with atlas.open(path) as a, disk_full(path):
         file.parent.mkdir(exist_ok=True)
         blocks = a.code_blocks(target.sites[0]) if len(target.sites) == 1 else span_blocks(a, target.sites)
-        n_codes = HammingIndex.write(file, blocks, target.parts, target.digest)
+        n_codes = HammingIndex.write(file, _counted(blocks, tell), target.parts, target.digest)
     built = Built(target.network.name, target.name, "flat", n_codes)
     _record(path, target, built)
     return built
+
+
+def _counted(blocks: Iterable[Block], tell: Callable[[int], None]) -> Iterator[Block]:
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block[0])
+        tell(done)
 
 
 def _build_beside(path: Path, target: Target, kind: IndexKind, recall: float, progress: Progress) -> Built:

@@ -11,10 +11,10 @@ import pyarrow as pa
 import atlas
 from atlas.catalog import Target
 from atlas.errors import IndexMissing, RunInterrupted, UsageError
-from atlas.flat import Device, HammingIndex
+from atlas.flat import Device, HammingIndex, check_device
+from atlas.index_files import INDEXES
 from atlas.store import Atlas
 
-from .indexing import INDEXES
 from .progress import Progress
 
 DEFAULT_K = 10
@@ -47,6 +47,7 @@ def store_neighbors(
     path, progress = Path(path), progress or Progress()
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise UsageError(f"k is {k!r}; expected a whole number of at least 1")
+    check_device(device)
     with atlas.open(path) as a:
         target = a.catalog.target(site=site, span=span, network=network)
         index = _index(a, target)

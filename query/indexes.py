@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from atlas import Atlas
 from atlas.catalog import Target
-from atlas.errors import IndexMissing
-from atlas.flat import HammingIndex
+from atlas.errors import IndexMissing, UsageError
+from atlas.flat import PROCESSOR_ONLY, Device, HammingIndex, check_device
+from atlas.index_files import INDEXES as INDEXES
 
 from .examples import count_codes, is_span
 
 if TYPE_CHECKING:
     from atlas.index import ApproximateIndex
-
-INDEXES = "indexes"  # the folder in an atlas
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,18 @@ def open_indexes(atlas: Atlas, target: Target, *, exact: bool) -> Indexes:
     other codes.
     """
     return atlas.keep(("indexes", target.network.network_id, target.name, exact), lambda: _open(atlas, target, exact))
+
+
+def check_searchable(device: Device, indexes: Indexes, *, filtered: bool, radius: bool) -> None:
+    """Raise `UsageError` for another device, and where ``cuda`` was asked for and the answer comes from elsewhere."""
+    check_device(device)
+    reasons = {
+        "blocks": indexes.flat is None, "filter": filtered, "radius": radius,
+        "approximate": indexes.approximate is not None,
+    }  # fmt: skip
+    why = next((PROCESSOR_ONLY[name] for name, holds in reasons.items() if holds), None)
+    if device == "cuda" and why is not None:
+        raise UsageError(f"device is cuda, but {why}; use auto or cpu")
 
 
 def flat_index(atlas: Atlas, target: Target) -> HammingIndex:

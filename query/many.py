@@ -16,7 +16,7 @@ from atlas.flat import Device, HammingIndex, without_own
 from .density import exactness
 from .examples import check_network, checked_id, described, network_of
 from .filters import Filter, allowed_examples
-from .indexes import flat_index, open_indexes
+from .indexes import check_searchable, flat_index, open_indexes
 from .neighbors import DEFAULT_K, checked_k, cluster_column, held_ids, how_searched, shown_clustering
 
 
@@ -66,6 +66,7 @@ def nearest_many(
     target = atlas.catalog.target(site=site, span=span, network=network)
     flat = flat_index(atlas, target)
     indexes = open_indexes(atlas, target, exact=exact or bool(wanted))
+    check_searchable(device, indexes, filtered=bool(wanted), radius=False)
     labels = shown_clustering(atlas, target, clustering)
     among = None
     if wanted:

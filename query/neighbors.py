@@ -23,7 +23,7 @@ from .clusters import Clustering, find_clustering, latest_clustering
 from .density import distances_to_activation, exactness, space_before
 from .examples import described, distances_to_code, holders, pays
 from .filters import Filter, allowed_examples
-from .indexes import Indexes, open_indexes
+from .indexes import Indexes, check_searchable, open_indexes
 from .subject import Asked, Subject, find_subject
 
 DEFAULT_K = 10
@@ -70,8 +70,9 @@ def nearest(
 
     The search is exact unless an approximate index was built for the target (`polytope index --kind`); even then it
     is with ``exact``, with a filter, and where that index can't answer. ``device``: as in `HammingIndex.search`; the
-    answer does not depend on it. ``density=False`` leaves the column empty: reading ten activations takes many times
-    as long as searching.
+    answer does not depend on it, and ``cuda`` is an error where the processor answers (a filter, a radius, a span
+    without an index, an approximate index). ``density=False`` leaves the column empty: reading ten activations takes
+    many times as long as searching.
 
     Columns: rank (from 1), example_id, distance (gates), density (gates per unit of distance; NaN where it is
     undefined or activations are not stored), label, cluster (in ``clustering``, or in the newest one of the codes of
@@ -91,6 +92,7 @@ def nearest(
     wanted = Filter(label, cluster, dataset, where)
     target = asked.target(atlas, site, span, network)
     indexes = open_indexes(atlas, target, exact=exact or bool(wanted))
+    check_searchable(device, indexes, filtered=bool(wanted), radius=radius is not None)
     labels = shown_clustering(atlas, target, clustering)
     among = allowed_examples(atlas, target, wanted, labels) if wanted else None
     among = among if among is None else held_ids(atlas, target, indexes, among)

@@ -185,4 +185,28 @@ def test_what_the_exact_index_refuses_is_refused(index: ApproximateIndex) -> Non
 def test_progress_counts_the_codes_that_were_added(exact: HammingIndex) -> None:
     seen: list[tuple[int, int]] = []
     ApproximateIndex.build(exact, "ivf", progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (6000, 6000)
+    done = [each for each, _ in seen]
+    assert seen[-1] == (6000, 6000) and done == sorted(done) and {total for _, total in seen} == {6000}
+    assert sum(0 < each < 1200 for each in done) > 10  # while the truth is looked for
+    # Nothing can be told of training in between; the efforts that need not be tried are left out at the end.
+    assert max(np.diff(done[:-1], prepend=0)) <= 1440 + 1
+
+
+def test_progress_of_several_builds_rises(exact: HammingIndex) -> None:
+    seen: list[int] = []
+    ApproximateIndex.build(exact, "multihash", target_recall=1.0, progress=lambda done, total: seen.append(done))
+    assert seen == sorted(seen) and seen[-1] == 6000
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [{"parameters": {"nlist": 4}}, {"parameters": {"nprobe": "4"}}, {"parameters": 3}, {"recall": "1"}, {"recall": 7},
+     {"sample": None}, {"parameters": {"nprobe": 1 << 40}}],
+)  # fmt: skip
+def test_an_edited_description_of_how_to_search_is_damage(exact: HammingIndex, tmp_path: Path, edit: dict) -> None:
+    path = tmp_path / "a.faiss"
+    ApproximateIndex.build(exact, "ivf").save(path)
+    about = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(about | edit))
+    with pytest.raises(IndexMissing, match="damaged"):
+        ApproximateIndex.load(path, exact)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,9 +18,25 @@ from hypothesis import strategies as st
 from atlas.codes import SplineCodes, concatenate, hamming
 from atlas.errors import IndexMismatch, IndexMissing, UsageError, WidthError
 from atlas.flat import HammingIndex, candidates_of, parted, without_own
-from atlas.index import MOST_ON_GPU, hamming_matrix, n_gpus, pairwise_hamming, search_with_any_ties
-from atlas.index_files import CODES_START, FULL_CHECK_BYTES, SAMPLE_BYTES, hashes
+from atlas.index import MOST_ON_GPU, _OneAtATime, hamming_matrix, n_gpus, pairwise_hamming, search_with_any_ties
+from atlas.index_files import (
+    CODES_START,
+    FULL_CHECK_BYTES,
+    SAMPLE_BYTES,
+    _open_flat,
+    hashes,
+    read_again,
+    replacing,
+    write_flat,
+)
 from atlas.kernels import share
+
+EDITS: list[dict[str, object]] = [
+    {"count": "50"}, {"count": 2**70}, {"count": -1}, {"count": 50.0}, {"count": True}, {"parts": ["40"]},
+    {"parts": 40}, {"parts": []}, {"parts": [0, 40]}, {"kind": "ivf"}, {"kind": ["flat"]}, {"digest": 7},
+    {"size": "458"}, {"sha256": None}, {"sampled": 3},
+]  # fmt: skip
+"""What someone may have made of the JSON beside an index of 50 codes of 40 gates."""
 
 
 def random_codes(seed: int, n: int, *parts: int) -> SplineCodes:
@@ -208,14 +225,17 @@ def test_saving_replaces_an_older_index_and_leaves_only_the_pair(tmp_path: Path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.faiss", "a.json"]
 
 
-@pytest.mark.parametrize(
-    "damage", ["truncated", "flipped", "empty", "no json", "other json", "torn pair", "count", "other kind"]
-)
-def test_a_damaged_index_is_refused_before_faiss_reads_it(tmp_path: Path, damage: str) -> None:
+DAMAGE = ["truncated", "flipped", "empty", "no json", "other json", "torn pair", "count", "other kind"]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, *range(len(EDITS))])
+def test_a_damaged_index_is_refused_before_faiss_reads_it(tmp_path: Path, damage: str | int) -> None:
     path, sidecar = tmp_path / "a.faiss", tmp_path / "a.json"
     index_of(random_codes(0, 50, 40)).save(path)
     content, about = path.read_bytes(), json.loads(sidecar.read_text())
     match damage:
+        case int():
+            sidecar.write_text(json.dumps(about | EDITS[damage]))
         case "count":
             sidecar.write_text(json.dumps(about | {"count": 49}))
         case "other kind":  # a file that FAISS wrote, with hashes that fit it
@@ -376,12 +396,176 @@ print(len(index) * 384, resident("RssAnon") - own, opened - file, resident("RssF
     assert own < codes / 10 and opened < codes / 10 and searched > 0.9 * codes
 
 
-def test_many_processes_may_have_an_index_open_while_it_is_replaced(tmp_path: Path) -> None:
-    path, codes = tmp_path / "a.faiss", random_codes(0, 500, 40)
-    index_of(codes).save(path)
-    before = HammingIndex.load(path)
+READER = """
+import sys
+from pathlib import Path
+import numpy as np
+from atlas.flat import HammingIndex
+
+path = Path(sys.argv[1])
+index = HammingIndex.load(path)
+print("open", flush=True)
+sys.stdin.readline()
+asked = index.codes(np.arange(7, 9))
+print(len(index), index.search(asked, 1)[1].ravel().tolist(), len(HammingIndex.load(path)), flush=True)
+"""
+
+
+def test_processes_that_have_an_index_open_keep_it_while_it_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.faiss"
+    index_of(random_codes(0, 500, 40)).save(path)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    readers = [subprocess.Popen([sys.executable, "-c", READER, str(path)], **pipes) for _ in range(3)]  # type: ignore[call-overload]
+    try:
+        assert [reader.stdout.readline() for reader in readers] == ["open\n"] * 3
+        index_of(random_codes(1, 20, 40)).save(path)
+        assert [reader.communicate("go\n")[0] for reader in readers] == ["500 [0, 0] 20\n"] * 3
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.wait()
+
+
+def test_a_reader_that_comes_between_the_two_renames_looks_again(tmp_path: Path) -> None:
+    path, sidecar = tmp_path / "a.faiss", tmp_path / "a.json"
+    index_of(random_codes(0, 500, 40)).save(path)
+    older = sidecar.read_bytes()
     index_of(random_codes(1, 20, 40)).save(path)
-    assert before.search(codes[7:9], 1)[1].tolist() == [[0], [0]] and len(HammingIndex.load(path)) == 20
+    newer = sidecar.read_bytes()
+    sidecar.write_bytes(older)
+    found = read_again(path, lambda: _open_flat(path, False), wait=lambda: sidecar.write_bytes(newer))
+    assert found[0]["count"] == 20
+    waits: list[int] = []
+    sidecar.write_bytes(older)
+    with pytest.raises(IndexMissing, match="damaged"):
+        read_again(path, lambda: _open_flat(path, False), wait=lambda: waits.append(1))
+    sidecar.unlink()
+    with pytest.raises(IndexMissing, match="there is no index"):
+        read_again(path, lambda: _open_flat(path, False), wait=lambda: waits.append(1))
+    assert waits == [1]
+
+
+def test_threads_that_replace_one_file_do_not_write_into_each_others(tmp_path: Path) -> None:
+    path, both = tmp_path / "a", threading.Barrier(2, timeout=30)
+    failed: list[BaseException] = []
+
+    def write(text: bytes) -> None:
+        try:
+            with replacing(path) as file:
+                both.wait()
+                file.write(text)
+                both.wait()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(text,)) for text in (b"one", b"three")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and path.read_bytes() in (b"one", b"three")
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "packed", "error", "message"),
+    [
+        (np.arange(4), np.zeros((4, 4), np.uint8), WidthError, r"rows of 5 bytes \(uint8\), got .* shape \(4, 4\)"),
+        (np.arange(4), np.zeros((4, 5), np.int64), WidthError, "type int64"),
+        (np.arange(3), np.zeros((4, 5), np.uint8), UsageError, r"got 4 codes and ids of shape \(3,\)"),
+        (np.arange(4.0), np.zeros((4, 5), np.uint8), UsageError, "type float64"),
+    ],
+)
+def test_blocks_that_do_not_fit_leave_the_older_index_as_it_was(
+    tmp_path: Path, ids: np.ndarray, packed: np.ndarray, error: type, message: str
+) -> None:
+    path = tmp_path / "a.faiss"
+    index_of(random_codes(0, 50, 40)).save(path)
+    with pytest.raises(error, match=message):
+        write_flat(path, [(ids, packed)], {"kind": "flat", "n_bits": 40, "parts": [40], "digest": "d1"}, 5)
+    assert HammingIndex.load(path).digest == "d0"
+
+
+class Gpu:
+    """Stands for `GpuCodes`, in the memory of the processor; fails when it is told to."""
+
+    made = 0
+
+    def __init__(self, packed: np.ndarray) -> None:
+        Gpu.made += 1
+        if Gpu.failing == "copy":
+            raise UsageError("0.0 GB of codes can't be taken to the GPU (out of memory)")
+        self._codes = HammingIndex.build(SplineCodes(packed, (40,)), np.arange(len(packed)), "")
+
+    failing = ""
+
+    def search(self, queries: SplineCodes, k: int, elsewhere: object) -> np.ndarray:
+        if Gpu.failing == "search":
+            raise UsageError("the search on the GPU failed (out of memory)")
+        return self._codes._nearest(queries, k, None)
+
+
+@pytest.mark.parametrize("failing", ["", "copy", "search"])
+def test_auto_does_without_a_gpu_that_fails_and_remembers_it(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    codes = random_codes(0, 50, 40)
+    monkeypatch.setattr("atlas.index.n_gpus", lambda: 1)
+    monkeypatch.setattr("atlas.index.GpuCodes", Gpu)
+    monkeypatch.setattr("atlas.flat.GPU_BYTES", 1)
+    monkeypatch.setattr(Gpu, "failing", failing)
+    monkeypatch.setattr(Gpu, "made", 0)
+    index = index_of(codes)
+    expected = index.search(codes, 3, device="cpu")
+    assert Gpu.made == 0
+    for _ in range(3):
+        for found, true in zip(index.search(codes, 3), expected, strict=True):
+            np.testing.assert_array_equal(found, true)
+    assert Gpu.made == 1
+    if failing:
+        with pytest.raises(UsageError, match="out of memory"):
+            index.search(codes, 3, device="cuda")
+    else:
+        assert index.search(codes, 3, device="cuda")[0].tolist() == expected[0].tolist()
+
+
+def test_a_gpu_is_searched_by_one_thread_at_a_time() -> None:
+    inside, most, lock = [0], [0], threading.Lock()
+
+    class Watched:
+        ntotal = 5
+
+        def search(self, packed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+            with lock:
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+            time.sleep(0.01)
+            with lock:
+                inside[0] -= 1
+            return np.zeros((1, k), np.int32), np.zeros((1, k), np.int64)
+
+    one = _OneAtATime(Watched())
+    threads = [threading.Thread(target=one.search, args=(np.zeros((1, 5), np.uint8), 3)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+
+
+def test_cuda_can_not_be_had_for_a_search_among_some_codes() -> None:
+    codes = random_codes(0, 5, 8)
+    with pytest.raises(UsageError, match=r"device is cuda, but .* \(a filter\) runs on the processor"):
+        index_of(codes).search(codes, 1, among=np.arange(3), device="cuda")
+    with pytest.raises(UsageError, match="device is 'gpu'; expected auto, cpu or cuda"):
+        index_of(codes).search(codes, 1, among=np.arange(3), device="gpu")  # type: ignore[arg-type]
+
+
+def test_the_ids_of_a_mapped_file_are_copied_once_to_where_they_can_be_searched(tmp_path: Path) -> None:
+    codes, ids = random_codes(0, 300, 40), sparse_ids(0, 300)
+    HammingIndex.build(codes, ids, "d0").save(tmp_path / "a.faiss")
+    index = HammingIndex.load(tmp_path / "a.faiss")
+    assert not index.ids.flags.aligned and index._aligned_ids.flags.aligned
+    assert index._aligned_ids is index._aligned_ids
+    np.testing.assert_array_equal(index.places(ids[5:200]), np.arange(5, 200))
 
 
 @pytest.mark.parametrize(

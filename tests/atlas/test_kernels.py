@@ -1,5 +1,8 @@
 """Compiled popcounts against NumPy, bit by bit."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -55,6 +58,25 @@ def test_threads_may_start_kernels_at_once() -> None:
     for caller in callers:
         caller.join()
     assert all((out == outs[0]).all() for out in outs) and outs[0].any()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    code = """
+import os, signal
+from atlas.kernels import in_threads, share
+in_threads(lambda piece: None, range(4))
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # it would wait for ever
+    done = []
+    in_threads(done.append, range(4))
+    share(done.append, 4)
+    os._exit(len(done))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "8\n"
 
 
 @settings(deadline=None)

@@ -17,9 +17,11 @@ import atlas
 import query
 from atlas.errors import IndexMismatch, IndexMissing, NotStored, UnknownName, UsageError
 from atlas.flat import HammingIndex
+from atlas.index_files import INDEXES
+from atlas.store import Atlas
 from bench.atlases import SITE, generated_atlas
 from bench.data import clustered_codes
-from ingest.indexing import INDEXES, Built, build_indexes, index_file, span_blocks
+from ingest.indexing import Built, build_indexes, index_file, span_blocks
 from ingest.neighbors import store_neighbors
 from ingest.progress import Progress, Step
 from tests.builder import add_span, add_texts, plane_network, word_network, word_texts
@@ -202,6 +204,27 @@ def test_neighbors_among_other_codes_than_the_index_holds_are_refused(path: Path
         add_texts(a, word_network(), word_texts(63)[60:])
     with pytest.raises(IndexMismatch, match=r"`polytope index`"):
         store_neighbors(path, site="blocks.2.mlp")
+
+
+def test_progress_of_flat_indexes_counts_codes_block_by_block(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Noted(Progress):
+        @contextmanager
+        def step(self, name: str, *, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Step]:
+            class Told(Step):
+                def update(self, done: int, total: int) -> None:
+                    seen.append((done, total))
+
+            assert (total, unit) == (5 * 360, "codes")
+            yield Told()
+
+    read = Atlas.code_blocks
+    monkeypatch.setattr(Atlas, "code_blocks", lambda a, site: read(a, site, 100))
+    build_indexes(path, progress=Noted())
+    done = [each for each, _ in seen]
+    assert done == sorted(done) and seen[-1] == (1800, 1800) and {total for _, total in seen} == {1800}
+    assert len(set(done)) >= 5 * 4
 
 
 class Watched(Progress):

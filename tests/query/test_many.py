@@ -68,6 +68,8 @@ def test_images_come_without_their_thumbnails(a):
         ({"examples": [40], "k": 0}, UsageError, "k is 0; expected a whole number of at least 1"),
         ({"examples": [40], "k": 360}, UsageError, "codes of 359 other examples: ask for fewer"),
         ({"examples": [40], "device": "tpu"}, UsageError, "device is 'tpu'"),
+        ({"examples": [40], "device": "tpu", "label": "metal"}, UsageError, "device is 'tpu'"),
+        ({"examples": [40], "device": "cuda", "label": "metal"}, UsageError, r"cuda, but .* \(a filter\) runs on"),
     ],
 )
 def test_what_is_refused(a, asked, error, message):

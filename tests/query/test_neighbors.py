@@ -1,5 +1,7 @@
 """Nearest polytopes: FAISS, NumPy and SQL agree on every distance, and every way to ask means the same."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,7 @@ from atlas.errors import (
     WeightsError,
     WidthError,
 )
+from ingest.indexing import build_indexes
 from tests.builder import (
     REGIONS,
     PixelNetwork,
@@ -430,3 +433,31 @@ def test_codes_that_were_not_ingested(tmp_path):
         add_texts(a, word_network(), word_texts(4)[2:], codes=["blocks.2.mlp", "blocks.3.mlp"], dataset="more")
         with pytest.raises(NotStored, match="no example of network words has a code at every site of span"):
             query.nearest(a, example=5, span="blocks.0.mlp->")
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"site": "blocks.3.mlp", "radius": 3}, "a search within a radius runs on the processor"),
+        ({"site": "blocks.3.mlp", "k": 3, "label": "metal"}, r"a search among some of the codes \(a filter\) runs on"),
+        ({"span": "blocks.1.mlp->blocks.2.mlp", "k": 3}, "this span has no index"),
+    ],
+)
+def test_cuda_that_can_not_be_had_says_why_and_another_device_is_refused_on_every_route(a, asked, why):
+    for device in ("auto", "cpu"):
+        assert len(query.nearest(a, example=40, device=device, **asked)) > 0
+    with pytest.raises(UsageError, match=f"device is cuda, but {why}"):
+        query.nearest(a, example=40, device="cuda", **asked)
+    with pytest.raises(UsageError, match="device is 'mps'; expected auto, cpu or cuda"):
+        query.nearest(a, example=40, device="mps", **asked)
+
+
+def test_an_approximate_index_is_not_searched_on_a_gpu(tmp_path):
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, word_network(), word_texts(9))
+    build_indexes(tmp_path / "a")
+    build_indexes(tmp_path / "a", targets=["blocks.3.mlp"], kind="ivf")
+    with atlas.open(tmp_path / "a") as a:
+        for ask in (partial(query.nearest, example=40), partial(query.nearest_many, examples=[40])):
+            with pytest.raises(UsageError, match="cuda, but an approximate index is searched on the processor"):
+                ask(a, site="blocks.3.mlp", k=3, device="cuda")
