@@ -5,7 +5,6 @@ The state of every page is in its URL, so that a link or a bookmark opens the sa
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,9 +16,9 @@ from app import marked
 from app.access import reading
 from app.pages import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
 from app.serve import READ_ONLY
-from app.view import View, explained
+from app.view import View, explained, failed_before, guarded, survived
 from atlas.catalog import NetworkRecord
-from atlas.errors import PolytopeError, UsageError
+from atlas.errors import AtlasLocked, PolytopeError, UsageError
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
@@ -27,12 +26,8 @@ ICON = (
     '<path fill="none" stroke="#fff" stroke-width="1.6" d="M4 9l12 7 12-7M16 16v14M16 2v14"/></svg>'
 )
 
-UNEXPECTED = (
-    "This page failed for a reason that it did not foresee. The terminal that `polytope app` runs in says which."
-)
-# Streamlit itself would show a heading "Traceback", even where it is told to show no details.
-
-_log = logging.getLogger("polytope.explorer")
+FREE_EVERY = 2.0
+"""Seconds between two looks at whether an atlas is still locked."""
 
 PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
     ("Overview", "overview", ":material/map:", overview.render),
@@ -60,21 +55,38 @@ def main(arguments: list[str]) -> None:
         for title, path, icon, render in PAGES
     ])  # fmt: skip
     st.title(page.title, anchor=False)
-    with explained():
+    failed_before()
+    with survived(), explained():
         path, read_only = _arguments(arguments)
-        with reading(path) as a:
-            opened.append(choose(a, read_only))
-            page.run()
+        try:
+            with reading(path) as a:
+                opened.append(choose(a, read_only))
+                page.run()
+        except AtlasLocked as error:
+            st.html(marked.error(str(error)))
+            _open_once_free(path)
 
 
 def _draw(render: Callable[[View], None], opened: list[View]) -> None:
-    try:
-        render(opened[0])
-    except PolytopeError:
-        raise
-    except Exception:  # a mistake of ours: its trace is for the log, not for the page
-        _log.exception("A page failed")
-        st.html(marked.error(UNEXPECTED))
+    render(opened[0])
+
+
+def _open_once_free(path: Path) -> None:
+    """The page draws itself again when the atlas is not locked any more."""
+
+    @st.fragment(run_every=FREE_EVERY)
+    def look() -> None:
+        try:
+            with reading(path):
+                pass
+        except AtlasLocked:
+            st.html(marked.notes(["This page opens by itself once it is free."]))
+            return
+        except PolytopeError:
+            pass  # the page says what else is the matter
+        st.rerun()
+
+    look()
 
 
 def _arguments(arguments: list[str]) -> tuple[Path, bool]:
@@ -126,6 +138,7 @@ def _first_choice(a: atlas.Atlas, network: NetworkRecord) -> str:
     return deep[-1] if deep else ""
 
 
+@guarded
 def _changed_network(firsts: dict[str, str]) -> None:
     """A site of the network before means nothing in this one, and a typed span is no option that would be dropped."""
     st.session_state["target"] = firsts[st.session_state["network"]]

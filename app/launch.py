@@ -1,12 +1,19 @@
-"""``streamlit run``, with the explorer's modules loading beside it: the first page need not wait for them."""
+"""``streamlit run``, with the explorer's modules loading beside it, and then the process of the first query: no page
+need wait for them."""
 
 from __future__ import annotations
 
 import threading
-from importlib import import_module
 
 from streamlit.web.cli import main
 
+
+def _warm_up() -> None:
+    from app import explorer, sandbox  # noqa: F401 - the explorer, so that it is loaded
+
+    sandbox.warm()
+
+
 if __name__ == "__main__":
-    threading.Thread(target=import_module, args=("app.explorer",), name="warming up", daemon=True).start()
+    threading.Thread(target=_warm_up, name="warming up", daemon=True).start()
     main(prog_name="streamlit")

@@ -9,7 +9,7 @@ import streamlit as st
 import query
 from app import marked
 from app.access import writing
-from app.view import View
+from app.view import View, guarded
 from atlas.errors import PolytopeError
 from query.names import NAME_LENGTH, NOTE_LENGTH, ClusterName
 
@@ -50,6 +50,7 @@ def _form(view: View, borne: ClusterName) -> None:
         )  # fmt: skip
 
 
+@guarded
 def _save(path: Path, clustering: int, cluster: int, name: str, note: str) -> None:
     """Runs before the page does, so that this session does not read the atlas meanwhile."""
     typed, place = (st.session_state[name], st.session_state[note]), f"unsaved-{clustering}-{cluster}"

@@ -21,6 +21,9 @@ STOPPING = 5.0
 READ_ONLY = "--read-only"
 """What the explorer's script is told where names and notes are turned off."""
 
+MESSAGE_MEGABYTES = 200
+"""Of one message to or from a page, a map of 100,000 points among them."""
+
 UPLOAD_MEGABYTES = 10
 """An image of a camera; what is pasted as text is far smaller."""
 
@@ -36,9 +39,9 @@ def serve(
     """Show an atlas in the browser until Ctrl-C; returns the server's exit code, 0 after Ctrl-C.
 
     Raises `NotAnAtlas`, `SchemaVersionError` or `DamagedAtlas` at once. A locked atlas is no obstacle: the page says
-    who holds it, and opens once it is free. Raises `UsageError` for an address or port that can't be had. Who can
-    reach ``host`` can read the whole atlas: nothing but the default is safe on a machine that others reach. They can
-    name clusters and write notes as well, and nothing else; ``read_only`` turns that off.
+    who holds it, and opens by itself once it is free. Raises `UsageError` for an address or port that can't be had.
+    Who can reach ``host`` can read the whole atlas: nothing but the default is safe on a machine that others reach.
+    They can name clusters and write notes as well, and nothing else; ``read_only`` turns that off.
     """
     with suppress(AtlasLocked):
         store.open(atlas).close()
@@ -60,6 +63,12 @@ def command(atlas: Path, *, port: int, host: str, open_browser: bool, read_only:
         "server.headless": "false" if open_browser else "true",
         "server.showEmailPrompt": "false",
         "server.maxUploadSize": str(UPLOAD_MEGABYTES),
+        # As Streamlit has them, whatever a config.toml says: requests from other sites are turned away, no folder is
+        # served, and no message is larger than a page needs.
+        "server.enableXsrfProtection": "true",
+        "server.enableCORS": "true",
+        "server.enableStaticServing": "false",
+        "server.maxMessageSize": str(MESSAGE_MEGABYTES),
         # Off: it walks every loaded module at each run, torch's among them, to rerun when the code is edited.
         "server.fileWatcherType": "none",
         "runner.magicEnabled": "false",

@@ -7,17 +7,19 @@ asked anew.
 
 from __future__ import annotations
 
-import re
+import logging
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
 import streamlit as st
+from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import jobs, marked
@@ -32,14 +34,24 @@ R = TypeVar("R")
 KEPT_ANSWERS = "256MB"
 """Memory for answers of all sessions. Most are a page of rows; ten thousand rows of codes take 30 MB."""
 
+LARGEST_KEPT = 32_000_000
+"""Bytes of an answer that is kept among those: a larger one would drop everyone's."""
+
 KEPT_NETWORKS = 2
-"""Networks kept loaded for pages, and as many for jobs: a language and an image network."""
+"""Networks kept loaded for what takes seconds, and as many for what takes minutes: one for text, one for images."""
 
 AT_ONCE = 0.5
 """Seconds that a page waits for a job before it shows progress: what is quicker appears without a flicker."""
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at a job that runs."""
+
+UNEXPECTED = (
+    "This page failed for a reason that it did not foresee. The terminal that `polytope app` runs in says which."
+)
+# Streamlit itself would show a heading "Traceback", even where it is told to show no details.
+
+_log = logging.getLogger("polytope.explorer")
 
 
 @dataclass(frozen=True)
@@ -67,19 +79,32 @@ class View:
 
     def ask(self, question: Callable[Concatenate[Atlas, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The answer of ``question(atlas, …)``, from an earlier run if the database has not changed since."""
-        return _answer(
-            _stamp(self.path), _name(question), args, kwargs, lambda: question(self.atlas, *args, **kwargs)
-        )
+        try:
+            return _answer(
+                _stamp(self.path), _name(question), args, kwargs, lambda: question(self.atlas, *args, **kwargs)
+            )
+        except _TooLarge as large:
+            return large.answer
 
-    def work(self, label: str, question: Callable[..., R], *args: Any, live: bool = False, **kwargs: Any) -> R | None:
+    def work(
+        self,
+        label: str,
+        question: Callable[..., R],
+        *args: Any,
+        live: bool = False,
+        turns: jobs.Turns | None = None,
+        **kwargs: Any,
+    ) -> R | None:
         """The answer of a question that may take long, or None while it is being computed.
 
         It runs as a job (`app.jobs`), on an atlas of its own, handed ``progress`` if it takes that, and with ``live``
-        the network as ``reader``. Until it has finished a progress bar with a button to stop it stands where this is
+        the network as ``reader``. ``turns`` says with which others it shares the machine: `jobs.LONG` where it is
+        live, else `jobs.PAGE`. Until it has finished a progress bar with a button to stop it stands where this is
         called, and the page draws itself again when the answer is there. Answers are kept as those of `ask` are.
 
         Raises what the question raises.
         """
+        turns = turns or (jobs.LONG if live else jobs.PAGE)
         stamp, name = _stamp(self.path), _name(question)
         key = jobs.key_of(stamp, name, args, kwargs)
         try:
@@ -90,15 +115,22 @@ class View:
         if st.session_state.get(f"stopped-{place}"):
             _stopped(label, place)
             return None
-        network = partial(_held, "jobs", self.network) if live else None
-        job = jobs.job(key, label, self.path, question, args, kwargs, network)
+        network = partial(_held, "minutes" if turns is jobs.LONG else "seconds", self.network) if live else None
         session = _session()
+        job = jobs.job(key, label, self.path, question, args, kwargs, network, turns, session, _here)
         job.watched_by(session)
         if job.wait(AT_ONCE):
+            try:
+                if job.error is not None:
+                    raise job.error
+                answer = _answer(stamp, name, args, kwargs, lambda: job.answer)
+            except _TooLarge as large:  # the job has it for as long as someone looks
+                return large.answer
+            except BaseException:
+                jobs.taken(key, job)
+                raise
             jobs.taken(key, job)
-            if job.error is not None:
-                raise job.error
-            return _answer(stamp, name, args, kwargs, lambda: job.answer)
+            return answer
         _watch(job, place, session)
         return None
 
@@ -115,7 +147,19 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 
 @st.cache_data(max_size=KEPT_ANSWERS, show_spinner=False)
 def _answer(stamp: tuple[str, int, int], name: str, args: Any, kwargs: Any, _compute: Callable[[], Any]) -> Any:
-    return _compute()
+    answer = _compute()
+    packed = pickle.dumps(answer)
+    if len(packed) > LARGEST_KEPT:
+        raise _TooLarge(pickle.loads(packed))
+    return answer
+
+
+class _TooLarge(Exception):
+    """An answer is not kept, for its size; a copy of it, as of one that is kept."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 class _Missing(Exception):
@@ -129,6 +173,9 @@ def _missing() -> Any:
 # --- a job, from the page --------------------------------------------------------------------------------------
 
 
+UNKNOWN_SHARE = '<progress style="width: 100%; accent-color: #0072b2" aria-label="being computed"></progress>'
+
+
 def _watch(job: jobs.Job, place: str, session: str) -> None:
     """A progress bar and a button; the page draws itself again when the job ends."""
 
@@ -139,9 +186,13 @@ def _watch(job: jobs.Job, place: str, session: str) -> None:
         job.watched_by(session)
         share, line = job.state()
         with st.container(horizontal=True, vertical_alignment="center", key=f"job-{place}"):
-            st.progress(share or 0.0, text=marked.markdown(line))
+            if share is None:  # an element without a value: the browser shows that something goes on
+                st.html(f'<div class="pa">{marked.plain(line)}<br>{UNKNOWN_SHARE}</div>')
+            else:
+                st.progress(share, text=marked.markdown(line))
             st.button("Stop", key=f"stop-{place}", on_click=stop)
 
+    @guarded
     def stop() -> None:
         st.session_state[f"stopped-{place}"] = True
         job.stop_for(session)
@@ -152,6 +203,7 @@ def _watch(job: jobs.Job, place: str, session: str) -> None:
 
 
 def _stopped(label: str, place: str) -> None:
+    @guarded
     def again() -> None:
         del st.session_state[f"stopped-{place}"]
 
@@ -165,33 +217,35 @@ def _session() -> str:
     return context.session_id if context is not None else ""
 
 
+def _here(session: str) -> bool:
+    """Whether the tab of a session is still connected."""
+    return runtime.exists() and runtime.get_instance().is_active_session(session)
+
+
 # --- networks --------------------------------------------------------------------------------------------------
 
 
-_reading = {"pages": threading.Lock(), "jobs": threading.Lock()}
-"""A network is shared by all sessions, and its hooks write to shared places: one caller reads at a time. Jobs, which
-read for minutes, have networks of their own."""
+_reading: dict[tuple[str, str, str], threading.Lock] = {}
+"""A network is shared by all sessions, and its hooks write to shared places: one caller reads at a time. What takes
+seconds has networks of its own, so that it need not wait for what takes minutes."""
 
-_loading = threading.Lock()
+_finding = threading.Lock()
 
 
 @contextmanager
-def live_network(network: NetworkRecord) -> Iterator[Network]:
-    """The network that the atlas was made with, to read what was never ingested; one caller at a time.
+def _held(use: str, network: NetworkRecord, go_on: Callable[[], None]) -> Iterator[Network]:
+    """A network for this caller alone; while it is waited for, what ``go_on`` raises ends that.
 
-    For what takes a second; what takes longer goes through `View.work`. Raises what `ingest.networks.reload_network`
-    raises, `WeightsError` for other weights among it.
+    Raises what `ingest.networks.reload_network` raises, `WeightsError` for other weights among it.
     """
-    with st.spinner("Reading with the network…"), _held("pages", network) as loaded:
-        yield loaded
-
-
-@contextmanager
-def _held(use: str, network: NetworkRecord) -> Iterator[Network]:
-    with _loading:
-        loaded = _load(use, network.name, network.weights_digest, network.source, network.weights, network)
-    with _reading[use]:
-        yield loaded
+    with _finding:
+        lock = _reading.setdefault((use, network.name, network.weights_digest), threading.Lock())
+    while not lock.acquire(timeout=jobs.INTERRUPT_EVERY):
+        go_on()
+    try:
+        yield _load(use, network.name, network.weights_digest, network.source, network.weights, network)
+    finally:
+        lock.release()
 
 
 @st.cache_resource(max_entries=2 * KEPT_NETWORKS, show_spinner=False)
@@ -213,24 +267,40 @@ def explained() -> Iterator[None]:
         st.html(marked.error(str(error)))
 
 
-_MODULES = re.compile(r"\b((?:ingest|query)(?:\.\w+)+)\.\w+\(")  # ingest.networks of ingest.networks.reload_network(
+@contextmanager
+def survived() -> Iterator[None]:
+    """Show that something failed which nobody foresaw, a mistake of ours: its trace is for the log."""
+    try:
+        yield
+    except Exception:
+        _log.exception("A page failed")
+        st.html(marked.error(UNEXPECTED))
 
 
-def source(view: View, call: str, sql: str | None = None) -> None:
-    """A folded piece of Python, and of SQL where one query says the same, that gives the table above it."""
-    with st.expander("Code for this"):
-        packages = ", ".join(sorted({"atlas", "query", *_MODULES.findall(call)}))
-        st.code(f"import {packages}\n\nwith atlas.open({str(view.path)!r}) as a:\n    print({call})", "python")
-        if sql is not None:
-            st.code(sql, "sql")
-            st.html(f'<div class="pa">{marked.link("sql", "Open in the SQL page", query=sql, **view.state)}</div>')
+FAILED = "callback-failed"
+"""Where a session keeps what its last callback failed of, for the run that follows to show."""
 
 
-def call(function: str, *positional: object, **arguments: object) -> str:
-    """A call of the query layer as Python; arguments that are None are left out."""
-    given = [repr(value) for value in positional]
-    given += [f"{name}={value!r}" for name, value in arguments.items() if value is not None]
-    return f"query.{function}({', '.join(['a', *given])})"
+def guarded(callback: Callable[P, object]) -> Callable[P, None]:
+    """A callback of a widget, of which an error is a sentence at the top of the page that is drawn after it."""
+
+    @wraps(callback)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            callback(*args, **kwargs)
+        except PolytopeError as error:
+            st.session_state[FAILED] = str(error)
+        except Exception:  # as in `survived`
+            _log.exception("A callback failed")
+            st.session_state[FAILED] = UNEXPECTED
+
+    return run
+
+
+def failed_before() -> None:
+    """Show what the callback before this run failed of."""
+    if (sentence := st.session_state.pop(FAILED, None)) is not None:
+        st.html(marked.error(sentence))
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

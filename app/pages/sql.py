@@ -10,12 +10,14 @@ import streamlit as st
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 import query
-from app import figures, marked, plots
-from app.view import View, call, explained, literal, records, source
+from app import asked, figures, jobs, marked, plots
+from app.code import call, source
+from app.view import View, explained, guarded, literal, records
 from atlas import Atlas
 from query.sql import DEFAULT_LIMIT, DEFAULT_TIMEOUT, schema
 
-MOST_ROWS = 10_000  # a browser's table stays quick; the command line and Python give all rows
+MOST_ROWS = 10_000  # to page through and to download; the command line and Python give all rows
+PAGE_ROWS = 200  # sent to the browser at once: some screens
 LONGEST = 300  # seconds
 SCHEMA_HEIGHT = 260  # pixels: with the list above it as tall as the editor
 TABLE, CHART = "Table", "Chart"
@@ -55,6 +57,7 @@ def _editor(view: View) -> tuple[int, int]:
     return int(limit), int(timeout)
 
 
+@guarded
 def _write(text: str) -> None:
     st.session_state["query"] = text
 
@@ -79,7 +82,7 @@ def _schema(view: View) -> None:
 
 
 def _run(view: View, text: str, limit: int, timeout: int) -> None:
-    answered = view.work("Query", timed, text, limit, float(timeout))
+    answered = view.work("Query", timed, text, limit, float(timeout), turns=jobs.SQL)
     if answered is None:
         return
     rows, took = answered
@@ -91,15 +94,19 @@ def _run(view: View, text: str, limit: int, timeout: int) -> None:
         )  # fmt: skip
         st.download_button(
             "Download CSV", partial(_csv, rows), "query.csv", "text/csv", on_click="ignore", disabled=rows.empty,
-            help="The rows shown; bytes in hexadecimal",
+            help="All rows of the answer; bytes in hexadecimal",
         )  # fmt: skip
-    shown, pictures = _shown(rows)
     if how == TABLE:
+        part = asked.paged(len(rows), PAGE_ROWS, of=text)
+        shown, pictures = _shown(rows.iloc[part])
         st.dataframe(
             shown, hide_index=True, placeholder="null",
             column_config={name: st.column_config.ImageColumn(name, width="small") for name in pictures},
         )  # fmt: skip
+        if len(shown) < len(rows):
+            st.html(marked.notes([f"Rows {part.start + 1:,} to {part.stop:,} of {len(rows):,}"]))
     else:
+        shown, pictures = _shown(rows)
         _chart(shown.drop(columns=pictures))
     source(view, _call(text, limit, timeout))
 
@@ -138,7 +145,7 @@ def _column(label: str, key: str, names: list[str], first: str) -> str:
 def _call(text: str, limit: int, timeout: int) -> str:
     """The query as Python, on lines of its own where quotes allow it."""
     if '"""' in text or "\\" in text:
-        return call("sql", text, limit=limit, timeout=float(timeout))
+        return call(query.sql, text, limit=limit, timeout=float(timeout))
     return f'query.sql(a, """\n{text}\n""", limit={limit}, timeout={timeout})'
 
 

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 import atlas
 import query
+from app.pages.sql import sample_queries
+from app.view import View
 from atlas.errors import SqlRefused
-from tests.app.browsing import CHROMIUM, drawn, photograph
+from tests.app.browsing import IN_BROWSER, OpenPage, address, answered, drawn, no_error, photograph, says
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in the variable CHROMIUM"),
-]
+pytestmark = IN_BROWSER
 
 TEXT, IMAGE, FULL_SITE = "demo-gpt2", "demo-inceptionv1", "inception5b:full"
-OpenPage = Callable[[str], Page]
 
 SLOW = "select count(*) from range(1000000000000) t(i) where i % 7 = 3"
 """Hours, unless it is stopped."""
 
-
-def address(server: str, **state: object) -> str:
-    return f"{server}/sql?{urlencode(state)}"
-
-
-def no_error(page: Page) -> None:
-    expect(page.locator('.pa-error, [data-testid="stException"], [data-testid="stAlert"]')).to_have_count(0)
+DEAF = "select len(list_transform(range(20000000), lambda i: hash(i)::varchar)) as n"
+"""Minutes, and one value: DuckDB looks neither at the clock nor for an interrupt."""
 
 
 def test_sql_runs_and_refuses(server: str, open_page: OpenPage, demo_atlas: Path):
     attack = "select * from read_text('/etc/passwd')"
     with atlas.open(demo_atlas) as a, pytest.raises(SqlRefused) as refusal:
         query.sql(a, attack)
-    page = open_page(address(server, network=TEXT))
+    page = open_page(address(server, "sql", network=TEXT))
     no_error(page)
     editor = page.get_by_label("Query (")
 
     def run(text: str) -> None:
+        answered(page)
         editor.fill(text)
         editor.press("Control+Enter")
 
@@ -55,9 +47,11 @@ def test_sql_runs_and_refuses(server: str, open_page: OpenPage, demo_atlas: Path
     expect(page.get_by_test_id("stDataFrame").locator("canvas td").filter(has_text=str(n))).to_have_count(1)
     run(attack)
     expect(page.locator(".pa-error")).to_have_text(str(refusal.value))
-    assert "root:" not in page.inner_text("body")
+    answered(page)
+    expect(page.locator("body")).not_to_contain_text("root:", use_inner_text=True)
     run("select * from range(100000)")
     expect(page.get_by_text("The first 1,000 rows")).to_be_visible()
+    answered(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()
     assert len(Path(download.value.path()).read_text().splitlines()) == 1001
@@ -65,44 +59,88 @@ def test_sql_runs_and_refuses(server: str, open_page: OpenPage, demo_atlas: Path
     expect(page.locator(".pa-error")).to_contain_text("nonsense")
 
 
-def test_sample_queries_run(server: str, open_page: OpenPage):
-    page = open_page(address(server, network=IMAGE, target=FULL_SITE))
+def test_sample_queries_run(server: str, open_page: OpenPage, demo_atlas: Path):
+    with atlas.open(demo_atlas) as a:
+        samples = sample_queries(View(a, a.catalog.network(IMAGE), FULL_SITE))
+        sizes = {name: len(query.sql(a, text)) for name, text in samples.items()}
+    page = open_page(address(server, "sql", network=IMAGE, target=FULL_SITE))
     for name in ("Fullest polytopes", "Labels where a gate is on", "Most surprising", "Purity by depth"):
-        before = page.get_by_label("Query (").input_value()
+        answered(page)
         page.get_by_role("button", name=name).click()
-        expect(page.get_by_label("Query (")).not_to_have_value(before)
-        drawn(page)
+        expect(page.get_by_label("Query (")).to_have_value(samples[name])
+        answered(page)
         no_error(page)
-        expect(page.get_by_text("rows in")).to_be_visible()
+        expect(page.get_by_text(f"{sizes[name]:,} rows in")).to_be_visible()
 
 
 def test_a_slow_query_is_stopped_and_stalls_no_other_session(server: str, open_page: OpenPage):
-    slow = open_page(address(server, network=TEXT, query=SLOW, timeout=300))
+    slow = open_page(address(server, "sql", network=TEXT, query=SLOW, timeout=300))
     stop = slow.get_by_role("button", name="Stop", exact=True)
     expect(stop).to_be_visible()
     photograph(slow, "sql-running")
-    other = open_page(address(server, network=TEXT, query="select 42 as answer"))
+    other = open_page(address(server, "sql", network=TEXT, query="select 42 as answer"))
     expect(other.get_by_text("1 row in")).to_be_visible()
     stop.click()
     expect(slow.get_by_text("Query: stopped.")).to_be_visible()
+    answered(slow)
     slow.get_by_role("button", name="Start again").click()
     expect(stop).to_be_visible()
+    drawn(slow)
     stop.click()
     expect(slow.get_by_text("Query: stopped.")).to_be_visible()
 
 
+def test_two_slow_queries_of_two_sessions_stall_no_third(server: str, open_page: OpenPage):
+    """One of them hears nothing while it computes a single value."""
+    slow = [open_page(address(server, "sql", network=TEXT, query=text, timeout=300)) for text in (SLOW, DEAF)]
+    for page in slow:
+        expect(page.get_by_role("button", name="Stop", exact=True)).to_be_visible()
+    third = open_page(address(server, "sql", network=TEXT, query="select 42 as answer"))
+    expect(third.get_by_text("1 row in")).to_be_visible()
+    search = open_page(address(server, "search", network=TEXT, where="example_id % 2 = 0"))
+    answered(search)
+    expect(search.locator(".pa-context mark").first).to_be_visible()
+    for page in slow:
+        page.get_by_role("button", name="Stop", exact=True).click()
+        expect(page.get_by_text("Query: stopped.")).to_be_visible()
+
+
+def test_rows_are_paged_and_download_whole(server: str, open_page: OpenPage):
+    text = "select i + 5000 as n from range(450) t(i)"
+    page = open_page(address(server, "sql", network=TEXT, query=text, page=3))
+    answered(page)
+    expect(page.get_by_text("450 rows in")).to_be_visible()
+    says(page, "Rows 401 to 450 of 450")
+    numbers = page.get_by_test_id("stDataFrame").locator("canvas td")
+    expect(numbers.filter(has_text="5400")).to_have_count(1)
+    page.get_by_test_id("stPagination").get_by_text("1", exact=True).click()
+    says(page, "Rows 1 to 200 of 450")
+    expect(numbers.filter(has_text="5000")).to_have_count(1)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    assert Path(download.value.path()).read_text().split() == ["n", *(str(5000 + i) for i in range(450))]
+
+
+def test_an_answer_that_is_too_large_to_show_says_so(server: str, open_page: OpenPage):
+    wide = "select range(3000) as many from range(10000)"
+    page = open_page(address(server, "sql", network=TEXT, query=wide, limit=10_000))
+    answered(page)
+    expect(page.locator(".pa-error")).to_contain_text("10,000 rows takes 240 MB, and the explorer shows at most 64")
+
+
 def test_a_query_past_its_time_says_so(server: str, open_page: OpenPage):
-    page = open_page(address(server, network=TEXT, query=SLOW, timeout=1))
+    page = open_page(address(server, "sql", network=TEXT, query=SLOW, timeout=1))
     expect(page.locator(".pa-error")).to_contain_text("the query ran longer than 1 s and was stopped")
 
 
 def test_rows_are_charted_and_the_figure_downloads(server: str, open_page: OpenPage, demo_atlas: Path):
     text = "select label, count(*) as n, avg(loss) as loss from examples group by label order by label"
-    page = open_page(address(server, network=TEXT, query=text, show="Chart", x="label", y="n"))
+    page = open_page(address(server, "sql", network=TEXT, query=text, show="Chart", x="label", y="n"))
     no_error(page)
     with atlas.open(demo_atlas) as a:
         rows = query.sql(a, text)
     expect(page.locator(".st-key-figure-query-chart .js-plotly-plot .barlayer .point")).to_have_count(len(rows))
+    answered(page)
     photograph(page, "sql-chart")
     for kind in ("PNG", "SVG", "CSV"):
         with page.expect_download() as download:
