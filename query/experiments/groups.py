@@ -13,10 +13,14 @@ from jaxtyping import Float, Float64, Int64
 from atlas import Atlas, SplineCodes, hamming
 from atlas.catalog import SiteRecord
 
+from ..statistics import CONFIDENCE, Interval, share_interval
 from .targets import Labels
 
 RANDOM_GROUPS = 500
 """Random groups of each size: their mean purity is then known to a hundredth or so of itself."""
+
+MONOSEMANTIC = 0.5
+"""A group is about one label where more than this share of its labelled members bear it."""
 
 NEAREST_NORMS = 10
 """The outsider of an intruder test is one of this many whose activation norms are nearest to a member's."""
@@ -69,6 +73,15 @@ def measure(groups: Sequence[Members], labels: Labels, chance: Chance) -> pd.Dat
         })  # fmt: skip
     columns = ["size", "labelled", "inputs", "purity", "entropy", "lift", "top_label"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def share_monosemantic(groups: pd.DataFrame, confidence: float = CONFIDENCE) -> Interval:
+    """Of the rows of `measure`, the share that is about one label, with Wilson's interval.
+
+    A group of a single input is not judged: tokens of one text share its label, so that it is pure by construction.
+    """
+    judged = groups[(groups["inputs"] >= 2) & groups["purity"].notna()]
+    return share_interval(int((judged["purity"] > MONOSEMANTIC).sum()), len(judged), confidence=confidence)
 
 
 def normalised_entropy(counts: Int64[np.ndarray, " labels"]) -> float:

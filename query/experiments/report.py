@@ -19,7 +19,7 @@ from atlas.errors import NotStored
 from atlas.network import FULL_SUFFIX
 
 from ..clusters import clustering_of, clusterings, clusters
-from . import verdicts, verdicts_discussion
+from . import verdicts, verdicts_discussion, verdicts_paths
 from .controls import TRAINED, controls_of, kind_of
 from .registry import EXPERIMENTS
 from .result import Result
@@ -55,7 +55,8 @@ QUICK: dict[str, dict[str, Any]] = {
 class Section:
     """``claim``: what the post says, in one sentence. ``rule``: what decides; empty where nothing is claimed.
 
-    ``untrained``: measured on the untrained networks of the atlas as well (else the experiment shows them itself).
+    ``untrained``: measured on each untrained network of the atlas as well. Of the others, density shows the controls
+    beside the trained network itself, and scale those that are handed in; the rest are of the trained network alone.
     """
 
     key: str
@@ -228,8 +229,13 @@ SECTIONS = (
         "slice", _sliced,
     ),
     Section(
-        "clusters", P1, "The majority of clusters, of spline codes as of activations, are monosemantic.",
+        "clusters", P1, "The majority of clusters of spline codes are monosemantic.",
         "monosemanticity", _named, verdicts.clusters_are_monosemantic, verdicts.CLUSTERS_RULE, untrained=True,
+    ),
+    Section(
+        "activations", P1, "The majority of clusters of activations are monosemantic.",
+        "monosemanticity", _named, verdicts.activation_clusters_are_monosemantic, verdicts.CLUSTERS_RULE,
+        untrained=True,
     ),
     Section(
         "tops", P1, "Such regions are more monosemantic than what activates a neuron.",
@@ -257,15 +263,16 @@ SECTIONS = (
         "density", _named, verdicts.difference_grows_with_depth, verdicts.DEPTH_RULE,
     ),
     Section(
-        "peak", P3, "Boundaries lie densest between the origin and the activation.",
-        "scale", _scaled, verdicts.peak_inside, verdicts.PEAK_RULE,
+        "peak", P3, "Boundaries lie densest between the origin and the activation, and less densely at either.",
+        "scale", _scaled, verdicts_paths.peak_inside, verdicts_paths.PEAK_RULE,
     ),
     Section(
         "change", P3, "The predicted class changes where boundaries are dense.",
-        "scale", _scaled, verdicts.class_changes_where_dense, verdicts.CHANGE_RULE,
+        "scale", _scaled, verdicts_paths.class_changes_where_dense, verdicts_paths.CHANGE_RULE,
     ),
     Section(
-        "flow", "Discussion", "Representations converge and diverge between layers.",
+        "flow", "Discussion", "Representations converge and diverge between layers, more than if layers were "
+        "independent.",
         "flow", _named, verdicts_discussion.representations_flow, verdicts_discussion.FLOW_RULE,
     ),
     Section(
@@ -278,19 +285,19 @@ SECTIONS = (
     ),
     Section(
         "path", "Appendix A: interpolating", "On the way between images of different classes boundaries are denser.",
-        "interpolate", _interpolated, verdicts.paths_between_classes_are_denser, verdicts.PATH_RULE,
+        "interpolate", _interpolated, verdicts_paths.paths_between_classes_are_denser, verdicts_paths.PATH_RULE,
     ),
     Section(
         "untrained", "Appendix B: scaling", "The peak between origin and activation is absent in untrained networks.",
-        "scale", _scaled, verdicts.no_peak_untrained, verdicts.UNTRAINED_PEAK_RULE,
+        "scale", _scaled, verdicts_paths.no_peak_untrained, verdicts_paths.UNTRAINED_PEAK_RULE,
     ),
     Section(
         "noise", "Appendix B: scaling", "The peak is there for directions of Gaussian noise too.",
-        "scale", _scaled, verdicts.peak_for_noise, verdicts.GAUSSIAN_RULE,
+        "scale", _scaled, verdicts_paths.peak_for_noise, verdicts_paths.GAUSSIAN_RULE,
     ),
     Section(
         "maps", "Appendix C: splines", "Hamming distance corresponds to the distance of the affine transformations.",
-        "affine", _mapped, verdicts.gates_follow_maps, verdicts.MAP_RULE,
+        "affine", _mapped, verdicts_paths.gates_follow_maps, verdicts_paths.MAP_RULE,
     ),
     Section(
         "soft", "Appendix C: splines", "Smooth activations blur the boundaries of polytopes; ReLU's are sharp.",

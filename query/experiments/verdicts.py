@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ..statistics import mean_interval, share_interval
+from ..statistics import Interval, share_interval
+from .groups import share_monosemantic
 from .result import Result
 
 Word = Literal["supported", "not supported", "undecided"]
@@ -40,11 +41,24 @@ def number(what: str, row: Row, name: str, n: Any) -> Row:
     return {"what": what, "value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"], "n": n}
 
 
+def _share(what: str, found: Interval) -> Row:
+    return {"what": what, "value": found.value, "low": found.low, "high": found.high, "n": found.n}
+
+
+def _numbers(rows: list[Row]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["what", "value", "low", "high", "n"])  # of no rows too
+
+
 def majority(votes: Sequence[int]) -> Word:
     """More than half for and none against: supported. More than half against: not supported. Else undecided."""
     if sum(vote > 0 for vote in votes) * 2 > len(votes) and not any(vote < 0 for vote in votes):
         return "supported"
     return "not supported" if sum(vote < 0 for vote in votes) * 2 > len(votes) else "undecided"
+
+
+def _ballot(votes: Sequence[int], sites: int) -> Word:
+    """`BALLOT`: the majority of the votes, where at least half of the sites cast one."""
+    return majority(votes) if 2 * len(votes) >= sites else "undecided"
 
 
 def vote_of(low: float, high: float, bound: float) -> int:
@@ -58,30 +72,62 @@ def word_for(vote: int) -> Word:
 
 # --- Prediction 1 ------------------------------------------------------------------------------------------------
 
+LEAST_GROUPS = 10
+"""Groups below which a site does not vote: intervals of the mean of fewer are far too narrow."""
+
+BALLOT = (
+    "Supported: at least half of the sites vote, more than half of those that do for, none against. Not supported: "
+    "more than half against, of at least half of the sites. Else undecided."
+)
+
 CLUSTERS_RULE = (
-    "A site is for it where the 95 % interval of the mean lift of its code clusters (purity over that of random "
-    "groups of the same size) lies above 1, against it where it lies below. Supported: more than half of the "
-    "sites for, none against. Not supported: more than half against."
+    "A cluster is monosemantic where its purity exceeds one half; clusters of a single input are left out. A site "
+    f"votes where at least {LEAST_GROUPS} clusters remain: for, where the interval (Wilson's) of the share of "
+    "monosemantic clusters lies above one half and that of the mean lift (purity over that of random groups of the "
+    f"same size) above 1; against, where either lies below. {BALLOT}"
 )
 
 
 def clusters_are_monosemantic(result: Result) -> Verdict:
-    """`CLUSTERS_RULE`, on `monosemanticity`."""
-    rows = _methods(result, "code clusters")
-    votes = [vote_of(row["lift_low"], row["lift_high"], 1.0) for row in rows]
-    numbers = [
-        number(f"{row['site']}: {label} of code clusters", row, name, row["groups"])
-        for row in rows for name, label in (("purity", "purity"), ("lift", "lift"), ("intruder", "intruder found"))
-    ]  # fmt: skip
-    because = f"the lift lies above 1 at {sum(v > 0 for v in votes)} of {len(votes)} sites, below at " \
-              f"{sum(v < 0 for v in votes)}"  # fmt: skip
-    return Verdict(majority(votes) if votes else "undecided", because, pd.DataFrame(numbers))
+    """`CLUSTERS_RULE`, on `monosemanticity`: of clusters of codes."""
+    return _monosemantic(result, "code clusters")
+
+
+def activation_clusters_are_monosemantic(result: Result) -> Verdict:
+    """`CLUSTERS_RULE`, on `monosemanticity`: of clusters of activations."""
+    return _monosemantic(result, "activation clusters")
+
+
+def _monosemantic(result: Result, method: str) -> Verdict:
+    groups = result.tables["groups"]
+    votes, numbers = [], []
+    rows = _methods(result, method)
+    for row in rows:
+        share, by_chance = (
+            share_monosemantic(groups[(groups["site"] == row["site"]) & (groups["method"] == of)])
+            for of in (method, "random groups")
+        )
+        if share.n >= LEAST_GROUPS:
+            each = (vote_of(share.low, share.high, 0.5), vote_of(row["lift_low"], row["lift_high"], 1.0))
+            votes.append(min(each))
+        voice = "" if share.n >= LEAST_GROUPS else " (too few to vote)"
+        numbers += [
+            _share(f"{row['site']}: monosemantic {method}, share{voice}", share),
+            _share(f"{row['site']}: the same of random groups of their sizes", by_chance),
+            *(number(f"{row['site']}: {label} of {method}", row, name, row["groups"])
+              for name, label in (("purity", "mean purity"), ("lift", "mean lift"), ("intruder", "intruder found"))),
+        ]  # fmt: skip
+    because = (
+        f"{sum(v > 0 for v in votes)} of {len(votes)} voting sites for, {sum(v < 0 for v in votes)} against; "
+        f"{len(rows) - len(votes)} have fewer than {LEAST_GROUPS} clusters and do not vote"
+    )
+    return Verdict(_ballot(votes, len(rows)), because, _numbers(numbers))
 
 
 NEURONS_RULE = (
-    "A site is for it where the interval of the mean lift of code clusters lies above that of the neurons' tops, "
-    "against it where it lies below. Supported: more than half of the sites for, none against. Not supported: "
-    "more than half against."
+    f"A site votes where it has at least {LEAST_GROUPS} code clusters and as many tops of neurons: for, where the "
+    "interval of the mean lift of code clusters lies above that of the neurons' tops; against, where it lies below. "
+    f"{BALLOT}"
 )
 
 
@@ -94,14 +140,17 @@ def clusters_beat_neurons(result: Result) -> Verdict:
         int(clusters[site]["lift_low"] > neurons[site]["lift_high"])
         - int(clusters[site]["lift_high"] < neurons[site]["lift_low"])
         for site in sites
+        if min(clusters[site]["groups"], neurons[site]["groups"]) >= LEAST_GROUPS
     ]
     numbers = [
-        number(f"{site}: lift of {words}", rows[site], "lift", rows[site]["groups"])
+        number(f"{site}: mean lift of {words}", rows[site], "lift", rows[site]["groups"])
         for site in sites for words, rows in (("code clusters", clusters), ("neurons' tops", neurons))
     ]  # fmt: skip
-    because = f"clusters are clearly purer at {sum(v > 0 for v in votes)} of {len(votes)} sites, neurons at " \
-              f"{sum(v < 0 for v in votes)}"  # fmt: skip
-    return Verdict(majority(votes) if votes else "undecided", because, pd.DataFrame(numbers))
+    because = (
+        f"clusters are clearly purer at {sum(v > 0 for v in votes)} of {len(votes)} voting sites, neurons at "
+        f"{sum(v < 0 for v in votes)}; {len(clusters) - len(votes)} do not vote"
+    )
+    return Verdict(_ballot(votes, len(clusters)), because, _numbers(numbers))
 
 
 POLYSEMANTIC_RULE = (
@@ -233,122 +282,11 @@ def difference_grows_with_depth(result: Result) -> Verdict:
     numbers = [
         number(f"{row['span']}: ratio", row, "ratio", f"{row['n_intra']} + {row['n_inter']} pairs") for row in rows
     ]
-    numbers.append({"what": "rank correlation of ratio and depth", "value": correlation, "low": np.nan,
-                    "high": np.nan, "n": len(rows)})  # fmt: skip
+    # Of all spans that there are, which share gates: no sample, and so no interval.
+    numbers.append({"what": "rank correlation of ratio and depth, of these spans", "value": correlation,
+                    "low": np.nan, "high": np.nan, "n": len(rows)})  # fmt: skip
     because = f"{first['ratio']:.3g} at {first['span']}, {last['ratio']:.3g} at {last['span']}"
     return Verdict(word, because, pd.DataFrame(numbers))
-
-
-# --- Prediction 3 and the appendices -----------------------------------------------------------------------------
-
-PEAK_RULE = (
-    "There is a peak inside where the interval of the densest α (of the mean profile) lies below 1 and that of "
-    "the peak's height (density there over density just below α = 1) lies above 1. Supported: the trained network"
-    " has one. Not supported: the interval of the height holds 1, or that of the densest α lies above 1. Else "
-    "undecided."
-)
-
-
-def peak_inside(result: Result) -> Verdict:
-    """`PEAK_RULE`, on `scale`."""
-    rows = _kinds(result)
-    row = rows["activation"]
-    return Verdict(_peak_word(row), _peak_words(row), _peak_numbers(rows))
-
-
-UNTRAINED_PEAK_RULE = (
-    "A network has a peak inside as above. Supported: the trained network has one and no untrained control has. "
-    "Not supported: an untrained control has one too. Undecided: the trained network has none, or there is no "
-    "control."
-)
-
-
-def no_peak_untrained(result: Result) -> Verdict:
-    """`UNTRAINED_PEAK_RULE`, on `scale`."""
-    rows = _kinds(result)
-    controls = {kind: row for kind, row in rows.items() if kind.startswith("random")}
-    peaks = [kind for kind, row in controls.items() if _has_peak(row)]
-    if not controls or not _has_peak(rows["activation"]):
-        word: Word = "undecided"
-    else:
-        word = "not supported" if peaks else "supported"
-    because = "; ".join(f"{kind}: {_peak_words(row)}" for kind, row in controls.items()) or "no control was run"
-    return Verdict(word, because, _peak_numbers(rows))
-
-
-LEAST_CHANGES = 5
-"""Examples whose class changes on a side, for that side to count: an interval of fewer means nothing."""
-
-CHANGE_RULE = (
-    "For every example whose class changes on the way from α = 1, down or up: the mean density at the α of the "
-    "change, over the mean density over all α. A side counts where the class of at least "
-    f"{LEAST_CHANGES} examples changes there. Supported: the interval of the mean of this ratio lies above 1 on "
-    "every side that counts. Not supported: below 1 on every such side. Else undecided."
-)
-
-
-def class_changes_where_dense(result: Result) -> Verdict:
-    """`CHANGE_RULE`, on `scale`: the nearest change below α = 1 and the nearest above."""
-    table, examples = result.table, result.tables["examples"]
-    profile = table[table["kind"] == "activation"]
-    own = examples[examples["kind"] == "activation"]
-    low, high, share = (profile[name].to_numpy(np.float64) for name in ("alpha_low", "alpha_high", "share"))
-    rows: list[Row] = []
-    votes: dict[str, int] = {}
-    for words, column in (("below", "changes_below"), ("above", "changes_above")):
-        changing = own[own[column].notna()]
-        alphas = changing[column].to_numpy(np.float64)
-        place = np.clip(np.searchsorted(high, alphas), 0, len(high) - 1)
-        found = mean_interval(share[place] / np.average(share, weights=high - low), np.random.default_rng(0),
-                              units=changing["input"].to_numpy(np.int64))  # fmt: skip
-        votes[words] = vote_of(found.low, found.high, 1.0) if found.n >= LEAST_CHANGES else 0
-        rows.append({"what": f"density where the class changes {words} α = 1, over the mean", "value": found.value,
-                     "low": found.low, "high": found.high, "n": found.n})  # fmt: skip
-    both = [votes[words] for words, row in zip(("below", "above"), rows, strict=True) if row["n"] >= LEAST_CHANGES]
-    word = word_for(both[0]) if both and len(set(both)) == 1 else "undecided"
-    because = "; ".join(f"{row['what']}: {row['value']:.3g} (n = {row['n']})" for row in rows if row["n"])
-    return Verdict(word, because or "no class changed", pd.DataFrame(rows))
-
-
-GAUSSIAN_RULE = "As for the peak of the activations: the Gaussian directions of the trained network decide."
-
-
-def peak_for_noise(result: Result) -> Verdict:
-    """`GAUSSIAN_RULE`, on `scale`."""
-    rows = _kinds(result)
-    row = rows["gaussian"]
-    return Verdict(_peak_word(row), _peak_words(row), _peak_numbers(rows))
-
-
-PATH_RULE = (
-    "Supported: the interval of the ratio of mean densities, different over same class, along straight lines lies"
-    " above 1. Not supported: it lies below. Else undecided."
-)
-
-
-def paths_between_classes_are_denser(result: Result) -> Verdict:
-    """`PATH_RULE`, on `interpolate`."""
-    rows = {row["kind"]: row for row in result.tables["summary"].to_dict("records")}
-    ratio = rows["different"]
-    numbers = [number(f"density along paths, {kind} class", row, "density", row["n"]) for kind, row in rows.items()]
-    numbers.append(number("ratio, different over same", ratio, "ratio", ratio["n"]))
-    return Verdict(word_for(vote_of(ratio["ratio_low"], ratio["ratio_high"], 1.0)), f"ratio {ratio['ratio']:.3g}",
-                   pd.DataFrame(numbers))  # fmt: skip
-
-
-MAP_RULE = (
-    "Supported: the interval of the rank correlation between Hamming distance and Frobenius distance of the "
-    "affine maps lies above 0. Not supported: it lies below 0. Else undecided."
-)
-
-
-def gates_follow_maps(result: Result) -> Verdict:
-    """`MAP_RULE`, on `affine`."""
-    rows = result.tables["summary"].to_dict("records")
-    main = next(row for row in rows if row["of"] == "hamming" and row["with"] == "frobenius")
-    numbers = [number(f"rank correlation of {row['of']} and {row['with']}", row, "rho", row["n"]) for row in rows]
-    return Verdict(word_for(vote_of(main["rho_low"], main["rho_high"], 0.0)), f"rank correlation {main['rho']:.3g}",
-                   pd.DataFrame(numbers))  # fmt: skip
 
 
 # --- rows of tables ----------------------------------------------------------------------------------------------
@@ -356,32 +294,3 @@ def gates_follow_maps(result: Result) -> Verdict:
 
 def _methods(result: Result, method: str) -> list[Row]:
     return result.table[result.table["method"] == method].to_dict("records")
-
-
-def _kinds(result: Result) -> dict[str, Row]:
-    return {row["kind"]: row for row in result.tables["summary"].to_dict("records")}
-
-
-def _has_peak(row: Row) -> bool:
-    return bool(row["peak_high"] < 1 and row["peak_height_low"] > 1)
-
-
-def _peak_word(row: Row) -> Word:
-    if _has_peak(row):
-        return "supported"
-    none = np.isnan(row["peak"]) or row["peak_height_low"] <= 1 <= row["peak_height_high"] or row["peak_low"] > 1
-    return "not supported" if none else "undecided"
-
-
-def _peak_words(row: Row) -> str:
-    if np.isnan(row["peak"]):
-        return "no boundary is crossed"
-    return f"densest at α = {row['peak']:.3g}, {row['peak_height']:.3g} times the density just below α = 1"
-
-
-def _peak_numbers(rows: dict[str, Row]) -> pd.DataFrame:
-    return pd.DataFrame([
-        number(f"{kind}: {words}", row, name, row["n"])
-        for kind, row in rows.items()
-        for name, words in (("peak", "densest α"), ("peak_height", "density there over that just below α = 1"))
-    ])  # fmt: skip

@@ -11,8 +11,9 @@ from .result import Result
 from .verdicts import Verdict, Word, majority, number, vote_of, word_for
 
 FLOW_RULE = (
-    "Supported: pairs that converge and pairs that diverge both occur: the intervals of their lift lie above "
-    "0.01, one in a hundred of what independence would give. Not supported: neither occurs once. Else undecided."
+    "Lift: how often pairs converge, or diverge, over how often they would if near and far at the two layers were "
+    "independent of each other. Supported: the intervals of both lifts lie above 1. Not supported: one lies below 1. "
+    "Else undecided."
 )
 
 
@@ -20,9 +21,8 @@ def representations_flow(result: Result) -> Verdict:
     """`FLOW_RULE`, on `flow`."""
     rows = {row["kind"]: row for row in result.table.to_dict("records")}
     [summary] = result.tables["summary"].to_dict("records")
-    found = [rows[kind]["lift_low"] > 0.01 for kind in ("convergence", "divergence")]
-    never = [rows[kind]["n"] == 0 for kind in ("convergence", "divergence")]
-    word: Word = "supported" if all(found) else "not supported" if all(never) else "undecided"
+    votes = [vote_of(rows[kind]["lift_low"], rows[kind]["lift_high"], 1.0) for kind in ("convergence", "divergence")]
+    word = word_for(min(votes))
     numbers = [
         number(f"{kind}: times as often as if independent", row, "lift", row["n"]) for kind, row in rows.items()
     ]

@@ -9,6 +9,7 @@ import atlas
 from atlas.errors import UnknownName, UsageError
 from query.experiments import archive, registry
 from query.experiments.decomposition import cosines, decompose
+from query.statistics import share_interval
 from tests.builder import add_clustering, add_texts, plane_network
 
 
@@ -127,6 +128,30 @@ def test_one_neuron_meets_two_monosemantic_regions_and_a_mixed_one(line):
     [summary] = found.tables["summary"].to_dict("records")
     assert summary == {"intervals": 3, "monosemantic": 2, "top_labels": 2, "noise": 0.0, "n": 60}
     assert found.tables["histogram"]["n"].sum() == 60
+    # The 60 texts say three things, and those that say the same are one input.
+    expected = share_interval(20, 20, independent=1)
+    assert (table["purity_low"][0], table["purity_high"][0]) == (expected.low, expected.high)
+
+
+def test_the_interval_of_a_purity_is_as_wide_as_the_labelled_inputs_are_few(a):
+    """Tokens of one text share its label: of 360 tokens of 60 texts, 59 of which have a label."""
+    options = {"network": "words", "site": "blocks.3.mlp", "unit": 0, "min_cluster_size": 20}
+    table = registry.run(a, "projection", **options).table
+    site = a.catalog.target(site="blocks.3.mlp", network="words").sites[0]
+    ids, points = a.activations(site)
+    known = dict(a.rows("select example_id, input_id from examples where label is not null"))
+    compared = 0
+    for row in table.to_dict("records"):
+        assert row["labelled"] > row["inputs"]
+        inside = [known[i] for i, value in zip(ids.tolist(), points[:, 0].tolist(), strict=True)
+                  if row["low"] <= value <= row["high"] and i in known]  # fmt: skip
+        if len(inside) != row["labelled"]:
+            continue  # noise lies inside as well
+        compared += 1
+        successes = round(row["purity"] * row["labelled"])
+        expected = share_interval(successes, row["labelled"], independent=len(set(inside)))
+        assert (row["purity_low"], row["purity_high"]) == (expected.low, expected.high)
+    assert compared > 0
 
 
 def test_a_stored_direction_is_projected_on(built, tmp_path):
@@ -160,3 +185,39 @@ def test_a_stored_direction_is_projected_on(built, tmp_path):
 def test_projections_that_are_refused(a, options, error, message):
     with pytest.raises(error, match=message):
         run(a, "projection", **options)
+
+
+def test_the_same_seed_gives_the_same_numbers(a):
+    options = {"components": 4, "examples": 200}
+    first, again, other = (run(a, **options, seed=seed) for seed in (3, 3, 4))
+    assert all(first.tables[name].equals(again.tables[name]) for name in first.tables)
+    for one, two in zip(first.directions, again.directions, strict=True):
+        np.testing.assert_array_equal(one.vectors, two.vectors)
+    assert not first.tables["components"].equals(other.tables["components"])
+    projected = [run(a, "projection", unit=3, examples=200, seed=seed) for seed in (3, 3, 4)]
+    assert all(projected[0].tables[name].equals(projected[1].tables[name]) for name in projected[0].tables)
+    assert not projected[0].tables["histogram"].equals(projected[2].tables["histogram"])
+
+
+def test_every_direction_has_its_histogram_and_the_figure_shows_some(a):
+    found = run(a, components=6, shown=3, bins=10)
+    histogram = found.tables["histogram"]
+    assert histogram.groupby("method")["component"].nunique().to_dict() == {"nmf": 6, "pca": 6}
+    totals = histogram.groupby(["method", "component"])["n"].sum()
+    assert (totals == found.parameters["n"]).all()
+    panels = [title.text for title in found.figure().layout.annotations if "one cluster" in title.text]
+    assert len(panels) == 6
+    components = found.tables["components"].set_index(["method", "component"])["top_share"]
+    for method in ("nmf", "pca"):
+        shown = [panel for panel in panels if panel.startswith(method.upper())]
+        assert f"{components[method].max():.0%}" in shown[0] and f"{components[method].min():.0%}" in shown[-1]
+
+
+@pytest.mark.parametrize("options", [{"shown": 0}, {"seed": -1}, {"resamples": 1.5}])
+def test_what_is_impossible_is_refused_before_anything_is_factorised(a, options):
+    told = []
+    for name in ("directions", "dictionary"):
+        asked = {**options, "site": "blocks.3.mlp", "network": "words"}
+        with pytest.raises(UsageError, match=next(iter(options))):
+            registry.run(a, name, **asked, progress=lambda done, total: told.append(done))
+    assert not told

@@ -1,11 +1,15 @@
 """Groups side by side: planted clusters are found pure, random ones are not."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.experiments import registry
+from query.experiments.groups import share_monosemantic
+from query.experiments.verdicts import clusters_are_monosemantic, clusters_beat_neurons
+from query.statistics import share_interval
 from tests.builder import add_clustering, add_texts, word_network, word_texts
 
 ALL = ["code clusters", "activation clusters", "neurons", "NMF", "PCA", "random groups"]
@@ -71,6 +75,45 @@ def test_a_sample_of_the_examples_is_said(a):
     assert any("100 of 360 examples, drawn at random" in note for note in found.notes)
 
 
+def test_a_site_whose_clustering_finds_nothing_has_a_row_of_no_groups(damaged):
+    path = damaged(
+        "update cluster_labels set label = -1 where clustering_id = 3",
+        "delete from clusters where clustering_id = 3",
+        "update clusterings set n_clusters = 0, n_noise = 360 where clustering_id = 3",
+    )
+    with atlas.open(path) as b:
+        found = run(b, sites=["blocks.1.mlp", "blocks.3.mlp"])
+    table = found.table.set_index(["site", "method"])
+    assert table.groupby("site", sort=False).size().to_dict() == {"blocks.1.mlp": 6, "blocks.3.mlp": 6}
+    none = table.loc[("blocks.3.mlp", "code clusters")]
+    assert (none["groups"], none["coverage"], none["n_judged"]) == (0, 0.0, 0) and none["examples"] == 360
+    assert none[["size", "inputs", "purity", "lift_low", "intruder_high", "monosemantic"]].isna().all()
+    assert any("blocks.3.mlp: the clustering of codes finds no cluster" in note for note in found.notes)
+    verdict = clusters_are_monosemantic(found)
+    assert "1 have fewer than 10 clusters" in verdict.because or "2 have fewer than 10" in verdict.because
+    assert any("blocks.3.mlp: monosemantic code clusters" in what for what in verdict.numbers["what"])
+    assert found.figure().data and clusters_beat_neurons(found).word in ("undecided", "supported")
+
+
+def test_a_site_that_is_not_clustered_and_too_large_to_be_has_a_row_too(a, monkeypatch):
+    monkeypatch.setattr("query.experiments.clustered.UNASKED_POINTS", 100)
+    found = run(a, sites=["blocks.1.mlp"])
+    row = found.table.set_index("method").loc["code clusters"]
+    assert row["groups"] == 0 and any("no clustering of codes is stored" in note for note in found.notes)
+
+
+def test_the_share_of_monosemantic_groups_is_counted_among_those_of_two_inputs(a):
+    found = run(a, sites=["blocks.0.mlp"], by="token")
+    groups = found.tables["groups"]
+    for row in found.table.to_dict("records"):
+        judged = groups[(groups["method"] == row["method"]) & (groups["inputs"] >= 2)]
+        expected = share_interval(int((judged["purity"] > 0.5).sum()), len(judged))
+        assert [row[f"monosemantic{end}"] for end in ("", "_low", "_high")] == list(expected[:3])
+        assert row["n_judged"] == len(judged)
+    one_text = pd.DataFrame({"inputs": [1, 1, 2, 3], "purity": [1.0, 1.0, 0.5, np.nan]})
+    assert share_monosemantic(one_text)[::3] == (0.0, 1)
+
+
 def test_without_activations_there_are_code_clusters_and_random_groups_alone(tmp_path):
     with atlas.create(tmp_path / "a") as a:
         add_texts(a, word_network(), word_texts(20), activations=[])
@@ -106,3 +149,24 @@ def test_examples_without_labels_are_refused_and_a_site_without_codes(tmp_path):
             run(a)
         with pytest.raises(NotStored, match=r"needs the codes of blocks.1.mlp, which were not ingested"):
             run(a, sites=["blocks.1.mlp"])
+
+
+def test_a_clustering_by_another_distance_can_be_chosen_and_is_recorded(a):
+    site = "blocks.3.mlp"
+    newest, chosen = run(a, sites=[site]), run(a, sites=[site], clusterings=[2])
+    assert newest.parameters["clusterings"] == {site: {"codes": 3, "activations": 4}}
+    assert chosen.parameters["clusterings"] == {site: {"codes": 2, "activations": 4}}
+    assert any("clusters of codes by euclidean distance" in note for note in newest.notes)
+    assert any("clusters of codes by hamming distance" in note for note in chosen.notes)
+    sizes = a.rows("select count(*) from cluster_labels where clustering_id = 2 and label >= 0 group by label")
+    found = chosen.tables["groups"].query("method == 'code clusters'")["size"]
+    assert sorted(found) == sorted(n for (n,) in sizes)
+
+
+@pytest.mark.parametrize(("clusterings", "message"), [
+    ([2, 3], "both of blocks.3.mlp in codes"), ([1], "of none of blocks.3.mlp"), ([5], "of none of blocks.3.mlp"),
+    (["x"], "named by its id"),
+])  # fmt: skip
+def test_clusterings_of_other_sites_or_two_of_one_are_refused(a, clusterings, message):
+    with pytest.raises(UsageError, match=message):
+        run(a, sites=["blocks.3.mlp"], clusterings=clusterings)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from query.experiments import verdicts, verdicts_discussion
+from query.experiments import verdicts, verdicts_discussion, verdicts_paths
 from query.experiments.result import Result
 
 
@@ -19,33 +19,75 @@ def interval(name, low, high):
     return {name: (low + high) / 2, f"{name}_low": low, f"{name}_high": high}
 
 
-def groups(method, *lifts):
+UP, DOWN, WIDE = (1.2, 1.4), (0.7, 0.9), (0.8, 1.3)
+
+
+def groups(method, *lifts, n=20):
     return [
-        {"site": f"s{i}", "method": method, "groups": 9, **interval("purity", 0.5, 0.6), **interval("lift", *lift),
+        {"site": f"s{i}", "method": method, "groups": n, **interval("purity", 0.5, 0.6), **interval("lift", *lift),
          **interval("intruder", 0.8, 0.9)}
         for i, lift in enumerate(lifts)
     ]  # fmt: skip
 
 
-UP, DOWN, WIDE = (1.2, 1.4), (0.7, 0.9), (0.8, 1.3)
+def clustered(method, *sites):
+    """A table of sites, each (lift, pure groups, all groups), and the groups behind it, random ones never pure. Four
+    groups more at each site are of one text, and pure by construction."""
+    table, rows = groups(method, *(lift for lift, _, _ in sites)), []
+    for row, (_, pure, n) in zip(table, sites, strict=True):
+        row["groups"] = n + 4
+        own = {"site": row["site"], "method": method}
+        rows += [own | {"purity": 0.9 if i < pure else 0.5, "inputs": 2} for i in range(n)]
+        rows += [own | {"purity": 1.0, "inputs": 1}] * 4
+        rows += [own | {"method": "random groups", "purity": 0.2, "inputs": 9}] * n
+    empty = pd.DataFrame(columns=["site", "method", "purity", "inputs", "groups"])
+    return result("monosemanticity", table=table or empty, groups=rows or empty)
+
+
+PURE, MIXED, EVEN = 18, 2, 10  # of 20: Wilson's intervals lie above one half, below it, and around it
 
 
 @pytest.mark.parametrize(
-    ("lifts", "word"),
+    ("sites", "word", "voting"),
     [
-        ([UP, UP, UP], "supported"),
-        ([UP, UP, WIDE], "supported"),
-        ([UP, UP, DOWN], "undecided"),
-        ([UP, WIDE], "undecided"),
-        ([DOWN, DOWN, UP], "not supported"),
-        ([], "undecided"),
+        ([(UP, PURE, 20)] * 3, "supported", 3),
+        ([(UP, PURE, 20)] * 2 + [(UP, EVEN, 20)], "supported", 3),
+        ([(UP, PURE, 20), (UP, EVEN, 20)], "undecided", 2),  # one of two is no more than half
+        ([(UP, MIXED, 20)] * 2, "not supported", 2),  # purer than random groups, and yet not about one thing
+        ([(UP, PURE, 20)] * 2 + [(UP, MIXED, 20)], "undecided", 3),
+        ([(WIDE, PURE, 20)] * 2, "undecided", 2),  # pure, and so may random groups be
+        ([(DOWN, PURE, 20)] * 2, "not supported", 2),
+        ([(UP, 9, 9)] * 3, "undecided", 0),  # nine clusters a site are too few
+        ([(UP, PURE, 20)] * 2 + [(UP, 0, 9)] * 2, "supported", 2),
+        ([(UP, PURE, 20)] * 2 + [(UP, 0, 9)] * 3, "undecided", 2),  # most sites have too few clusters to say
+        ([(UP, MIXED, 20)] + [(UP, 0, 9)] * 2, "undecided", 1),
+        ([(UP, 0, 0)], "undecided", 0),
+        ([], "undecided", 0),
     ],
 )
-def test_clusters_are_monosemantic_where_most_sites_say_so_and_none_the_opposite(lifts, word):
-    found = verdicts.clusters_are_monosemantic(result("monosemanticity", table=groups("code clusters", *lifts) or
-                                                      {"method": []}))  # fmt: skip
+@pytest.mark.parametrize("method", ["code clusters", "activation clusters"])
+def test_clusters_are_monosemantic_where_most_are_about_one_label(sites, word, voting, method):
+    judge = {"code clusters": verdicts.clusters_are_monosemantic,
+             "activation clusters": verdicts.activation_clusters_are_monosemantic}[method]  # fmt: skip
+    found = judge(clustered(method, *sites))
     assert found.word == word
-    assert len(found.numbers) == 3 * len(lifts)
+    assert f"of {voting} voting sites" in found.because
+    assert f"; {len(sites) - voting} have fewer than 10 clusters and do not vote" in found.because
+    assert len(found.numbers) == 5 * len(sites)
+    if sites:
+        _, pure, n = sites[0]
+        share = found.numbers.iloc[0]
+        assert share["n"] == n and (share["value"] == pure / n if n else np.isnan(share["value"]))
+        assert found.numbers["value"][1] == 0 or n == 0  # of random groups none is pure
+        assert ("too few to vote" in share["what"]) == (n < 10)
+
+
+def test_a_site_without_clusters_does_not_vote_on_neurons_either():
+    few = groups("code clusters", (2, 3), (2, 3), n=9) + groups("neurons", (1, 1.5), (1, 1.5))
+    none = groups("code clusters", (np.nan, np.nan), n=0) + groups("neurons", (1, 1.5))
+    for rows, n in ((few, 2), (none, 1)):
+        found = verdicts.clusters_beat_neurons(result("monosemanticity", table=rows))
+        assert found.word == "undecided" and found.because.endswith(f"{n} do not vote")
 
 
 @pytest.mark.parametrize(
@@ -138,11 +180,14 @@ def scaling(**kinds):
     for kind, (peak, height) in kinds.items():
         rows.append({"kind": kind.replace("_", "-"), "n": 8, **interval("peak", *peak),
                      **interval("peak_height", *height)})  # fmt: skip
-    return result("scale", summary=rows)
+    table = [{"kind": row["kind"], "alpha_low": low, "alpha_high": high}
+             for row in rows for low, high in pairwise((0, 0.1, 0.5, 1, 2))]  # fmt: skip
+    return result("scale", table=table, summary=rows)
 
 
 INSIDE, NONE, BEYOND = ((0.2, 0.4), (2, 3)), ((np.nan, np.nan), (np.nan, np.nan)), ((1.2, 1.6), (1.5, 2))
 FAINT = ((0.7, 0.9), (0.9, 1.2))
+FALLING, FROM_THE_ORIGIN = ((0.05, 0.05), (2, 3)), ((0.05, 0.3), (2, 3))  # the first step ends at 0.1
 
 
 @pytest.mark.parametrize(
@@ -154,14 +199,17 @@ FAINT = ((0.7, 0.9), (0.9, 1.2))
         ({"activation": FAINT, "random": NONE}, "not supported", "undecided"),
         ({"activation": BEYOND, "random": NONE}, "not supported", "undecided"),
         ({"activation": NONE, "random": NONE}, "not supported", "undecided"),
+        ({"activation": FALLING, "random": NONE}, "not supported", "undecided"),  # nothing rises before it
+        ({"activation": FROM_THE_ORIGIN, "random": NONE}, "undecided", "undecided"),
+        ({"activation": INSIDE, "random": FALLING}, "supported", "supported"),
         ({"activation": ((0.7, 1.1), (1.2, 1.5)), "random": NONE}, "undecided", "undecided"),
     ],
 )
 def test_a_peak_lies_inside_and_is_dense(kinds, peak, untrained):
-    assert verdicts.peak_inside(scaling(**kinds)).word == peak
-    assert verdicts.no_peak_untrained(scaling(**kinds)).word == untrained
+    assert verdicts_paths.peak_inside(scaling(**kinds)).word == peak
+    assert verdicts_paths.no_peak_untrained(scaling(**kinds)).word == untrained
     noise = scaling(gaussian=kinds["activation"], activation=NONE)
-    assert verdicts.peak_for_noise(noise).word == peak
+    assert verdicts_paths.peak_for_noise(noise).word == peak
 
 
 def changes(below, above):
@@ -185,20 +233,35 @@ def changes(below, above):
         ([0.3, 0.4, 0.3, 0.4, 0.3], [1.5, 1.6, 1.7, 1.5, 1.6], "undecided"),
         ([0.9, 0.9, 0.8, 0.9, 0.8], [1.5, 1.6, 1.5, 1.6, 1.7], "not supported"),
         ([np.nan] * 3, [np.nan] * 3, "undecided"),
+        # On the edges, where experiments find them: known at 0.25 and no more at 0.5, it changes between the two.
+        ([0.25] * 5, [np.nan] * 5, "supported"),
+        ([0.5] * 5, [np.nan] * 5, "not supported"),  # between 0.5 and 0.75, where it is sparse
+        ([np.nan] * 5, [1.25] * 5, "not supported"),
+        ([0.0] * 5, [2.0] * 5, "undecided"),  # the first step, and the last
     ],
 )
 def test_class_changes_are_compared_with_the_mean_density(below, above, word):
-    found = verdicts.class_changes_where_dense(changes(below, above))
+    found = verdicts_paths.class_changes_where_dense(changes(below, above))
     assert found.word == word
     if word == "supported":
         assert found.numbers["value"][0] == pytest.approx(4 / 1.75) and found.numbers["n"].tolist() == [5, 0]
+
+
+def test_above_one_a_change_lies_in_the_step_that_ends_at_it():
+    """Dense between 1.25 and 1.5 alone: known at 1.25 and changed at 1.5, and not one step later."""
+    scaled = changes([np.nan] * 5, [1.5] * 5)
+    scaled.table["share"] = np.where(scaled.table["alpha_high"] == 1.5, 4.0, 1.0)
+    assert verdicts_paths.class_changes_where_dense(scaled).word == "supported"
+    later = changes([np.nan] * 5, [1.75] * 5)
+    later.table["share"] = scaled.table["share"]
+    assert verdicts_paths.class_changes_where_dense(later).word == "not supported"
 
 
 @pytest.mark.parametrize(("ends", "word"), [(UP, "supported"), (WIDE, "undecided"), (DOWN, "not supported")])
 def test_paths_decide_by_the_ratio(ends, word):
     rows = [{"kind": "same", "n": 4, **interval("density", 1, 2), **interval("ratio", np.nan, np.nan)},
             {"kind": "different", "n": 4, **interval("density", 2, 3), **interval("ratio", *ends)}]  # fmt: skip
-    assert verdicts.paths_between_classes_are_denser(result("interpolate", summary=rows)).word == word
+    assert verdicts_paths.paths_between_classes_are_denser(result("interpolate", summary=rows)).word == word
 
 
 @pytest.mark.parametrize(("ends", "word"), [((0.1, 0.5), "supported"), ((-0.1, 0.5), "undecided"),
@@ -206,20 +269,24 @@ def test_paths_decide_by_the_ratio(ends, word):
 def test_maps_decide_by_the_correlation_with_hamming_distance(ends, word):
     rows = [{"of": "distance", "with": "frobenius", "n": 9, **interval("rho", 0.8, 0.9)},
             {"of": "hamming", "with": "frobenius", "n": 9, **interval("rho", *ends)}]  # fmt: skip
-    assert verdicts.gates_follow_maps(result("affine", summary=rows)).word == word
+    assert verdicts_paths.gates_follow_maps(result("affine", summary=rows)).word == word
 
 
 @pytest.mark.parametrize(
-    ("lifts", "counts", "word"),
+    ("lifts", "word"),
     [
-        ([(0.1, 0.2), (0.1, 0.2)], [9, 9], "supported"),
-        ([(0.1, 0.2), (0.001, 0.2)], [9, 1], "undecided"),
-        ([(0.0, 0.0), (0.0, 0.0)], [0, 0], "not supported"),
+        ((UP, UP), "supported"),
+        ((UP, WIDE), "undecided"),
+        ((WIDE, WIDE), "undecided"),
+        ((UP, DOWN), "not supported"),
+        ((DOWN, DOWN), "not supported"),
+        ((UP, (0.0, 0.0)), "not supported"),  # none diverged
+        (((np.nan, np.nan), UP), "undecided"),
     ],
 )
-def test_flow_needs_both_convergence_and_divergence(lifts, counts, word):
-    rows = [{"kind": kind, "n": n, **interval("lift", *ends)}
-            for kind, ends, n in zip(("convergence", "divergence"), lifts, counts, strict=True)]  # fmt: skip
+def test_flow_needs_more_convergence_and_divergence_than_independent_layers_would_give(lifts, word):
+    rows = [{"kind": kind, "n": 9, **interval("lift", *ends)}
+            for kind, ends in zip(("convergence", "divergence"), lifts, strict=True)]  # fmt: skip
     summary = [{"n_pairs": 99, **interval("spearman", 0.3, 0.4)}]
     assert verdicts_discussion.representations_flow(result("flow", table=rows, summary=summary)).word == word
 
