@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from ..statistics import check_interval, mean_interval
 from .clustered import any_clusters
 from .decomposition import decompose
 from .figures import CHANCE, finish, interval, legend_above, name_axis, points, style, text
-from .groups import Chance, Codes, Members, intruder, measure, random_groups, top_groups
+from .groups import Chance, Codes, Members, intruder, measure, random_groups, share_monosemantic, top_groups
 from .result import Result
 from .targets import Notes, asked_sites, drawn, labels_of, whole
 
@@ -32,6 +33,8 @@ MEASURES = ("purity", "entropy", "lift", "intruder")
 NOTES = (
     "intervals: percentiles of a bootstrap over groups; groups of neurons and directions overlap, so theirs are "
     "rather too narrow. Lift: purity over that of random groups of the same size",
+    "monosemantic: share of the groups whose purity exceeds one half, of those that hold two inputs or more (tokens "
+    "of one text share its label); Wilson's interval",
     "clusters leave out the noise (see coverage); the top of a neuron or direction is its k highest examples above 0",
 )
 
@@ -79,10 +82,13 @@ def monosemanticity(
 
     Table: site, method, groups, size (median), coverage (share of the examples that are in a group), inputs (median
     of distinct inputs in a group), and the means over groups of purity, entropy, lift and intruder score, each with
-    _low and _high, the ends of its bootstrap interval over groups; chance, what an intruder score would be by chance.
-    Table ``groups``: a row a group (see `groups.measure`, `groups.intruder`).
+    _low and _high, the ends of its bootstrap interval over groups; monosemantic (the share of groups whose purity
+    exceeds one half, see `groups.share_monosemantic`) with Wilson's interval, n_judged (groups behind it); chance,
+    what an intruder score would be by chance. Table ``groups``: a row a group (see `groups.measure`,
+    `groups.intruder`).
 
-    Where no clustering of a site is stored, one is made with the defaults if the site has at most 5,000 examples.
+    Where no clustering of a site is stored, one is made with the defaults if the site has at most 5,000 examples. A
+    clustering that is missing or finds no cluster has a row all the same, of 0 groups, and a note.
     Without stored activations there are code clusters and random groups alone, and no intruder test, whose outsiders
     are matched in activation norm. Raises `UnknownName`, `NotStored`, and `UsageError` for impossible parameters and
     where no example has a label.
@@ -102,9 +108,8 @@ def monosemanticity(
         tell(progress, done, len(chosen))
         tables.append(_site(atlas, _read(atlas, site, parameters, notes), parameters, notes))
     tell(progress, len(chosen), len(chosen))
-    groups = pd.concat([table for table, _ in tables], ignore_index=True)
-    n = {site.name: n for site, (_, n) in zip(chosen, tables, strict=True)}
-    table = _summary(groups, n, parameters)
+    groups = pd.concat([groups for groups, _ in tables], ignore_index=True)
+    table = _summary(groups, [row for _, rows in tables for row in rows], parameters)
     return Result("monosemanticity", record.name, parameters, {"table": table, "groups": groups}, notes.lines())
 
 
@@ -117,7 +122,7 @@ def draw_monosemanticity(result: Result) -> go.Figure:
     figure = make_subplots(rows=len(shown), cols=1, shared_xaxes=True, vertical_spacing=0.05)
     methods = [method for method in (CODES, ACTIVATIONS, NEURONS, NMF, PCA, RANDOM) if method in set(table["method"])]
     for place, method in enumerate(methods):
-        rows = table[table["method"] == method]
+        rows = table[(table["method"] == method) & (table["groups"] > 0)]
         look = CHANCE if method == RANDOM else style(place)
         x = [sites.index(site) + 0.11 * (place - (len(methods) - 1) / 2) for site in rows["site"]]
         for row, (measure_, _) in enumerate(shown, start=1):
@@ -164,8 +169,9 @@ def _read(atlas: Atlas, site: SiteRecord, parameters: dict, notes: Notes) -> _Si
     return _Site(target, kept, activations)
 
 
-def _site(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> tuple[pd.DataFrame, int]:
-    """A row a group of every method, and the number of examples."""
+def _site(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """A row a group of every method; and, whether it has groups or not, a row a method: site, method, examples and
+    coverage."""
     labels = labels_of(atlas, read.ids, parameters["by"])
     seed, ordinal = parameters["seed"], read.site.ordinal
     chance = Chance(labels, np.random.default_rng([seed, 1, ordinal]))
@@ -174,7 +180,7 @@ def _site(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> tuple[pd
     if read.activations is not None:
         norms = np.linalg.norm(read.activations.astype(np.float64), axis=1)
         codes = Codes(atlas, read.site, read.ids, norms)
-    frames = []
+    frames, rows = [], []
     for place, (method, groups) in enumerate(methods.items()):
         frame = measure(groups, labels, chance)
         frame["intruder"] = np.nan
@@ -184,14 +190,16 @@ def _site(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> tuple[pd
         frame.insert(0, "site", read.site.name)
         frame.insert(1, "method", method)
         frame.insert(2, "group", np.arange(len(groups)))
-        frame["covered"] = len(np.unique(np.concatenate(groups))) / len(read.ids) if groups else 0.0
         frames.append(frame)
+        covered = len(np.unique(np.concatenate(groups))) / len(read.ids) if groups else 0.0
+        rows.append({"site": read.site.name, "method": method, "examples": len(read.ids), "coverage": covered})
     if labels.n_unlabelled:
         notes.add(
             f"{labels.n_unlabelled:,} examples have no {parameters['by']} and do not count in a purity",
             read.site.name,
         )
-    return pd.concat(frames, ignore_index=True), len(read.ids)
+    held = [frame for frame in frames if len(frame)]  # empty ones would make objects of the columns of the others
+    return pd.concat(held, ignore_index=True), rows
 
 
 def _methods(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> dict[str, list[Members]]:
@@ -204,8 +212,11 @@ def _methods(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> dict[
         clusters = any_clusters(atlas, read.target, read.ids, space)
         if clusters is None:
             notes.add(f"no clustering of {space} is stored; `polytope cluster` makes one", name)
+            found[method] = []
             continue
         found[method] = clusters.groups()
+        if not found[method]:
+            notes.add(f"the clustering of {space} finds no cluster: all of the examples are noise", name)
         if clusters.clustering is None:
             notes.add(f"{space} were clustered for this experiment, with the defaults", name)
     sizes = [len(group) for group in found.get(CODES, [])] or [parameters["k"] or 10]
@@ -236,14 +247,15 @@ def _several(groups: list[Members]) -> list[Members]:
     return [group for group in groups if len(group) >= 2]
 
 
-def _summary(groups: pd.DataFrame, n: dict[str, int], parameters: dict) -> pd.DataFrame:
+def _summary(groups: pd.DataFrame, methods: list[dict[str, Any]], parameters: dict) -> pd.DataFrame:
+    """A row a method of a site; one without groups has no numbers."""
     rows = []
-    order = groups.groupby(["site", "method"], sort=False)
-    for place, ((site, method), frame) in enumerate(order):
+    for place, method in enumerate(methods):
+        frame = groups[(groups["site"] == method["site"]) & (groups["method"] == method["method"])]
         rng = np.random.default_rng([parameters["seed"], 4, place])
         row: dict[str, object] = {
-            "site": site, "method": method, "examples": n[str(site)], "groups": len(frame),
-            "size": float(frame["size"].median()), "coverage": float(frame["covered"].iloc[0]),
+            "site": method["site"], "method": method["method"], "examples": method["examples"],
+            "groups": len(frame), "size": float(frame["size"].median()), "coverage": method["coverage"],
             "inputs": float(frame["inputs"].median()),
         }  # fmt: skip
         for name in MEASURES:
@@ -252,5 +264,8 @@ def _summary(groups: pd.DataFrame, n: dict[str, int], parameters: dict) -> pd.Da
                 confidence=parameters["confidence"],
             )  # fmt: skip
             row |= found.columns(name)
-        rows.append(row | {"chance": 1 / (parameters["members"] + 1)})
+        share = share_monosemantic(frame, parameters["confidence"])
+        rows.append(row | share.columns("monosemantic") | {
+            "n_judged": share.n, "chance": 1 / (parameters["members"] + 1),
+        })  # fmt: skip
     return pd.DataFrame(rows)
