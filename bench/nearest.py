@@ -5,6 +5,10 @@
 Against bare FAISS on the same codes in memory, which gives numbers only, and against the same question in SQL, with
 the same columns; one query and a batch, on atlases of one site, with 3,072 gates or the lab's codes. Then a filtered
 search against asking without the filter for as many as it takes.
+
+Without the column density: it reads the activations of what was found, at the site before, which takes 30 to 45 ms
+for ten of 3,072 units (LOG.md, 2026-11-22), many times what is measured here. The site asked about is the first of
+its network, so that there is nothing to read.
 """
 
 from __future__ import annotations
@@ -79,7 +83,7 @@ def single(a: Atlas, codes: SplineCodes, examples: itertools.cycle[int], rounds:
     flat.add(codes.packed)
 
     def ask() -> Any:
-        return query.nearest(a, example=1 + next(examples), site=SITE, k=K)
+        return query.nearest(a, example=1 + next(examples), site=SITE, k=K, density=False)
 
     def bare() -> Any:
         place = next(examples)
@@ -118,7 +122,7 @@ def filters(a: Atlas, n: int, rounds: int) -> dict[str, float]:
         "where (1 in 1000)": {"where": "example_id % 1000 = 0", "k": min(4, n // 1000)},
     }  # fmt: skip
     sides = {
-        name: lambda more=more: query.nearest(a, **{"example": 7, "site": SITE, "k": K, **more})
+        name: lambda more=more: query.nearest(a, **{"example": 7, "site": SITE, "k": K, "density": False, **more})
         for name, more in asked.items()
     }
     seconds = in_turns(sides, max(3, rounds // 5))
