@@ -101,6 +101,7 @@ def test_two_slow_queries_of_two_sessions_stall_no_third(server: str, open_page:
     answered(search)
     expect(search.locator(".pa-context mark").first).to_be_visible()
     for page in slow:
+        drawn(page)
         page.get_by_role("button", name="Stop", exact=True).click()
         expect(page.get_by_text("Query: stopped.")).to_be_visible()
 
@@ -116,6 +117,7 @@ def test_rows_are_paged_and_download_whole(server: str, open_page: OpenPage):
     page.get_by_test_id("stPagination").get_by_text("1", exact=True).click()
     says(page, "Rows 1 to 200 of 450")
     expect(numbers.filter(has_text="5000")).to_have_count(1)
+    answered(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()
     assert Path(download.value.path()).read_text().split() == ["n", *(str(5000 + i) for i in range(450))]

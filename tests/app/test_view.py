@@ -1,0 +1,66 @@
+"""What pages are handed: callbacks that fail with a sentence, networks one at a time, answers that are kept."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app import view
+from app.view import View
+from atlas import Atlas
+
+APP = Path(__file__).parents[2] / "app"
+WORDS = ("on_click", "on_change", "on_select")
+
+
+def callbacks() -> Iterator[tuple[str, ast.Module, ast.Name]]:
+    """File, its syntax tree, and the name of every function that a widget of it is given."""
+    for file in sorted(APP.rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg in WORDS and not isinstance(node.value, ast.Constant):
+                assert isinstance(node.value, ast.Name), f"{file}, line {node.value.lineno}"
+                yield file.relative_to(APP).as_posix(), tree, node.value
+
+
+def guarded(tree: ast.Module, name: str) -> bool:
+    """Whether the function of that name is; a parameter comes from a caller, who is asked instead."""
+    definitions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    parameters = {argument.arg for node in definitions for argument in (*node.args.args, *node.args.kwonlyargs)}
+    decorators = [
+        [ast.unparse(decorator) for decorator in node.decorator_list] for node in definitions if node.name == name
+    ]
+    return all("guarded" in each for each in decorators) if decorators else name in parameters
+
+
+def test_every_callback_of_a_widget_fails_with_a_sentence():
+    """Streamlit would show what it raises in a box of its own, under the heading "Traceback"."""
+    found = list(callbacks())
+    assert len(found) > 10
+    assert [
+        f"{file}, line {name.lineno}: {name.id}" for file, tree, name in found if not guarded(tree, name.id)
+    ] == []
+
+
+def rows(a: Atlas, n: int) -> bytes:
+    asked.append(n)
+    return bytes(n)
+
+
+asked: list[int] = []
+
+
+def test_an_answer_that_would_drop_everyones_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import atlas
+
+    monkeypatch.setattr(view, "LARGEST_KEPT", 1000)
+    with atlas.create(tmp_path / "a"):
+        pass
+    with atlas.open(tmp_path / "a") as a:
+        page = View(a, None, "")  # type: ignore[arg-type]
+        for _ in range(2):
+            assert page.ask(rows, 10) == bytes(10) and page.ask(rows, 2000) == bytes(2000)
+    assert sorted(asked) == [10, 2000, 2000]
