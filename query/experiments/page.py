@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -95,8 +96,8 @@ def _section(section: Section, blocks: Sequence[Block], atlas: str, shown: set[i
         if block.verdict is not None:
             parts.append(f"<p>{_text(block.verdict.because)}</p>")
         parts.append(_figure(block, shown))
-        if block.verdict is not None:
-            parts.append(numbers_table(block.verdict.numbers))
+        if block.numbers is not None:
+            parts.append(numbers_table(block.numbers))
         parts.append(_repeat(block, atlas))
     return "\n".join(parts)
 
@@ -137,7 +138,7 @@ def _repeat(block: Block, atlas: str) -> str:
 
 def command(result: Result, network: str, atlas: str) -> str:
     """The line that repeats a measurement: the options as they were asked for, where they say anything."""
-    words = ["polytope", "experiment", result.kind, _quoted(atlas), "--network", _quoted(network)]
+    words = ["polytope", "experiment", result.kind, shlex.quote(atlas), "--network", shlex.quote(network)]
     for name, value in sorted(result.asked.items()):
         if value is None or name in ("network", "controls"):
             continue
@@ -146,7 +147,7 @@ def command(result: Result, network: str, atlas: str) -> str:
             words += [option] if value else []
         else:
             text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            words += [option, _quoted(text)]
+            words += [option, shlex.quote(text)]
     return " ".join([*words, *(["--controls"] if result.asked.get("controls") else [])])
 
 
@@ -180,10 +181,6 @@ def _ends(low: Any, high: Any) -> str:
 
 def _count(n: Any) -> str:
     return _text(n) if isinstance(n, str) else f"{int(n):,}"
-
-
-def _quoted(word: str) -> str:
-    return word if word.replace("-", "").replace("_", "").replace(".", "").replace(",", "").isalnum() else f"'{word}'"
 
 
 def _text(words: object) -> str:

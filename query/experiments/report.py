@@ -54,6 +54,7 @@ QUICK: dict[str, dict[str, Any]] = {
 @dataclass(frozen=True)
 class Section:
     """``claim``: what the post says, in one sentence. ``rule``: what decides; empty where nothing is claimed.
+    ``shown``: the numbers of a section without a judge, as `Verdict.numbers`.
 
     ``untrained``: measured on each untrained network of the atlas as well. Of the others, density shows the controls
     beside the trained network itself, and scale those that are handed in; the rest are of the trained network alone.
@@ -67,6 +68,7 @@ class Section:
     judge: Judge | None = None
     rule: str = ""
     untrained: bool = False
+    shown: Callable[[Result], pd.DataFrame] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,13 @@ class Block:
     @property
     def verdict(self) -> Verdict | None:
         return None if self.result is None or self.section.judge is None else self.section.judge(self.result)
+
+    @property
+    def numbers(self) -> pd.DataFrame | None:
+        """What is printed below the figure: what, value, low, high, n; None where there is no result."""
+        if self.result is None or self.section.shown is None:
+            return None if self.verdict is None else self.verdict.numbers
+        return self.section.shown(self.result)
 
     @property
     def kind(self) -> str:
@@ -216,6 +225,40 @@ def _intervened(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -
     return {"site": site, "cluster": largest, "clustering": clustering.clustering_id, "examples": 10, "n_random": 6}
 
 
+# --- numbers where nothing is claimed ---------------------------------------------------------------------------
+
+
+def _of_slice(result: Result) -> pd.DataFrame:
+    [summary] = result.tables["summary"].to_dict("records")
+    points = summary["points"]
+    counts = (
+        ("polytopes", "distinct polytopes among the points of the grid", points),
+        ("codes", "distinct codes among them", points),
+        ("gates_crossed", "gates on at some of the points and off at others", summary["gates"]),
+        ("exact_lines", "share of the length of the lines drawn that is exact", summary["lines"]),
+    )
+    rows = [(words, summary[name], n) for name, words, n in counts if name in summary]
+    rows += [(f"share of the points where {row['class']} is predicted", row["share"], points)
+             for row in result.table.to_dict("records")]  # fmt: skip
+    return _counted(rows)
+
+
+def _of_occupancy(result: Result) -> pd.DataFrame:
+    measured = (("distinct", "distinct codes"), ("saturation", "distinct codes over examples"),
+                ("largest", "examples in the fullest polytope"))  # fmt: skip
+    return _counted([
+        (f"{row['target']}: {words}", row[name], row["examples"])
+        for row in result.table.to_dict("records")
+        for name, words in measured
+    ])  # fmt: skip
+
+
+def _counted(rows: list[tuple[str, float, int]]) -> pd.DataFrame:
+    """Counts of what was looked at, all of it, and so without an interval."""
+    frame = pd.DataFrame(rows, columns=["what", "value", "n"]).astype({"value": float})
+    return frame.assign(low=np.nan, high=np.nan)[["what", "value", "low", "high", "n"]]
+
+
 P1, P2, P3 = (
     "Prediction 1: polysemantic directions overlap with multiple monosemantic polytope regions",
     "Prediction 2: polytope boundaries reflect semantic boundaries",
@@ -226,7 +269,7 @@ SECTIONS = (
     Section(
         "slice", "Introduction", "The activation space of a layer is cut into polytopes by the gates of all layers "
         "after it.",
-        "slice", _sliced,
+        "slice", _sliced, shown=_of_slice,
     ),
     Section(
         "clusters", P1, "The majority of clusters of spline codes are monosemantic.",
@@ -313,7 +356,7 @@ SECTIONS = (
     ),
     Section(
         "occupancy", "Beside the post", "How many polytopes the examples are spread over; the post makes no claim.",
-        "occupancy", _named,
+        "occupancy", _named, shown=_of_occupancy,
     ),
 )  # fmt: skip
 """In the order of the post. Appendix E, examples of clusters, is `cluster_table`."""

@@ -26,12 +26,14 @@ from query.experiments import archive
 from query.experiments.page import command
 from query.experiments.registry import EXPERIMENTS
 from query.experiments.report import QUICK, SECTIONS, Block, sections
+from query.experiments.result import Result
 from tests.app.test_cli import Run, polytope
 
 __all__ = ["polytope"]
 
 SHORT = (
     "clusters",
+    "activations",
     "tops",
     "neuron",
     "projection",
@@ -81,12 +83,39 @@ def test_every_section_has_a_figure_numbers_with_n_and_a_verdict_on_every_networ
     assert list(missing) == [("norm", "demo-inceptionv1")]
     assert "an image network has no LayerNorm" in missing["norm", "demo-inceptionv1"]
     for block in blocks:
-        if block.section.judge is None or block.result is None:
+        if block.result is None:
+            continue
+        assert block.numbers is not None and list(block.numbers.columns) == ["what", "value", "low", "high", "n"]
+        assert len(block.numbers) > 0 and block.numbers["n"].notna().all(), block.section.key
+        if block.section.judge is None:
+            assert block.numbers["value"].notna().any()
             continue
         assert block.verdict is not None and block.section.rule
         assert block.verdict.word in ("supported", "not supported", "undecided") and block.verdict.because
-        assert list(block.verdict.numbers.columns) == ["what", "value", "low", "high", "n"]
-        assert len(block.verdict.numbers) > 0 and block.verdict.numbers["n"].notna().all()
+    shown = {block.section.key for block in blocks if block.result is not None and block.section.judge is None}
+    assert shown == {"slice", "occupancy"}
+
+
+def test_the_numbers_of_what_is_only_shown_are_those_of_the_tables(made: tuple[Path, Path, list[Block]]) -> None:
+    _, output, blocks = made
+    by_key = {block.section.key: block for block in blocks if block.network.name == "demo-inceptionv1"}
+    sliced, occupied = by_key["slice"], by_key["occupancy"]
+    assert sliced.result is not None and sliced.numbers is not None
+    [summary] = sliced.result.tables["summary"].to_dict("records")
+    numbers = sliced.numbers.set_index("what")
+    polytopes = numbers.loc["distinct polytopes among the points of the grid"]
+    assert (
+        (polytopes["value"], polytopes["n"])
+        == (summary["polytopes"], summary["points"])
+        == (polytopes["value"], 1024)
+    )
+    assert numbers.loc["gates on at some of the points and off at others", "value"] == summary["gates_crossed"]
+    assert occupied.result is not None and occupied.numbers is not None
+    for row in occupied.result.table.to_dict("records"):
+        found = occupied.numbers[occupied.numbers["what"] == f"{row['target']}: distinct codes"].iloc[0]
+        assert (found["value"], found["n"]) == (row["distinct"], row["examples"])
+    text = output.read_text(encoding="utf-8")
+    assert text.count("<summary>Numbers</summary>") == sum(block.result is not None for block in blocks)
 
 
 def test_trained_stands_beside_untrained(made: tuple[Path, Path, list[Block]]) -> None:
@@ -151,6 +180,15 @@ def test_the_printed_command_repeats_a_measurement(made: tuple[Path, Path, list[
         assert words[0] == "polytope"
         answer = polytope(*words[1:])
         assert f"stored as experiment {block.experiment_id}" in answer.err, words
+
+
+def test_the_printed_command_survives_a_path_with_spaces_and_an_apostrophe() -> None:
+    import shlex
+
+    result = Result("occupancy", "my net", {}, {}, asked={"scope": "position"})
+    line = command(result, "my net", "/data/Ann's atlases/a.atlas")
+    assert shlex.split(line) == ["polytope", "experiment", "occupancy", "/data/Ann's atlases/a.atlas", "--network",
+                                 "my net", "--scope", "position"]  # fmt: skip
 
 
 def test_what_cannot_be_measured_says_why(demo_atlas: Path, tmp_path: Path, polytope: Run) -> None:
