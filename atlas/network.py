@@ -274,7 +274,7 @@ class TailReading:
     """What the part of a network after a site did with a batch of that site's activations; row i is point i.
 
     ``codes[site]`` is packed, most significant bit first. ``switches`` holds for each max-pooling window between the
-    site and the output which of its inputs was taken, as an offset within the window (row · kernel + column); None
+    site and the last of the codes (the output, where they reach it) which of its inputs was taken, as an offset within the window (row · kernel + column); None
     where it was not asked for.
     """
 

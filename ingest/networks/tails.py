@@ -105,7 +105,8 @@ class PiecewiseTail:
     def read(
         self, activations: Float[Tensor, "points units"], codes: Sequence[Site], *, switches: bool = False
     ) -> TailReading:
-        """Logits, packed codes, and the switches if asked for. A site's gates are packed as soon as all are known."""
+        """Logits, packed codes, and the switches if asked for: those before the last gate of ``codes``, or all where
+        they run to the output. A site's gates are packed as soon as all are known."""
         return self._read(activations, codes, switches, None)
 
     @torch.no_grad()
@@ -125,16 +126,17 @@ class PiecewiseTail:
     ) -> TailReading:
         unpacked = _Unpacked({site.name: site.n_gates for site in self._known(codes)})
         taken: list[Tensor] = []
+        needed = self._before_end_of(codes) if switches else 0
         with self._around():
             state = self._entered(activations)
-            for stage in self.stages:
+            for number, stage in enumerate(self.stages):
                 values = stage.preactivations(state)
                 for name, gates, columns in columns_of(stage):
                     if settings is not None and name == settings[0].site.name:
                         wanted = settings[1][:, gates.start : gates.start + gates.count]
                         values[:, columns] = as_wanted(values[:, columns], wanted, settings[0].epsilon)
                     unpacked.put(name, gates, values[:, columns])
-                if switches:
+                if number < needed:
                     taken.append(stage.switches(state))
                 state = stage.advance(state, values)
             logits = self._leave(state)
@@ -144,6 +146,13 @@ class PiecewiseTail:
             {site.name: unpacked.packed[site.name].cpu().numpy() for site in codes},
             torch.cat([none.to(self.device), *taken], dim=1).cpu().numpy() if switches else None,
         )
+
+    def _before_end_of(self, codes: Sequence[Site]) -> int:
+        """How many stages it takes to the last gate of some sites; all, if they are none or hold the last of all."""
+        names = {site.name for site in codes}
+        if not names or self.later[-1].name in names:
+            return len(self.stages)
+        return 1 + max(i for i, stage in enumerate(self.stages) if any(name in names for name, _ in stage.gates))
 
     def _entered(self, activations: Float[Tensor, "points units"]) -> State:
         if activations.ndim != 2 or activations.shape[1] != self.site.n_units:

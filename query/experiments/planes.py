@@ -107,13 +107,13 @@ class Grid:
 class Regions:
     """What the network says at every point of a grid.
 
-    ``polytope``: number of the code, from 0 in order of first sight, row by row. ``linear``: the same with pooling
-    switches. ``output``: the likeliest. ``varies``: gates, counted over all sites, that are on at some points and
-    off at others.
+    ``code``: number of the code, from 0 in order of first sight, row by row. ``polytope``: the same of the code with
+    the pooling switches of the span. ``output``: the likeliest. ``varies``: gates, counted over all sites, that are
+    on at some points and off at others.
     """
 
+    code: Int64[np.ndarray, "rows columns"]
     polytope: Int64[np.ndarray, "rows columns"]
-    linear: Int64[np.ndarray, "rows columns"]
     output: Int64[np.ndarray, "rows columns"]
     varies: Int64[np.ndarray, " gates"]
 

@@ -67,21 +67,23 @@ def slice(
     """The polytopes, boundaries and classes that a plane through an activation space meets.
 
     ``span``: AFTER->TO. The plane lies in the activation space of AFTER; the boundaries are those of the gates after
-    it. ``a``: an example in the plane. ``b``: a second. ``c``: a third, which fixes the plane. ``directions``: two
-    of random:SEED, unit:NUMBER or METHOD:COMPONENT (a stored direction, such as pca:0), from ``a``, or from the
-    origin without it. ``reach``: half the width of the window, in units of distance; by default it holds the three
-    examples, or is the length of the activation of a. ``middle``: u and v of the middle of the window; by default
-    that of the three examples, or where the directions start. ``zoom``: how many times smaller the window is made,
-    about its middle. ``size``: points a side of the grid. ``lines``: boundaries drawn as lines, at most; more are
-    thinned out at random. ``seed``: for that.
+    it. ``a``: an example in the plane; in a language model its token (or else the first example's) is the one whose
+    vector is replaced, and its sequence the rest. ``b``: a second. ``c``: a third, which fixes the plane.
+    ``directions``: two of random:SEED, unit:NUMBER or METHOD:COMPONENT (a stored direction, such as pca:0), from
+    ``a``, or from the origin without it. ``reach``: half the width of the window, in units of distance; by default it
+    holds the three examples, or is the length of the activation of a. ``middle``: u and v of the middle of the
+    window; by default that of the three examples, or where the directions start. ``zoom``: how many times smaller the
+    window is made, about its middle. ``size``: points a side of the grid. ``lines``: boundaries drawn as lines, at
+    most; more are thinned out at random. ``seed``: for that.
 
-    Table: class, points, share (of the grid), polytopes (distinct codes among them). Table ``summary``: polytopes
-    (distinct codes on the grid: at least as many as the window meets at this resolution, never more), linear_regions
-    (codes with pooling switches), points, gates, gates_crossed (on at some points, off at others), lines (drawn),
-    exact_lines (share of their length, in grid cells, that is exact). Table ``grid``: row, column, polytope, class
-    (row of the main table); u and v follow from ``parameters``. Table ``boundaries``: line, site, gate (bit of the
-    site's code), u, v: polylines, point by point, with the share of each that is exact. Table ``sites``: site, gates,
-    crossed. Table ``examples``: example, label, u, v, distance (from the plane), named (a, b or c).
+    A polytope is a code with the pooling switches of the span; without max-pooling in it, a code. Table: class,
+    points, share (of the grid), polytopes (distinct ones among them). Table ``summary``: polytopes (distinct ones on
+    the grid: the window meets at least as many), codes (distinct ones, whatever the switches), points, gates,
+    gates_crossed (on at some points, off at others), lines (drawn), exact_lines (share of their length, in grid
+    cells, that is exact). Table ``grid``: row, column, polytope, code, class (row of the main table); u and v follow
+    from ``parameters``. Table ``boundaries``: line, site, gate (bit of the site's code), u, v: polylines, point by
+    point, with the share of each that is exact. Table ``sites``: site, gates, crossed. Table ``examples``: example,
+    label, u, v, distance (from the plane), named (a, b or c).
 
     Raises `UsageError` for the same example twice, three points on one line, an impossible window; `NotStored`,
     `UnknownName`.
@@ -94,7 +96,8 @@ def slice(
     live = Live(atlas, reader, place_of(reader, span=span))
     named, plane, window = _plane(atlas, live, (a, b, c), directions, reach)
     grid = _grid(_moved(window, middle), zoom, size, plane)
-    tail, sites = live.tail(next(iter(named.values()), _any_example(live))), live.place.sites
+    around = next(iter(named.values())) if named else _any_example(live)
+    tail, sites = live.tail(around), live.place.sites
     regions = read_regions(tail, grid, sites, lambda done, total: tell(progress, done, 2 * total))
     rng = np.random.default_rng([seed, 6])
     drawn = np.sort(rng.permutation(regions.varies)[:lines])
@@ -107,8 +110,9 @@ def slice(
                   "directions": None if directions is None else list(directions), "reach": reach,
                   "middle": None if middle is None else [float(at) for at in middle], "zoom": zoom,
                   "size": size, "lines": lines, "seed": seed, "n_gates": live.place.n_gates,
+                  "sequence": around if live.owner.kind == "text" else None,
                   "u": [grid.u[0], grid.u[-1]], "v": [grid.v[0], grid.v[-1]]}  # fmt: skip
-    summary = {"polytopes": int(regions.polytope.max()) + 1, "linear_regions": int(regions.linear.max()) + 1,
+    summary = {"polytopes": int(regions.polytope.max()) + 1, "codes": int(regions.code.max()) + 1,
                "points": size * size, "gates": live.place.n_gates, "gates_crossed": len(regions.varies),
                "lines": len(drawn), "exact_lines": exact}  # fmt: skip
     rows, columns = np.indices(regions.polytope.shape)
@@ -116,12 +120,12 @@ def slice(
         "table": table,
         "summary": pd.DataFrame([summary]),
         "grid": pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), "polytope": regions.polytope.ravel(),
-                              "class": classes.ravel()}),
+                              "code": regions.code.ravel(), "class": classes.ravel()}),
         "boundaries": _boundaries(joined, sites),
         "sites": _sites(regions.varies, sites),
         "examples": _examples_in(atlas, live, plane, grid, named),
     }  # fmt: skip
-    return Result("slice", live.owner.name, _plain(parameters), tables, _notes(tail, summary, live, grid))
+    return Result("slice", live.owner.name, _plain(parameters), tables, _notes(tail, summary, live, grid, around))
 
 
 def draw_slice(result: Result) -> go.Figure:
@@ -173,9 +177,15 @@ def draw_slice(result: Result) -> go.Figure:
     [s] = result.tables["summary"].to_dict("records")
     return finish(
         figure, f"Slice through the polytopes of {p['span']} of {result.network}",
-        f"{s['polytopes']:,} polytopes met by {s['points']:,} points; {s['gates_crossed']:,} of {s['gates']:,} gates "
-        "change", result.notes, height=640,
+        f"{_counted(s)} met by {s['points']:,} points; {s['gates_crossed']:,} of {s['gates']:,} gates change",
+        result.notes, height=640,
     )  # fmt: skip
+
+
+def _counted(summary: dict[Any, Any]) -> str:
+    """Polytopes, and how many codes they have where max-pooling cuts some of them."""
+    polytopes, codes = summary["polytopes"], summary.get("codes", summary["polytopes"])
+    return f"{polytopes:,} polytopes" + (f" (of {codes:,} distinct codes)" if codes < polytopes else "")
 
 
 def png_slice(result: Result, side: int = 1024) -> bytes:
@@ -367,12 +377,27 @@ def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**parameters, **{axis: [float(end) for end in parameters[axis]] for axis in ("u", "v")}}
 
 
-def _notes(tail: Tail, summary: dict[str, Any], live: Live, grid: Grid) -> tuple[str, ...]:
+def _switched(summary: dict[str, Any]) -> list[str]:
+    if summary["codes"] == summary["polytopes"]:
+        return []
+    return [
+        f"polytopes are told apart by their codes and by which inputs the max-pooling windows of the span take: "
+        f"{summary['polytopes']:,}; the gates alone tell {summary['codes']:,} apart"
+    ]
+
+
+def _notes(tail: Tail, summary: dict[str, Any], live: Live, grid: Grid, around: int) -> tuple[str, ...]:
     notes = [
         tail.remark,
         f"polytopes are counted at {summary['points']:,} points: those that lie between points are missed, so there "
         "are at least that many",
+        *_switched(summary),
     ]
+    if live.owner.kind == "text":
+        notes.append(
+            f"the vectors of the plane are put into the place of the token of example {around}: the sequence is its "
+            "all along, and codes and classes are read at that token"
+        )
     if summary["lines"] < summary["gates_crossed"]:
         notes.append(f"lines: {summary['lines']:,} of {summary['gates_crossed']:,} boundaries, drawn at random")
     if tail.exact and summary["lines"]:

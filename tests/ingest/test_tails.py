@@ -82,10 +82,21 @@ def test_switches_say_which_input_each_pooling_window_takes(network, reading, bl
     assert start == stored.shape[1] == expected_windows(network, block)
 
 
-def expected_windows(network, block):
+@pytest.mark.parametrize("last", BLOCKS[1:])
+def test_switches_of_a_span_are_those_before_its_last_gate(network, reading, last):
+    site = site_of(network, "conv1:full")
+    tail = network.tail(site)
+    activations = torch.from_numpy(reading.activations[site.name])[:2]
+    bounded = tail.read(activations, [site_of(network, f"{last}:full")], switches=True).switches
+    assert bounded.shape[1] == expected_windows(network, "conv1", last)
+    everything = tail.read(activations, tail.later, switches=True).switches
+    np.testing.assert_array_equal(bounded, everything[:, : bounded.shape[1]])
+
+
+def expected_windows(network, block, last=BLOCKS[-1]):
     """Windows of the pooling in every later inception block, as many as its input, and of the layers between."""
     shapes = {site.name.removesuffix(":full"): site.unit_shape for site in network.sites if site.scope == "full"}
-    after = BLOCKS[BLOCKS.index(block) :]
+    after = BLOCKS[BLOCKS.index(block) : BLOCKS.index(last) + 1]
     between = {"conv1": "conv2", "conv3": "inception3a", "inception3b": "inception4a", "inception4e": "inception5a"}
     count = 0
     for here, later in pairwise(after):

@@ -13,6 +13,7 @@ import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import ImageView, TokenWindow
 from query.experiments.archive import load, recall, save
+from query.experiments.live import Live, place_of
 from query.experiments.planes import Grid, Plane, Segments, find_boundaries, polylines, read_regions, simplified
 from query.experiments.registry import find, run
 from query.experiments.result import Directions, Result
@@ -56,7 +57,7 @@ def test_a_plane_meets_the_polytopes_worked_out_on_paper(plane):
     one where both are: 13. The axes are those of the plane: from 0:0 along x to 4:0."""
     result = ask(plane, a="0:0", b="4:0", c="0:4", size=101)
     [summary] = result.tables["summary"].to_dict("records")
-    assert summary["polytopes"] == summary["linear_regions"] == 13
+    assert summary["polytopes"] == summary["codes"] == 13
     assert summary["gates_crossed"] == summary["gates"] == PLANE_GATES
     assert result.table["points"].sum() == summary["points"] == 101**2
     p = result.parameters
@@ -103,6 +104,37 @@ def test_exact_pieces_of_bent_lines_lie_on_the_boundary_to_float_error():
     assert np.abs(middle[~found.exact]).max() > 1e-3, "the others are interpolated, and off"
 
 
+def test_polytopes_of_a_span_are_told_apart_by_the_pooling_in_it_and_not_by_what_comes_after(tmp_path):
+    """Against codes and switches of every point; from inception4d to 4e there are windows of 132 channels, 4 x 4."""
+    path, network = tmp_path / "digits.atlas", demo_inception()
+    digit_atlas(path, stored=())
+    options = {"a": 1, "b": 2, "c": 3, "size": 12, "lines": 0, "zoom": 1000.0}
+    with atlas.open(path) as a:
+        bounded = run(a, "slice", reader=network, span="inception4d->inception4e", **options)
+        whole = run(a, "slice", reader=network, span="inception4d->", **options)
+        live = Live(a, network, place_of(network, span="inception4d->"))
+        points = live.activations([1, 2, 3])
+    tail, p = live.tail(1), bounded.parameters
+    plane = Plane.through(points[0], points[1] - points[0], points[2] - points[0])
+    at = Grid(plane, *(np.linspace(*p[axis], 12) for axis in "uv")).rows(0, 12, tail)
+    reading = tail.read(at, tail.later, switches=True)
+    assert reading.switches.shape[1] == 4608
+    for result, sites, windows in ((bounded, tail.later[:1], 132 * 4 * 4), (whole, tail.later, 4608)):
+        codes = np.concatenate([reading.codes[site.name] for site in sites], axis=1)
+        both = np.concatenate([codes, reading.switches[:, :windows]], axis=1)
+        [summary] = result.tables["summary"].to_dict("records")
+        expected = {"codes": len(np.unique(codes, axis=0)), "polytopes": len(np.unique(both, axis=0))}
+        assert {name: summary[name] for name in expected} == expected
+        grid = result.tables["grid"]
+        assert grid["code"].nunique() == expected["codes"] and grid["polytope"].nunique() == expected["polytopes"]
+        if expected["codes"] < expected["polytopes"]:
+            assert f"{expected['polytopes']:,} polytopes (of {expected['codes']:,} distinct codes)" in (
+                result.figure().layout.title.subtitle.text
+            )
+            assert any("the gates alone tell" in note for note in result.notes)
+    assert summary["codes"] < summary["polytopes"], "else nothing was shown of pooling"
+
+
 def test_exactness_heeds_pooling_switches():
     """In InceptionV1 a boundary behind a pooling window bends where the window switches, and no gate flips."""
     network = demo_inception()
@@ -113,7 +145,7 @@ def test_exactness_heeds_pooling_switches():
     middle = plane.coordinates(points).mean(axis=0)
     grid = Grid(plane, *(np.linspace(m - 0.2, m + 0.2, 10) for m in middle))
     regions = read_regions(tail, grid, tail.later)
-    assert regions.linear.max() > regions.polytope.max()
+    assert regions.polytope.max() > regions.code.max()
     found = find_boundaries(tail.precise(), grid, tail.later, regions.varies)
     assert 0.05 < found.exact.mean() < 1
     u, v = found.at[found.exact].mean(axis=1).T
@@ -296,6 +328,18 @@ def test_the_picture_shows_classes_where_they_are(drawn):
         png_slice(result, 3)
 
 
+def test_it_says_whose_sequence_the_vectors_of_the_plane_are_put_into(plane):
+    """Of a network that reads texts; without an example, of the first."""
+    named = ask(plane, a="3:1", directions=["unit:0", "unit:1"], size=4)
+    assert named.parameters["sequence"] == plane[1]["3:1"]
+    assert any(f"the token of example {plane[1]['3:1']}: the sequence is its all along" in n for n in named.notes)
+    alone = ask(plane, directions=["unit:0", "unit:1"], reach=4, size=4)
+    assert alone.parameters["sequence"] == 1 and any("token of example 1:" in note for note in alone.notes)
+    for zoom in (float("inf"), float("nan"), 0):
+        with pytest.raises(UsageError, match="zoom is"):
+            ask(plane, directions=["unit:0", "unit:1"], reach=4, zoom=zoom)
+
+
 def test_a_language_model_is_sliced_as_well_and_nothing_called_exact():
     from ingest.networks import load_network
 
@@ -306,7 +350,7 @@ def test_a_language_model_is_sliced_as_well_and_nothing_called_exact():
     across = np.random.default_rng(0).standard_normal((2, len(point)))
     grid = Grid(Plane.through(point, *across), *2 * [np.linspace(-3, 3, 12)])
     regions = read_regions(tail, grid, tail.later)
-    np.testing.assert_array_equal(regions.linear, regions.polytope)
+    np.testing.assert_array_equal(regions.code, regions.polytope)
     found = find_boundaries(tail, grid, tail.later, regions.varies)
     assert len(found.gate) and not found.exact.any()
 
