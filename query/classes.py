@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
-from atlas import Atlas, Span, hamming
-from atlas.catalog import NetworkRecord, SiteRecord, Target
-from atlas.errors import NotStored, UsageError
-from atlas.network import FULL_SUFFIX
+from atlas import Atlas, hamming
+from atlas.catalog import SiteRecord, Target
+from atlas.errors import UsageError
 
 from .density import BLOCK_BYTES, euclidean, space_before
 from .progress import Progress, part, tell
+from .spans import spans_with_density
 from .statistics import (
     Interval,
     Statistic,
@@ -104,7 +104,7 @@ def class_density(
     """
     _check_parameters(pairs, resamples, confidence)
     record = atlas.catalog.network(network)
-    names = _default_spans(atlas, record) if spans is None else [spans] if isinstance(spans, str) else list(spans)
+    names = spans_with_density(atlas, record) if spans is None else [spans] if isinstance(spans, str) else list(spans)
     targets = [atlas.catalog.target(span=name, network=record.name) for name in names]
     spaces = [space_before(target) for target in targets]  # before any work: a later span may be impossible
     rows = []
@@ -125,25 +125,6 @@ def _check_parameters(pairs: int, resamples: int, confidence: float) -> None:
             raise UsageError(f"{name} is {value!r}; expected a whole number of at least 1")
     if not 0 < confidence < 1:
         raise UsageError(f"confidence is {confidence!r}; expected a share between 0 and 1, such as 0.95")
-
-
-def _default_spans(atlas: Atlas, network: NetworkRecord) -> list[str]:
-    """``l->`` for every site whose activations are stored and after which every site has codes."""
-    scope = "full" if network.kind == "image" else "position"
-    sites = [site for site in atlas.catalog.sites_of(network) if site.scope == scope]
-    found = []
-    for site in sites:
-        later = [other for other in sites if other.ordinal > site.ordinal]
-        if site.n_activations and later and all(other.n_codes for other in later):
-            found.append(str(Span(site.name.removesuffix(FULL_SUFFIX), None, site.scope)))
-    if not found:
-        option = "--full and --store-activations" if scope == "full" else "--store-activations"
-        kind = "full sites" if scope == "full" else "sites"
-        raise NotStored(
-            f"no site of network {network.name} has stored activations with codes at all later {kind}; ingest all "
-            f"{kind} with {option}"
-        )
-    return found
 
 
 def _row(

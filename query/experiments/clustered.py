@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,12 @@ from atlas import Atlas
 from atlas.catalog import Target
 from atlas.errors import UnknownName, UsageError
 
-from ..clusters import NOISE, Clustering, clustering_of, latest_clustering
+from ..clusters import NOISE, Clustering, asked_clustering, clustering_of, latest_clustering
 from .groups import Members
+from .targets import Notes
+
+SMOOTH = "codes are signs of a smooth nonlinearity's preactivations, not exactly affine regions"
+"""To be said beside codes that are not exact (`Target.exact`)."""
 
 UNASKED_POINTS = 5000
 """At most this many activations are clustered on the spot where no clustering is stored: a few seconds."""
@@ -42,7 +47,7 @@ def stored_clusters(
     Raises `UnknownName` where there is none, `UsageError` for one of another target.
     """
     found = clustering_of(atlas, target, clustering, space)
-    return Clusters(_labels(atlas, found, ids), found, found.name)
+    return _stored(atlas, found, ids)
 
 
 def any_clusters(
@@ -57,7 +62,7 @@ def any_clusters(
 
     found = latest_clustering(atlas, target, (space,))
     if found is not None:
-        return Clusters(_labels(atlas, found, ids), found, found.name)
+        return _stored(atlas, found, ids)
     if len(ids) > UNASKED_POINTS:
         return None
     try:
@@ -67,7 +72,26 @@ def any_clusters(
             hierarchy = cluster_activations(atlas.activations(target.sites[0], ids)[1], min_cluster_size=least)
     except (UsageError, TooManyPoints):
         return None
-    return Clusters(hierarchy.labels, None, f"clusters of {space} at {target.name}, made for this experiment")
+    name = f"clusters of {space} at {target.name} by {hierarchy.metric} distance, made for this experiment"
+    return Clusters(hierarchy.labels, None, name)
+
+
+def asked_clusterings(
+    atlas: Atlas, targets: Sequence[Target], numbers: Sequence[int] | None
+) -> dict[tuple[str, str], int]:
+    """Ids of clusterings by (target name, space); `UsageError` for one of no such target, and for two of one."""
+    names = {target.name: target for target in targets}
+    found: dict[tuple[str, str], int] = {}
+    for number in numbers or ():
+        clustering = asked_clustering(atlas, number, None, None, None, "codes")
+        place = clustering.target.name, clustering.space
+        if clustering.target != names.get(clustering.target.name):
+            raise UsageError(f"{clustering.name} is of none of {', '.join(names)}; `polytope clusterings` lists them")
+        if place in found:
+            raise UsageError(f"{clustering.name} and clustering {found[place]} are both of {' in '.join(place)}; "
+                             "give one")  # fmt: skip
+        found[place] = clustering.clustering_id
+    return found
 
 
 def no_clustering(atlas: Atlas, target: Target, space: str) -> UnknownName:
@@ -77,6 +101,33 @@ def no_clustering(atlas: Atlas, target: Target, space: str) -> UnknownName:
         f"no clustering of {target.name} of network {target.network.name} in {space}, and too many or too few "
         f"examples to make one here; `polytope cluster {atlas.path} {option} '{target.name}' --space {space}` does"
     )
+
+
+def remark(notes: Notes, *about: Clusters | Target, place: str = "") -> None:
+    """Say what is approximate or out of date about codes and clusters; ``place``: of which site."""
+    for what in about:
+        if isinstance(what, Clusters):
+            for note in () if what.clustering is None else remarks(what.clustering):
+                notes.add(note, place or ("" if note == SMOOTH else what.name))
+        elif not what.exact:
+            notes.add(SMOOTH, place)
+
+
+def remarks(clustering: Clustering) -> list[str]:
+    """What is to be said beside numbers that rest on a clustering: `remark` in words alone."""
+    found = [] if clustering.space != "codes" or clustering.target.exact else [SMOOTH]
+    if not clustering.exact:
+        found.append(
+            "an approximate clustering, from some neighbours of each example (`polytope clusterings` says what share "
+            "of its tree is proven)"
+        )
+    if not clustering.current:
+        found.append("clustered before examples were added, which have no cluster")
+    return found
+
+
+def _stored(atlas: Atlas, found: Clustering, ids: Int64[np.ndarray, " examples"]) -> Clusters:
+    return Clusters(_labels(atlas, found, ids), found, f"{found.name} by {found.metric} distance")
 
 
 def _labels(atlas: Atlas, clustering: Clustering, ids: Int64[np.ndarray, " examples"]) -> np.ndarray:

@@ -13,15 +13,17 @@ from plotly.subplots import make_subplots
 from atlas import Atlas, Span
 from atlas.catalog import NetworkRecord, SiteRecord
 from atlas.errors import NotStored, UnknownName, UsageError
-from atlas.network import FULL_SUFFIX, Scope
+from atlas.network import FULL_SUFFIX
 
 from ..classes import LONE, NOTE, class_density
 from ..progress import Progress, tell
+from ..spans import spans_with_density
 from ..statistics import check_interval
+from .clustered import SMOOTH
 from .controls import TRAINED, controls_of, kind_of
 from .figures import CHANCE, Style, finish, interval, legend_above, name_axis, points, style, text
 from .result import Result
-from .targets import Notes, checked_seed, spans_to_output, whole
+from .targets import Notes, checked_seed, whole
 
 
 def density(
@@ -83,7 +85,7 @@ def density(
     tell(progress, total, total)
     table = pd.concat(frames, ignore_index=True)
     if not table["exact"].all():
-        notes.add("codes are signs of a smooth nonlinearity's preactivations, not exactly affine regions")
+        notes.add(SMOOTH)
     parameters = {
         "spans": names, "site_by_site": site_by_site, "beside": [other.name for other in others], "pairs": pairs,
         "seed": seed, "resamples": resamples, "confidence": confidence,
@@ -173,16 +175,7 @@ def _spans(atlas: Atlas, network: NetworkRecord, spans: Sequence[str] | None, si
         if isinstance(spans, str) or not spans:
             raise UsageError(f"spans is {spans!r}; expected a list of spans such as 'inception4c->:full'")
         return [atlas.catalog.target(span=span, network=network.name).name for span in spans]
-    scope: Scope = "full" if network.kind == "image" else "position"
-    stored = {site.name for site in atlas.catalog.sites_of(network) if site.n_activations}
-    candidates = spans_to_output(atlas, network, scope)
-    found = [
-        span for span in candidates
-        if (before := atlas.catalog.target(span=span, network=network.name).before) and before.name in stored
-    ]  # fmt: skip
-    if not found:
-        # Says what is missing, and with which options to ingest it.
-        class_density(atlas, network=network.name, pairs=1, resamples=1)
+    found = spans_with_density(atlas, network)
     if not site_by_site:
         return found
     targets = [atlas.catalog.target(span=span, network=network.name) for span in found]

@@ -19,7 +19,7 @@ from atlas.errors import UsageError
 from ..examples import describe, holders
 from ..progress import Progress, tell
 from ..statistics import check_interval, mean_interval
-from .clustered import any_clusters, stored_clusters
+from .clustered import Clusters, any_clusters, remark, stored_clusters
 from .figures import CHANCE, finish, interval, name_axis, points, style, text
 from .groups import Chance, Members, measure, random_groups
 from .result import Result
@@ -80,11 +80,12 @@ def dictionary(
     confidence: float = 0.95,
     progress: Progress | None = None,
 ) -> Result:
-    """An overcomplete sparse basis of codes: the gates and examples of its atoms, and their purity.
+    """A sparse basis of codes, overcomplete if asked: the gates and examples of its atoms, and their purity.
 
     ``span``: a span, such as 'inception4c->'; by default all sites after the first.
     ``site``: or a single site, in place of a span.
-    ``atoms``: by default as many as the clusters they are compared with; more than gates makes it overcomplete.
+    ``atoms``: by default as many as the clusters they are compared with. More than the gates that are kept make the
+    basis overcomplete.
     ``method``: nmf (sparse non-negative factorisation) or dictionary (sparse coding, atoms of any sign).
     ``sparsity``: weight of the L1 penalty on coefficients, from 0; larger gives fewer atoms an example.
     ``k``: examples at the top of an atom; by default the median size of the clusters.
@@ -120,7 +121,9 @@ def dictionary(
     if len(ids) < len(everyone):
         notes.add(f"{len(ids):,} of {len(everyone):,} examples, drawn at random")
     labels = labels_of(atlas, ids, by)
-    clusters = _cluster_groups(atlas, target, ids, clustering, notes)
+    remark(notes, target)
+    stored = _clusters(atlas, target, ids, clustering, notes)
+    clusters = [] if stored is None else stored.groups()
     k = whole("k", k, 2) if k is not None else max(2, int(np.median([len(c) for c in clusters] or [DEFAULT_TOP])))
     wanted = len(clusters) or ATOMS_WITHOUT_CLUSTERS if atoms is None else int(atoms)
     kept = _read(atlas, target, ids, gates, notes)
@@ -128,14 +131,18 @@ def dictionary(
     found = _factor(kept.codes, wanted, method, sparsity, seed, notes)
     tell(progress, 2, 3)
     tops = [np.argsort(-column, kind="stable")[:k][: int((column > 0).sum())] for column in found.coefficients.T]
+    overcomplete = wanted > len(kept.gate)
+    which = "an overcomplete basis" if overcomplete else "not overcomplete, which takes more atoms than gates"
+    notes.add(f"{wanted} atoms for {len(kept.gate):,} gates: {which}")
     tables = _tables(atlas, target, ids, labels, kept, found, tops, clusters, shown,
                      {"seed": seed, "resamples": resamples, "confidence": confidence})  # fmt: skip
     tell(progress, 3, 3)
     parameters = {
         "span": target.name if "->" in target.name else None, "site": None if "->" in target.name else target.name,
         "atoms": int(found.weights.shape[0]), "method": method, "sparsity": sparsity, "k": k, "by": by,
-        "clustering": clustering, "gates": gates, "shown": shown, "examples": examples, "n": len(ids), "seed": seed,
-        "resamples": resamples, "confidence": confidence,
+        "clustering": stored.clustering.clustering_id if stored and stored.clustering else None, "gates": gates,
+        "shown": shown, "examples": examples, "n": len(ids), "seed": seed, "resamples": resamples,
+        "confidence": confidence,
     }  # fmt: skip
     return Result("dictionary", record.name, parameters, tables, notes.lines())
 
@@ -186,19 +193,18 @@ def _target(atlas: Atlas, network: str, span: str | None, site: str | None) -> T
     return atlas.catalog.target(span=span, site=site, network=network)
 
 
-def _cluster_groups(
-    atlas: Atlas, target: Target, ids: np.ndarray, clustering: int | None, notes: Notes
-) -> list[Members]:
+def _clusters(atlas: Atlas, target: Target, ids: np.ndarray, clustering: int | None, notes: Notes) -> Clusters | None:
+    """The clusters that atoms stand beside; None where none are stored, and too many examples for some made here."""
     if clustering is not None:
-        clusters = stored_clusters(atlas, target, ids, clustering=clustering)
+        found: Clusters | None = stored_clusters(atlas, target, ids, clustering=clustering)
     else:
         found = any_clusters(atlas, target, ids, "codes")
-        if found is None:
-            notes.add("no clustering of these codes is stored, so atoms stand beside random groups alone")
-            return []
-        clusters = found
-    notes.add(f"clusters: {clusters.name}")
-    return clusters.groups()
+    if found is None:
+        notes.add("no clustering of these codes is stored, so atoms stand beside random groups alone")
+    else:
+        notes.add(f"clusters: {found.name}")
+        remark(notes, found)
+    return found
 
 
 # --- codes at the gates that are kept --------------------------------------------------------------------------

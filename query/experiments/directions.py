@@ -19,7 +19,7 @@ from atlas.errors import UsageError
 from ..examples import holders, with_activation
 from ..progress import Progress, tell
 from ..statistics import check_interval, mean_interval, share_interval
-from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
+from .clustered import Clusters, any_clusters, no_clustering, remark, stored_clusters
 from .decomposition import METHODS, Basis, decompose
 from .figures import OTHERS, finish, interval, style, text
 from .result import Directions, Result
@@ -71,7 +71,7 @@ def directions(
     ``components``: directions of each method.
     ``k``: examples of highest cosine that are a direction's top.
     ``threshold``: a direction is monosemantic at the top when one cluster holds more than this share of it.
-    ``shown``: directions of each method whose histogram of cosines is kept, from the purest top to the least pure.
+    ``shown``: directions of each method in the figure, evenly spaced from the purest top to the least pure.
     ``bins``: of a histogram.
     ``clustering``: id of a clustering of the site; by default the newest of its codes.
     ``examples``: clustered examples, at most this many, drawn at random; the directions are fitted to them.
@@ -81,9 +81,9 @@ def directions(
     directions, monosemantic (share of directions whose top is mostly of one cluster, with Wilson's interval),
     top_share (mean share of a top that its commonest cluster holds, bootstrap interval), explained (share of the
     variance, all together). ``components``: a row a direction: method, component, explained, top (members),
-    top_share, top_cluster, clusters (in the top), entropy (bits), highest (cosine), monosemantic. ``histogram``:
-    method, component, cluster (−2: all the others), low, high, n. The directions themselves are stored with the
-    result, in the table ``directions`` of the atlas.
+    top_share, top_cluster, clusters (in the top), entropy (bits), highest (cosine), monosemantic. ``histogram``, of
+    every direction: method, component, cluster (−2: all the others), low, high, n. The directions themselves are
+    stored with the result, in the table ``directions`` of the atlas.
 
     Raises `UnknownName`, `NotStored`, and `UsageError` for impossible parameters and where nothing is clustered.
     """
@@ -109,7 +109,7 @@ def directions(
         rng = np.random.default_rng([seed, 2, done])
         rows.append(_row(method, basis, frame, rng, resamples, confidence))
         if method != RANDOM:
-            histograms.append(_histograms(method, frame, angles, data.clusters.labels, shown, bins))
+            histograms.append(_histograms(method, frame, angles, data.clusters.labels, bins))
             found.append(Directions(place.name, method, basis.vectors, basis.explained))
     tell(progress, len(chosen) + 1, len(chosen) + 1)
     parameters = {
@@ -130,6 +130,8 @@ def draw_directions(result: Result) -> go.Figure:
     """Histograms of cosines coloured by cluster, a row a method, the purest top on the left."""
     table, components = result.tables["histogram"], result.tables["components"]
     panels = table[["method", "component"]].drop_duplicates()
+    shown = result.parameters["shown"]
+    panels = pd.concat([_spread(rows, shown) for _, rows in panels.groupby("method", sort=False)])
     methods = list(dict.fromkeys(panels["method"]))
     columns = int(panels.groupby("method").size().max())
     titles = {
@@ -165,6 +167,11 @@ def draw_directions(result: Result) -> go.Figure:
         f"are mostly of one cluster: {shares}",
         result.notes, height=240 * len(methods),
     )  # fmt: skip
+
+
+def _spread(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many of the rows, evenly spaced, the first and the last among them."""
+    return rows.iloc[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
 
 
 def _draw_histogram(figure: go.Figure, here: pd.DataFrame, row: int, column: int, legend: set[str]) -> None:
@@ -213,6 +220,7 @@ def _read(atlas: Atlas, site: SiteRecord, clustering: int | None, most: int, see
     if len(kept) < len(clustered):
         notes.add(f"{len(kept):,} of {len(clustered):,} clustered examples, drawn at random")
     notes.add(f"clusters: {clusters.name}")
+    remark(notes, target, clusters)
     ids = everyone[kept]
     return _Data(
         site,
@@ -259,14 +267,11 @@ def _row(
     }  # fmt: skip
 
 
-def _histograms(
-    method: str, frame: pd.DataFrame, angles: np.ndarray, labels: np.ndarray, shown: int, bins: int
-) -> pd.DataFrame:
-    """Of directions evenly spaced in the order of their tops' purity, the purest first."""
-    order = frame.sort_values(["top_share", "component"], ascending=[False, True])["component"].to_numpy()
-    count = min(whole("shown", shown), len(order))
+def _histograms(method: str, frame: pd.DataFrame, angles: np.ndarray, labels: np.ndarray, bins: int) -> pd.DataFrame:
+    """Of every direction, in the order of their tops' purity, the purest first."""
     rows = []
-    for component in order[np.linspace(0, len(order) - 1, count).round().astype(int)]:
+    order = frame.sort_values(["top_share", "component"], ascending=[False, True])["component"]
+    for component in order.to_numpy():
         angle = angles[:, component]
         edges = np.linspace(angle.min(), angle.max() + 1e-6, bins + 1)
         top = labels[np.argsort(-angle, kind="stable")[: int(frame["top"].iloc[component])]]

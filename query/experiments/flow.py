@@ -18,7 +18,7 @@ from atlas.errors import NotStored, UsageError
 from ..examples import describe, holders, with_activation
 from ..progress import Progress, tell
 from ..statistics import bootstrap, check_interval, mean_interval, ratio, spearman_interval, weighted_mean
-from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
+from .clustered import Clusters, any_clusters, no_clustering, remark, stored_clusters
 from .figures import CHANCE, OTHERS, finish, interval, style, text
 from .result import Result
 from .targets import LABELLINGS, Labels, Notes, asked_network, asked_sites, drawn, labels_of, whole
@@ -123,6 +123,8 @@ def flow(
     clusters = [_clusters(atlas, end, ids, number) for end, number in zip(ends, chosen, strict=True)]
     for found_clusters in clusters:
         notes.add(f"clusters: {found_clusters.name}")
+        remark(notes, found_clusters)
+    remark(notes, *ends)
     tell(progress, 3, 4)
     tables = {
         "table": table,

@@ -15,6 +15,7 @@ from atlas.network import FULL_SUFFIX, GateSettings, SettableTail, Site, Span, T
 
 from ..progress import Progress, tell
 from ..statistics import mean_interval, paired_p
+from .clustered import remarks
 from .crossings import span_codes
 from .distinctive import RATE, Split, gate_table, split
 from .figures import finish, legend_above, one_line, style
@@ -367,8 +368,7 @@ def _notes(tail: Tail, groups: Split, table: pd.DataFrame, members: int, dropped
         "and p by input, since tokens of one text depend on each other",
         tail.remark,
     ]
-    if not groups.clustering.current:
-        notes.append(f"{groups.clustering.name} was made before examples were added")
+    notes += [f"{groups.clustering.name}: {note}" for note in remarks(groups.clustering)]
     if dropped:
         notes.append(f"{dropped} examples had all of these gates as wanted and were dropped")
     return tuple(notes)

@@ -65,11 +65,11 @@ def layernorm(
 
     Raises `UsageError` for factors that do not increase, and for a network without such a norm; `UnknownName`.
     """
-    factors = _factors(alphas)
+    factors, seed = _factors(alphas), checked_seed(seed)
     normed = _normed(reader)
     chosen = _sites(reader, sites)
     lives = [Live(atlas, reader, place_of(reader, site=site.name)) for site in chosen]
-    ids = lives[0].choose(whole("examples", examples), checked_seed(seed))
+    ids = lives[0].choose(whole("examples", examples), seed)
     rows: list[pd.DataFrame] = []
     for first in range(0, len(ids), READ_AT_ONCE):
         tell(progress, first, len(ids) * 2)

@@ -15,10 +15,11 @@ from plotly.subplots import make_subplots
 from atlas import Atlas
 from atlas.catalog import SiteRecord, Target
 
+from ..clusters import SPACES
 from ..examples import holders, with_activation
 from ..progress import Progress, tell
 from ..statistics import check_interval, mean_interval
-from .clustered import any_clusters
+from .clustered import Clusters, any_clusters, asked_clusterings, remark, stored_clusters
 from .decomposition import decompose
 from .figures import CHANCE, finish, interval, legend_above, name_axis, points, style, text
 from .groups import Chance, Codes, Members, intruder, measure, random_groups, share_monosemantic, top_groups
@@ -63,6 +64,7 @@ def monosemanticity(
     components: int = 64,
     members: int = 5,
     trials: int = 20,
+    clusterings: Sequence[int] | None = None,
     examples: int = 10_000,
     seed: int = 0,
     resamples: int = 1000,
@@ -78,6 +80,8 @@ def monosemanticity(
     ``components``: of NMF and of PCA.
     ``members``: of a group that are shown in an intruder test, beside the one outsider.
     ``trials``: intruder tests of a group.
+    ``clusterings``: ids of clusterings of the sites' codes or activations, such as those by euclidean distance; by
+    default the newest of each.
     ``examples``: at most this many of a site, drawn at random; clusters are cut down to them.
 
     Table: site, method, groups, size (median), coverage (share of the examples that are in a group), inputs (median
@@ -95,12 +99,15 @@ def monosemanticity(
     """
     record = atlas.catalog.network(network)
     chosen = asked_sites(atlas, record, sites)
+    targets = [atlas.catalog.target(site=site.name, network=record.name) for site in chosen]
+    asked = asked_clusterings(atlas, targets, clusterings)
     parameters = {
         "sites": [site.name for site in chosen], "by": by, "k": None if k is None else whole("k", k, 2),
         "units": whole("units", units), "components": whole("components", components),
         "members": whole("members", members, 2), "trials": whole("trials", trials),
         "examples": whole("examples", examples, 2), "seed": whole("seed", seed, 0), "resamples": resamples,
         "confidence": confidence,
+        "clusterings": {site.name: {space: asked.get((site.name, space)) for space in SPACES} for site in chosen},
     }  # fmt: skip
     check_interval(resamples, confidence)
     notes, tables = Notes(*NOTES), []
@@ -209,12 +216,21 @@ def _methods(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> dict[
     for method, space in ((CODES, "codes"), (ACTIVATIONS, "activations")):
         if space == "activations" and read.activations is None:
             continue
-        clusters = any_clusters(atlas, read.target, read.ids, space)
+        used = parameters["clusterings"][name]
+        clusters: Clusters | None
+        if used[space] is None:
+            clusters = any_clusters(atlas, read.target, read.ids, space)
+        else:
+            clusters = stored_clusters(atlas, read.target, read.ids, clustering=used[space], space=space)
         if clusters is None:
             notes.add(f"no clustering of {space} is stored; `polytope cluster` makes one", name)
             found[method] = []
             continue
         found[method] = clusters.groups()
+        if clusters.clustering is not None:
+            used[space] = clusters.clustering.clustering_id
+            notes.add(f"clusters of {space} by {clusters.clustering.metric} distance", name)
+        remark(notes, read.target, clusters, place=name)
         if not found[method]:
             notes.add(f"the clustering of {space} finds no cluster: all of the examples are noise", name)
         if clusters.clustering is None:

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from atlas import Atlas
 from atlas.errors import UsageError
 
-from ..progress import Progress, tell
+from ..progress import Progress, part, tell
 from ..statistics import check_interval
 from .figures import CHANCE, GREY, OTHERS, finish, one_line, style, text
 from .result import Result
@@ -74,17 +74,17 @@ def neuron(
     if unit is not None and whole("unit", unit, 0) >= place.n_units:
         raise UsageError(f"unit is {unit}; site {place.name} has {place.n_units} units, numbered from 0")
     notes = Notes(*NOTES)
-    tell(progress, 0, 3)
+    part(progress, 0, 3)
     ids, values, clusters, labels = read_units(
         atlas, place, by, clustering, whole("examples", examples, 2), seed, notes
     )
-    tell(progress, 1, 3)
-    ranking = rank_units(values, clusters, labels, k)
+    told = part(progress, 1, 3)
+    ranking = rank_units(values, clusters, labels, k, lambda done, total: told(done / total))
     if ranking.empty:
         raise UsageError(f"no unit of site {place.name} is ever above 0 in these {len(ids)} examples")
     chosen = int(ranking["unit"].iloc[0]) if unit is None else int(unit)
     summary = summary_of_units(ranking, clusters, labels, k, seed, resamples, confidence)
-    tell(progress, 2, 3)
+    part(progress, 2, 3)
     parts = parts_of_unit(values[:, chosen], k, bands)
     tables = {
         "table": examples_of_parts(atlas, place, ids, values[:, chosen], parts, per_band, clusters, labels, seed),

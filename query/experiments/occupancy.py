@@ -17,9 +17,11 @@ from atlas.catalog import NetworkRecord, SiteRecord, Target
 from atlas.errors import NotStored
 
 from ..progress import Progress, tell
+from ..spans import spans_to_output
+from .clustered import remark
 from .figures import finish, legend_above, name_axis, style, text
 from .result import Result
-from .targets import checked_seed, spans_to_output
+from .targets import Notes, checked_seed
 
 DIGEST_BYTES = 16
 """Bytes that stand for a code: among 10⁹ codes two unequal ones share them with a probability of 10⁻²¹."""
@@ -58,7 +60,7 @@ def occupancy(
     """
     record = atlas.catalog.network(network)
     checked_seed(seed)
-    asked = _targets(atlas, record, targets)
+    asked, notes = _targets(atlas, record, targets), Notes(*NOTES)
     digests: dict[int, tuple[Int64[np.ndarray, " codes"], UInt8[np.ndarray, "codes bytes"]]] = {}
     rows, curves = [], []
     for done, target in enumerate(asked):
@@ -66,6 +68,7 @@ def occupancy(
         for site in target.sites:
             if site.site_id not in digests:
                 digests[site.site_id] = _digests(atlas, site)
+        remark(notes, target)
         counts = _counts([digests[site.site_id] for site in target.sites])
         if not len(counts):
             raise NotStored(f"no example of network {record.name} has a code at every site of {target.name}")
@@ -74,7 +77,7 @@ def occupancy(
     tell(progress, len(asked), len(asked))
     parameters = {"targets": [target.name for target in asked], "seed": seed}
     tables = {"table": pd.DataFrame(rows), "rarefaction": pd.concat(curves, ignore_index=True)}
-    return Result("occupancy", record.name, parameters, tables, NOTES)
+    return Result("occupancy", record.name, parameters, tables, notes.lines())
 
 
 def draw_occupancy(result: Result) -> go.Figure:

@@ -170,7 +170,7 @@ def _vector(
             raise UsageError(f"unit is {unit}; site {site.name} has {site.n_units} units, numbered from 0")
         return np.eye(site.n_units)[unit], f"unit {unit}"
     stored = stored_direction(
-        atlas, atlas.catalog.network(site.network), site.name, method, whole("component", component, 0)
+        atlas, atlas.catalog.network(site.network), site.name, str(method), whole("component", component, 0)
     )
     if stored is None:
         raise UnknownName(

@@ -232,7 +232,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         Experiment(
             "dictionary", "dictionary", 10,
-            "An overcomplete sparse basis of codes: the gates and examples of its atoms, and their purity.",
+            "A sparse basis of codes, overcomplete if asked: the gates and examples of its atoms, and their purity.",
             clusterings=True,
         ),
         Experiment(

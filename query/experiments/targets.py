@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64
 from atlas import Atlas, Span
 from atlas.catalog import NetworkRecord, SiteRecord
 from atlas.errors import NotStored, UnknownName, UsageError
-from atlas.network import FULL_SUFFIX, Scope
+from atlas.network import FULL_SUFFIX
 
 LABELLINGS = ("label", "token")
 """What a group of examples may be pure in: the label of the input (class or source), or the token itself."""
@@ -111,17 +111,6 @@ def asked_site(atlas: Atlas, network: NetworkRecord, site: str | None) -> SiteRe
     """
     found = asked_sites(atlas, network, None if site is None else [site], activations=True)
     return found[2 * len(found) // 3] if site is None else found[0]
-
-
-def spans_to_output(atlas: Atlas, network: NetworkRecord, scope: Scope) -> list[str]:
-    """``l->`` for every site l of the scope after which every site has codes, from input to output."""
-    sites = [site for site in atlas.catalog.sites_of(network) if site.scope == scope]
-    found = []
-    for site in sites:
-        later = [other for other in sites if other.ordinal > site.ordinal]
-        if later and all(other.n_codes for other in later):
-            found.append(str(Span(site.name.removesuffix(FULL_SUFFIX), None, scope)))
-    return found
 
 
 def stored_direction(

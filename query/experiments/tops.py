@@ -14,7 +14,7 @@ from atlas.catalog import SiteRecord
 from ..examples import describe, holders, with_activation
 from ..progress import Progress, tell
 from ..statistics import mean_interval
-from .clustered import Clusters, any_clusters, no_clustering, stored_clusters
+from .clustered import Clusters, any_clusters, no_clustering, remark, stored_clusters
 from .groups import Members
 from .targets import Labels, Notes, drawn, labels_of
 
@@ -45,6 +45,7 @@ def read_units(
             raise no_clustering(atlas, target, "codes")
         clusters = found
     notes.add(f"clusters: {clusters.name}")
+    remark(notes, target, clusters)
     return ids, atlas.activations(site, ids)[1], clusters, labels
 
 

@@ -126,9 +126,10 @@ def test_gradients_reach_the_demos_inceptionv1(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "error", "message"), [
-    ({"epsilons": [0]}, UsageError, r"epsilons are \[0.0\]; expected at least one, increasing, all above 0"),
+    ({"epsilons": [0]}, UsageError, r"epsilons are \[0.0\]; expected at least 1, finite and increasing"),
     ({"epsilons": [-0.1, 0.1]}, UsageError, "above 0"), ({"epsilons": [0.2, 0.1]}, UsageError, "increasing"),
-    ({"epsilons": []}, UsageError, "at least one"), ({"steps": 0}, UsageError, "steps is 0"),
+    ({"epsilons": []}, UsageError, "at least 1"),
+    ({"epsilons": [0.1, float("nan"), 0.3]}, UsageError, "finite"), ({"steps": 0}, UsageError, "steps is 0"),
     ({"n_random": 0}, UsageError, "n_random is 0"), ({"examples": 0}, UsageError, "examples is 0"),
     ({"tolerance": 1}, UsageError, "tolerance is 1"), ({"example": 999}, UnknownName, "no example 999"),
     ({"span": "nowhere->"}, UnknownName, "no site 'nowhere'"), ({"span": "out->"}, UsageError, "holds no site"),

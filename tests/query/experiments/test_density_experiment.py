@@ -109,3 +109,10 @@ def test_one_class_and_missing_activations_are_refused(tmp_path):
         add_texts(a, word_network("bare"), word_texts(8), activations=[])
         with pytest.raises(NotStored, match="no site of network bare has stored activations"):
             registry.run(a, "density", network="bare")
+
+
+def test_spans_by_name_are_all_that_is_measured(side_by_side):
+    with pytest.raises(UsageError, match="site_by_site adds to the spans measured by default"):
+        registry.run(side_by_side, "density", network="trained", spans=["blocks.0.mlp->"], site_by_site=True)
+    with pytest.raises(UsageError, match=r"resamples is 1\.5"):
+        registry.run(side_by_side, "density", network="trained", resamples=1.5)

@@ -72,6 +72,16 @@ def test_atoms_stand_beside_as_many_clusters_and_random_groups(a):
     assert all(0 < rate < 1 for rate in on.values())
 
 
+def test_it_says_whether_the_basis_is_overcomplete_and_which_clustering_stands_beside(a):
+    few = run(a, site="blocks.3.mlp", atoms=3, gates=8)
+    assert "3 atoms for 8 gates: not overcomplete, which takes more atoms than gates" in few.notes
+    many = run(a, site="blocks.3.mlp", atoms=9, gates=8, clustering=2)
+    assert "9 atoms for 8 gates: an overcomplete basis" in many.notes
+    assert few.parameters["clustering"] == 3 and many.parameters["clustering"] == 2
+    assert any("by euclidean distance" in note for note in few.notes)
+    assert any("by hamming distance" in note for note in many.notes)
+
+
 def test_the_same_seed_gives_the_same_numbers(a):
     first, again = (run(a, site="blocks.1.mlp", atoms=5) for _ in range(2))
     assert all(first.tables[name].equals(again.tables[name]) for name in first.tables)
@@ -90,6 +100,7 @@ def test_a_full_code_of_an_image_network(a):
         ({"span": "blocks.3.mlp->"}, UsageError, "it must end after"),
         ({"site": "blocks.8.mlp"}, UnknownName, r"no site 'blocks.8.mlp'"),
         ({"atoms": -3}, UsageError, "atoms is -3"),
+        ({"atoms": 0}, UsageError, "atoms is 0"),
         ({"method": "kmeans"}, UsageError, "method is 'kmeans'"),
         ({"sparsity": -1.0}, UsageError, "sparsity is -1.0"),
         ({"site": "blocks.1.mlp", "atoms": 4, "sparsity": 1e6}, UsageError, "no atom is used; give a smaller one"),

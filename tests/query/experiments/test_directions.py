@@ -71,7 +71,7 @@ def test_histograms_count_every_clustered_example_once(a):
     found = run(a, components=4, shown=3)
     n = a.value("select count(*) from cluster_labels where clustering_id = 3 and label >= 0")
     counts = found.tables["histogram"].groupby(["method", "component"])["n"].sum()
-    assert len(counts) == 6 and (run(a, components=4, clustering=2).parameters["n"] == n)
+    assert len(counts) == 8 and (run(a, components=4, clustering=2).parameters["n"] == n)
     assert (counts == found.parameters["n"]).all()
 
 

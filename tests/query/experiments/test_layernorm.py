@@ -103,7 +103,8 @@ def test_layernorm_settles_it_for_a_real_gpt2(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "error", "message"), [
-    ({"alphas": [0.5, 0.5]}, UsageError, "increasing, all above 0"), ({"alphas": []}, UsageError, "at least one"),
+    ({"alphas": [0.5, 0.5]}, UsageError, "increasing, all above 0"), ({"alphas": []}, UsageError, "at least 1"),
+    ({"alphas": [0.5, float("nan"), 2]}, UsageError, "finite"), ({"seed": -1}, UsageError, "seed is -1"),
     ({"alphas": [0, 1]}, UsageError, "above 0"), ({"alphas": [1]}, UsageError, "scales nothing"),
     ({"examples": 0}, UsageError, "examples is 0"), ({"sites": "embed"}, UsageError, "list of names"),
     ({"sites": []}, UsageError, "list of names"),

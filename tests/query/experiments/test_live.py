@@ -18,7 +18,7 @@ from query.experiments.affine import map_of
 from query.experiments.archive import load, save
 from query.experiments.crossings import span_codes
 from query.experiments.live import Live, place_of
-from query.experiments.maps import Cotangents, affine_map, pull_back
+from query.experiments.maps import Cotangents, PreciseTails, affine_map, pull_back
 from query.experiments.registry import find, run
 from tests.builder import add_images, add_texts, plane_network
 from tests.query.experiments.tailed import (
@@ -519,3 +519,30 @@ def test_codes_of_a_tail_and_of_the_atlas_agree(plane):
             reading = live.tail(example).read(torch.from_numpy(live.activations([example])), live.place.sites)
             _, stored = a.codes(a.catalog.target(span=SPAN).sites, [example])
             assert span_codes(reading, live.place.sites).to_strings() == stored.to_strings()
+
+
+@pytest.mark.parametrize(("name", "options"), [
+    ("interpolate", {"span": SPAN}), ("scale", {"span": SPAN}), ("slice", {"span": SPAN}),
+    ("affine", {"site": "out"}), ("adversarial", {"span": SPAN}), ("soft", {}),
+    ("layernorm", {}), ("intervene", {"site": "out", "cluster": 0}),
+])  # fmt: skip
+@pytest.mark.parametrize("seed", [-1, 1.5, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused(plane, name, options, seed):
+    with pytest.raises(UsageError, match=f"seed is {seed}; expected a whole number from 0 to 4294967295"):
+        ask(plane, name, seed=seed, **options)
+
+
+def test_the_tail_in_double_precision_belongs_to_the_example_that_was_asked_for(plane):
+    """Tails of a language model come and go, and a new one may lie where an old one lay in memory."""
+    reader = plane[2]
+
+    class Stub:
+        def tail(self, example):
+            return reader.tail(reader.sites[0], TokenWindow(np.array([example]), np.array([0])))
+
+    tails = PreciseTails(Stub())
+    seen = []
+    for example in range(30):
+        seen.append(tails.of(example))
+        assert seen[-1].dtype == torch.float64
+    assert len({id(tail) for tail in seen}) == 30

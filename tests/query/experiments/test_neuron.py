@@ -109,3 +109,23 @@ def test_activations_that_were_not_ingested(tmp_path):
         with pytest.raises(NotStored, match=r"no activations are stored at blocks.3.mlp .* --store-activations"):
             run(a)
         assert registry.run(a, "neuron", resamples=50).parameters["site"] == "blocks.0.mlp"
+
+
+def test_the_same_seed_gives_the_same_numbers(a):
+    first, again, other = (run(a, examples=200, seed=seed) for seed in (3, 3, 4))
+    assert all(first.tables[name].equals(again.tables[name]) for name in first.tables)
+    assert first.notes == again.notes and not first.table.equals(other.table)
+
+
+def test_ranking_tells_unit_by_unit_how_far_it_is_and_can_be_stopped(a):
+    told = []
+    found = run(a, progress=lambda done, total: told.append(done / total))
+    ranking = [share for share in told if 1 / 3 < share < 2 / 3]
+    assert told == sorted(told) and told[-1] == 1 and len(ranking) >= len(found.tables["ranking"]) - 1
+
+    def stop(done, total):
+        if done / total > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(a, progress=stop)
