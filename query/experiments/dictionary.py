@@ -100,7 +100,7 @@ def dictionary(
     top_label, active (share of examples with a coefficient above 0). ``layers``: atom, site, weight (share of the
     atom's weight above the mean). ``gates``: atom, rank, site, gate, module, weight, on_rate. ``examples``: atom,
     rank, example_id, coefficient, label, token or key. ``summary``: atoms, gates, kept, explained (share of the
-    variance of the kept gates), per_example (mean atoms an example), n.
+    variance of the kept gates), per_example (mean atoms an example, with its interval), n.
 
     Raises `UnknownName`, `NotStored`, and `UsageError` for impossible parameters and where all codes are equal.
     """
@@ -179,7 +179,8 @@ def draw_dictionary(result: Result) -> go.Figure:
     return finish(
         figure, f"{result.network}, {name}: a sparse basis of codes",
         f"n = {summary['n']:,} examples; {summary['atoms']} atoms over {summary['kept']:,} of {summary['gates']:,} "
-        f"gates explain {summary['explained']:.0%} of the variance, {summary['per_example']:.1f} atoms an example",
+        f"gates explain {summary['explained']:.0%} of the variance, "
+        f"{interval(*(summary.get(f'per_example{end}', np.nan) for end in ('', '_low', '_high')))} atoms an example",
         result.notes, height=440, below=90,
     )  # fmt: skip
 
@@ -327,6 +328,9 @@ def _tables(
             )
     atoms = measure(tops, labels, chance)
     atoms.insert(0, "atom", np.arange(len(tops)))
+    each = (found.coefficients > 0).sum(axis=1).astype(np.float64)
+    used = mean_interval(each, np.random.default_rng([seed, 4]), units=labels.inputs, resamples=options["resamples"],
+                         confidence=options["confidence"])  # fmt: skip
     above = np.maximum(found.weights - found.weights.mean(axis=0), 0)
     return {
         "table": pd.DataFrame(rows),
@@ -336,7 +340,7 @@ def _tables(
         "examples": _example_rows(atlas, target, ids, labels, found.coefficients, tops),
         "summary": pd.DataFrame([{
             "atoms": len(tops), "gates": target.n_gates, "kept": len(kept.gate), "explained": found.explained,
-            "per_example": float((found.coefficients > 0).sum(axis=1).mean()), "n": len(ids),
+            **used.columns("per_example"), "n": len(ids),
         }]),
     }  # fmt: skip
 

@@ -57,8 +57,8 @@ def layernorm(
     ε and rounding, so the first should be near 0; the second need not be.
 
     Table: scaled (before the norm, MLP hidden vector), site (``all``: the mean over sites), alpha, n_gates that could
-    flip, share of them that did (mean over examples), any (share of examples in which any did), each with the ends of
-    its interval, most (gates in one example), change (mean ‖N(α·r) − N(r)‖/‖N(r)‖; NaN for the hidden vector), n
+    flip, and with the ends of their intervals share of them that did (mean over examples), any (share of examples in
+    which any did) and change (mean ‖N(α·r) − N(r)‖/‖N(r)‖; NaN for the hidden vector); most (gates in one example), n
     (tokens), inputs (texts). Table ``examples``: the same for each example. Table ``summary``: scaled, n, inputs,
     share with its interval, over all sites and all α but 1. Intervals: bootstrap over texts, whose tokens depend on
     each other; Wilson's for ``any``, as if the tokens of a text were one.
@@ -228,7 +228,8 @@ def _row(group: pd.DataFrame, site: str, each: pd.DataFrame, rng: np.random.Gene
         "n_gates": int(each["n_gates"].iloc[0]),
         **mean_interval(each["share"].to_numpy(np.float64), rng, units=inputs).columns("share"),
         **share_interval(int((each["flipped"] > 0).sum()), len(each), independent=n_inputs).columns("any"),
-        "most": int(each["flipped"].max()), "change": float(each["change"].mean()), "n": len(each),
+        "most": int(each["flipped"].max()),
+        **mean_interval(each["change"].to_numpy(np.float64), rng, units=inputs).columns("change"), "n": len(each),
         "inputs": n_inputs,
     }  # fmt: skip
 

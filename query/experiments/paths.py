@@ -151,15 +151,15 @@ def draw_interpolate(result: Result) -> go.Figure:
     )  # fmt: skip
 
 
-def add_band(figure: go.Figure, x: pd.Series, rows: pd.DataFrame, column: str, look: Any) -> None:
-    """The interval of a profile as a band behind its line."""
+def add_band(figure: go.Figure, x: pd.Series, rows: pd.DataFrame, column: str, look: Any, **place: int) -> None:
+    """The interval of a profile as a band behind its line; ``place``: row and col of the panel."""
     low, high = rows[f"{column}_low"], rows[f"{column}_high"]
     if low.isna().all():
         return
     figure.add_trace(go.Scatter(
         x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", mode="lines", line={"width": 0},
         fillcolor=look.colour, opacity=0.18, showlegend=False, hoverinfo="skip",
-    ))  # fmt: skip
+    ), **place)  # fmt: skip
 
 
 # --- measuring -------------------------------------------------------------------------------------------------

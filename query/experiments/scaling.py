@@ -67,11 +67,12 @@ def scale(
     crossings, peak (α in the middle of the densest step; the first of equals; NaN without crossings), changes_below
     and changes_above (the α nearest to 1 on each side at which another class is predicted than at α = 1; NaN where
     none is), prediction (at 1), method, points, growth, converged. Table ``classes``: kind, example, alpha,
-    prediction, probability, kept (probability of what is predicted at α = 1). Table ``summary``: kind, n, and with
-    intervals: peak (of the mean share), peak_height (mean share there / mean share in the step below α = 1),
-    peak_inside (share of examples with their peak below 1), below and above (share of examples whose class changes
-    on that side), change_below and change_above (mean α of it, where it does). Intervals: bootstrap over inputs,
-    since tokens of one text depend on each other; Wilson's for shares.
+    prediction, probability, kept (probability of what is predicted at α = 1). Table ``kept``: kind, alpha, the mean
+    of that over examples with its interval, n. Table ``summary``: kind, n, and with intervals: peak (of the mean
+    share), peak_height (mean share there / mean share in the step below α = 1), peak_inside (share of examples with
+    their peak below 1), below and above (share of examples whose class changes on that side), change_below and
+    change_above (mean α of it, where it does). Intervals: bootstrap over inputs, since tokens of one text depend on
+    each other; Wilson's for shares.
 
     Raises `UsageError` for alphas that do not increase, `UnknownName`; `NotStored` for activations that can't be had,
     those of controls before anything is measured.
@@ -106,6 +107,7 @@ def scale(
         "examples": measured,
         "classes": table[["kind", "example", "alpha", "prediction", "probability", "kept"]],
         "summary": _summary(measured, per_alpha, edges, rng),
+        "kept": _kept(measured, table, rng),
     }
     return Result("scale", live.owner.name, parameters, tables, tuple(_notes(live, measured, tolerance, controls)))
 
@@ -116,6 +118,8 @@ def draw_scale(result: Result) -> go.Figure:
 
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=[0.6, 0.4])
     table, classes = result.table, result.tables["classes"]
+    # Results that were stored before have no interval of it.
+    probable = result.tables.get("kept", classes.groupby(["kind", "alpha"], as_index=False)["kept"].mean())
     for place, kind in enumerate(dict.fromkeys(table["kind"])):
         look, name = style(place), KINDS.get(kind, kind)
         rows = table[table["kind"] == kind]
@@ -126,8 +130,10 @@ def draw_scale(result: Result) -> go.Figure:
         figure.add_trace(go.Scatter(x=middle, y=shown["share"], mode="lines", line=look.line, name=label,
             hovertemplate="α = %{x:.3g}<br>%{y:.3g} % of gates per unit of α<extra>" + name + "</extra>"),
             row=1, col=1)  # fmt: skip
-        kept = classes[classes["kind"] == kind].groupby("alpha")["kept"].mean()
-        figure.add_trace(go.Scatter(x=kept.index, y=kept, mode="lines", line=look.line, showlegend=False,
+        kept = probable[probable["kind"] == kind]
+        if "kept_low" in kept:
+            add_band(figure, kept["alpha"], kept, "kept", look, row=2, col=1)
+        figure.add_trace(go.Scatter(x=kept["alpha"], y=kept["kept"], mode="lines", line=look.line, showlegend=False,
             hovertemplate="α = %{x:.3g}<br>probability %{y:.3g}<extra>" + name + "</extra>"),
             row=2, col=1)  # fmt: skip
     for row in (1, 2):
@@ -240,6 +246,17 @@ def _profiles(
                 **mean_interval(per_alpha[here, step], rng, units=inputs).columns("share"), "n": int(here.sum()),
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _kept(measured: pd.DataFrame, classes: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The mean probability of the class at α = 1, along α."""
+    inputs = measured.drop_duplicates("example").set_index("example")["input"]
+    return pd.DataFrame([
+        {"kind": kind, "alpha": alpha, "n": len(rows),
+         **mean_interval(rows["kept"].to_numpy(), rng, units=inputs.loc[rows["example"]].to_numpy(np.int64))
+         .columns("kept")}
+        for (kind, alpha), rows in classes.groupby(["kind", "alpha"], sort=False)
+    ])  # fmt: skip
 
 
 def _summary(

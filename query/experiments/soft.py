@@ -21,7 +21,7 @@ from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
 from atlas.network import GatedNetwork, Site
 
 from ..progress import Progress, tell
-from ..statistics import bootstrap, mean_interval
+from ..statistics import bootstrap, mean_interval, spearman_interval
 from .figures import finish, legend_above, name_axis, points, style
 from .live import Live, inputs_of_examples, place_of
 from .result import Result
@@ -91,8 +91,8 @@ def soft(
     An example's soft code also differs from itself: Σ 2g(1 − g), the *blur*.
 
     Table, a row a site: site, nonlinearity, gate (g in words), n_gates, and with intervals over pairs: expected and
-    hard (gates), ratio (mean expected / mean hard), blur (gates), undecided (share of gates with 0.1 < g < 0.9); rho
-    (Spearman's correlation of expected with hard over pairs; NaN where one is constant), n (pairs). Table ``pairs``:
+    hard (gates), ratio (mean expected / mean hard), blur (gates), undecided (share of gates with 0.1 < g < 0.9) and
+    rho (Spearman's correlation of expected with hard; NaN where one is constant); n (pairs). Table ``pairs``:
     site, a, b, expected, hard, blur and undecided (means of the two). Intervals: bootstrap over pairs, or over
     the inputs that pairs share, a pair then weighing the product of how often its two were drawn.
 
@@ -305,15 +305,12 @@ def _shared(inputs: Int64[np.ndarray, "pairs 2"]) -> Int64[np.ndarray, "pairs 2"
 def _summary(
     site: Site, pairs: pd.DataFrame, inputs: Int64[np.ndarray, "pairs 2"] | None, rng: np.random.Generator
 ) -> dict[str, Any]:
-    from scipy.stats import spearmanr
-
     expected, hard = pairs["expected"].to_numpy(np.float64), pairs["hard"].to_numpy(np.float64)
 
     def ratio(times: Float64[np.ndarray, "resamples pairs"]) -> Float64[np.ndarray, " resamples"]:
         with np.errstate(divide="ignore", invalid="ignore"):
             return (times @ expected) / (times @ hard)
 
-    constant = len(pairs) < 2 or np.ptp(expected) == 0 or np.ptp(hard) == 0
     return {
         "site": site.name, "nonlinearity": site.nonlinearity, "gate": gate_of(site).formula, "n_gates": site.n_gates,
         **mean_interval(expected, rng, units=inputs).columns("expected"),
@@ -321,7 +318,7 @@ def _summary(
         **bootstrap(len(pairs), ratio, rng, units=inputs).columns("ratio"),
         **mean_interval(pairs["blur"].to_numpy(), rng, units=inputs).columns("blur"),
         **mean_interval(pairs["undecided"].to_numpy(), rng, units=inputs).columns("undecided"),
-        "rho": np.nan if constant else float(spearmanr(expected, hard).statistic), "n": len(pairs),
+        **spearman_interval(expected, hard, rng, units=inputs).columns("rho"), "n": len(pairs),
     }  # fmt: skip
 
 

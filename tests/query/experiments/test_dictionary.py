@@ -91,6 +91,9 @@ def test_a_full_code_of_an_image_network(a):
     found = run(a, network="pixels", site="conv1:full", atoms=3)
     [summary] = found.tables["summary"].to_dict("records")
     assert summary["gates"] == 27 and summary["n"] == 12 and "key" in found.tables["examples"]
+    used = found.tables["atoms"]["active"].sum()  # over atoms, of the share of examples that use one
+    assert summary["per_example"] == pytest.approx(used)
+    assert summary["per_example_low"] <= used <= summary["per_example_high"]
 
 
 @pytest.mark.parametrize(

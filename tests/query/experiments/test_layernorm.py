@@ -56,6 +56,18 @@ def test_a_norm_without_epsilon_flips_nothing(tmp_path):
     assert before["n"].eq(4).all()
 
 
+def test_how_far_the_norm_moves_is_a_mean_over_examples_with_its_interval(tmp_path):
+    result = ask(ShortSighted, tmp_path / "n.atlas", words=("1:1", "2:5", "6:1", "3:3"), alphas=[0.5, 2])
+    examples, table = (frame[frame["scaled"] == BEFORE] for frame in (result.tables["examples"], result.table))
+    for row in table[table["site"] != "all"].to_dict("records"):
+        each = examples[(examples["alpha"] == row["alpha"]) & (examples["site"] == row["site"])]["change"]
+        assert row["change"] == pytest.approx(each.mean()) and each.min() <= row["change_low"] < row["change"]
+        assert row["change"] < row["change_high"] <= each.max()
+    assert (
+        result.table[result.table["scaled"] != BEFORE][["change", "change_low", "change_high"]].isna().all(axis=None)
+    )
+
+
 def test_a_large_epsilon_flips_the_gates_worked_out_on_paper(tmp_path):
     """r = (1, 1), ε = 1: N(α·r)ₓ = α/√(α² + 1) is 0.707 at 1 and 0.995 at 10; the gate at 0.9 turns on. The other,
     N(r)ᵧ > N(r)ₓ, stays off."""

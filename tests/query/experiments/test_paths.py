@@ -116,3 +116,21 @@ def test_a_label_of_one_input_is_said_to_be_in_pairs_of_two_labels_alone(tmp_pat
     assert f"tailed: {said}" in density.notes and density.table["n_lone"].tolist() == [1]
     labels = result.tables["pairs"].query("kind == 'same'")[["label_a", "label_b"]].to_numpy()
     assert "lone" not in set(labels.ravel()) and pd.notna(labels).all()
+
+
+def test_the_probability_of_the_class_has_an_interval_over_inputs_at_every_alpha(rows):
+    with atlas.open(rows) as a:
+        result = run(a, "scale", reader=plane_reader(), span=SPAN, examples=30, alphas=[0, 0.5, 1, 2])
+        known = dict(a.rows("select example_id, input_id from examples"))
+    classes, kept = result.tables["classes"], result.tables["kept"]
+    assert kept.groupby("kind", sort=False)["alpha"].apply(list).str.len().to_dict() == {
+        "activation": 4,
+        "gaussian": 4,
+    }
+    for row in kept.to_dict("records"):
+        here = classes[(classes["kind"] == row["kind"]) & (classes["alpha"] == row["alpha"])]
+        units = np.array([known[example] for example in here["example"]])
+        assert row["n"] == len(here) == 30
+        close(row, "kept", mean_interval(here["kept"].to_numpy(), np.random.default_rng(5), units=units))
+    shown = [trace for trace in result.figure().data if trace.yaxis == "y2"]
+    assert len(shown) == 4  # a line and a band for either kind

@@ -10,10 +10,11 @@ import torch
 import atlas
 from atlas import SplineCodes, hamming
 from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
+from atlas.network import Site
 from ingest.networks import load_network
 from query.experiments import soft as module
 from query.experiments.registry import run
-from query.experiments.soft import GATES, expected_hamming
+from query.experiments.soft import GATES, _summary, expected_hamming
 from tests.builder import add_texts
 from tests.query.experiments.tailed import TailedReader, demo_inception, digit_atlas, plane_reader
 
@@ -146,6 +147,19 @@ def test_soft_codes_of_gpt2_agree_with_its_stored_codes_and_are_read_in_batches(
     assert 3 <= table["n"].iloc[0] <= 7 and table["n"].eq(len(result.tables["pairs"]) / 4).all()
     assert table["undecided"].between(0.01, 0.99).all() and (table["expected"] > table["blur"]).all()
     assert table["gate"].str.contains("an approximation of Φ").all()
+
+
+def test_soft_and_hard_distances_correlate_as_scipy_says_with_an_interval():
+    from scipy.stats import spearmanr
+
+    pairs = pd.DataFrame({"expected": [1.5, 2.5, 2.0, 5.5, 4.0, 6.5], "hard": [1, 2, 2, 5, 6, 6], "blur": 0.5,
+                          "undecided": 0.1})  # fmt: skip
+    site = Site("s", 0, 4, 4, "gelu", exact=False)
+    row = _summary(site, pairs, None, np.random.default_rng(0))
+    assert row["rho"] == pytest.approx(spearmanr(pairs["expected"], pairs["hard"]).statistic)
+    assert row["rho_low"] < row["rho"] < row["rho_high"] <= 1 and row["n"] == 6
+    flat = _summary(site, pairs.assign(hard=3), None, np.random.default_rng(0))
+    assert np.isnan([flat["rho"], flat["rho_low"], flat["rho_high"]]).all()
 
 
 def test_pairs_share_no_example(tmp_path):
