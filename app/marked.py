@@ -33,6 +33,14 @@ _IMAGE_TYPES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"))
 STYLE = """
 <style>
 [data-testid="stMainBlockContainer"] { padding: 2.75rem 2.5rem 4rem; }
+[data-testid="stApp"]:has([data-testid="stExpandSidebarButton"]) [data-testid="stMainBlockContainer"] {
+  padding-top: 4.25rem;
+}
+@media (max-width: 48rem) { [data-testid="stMainBlockContainer"] { padding: 4.25rem 1.25rem 4rem; } }
+:is(a, button, summary, [role="tab"], [role="radio"], [role="slider"], .pa-scroll):focus-visible {
+  outline: 2px solid light-dark(#0072b2, #56b4e9) !important; outline-offset: 2px;
+}
+[data-testid="stMain"]:focus-visible { outline: 2px solid light-dark(#0072b2, #56b4e9); outline-offset: -2px; }
 [data-testid="stMainBlockContainer"] h1 { font-size: 1.9rem; padding: 0 0 0.5rem; }
 [data-testid="stMainBlockContainer"] h3 { font-size: 1.2rem; padding: 0.75rem 0 0.25rem; }
 .st-key-query textarea { font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.8125rem; }
@@ -116,6 +124,7 @@ STYLE = """
 .pa .pa-strip a { color: inherit; }
 .pa-strip a.pa-here { outline: 2px solid #e69f00; }
 .pa-strip b, .pa-strip small { display: block; }
+.pa-strip b { font-size: 0.68rem; }
 .pa-strip small { font-size: 0.7rem; opacity: 0.8; }
 .pa-note { font-size: 0.8125rem; opacity: 0.75; margin: 0.15rem 0; }
 [class*="st-key-asked-"] { flex: 1 0 100%; }
@@ -231,7 +240,7 @@ def figure(data: bytes | bytearray | None, caption: str, alt: str = "", css: str
     return f'<figure class="{css}">{shown}<figcaption>{caption}</figcaption></figure>'
 
 
-def link(page: str, words: str, **state: object) -> str:
+def link(page: str, words: str, /, **state: object) -> str:
     """A link to a page of the explorer in a certain state; parameters that are None are left out."""
     given = {name: value for name, value in state.items() if value is not None}
     return f'<a href="{plain(page)}?{plain(urlencode(given))}" target="_self">{plain(words)}</a>'

@@ -54,7 +54,12 @@ def _stored(view: View) -> None:
             ])
         )  # fmt: skip
         return
-    _list(view, held.iloc[asked.paged(len(held), PAGE_ROWS, of=(of, kind))])
+    rows = asked.paged(len(held), PAGE_ROWS, of=(of, kind))
+    keep = {
+        "everywhere": "true" if everything else None, "kind": None if kind == ALL else kind,
+        "page": 1 + rows.start // PAGE_ROWS if rows.start else None,
+    }  # fmt: skip
+    _list(view, held.iloc[rows], keep)
     source(view, call(shelf, of) + ("" if kind == ALL else f".query({f'kind == {kind!r}'!r})"))
     numbers = [int(number) for number in held["experiment_id"]]
     wanted = st.query_params.get("experiment")
@@ -69,13 +74,13 @@ def _stored(view: View) -> None:
         ))  # fmt: skip
 
 
-def _list(view: View, held: pd.DataFrame) -> None:
+def _list(view: View, held: pd.DataFrame, keep: dict[str, object]) -> None:
+    """Results, each a link to itself that keeps what is listed."""
     heads = [
         ("Number", "Follow it to see the result", "pa-number"), ("Experiment", "", "pa-key"),
         ("Network", "", "pa-key"), ("Asked for", "Where it is not the default", "pa-wide"),
         ("Current", "Asked again, this is the answer: the data that it rests on have not changed", "pa-key"),
     ]  # fmt: skip
-    keep = {name: st.query_params[name] for name in ("everywhere", "kind", "page") if name in st.query_params}
     rows = [
         [
             _link(view, row["experiment_id"], str(row["experiment_id"]), **keep),
@@ -88,7 +93,7 @@ def _list(view: View, held: pd.DataFrame) -> None:
     st.html(marked.table(heads, rows))
 
 
-def _link(view: View, number: int, words: str, **more: str) -> str:
+def _link(view: View, number: int, words: str, **more: object) -> str:
     return marked.link("experiments", words, experiment=number, **more, **view.state)
 
 

@@ -72,6 +72,24 @@ def test_a_link_carries_its_state_escaped():
     assert shown == '<a href="clusters?target=a-%3E%22b%22&amp;cluster=-1" target="_self">&lt;7&gt;</a>'
 
 
+def test_a_link_may_carry_the_page_of_a_list():
+    assert marked.link("experiments", "3", page=2, words="a") == (
+        '<a href="experiments?page=2&amp;words=a" target="_self">3</a>'
+    )
+
+
+def test_a_remark_is_a_sentence_and_ends_once():
+    for note, said in (("no score: why", "No score: why."), ("Made so:", "Made so:"), ("Done.", "Done.")):
+        assert text_of(marked.notes([note, None])) == said
+
+
+def test_a_small_picture_that_is_none_is_a_dash():
+    assert marked.thumb(None, 28) == "–" and marked.thumb(b"<svg/>", 28) == "–"
+    assert 'height="28"' in marked.thumb(b"\x89PNG\r\n\x1a\nrest", 28, "a<b") and "a&lt;b" in marked.thumb(
+        b"\xff\xd8\xff\xe0", 28, "a<b"
+    )
+
+
 def test_an_error_is_its_own_sentence():
     assert text_of(marked.error("no site 'x'; `polytope info` lists <sites>")) == (
         "no site 'x'; polytope info lists <sites>"

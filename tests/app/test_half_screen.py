@@ -1,0 +1,72 @@
+"""On half a laptop's screen every page can be read without scrolling sideways, and its figures taken along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.app.browsing import IN_BROWSER, OpenPage, address, answered, no_error, photograph
+from tests.app.views import VIEWS
+
+pytestmark = IN_BROWSER
+
+LEAST = 10_000
+"""Bytes of a picture that shows something."""
+
+HALF = {"width": 640, "height": 800}
+
+BEYOND = """() => [...document.querySelectorAll(
+        '[data-testid="stMain"] :is(button, input, textarea, [role="slider"], h1, h3)'
+    )]
+    .filter(each => each.checkVisibility())
+    .filter(each => !each.closest('.pa-scroll, .pa-strip, [role="tablist"], .js-plotly-plot'))
+    .map(each => ({ box: each.getBoundingClientRect(), what: each.outerHTML.slice(0, 120) }))
+    .filter(({ box }) => box.width > 1 && (box.left < -1 || box.right > innerWidth + 1))
+    .map(({ what }) => what)"""
+"""Controls and headings that stand out to the left or right; what scrolls by itself is left out."""
+
+COVERED = """each => {
+    const { left, top, height } = each.getBoundingClientRect();
+    return document.elementFromPoint(left + 5, top + height / 2) !== each;
+}"""
+"""Whether something lies over a heading."""
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_nothing_stands_out_of_half_a_screen(server: str, measured_server: str, open_page: OpenPage, name: str):
+    view = VIEWS[name]
+    page = open_page(address(measured_server if view.measured else server, view.page, **view.state))
+    page.set_viewport_size(HALF)
+    answered(page)
+    no_error(page)
+    expect(page.locator("h1")).to_be_in_viewport(ratio=1)
+    assert not page.locator("h1").evaluate(COVERED)
+    photograph(page, f"half-{name}")
+    widths = page.evaluate("[document.scrollingElement.scrollWidth, innerWidth]")
+    assert widths[0] <= widths[1]
+    main = page.get_by_test_id("stMain")
+    assert main.evaluate("each => each.scrollWidth <= each.clientWidth")
+    assert page.evaluate(BEYOND) == []
+    plots = page.locator(".js-plotly-plot")
+    for kind in ("PNG", "SVG", "CSV"):
+        expect(page.locator('[class*="st-key-take-"]').get_by_role("button", name=kind, exact=True)).to_have_count(
+            plots.count()
+        )
+
+
+@pytest.mark.parametrize(("name", "figure"), [("map", "map"), ("clusters-flow", "flow")])
+def test_figures_that_are_drawn_otherwise_download_all_the_same(
+    server: str, open_page: OpenPage, name: str, figure: str
+):
+    """The map is drawn by WebGL; the flow is no chart with axes."""
+    page = open_page(address(server, VIEWS[name].page, **VIEWS[name].state))
+    answered(page)
+    place = page.locator(f".st-key-figure-{figure}")
+    expect(place.locator(".js-plotly-plot")).to_be_visible()
+    for kind, magic in (("PNG", b"\x89PNG\r\n\x1a\n"), ("SVG", b"<svg cla")):
+        with page.expect_download() as download:
+            place.get_by_role("button", name=kind, exact=True).click()
+        data = Path(download.value.path()).read_bytes()
+        assert data.startswith(magic) and len(data) > LEAST
