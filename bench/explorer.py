@@ -225,6 +225,7 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
         "Search: k = 25",
         clicking(page, lambda: typed(page, "Nearest", "25"), lambda: expect(rows).to_have_count(25)),
     )
+    page.get_by_test_id("stExpander").first.locator("summary").click()
     yield "Search: a condition in SQL", clicking(
         page, lambda: typed(page, "Where (SQL)", "loss < 0.01"),
         lambda: expect(page.get_by_text(re.compile(r"of [\d,]+ of [\d,]+ codes"))).to_be_visible(),
@@ -252,7 +253,7 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
         ),
     )
     page = at("SQL")
-    for query in ("Labels where a gate is on", "Fullest polytopes"):
+    for query in ("Fullest polytopes", "Most surprising", "Polytopes a site"):
         yield (
             f"SQL: {query}",
             clicking(

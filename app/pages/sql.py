@@ -192,24 +192,21 @@ def _csv(rows: pd.DataFrame) -> bytes:
 
 
 def sample_queries(view: View) -> dict[str, str]:
-    """Queries to begin with, about the chosen network and site; each runs as it stands."""
+    """Queries to begin with, about the chosen network and site; each runs as it stands. The page opens with the first,
+    which reads one site; the last reads all codes."""
     network = literal(view.network.name)
     sites = [site.name for site in view.atlas.catalog.sites_of(view.network) if site.n_codes]
     site = literal(view.target if view.target in sites else sites[-1])
     here = f"network = {network} and site = {site}"
     seen = "thumbnail" if view.network.kind == "image" else "token, context"
     return {
-        "Polytopes a site": (
-            "select network, site, count(*) as polytopes, sum(occupancy) as examples, max(occupancy) as largest\n"
-            "from polytopes\ngroup by all\norder by all"
+        "Labels where a gate is on": (
+            "select label, count(*) as examples, avg(is_on(code, 0)::int) as share_on\n"
+            f"from spline_codes\nwhere {here}\ngroup by label\norder by share_on desc"
         ),
         "Fullest polytopes": (
             "select code_hash, occupancy, n_active, first_example\n"
             f"from polytopes\nwhere {here}\norder by occupancy desc, first_example\nlimit 20"
-        ),
-        "Labels where a gate is on": (
-            "select label, count(*) as examples, avg(is_on(code, 0)::int) as share_on\n"
-            f"from spline_codes\nwhere {here}\ngroup by label\norder by share_on desc"
         ),
         "Most surprising": (
             f"select example_id, {seen}, examples.label, prediction, probability, loss\n"
@@ -221,5 +218,9 @@ def sample_queries(view: View) -> dict[str, str]:
             "from clusterings join networks using (network_id)\n"
             f"left join sites on sites.network_id = clusterings.network_id and sites.name = target\n"
             f"where networks.name = {network}\norder by scope desc, ordinal"
+        ),
+        "Polytopes a site": (
+            "select network, site, count(*) as polytopes, sum(occupancy) as examples, max(occupancy) as largest\n"
+            "from polytopes\ngroup by all\norder by all"
         ),
     }

@@ -64,7 +64,7 @@ def test_sample_queries_run(server: str, open_page: OpenPage, demo_atlas: Path):
         samples = sample_queries(View(a, a.catalog.network(IMAGE), FULL_SITE))
         sizes = {name: len(query.sql(a, text)) for name, text in samples.items()}
     page = open_page(address(server, "sql", network=IMAGE, target=FULL_SITE))
-    for name in ("Fullest polytopes", "Labels where a gate is on", "Most surprising", "Purity by depth"):
+    for name in ("Fullest polytopes", "Most surprising", "Purity by depth", "Polytopes a site"):
         answered(page)
         page.get_by_role("button", name=name).click()
         expect(page.get_by_label("Query (")).to_have_value(samples[name])
