@@ -20,6 +20,8 @@ from .kernels import _distance, _sift_down, in_threads, njit, slices
 LEAF = 32
 """Points in a box: with more, too many distances are computed in vain, with fewer, too many boxes are looked at."""
 
+_GROUP = 16  # boxes that follow one another and are left out together
+
 _SLACK = 1 - 1e-9  # more than rounding can make a distance shorter than the distance of its box
 _PIECE = 64  # points of which one thread looks for the nearest before it takes others
 _EDGES = 256  # between two looks at Ctrl-C
@@ -28,13 +30,15 @@ _EDGES = 256  # between two looks at Ctrl-C
 @dataclass(frozen=True, eq=False)
 class Boxes:
     """``order``: the points as they lie in boxes; ``x``: them in this order; ``starts``: where boxes begin, and the
-    end; ``low``, ``high``: their corners."""
+    end; ``low``, ``high``: their corners; ``group_low``, ``group_high``: those of every 16 boxes."""
 
     order: Int64[np.ndarray, " n"]
     x: Float[np.ndarray, "n units"]
     starts: Int64[np.ndarray, " edges"]
     low: Float64[np.ndarray, "boxes units"]
     high: Float64[np.ndarray, "boxes units"]
+    group_low: Float64[np.ndarray, "groups units"]
+    group_high: Float64[np.ndarray, "groups units"]
 
     @classmethod
     def of(cls, x: Float[np.ndarray, "n units"]) -> Boxes:
@@ -52,7 +56,9 @@ class Boxes:
             left += [(start + middle, stop), (start, start + middle)]
         ordered = x[order]
         low, high = (edge.reduceat(ordered, starts).astype(np.float64) for edge in (np.minimum, np.maximum))
-        return cls(order, ordered, np.array([*starts, len(x)]), low, high)
+        groups = np.arange(0, len(low), _GROUP)
+        corners = low, high, np.minimum.reduceat(low, groups), np.maximum.reduceat(high, groups)
+        return cls(order, ordered, np.array([*starts, len(x)]), *corners)
 
     def cores(
         self, weights: Int64[np.ndarray, " n"], rank: int, tell: Callable[[float], None]
@@ -65,7 +71,8 @@ class Boxes:
         for first in range(0, len(pieces), _PIECE):
             in_threads(
                 lambda at: _nearest(
-                    self.x, self.starts, self.low, self.high, weights, rank, at.start, at.stop, found
+                    self.x, self.starts, self.low, self.high, self.group_low, self.group_high, weights, rank,
+                    at.start, at.stop, found,
                 ),
                 pieces[first : first + _PIECE],
             )  # fmt: skip
@@ -90,11 +97,13 @@ class Boxes:
         reached_from, joined = np.zeros(kinds, dtype=np.int64), np.zeros(kinds, dtype=np.bool_)
         source, target, length = np.empty(n - 1, np.int64), np.empty(n - 1, np.int64), np.empty(n - 1)
         worst, current = np.full(len(self.low), np.inf), np.array([kind[0], 0])
+        group_least, group_worst = np.full((2, len(self.group_low)), np.inf)
         for first in range(0, n - 1, _EDGES):
             last = min(first + _EDGES, n - 1)
             _grow(
-                self.x, self.starts, self.low, self.high, cores, members, ends, at, waiting, reach, reached_from,
-                joined, least, worst, current, first, last, source, target, length,
+                self.x, self.starts, self.low, self.high, self.group_low, self.group_high, cores, members, ends, at,
+                waiting, reach, reached_from, joined, least, worst, group_least, group_worst, current, first, last,
+                source, target, length,
             )  # fmt: skip
             tell(last)
         return source, target, length
@@ -115,24 +124,27 @@ def _away(x: Float[np.ndarray, "n units"], i: int, low: np.ndarray, high: np.nda
 @njit(nogil=True, cache=True)
 def _nearest(
     x: Float[np.ndarray, "n units"], starts: Int64[np.ndarray, " edges"], low: Float64[np.ndarray, "boxes units"],
-    high: Float64[np.ndarray, "boxes units"], weights: Int64[np.ndarray, " n"], rank: int, first: int, last: int,
-    out: Float64[np.ndarray, "2 n"],
+    high: Float64[np.ndarray, "boxes units"], group_low: Float64[np.ndarray, "groups units"],
+    group_high: Float64[np.ndarray, "groups units"], weights: Int64[np.ndarray, " n"], rank: int, first: int,
+    last: int, out: Float64[np.ndarray, "2 n"],
 ) -> None:  # fmt: skip
-    boxes, size = len(low), min(rank, len(x))
+    boxes, groups, size = len(low), len(group_low), min(rank, len(x))
     values, places = np.empty(size), np.empty(size, np.int64)
     own = 0
     for i in range(first, last):
         while starts[own + 1] <= i:
             own += 1
         values[:], places[:] = np.inf, -1
-        for step in range(boxes):  # its own box, then the others
-            box = own if step == 0 else step - 1 if step <= own else step
-            if step > 0 and _away(x, i, low, high, box) >= values[0]:
+        for step in range(-1, groups):  # its own box, then the others, group by group
+            if step >= 0 and _away(x, i, group_low, group_high, step) >= values[0]:
                 continue
-            for j in range(starts[box], starts[box + 1]):
-                value = _distance(x, i, j)
-                if value < values[0]:
-                    _sift_down(values, places, value, j)
+            for box in range(own, own + 1) if step < 0 else range(step * _GROUP, min((step + 1) * _GROUP, boxes)):
+                if step >= 0 and (box == own or _away(x, i, low, high, box) >= values[0]):
+                    continue
+                for j in range(starts[box], starts[box + 1]):
+                    value = _distance(x, i, j)
+                    if value < values[0]:
+                        _sift_down(values, places, value, j)
         total, before = 0, False
         for place in np.argsort(values):
             total += weights[places[place]]
@@ -146,17 +158,20 @@ def _nearest(
 @njit(nogil=True, cache=True)
 def _grow(
     x: Float[np.ndarray, "n units"], starts: Int64[np.ndarray, " edges"], low: Float64[np.ndarray, "boxes units"],
-    high: Float64[np.ndarray, "boxes units"], cores: Float64[np.ndarray, " n"], members: Int64[np.ndarray, " points"],
-    ends: Int64[np.ndarray, " n"], at: Int64[np.ndarray, " n"], waiting: Int64[np.ndarray, " n"],
+    high: Float64[np.ndarray, "boxes units"], group_low: Float64[np.ndarray, "groups units"],
+    group_high: Float64[np.ndarray, "groups units"], cores: Float64[np.ndarray, " n"],
+    members: Int64[np.ndarray, " points"], ends: Int64[np.ndarray, " n"], at: Int64[np.ndarray, " n"],
+    waiting: Int64[np.ndarray, " n"],
     reach: Float64[np.ndarray, " n"], reached_from: Int64[np.ndarray, " n"], joined: Bool[np.ndarray, " n"],
-    least: Float64[np.ndarray, " boxes"], worst: Float64[np.ndarray, " boxes"], at_last: Int64[np.ndarray, " 2"],
-    first: int, last: int, source: Int64[np.ndarray, " edges"], target: Int64[np.ndarray, " edges"],
-    length: Float64[np.ndarray, " edges"],
+    least: Float64[np.ndarray, " boxes"], worst: Float64[np.ndarray, " boxes"],
+    group_least: Float64[np.ndarray, " groups"], group_worst: Float64[np.ndarray, " groups"],
+    at_last: Int64[np.ndarray, " 2"], first: int, last: int, source: Int64[np.ndarray, " edges"],
+    target: Int64[np.ndarray, " edges"], length: Float64[np.ndarray, " edges"],
 ) -> None:  # fmt: skip
     """Edges ``first`` up to ``last``. ``least``: how near the nearest waiting point of a box is to the tree;
     ``worst``: from here on a distance tells nothing new about any of its points; ``at_last``: kind and point that
     joined last."""
-    done, boxes = len(members), len(least)
+    done, boxes, groups = len(members), len(least), len(group_least)
     current, point = at_last[0], at_last[1]
     for edge in range(first, last):
         at[current] += 1
@@ -166,28 +181,39 @@ def _grow(
         new, own = not joined[current], cores[current]
         joined[current] = True
         best, lowest, found = np.inf, done, -1
-        for box in range(boxes):
-            start, stop = starts[box], starts[box + 1]
-            inside = start <= current < stop
-            if inside or (new and own < worst[box] and _away(x, current, low, high, box) < worst[box]):
-                least[box], worst[box] = np.inf, 0.0
-                for j in range(start, stop):
-                    if waiting[j] == done:
-                        continue
-                    if new and own < reach[j] and cores[j] < reach[j]:
-                        away = max(max(_distance(x, current, j), cores[j]), own)
-                        if away < reach[j]:
-                            reach[j], reached_from[j] = away, point
-                    least[box] = min(least[box], reach[j])
-                    if reach[j] > cores[j]:
-                        worst[box] = max(worst[box], reach[j])
-            if least[box] > best or least[box] == np.inf:
+        for group in range(groups):
+            first_box, end_box = group * _GROUP, min((group + 1) * _GROUP, boxes)
+            inside = starts[first_box] <= current < starts[end_box]
+            bound = group_worst[group]
+            if inside or (new and own < bound and _away(x, current, group_low, group_high, group) < bound):
+                group_least[group], group_worst[group] = np.inf, 0.0
+                for box in range(first_box, end_box):
+                    start, stop = starts[box], starts[box + 1]
+                    here, bound = start <= current < stop, worst[box]
+                    if here or (new and own < bound and _away(x, current, low, high, box) < bound):
+                        least[box], worst[box] = np.inf, 0.0
+                        for j in range(start, stop):
+                            if waiting[j] == done:
+                                continue
+                            if new and own < reach[j] and cores[j] < reach[j]:
+                                away = max(max(_distance(x, current, j), cores[j]), own)
+                                if away < reach[j]:
+                                    reach[j], reached_from[j] = away, point
+                            least[box] = min(least[box], reach[j])
+                            if reach[j] > cores[j]:
+                                worst[box] = max(worst[box], reach[j])
+                    group_least[group] = min(group_least[group], least[box])
+                    group_worst[group] = max(group_worst[group], worst[box])
+            if group_least[group] > best or group_least[group] == np.inf:
                 continue
-            if least[box] < best:
-                best, lowest = least[box], done
-            for j in range(start, stop):
-                if reach[j] == best and waiting[j] < lowest:
-                    lowest, found = waiting[j], j
+            for box in range(first_box, end_box):
+                if least[box] > best or least[box] == np.inf:
+                    continue
+                if least[box] < best:
+                    best, lowest = least[box], done
+                for j in range(starts[box], starts[box + 1]):
+                    if reach[j] == best and waiting[j] < lowest:
+                        lowest, found = waiting[j], j
         current, point = found, lowest
         source[edge], target[edge], length[edge] = reached_from[current], point, best
     at_last[0], at_last[1] = current, point
