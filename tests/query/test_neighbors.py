@@ -439,7 +439,10 @@ def test_codes_that_were_not_ingested(tmp_path):
     ("asked", "why"),
     [
         ({"site": "blocks.3.mlp", "radius": 3}, "a search within a radius runs on the processor"),
-        ({"site": "blocks.3.mlp", "k": 3, "label": "metal"}, r"a search among some of the codes \(a filter\) runs on"),
+        (
+            {"site": "blocks.3.mlp", "k": 3, "label": "metal"},
+            r"a search among some of the codes \(a filter\) runs on",
+        ),
         ({"span": "blocks.1.mlp->blocks.2.mlp", "k": 3}, "this span has no index"),
     ],
 )
