@@ -1,6 +1,7 @@
 """The report out of what is stored: what is measured has its verdict, what is not its command."""
 
 import shutil
+from shlex import quote
 
 import pytest
 
@@ -68,7 +69,10 @@ def test_what_is_not_stored_or_stale_is_offered_with_its_command(measured):
         found = unasked(a, "words").set_index("kind")
         assert set(found.index) == set(registry.EXPERIMENTS) - {"occupancy", "density"}
         assert found.loc["directions", "options"] == {"network": "words"}
-        assert found.loc["directions", "command"] == f"polytope experiment directions '{measured}' --network words"
+        assert (
+            found.loc["directions", "command"]
+            == f"polytope experiment directions {quote(str(measured))} --network words"
+        )
         assert found.loc["scale", "needs"] == "live" and "span" in found.loc["scale", "options"]
         assert found.loc["projection", "options"] is None and "no neuron" in found.loc["projection", "reason"]
         for name, row in found[found["options"].notna()].iterrows():
