@@ -290,7 +290,7 @@ comment on table clusters is 'One row a cluster.';
 comment on column clusters.clustering_id is 'clusterings.clustering_id.';
 comment on column clusters.label is 'Cluster, from 0, as in cluster_labels.';
 comment on column clusters.size is 'Members.';
-comment on column clusters.medoid is 'examples.example_id of the member nearest to all members.';
+comment on column clusters.medoid is 'examples.example_id of the member nearest to all members; of clusters above 10,000 members, to a sample of them.';
 comment on column clusters.persistence is 'HDBSCAN''s persistence, 0 to 1.';
 comment on column clusters.purity is 'Share of labelled members with the commonest label; null without labels.';
 comment on column clusters.top_label is 'The commonest label; the alphabetically first of equals.';
@@ -595,7 +595,7 @@ comment on column named_clusters.note is 'What a person wrote about it; null whe
 comment on column named_clusters.named_example is 'cluster_names.example_id of the name; null where there is none.';
 comment on column named_clusters.named_at is 'When it was last written, UTC.';
 comment on column named_clusters.size is 'Members.';
-comment on column named_clusters.medoid is 'examples.example_id of the member nearest to all members.';
+comment on column named_clusters.medoid is 'clusters.medoid.';
 comment on column named_clusters.persistence is 'HDBSCAN''s persistence, 0 to 1.';
 comment on column named_clusters.purity is 'Share of labelled members with the commonest label; null without labels.';
 comment on column named_clusters.top_label is 'The commonest label; the alphabetically first of equals.';
