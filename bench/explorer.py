@@ -78,6 +78,9 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--atlas", type=Path, help="where the generated atlas is, or will be kept")
     arguments = parser.parse_args()
+    if CHROMIUM is None:
+        print("bench.explorer needs Chromium: install it, or name it in the variable CHROMIUM")
+        return
     n, rounds = SIZES[arguments.size]
     opened: dict[str, list[tuple[Wait, Wait]]] = {name: [] for name in PAGES}
     clicked: dict[str, list[Wait]] = {}
