@@ -67,7 +67,7 @@ def emit(frame: pd.DataFrame, style: Format = Format.TABLE, output: Path | None 
             output.write_text(text, encoding="utf-8")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Column:
     """A column as it is printed. ``least`` and ``natural``: how narrow it may be, and how wide it is unfolded."""
 
@@ -130,25 +130,34 @@ def _contexts(frame: pd.DataFrame, room: int) -> list[Text]:
 
 def _side_by_side(columns: list[_Column], width: int) -> list[list[_Column]]:
     """The columns in groups that fit the width, each of them beginning with the columns that tell the rows apart."""
+    if _width([column.least for column in columns]) <= width:
+        return [columns]
     key = _key(columns, width)
-    groups = [columns[:key]]
-    for column in columns[key:]:
-        if len(groups[-1]) > key and _width([c.least for c in [*groups[-1], column]]) > width:
-            groups.append(columns[:key])
+    groups = [key]
+    for column in columns:
+        if column in key:
+            continue
+        if len(groups[-1]) > len(key) and _width([c.least for c in [*groups[-1], column]]) > width:
+            groups.append(key)
         groups[-1] = [*groups[-1], column]
     return groups
 
 
-def _key(columns: list[_Column], width: int) -> int:
-    """How many columns from the first on tell all rows apart; 1 where they would take more than half the width."""
-    rows = [""] * len(columns[0].cells) if columns else []
-    for number, column in enumerate(columns, start=1):
-        if _width([c.least for c in columns[:number]]) > width // 2 or not column.cells:
-            return 1
-        rows = [f"{row}\n{cell.plain}" for row, cell in zip(rows, column.cells, strict=True)]
-        if len(set(rows)) == len(rows):
-            return number
-    return 1
+def _key(columns: list[_Column], width: int) -> list[_Column]:
+    """The columns from the first on that tell all rows apart; where they would take more than half the width, the
+    first column that does so alone, or else the first."""
+    for number in range(1, len(columns) + 1):
+        some = columns[:number]
+        if _width([column.least for column in some]) > width // 2:
+            break
+        if _tells_apart(some):
+            return some
+    return next(([column] for column in columns if not column.numeric and _tells_apart([column])), columns[:1])
+
+
+def _tells_apart(columns: list[_Column]) -> bool:
+    rows = list(zip(*([cell.plain for cell in column.cells] for column in columns), strict=False))
+    return len(set(rows)) == len(rows) and all(column.cells for column in columns)
 
 
 def _width(columns: list[int]) -> int:
@@ -228,6 +237,8 @@ def _cell(value: Any) -> Text:
         return Text("yes" if value else "no")
     if isinstance(value, float | np.floating):
         return Text(f"{value:.4g}")
+    if isinstance(value, list | np.ndarray):
+        value = f"[{', '.join(_cell(one).plain for one in value)}]"
     text = _one_line(str(value))
     return Text(text if len(text) <= CELL else text[: CELL - 1] + "…")
 

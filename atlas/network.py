@@ -274,8 +274,8 @@ class TailReading:
     """What the part of a network after a site did with a batch of that site's activations; row i is point i.
 
     ``codes[site]`` is packed, most significant bit first. ``switches`` holds for each max-pooling window between the
-    site and the last of the codes (the output, where they reach it) which of its inputs was taken, as an offset within the window (row · kernel + column); None
-    where it was not asked for.
+    site and the last of the codes (the output, where they reach it) which of its inputs was taken, as an offset in
+    the window (row · kernel + column); None where it was not asked for.
     """
 
     logits: Float32[np.ndarray, "points outputs"]

@@ -1,8 +1,9 @@
-"""A site's activations read a piece at a time, for a question that SQL answers by row: so it can tell how far it is."""
+"""A site's activations a piece at a time, for a question that SQL answers by row and that tells how far it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def id_ranges(atlas: Atlas, site: SiteRecord, progress: Progress | None = None) 
     if lowest is None:
         return
     edges = np.unique(np.linspace(lowest, highest + 1, PIECES + 1).astype(np.int64)).tolist()
-    for done, (first, after) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for done, (first, after) in enumerate(pairwise(edges)):
         tell(progress, done, len(edges) - 1)
         yield first, after - 1
     tell(progress, len(edges) - 1, len(edges) - 1)

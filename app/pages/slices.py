@@ -161,7 +161,7 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
     [summary] = result.tables["summary"].to_dict("records")
     values = [
         ("Polytopes met", f"{summary['polytopes']:,}",
-         f"Distinct codes at {summary['points']:,} points: at least so many"),
+         f"Distinct ones, by codes and pooling switches, at {summary['points']:,} points: at least so many"),
         ("Gates that change", f"{summary['gates_crossed']:,}",
          f"Of {summary['gates']:,}: on at some points, off at others"),
         ("Classes", f"{len(result.table):,}", "Predicted somewhere in the window"),
@@ -191,7 +191,7 @@ def _tables(result: Result) -> None:
     left, right = st.columns(2, gap="medium")
     classes = result.table.head(CLASSES_SHOWN)
     heads = [("Class", "Predicted", "pa-key"), ("Share", "Of the points of the grid", "pa-number"),
-             ("Polytopes", "Distinct codes among them", "pa-number")]  # fmt: skip
+             ("Polytopes", "Distinct ones among them", "pa-number")]  # fmt: skip
     rows = [[marked.words(row["class"]), f"{row['share']:.1%}", f"{row['polytopes']:,}"] for row in records(classes)]
     left.html(marked.table(heads, rows))
     if len(result.table) > CLASSES_SHOWN:

@@ -192,8 +192,8 @@ def _csv(rows: pd.DataFrame) -> bytes:
 
 
 def sample_queries(view: View) -> dict[str, str]:
-    """Queries to begin with, about the chosen network and site; each runs as it stands. The page opens with the first,
-    which reads one site; the last reads all codes."""
+    """Queries to begin with, about the chosen network and site; each runs as it stands. The page opens with the
+    first, which reads one site; the last reads all codes."""
     network = literal(view.network.name)
     sites = [site.name for site in view.atlas.catalog.sites_of(view.network) if site.n_codes]
     site = literal(view.target if view.target in sites else sites[-1])

@@ -36,6 +36,9 @@ def test_every_part_of_a_table_begins_with_what_tells_its_rows_apart():
     frame = pd.DataFrame({"network": ["a", "a"], "site": ["s", "t"]} | {f"number_{i}": [i, i] for i in range(12)})
     heads = [line.split()[:2] for line in printed(frame, 60) if "network" in line]
     assert len(heads) > 1 and all(head == ["network", "site"] for head in heads)
+    wide = frame.assign(network=["a long name of a network"] * 2)
+    heads = [line.split()[0] for line in printed(wide, 50) if "site" in line]
+    assert len(heads) > 1 and set(heads) == {"site"}
     alike = [line.split()[:2] for line in printed(frame.assign(site="s"), 60) if "network" in line]
     assert len(alike) > 1 and alike[1] != ["network", "site"]
 
@@ -56,6 +59,11 @@ def test_a_context_takes_the_room_that_the_other_columns_leave():
         [line] = [line for line in lines if f"«{token}»" in line]
         assert len(line) <= width
     assert len(max(wide, key=len)) > len(max(narrow, key=len))
+
+
+def test_numbers_of_a_list_are_as_short_as_any():
+    [line] = [line for line in printed(pd.DataFrame({"x": [[1 / 3, 2.0, None]]}), 80) if "[" in line]
+    assert line.strip() == "[0.3333, 2, –]"
 
 
 def test_a_number_stands_beside_its_interval():

@@ -115,7 +115,7 @@ def test_a_dataset_holds_inputs_whoever_read_them_first(tmp_path):
         ({"where": "label"}, SqlFailed, "where is 'label'; expected a condition"),
         ({"where": "true; drop table codes"}, SqlFailed, "where is 'true; drop table codes'"),
         ({"where": "label in (select * from read_csv('/etc/passwd'))"}, SqlRefused, "own tables only"),
-        ({"where": "true) union all (select i from range(9) t(i)"}, SqlRefused, "that is not one condition; give what"),
+        ({"where": "true) union all (select i from range(9) t(i)"}, SqlRefused, "not one condition; give what"),
         ({"where": "true) order by (loss) limit (1"}, SqlRefused, "that is not one condition"),
         ({"where": "true) group by all having (true"}, SqlRefused, "that is not one condition"),
         ({"where": "loss < $1"}, SqlRefused, "that is not one condition; .* without parameters"),
