@@ -1,4 +1,4 @@
-"""A view of every page, in the states in which it shows most: what holds of all pages is looked at in each of them."""
+"""A view of every page, in states in which it shows much: what holds of all pages is looked at in each of them."""
 
 from __future__ import annotations
 
