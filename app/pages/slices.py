@@ -268,7 +268,7 @@ def _state(asked: dict[str, Any]) -> dict[str, Any]:
     """The address of a slice: what the widgets of this page are to hold, and the window."""
     directions = asked.get("directions")
     return {
-        "span": asked["span"], "size": asked.get("size", LARGEST), **({"by": DIRECTIONS} if directions else {}),
+        "span": asked["span"], "size": str(asked.get("size", LARGEST)), **({"by": DIRECTIONS} if directions else {}),
         **{name: asked[name] for name in "abc" if name in asked},
         **dict(zip(("d1", "d2"), directions or (), strict=False)),
         **{name: repr(value) for name, value in zip(("u", "v"), asked.get("middle") or (), strict=False)},

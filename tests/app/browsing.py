@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 from playwright.sync_api import Error, FloatRect, Locator, Page, expect
 
-from app.serve import command
+from app.serve import STOPPING, command
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -71,7 +71,11 @@ def serving(atlas: Path, script: Path | None = None) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(STOPPING)
+        except subprocess.TimeoutExpired:  # in the middle of something long: ended as `serve` would end it
+            process.kill()
+            process.wait()
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
