@@ -13,14 +13,17 @@ import locale
 import optparse
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 from atlas.network import Network
-from tests.app.browsing import CHROMIUM, HOSTILE, STARTING, drawn, serving
+
+pytest.register_assert_rewrite("tests.app.browsing")  # an assertion in there is to show what was read
+
+from tests.app.browsing import CHROMIUM, HOSTILE, STARTING, OpenPage, drawn, serving  # noqa: E402
 
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -121,7 +124,7 @@ def tabs() -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def open_page(tabs: BrowserContext) -> Iterator[Callable[[str], Page]]:
+def open_page(tabs: BrowserContext) -> Iterator[OpenPage]:
     """Opens an address in a tab of its own and waits until the page is drawn. Nothing may be asked of other hosts."""
     opened, elsewhere = [], []
 

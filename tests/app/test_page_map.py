@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from pathlib import Path
-from urllib.parse import parse_qs, urlencode, urlparse
 
-import pytest
 from playwright.sync_api import Page, expect
 
 import atlas
@@ -14,30 +12,29 @@ import query
 from app import plots_map
 from app.pages.map import simplified
 from query.layouts import MOST_CORNERS, Region, layout_of
-from tests.app.browsing import CHROMIUM, drawn, photograph
+from tests.app.browsing import (
+    IN_BROWSER,
+    OpenPage,
+    address,
+    address_says,
+    answered,
+    eventually,
+    ids,
+    no_error,
+    photograph,
+    standing,
+    state,
+)
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in the variable CHROMIUM"),
-]
+pytestmark = IN_BROWSER
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, IMAGE_SITE = "demo-inceptionv1", "inception5b"
-OpenPage = Callable[[str], Page]
-
-
-def address(server: str, **state: object) -> str:
-    return f"{server}/map?{urlencode(state)}"
-
-
-def no_error(page: Page) -> None:
-    expect(page.locator('.pa-error, [data-testid="stException"], [data-testid="stAlert"]')).to_have_count(0)
 
 
 def drag(page: Page, ways: list[tuple[float, float]]) -> None:
     """Drag over the map, by shares of its width and height."""
-    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
-    assert box is not None
+    box = standing(page, page.locator(".js-plotly-plot .nsewdrag").first)
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ways]
     page.mouse.move(*places[0])
     page.mouse.down()
@@ -47,18 +44,20 @@ def drag(page: Page, ways: list[tuple[float, float]]) -> None:
 
 
 def within(page: Page) -> Region:
-    """The region that the address of a page names."""
-    return Region.parse(parse_qs(urlparse(page.url).query)["within"][0])
+    """The region that the address of a page names, once it does."""
+    eventually(page, lambda: "within" in state(page), True)
+    return Region.parse(state(page)["within"])
 
 
 def test_a_box_dragged_on_the_map_lists_who_lies_in_it(server: str, open_page: OpenPage, demo_atlas: Path):
-    page = open_page(address(server, network=IMAGE, target=IMAGE_SITE))
+    page = open_page(address(server, "map", network=IMAGE, target=IMAGE_SITE))
+    answered(page)
     no_error(page)
     expect(page.locator(".js-plotly-plot .gl-canvas").first).to_be_visible()
     photograph(page, "map-images")
     drag(page, [(0.02, 0.02), (0.98, 0.6)])
     expect(page.get_by_text("examples in this box")).to_be_visible()
-    drawn(page)
+    answered(page)
     region = within(page)
     with atlas.open(demo_atlas) as a:
         number = layout_of(a, a.catalog.target(site=IMAGE_SITE)).layout_id
@@ -68,48 +67,54 @@ def test_a_box_dragged_on_the_map_lists_who_lies_in_it(server: str, open_page: O
     size = int((points["x"].between(low_x, high_x) & points["y"].between(low_y, high_y)).sum())
     assert 0 < size < len(points) and found.attrs["size"] == size
     expect(page.locator("h3").last).to_have_text(f"{size:,} of {len(points):,} examples in this box")
-    captions = page.locator(".pa-grid figcaption a[href^=example]").all_inner_texts()
-    assert [int(words) for words in captions] == found["example_id"].tolist()
-    assert f"layout_id = {number} and {region.sql}" in page.locator("code.language-sql:visible").inner_text()
+    eventually(page, lambda: ids(page), found["example_id"].tolist())
+    expect(page.locator("code.language-sql:visible")).to_contain_text(f"layout_id = {number} and {region.sql}")
     photograph(page, "map-selected")
 
     again = open_page(page.url)
     expect(again.locator("h3").last).to_have_text(f"{size:,} of {len(points):,} examples in this box")
+    answered(again)
     again.get_by_role("button", name="Clear").click()
     expect(again.get_by_text("examples in this box")).to_have_count(0)
-    assert "within" not in again.url
+    address_says(again, within=None)
 
 
 def test_a_lasso_and_its_sql_name_the_same_examples(server: str, open_page: OpenPage, demo_atlas: Path):
-    page = open_page(address(server, network=TEXT, target=SITE, colour="label"))
-    page.locator('.modebar-btn[data-val="lasso"]').click()
+    page = open_page(address(server, "map", network=TEXT, target=SITE, colour="label"))
+    answered(page)
+    expect(page.locator(".js-plotly-plot .gl-canvas").first).to_be_visible()
+    lasso = page.locator('.modebar-btn[data-val="lasso"]')
+    lasso.click()
+    expect(lasso).to_have_class(re.compile(r"\bactive\b"))
     drag(page, [(0.1, 0.1), (0.9, 0.15), (0.85, 0.8), (0.5, 0.5), (0.15, 0.9), (0.1, 0.1)])
     expect(page.get_by_text("examples in this polygon")).to_be_visible()
-    drawn(page)
+    answered(page)
     with atlas.open(demo_atlas) as a:
         found = query.layout_examples(a, layout_of(a, a.catalog.target(site=SITE)).layout_id, within(page))
-    shown = page.locator(".pa table td:last-child a[href^=example]").all_inner_texts()
-    assert [int(words) for words in shown] == found["example_id"].tolist()[:20]
+    eventually(page, lambda: ids(page), found["example_id"].tolist()[:20])
     page.get_by_text("Code for this").last.click()
     # Followed by its address: a page that draws itself again under the pointer would swallow a click.
     page.goto(f"{server}/{page.get_by_role('link', name='Open in the SQL page').last.get_attribute('href')}")
+    expect(page.locator("h1")).to_have_text("SQL")
     expect(page.get_by_text(f"{found.attrs['size']:,} rows in")).to_be_visible()
 
 
 def test_a_site_without_a_map_says_how_to_make_one(server: str, open_page: OpenPage, demo_atlas: Path):
-    page = open_page(address(server, network=TEXT, target="blocks.1.mlp"))
+    page = open_page(address(server, "map", network=TEXT, target="blocks.1.mlp"))
     no_error(page)
     command = page.locator("code.language-sh")
-    expect(command).to_have_text(f"polytope layout {demo_atlas} --site 'blocks.1.mlp' --network {TEXT}")
+    expect(command).to_have_text(f"polytope layout {demo_atlas} --site blocks.1.mlp --network {TEXT}")
+    answered(page)
     page.get_by_role("link", name=f"{SITE} (codes)").click()
     expect(page.locator(".js-plotly-plot")).to_be_visible()
 
 
 def test_a_region_that_is_none_is_a_sentence_beside_the_map(server: str, open_page: OpenPage):
-    page = open_page(address(server, network=TEXT, target=SITE, within="1,2,<b>", colour="density", layout=99))
-    expect(page.locator(".pa-error")).to_have_text(
-        "a region of a map is numbers with commas between them, got '1,2,<b>'"
-    )
+    page = open_page(address(server, "map", network=TEXT, target=SITE, within="1,2,<b>", colour="density", layout=99))
+    expect(page.locator(".pa-error")).to_have_text([
+        re.compile("^the address asks for layout 99; expected "),
+        "a region of a map is numbers with commas between them, got '1,2,<b>'",
+    ])  # fmt: skip
     expect(page.locator(".js-plotly-plot")).to_be_visible()
     photograph(page, "map-density")
 

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlencode
 
-import pytest
 from playwright.sync_api import Page, expect
 
 import atlas
 import query
 from query.info import polytope_counts
-from tests.app.browsing import CHROMIUM, answered, drawn, photograph, serving
+from tests.app.browsing import (
+    IN_BROWSER,
+    OpenPage,
+    address,
+    address_says,
+    answered,
+    eventually,
+    no_error,
+    photograph,
+    says,
+    serving,
+)
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in the variable CHROMIUM"),
-]
+pytestmark = IN_BROWSER
 
 TEXT, IMAGE = "demo-gpt2", "demo-inceptionv1"
-OpenPage = Callable[[str], Page]
 
 
-def address(server: str, **state: object) -> str:
-    return f"{server}/?{urlencode(state)}"
-
-
-def no_error(page: Page) -> None:
-    expect(page.locator('.pa-error, [data-testid="stException"], [data-testid="stAlert"]')).to_have_count(0)
+def rows(page: Page) -> dict[str, list[str]]:
+    """The rows of all tables by their first cell."""
+    shown = page.locator(".pa table tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.innerText))"
+    )
+    return {cells[0]: cells for cells in shown}
 
 
 def test_overview_shows_what_the_atlas_holds(server: str, open_page: OpenPage, demo_atlas: Path):
@@ -37,7 +41,7 @@ def test_overview_shows_what_the_atlas_holds(server: str, open_page: OpenPage, d
         held = query.info(a)
         counts = polytope_counts(a, IMAGE).set_index("site")
         density = query.class_density(a, network=IMAGE, pairs=200, resamples=1).set_index("span")
-    page = open_page(address(server, network=IMAGE))
+    page = open_page(address(server, "", network=IMAGE))
     answered(page)
     no_error(page)
     sites = held["sites"]
@@ -47,34 +51,34 @@ def test_overview_shows_what_the_atlas_holds(server: str, open_page: OpenPage, d
     )
     mine = sites[(sites["network"] == IMAGE) & (sites["n_codes"] > 0)]
     strip = page.locator(".pa-strip a")
-    assert strip.locator("b").all_inner_texts() == mine["site"].tolist()
-    assert strip.locator("small:nth-of-type(1)").all_inner_texts() == [f"{n:,} gates" for n in mine["n_gates"]]
-    rows = {cells[0]: cells for cells in (
-        row.locator("td").all_inner_texts() for row in page.locator(".pa table tbody tr").all()
-    )}  # fmt: skip
-    for site in mine["site"]:
-        assert rows[site][6] == f"{counts.loc[site, 'occupancy']:#.3g}".rstrip(".")
+    expect(strip.locator("b")).to_have_text(mine["site"].tolist())
+    expect(strip.locator("small:nth-of-type(1)")).to_have_text([f"{n:,} gates" for n in mine["n_gates"]])
+    occupancies = {site: f"{counts.loc[site, 'occupancy']:#.3g}".rstrip(".") for site in mine["site"]}
+    eventually(page, lambda: {site: row[6] for site, row in rows(page).items() if site in occupancies}, occupancies)
     measured = density.loc["inception5a->:full"]
-    assert rows["inception5a:full"][7] == f"{measured['intra_mean']:#.3g} | {measured['inter_mean']:#.3g}"
+    both = f"{measured['intra_mean']:#.3g} | {measured['inter_mean']:#.3g}"
+    eventually(page, lambda: rows(page)["inception5a:full"][7], both)
     empty = ((sites["network"] == IMAGE) & (sites["scope"] == "full") & (sites["n_codes"] == 0)).sum()
-    assert f"{empty} full sites of {IMAGE} hold no codes" in page.inner_text("body")
+    says(page, f"{empty} full sites of {IMAGE} hold no codes")
     photograph(page, "overview-images")
 
 
 def test_every_site_leads_on(server: str, open_page: OpenPage):
-    page = open_page(address(server, network=TEXT))
+    page = open_page(address(server, "", network=TEXT))
     answered(page)
     page.locator(".pa-strip a", has_text="blocks.1.mlp").click()
     expect(page.locator("h1")).to_have_text("Clusters")
-    assert "target=blocks.1.mlp" in page.url
-    page = open_page(address(server, network=TEXT))
+    address_says(page, target="blocks.1.mlp")
+    page = open_page(address(server, "", network=TEXT))
     answered(page)
     row = page.locator(".pa table tbody tr", has_text="blocks.2.mlp").first
     row.get_by_role("link", name="Map").click()
     expect(page.locator("h1")).to_have_text("Map")
-    drawn(page)
-    assert "target=blocks.2.mlp" in page.url
+    answered(page)
+    address_says(page, target="blocks.2.mlp")
     page.go_back()
+    expect(page.locator("h1")).to_have_text("Overview")
+    answered(page)
     page.get_by_role("link", name=IMAGE, exact=True).click()
     expect(page.get_by_text(f"Sites of {IMAGE}")).to_be_visible()
 
@@ -90,12 +94,12 @@ def test_the_check_finds_what_is_damaged(demo_atlas: Path, tmp_path: Path, open_
         no_error(page)
         page.get_by_role("button", name="Check the atlas").click()
         expect(page.locator(".pa-error")).to_contain_text("1 of ")
-        assert "check=1" in page.url
-        assert "1 codes have another number of gates on, the first at example 5" in page.inner_text("body")
+        address_says(page, check=1)
+        says(page, "1 codes have another number of gates on, the first at example 5")
 
 
 def test_a_sound_atlas_passes_every_check(server: str, open_page: OpenPage, demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         n = len(query.verify(a))
-    page = open_page(address(server, network=TEXT, check=1))
+    page = open_page(address(server, "", network=TEXT, check=1))
     expect(page.get_by_text(f"All {n:,} checks passed.")).to_be_visible()

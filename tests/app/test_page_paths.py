@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from pathlib import Path
-from urllib.parse import urlencode
 
 import numpy as np
-import pytest
 from playwright.sync_api import Page, expect
 
 import atlas
 from atlas.network import Network
 from query.experiments import run
 from query.experiments.route import route
-from tests.app.browsing import CHROMIUM, COMPUTING, answered, photograph
+from tests.app.browsing import (
+    COMPUTING,
+    IN_BROWSER,
+    OpenPage,
+    address,
+    address_says,
+    answered,
+    eventually,
+    photograph,
+    says,
+)
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in the variable CHROMIUM"),
-]
+pytestmark = IN_BROWSER
 
 IMAGE, SPAN = "demo-inceptionv1", "inception5a->:full"
-OpenPage = Callable[[str], Page]
-
-
-def address(server: str, **state: object) -> str:
-    return f"{server}/paths?{urlencode(state)}"
 
 
 def metrics(page: Page) -> list[str]:
@@ -50,16 +50,17 @@ def test_scaling_is_computed_at_a_click_and_followed_with_the_slider(
         profile["share"] * (profile["alpha_high"] - profile["alpha_low"]) * result.parameters["n_gates"]
     ).round()
 
-    page = open_page(address(measured_server, network=IMAGE, span=SPAN, example=example, others="true"))
+    page = open_page(address(measured_server, "paths", network=IMAGE, span=SPAN, example=example, others="true"))
     compute = page.get_by_role("button", name="Compute")
     expect(compute).to_be_visible()
     expect(page.locator('[class*="st-key-job-"], .js-plotly-plot')).to_have_count(0)
-    assert cards(page) == [str(example)]
+    eventually(page, lambda: cards(page), [str(example)])
+    answered(page)
     compute.click()
     expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=COMPUTING)
     expect(page.get_by_text("Nearest on the way")).to_be_visible(timeout=COMPUTING)
     answered(page)
-    assert "run=1" in page.url
+    address_says(page, run=1)
 
     def expected(alpha: float) -> tuple[list[str], list[str]]:
         row = way.iloc[int(np.abs(way["at"] - alpha).argmin())]
@@ -67,22 +68,24 @@ def test_scaling_is_computed_at_a_click_and_followed_with_the_slider(
         values = [row["prediction"], f"{row['probability']:.3f}", f"{behind:,}", f"{int(row['distance']):,}"]
         return values, [str(example), str(int(row["nearest"]))]
 
-    assert (metrics(page), cards(page)[:2]) == expected(1.0)
+    assert expected(0.3) != expected(1.0)
+    eventually(page, lambda: (metrics(page), cards(page)[:2]), expected(1.0))
     slider = page.get_by_role("slider")
     slider.focus()
     for _ in range(14):
         slider.press("ArrowLeft")
     expect(page.get_by_test_id("stMetricValue").nth(2)).to_have_text(expected(0.3)[0][2])
     answered(page)
-    assert (metrics(page), cards(page)[:2]) == expected(0.3) != expected(1.0)
-    assert "alpha=0.3" in page.url
+    eventually(page, lambda: (metrics(page), cards(page)[:2]), expected(0.3))
+    expect(page).to_have_url(re.compile(r"alpha=0\.3"))
     changes = sum(a != b for a, b in zip(way["prediction"], way["prediction"][1:], strict=False))
-    assert changes and f"The prediction changes {changes} times" in page.inner_text("body")
+    assert changes
+    says(page, f"The prediction changes {changes} times")
     photograph(page, "paths-scale")
 
     again = open_page(page.url)
     answered(again)
-    assert (metrics(again), cards(again)[:2]) == expected(0.3)
+    eventually(again, lambda: (metrics(again), cards(again)[:2]), expected(0.3))
 
 
 def test_a_link_to_an_interpolation_shows_it(
@@ -94,21 +97,21 @@ def test_a_link_to_an_interpolation_shows_it(
         way = route(a, reader, span=SPAN, start=3, end=8, at=np.linspace(0, 1, 41).tolist()).table
     [pair] = result.tables["pairs"].to_dict("records")
     path = "From one example to another"
-    page = open_page(address(measured_server, network=IMAGE, path=path, span=SPAN, a=3, b=8, t=0.25, run=1))
+    page = open_page(address(measured_server, "paths", network=IMAGE, path=path, span=SPAN, a=3, b=8, t=0.25, run=1))
     expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=COMPUTING)
     expect(page.get_by_text("Nearest on the way")).to_be_visible(timeout=COMPUTING)
     answered(page)
     row = way.iloc[10]
-    assert metrics(page)[:2] == [row["prediction"], f"{row['probability']:.3f}"]
-    assert metrics(page)[3] == f"{int(row['distance']):,}"
-    assert cards(page)[:3] == ["3", str(int(row["nearest"])), "8"]
-    assert f"{pair['crossings']:,} boundaries of 1,264 gates crossed" in page.inner_text("body")
-    assert "exact paths: every crossing is located" in page.inner_text("body").lower()
+    eventually(page, lambda: metrics(page)[:2], [row["prediction"], f"{row['probability']:.3f}"])
+    eventually(page, lambda: metrics(page)[3], f"{int(row['distance']):,}")
+    eventually(page, lambda: cards(page)[:3], ["3", str(int(row["nearest"])), "8"])
+    says(page, f"{pair['crossings']:,} boundaries of 1,264 gates crossed")
+    says(page, "exact paths: every crossing is located", ignore_case=True)
     photograph(page, "paths-between")
 
 
 def test_without_the_network_the_page_says_why(measured_server: str, open_page: OpenPage):
-    page = open_page(address(measured_server, network="demo-gpt2", span="blocks.2.mlp->", run=1))
+    page = open_page(address(measured_server, "paths", network="demo-gpt2", span="blocks.2.mlp->", run=1))
     expect(page.locator(".pa-error")).to_have_count(1, timeout=COMPUTING)
     expect(page.locator(".pa-error")).to_contain_text("gone")
     expect(page.locator(".pa-passage")).to_have_count(1)  # the example itself needs no network
@@ -116,6 +119,6 @@ def test_without_the_network_the_page_says_why(measured_server: str, open_page: 
 
 def test_a_path_to_itself_is_a_sentence(measured_server: str, open_page: OpenPage):
     path = "From one example to another"
-    page = open_page(address(measured_server, network=IMAGE, path=path, span=SPAN, a=3, b=3, run=1))
+    page = open_page(address(measured_server, "paths", network=IMAGE, path=path, span=SPAN, a=3, b=3, run=1))
     expect(page.locator(".pa-error")).to_have_text("a and b are both example 3; a path needs two different ones",
                                                    timeout=COMPUTING)  # fmt: skip

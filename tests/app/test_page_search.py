@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlencode
 
-import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 from sklearn.datasets import load_digits
 
 import atlas
@@ -17,35 +14,29 @@ import query
 from app.pages.search import LINK_LIMIT
 from atlas.network import Network
 from ingest.images import decode_image
-from tests.app.browsing import CHROMIUM, STARTING, answered, photograph
+from tests.app.browsing import (
+    COMPUTING,
+    IN_BROWSER,
+    OpenPage,
+    address,
+    address_says,
+    answered,
+    cells,
+    eventually,
+    ids,
+    no_error,
+    photograph,
+    says,
+)
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in the variable CHROMIUM"),
-]
+pytestmark = IN_BROWSER
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
-OpenPage = Callable[[str], Page]
 
 
-def address(server: str, **state: object) -> str:
-    return f"{server}/search?{urlencode(state)}"
-
-
-def cells(page: Page, column: int) -> list[str]:
-    """A column of the table of nearest polytopes."""
-    return page.locator(".pa table").last.locator(f"tbody tr td:nth-child({column})").all_inner_texts()
-
-
-def ids(place: Page | Locator) -> list[int]:
-    """Example ids of tables and of grids, in the order shown; not that of what was asked about."""
-    links = place.locator(".pa table td:last-child a, .pa-grid figcaption a[href^=example]")
-    return [int(words) for words in links.all_inner_texts()]
-
-
-def no_error(page: Page) -> None:
-    expect(page.locator('.pa-error, [data-testid="stException"], [data-testid="stAlert"]')).to_have_count(0)
+NEAREST = -1
+"""The place of the table of nearest polytopes: the last."""
 
 
 def test_search_from_an_example_shows_the_rows_of_the_query(server: str, open_page: OpenPage, demo_atlas: Path):
@@ -54,28 +45,31 @@ def test_search_from_an_example_shows_the_rows_of_the_query(server: str, open_pa
         found = query.nearest(a, example=example, site=SITE, network=TEXT, k=7)
         where = query.membership(a, example=example, site=SITE, network=TEXT)
         assert found["distance"].min() > 0
-    page = open_page(address(server, network=TEXT, target=SITE, example=example, k=7))
+    page = open_page(address(server, "search", network=TEXT, target=SITE, example=example, k=7))
     answered(page)
     no_error(page)
-    assert cells(page, 2) == [f"{distance:,}" for distance in found["distance"]]
-    assert ids(page) == found["example_id"].tolist()
-    marks = page.locator(".pa table mark").all_inner_texts()
-    assert [words.replace("⏎", "\n").strip() for words in marks] == [token.strip() for token in found["token"]]
-    shown = page.inner_text("body")
-    assert found.attrs["exact_note"][1:] in shown and "In the same polytope: 0" in shown
+    eventually(page, lambda: cells(page, 2, NEAREST), [f"{distance:,}" for distance in found["distance"]])
+    eventually(page, lambda: ids(page), found["example_id"].tolist())
+    marks = page.locator(".pa table mark")
+    tokens = [token.strip() for token in found["token"]]
+    eventually(page, lambda: [words.replace("⏎", "\n").strip() for words in marks.all_inner_texts()], tokens)
     lies = "lies in no cluster" if where.cluster < 0 else f"lies in cluster {where.cluster} of clustering"
-    assert lies in shown
+    says(page, found.attrs["exact_note"][1:], "In the same polytope: 0", lies)
 
     page.get_by_text("Code for this").click()
-    sql = page.locator("code.language-sql").inner_text()
+    code = page.locator("code.language-sql")
+    expect(code).to_contain_text("limit 7")
+    sql = code.inner_text()
     with atlas.open(demo_atlas) as a:
         assert query.sql(a, sql)["example_id"].tolist() == found["example_id"].tolist()
     page.get_by_label("Nearest").fill("4")
     page.get_by_label("Nearest").press("Enter")
     expect(page.locator(".pa table tbody tr")).to_have_count(4)
+    address_says(page, k=4)
     again = open_page(page.url)
     answered(again)
-    assert "k=4" in again.url and ids(again) == found["example_id"].tolist()[:4]
+    address_says(again, k=4)
+    eventually(again, lambda: ids(again), found["example_id"].tolist()[:4])
 
 
 def test_filters_are_part_of_the_search(server: str, open_page: OpenPage, demo_atlas: Path):
@@ -83,21 +77,22 @@ def test_filters_are_part_of_the_search(server: str, open_page: OpenPage, demo_a
     with atlas.open(demo_atlas) as a:
         found = query.nearest(a, example=5, site=FULL_SITE, network=IMAGE, k=3, radius=300, **wanted)
     state = {"network": IMAGE, "target": FULL_SITE, "example": 5, "k": 3, "radius": 300}
-    page = open_page(address(server, **state, **wanted))
+    page = open_page(address(server, "search", **state, **wanted))
     answered(page)
     no_error(page)
-    assert ids(page) == found["example_id"].tolist()
+    eventually(page, lambda: ids(page), found["example_id"].tolist())
     expect(page.get_by_text(f"of {found.attrs['n_searched']:,} of 100 codes")).to_be_visible()
     photograph(page, "search-images")
 
     page.get_by_role("textbox", name="Where (SQL)").fill("nonsense = 1")
     page.get_by_role("textbox", name="Where (SQL)").press("Enter")
     expect(page.locator(".pa-error")).to_contain_text("where is 'nonsense = 1'")
+    answered(page)
     page.get_by_role("textbox", name="Where (SQL)").fill("")
     page.get_by_role("textbox", name="Where (SQL)").press("Enter")
     expect(page.locator(".pa-error")).to_have_count(0)
-    assert "where" not in page.url
-    nobody = open_page(address(server, **state, label="no such label"))
+    address_says(page, where=None)
+    nobody = open_page(address(server, "search", **state, label="no such label"))
     expect(nobody.locator(".pa-error")).to_contain_text("has label 'no such label'")
 
 
@@ -109,11 +104,11 @@ def test_who_shares_the_polytope_is_told_from_who_lies_near(server: str, open_pa
         )[0]
         found = query.nearest(a, example=example, site=site, network=network, k=n - 1 + 4)
     assert n - 1 > 4 and (found["distance"] > 0).sum() == 4
-    page = open_page(address(server, network=network, target=site, example=example, k=4))
+    page = open_page(address(server, "search", network=network, target=site, example=example, k=4))
     answered(page)
     expect(page.get_by_text(f"In the same polytope: {n - 1:,}")).to_be_visible()
     same, outside = (found[found["distance"] == 0], found[found["distance"] > 0])
-    assert ids(page) == [*same["example_id"][:24], *outside["example_id"]]
+    eventually(page, lambda: ids(page), [*same["example_id"][:24], *outside["example_id"]])
     photograph(page, "search-same")
 
 
@@ -122,47 +117,51 @@ def test_search_over_a_typed_span(server: str, open_page: OpenPage, demo_atlas: 
     with atlas.open(demo_atlas) as a:
         example = a.value("select min(example_id) from examples where network_id = 2")
         found = query.nearest(a, example=example, span=span, network=TEXT)
-    page = open_page(address(server, network=TEXT))
+    page = open_page(address(server, "search", network=TEXT))
+    answered(page)
     field = page.get_by_test_id("stSidebar").get_by_role("combobox").last
     field.fill(span)
     field.press("Enter")
     expect(page.get_by_text("searched: all codes, block by block")).to_be_visible()
-    answered(page)
-    assert ids(page) == found["example_id"].tolist()
+    eventually(page, lambda: ids(page), found["example_id"].tolist())
 
 
 def test_search_from_a_pasted_text(server: str, open_page: OpenPage, demo_atlas: Path, networks: dict[str, Network]):
     text = "import asyncio\n\nasync def main() -> None:\n    await"
     reader = networks["demo:gpt2"]
     n_tokens = len(reader.tokenize(text).ids)
-    page = open_page(address(server, network=TEXT, target=SITE, by="Text"))
+    page = open_page(address(server, "search", network=TEXT, target=SITE, by="Text"))
+    answered(page)
     page.get_by_label("Text", exact=True).fill(text)
     page.get_by_label("Text", exact=True).press("Control+Enter")
     pills = page.get_by_test_id("stButtonGroup").last.get_by_role("radio")
-    expect(pills).to_have_count(n_tokens, timeout=4 * STARTING * 1000)  # the network is loaded first
+    expect(pills).to_have_count(n_tokens, timeout=COMPUTING)
     for token in (-1, 0):
         with atlas.open(demo_atlas) as a:
             asked = {"text": text, "token": token, "site": SITE, "network": TEXT, "reader": reader}
             found, where = query.nearest(a, **asked), query.membership(a, **asked)
+        answered(page)
         pills.nth(token).click()
         named = page.locator(".pa", has_text=found.attrs["subject"][1:]).first
-        expect(named).to_be_visible(timeout=4 * STARTING * 1000)  # to place it loads hdbscan
+        expect(named).to_be_visible(timeout=COMPUTING)  # to place it loads hdbscan
         answered(page)
-        assert ids(page) == found["example_id"].tolist()
-        assert cells(page, 3) == [f"{density:#.4g}" for density in found["density"][found["distance"] > 0]]
+        eventually(page, lambda: ids(page), found["example_id"].tolist())
+        densities = [f"{density:#.4g}" for density in found["density"][found["distance"] > 0]]
+        eventually(page, lambda: cells(page, 3, NEAREST), densities)
         lies = "would lie in no cluster" if where.cluster < 0 else f"would lie in cluster {where.cluster} "
         expect(page.locator(".pa", has_text=lies).first).to_be_visible()
     no_error(page)
     photograph(page, "search-text")
 
+    address_says(page, text=text, token=0)
     again = open_page(page.url)
     answered(again)
-    assert again.get_by_label("Text", exact=True).input_value() == text
-    assert ids(again) == found["example_id"].tolist()
+    expect(again.get_by_label("Text", exact=True)).to_have_value(text)
+    eventually(again, lambda: ids(again), found["example_id"].tolist())
     again.get_by_label("Text", exact=True).fill("x = 1\n" * (1 + LINK_LIMIT // 6))
     again.get_by_label("Text", exact=True).press("Control+Enter")
     expect(again.get_by_text("too long for a link")).to_be_visible()
-    assert "text=" not in again.url
+    address_says(again, text=None)
 
 
 def test_search_from_an_uploaded_digit(
@@ -173,16 +172,19 @@ def test_search_from_an_uploaded_digit(
     with atlas.open(demo_atlas) as a:
         image, reader = decode_image(encoded.getvalue()), networks["demo:inceptionv1"]
         found = query.nearest(a, image=image, site=FULL_SITE, network=IMAGE, reader=reader)
-    page = open_page(address(server, network=IMAGE, target=FULL_SITE, by="Image"))
+    page = open_page(address(server, "search", network=IMAGE, target=FULL_SITE, by="Image"))
+    answered(page)
     upload = page.locator("input[type=file]")
     upload.set_input_files({"name": "<b>three</b>.png", "mimeType": "image/png", "buffer": encoded.getvalue()})
-    expect(page.locator(".pa-grid figure")).to_have_count(len(found), timeout=4 * STARTING * 1000)
-    assert ids(page) == found["example_id"].tolist()
+    expect(page.locator(".pa-grid figure")).to_have_count(len(found), timeout=COMPUTING)
+    answered(page)
+    eventually(page, lambda: ids(page), found["example_id"].tolist())
     expect(page.locator("figcaption", has_text="<b>three</b>.png")).to_be_visible()
     photograph(page, "search-upload")
 
     upload.set_input_files({"name": "broken.png", "mimeType": "image/png", "buffer": b"\x89PNG no more"})
     expect(page.locator(".pa-error")).to_contain_text("broken.png is no JPEG, PNG")
+    answered(page)
     huge = io.BytesIO()
     Image.new("1", (6000, 6000)).save(huge, "PNG")  # 5 kB that unpack to 36 million pixels
     upload.set_input_files({"name": "huge.png", "mimeType": "image/png", "buffer": huge.getvalue()})
