@@ -42,7 +42,7 @@ COMPUTING = 240_000.0
 """Milliseconds that a computation may take before a test gives up: its network is loaded first, which takes
 seconds on an idle machine."""
 
-PATIENCE = 20_000
+PATIENCE = 60_000
 """Milliseconds until what is expected of a page has to be there: other tests may share the processor."""
 
 LOOK_EVERY = 50
