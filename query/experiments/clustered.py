@@ -13,11 +13,9 @@ from atlas.catalog import Target
 from atlas.errors import UnknownName, UsageError
 
 from ..clusters import NOISE, Clustering, asked_clustering, clustering_of, latest_clustering
+from ..density import exactness
 from .groups import Members
 from .targets import Notes
-
-SMOOTH = "codes are signs of a smooth nonlinearity's preactivations, not exactly affine regions"
-"""To be said beside codes that are not exact (`Target.exact`)."""
 
 UNASKED_POINTS = 5000
 """At most this many activations are clustered on the spot where no clustering is stored: a few seconds."""
@@ -107,15 +105,25 @@ def remark(notes: Notes, *about: Clusters | Target, place: str = "") -> None:
     """Say what is approximate or out of date about codes and clusters; ``place``: of which site."""
     for what in about:
         if isinstance(what, Clusters):
-            for note in () if what.clustering is None else remarks(what.clustering):
-                notes.add(note, place or ("" if note == SMOOTH else what.name))
+            if what.clustering is None:
+                continue
+            if what.clustering.space == "codes":
+                remark(notes, what.clustering.target, place=place)
+            for note in _standing(what.clustering):
+                notes.add(note, place or what.name)
         elif not what.exact:
-            notes.add(SMOOTH, place)
+            notes.add(exactness(what), place)
 
 
 def remarks(clustering: Clustering) -> list[str]:
     """What is to be said beside numbers that rest on a clustering: `remark` in words alone."""
-    found = [] if clustering.space != "codes" or clustering.target.exact else [SMOOTH]
+    about = clustering.target
+    return [*([] if clustering.space != "codes" or about.exact else [exactness(about)]), *_standing(clustering)]
+
+
+def _standing(clustering: Clustering) -> list[str]:
+    """What is to be said about the clustering itself."""
+    found = []
     if not clustering.exact:
         found.append(
             "an approximate clustering, from some neighbours of each example (`polytope clusterings` says what share "

@@ -16,10 +16,10 @@ from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX
 
 from ..classes import LONE, NOTE, class_density
+from ..density import exactness
 from ..progress import Progress, tell
 from ..spans import spans_with_density
 from ..statistics import check_interval
-from .clustered import SMOOTH
 from .controls import TRAINED, controls_of, kind_of
 from .figures import CHANCE, Style, finish, interval, legend_above, name_axis, points, style, text
 from .result import Result
@@ -84,8 +84,8 @@ def density(
             frames.append(frame)
     tell(progress, total, total)
     table = pd.concat(frames, ignore_index=True)
-    if not table["exact"].all():
-        notes.add(SMOOTH)
+    for network, span in table.loc[~table["exact"].astype(bool), ["network", "span"]].itertuples(index=False):
+        notes.add(exactness(atlas.catalog.target(span=span, network=network)))
     parameters = {
         "spans": names, "site_by_site": site_by_site, "beside": [other.name for other in others], "pairs": pairs,
         "seed": seed, "resamples": resamples, "confidence": confidence,

@@ -1,11 +1,14 @@
 """What is not exact about codes and clusters is said beside every number that rests on them."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 import atlas
 from query.experiments import registry
+from query.experiments.clustered import remark
+from query.experiments.targets import Notes
 
 SITE = "blocks.3.mlp"
 READING = {
@@ -32,13 +35,24 @@ def said(a, name, words):
 
 @pytest.mark.parametrize("name", READING)
 def test_codes_of_a_smooth_network_are_never_called_exact(a, name):
-    assert len(said(a, name, "not exactly affine regions")) == 1
+    assert len(said(a, name, "a definition, not a partition")) == 1
 
 
 def test_occupancy_tells_smooth_codes_from_exact_ones(a):
     smooth, exact = (registry.run(a, "occupancy", network=name).notes for name in ("words", "plane"))
-    assert any("not exactly affine regions" in note for note in smooth)
-    assert not any("not exactly affine regions" in note for note in exact)
+    assert any("a definition, not a partition" in note for note in smooth)
+    assert not any("a definition, not a partition" in note for note in exact)
+
+
+def test_relu_codes_of_one_position_are_called_that_and_not_smooth(a):
+    whole = a.catalog.target(site="out", network="plane")
+    position = replace(whole, sites=tuple(replace(site, exact=False) for site in whole.sites))
+    notes = Notes()
+    remark(notes, whole)
+    assert not notes.lines()
+    remark(notes, position)
+    [note] = notes.lines()
+    assert note.startswith("codes of one position") and "preactivations" not in note
 
 
 @pytest.mark.parametrize("name", READING)
