@@ -214,7 +214,13 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of ``path`` at the end, or leaves it as it is if an error comes first."""
+    """A file to write that takes the place of ``path`` at the end, or leaves it as it is if an error comes first.
+
+    What a process that was killed left unfinished is removed.
+    """
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        if not _runs(left.name.removeprefix(f".{path.name}.").partition("-")[0]):
+            left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("w+b") as file:
@@ -227,6 +233,19 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise DiskFull(f"no space left to write {path}; free some and run again") from error
         raise
+
+
+def _runs(process: str) -> bool:
+    """Whether a process of that number runs on this machine, or may run where nobody can ask."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def check_suffix(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -443,6 +444,17 @@ def test_a_reader_that_comes_between_the_two_renames_looks_again(tmp_path: Path)
     with pytest.raises(IndexMissing, match="there is no index"):
         read_again(path, lambda: _open_flat(path, False), wait=lambda: waits.append(1))
     assert waits == [1]
+
+
+def test_what_a_killed_process_left_unfinished_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    left, living, other = f".a.{ended.pid}-00.tmp", f".a.{os.getpid()}-00.tmp", f".b.{ended.pid}-00.tmp"
+    for name in (left, living, other):
+        (tmp_path / name).touch()
+    with replacing(tmp_path / "a") as file:
+        file.write(b"whole")
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([living, other, "a"])
 
 
 def test_threads_that_replace_one_file_do_not_write_into_each_others(tmp_path: Path) -> None:
