@@ -12,7 +12,7 @@ from pathlib import Path
 import streamlit as st
 
 import atlas
-from app import marked
+from app import browser, marked
 from app.access import reading
 from app.pages import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
 from app.serve import READ_ONLY
@@ -65,6 +65,8 @@ def main(arguments: list[str]) -> None:
         except AtlasLocked as error:
             st.html(marked.error(str(error)))
             _open_once_free(path)
+    with st.sidebar:
+        browser.quicker()
 
 
 def _draw(render: Callable[[View], None], opened: list[View]) -> None:

@@ -1,0 +1,80 @@
+"""What the browser does on every page: links from page to page without loading the explorer anew, and fetching what
+most pages need while someone reads the first."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+# Streamlit loads its scripts and connects again for every link in a page's text, which takes longer than the answer.
+# It follows the browser's history within a page, though: so a link becomes a step of that. What is held down with a
+# click, or meant for another tab, is left to the browser.
+#
+# Streamlit then takes out of the address what is the default anyway, as one more step of the history: whoever goes
+# back would stay. An address that only became shorter replaces the one before.
+_SCRIPT = """
+export default function ({ data }) {
+  const push = history.pushState.bind(history);
+  history.pushState = (state, unused, address) => {
+    const to = new URL(address ?? location, location), asked = new URLSearchParams(location.search);
+    const shorter = to.pathname === location.pathname && to.search !== location.search
+      && [...to.searchParams].every(([name, value]) => asked.get(name) === value);
+    return shorter ? history.replaceState(state, unused, address) : push(state, unused, address);
+  };
+  const follow = (event) => {
+    const link = event.target instanceof Element ? event.target.closest(".pa a[href]") : null;
+    const held = event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey;
+    if (!link || held || event.defaultPrevented || link.target || link.origin !== location.origin) return;
+    event.preventDefault();
+    push({}, "", link.href);
+    dispatchEvent(new PopStateEvent("popstate", { state: {} }));
+    document.querySelector('[data-testid="stMain"]')?.scrollTo(0, 0);
+  };
+  document.addEventListener("click", follow);
+  const base = document.querySelector('script[type="module"][src*="/static/js/"]')?.src;
+  const fetching = base && setTimeout(() => {
+    for (const name of data.fetched) {
+      const script = document.createElement("link");
+      script.rel = "modulepreload";
+      script.crossOrigin = "";  // as Streamlit asks for it, or it would be fetched twice
+      script.href = new URL(name, base);
+      document.head.append(script);
+    }
+  }, data.after.fetch);
+  const running = base && setTimeout(() => data.run.forEach((name) => import(new URL(name, base))), data.after.run);
+  return () => {
+    document.removeEventListener("click", follow);
+    clearTimeout(fetching);
+    clearTimeout(running);
+    history.pushState = push;
+  };
+}
+"""
+
+FIGURES, CODE, TABLES = "PlotlyChart", "StreamlitSyntaxHighlighter", "DataFrame"
+"""Scripts of Streamlit's, of megabytes."""
+
+AFTER = {"fetch": 1000, "run": 3000}
+"""Milliseconds of reading after which the scripts are fetched, and the one for figures is run: its start takes most
+of the time that a first figure would take to come, and keeps the browser from all else meanwhile."""
+
+
+def quicker() -> None:
+    """Follow links within the explorer, and fetch ahead. Takes a line of where it is called."""
+    fetched = [*_scripts(FIGURES), *_scripts(CODE), *_scripts(TABLES)]
+    _listener()(data={"fetched": fetched, "run": _scripts(FIGURES), "after": AFTER}, key="browser", height=0)
+
+
+@cache
+def _scripts(name: str) -> list[str]:
+    """Under the names that they bear in the Streamlit that runs; none where it keeps them elsewhere."""
+    folder = Path(st.__file__).parent / "static" / "static" / "js"
+    return sorted(path.name for path in folder.glob(f"{name}.*.js"))
+
+
+@cache
+def _listener() -> Any:
+    return st.components.v2.component("polytope_browser", html="<span hidden></span>", js=_SCRIPT)

@@ -1,0 +1,50 @@
+"""Links from page to page: as quick as a click, and as good as opening their address."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from app import browser
+from tests.app.browsing import IN_BROWSER, OpenPage, address, answered, eventually, ids, state
+
+TEXT, SITE = "demo-gpt2", "blocks.0.mlp"
+
+
+@pytest.mark.parametrize("name", [browser.FIGURES, browser.CODE, browser.TABLES])
+def test_the_scripts_that_are_fetched_ahead_are_there(name: str):
+    assert len(browser._scripts(name)) == 1
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(IN_BROWSER[1].args[0], reason="no Chromium")
+def test_a_link_shows_what_its_address_shows_without_loading_the_explorer_anew(server: str, open_page: OpenPage):
+    page = open_page(address(server, "", network=TEXT))
+    answered(page)
+    page.evaluate("() => { window.same = true; }")
+
+    page.locator('.pa table a[href^="search"]').first.click()
+    expect(page.locator("h1")).to_have_text("Search")
+    answered(page)
+    eventually(page, lambda: state(page).get("target"), SITE)
+    assert page.evaluate("() => window.same")
+    expect(page.get_by_role("combobox", name="Site or span")).to_have_value(SITE)
+    shown = ids(page)
+    whole = open_page(page.url)
+    answered(whole)
+    assert shown and ids(whole) == shown
+    whole.close()
+
+    page.go_back()  # one step
+    expect(page.locator("h1")).to_have_text("Overview")
+    page.go_forward()
+    expect(page.locator("h1")).to_have_text("Search")
+    eventually(page, lambda: ids(page), shown)
+    assert page.evaluate("() => window.same")
+
+    row = page.locator('.pa table a[href^="example"]').first
+    with page.context.expect_page() as opened:  # for another tab
+        row.click(modifiers=["ControlOrMeta"])
+    expect(opened.value.locator("h1")).to_have_text("Example")
+    expect(page.locator("h1")).to_have_text("Search")
+    assert address(server, "example").split("?")[0] in opened.value.url
