@@ -19,6 +19,9 @@ TITLE = "Code for this"
 _INSIDE = re.compile(r"\b((?:ingest|query)(?:\.[a-z_]+)+)\.(\w+)\((?=a\b)")
 """A function that a package does not export: (``ingest.networks``, ``reload_network``)."""
 
+_ASKS = re.compile(r"(\w+)\(a\b")
+"""What a script asks the atlas."""
+
 
 def call(function: Callable[..., Any], *positional: object, **arguments: object) -> str:
     """A call of a question with the arguments that it was asked with; those that are None are left out."""
@@ -54,11 +57,26 @@ def script(view: View, *calls: str) -> str:
 
 
 def fold(view: View, python: str, *, sql: str | None = None, line: str | None = None) -> None:
-    """A folded block of whole scripts: a command line first, then Python, then SQL with a link to its page."""
-    with st.expander(TITLE):
-        if line is not None:
-            st.code(line, "sh", wrap_lines=True)
-        st.code(python, "python", wrap_lines=True)
-        if sql is not None:
-            st.code(sql, "sql")
-            st.html(f'<div class="pa">{marked.link("sql", "Open in the SQL page", query=sql, **view.state)}</div>')
+    """A folded block of whole scripts: a command line first, then Python, then SQL with a link to its page.
+
+    What is in it is sent when it is unfolded: the browser's highlighter alone is 1.5 MB, on every first page.
+    """
+
+    @st.fragment
+    def block() -> None:
+        with st.expander(TITLE, key=key, on_change="rerun") as folded:
+            if not folded.open:
+                return
+            if line is not None:
+                st.code(line, "sh", wrap_lines=True)
+            st.code(python, "python", wrap_lines=True)
+            if sql is not None:
+                st.code(sql, "sql")
+                st.html(
+                    f'<div class="pa">{marked.link("sql", "Open in the SQL page", query=sql, **view.state)}</div>'
+                )
+
+    # By what is asked, not with which numbers: it stays unfolded while these change.
+    asks = "-".join(_ASKS.findall(python)) or "sql"
+    key = view.key(f"code-{asks}")
+    block()

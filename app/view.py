@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -40,10 +41,10 @@ LARGEST_KEPT = 32_000_000
 KEPT_NETWORKS = 2
 """Networks kept loaded for what takes seconds, and as many for what takes minutes: one for text, one for images."""
 
-AT_ONCE = 0.5
+AT_ONCE = 0.3
 """Seconds that a page waits for a job before it shows progress: what is quicker appears without a flicker."""
 
-LOOK_EVERY = 0.5
+LOOK_EVERY = 0.3
 """Seconds between two looks at a job that runs."""
 
 UNEXPECTED = (
@@ -62,6 +63,7 @@ class View:
     network: NetworkRecord
     target: str
     read_only: bool = False
+    _keys: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
 
     @property
     def path(self) -> Path:
@@ -76,6 +78,11 @@ class View:
     def state(self) -> dict[str, str]:
         """What a link to another page carries."""
         return {"network": self.network.name, "target": self.target}
+
+    def key(self, stem: str) -> str:
+        """A key for a widget, where several of the same kind may be on a page: numbered from the second on."""
+        self._keys[stem] += 1
+        return stem if self._keys[stem] == 1 else f"{stem}-{self._keys[stem]}"
 
     def ask(self, question: Callable[Concatenate[Atlas, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The answer of ``question(atlas, …)``, from an earlier run if the database has not changed since."""

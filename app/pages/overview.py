@@ -53,7 +53,7 @@ def render(view: View) -> None:
     place, measuring = st.empty(), st.container()
     with place.container():
         _strip(view, rows)
-    coded = st.empty()
+    coded = st.container()
     left_out = sites[(sites["network"] == view.network.name) & (sites["n_codes"] == 0)]["scope"].value_counts()
     st.html(
         marked.notes(
@@ -61,9 +61,6 @@ def render(view: View) -> None:
             for scope, count in left_out.items()
         )
     )
-    with coded.container():
-        _code(view, [])
-
     st.subheader("Networks", anchor=False)
     _networks(view, networks)
     st.subheader("Datasets", anchor=False)
@@ -77,8 +74,8 @@ def render(view: View) -> None:
     if measured:
         with place.container():
             _strip(view, rows)
-        with coded.container():
-            _code(view, measured)
+    with coded:
+        _code(view, measured)
 
 
 def _code(view: View, measured: list[str]) -> None:
