@@ -21,14 +21,17 @@ COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE)
 SYMBOLS = ("circle", "diamond", "square")
 """Six colours of Okabe and Ito's in three shapes: eighteen kinds that also a print in grey tells apart in part."""
 
+SHADES = (0.0, 0.45, -0.4)
+"""In place of shapes where points are too small for them, which take twice the time to draw: how much of a colour
+gives way to white, or below 0 to black."""
+
 MOST_KINDS = len(COLOURS) * len(SYMBOLS)
 """Of clusters or labels the largest; the others share one look."""
 
-OTHERS = "others"
+LARGE = 20_000
+"""Points from which on a map is drawn more plainly, so that it stays fluid."""
 
-LABELLED_POINTS = 20_000
-"""On larger maps a point under the mouse does not say its label unless that is its colour: strings would double what
-is sent."""
+OTHERS = "others"
 
 SIZES = ((1_000, 8.0), (5_000, 6.0), (20_000, 4.5), (50_000, 3.5))  # up to so many points, pixels
 SMALLEST = 2.5
@@ -64,7 +67,8 @@ def layout(
     ids = frame["example_id"].to_numpy(np.int32)
     clusters = frame["cluster"].to_numpy(np.int32) if "cluster" in frame else None
     facts = np.stack([ids] if clusters is None else [ids, clusters], axis=1)
-    labels = frame["label"] if len(frame) <= LABELLED_POINTS and colour != "label" else None
+    # On large maps a point says its label only where that is its colour: strings would double what is sent.
+    labels = frame["label"] if len(frame) <= LARGE and colour != "label" else None
     hover = "example %{customdata[0]}" + ("" if clusters is None else "<br>cluster %{customdata[1]}")
     hover += "" if labels is None else "<br>label %{text}"
     size = next((size for most, size in SIZES if len(frame) <= most), SMALLEST)
@@ -112,13 +116,28 @@ def kinds(frame: pd.DataFrame, colour: str, names: Mapping[int, str]) -> Iterato
     none = "noise" if colour == "cluster" else "no label"
     for title, rows, look in (
         (none, values == missing, ("#a8a8a8", "circle", 0.3, 0.7)),
-        (OTHERS, (values != missing) & ~np.isin(values, largest), (GREY, "cross", 0.6, 0.9)),
+        (
+            OTHERS,
+            (values != missing) & ~np.isin(values, largest),
+            (GREY, "cross" if len(frame) <= LARGE else "circle", 0.6, 0.9),
+        ),
     ):
         if rows.any():
             yield Kind(title, np.flatnonzero(rows), *look)
     for place, code in enumerate(largest):
         rows = np.flatnonzero(values == code)
-        yield Kind(known[int(code)], rows, COLOURS[place % len(COLOURS)], SYMBOLS[place // len(COLOURS)])
+        turn, hue = divmod(place, len(COLOURS))
+        if len(frame) <= LARGE:
+            yield Kind(known[int(code)], rows, COLOURS[hue], SYMBOLS[turn])
+        else:
+            yield Kind(known[int(code)], rows, shade(COLOURS[hue], SHADES[turn]), SYMBOLS[0])
+
+
+def shade(colour: str, towards: float) -> str:
+    """A colour ``#rrggbb`` that gave way to white, or below 0 to black."""
+    end = 255 if towards > 0 else 0
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part + abs(towards) * (end - part)):02x}" for part in parts)
 
 
 def _scale(frame: pd.DataFrame) -> dict[str, Any]:

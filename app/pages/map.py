@@ -52,7 +52,8 @@ def render(view: View) -> None:
     if region is not None:
         with explained():
             _listed(view, layout, clustering, region)
-    outlines_only(FIGURE, [*map(str, st.session_state[DRAWN])])  # last, for it takes a line of the page
+    large = layout.n_examples > plots_map.LARGE
+    outlines_only(FIGURE, [*map(str, st.session_state[DRAWN])], large=large)  # last, for it takes a line of the page
 
 
 # --- which map -------------------------------------------------------------------------------------------------
