@@ -4,37 +4,39 @@
 
 Headless Chromium opens every page of the explorer on a generated atlas of 12 sites with 3,072 gates (clusters at the
 first and the last, activations and a map at the last), then clicks. A wait ends when the server has nothing more to
-do and the page holds what was asked for, not at the first sign of life. Where something is computed for longer, a
-progress bar with a button to stop it stands there meanwhile; "bar" is when it came.
+do and the page holds what was asked for and is painted, not at the first sign of life. Where something is computed
+for longer, a progress bar with a button to stop it stands there meanwhile; "bar" is when it came.
 
 Every round has a server of its own, so that nothing is known yet, and a browser of its own, so that the first page
-brings Streamlit's scripts along. "again" is the same address once more. --atlas keeps what is generated, for the next
-time.
+brings Streamlit's scripts along. The server is asked for its first page at once ("started"), as by someone who types
+`polytope app`, then again with another browser and nothing in its cache, as by a colleague. "again" is the same
+address once more. --atlas keeps what is generated, for the next time.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from bench.atlases import NETWORK, generated_atlas
 from bench.data import clustered_activations, clustered_codes
 from bench.report import show
 from ingest.cluster import cluster
 from ingest.layout import layout
-from tests.app.browsing import CHROMIUM, drawn, serving
+from tests.app.browsing import CHROMIUM, SETTLING, STILL, serving
 
 N_BITS, SITES = 3072, 12  # GPT-2 small
 FIRST, LAST = "blocks.0.mlp", f"blocks.{SITES - 1}.mlp"
@@ -46,6 +48,11 @@ SIZES = {"small": (10_000, 1), "full": (100_000, 3)}
 
 LONGEST = 120.0
 """Seconds after which a page counts as broken."""
+
+READING = 4000
+"""Milliseconds that someone looks at a page before the first click on it."""
+
+WINDOW: ViewportSize = {"width": 1280, "height": 800}
 
 HERE = {"network": NETWORK, "target": LAST}
 
@@ -84,13 +91,15 @@ def main() -> None:
     n, rounds = SIZES[arguments.size]
     opened: dict[str, list[tuple[Wait, Wait]]] = {name: [] for name in PAGES}
     clicked: dict[str, list[Wait]] = {}
+    started: list[Wait] = []
     with kept_or_temporary(arguments.atlas) as path, sync_playwright() as playwright:
         if not path.exists():
             generate(path, n)
         for _ in range(rounds):
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
             with serving(path) as server:
-                tabs = browser.new_context(viewport={"width": 1280, "height": 800})
+                started.append(opening(browser.new_context(viewport=WINDOW), server))
+                tabs = browser.new_context(viewport=WINDOW)
                 for name, (page, state) in PAGES.items():
                     address = f"{server}/{page}?{urlencode({**HERE, **state})}"
                     opened[name].append((opening(tabs, address), opening(tabs, address)))
@@ -98,6 +107,9 @@ def main() -> None:
                     clicked.setdefault(name, []).append(wait)
             browser.close()
     shape = {"examples": n, "sites": SITES}
+    show(f"explorer, {n:,} examples × {SITES} sites: s until a server that has just started has given a page", [
+        {"page": "Overview", **shape, **columns(started, "first")}
+    ])  # fmt: skip
     show(f"explorer, {n:,} examples × {SITES} sites: s from asking for a page until it is complete", [
         {"page": name, **shape, **columns([first for first, _ in waits], "first"),
          **columns([second for _, second in waits], "again")}
@@ -138,43 +150,56 @@ def generate(path: Path, n: int) -> None:
 
 BARS = '[class*="st-key-job-"]'
 
+WATCH = """([still, bars]) => {
+  const found = window.found = { bar: null, whole: null };
+  const painted = (then) => requestAnimationFrame(() => requestAnimationFrame(then));
+  const look = () => {
+    const working = document.querySelector(bars), before = found.whole;
+    if (working) found.bar ??= performance.now();
+    if (working || !document.querySelector(still)) found.whole = null;
+    else if (before === null) {
+      const turn = found.whole = {};
+      painted(() => { if (found.whole === turn) turn.since = performance.now(); });
+    }
+  };
+  new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true });
+}"""
+"""Notes in the page when the first bar came, and since when it has been whole and painted."""
+
+BEGIN = "() => { window.found.bar = window.found.whole = null; return performance.now(); }"
+WHOLE_FOR = "(settled) => window.found.whole?.since && performance.now() > window.found.whole.since + settled"
+
+
+def watched(tabs: BrowserContext) -> Page:
+    """A tab of its own that notes what its pages do."""
+    page = tabs.new_page()
+    page.add_init_script(f"({WATCH})({json.dumps([STILL, BARS])})")
+    page.set_default_timeout(1000 * LONGEST)
+    return page
+
 
 def opening(tabs: BrowserContext, address: str) -> Wait:
-    """A page in a tab of its own."""
-    page = tabs.new_page()
-    page.set_default_timeout(1000 * LONGEST)
+    page = watched(tabs)
     try:
-        begun = time.perf_counter()
-        page.goto(address)
-        return waited(page, begun)
+        page.goto(address, wait_until="commit")
+        return waited(page, 0.0)  # the page's clock begins when it is asked for
     finally:
         page.close()
 
 
-def waited(page: Page, begun: float) -> Wait:
-    """Until nothing is computed or drawn any more."""
-    bar = None
-    drawn(page)
-    while page.locator(BARS).count():
-        bar = bar or time.perf_counter() - begun
-        if time.perf_counter() - begun > LONGEST:
-            raise TimeoutError(f"{page.url} was still computing after {LONGEST:.0f} s")
-        page.wait_for_timeout(20)
-        drawn(page)
-    return Wait(time.perf_counter() - begun, bar)
-
-
 def clicking(page: Page, act: Callable[[], None], seen: Callable[[], None]) -> Wait:
     """From a click until what it leads to is ``seen`` and complete."""
-    begun = time.perf_counter()
+    begun = page.evaluate(BEGIN)
     act()
-    bar = None
-    while page.locator(BARS).count():
-        bar = bar or time.perf_counter() - begun
-        page.wait_for_timeout(20)
     seen()
-    rest = waited(page, begun)
-    return Wait(rest.seconds, bar or rest.bar)
+    return waited(page, begun)
+
+
+def waited(page: Page, begun: float) -> Wait:
+    """Until nothing is computed or drawn any more, and stays so for a moment; that moment does not count."""
+    page.wait_for_function(WHOLE_FOR, arg=SETTLING)
+    bar, whole = page.evaluate("() => [window.found.bar, window.found.whole.since]")
+    return Wait((whole - begun) / 1000, None if bar is None else (bar - begun) / 1000)
 
 
 # --- clicks ----------------------------------------------------------------------------------------------------
@@ -183,10 +208,10 @@ def clicking(page: Page, act: Callable[[], None], seen: Callable[[], None]) -> W
 def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
     def at(name: str, **state: Any) -> Page:
         path, own = PAGES[name]
-        page = tabs.new_page()
-        page.set_default_timeout(1000 * LONGEST)
+        page = watched(tabs)
         page.goto(f"{server}/{path}?{urlencode({**HERE, **own, **state})}")
-        waited(page, time.perf_counter())
+        waited(page, 0.0)
+        page.wait_for_timeout(READING)
         return page
 
     page = at("Overview")
@@ -199,20 +224,22 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
         ),
     )
     yield (
+        "Clusters: the page of an example",
+        clicking(
+            page,
+            page.locator('.pa a[href^="example"]').first.click,
+            lambda: expect(page.locator("h1")).to_have_text("Example"),
+        ),
+    )
+    page = at("Clusters")
+    yield (
         "Clusters: another cluster",
         clicking(page, lambda: second_row(page), lambda: expect(page).to_have_url(re.compile("cluster="))),
     )
     for part in ("Labels and tokens", "Gates", "Near clusters", "Flow"):
-        yield (
-            f"Clusters: {part}",
-            clicking(
-                page,
-                page.get_by_role("tab", name=part).click,
-                lambda part=part: expect(page.get_by_role("tab", name=part)).to_have_attribute(
-                    "aria-selected", "true"
-                ),
-            ),
-        )
+        tab = page.get_by_role("tab", name=part)
+        opened = partial(expect(tab).to_have_attribute, "aria-selected", "true")
+        yield f"Clusters: {part}", clicking(page, tab.click, opened)
     page = at("Example")
     yield (
         "Example: the next one",
