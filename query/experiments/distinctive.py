@@ -17,6 +17,7 @@ from atlas.network import FULL_SUFFIX, GateRange
 from atlas.store import BLOCK_ROWS
 
 from ..clusters import Clustering, clustering_of, find_clustering, latest_clustering
+from ..progress import Progress, tell
 
 RATE = 0.05
 """False discovery rate up to which a gate is distinctive (Benjamini & Hochberg 1995)."""
@@ -77,7 +78,13 @@ def _clustering(atlas: Atlas, target: Target, clustering: int | None) -> Cluster
     return clustering_of(atlas, target, None, "codes")
 
 
-def gate_table(atlas: Atlas, site: SiteRecord, layout: Sequence[GateRange], groups: Split) -> pd.DataFrame:
+def gate_table(
+    atlas: Atlas,
+    site: SiteRecord,
+    layout: Sequence[GateRange],
+    groups: Split,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
     """Every gate of a site, the most distinctive first.
 
     Columns: gate (bit of the code), module, inside and outside (on-rates), log_odds, p, q, distinctive, on (whether
@@ -86,9 +93,9 @@ def gate_table(atlas: Atlas, site: SiteRecord, layout: Sequence[GateRange], grou
         log_odds = log((a + ½)/(m − a + ½)) − log((b + ½)/(n − b + ½))        (Haldane 1956)
 
     p is Fisher's exact two-sided p (twice the smaller tail), q its Benjamini-Hochberg bound. Order: distinctive ones
-    first, by |log_odds|.
+    first, by |log_odds|. ``progress`` is told (codes that are read, codes of the site).
     """
-    on_inside, on_outside = _counts(atlas, site, groups)
+    on_inside, on_outside = _counts(atlas, site, groups, progress)
     m, n = int(groups.inside.sum()), int((~groups.inside).sum())
     log_odds = np.log((on_inside + 0.5) / (m - on_inside + 0.5)) - np.log((on_outside + 0.5) / (n - on_outside + 0.5))
     p = fisher_p(on_inside, m, on_outside, n)
@@ -132,15 +139,18 @@ def benjamini_hochberg(p: Float64[np.ndarray, " tests"]) -> Float64[np.ndarray, 
 
 
 def _counts(
-    atlas: Atlas, site: SiteRecord, groups: Split
+    atlas: Atlas, site: SiteRecord, groups: Split, progress: Progress | None = None
 ) -> tuple[Int64[np.ndarray, " gates"], Int64[np.ndarray, " gates"]]:
     """How many examples have each gate on, inside and outside."""
     inside, everyone = np.zeros(site.n_gates, np.int64), np.zeros(site.n_gates, np.int64)
-    members = groups.ids[groups.inside]
+    members, done = groups.ids[groups.inside], 0
+    tell(progress, 0, site.n_codes)
     for ids, packed in atlas.code_blocks(site, max(1, min(BLOCK_ROWS, BLOCK_BYTES // site.n_bytes))):
         codes = SplineCodes(packed, (site.n_gates,))
         inside += codes[np.isin(ids, members, assume_unique=True)].gate_counts()
         everyone += codes[np.isin(ids, groups.ids, assume_unique=True)].gate_counts()
+        done += len(ids)
+        tell(progress, done, site.n_codes)
     return inside, everyone - inside
 
 

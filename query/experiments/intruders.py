@@ -93,7 +93,13 @@ def _norms(
 
 
 def distinctive_gates(
-    atlas: Atlas, clustering: int, cluster: int, site: str | None = None, most: int = 30
+    atlas: Atlas,
+    clustering: int,
+    cluster: int,
+    site: str | None = None,
+    most: int = 30,
+    *,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """The gates of a site that tell a cluster best from all other clustered examples (see `distinctive.gate_table`).
 
@@ -106,7 +112,7 @@ def distinctive_gates(
     network = found.target.network.name
     target = atlas.catalog.target(site=site or found.target.sites[-1].name, network=network)
     one, groups = target.sites[0], split(atlas, target, cluster, found.clustering_id)
-    frame = gate_table(atlas, one, one.layout, groups)
+    frame = gate_table(atlas, one, one.layout, groups, progress)
     attributes = {
         "site": one.name, "n_gates": one.n_gates, "n_distinctive": int(frame["distinctive"].sum()),
         "n_inside": int(groups.inside.sum()), "n_outside": int((~groups.inside).sum()),

@@ -13,6 +13,7 @@ from atlas import hamming
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.store import Atlas
 from query.belonging import fate, member_counts, member_flow, near_clusters
+from query.experiments import distinctive
 from query.experiments.distinctive import gate_table, split
 from query.experiments.groups import Codes, intruder
 from query.experiments.intruders import distinctive_gates, intruder_scores
@@ -125,6 +126,18 @@ def test_distinctive_gates_are_the_head_of_the_whole_table(a: Atlas):
     pd.testing.assert_frame_equal(found, whole.head(5), check_like=True)
     assert found.attrs["n_distinctive"] == whole["distinctive"].sum()
     assert found.attrs["n_inside"] == (labels_of(a, number) == 0).sum()
+
+
+def test_counting_gates_tells_how_many_codes_are_read(a: Atlas, monkeypatch: pytest.MonkeyPatch):
+    number = clustering(a, "blocks.3.mlp")
+    silent = distinctive_gates(a, number, 0)
+    n = a.catalog.target(site="blocks.3.mlp", network="words").sites[0].n_codes
+    monkeypatch.setattr(distinctive, "BLOCK_ROWS", 10)  # several blocks of so few codes
+    told: list[tuple[int, int]] = []
+    found = distinctive_gates(a, number, 0, progress=lambda done, total: told.append((done, total)))
+    assert told[0] == (0, n) and told[-1] == (n, n) and len(told) > 3
+    assert [done for done, _ in told] == sorted(done for done, _ in told) and {total for _, total in told} == {n}
+    pd.testing.assert_frame_equal(found, silent)
 
 
 def test_unknown_clusters_are_said(a: Atlas):
