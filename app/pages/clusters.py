@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 import query
-from app import asked, cards, cluster_parts, marked, naming
+from app import asked, cards, cluster_parts, jobs, marked, naming
 from app.code import call, source
 from app.view import View, explained, guarded, records
 from atlas.errors import NotStored, UsageError
@@ -126,7 +126,7 @@ def _paged(n: int, place: int, chosen: tuple[int, int]) -> slice:
 def _intruders(view: View, clustering: int) -> pd.DataFrame | None:
     """The intruder scores, once they are computed; where there are none, the page says why."""
     try:
-        scores = view.work("Intruder tests", intruder_scores, clustering)
+        scores = view.work("Intruder tests", intruder_scores, clustering, turns=jobs.LONG)
     except (NotStored, UsageError) as reason:
         st.html(marked.notes([f"No intruder scores: {reason}"]))
         return None

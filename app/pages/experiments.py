@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import asked, figures, marked, measured
+from app import asked, figures, jobs, marked, measured
 from app.code import call, source
 from app.view import View, explained, records
 from query.experiments.archive import load, shelf
@@ -240,7 +240,7 @@ def _report(view: View) -> None:
         "Write the report",
     ):
         return
-    text = view.work("Writing the report", stored_report)
+    text = view.work("Writing the report", stored_report, turns=jobs.LONG)
     if text is not None:
         st.download_button(
             f"Download report.html ({len(text) / 1e6:.1f} MB)", text, "report.html", "text/html", on_click="ignore",

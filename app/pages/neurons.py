@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 import query
-from app import asked, cards, figures, marked, measured, plots_units
+from app import asked, cards, figures, jobs, marked, measured, plots_units
 from app.code import call, source
 from app.view import View, explained, guarded, literal, records
 from atlas import Atlas
@@ -196,7 +196,7 @@ def _gate(view: View, found: Unit) -> None:
 
 def _ranking(view: View, site: SiteRecord) -> None:
     wanted: dict[str, Any] = {"site": site.name, "network": view.network.name}
-    found = view.work("Ranking units", query.units, **wanted)
+    found = view.work("Ranking units", query.units, turns=jobs.LONG, **wanted)
     if found is None:
         return
     if found.empty:

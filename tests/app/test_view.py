@@ -45,6 +45,31 @@ def test_every_callback_of_a_widget_fails_with_a_sentence():
     ] == []
 
 
+MINUTES = ("Intruder tests", "Ranking units", "Writing the report", "Looking around on the way")
+"""What may take minutes, and would keep pages from being drawn if it took turns of theirs."""
+
+SECONDS = ("Reading the text", "Comparing codes", "Reading unit", "Counting gates", "Looking up what is measured")
+"""What a page needs to be drawn."""
+
+
+def jobs_asked_for() -> Iterator[tuple[str, str]]:
+    """Label, up to what is filled in, and turns of every job that a page starts."""
+    for file in sorted(APP.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "view.work":
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                usual = "jobs.LONG" if given.get("live") == "True" else "jobs.PAGE"
+                label = node.args[0].values[0] if isinstance(node.args[0], ast.JoinedStr) else node.args[0]
+                words = str(label.value).strip() if isinstance(label, ast.Constant) else ast.unparse(label)
+                yield words, given.get("turns", usual)
+
+
+def test_what_takes_minutes_waits_for_turns_of_its_own():
+    turns = dict(jobs_asked_for())
+    assert {label: turns.get(label) for label in MINUTES} == dict.fromkeys(MINUTES, "jobs.LONG")
+    assert {label: turns.get(label) for label in SECONDS} == dict.fromkeys(SECONDS, "jobs.PAGE")
+
+
 def rows(a: Atlas, n: int) -> bytes:
     asked.append(n)
     return bytes(n)
