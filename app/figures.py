@@ -1,10 +1,15 @@
-"""A figure on a page, with what it shows to take along: PNG and SVG as the browser draws them, CSV of the numbers."""
+"""A figure on a page, with what it shows to take along: PNG and SVG as the browser draws them, CSV of the numbers.
+
+`csv` is that of any table of a page.
+"""
 
 from __future__ import annotations
 
+import json
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -78,14 +83,37 @@ def show(
             _buttons()(data={"key": key, "name": name, "scale": PNG_SCALE}, key=f"take-figure-{key}", width="content")
             if data is not None:
                 st.download_button(
-                    "CSV", partial(_csv, data), f"{name}.csv", "text/csv", on_click="ignore", type="tertiary",
+                    "CSV", partial(csv, data), f"{name}.csv", "text/csv", on_click="ignore", type="tertiary",
                     key=f"csv-{key}", help="Download the figure's numbers",
                 )  # fmt: skip
     return state
 
 
-def _csv(data: pd.DataFrame) -> bytes:
-    return data.to_csv(index=False).encode()
+def csv(rows: pd.DataFrame) -> bytes:
+    """A table as a file: lists and structures as JSON, bytes in hexadecimal."""
+    return in_text(rows).to_csv(index=False).encode()
+
+
+def in_text(rows: pd.DataFrame) -> pd.DataFrame:
+    """Cells that hold lists or structures as JSON, and those that hold bytes in hexadecimal."""
+    shown = rows.copy()
+    for place, kind in enumerate(rows.dtypes):  # by place: a query may give two columns one name
+        if kind.kind == "O":
+            cells = [_in_text(value) for value in rows.iloc[:, place]]
+            shown.isetitem(place, pd.Series(cells, dtype=object).array)
+    return shown
+
+
+def _in_text(value: object) -> object:
+    if isinstance(value, list | dict | np.ndarray):
+        return json.dumps(value, ensure_ascii=False, default=_in_json)
+    return bytes(value).hex() if isinstance(value, bytes | bytearray) else value
+
+
+def _in_json(value: object) -> object:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return bytes(value).hex() if isinstance(value, bytes | bytearray) else str(value)
 
 
 @cache

@@ -11,6 +11,7 @@ import html
 import math
 import re
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 
@@ -156,6 +157,19 @@ def one_line(text: str, length: int = LABEL_LENGTH) -> str:
     shown = "".join(_LETTERS.get(letter, letter) for letter in text)
     shown = "␣" * len(shown) if shown and not shown.strip() else shown
     return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names that are told apart, those that occur again by a number: columns or bars of one name would be one."""
+    taken, met, found = set(names), set[str](), list[str]()
+    for name in names:
+        shown = name
+        if name in met:
+            shown = next(other for n in count(2) if (other := f"{name} ({n})") not in taken)
+            taken.add(shown)
+        met.add(name)
+        found.append(shown)
+    return found
 
 
 def markdown(text: str) -> str:

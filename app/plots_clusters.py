@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.marked import one_line
+from app.marked import distinct, one_line
 from app.plots import BAR_HEIGHT, BLUE, finished, text
 from query.clusters import NOISE
 from query.experiments.figures import CHANCE, OTHERS, style
@@ -24,7 +24,7 @@ Names = Mapping[tuple[int, int], str]
 
 def counts(frame: pd.DataFrame, by: str, title: str) -> go.Figure:
     """Members by label, token or prediction. Columns of `query.belonging.member_counts`; beside each bar its lift."""
-    names = _distinct(["∅" if pd.isna(value) else one_line(str(value), 32) for value in frame["value"]])
+    names = distinct(["∅" if pd.isna(value) else one_line(str(value), 32) for value in frame["value"]])
     figure = go.Figure(
         go.Bar(
             x=frame["n"], y=[text(name) for name in names], orientation="h", marker_color=BLUE,
@@ -46,16 +46,6 @@ def counts(frame: pd.DataFrame, by: str, title: str) -> go.Figure:
 
 def _times(lift: float) -> str:
     return f"{lift:,.0f}" if lift >= 10 else f"{lift:.2g}"
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """Names that are told apart: bars of equal names would be one."""
-    seen: dict[str, int] = {}
-    found = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
 
 
 class _Nodes:

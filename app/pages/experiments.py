@@ -139,25 +139,16 @@ def _table(number: int, tables: dict[str, pd.DataFrame]) -> None:
     if len(names) > 1:
         name = asked.segment("Table", sorted(names, key=lambda name: name != MAIN), key="table")
     table = tables[name]
-    st.dataframe(_plain(table.head(TABLE_ROWS)), hide_index=True, placeholder="–")
+    st.dataframe(figures.in_text(table.head(TABLE_ROWS)), hide_index=True, placeholder="–")
     with st.container(horizontal=True, vertical_alignment="center"):
         rows = (
             f"{len(table):,} rows" if len(table) <= TABLE_ROWS else f"The first {TABLE_ROWS} of {len(table):,} rows"
         )
         st.html(marked.notes([f"{rows}."]))
         st.download_button(
-            "CSV", partial(_csv, table), f"experiment-{number}-{name}.csv", "text/csv", on_click="ignore",
+            "CSV", partial(figures.csv, table), f"experiment-{number}-{name}.csv", "text/csv", on_click="ignore",
             type="tertiary", key="table-csv", help="All rows of this table",
         )  # fmt: skip
-
-
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Cells that hold lists as text."""
-    return table.map(lambda value: json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value)
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    return _plain(table).to_csv(index=False).encode()
 
 
 def _parameters(parameters: dict[str, Any]) -> None:

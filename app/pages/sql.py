@@ -88,13 +88,10 @@ def _run(view: View, text: str, limit: int, timeout: int) -> None:
     rows, took = answered
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.html(f'<div class="pa">{_counted(rows, took)}</div>')
-        how = st.segmented_control(
-            "Show as", [TABLE, CHART], default=TABLE, key="show", bind="query-params", required=True,
-            label_visibility="collapsed",
-        )  # fmt: skip
+        how = asked.segment("Show as", [TABLE, CHART], key="show", label_visibility="collapsed")
         st.download_button(
-            "Download CSV", partial(_csv, rows), "query.csv", "text/csv", on_click="ignore", disabled=rows.empty,
-            help="All rows of the answer; bytes in hexadecimal",
+            "Download CSV", partial(figures.csv, rows), "query.csv", "text/csv", on_click="ignore",
+            disabled=rows.empty, help="All rows of the answer; lists as JSON, bytes in hexadecimal",
         )  # fmt: skip
     if how == TABLE:
         part = asked.paged(len(rows), PAGE_ROWS, of=text)
@@ -159,7 +156,7 @@ def timed(atlas: Atlas, text: str, limit: int, timeout: float) -> tuple[pd.DataF
 def _shown(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Rows as the browser can show them, and the columns that hold pictures. Names that occur twice are numbered."""
     shown = rows.copy()
-    shown.columns = pd.Index(_distinct([str(name) for name in rows.columns]))
+    shown.columns = pd.Index(marked.distinct([str(name) for name in rows.columns]))
     pictures = []
     for name in shown.columns:
         values = shown[name]
@@ -175,20 +172,6 @@ def _bytes(value: object) -> str | None:
         return None
     more = "…" if len(value) > BYTES_SHOWN else ""
     return marked.picture(value) or bytes(value[:BYTES_SHOWN]).hex() + more
-
-
-def _distinct(names: list[str]) -> list[str]:
-    seen: dict[str, int] = {}
-    for i, name in enumerate(names):
-        seen[name] = seen.get(name, 0) + 1
-        if seen[name] > 1:
-            names[i] = f"{name}_{seen[name]}"
-    return names
-
-
-def _csv(rows: pd.DataFrame) -> bytes:
-    plain = rows.map(lambda value: bytes(value).hex() if isinstance(value, bytes | bytearray) else value)
-    return plain.to_csv(index=False).encode()
 
 
 def sample_queries(view: View) -> dict[str, str]:
