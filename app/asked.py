@@ -8,6 +8,7 @@ sidebar named before is replaced too: the choice was about another thing, and no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple, overload
 
 import streamlit as st
@@ -45,7 +46,9 @@ def number(
     high_words = f"from {low:,} on" if high is None else f"from {low:,} to {high:,}"
 
     def held(value: Any) -> bool:
-        return default is None if value is None else low <= value and (high is None or value <= high)
+        if not isinstance(value, Integral):  # none, or what a widget of the same key held on another page
+            return value is None and default is None
+        return low <= int(value) and (high is None or int(value) <= high)
 
     _settle(key, default, int, held, expected or f"a whole number {high_words}")
     value = st.number_input(label, low, high, default, key=key, bind="query-params", **look)

@@ -12,13 +12,13 @@ from pathlib import Path
 import streamlit as st
 
 import atlas
-from app import browser, marked
+from app import asked, browser, marked
 from app.access import reading
 from app.pages import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
 from app.serve import READ_ONLY
 from app.view import View, explained, failed_before, guarded, survived
 from atlas.catalog import NetworkRecord
-from atlas.errors import AtlasLocked, PolytopeError, UsageError
+from atlas.errors import AtlasLocked, NotStored, PolytopeError, UnknownName, UsageError
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
@@ -107,11 +107,11 @@ def choose(a: atlas.Atlas, read_only: bool) -> View:
             f"{marked.plain(a.path.resolve().name)}</b></div>"
         )
         a.catalog.network(a.catalog.networks[0].name if a.catalog.networks else None)  # an empty atlas says so
-        names = [network.name for network in a.catalog.networks]
         firsts = {network.name: _first_choice(a, network) for network in a.catalog.networks}
-        name = st.selectbox(
-            "Network", names, key="network", bind="query-params", on_change=_changed_network, args=(firsts,)
-        )
+        names = list(firsts)
+        name = asked.one_of(
+            "Network", names, key="network", first=names[0], on_change=_changed_network, args=(firsts,)
+        )  # fmt: skip
         network = a.catalog.network(name)
         targets = _targets(a, network)
         target = st.selectbox(
@@ -124,7 +124,19 @@ def choose(a: atlas.Atlas, read_only: bool) -> View:
             help="Any span can be typed: `AFTER->TO` for the sites after one up to another, `AFTER->` for all sites "
             "after one.",
         )
+        if target and not _is_target(a, network, target):  # a page that needs one says more
+            st.html(marked.notes([f"No such site or span in network {name}"]))
     return View(a, network, target or "", read_only)
+
+
+def _is_target(a: atlas.Atlas, network: NetworkRecord, name: str) -> bool:
+    try:
+        a.catalog.target(site=name, network=network.name)
+    except (UnknownName, UsageError):
+        return False
+    except NotStored:
+        pass
+    return True
 
 
 def _targets(a: atlas.Atlas, network: NetworkRecord) -> list[str]:

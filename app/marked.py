@@ -128,7 +128,7 @@ STYLE = """
 .pa-strip b { font-size: 0.68rem; }
 .pa-strip small { font-size: 0.7rem; opacity: 0.8; }
 .pa-note { font-size: 0.8125rem; opacity: 0.75; margin: 0.15rem 0; }
-[class*="st-key-asked-"] { flex: 1 0 100%; }
+[data-testid="stHorizontalBlock"] > :has(> [class*="st-key-asked-"]) { flex: 1 0 100%; }
 .pa-error {
   padding: 0.75rem 1rem; border-radius: 0.5rem; border-left: 4px solid #d55e00; background: rgba(213, 94, 0, 0.12);
   white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.9rem;

@@ -48,13 +48,9 @@ def _editor(view: View) -> tuple[int, int]:
     st.text_area("Query (Ctrl+Enter runs it)", key="query", bind="query-params", height=160)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button("Run", type="primary", width=90)
-        limit = st.number_input(
-            "Rows at most", 1, MOST_ROWS, DEFAULT_LIMIT, 100, key="limit", bind="query-params", width=140
-        )
-        timeout = st.number_input(
-            "Seconds at most", 1, LONGEST, int(DEFAULT_TIMEOUT), key="timeout", bind="query-params", width=140
-        )
-    return int(limit), int(timeout)
+        limit = asked.number("Rows at most", 1, MOST_ROWS, DEFAULT_LIMIT, key="limit", step=100, width=140)
+        timeout = asked.number("Seconds at most", 1, LONGEST, int(DEFAULT_TIMEOUT), key="timeout", width=140)
+    return limit, timeout
 
 
 @guarded
@@ -66,8 +62,8 @@ def _schema(view: View) -> None:
     """What every column means, a table at a time."""
     columns = view.ask(schema)
     tables = list(dict.fromkeys(columns["table"]))
-    first = tables.index("spline_codes") if "spline_codes" in tables else 0
-    table = st.selectbox("Columns of", tables, index=first, key="table", bind="query-params")
+    first = "spline_codes" if "spline_codes" in tables else tables[0]
+    table = asked.one_of("Columns of", tables, key="table", first=first)
     heads = [("Column", "", "pa-code"), ("Type", "", "pa-small"), ("Meaning", "", "")]
     rows = [
         [marked.plain(row["column"]), marked.plain(row["type"]), marked.plain(row["comment"])]
@@ -124,19 +120,14 @@ def _chart(rows: pd.DataFrame) -> None:
     words = [name for name in columns if name not in numbers]
     first = next(iter(words), numbers[0])
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        across = _column("Across", "x", columns, first)
-        up = _column("Up", "y", numbers, next((name for name in reversed(numbers) if name != first), numbers[0]))
-        by = _column("Colour", "by", [NO_COLUMN, *words], NO_COLUMN)
+        last = next((name for name in reversed(numbers) if name != first), numbers[0])
+        across = asked.one_of("Across", columns, key="x", first=first, width=220)
+        up = asked.one_of("Up", numbers, key="y", first=last, width=220)
+        by = asked.one_of("Colour", [NO_COLUMN, *words], key="by", first=NO_COLUMN, width=220)
     figures.show(
         plots.chart(rows, across, up, None if by == NO_COLUMN else by), "query", key="query-chart",
         data=rows[list(dict.fromkeys([across, up, *([] if by == NO_COLUMN else [by])]))],
     )  # fmt: skip
-
-
-def _column(label: str, key: str, names: list[str], first: str) -> str:
-    if st.session_state.get(key, first) not in names:
-        st.session_state[key] = first  # of another query's columns
-    return str(st.selectbox(label, names, index=names.index(first), key=key, bind="query-params", width=220))
 
 
 def _call(text: str, limit: int, timeout: int) -> str:
