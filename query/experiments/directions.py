@@ -135,12 +135,10 @@ def draw_directions(result: Result) -> go.Figure:
     methods = list(dict.fromkeys(panels["method"]))
     columns = int(panels.groupby("method").size().max())
     titles = {
-        (
-            row["method"],
-            row["component"],
-        ): f"{row['method'].upper()} {row['component']}: {row['top_share']:.0%} one cluster"
+        (row["method"], row["component"]):
+            f"{row['method'].upper()} {row['component']}<br>{row['top_share']:.0%} one cluster"
         for row in components.to_dict("records")
-    }
+    }  # fmt: skip
     order = {method: panels.loc[panels["method"] == method, "component"].tolist() for method in methods}
     figure = make_subplots(
         rows=len(methods), cols=columns, horizontal_spacing=0.05, vertical_spacing=0.16,
@@ -148,6 +146,7 @@ def draw_directions(result: Result) -> go.Figure:
             titles.get((m, order[m][c]), "") if c < len(order[m]) else "" for m in methods for c in range(columns)
         ],
     )  # fmt: skip
+    figure.update_annotations(font={"size": 10})  # in half a screen a panel is 80 pixels wide
     legend: set[str] = set()
     for row, method in enumerate(methods, start=1):
         for column, component in enumerate(order[method], start=1):
