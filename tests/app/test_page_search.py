@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 from PIL import Image
@@ -13,7 +14,10 @@ import atlas
 import query
 from app.pages.search import LINK_LIMIT
 from atlas.network import Network
+from ingest.datasets import open_dataset
 from ingest.images import decode_image
+from ingest.pipeline import ingest
+from ingest.plan import Choices
 from tests.app.browsing import (
     COMPUTING,
     IN_BROWSER,
@@ -28,6 +32,7 @@ from tests.app.browsing import (
     photograph,
     says,
 )
+from tests.app.running import computed, opened, words
 
 pytestmark = IN_BROWSER
 
@@ -164,18 +169,24 @@ def test_search_from_a_pasted_text(server: str, open_page: OpenPage, demo_atlas:
     address_says(again, text=None)
 
 
+def digit(place: int) -> bytes:
+    """One of scikit-learn's digits as a file."""
+    encoded = io.BytesIO()
+    Image.fromarray((load_digits().images[place] * 255 / 16).astype("uint8")).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
 def test_search_from_an_uploaded_digit(
     server: str, open_page: OpenPage, demo_atlas: Path, networks: dict[str, Network]
 ):
-    encoded = io.BytesIO()
-    Image.fromarray((load_digits().images[3] * 255 / 16).astype("uint8")).save(encoded, "PNG")
+    data = digit(3)
     with atlas.open(demo_atlas) as a:
-        image, reader = decode_image(encoded.getvalue()), networks["demo:inceptionv1"]
+        image, reader = decode_image(data), networks["demo:inceptionv1"]
         found = query.nearest(a, image=image, site=FULL_SITE, network=IMAGE, reader=reader)
     page = open_page(address(server, "search", network=IMAGE, target=FULL_SITE, by="Image"))
     answered(page)
     upload = page.locator("input[type=file]")
-    upload.set_input_files({"name": "<b>three</b>.png", "mimeType": "image/png", "buffer": encoded.getvalue()})
+    upload.set_input_files({"name": "<b>three</b>.png", "mimeType": "image/png", "buffer": data})
     expect(page.locator(".pa-grid figure")).to_have_count(len(found), timeout=COMPUTING)
     answered(page)
     eventually(page, lambda: ids(page), found["example_id"].tolist())
@@ -189,3 +200,24 @@ def test_search_from_an_uploaded_digit(
     Image.new("1", (6000, 6000)).save(huge, "PNG")  # 5 kB that unpack to 36 million pixels
     upload.set_input_files({"name": "huge.png", "mimeType": "image/png", "buffer": huge.getvalue()})
     expect(page.locator(".pa-error")).to_contain_text("huge.png has 6000 x 6000 pixels; at most 25,000,000")
+
+
+def test_an_uploaded_file_that_is_stored_says_as_which_example(networks: dict[str, Network], tmp_path: Path):
+    """And that example has its code; the same pixels in another file are not known."""
+    path, folder = tmp_path / "files.atlas", tmp_path / "files"
+    folder.mkdir()
+    for place in (3, 4, 5):
+        (folder / f"{place}.png").write_bytes(digit(place))
+    files = open_dataset(str(folder), kind="image")
+    ingest(path, networks["demo:inceptionv1"], files, Choices(sites=("inception5b",)), cluster=False)
+    with atlas.open(path) as a:
+        of_file = "select example_id from examples join dataset_inputs using (input_id) where key = '4.png'"
+        example = a.value(of_file)
+    app = opened(path, "search", network=IMAGE, by="Image")
+    for data, known in ((digit(4), True), (digit(4) + b"\0", False)):
+        app.file_uploader[0].set_value(("<b>four</b>.png", data, "image/png"))
+        computed(app)
+        assert "<b>four</b>.png" in words(app)
+        assert (f"stored as example {example}" in words(app)) == known == ("stored as" in words(app))
+        shared, _ = (part.value for part in app.html if "pa-grid" in part.value)
+        assert re.findall(r"example=(\d+)", shared) == [str(example)]
