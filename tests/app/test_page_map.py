@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -48,6 +49,18 @@ def drag(page: Page, ways: list[tuple[float, float]]) -> None:
     page.mouse.up()
 
 
+POINTS_SHOWN = (
+    """() => document.querySelector(".js-plotly-plot")._fullData.some(trace => trace.selectedpoints?.length)"""
+)
+"""Whether the browser shows which points are inside."""
+
+AS_IF_LARGE = """() => {
+    const plot = document.querySelector(".js-plotly-plot");
+    plot.showsNoPoints = true;
+    plot.emit("plotly_afterplot");
+}"""
+
+
 def within(page: Page) -> Region:
     """The region that the address of a page names, once it does."""
     eventually(page, lambda: "within" in state(page), True)
@@ -77,13 +90,15 @@ def selections(sent: list[bytes]) -> list[Any]:
 def test_a_box_dragged_on_the_map_lists_who_lies_in_it(
     sent: list[bytes], server: str, open_page: OpenPage, demo_atlas: Path
 ):
-    """The browser sends the box without its points, also of a map that took another's place."""
+    """The browser sends the box without its points, also of a map that took another's place; of a large one it does
+    not look for them."""
     page = open_page(address(server, "map", network=IMAGE, target=IMAGE_SITE))
     answered(page)
     no_error(page)
     expect(page.locator(".js-plotly-plot .gl-canvas").first).to_be_visible()
     photograph(page, "map-images")
     drag(page, [(0.02, 0.02), (0.98, 0.6)])
+    assert page.evaluate(POINTS_SHOWN)
     expect(page.get_by_text("examples in this box")).to_be_visible()
     answered(page)
     region = within(page)
@@ -106,7 +121,9 @@ def test_a_box_dragged_on_the_map_lists_who_lies_in_it(
     expect(again.get_by_text("examples in this box")).to_have_count(0)
     address_says(again, within=None)
     answered(again)
+    again.evaluate(AS_IF_LARGE)
     drag(again, [(0.02, 0.02), (0.98, 0.6)])
+    assert not again.evaluate(POINTS_SHOWN)
     expect(again.get_by_text("examples in this box")).to_be_visible()
     told = selections(sent)
     assert len(told) >= 2 and all(len(selection["box"]) == 1 for selection in told)
@@ -153,14 +170,18 @@ def test_a_region_that_is_none_is_a_sentence_beside_the_map(server: str, open_pa
     photograph(page, "map-density")
 
 
-def test_a_map_has_few_kinds_that_differ_in_colour_or_shape(demo_atlas: Path):
+@pytest.mark.parametrize("large", [False, True])
+def test_a_map_has_few_kinds_that_differ_in_colour_or_shape(demo_atlas: Path, large: bool):
     with atlas.open(demo_atlas) as a:
         frame = query.layout_points(a, layout_of(a, a.catalog.target(site=SITE)).layout_id)
+    if large:
+        frame = pd.concat([frame] * (plots_map.LARGE // len(frame) + 1), ignore_index=True)
     frame["cluster"] = [i % 40 - 1 for i in range(len(frame))]
     kinds = list(plots_map.kinds(frame, "cluster", {0: "named"}))
     assert [kind.name for kind in kinds[:3]] == ["noise", "others", "0 named"]
     assert len(kinds) == 2 + plots_map.MOST_KINDS
     assert len({(kind.colour, kind.symbol) for kind in kinds}) == len(kinds)
+    assert (len({kind.symbol for kind in kinds}) == 1) == large
     assert sorted(row for kind in kinds for row in kind.rows) == list(range(len(frame)))
     figure = plots_map.layout(frame, "cluster", "map")
     assert sum(len(trace.x) for trace in figure.data) == len(frame)
