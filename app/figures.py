@@ -17,6 +17,8 @@ import streamlit as st
 PNG_SCALE = 2
 """Pixels of a downloaded PNG for each on the screen: sharp in a paper's column."""
 
+BARE = {"displayModeBar": True, "displaylogo": False}
+
 # Plotly draws the file in the browser, which needs no Chrome on the server and shows the theme that the reader sees.
 # The format is an option of the chart, and the button that starts it belongs to the chart's toolbar: the toolbar is
 # hidden (`app.marked.STYLE`) where it would cover a chart's first line, never left out.
@@ -39,7 +41,10 @@ export default function ({ parentElement, data }) {
       const camera = plot?.querySelector('.modebar-btn[data-title^="Download plot"]');
       if (!camera) return;
       plot._context.toImageButtonOptions = { format, filename: data.name, scale: format === "png" ? data.scale : 1 };
+      const onScreen = plot._context.plotGlPixelRatio;
+      plot._context.plotGlPixelRatio = data.scale;
       camera.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+      plot._context.plotGlPixelRatio = onScreen;
     };
     group.append(button);
   }
@@ -67,16 +72,18 @@ def show(
     on_select: Any = "ignore",
     selection_mode: Any = ("points", "box", "lasso"),
     alt: str | None = None,
+    many: bool = False,
 ) -> Any:
     """Draw a figure in the current place; returns what `streamlit.plotly_chart` returns.
 
     ``name`` is the stem of the files; ``key`` holds letters, digits and hyphens; ``data`` are the figure's numbers.
-    With ``toolbar`` Plotly's own is there to zoom and select with.
+    With ``toolbar`` Plotly's own is there to zoom and select with. ``many``: points of WebGL so many that they are
+    drawn pixel by pixel; Plotly would draw four times as many pixels, for smoother edges in twice the time.
     """
     with st.container(key=f"figure-{key}", gap=None):
         with st.container(key=f"{'tools' if toolbar else 'plain'}-{key}"):
             state = st.plotly_chart(
-                figure, key=key, config={"displayModeBar": True, "displaylogo": False}, on_select=on_select,
+                figure, key=key, config=BARE | ({"plotGlPixelRatio": 1} if many else {}), on_select=on_select,
                 selection_mode=selection_mode, alt=alt,
             )  # fmt: skip
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"take-{key}"):

@@ -4,8 +4,8 @@ A job reads the atlas through a connection of its own, so that a page that is le
 for it. Stopping takes effect at the job's next report of progress, or inside the SQL statement that it waits for.
 
 What takes minutes and what a page needs to be drawn wait for turns of different kinds (`Turns`), and no session may
-take all of one kind. A network is waited for before the turn. A job that nobody looks at any more is stopped, and an
-answer that nobody took dropped.
+take all of one kind. A network is waited for before the turn. A job that nobody looks at any more is stopped, soon where
+it holds up what its session looks at now, and an answer that nobody took dropped.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ only once a minute."""
 
 GONE = 30.0
 """The same where its tab is closed, or its connection lost: it may come back."""
+
+LEFT = 3.0
+"""By so many seconds a session looked at one job later than at another that it has left. A page looks at each of its
+own several times a second; on a busy machine, less often."""
 
 TIDY_EVERY = 1.0
 """Seconds between two looks for jobs that nobody is interested in."""
@@ -143,6 +147,11 @@ class Job:
             self._told_to_stop.set()
             threading.Thread(target=self._interrupt, name=f"stop {self.label}", daemon=True).start()
 
+    def gives_way_to(self, other: Job, session: str) -> None:
+        """Stop it if the session has turned from it to the other."""
+        if session in self._watchers and other._watchers.get(session, 0.0) - self._watchers[session] > LEFT:
+            self.stop_for(session)
+
     def replaced_for(self, session: str) -> None:
         """The session asks something else instead."""
         if session in self._watchers:
@@ -181,7 +190,7 @@ class Job:
                     self._waits_for = "the network"
                     reader = held.enter_context(network(self.go_on))
                     self._waits_for = "another computation"
-                held.enter_context(self.turns.one(self._session, self.go_on))
+                held.enter_context(self.turns.one(self._session, self._wait))
                 self.go_on()
                 self._begun = time.monotonic()
                 self.answer = compute(self, reader)
@@ -192,6 +201,13 @@ class Job:
         finally:
             self._atlas = None
             self._ended.set()
+
+    def _wait(self) -> None:
+        """For a turn: what its session looks at no more is not to hold it up."""
+        self.go_on()
+        for other in list(_jobs.values()):
+            if other is not self and other.turns is self.turns:
+                other.gives_way_to(self, self._session)
 
     def go_on(self) -> None:
         """Ends the computation if it was told to stop."""

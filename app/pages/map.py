@@ -134,7 +134,7 @@ def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str)
     figure.update_layout(meta=st.session_state.get(CLEARED, 0))
     figures.show(
         figure, f"map-{layout.target.name}".replace("->", "-to-").replace(":", "-"), key=FIGURE, toolbar=True,
-        data=points, on_select=_select, selection_mode=("box", "lasso"),
+        data=points, on_select=_select, selection_mode=("box", "lasso"), many=len(points) > plots_map.LARGE,
         alt=f"Map of {layout.n_examples} examples at {layout.target.name}, coloured by {colour}",
     )  # fmt: skip
     sure = "" if layout.proven == 1 else f" {layout.proven:.1%} of them are proven to be the nearest."

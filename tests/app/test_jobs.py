@@ -34,7 +34,8 @@ def empty(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(empty: Path) -> Iterator[Callable[..., jobs.Job]]:
+def start(empty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., jobs.Job]]:
+    monkeypatch.setattr(jobs, "LEFT", WAIT)  # nobody looks at these jobs as a page does
     started: list[tuple[bytes, jobs.Job]] = []
 
     def start_job(question: Callable[..., Any], *args: Any, **how: Any) -> jobs.Job:
@@ -241,6 +242,38 @@ def test_a_job_that_nobody_looks_at_is_stopped(start: Callable[..., jobs.Job], i
 
     wait_until(look)
     assert isinstance(left.error, jobs.Stopped) and not watched.stopping
+
+
+def test_a_job_that_its_session_left_holds_up_nothing_that_it_looks_at(
+    start: Callable[..., jobs.Job], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(jobs, "LEFT", 0.5)
+    turns = jobs.Turns(2, 1)
+    left = start(endless, 1, turns=turns)
+    wait_until(lambda: running(left))
+    waits = start(numbered, 42, turns=turns)
+    assert not waits.wait(0.8) and running(left), "nobody looks at either: a tab that is hidden"
+
+    def looked_at() -> bool:
+        waits.watched_by("me")
+        return waits.finished
+
+    wait_until(looked_at)
+    assert waits.answer == 42 and isinstance(left.error, jobs.Stopped)
+
+
+def test_jobs_that_a_session_looks_at_together_wait_for_each_other(
+    start: Callable[..., jobs.Job], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(jobs, "LEFT", 0.5)
+    turns = jobs.Turns(2, 1)
+    both = [start(endless, number, turns=turns) for number in range(2)]
+    deadline = time.monotonic() + 1.0
+    while time.monotonic() < deadline:
+        for job in both:
+            job.watched_by("me")
+        time.sleep(0.05)
+    assert sum(map(running, both)) == 1 and sum(map(waiting, both)) == 1
 
 
 def test_an_answer_that_nobody_takes_is_dropped(start: Callable[..., jobs.Job], impatient: None):
