@@ -4,8 +4,8 @@ A job reads the atlas through a connection of its own, so that a page that is le
 for it. Stopping takes effect at the job's next report of progress, or inside the SQL statement that it waits for.
 
 What takes minutes and what a page needs to be drawn wait for turns of different kinds (`Turns`), and no session may
-take all of one kind. A network is waited for before the turn. A job that nobody looks at any more is stopped, soon where
-it holds up what its session looks at now, and an answer that nobody took dropped.
+take all of one kind. A network is waited for before the turn. A job that nobody looks at any more is stopped, sooner
+where it holds up what its session looks at now, and an answer that nobody took dropped.
 """
 
 from __future__ import annotations

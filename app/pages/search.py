@@ -47,7 +47,7 @@ def render(view: View) -> None:
     kind = view.network.kind
     with st.container(horizontal=True, gap="medium"):
         by = asked.segment("Look from", [EXAMPLE, kind.capitalize()], key="by")
-        wanted = _how_many(view)
+        wanted = _how_many(view, beside=1 if by == EXAMPLE else 0)
     wanted |= _filters(view)
     if by == EXAMPLE:
         _from_example(view, wanted)
@@ -60,9 +60,10 @@ def render(view: View) -> None:
 # --- what is searched for --------------------------------------------------------------------------------------
 
 
-def _how_many(view: View) -> Asked:
+def _how_many(view: View, *, beside: int) -> Asked:
+    """``beside``: how many of the stored codes are the one that is looked from."""
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
-    others = max(1, min(site.n_codes for site in target.sites) - 1)
+    others = max(1, min(site.n_codes for site in target.sites) - beside)
     k = asked.number("Nearest", 1, min(MOST_NEIGHBOURS, others), min(DEFAULT_K, others), key="k", width=140)
     radius = asked.number(
         "Within (gates)", 0, target.n_gates, None, key="radius", width=170, placeholder="any distance"

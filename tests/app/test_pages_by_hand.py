@@ -159,6 +159,16 @@ def test_a_search_among_a_cluster_or_a_data_set_finds_the_nearest_of_it(made: Pa
     assert found(computed(app)) == in_both
 
 
+def test_all_others_can_be_looked_for_and_from_a_new_image_everyone(made: Path):
+    with atlas.open(made) as a:
+        n, site = a.rows("select n_codes, sites.name from sites join networks using (network_id) "
+                         "where networks.name = $1 and n_codes > 0 order by ordinal", [MUTE])[0]  # fmt: skip
+    for by, most in (("Example", n - 1), ("Image", n)):
+        app = opened(made, "search", network=MUTE, target=site, by=by, k=n)
+        assert app.number_input(key="k").max == most
+        assert (f"expected a whole number from 1 to {most}" in words(app)) == (most < n)
+
+
 def test_a_file_is_known_as_the_first_example_that_a_network_read_of_it(made: Path):
     file = io.BytesIO()
     pixel_images()[2][2].save(file, "PNG")
