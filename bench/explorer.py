@@ -31,6 +31,7 @@ from urllib.parse import urlencode
 import numpy as np
 from playwright.sync_api import BrowserContext, Page, ViewportSize, expect, sync_playwright
 
+import atlas
 from bench.atlases import NETWORK, generated_atlas
 from bench.data import clustered_activations, clustered_codes
 from bench.report import show
@@ -95,6 +96,8 @@ def main() -> None:
     with kept_or_temporary(arguments.atlas) as path, sync_playwright() as playwright:
         if not path.exists():
             generate(path, n)
+        with atlas.open(path) as a:  # which may be an earlier one
+            n = int(a.value("select count(*) from examples"))
         for _ in range(rounds):
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
             with serving(path) as server:
