@@ -1,5 +1,7 @@
-"""``streamlit run`` with the explorer loaded: whoever is given its address need not wait for that as well. The process
-of the first query starts when the first page has been drawn."""
+"""``streamlit run`` with the explorer loaded: whoever is given its address need not wait for that as well.
+
+The process of the first query starts when the first page has been drawn.
+"""
 
 from __future__ import annotations
 
