@@ -1,5 +1,5 @@
-"""What the browser does on every page: links from page to page without loading the explorer anew, and fetching what
-most pages need while someone reads the first."""
+"""What the browser does on every page: links from page to page without loading the explorer anew, copying code, and
+fetching what most pages need while someone reads the first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,21 @@ export default function ({ data }) {
     dispatchEvent(new PopStateEvent("popstate", { state: {} }));
     document.querySelector('[data-testid="stMain"]')?.scrollTo(0, 0);
   };
+  const copy = async (event) => {
+    const button = event.target instanceof Element ? event.target.closest(".pa-script button") : null;
+    if (!button) return;
+    const code = button.parentElement.querySelector("code");
+    if (navigator.clipboard) {
+      await navigator.clipboard.writeText(code.textContent);
+    } else {  // a page that came neither encrypted nor from this machine
+      getSelection().selectAllChildren(code);
+      document.execCommand("copy");
+    }
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  };
   document.addEventListener("click", follow);
+  document.addEventListener("click", copy);
   const base = document.querySelector('script[type="module"][src*="/static/js/"]')?.src;
   const fetching = base && setTimeout(() => {
     for (const name of data.fetched) {
@@ -47,6 +61,7 @@ export default function ({ data }) {
   const running = base && setTimeout(() => data.run.forEach((name) => import(new URL(name, base))), data.after.run);
   return () => {
     document.removeEventListener("click", follow);
+    document.removeEventListener("click", copy);
     clearTimeout(fetching);
     clearTimeout(running);
     history.pushState = push;
@@ -54,7 +69,7 @@ export default function ({ data }) {
 }
 """
 
-FIGURES, CODE, TABLES = "PlotlyChart", "StreamlitSyntaxHighlighter", "DataFrame"
+FIGURES, TABLES = "PlotlyChart", "DataFrame"
 """Scripts of Streamlit's, of megabytes."""
 
 AFTER = {"fetch": 1000, "run": 3000}
@@ -63,8 +78,8 @@ of the time that a first figure would take to come, and keeps the browser from a
 
 
 def quicker() -> None:
-    """Follow links within the explorer, and fetch ahead. Takes a line of where it is called."""
-    fetched = [*_scripts(FIGURES), *_scripts(CODE), *_scripts(TABLES)]
+    """Follow links within the explorer, copy code, fetch ahead. Takes a line of where it is called."""
+    fetched = [*_scripts(FIGURES), *_scripts(TABLES)]
     _listener()(data={"fetched": fetched, "run": _scripts(FIGURES), "after": AFTER}, key="browser", height=0)
 
 

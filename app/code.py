@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
 
 import query
 from app import marked
@@ -18,9 +21,6 @@ TITLE = "Code for this"
 
 _INSIDE = re.compile(r"\b((?:ingest|query)(?:\.[a-z_]+)+)\.(\w+)\((?=a\b)")
 """A function that a package does not export: (``ingest.networks``, ``reload_network``)."""
-
-_ASKS = re.compile(r"(\w+)\(a\b")
-"""What a script asks the atlas."""
 
 
 def call(function: Callable[..., Any], *positional: object, **arguments: object) -> str:
@@ -59,24 +59,22 @@ def script(view: View, *calls: str) -> str:
 def fold(view: View, python: str, *, sql: str | None = None, line: str | None = None) -> None:
     """A folded block of whole scripts: a command line first, then Python, then SQL with a link to its page.
 
-    What is in it is sent when it is unfolded: the browser's highlighter alone is 1.5 MB, on every first page.
+    It is on the page as HTML: Streamlit's own highlighter would bring 1.5 MB of script to every first page. What the
+    buttons promise `app.browser` does.
     """
+    scripts = [(line, "sh"), (python, "python"), (sql, "sql")]
+    blocks = "".join(_block(code, language) for code, language in scripts if code is not None)
+    if sql is not None:
+        blocks += f"<p>{marked.link('sql', 'Open in the SQL page', query=sql, **view.state)}</p>"
+    st.html(f'<details class="pa pa-code"><summary>{TITLE}</summary>{blocks}</details>')
 
-    @st.fragment
-    def block() -> None:
-        with st.expander(TITLE, key=key, on_change="rerun") as folded:
-            if not folded.open:
-                return
-            if line is not None:
-                st.code(line, "sh", wrap_lines=True)
-            st.code(python, "python", wrap_lines=True)
-            if sql is not None:
-                st.code(sql, "sql")
-                st.html(
-                    f'<div class="pa">{marked.link("sql", "Open in the SQL page", query=sql, **view.state)}</div>'
-                )
 
-    # By what is asked, not with which numbers: it stays unfolded while these change.
-    asks = "-".join(_ASKS.findall(python)) or "sql"
-    key = view.key(f"code-{asks}")
-    block()
+def _block(code: str, language: str) -> str:
+    lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)  # to the letter
+    return (
+        '<div class="pa-script"><button type="button">Copy</button>'
+        f'<pre><code class="language-{language}">{highlight(code, lexer, _FORMATTER)}</code></pre></div>'
+    )
+
+
+_FORMATTER = HtmlFormatter(nowrap=True)

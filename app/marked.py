@@ -129,6 +129,27 @@ STYLE = """
 .pa-strip small { font-size: 0.7rem; opacity: 0.8; }
 .pa-note { font-size: 0.8125rem; opacity: 0.75; margin: 0.15rem 0; }
 [data-testid="stHorizontalBlock"] > :has(> [class*="st-key-asked-"]) { flex: 1 0 100%; }
+.pa-code { border: 1px solid color-mix(in srgb, currentColor 20%, transparent); border-radius: 0.5rem; }
+.pa-code summary { cursor: pointer; padding: 0.5rem 0.9rem; font-size: 0.875rem; border-radius: inherit; }
+.pa-code summary:hover { background: color-mix(in srgb, currentColor 5%, transparent); }
+.pa-code summary:focus-visible { outline: 2px solid light-dark(#0072b2, #56b4e9); }
+.pa-code p { margin: 0 0.9rem 0.6rem; font-size: 0.875rem; }
+.pa-script { position: relative; margin: 0 0.6rem 0.6rem; }
+.pa-script pre {
+  margin: 0; padding: 0.7rem 4rem 0.7rem 0.9rem; border-radius: 0.4rem; font-size: 0.8125rem; line-height: 1.5;
+  white-space: pre-wrap; overflow-wrap: anywhere; color: inherit;
+  background: color-mix(in srgb, currentColor 5%, transparent);
+}
+.pa-script code { padding: 0; background: none; color: inherit; font-size: inherit; }
+.pa-script button {
+  all: unset; position: absolute; top: 0.6rem; right: 0.8rem; cursor: pointer; font-size: 0.75rem; opacity: 0.65;
+}
+.pa-script button:hover { opacity: 1; text-decoration: underline; }
+.pa-script button:focus-visible { opacity: 1; outline: 2px solid light-dark(#0072b2, #56b4e9); outline-offset: 2px; }
+.pa-script :is(.k, .kn, .kc, .ow, .nb) { color: light-dark(#005a8f, #7cc4f2); }
+.pa-script :is(.s, .s1, .s2, .sa) { color: light-dark(#00684c, #5fd3ad); }
+.pa-script :is(.mi, .mf) { color: light-dark(#9a4a00, #f0a860); }
+.pa-script :is(.c, .c1) { opacity: 0.65; }
 .pa-error {
   padding: 0.75rem 1rem; border-radius: 0.5rem; border-left: 4px solid #d55e00; background: rgba(213, 94, 0, 0.12);
   white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.9rem;

@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -63,7 +62,6 @@ class View:
     network: NetworkRecord
     target: str
     read_only: bool = False
-    _keys: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
 
     @property
     def path(self) -> Path:
@@ -78,11 +76,6 @@ class View:
     def state(self) -> dict[str, str]:
         """What a link to another page carries."""
         return {"network": self.network.name, "target": self.target}
-
-    def key(self, stem: str) -> str:
-        """A key for a widget, where several of the same kind may be on a page: numbered from the second on."""
-        self._keys[stem] += 1
-        return stem if self._keys[stem] == 1 else f"{stem}-{self._keys[stem]}"
 
     def ask(self, question: Callable[Concatenate[Atlas, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The answer of ``question(atlas, …)``, from an earlier run if the database has not changed since."""

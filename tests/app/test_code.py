@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 import plotly.io
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 import atlas
 import query
-from app.code import TITLE, call, script
+from app.code import call, script
 from app.view import View as PageView
 from query.info import polytope_counts
 from tests.app.browsing import IN_BROWSER, OpenPage, address, answered, no_error
@@ -72,13 +72,6 @@ def ids_in(thing: Any) -> set[int]:
     return set()
 
 
-def unfold(page: Page) -> None:
-    """Every block of code; what is in it comes when it is unfolded."""
-    for fold in page.locator('[data-testid="stExpander"]').filter(has_text=TITLE).all():
-        fold.locator("summary").click()
-        expect(fold.locator("code.language-python, code.language-sql").first).to_be_visible()
-
-
 def codes(page: Page, language: str) -> list[str]:
     return page.locator(f'[data-testid="stMain"] code.language-{language}').all_text_contents()
 
@@ -94,7 +87,6 @@ def test_every_table_has_code_that_gives_it(
     answered(page)
     no_error(page)
     assert page.evaluate(TABLES_WITHOUT_CODE) == 0
-    unfold(page)
     scripts = [code for code in codes(page, "python") if "atlas.open" in code]
     assert scripts
     with inside(tmp_path):

@@ -1,4 +1,4 @@
-"""Links from page to page: as quick as a click, and as good as opening their address."""
+"""Links from page to page: as quick as a click, and as good as opening their address; and code that is copied."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from tests.app.browsing import IN_BROWSER, OpenPage, address, answered, eventual
 TEXT, SITE = "demo-gpt2", "blocks.0.mlp"
 
 
-@pytest.mark.parametrize("name", [browser.FIGURES, browser.CODE, browser.TABLES])
+@pytest.mark.parametrize("name", [browser.FIGURES, browser.TABLES])
 def test_the_scripts_that_are_fetched_ahead_are_there(name: str):
     assert len(browser._scripts(name)) == 1
 
 
 @pytest.mark.browser
 @pytest.mark.skipif(IN_BROWSER[1].args[0], reason="no Chromium")
-def test_a_link_shows_what_its_address_shows_without_loading_the_explorer_anew(server: str, open_page: OpenPage):
+def test_a_link_shows_what_its_address_shows_without_loading_the_explorer_anew_and_code_is_copied(
+    server: str, open_page: OpenPage
+):
     page = open_page(address(server, "", network=TEXT))
     answered(page)
     page.evaluate("() => { window.same = true; }")
@@ -48,3 +50,11 @@ def test_a_link_shows_what_its_address_shows_without_loading_the_explorer_anew(s
     expect(opened.value.locator("h1")).to_have_text("Example")
     expect(page.locator("h1")).to_have_text("Search")
     assert address(server, "example").split("?")[0] in opened.value.url
+
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_text("Code for this").first.click()
+    script = page.locator(".pa-script").filter(visible=True).first
+    script.get_by_role("button", name="Copy").click()
+    expect(script.get_by_role("button", name="Copied")).to_be_visible()
+    code = page.evaluate("() => navigator.clipboard.readText()")
+    assert code.startswith("import atlas, query\n\nwith atlas.open(") and code == script.locator("code").inner_text()
