@@ -7,13 +7,15 @@ import ast
 import calendar
 import csv
 import difflib
+import fcntl
 import fractions
 import inspect
 import locale
 import optparse
+import os
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,10 +44,30 @@ def networks() -> dict[str, Network]:
     return {source: load_network(source) for source in ("demo:gpt2", "demo:inceptionv1")}
 
 
+def built_once(temporary: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """What one process of this run of the tests builds, and all others wait for."""
+    root = temporary.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    place = root / name
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            part = root / f"{name}.part"
+            shutil.rmtree(part, ignore_errors=True)  # of one that failed
+            build(part)
+            part.rename(place)
+    return place
+
+
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built_once(tmp_path_factory, "texts", _write_texts)
+
+
+def _write_texts(folder: Path) -> None:
     """Short texts with two labels: beginnings and middles of a few modules of Python, and a hostile one."""
-    folder = tmp_path_factory.mktemp("texts")
+    folder.mkdir()
     modules = (argparse, ast, calendar, csv, difflib, fractions, inspect, locale, optparse, textwrap)
     for label in ("beginning", "middle"):
         (folder / label).mkdir()
@@ -54,26 +76,32 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "beginning" / f"{module.__name__}.txt").write_text(code[:700])
         (folder / "middle" / f"{module.__name__}.txt").write_text(code[len(code) // 2 :][:700])
     (folder / "middle" / "hostile.txt").write_text(HOSTILE)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def demo_atlas(networks: dict[str, Network], texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few texts and 100 digits, read, clustered and indexed as `polytope ingest` does it."""
+def untouched(networks: dict[str, Network], texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few texts and 100 digits, read, clustered and indexed as `polytope ingest` does it; to copy."""
+    return built_once(tmp_path_factory, "demo.atlas", lambda path: _ingest_demo(path, networks, texts))
+
+
+@pytest.fixture(scope="session")
+def demo_atlas(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(untouched, tmp_path_factory.mktemp("explorer") / "demo.atlas"))
+
+
+def _ingest_demo(path: Path, networks: dict[str, Network], texts: Path) -> None:
     from ingest.datasets import open_dataset
     from ingest.layout import layout
     from ingest.pipeline import ingest
     from ingest.plan import Choices
     from ingest.sampling import TokenSampling
 
-    path = tmp_path_factory.mktemp("explorer") / "demo.atlas"
     digits = open_dataset("builtin:digits-heldout", kind="image")
     ingest(path, networks["demo:inceptionv1"], digits, Choices(full=("inception5a", "inception5b"), limit=100))
     tokens = TokenSampling(per_sequence=20, skip_first=0)
     ingest(path, networks["demo:gpt2"], open_dataset(str(texts), kind="text"), Choices(tokens=tokens))
     for site in MAPPED:
         layout(path, site=site)
-    return path
 
 
 SLICED = {"span": "inception5a->:full", "a": 1, "b": 4, "c": 9, "size": 24}
@@ -81,12 +109,17 @@ SLICED = {"span": "inception5a->:full", "a": 1, "b": 4, "c": 9, "size": 24}
 
 
 @pytest.fixture(scope="session")
-def measured_atlas(demo_atlas: Path, networks: dict[str, Network], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def measured_atlas(untouched: Path, networks: dict[str, Network], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The atlas with experiments of the image network stored in it, and a text network whose weights are gone."""
+    built = built_once(tmp_path_factory, "measured.atlas", lambda path: _measure_demo(path, untouched, networks))
+    return Path(shutil.copytree(built, tmp_path_factory.mktemp("measured") / "measured.atlas"))
+
+
+def _measure_demo(path: Path, demo: Path, networks: dict[str, Network]) -> None:
     import atlas
     from query.experiments import EXPERIMENTS, save
 
-    path = Path(shutil.copytree(demo_atlas, tmp_path_factory.mktemp("measured") / "measured.atlas"))
+    shutil.copytree(demo, path)
     reader = networks["demo:inceptionv1"]
     with atlas.open(path) as a:
         about = {"network": reader.info.name}
@@ -99,7 +132,6 @@ def measured_atlas(demo_atlas: Path, networks: dict[str, Network], tmp_path_fact
         for result in results:
             save(a, result)
         a.execute("update networks set weights = $1 where kind = 'text'", [str(path / "gone.safetensors")])
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import html
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Block, Element, Node
 
 LASTING = 120.0
 """Seconds that a page may take on a busy machine."""
 
 
-def opened(path: Path, page: str, **address: object) -> AppTest:
+def opened(path: Path, page: str, /, **address: object) -> AppTest:
     """A page of the explorer whose address says this, once all on it is computed."""
     app = AppTest.from_function(_draw, args=(str(path), page), default_timeout=LASTING)
     for name, value in address.items():
@@ -59,6 +61,21 @@ def tables(app: AppTest) -> list[list[list[str]]]:
         for part in app.html
         if "<tbody>" in part.value
     ]
+
+
+def parts(node: Node) -> Iterator[Element]:
+    """What is on a page or in a part of it, in order."""
+    if isinstance(node, Block):
+        for child in node.children.values():
+            yield from parts(child)
+    elif isinstance(node, Element):
+        yield node
+
+
+def scripts(app: AppTest, language: str) -> list[str]:
+    """The folded code of a page, to the letter."""
+    blocks = rf'<code class="language-{language}">(.*?)</code>'
+    return [_text(code) for part in app.html for code in re.findall(blocks, part.value, re.DOTALL)]
 
 
 def _text(markup: str) -> str:

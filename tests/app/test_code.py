@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,34 +12,17 @@ from typing import Any
 import pandas as pd
 import plotly.io
 import pytest
-from playwright.sync_api import Page
+from streamlit.testing.v1 import AppTest
 
 import atlas
 import query
 from app.code import call, script
 from app.view import View as PageView
 from query.info import polytope_counts
-from tests.app.browsing import IN_BROWSER, OpenPage, address, answered, no_error
+from tests.app.running import opened, parts, scripts
 from tests.app.views import VIEWS
 
-TABLES_WITHOUT_CODE = """() => {
-    const things = document.querySelectorAll(
-        '[data-testid="stMain"] :is(.pa table, [data-testid="stDataFrame"], h3, summary)'
-    );
-    const told = [...things].map(thing =>
-        thing.matches("h3") ? "heading" : thing.matches("summary") ? thing.innerText.trim() : "table"
-    );
-    let missing = 0, open = 0;
-    for (const thing of [...told, "heading"]) {
-        if (thing === "table") open += 1;
-        else if (thing.endsWith("Code for this")) open = 0;
-        else if (thing === "heading") { missing += open; open = 0; }
-    }
-    return missing;
-}"""
-"""How many tables have no code below them, before the next heading."""
-
-IDS = '[data-testid="stMain"] :is(.pa table, .pa-grid) a[href^="example?"]'
+LINKS = re.compile(r'<a href="example\?[^"]*"[^>]*>(\d+)</a>')
 
 
 @contextmanager
@@ -72,27 +56,44 @@ def ids_in(thing: Any) -> set[int]:
     return set()
 
 
-def codes(page: Page, language: str) -> list[str]:
-    return page.locator(f'[data-testid="stMain"] code.language-{language}').all_text_contents()
+def kinds(app: AppTest) -> list[str]:
+    """The headings, tables and folded code of a page, in order."""
+    found = []
+    for part in parts(app.main):
+        if part.type == "subheader":
+            found.append("heading")
+        elif part.type == "html" and "pa-code" in part.value:
+            found.append("code")
+        elif part.type == "dataframe" or (part.type == "html" and "<table" in part.value):
+            found.append("table")
+    return found
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(IN_BROWSER[1].args[0], reason="no Chromium")
+def without_code(kinds: list[str]) -> int:
+    """How many tables have no code below them, before the next heading."""
+    missing = waiting = 0
+    for kind in [*kinds, "heading"]:
+        if kind == "table":
+            waiting += 1
+        elif kind == "code":
+            waiting = 0
+        else:
+            missing, waiting = missing + waiting, 0
+    return missing
+
+
 @pytest.mark.parametrize("name", VIEWS)
-def test_every_table_has_code_that_gives_it(
-    server: str, measured_server: str, open_page: OpenPage, tmp_path: Path, name: str
-):
+def test_every_table_has_code_that_gives_it(demo_atlas: Path, measured_atlas: Path, tmp_path: Path, name: str):
     view = VIEWS[name]
-    page = open_page(address(measured_server if view.measured else server, view.page, **view.state))
-    answered(page)
-    no_error(page)
-    assert page.evaluate(TABLES_WITHOUT_CODE) == 0
-    scripts = [code for code in codes(page, "python") if "atlas.open" in code]
-    assert scripts
+    app = opened(measured_atlas if view.measured else demo_atlas, view.page or "overview", **view.state)
+    assert without_code(kinds(app)) == 0
+    python = [code for code in scripts(app, "python") if "atlas.open" in code]
+    assert python
     with inside(tmp_path):
-        found = [thing for code in scripts for thing in printed(code)]
+        found = [thing for code in python for thing in printed(code)]
     given = set().union(*map(ids_in, found))
-    shown = {int(words) for words in page.locator(IDS).all_inner_texts() if words.strip().isdecimal()}
+    lists = [part.value for part in app.main.html if "<table" in part.value or "pa-grid" in part.value]
+    shown = {int(number) for each in lists for number in LINKS.findall(each)}
     assert shown <= given
 
 
