@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-BENCHES := cluster_codes cluster_activations cluster_millions search nearest ann ingest publish explorer
+BENCHES := cluster_codes cluster_activations cluster_millions search nearest ann ingest publish
 
 .PHONY: demo test check bench clean
 

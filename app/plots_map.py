@@ -31,6 +31,9 @@ MOST_KINDS = len(COLOURS) * len(SYMBOLS)
 LARGE = 20_000
 """Points from which on a map is drawn more plainly, so that it stays fluid."""
 
+SHOWN_INSIDE = 5_000
+"""Up to so many points those inside a box or lasso stand out while it is dragged: each step draws all of them."""
+
 OTHERS = "others"
 
 SIZES = ((1_000, 8.0), (5_000, 6.0), (20_000, 4.5), (50_000, 3.5))  # up to so many points, pixels

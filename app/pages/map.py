@@ -52,7 +52,7 @@ def render(view: View) -> None:
     if region is not None:
         with explained():
             _listed(view, layout, clustering, region)
-    large = layout.n_examples > plots_map.LARGE
+    large = layout.n_examples > plots_map.SHOWN_INSIDE
     outlines_only(FIGURE, [*map(str, st.session_state[DRAWN])], large=large)  # last, for it takes a line of the page
 
 
