@@ -34,6 +34,10 @@ LARGE = 20_000
 SHOWN_INSIDE = 5_000
 """Up to so many points those inside a box or lasso stand out while it is dragged: each step draws all of them."""
 
+AT_ONCE = 50_000
+"""Points of a trace at most: of 100,000 and more Plotly makes a tree first, 0.3 s, to find the one under the mouse,
+which it finds as well by looking at all."""
+
 OTHERS = "others"
 
 SIZES = ((1_000, 8.0), (5_000, 6.0), (20_000, 4.5), (50_000, 3.5))  # up to so many points, pixels
@@ -77,15 +81,20 @@ def layout(
     size = next((size for most, size in SIZES if len(frame) <= most), SMALLEST)
 
     def add(rows: np.ndarray, name: str, more: str, **marker: Any) -> None:
-        figure.add_trace(
-            go.Scattergl(
-                x=frame["x"].to_numpy(np.float32)[rows], y=frame["y"].to_numpy(np.float32)[rows],
-                customdata=facts[rows], mode="markers", name=text(name), marker={"size": size, **marker},
-                text=None if labels is None else [_label(label) for label in labels.iloc[rows]],
-                hovertemplate=hover + more + "<extra></extra>",
-                unselected={"marker": {"opacity": 0.12}}, selected={"marker": {"opacity": 1}},
-            )
-        )  # fmt: skip
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows[start : start + AT_ONCE]
+            own = {key: value[some] if isinstance(value, np.ndarray) else value for key, value in marker.items()}
+            if start and "colorbar" in own:
+                own |= {"colorbar": None, "showscale": False}
+            figure.add_trace(
+                go.Scattergl(
+                    x=frame["x"].to_numpy(np.float32)[some], y=frame["y"].to_numpy(np.float32)[some],
+                    customdata=facts[some], mode="markers", name=text(name), marker={"size": size, **own},
+                    text=None if labels is None else [_label(label) for label in labels.iloc[some]],
+                    hovertemplate=hover + more + "<extra></extra>", legendgroup=text(name), showlegend=not start,
+                    unselected={"marker": {"opacity": 0.12}}, selected={"marker": {"opacity": 1}},
+                )
+            )  # fmt: skip
 
     if colour == "density":
         add(np.arange(len(frame)), "examples", "<br>%{marker.color:.4g} to its neighbours", **_scale(frame))
