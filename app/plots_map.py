@@ -34,9 +34,9 @@ LARGE = 20_000
 SHOWN_INSIDE = 5_000
 """Up to so many points those inside a box or lasso stand out while it is dragged: each step draws all of them."""
 
-AT_ONCE = 50_000
-"""Points of a trace at most: of 100,000 and more Plotly makes a tree first, 0.3 s, to find the one under the mouse,
-which it finds as well by looking at all."""
+TRACE_POINTS = 50_000
+"""Points of one colour that are a trace, at most: of 100,000 Plotly makes a tree first, to find the one under the
+mouse, which it finds as well by looking at all."""
 
 OTHERS = "others"
 
@@ -80,29 +80,26 @@ def layout(
     hover += "" if labels is None else "<br>label %{text}"
     size = next((size for most, size in SIZES if len(frame) <= most), SMALLEST)
 
-    def add(rows: np.ndarray, name: str, more: str, **marker: Any) -> None:
-        for start in range(0, len(rows), AT_ONCE):
-            some = rows[start : start + AT_ONCE]
-            own = {key: value[some] if isinstance(value, np.ndarray) else value for key, value in marker.items()}
-            if start and "colorbar" in own:
-                own |= {"colorbar": None, "showscale": False}
-            figure.add_trace(
-                go.Scattergl(
-                    x=frame["x"].to_numpy(np.float32)[some], y=frame["y"].to_numpy(np.float32)[some],
-                    customdata=facts[some], mode="markers", name=text(name), marker={"size": size, **own},
-                    text=None if labels is None else [_label(label) for label in labels.iloc[some]],
-                    hovertemplate=hover + more + "<extra></extra>", legendgroup=text(name), showlegend=not start,
-                    unselected={"marker": {"opacity": 0.12}}, selected={"marker": {"opacity": 1}},
-                )
-            )  # fmt: skip
+    def add(rows: np.ndarray, name: str, more: str, *, listed: bool = True, **marker: Any) -> None:
+        figure.add_trace(
+            go.Scattergl(
+                x=frame["x"].to_numpy(np.float32)[rows], y=frame["y"].to_numpy(np.float32)[rows],
+                customdata=facts[rows], mode="markers", name=text(name), marker={"size": size, **marker},
+                text=None if labels is None else [_label(label) for label in labels.iloc[rows]],
+                hovertemplate=hover + more + "<extra></extra>", legendgroup=text(name), showlegend=listed,
+                unselected={"marker": {"opacity": 0.12}}, selected={"marker": {"opacity": 1}},
+            )
+        )  # fmt: skip
 
     if colour == "density":
         add(np.arange(len(frame)), "examples", "<br>%{marker.color:.4g} to its neighbours", **_scale(frame))
     else:
         for kind in kinds(frame, colour, names or {}):
-            add(kind.rows, f"{kind.name} ({len(kind.rows):,})", f"<br>{colour} {text(kind.name)}"
-                if colour == "label" else "", color=kind.colour, symbol=kind.symbol, opacity=kind.opacity,
-                size=size * kind.size)  # fmt: skip
+            more = f"<br>{colour} {text(kind.name)}" if colour == "label" else ""
+            for start in range(0, len(kind.rows), TRACE_POINTS):
+                add(kind.rows[start : start + TRACE_POINTS], f"{kind.name} ({len(kind.rows):,})", more,
+                    listed=start == 0, color=kind.colour, symbol=kind.symbol, opacity=kind.opacity,
+                    size=size * kind.size)  # fmt: skip
     _outline(figure, opened)
     figure.update_layout(
         title={"text": text(title), "font": {"size": 14}}, height=HEIGHT, dragmode="select",

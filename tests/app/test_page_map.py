@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
@@ -186,6 +187,16 @@ def test_a_map_has_few_kinds_that_differ_in_colour_or_shape(demo_atlas: Path, la
     figure = plots_map.layout(frame, "cluster", "map")
     assert sum(len(trace.x) for trace in figure.data) == len(frame)
     assert {trace.type for trace in figure.data} == {"scattergl"} and figure.data[0].x.dtype == "float32"
+
+
+def test_a_kind_of_very_many_points_is_drawn_in_parts_and_listed_once():
+    n = 2 * plots_map.TRACE_POINTS + 1
+    frame = pd.DataFrame({"example_id": range(n), "x": np.arange(n), "y": 0.0, "label": pd.Categorical(["a"] * n)})
+    figure = plots_map.layout(frame, "label", "map")
+    assert max(len(trace.x) for trace in figure.data) == plots_map.TRACE_POINTS
+    assert np.concatenate([trace.customdata[:, 0] for trace in figure.data]).tolist() == list(range(n))
+    assert [trace.showlegend for trace in figure.data] == [True, False, False]
+    assert {trace.name for trace in figure.data} == {f"a ({n:,})"} == {trace.legendgroup for trace in figure.data}
 
 
 def test_a_drawn_outline_keeps_few_of_its_corners():
