@@ -272,7 +272,7 @@ def survived() -> Iterator[None]:
     """Show that something failed which nobody foresaw, a mistake of ours: its trace is for the log."""
     try:
         yield
-    except Exception:
+    except Exception:  # whatever it is: no trace may reach the page, and the log has it whole
         _log.exception("A page failed")
         st.html(marked.error(UNEXPECTED))
 
