@@ -1,5 +1,4 @@
-"""What the browser does on every page: links from page to page without loading the explorer anew, copying code, and
-fetching what most pages need while someone reads the first."""
+"""What the browser does on every page: copying code, and fetching what most pages need while one reads the first."""
 
 from __future__ import annotations
 
@@ -9,30 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-# Streamlit loads its scripts and connects again for every link in a page's text, which takes longer than the answer.
-# It follows the browser's history within a page, though: so a link becomes a step of that. What is held down with a
-# click, or meant for another tab, is left to the browser.
-#
-# Streamlit then takes out of the address what is the default anyway, as one more step of the history: whoever goes
-# back would stay. An address that only became shorter replaces the one before.
 _SCRIPT = """
 export default function ({ data }) {
-  const push = history.pushState.bind(history);
-  history.pushState = (state, unused, address) => {
-    const to = new URL(address ?? location, location), asked = new URLSearchParams(location.search);
-    const shorter = to.pathname === location.pathname && to.search !== location.search
-      && [...to.searchParams].every(([name, value]) => asked.get(name) === value);
-    return shorter ? history.replaceState(state, unused, address) : push(state, unused, address);
-  };
-  const follow = (event) => {
-    const link = event.target instanceof Element ? event.target.closest(".pa a[href]") : null;
-    const held = event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey;
-    if (!link || held || event.defaultPrevented || link.target || link.origin !== location.origin) return;
-    event.preventDefault();
-    push({}, "", link.href);
-    dispatchEvent(new PopStateEvent("popstate", { state: {} }));
-    document.querySelector('[data-testid="stMain"]')?.scrollTo(0, 0);
-  };
   const copy = async (event) => {
     const button = event.target instanceof Element ? event.target.closest(".pa-script button") : null;
     if (!button) return;
@@ -46,7 +23,6 @@ export default function ({ data }) {
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   };
-  document.addEventListener("click", follow);
   document.addEventListener("click", copy);
   const base = document.querySelector('script[type="module"][src*="/static/js/"]')?.src;
   const fetching = base && setTimeout(() => {
@@ -60,11 +36,9 @@ export default function ({ data }) {
   }, data.after.fetch);
   const running = base && setTimeout(() => data.run.forEach((name) => import(new URL(name, base))), data.after.run);
   return () => {
-    document.removeEventListener("click", follow);
     document.removeEventListener("click", copy);
     clearTimeout(fetching);
     clearTimeout(running);
-    history.pushState = push;
   };
 }
 """
@@ -78,7 +52,7 @@ of the time that a first figure would take to come, and keeps the browser from a
 
 
 def quicker() -> None:
-    """Follow links within the explorer, copy code, fetch ahead. Takes a line of where it is called."""
+    """Copy code, fetch ahead. Takes a line of where it is called."""
     fetched = [*_scripts(FIGURES), *_scripts(TABLES)]
     _listener()(data={"fetched": fetched, "run": _scripts(FIGURES), "after": AFTER}, key="browser", height=0)
 

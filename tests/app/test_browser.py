@@ -1,0 +1,33 @@
+"""What the browser does on every page: code is copied, and scripts are fetched ahead."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from app import browser
+from tests.app.browsing import IN_BROWSER, OpenPage, address, answered
+
+TEXT = "demo-gpt2"
+
+
+@pytest.mark.parametrize("name", [browser.FIGURES, browser.TABLES])
+def test_the_scripts_that_are_fetched_ahead_are_there(name: str):
+    assert len(browser._scripts(name)) == 1
+
+
+class TestInABrowser:
+    pytestmark = IN_BROWSER
+
+    def test_folded_code_is_copied_to_the_letter(self, server: str, open_page: OpenPage):
+        page = open_page(address(server, "search", network=TEXT))
+        answered(page)
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.get_by_text("Code for this").first.click()
+        script = page.locator(".pa-script").filter(visible=True).first
+        script.get_by_role("button", name="Copy").click()
+        expect(script.get_by_role("button", name="Copied")).to_be_visible()
+        code = page.evaluate("() => navigator.clipboard.readText()")
+        assert (
+            code.startswith("import atlas, query\n\nwith atlas.open(") and code == script.locator("code").inner_text()
+        )
