@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, overload
 import streamlit as st
 
 from app import marked
+from app.arriving import begin_with
 
 SHOWN = 40  # characters of what was asked for that are repeated
 LISTED = 8  # options that a sentence lists
@@ -148,7 +149,7 @@ def _begin(
         st.session_state[key] = default
         refuse(key, asked, expected, default)
     elif str(value) != asked and isinstance(value, str):  # in other words than the widget's
-        st.session_state[key] = st.query_params[key] = value
+        begin_with(key, value)
 
 
 def refuse(key: str, asked: str, expected: str, shown: object) -> None:

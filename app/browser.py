@@ -1,4 +1,5 @@
-"""What the browser does on every page: copying code, and fetching what most pages need while one reads the first."""
+"""What the browser does on every page: following links without loading the explorer anew, copying code, and fetching
+what most pages need while someone reads the first."""
 
 from __future__ import annotations
 
@@ -8,8 +9,42 @@ from typing import Any
 
 import streamlit as st
 
+# Streamlit loads its scripts and connects again for every link in a page's text, which takes longer than the answer.
+# It follows the browser's history within a page, though: so a link becomes a step of that. What is held down with a
+# click, or meant for another tab, is left to the browser, and all of them where there is no connection.
+#
+# Streamlit also makes a step of every change that the server makes to an address: where what is the default anyway is
+# taken out of one that was opened, or the state of a page from that of the next. Whoever goes back would stay where
+# they are. A step is what someone did on the page; what a page does to its address on arrival belongs to the arrival.
 _SCRIPT = """
 export default function ({ data }) {
+  const push = history.pushState;
+  let touched = false, leaving = false;
+  history.pushState = function (state, unused, address) {
+    const stays = new URL(address ?? location, location).pathname === location.pathname;
+    if (stays && leaving) return;
+    if (stays && !touched) return history.replaceState(state, unused, address);
+    if (!stays) touched = leaving = false;
+    push.call(history, state, unused, address);
+  };
+  const arrived = () => { touched = leaving = false; };
+  const touch = () => { touched = true; leaving = false; };
+  const held = (event) => event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey;
+  const linkAt = (event, kind) => event.target instanceof Element && !held(event) ? event.target.closest(kind) : null;
+  const leave = (event) => {
+    const link = linkAt(event, 'a[data-testid="stSidebarNavLink"]');
+    if (link && link.pathname !== location.pathname) leaving = true;
+  };
+  const follow = (event) => {
+    const link = linkAt(event, ".pa a[href]");
+    if (!link || event.defaultPrevented) return;
+    if (link.origin !== location.origin || !["", "_self"].includes(link.target)) return;
+    if (!document.querySelector('[data-test-connection-state="CONNECTED"]')) return;
+    event.preventDefault();
+    push.call(history, {}, "", link.href);
+    dispatchEvent(new PopStateEvent("popstate", { state: {} }));
+    document.querySelector('[data-testid="stMain"]')?.scrollTo(0, 0);
+  };
   const copy = async (event) => {
     const button = event.target instanceof Element ? event.target.closest(".pa-script button") : null;
     if (!button) return;
@@ -23,7 +58,11 @@ export default function ({ data }) {
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   };
-  document.addEventListener("click", copy);
+  const heard = [
+    [document, "pointerdown", touch], [document, "keydown", touch], [document, "click", leave],
+    [document, "click", follow], [document, "click", copy], [window, "popstate", arrived],
+  ];
+  heard.forEach(([where, what, answer]) => where.addEventListener(what, answer, true));
   const base = document.querySelector('script[type="module"][src*="/static/js/"]')?.src;
   const fetching = base && setTimeout(() => {
     for (const name of data.fetched) {
@@ -36,7 +75,8 @@ export default function ({ data }) {
   }, data.after.fetch);
   const running = base && setTimeout(() => data.run.forEach((name) => import(new URL(name, base))), data.after.run);
   return () => {
-    document.removeEventListener("click", copy);
+    heard.forEach(([where, what, answer]) => where.removeEventListener(what, answer, true));
+    history.pushState = push;
     clearTimeout(fetching);
     clearTimeout(running);
   };
@@ -52,7 +92,7 @@ of the time that a first figure would take to come, and keeps the browser from a
 
 
 def quicker() -> None:
-    """Copy code, fetch ahead. Takes a line of where it is called."""
+    """Follow links, copy code, fetch ahead. Takes a line of where it is called."""
     fetched = [*_scripts(FIGURES), *_scripts(TABLES)]
     _listener()(data={"fetched": fetched, "run": _scripts(FIGURES), "after": AFTER}, key="browser", height=0)
 

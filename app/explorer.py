@@ -12,7 +12,7 @@ from pathlib import Path
 import streamlit as st
 
 import atlas
-from app import asked, browser, marked
+from app import arriving, asked, browser, marked
 from app.access import reading
 from app.pages import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
 from app.serve import READ_ONLY
@@ -57,6 +57,7 @@ def main(arguments: list[str]) -> None:
     st.title(page.title, anchor=False)
     failed_before()
     with survived(), explained():
+        arriving.begin_anew()
         path, read_only = _arguments(arguments)
         try:
             with reading(path) as a:

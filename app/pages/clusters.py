@@ -9,6 +9,7 @@ import streamlit as st
 
 import query
 from app import asked, cards, cluster_parts, jobs, marked, naming
+from app.arriving import begin_with
 from app.code import call, source
 from app.view import View, explained, guarded, records
 from atlas.errors import NotStored, UsageError
@@ -118,7 +119,7 @@ def _paged(n: int, place: int, chosen: tuple[int, int]) -> slice:
     """The rows of the table that are sent: at first, and when another cluster is chosen, those around it."""
     if st.session_state.get("rows-of") != chosen:
         if "rows-of" in st.session_state or "rows" not in st.query_params:
-            st.session_state["rows"] = 1 + max(0, min(place, n - 1)) // PAGE_ROWS
+            begin_with("rows", 1 + max(0, min(place, n - 1)) // PAGE_ROWS)
         st.session_state["rows-of"] = chosen
     return asked.paged(n, PAGE_ROWS, key="rows", of=chosen)
 

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app import asked, choosing, figures, marked, measured
+from app.arriving import begin_with
 from app.view import View, explained, guarded, records
 from query.experiments.archive import shelf
 from query.experiments.registry import find
@@ -281,4 +282,6 @@ def _open(state: dict[str, Any]) -> None:
     if "span" in st.session_state:  # the reader has been here, and chose otherwise
         return
     st.query_params.update({name: str(value) for name, value in state.items()})
-    st.session_state.update({name: value for name, value in state.items() if name not in WINDOW})
+    for name, value in state.items():
+        if name not in WINDOW:
+            begin_with(name, value)

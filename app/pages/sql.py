@@ -11,6 +11,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 import query
 from app import asked, figures, jobs, marked, plots
+from app.arriving import begin_with
 from app.code import call, source
 from app.view import View, explained, guarded, literal, records
 from atlas import Atlas
@@ -44,7 +45,7 @@ def _editor(view: View) -> tuple[int, int]:
         for name, text in examples.items():
             st.button(name, on_click=_write, args=(text,), type="secondary", key=f"sample-{name}")
     if "query" not in st.session_state and "query" not in st.query_params:
-        st.session_state["query"] = next(iter(examples.values()))
+        begin_with("query", next(iter(examples.values())))
     st.text_area("Query (Ctrl+Enter runs it)", key="query", bind="query-params", height=160)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button("Run", type="primary", width=90)

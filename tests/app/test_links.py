@@ -1,0 +1,111 @@
+"""Links from page to page, and the way back: as quick as a click, and as good as opening the address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+import atlas
+from tests.app.browsing import IN_BROWSER, OpenPage, address, address_says, answered, eventually, ids
+from tests.app.views import SITE, TEXT
+
+pytestmark = IN_BROWSER
+
+MARKED = "() => { window.loaded = (window.loaded ?? 0) + 1; }"
+LOADED = "() => window.loaded"
+
+
+def examples(a: atlas.Atlas) -> list[int]:
+    """Those of the text network."""
+    found = a.rows("select example_id from examples join networks using (network_id) where kind = 'text' order by 1")
+    return [int(example) for (example,) in found]
+
+
+def shown(page: Page) -> tuple[str, list[str], str]:
+    """What a page says, what its fields hold, and its address."""
+    answered(page)
+    main = page.get_by_test_id("stMain")
+    fields = page.locator("input:not([type=radio], [type=checkbox]), textarea").all()
+    return main.inner_text(), [field.input_value() for field in fields], page.url
+
+
+def as_opened(page: Page, open_page: OpenPage, title: str) -> tuple[str, list[str], str]:
+    """A page that was arrived at is what opening its address gives, and was not loaded."""
+    expect(page.locator("h1")).to_have_text(title)
+    answered(page)
+    whole = open_page(page.url)
+    found = shown(whole)
+    whole.close()
+    eventually(page, lambda: shown(page), found)
+    assert page.evaluate(LOADED) == 1
+    return found
+
+
+def test_links_and_the_way_back_show_what_their_addresses_show_when_opened(
+    server: str, open_page: OpenPage, demo_atlas: Path
+):
+    """Search and Example call their example alike: each keeps its own."""
+    with atlas.open(demo_atlas) as a:
+        first = examples(a)[0]
+    about = first + 30
+    page = open_page(address(server, "search", network=TEXT, target=SITE, example=about, k=7))
+    page.evaluate(MARKED)
+    search = shown(page)
+    near = ids(page)[2]
+    assert near not in (first, about)
+
+    page.locator(f'.pa table a[href^="example?example={near}&"]').click()
+    example = as_opened(page, open_page, "Example")
+    address_says(page, example=near, network=TEXT)
+    expect(page.get_by_label("Example (")).to_have_value(str(near))
+
+    another = next(id for id in ids(page) if id not in (first, about, near))
+    page.locator(f'.pa a[href^="example?example={another}&"]').first.click()  # the same page of another state
+    address_says(page, example=another)
+    other = as_opened(page, open_page, "Example")
+
+    page.go_back()
+    address_says(page, example=near)
+    assert as_opened(page, open_page, "Example") == example
+    page.go_back()
+    assert as_opened(page, open_page, "Search") == search
+    page.go_forward()
+    page.go_forward()  # at once: the answer to the first comes later than this
+    expect(page.get_by_label("Example (")).to_have_value(str(another))
+    answered(page)
+    address_says(page, example=another)
+    assert as_opened(page, open_page, "Example") == other
+
+
+def test_the_way_back_through_the_sidebar_has_a_step_for_a_click_and_keeps_what_pages_call_alike(
+    server: str, open_page: OpenPage, demo_atlas: Path
+):
+    with atlas.open(demo_atlas) as a:
+        (_, second), last = examples(a)[:2], examples(a)[-1]
+    page = open_page(address(server, "search", network=TEXT, target=SITE, example=last, k=5000))
+    page.evaluate(MARKED)
+    expect(page.locator(".pa-error")).to_have_count(1)  # so many can't be had
+    page.get_by_test_id("stSidebarNav").get_by_text("Example").click()
+    expect(page.locator("h1")).to_have_text("Example")
+    answered(page)
+    page.get_by_role("button", name="Next").click()
+    address_says(page, example=second)
+    answered(page)
+    page.go_back()
+    address_says(page, example=None)
+    answered(page)
+    page.go_back()
+    as_opened(page, open_page, "Search")
+    expect(page.get_by_label("Example (")).to_have_value(str(last))
+
+
+def test_a_link_for_another_tab_leaves_this_one_alone(server: str, open_page: OpenPage):
+    page = open_page(address(server, "search", network=TEXT, target=SITE))
+    answered(page)
+    row = page.locator('.pa table a[href^="example"]').first
+    with page.context.expect_page() as opened:
+        row.click(modifiers=["ControlOrMeta"])
+    expect(opened.value.locator("h1")).to_have_text("Example")
+    opened.value.close()
+    expect(page.locator("h1")).to_have_text("Search")
