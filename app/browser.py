@@ -9,6 +9,8 @@ from typing import Any
 
 import streamlit as st
 
+from app.drawing import LOADER, library
+
 # Streamlit loads its scripts and connects again for every link in a page's text, which takes longer than the answer.
 # It follows the browser's history within a page, though: so a link becomes a step of that. What is held down with a
 # click, or meant for another tab, is left to the browser, and all of them where there is no connection.
@@ -16,7 +18,9 @@ import streamlit as st
 # Streamlit also makes a step of every change that the server makes to an address: where what is the default anyway is
 # taken out of one that was opened, or the state of a page from that of the next. Whoever goes back would stay where
 # they are. A step is what someone did on the page; what a page does to its address on arrival belongs to the arrival.
-_SCRIPT = """
+_SCRIPT = (
+    LOADER
+    + """
 export default function ({ data }) {
   const push = history.pushState;
   let touched = false, leaving = false;
@@ -63,17 +67,21 @@ export default function ({ data }) {
     [document, "click", follow], [document, "click", copy], [window, "popstate", arrived],
   ];
   heard.forEach(([where, what, answer]) => where.addEventListener(what, answer, true));
-  const base = document.querySelector('script[type="module"][src*="/static/js/"]')?.src;
-  const fetching = base && setTimeout(() => {
-    for (const name of data.fetched) {
-      const script = document.createElement("link");
-      script.rel = "modulepreload";
-      script.crossOrigin = "";  // as Streamlit asks for it, or it would be fetched twice
-      script.href = new URL(name, base);
-      document.head.append(script);
+  const ahead = (address, asked) => {
+    document.head.append(Object.assign(document.createElement("link"), { href: address, ...asked }));
+  };
+  const fetching = setTimeout(() => {
+    ahead(addressOf(data.plotly), { rel: "preload", as: "script" });
+    for (const name of data.tables) {  // as Streamlit asks for it, or it would be fetched twice
+      ahead(addressOf(name), { rel: "modulepreload", crossOrigin: "" });
     }
   }, data.after.fetch);
-  const running = base && setTimeout(() => data.run.forEach((name) => import(new URL(name, base))), data.after.run);
+  const running = setTimeout(async () => {
+    const Plotly = await plotly(addressOf(data.plotly));
+    const first = document.createElement("div"), size = { width: 200, height: 200 };
+    await Plotly.newPlot(first, [{ type: "scattergl", mode: "markers", x: [0], y: [0] }], size);
+    Plotly.purge(first);
+  }, data.after.run);
   return () => {
     heard.forEach(([where, what, answer]) => where.removeEventListener(what, answer, true));
     history.pushState = push;
@@ -82,26 +90,27 @@ export default function ({ data }) {
   };
 }
 """
+)
 
-FIGURES, TABLES = "PlotlyChart", "DataFrame"
-"""Scripts of Streamlit's, of megabytes."""
+TABLES = "DataFrame"
+"""A script of Streamlit's, of megabytes."""
 
 AFTER = {"fetch": 1000, "run": 3000}
-"""Milliseconds of reading after which the scripts are fetched, and the one for figures is run: its start takes most
+"""Milliseconds of reading after which scripts are fetched, and Plotly is run: its start takes most
 of the time that a first figure would take to come, and keeps the browser from all else meanwhile."""
 
 
 def quicker() -> None:
     """Follow links, copy code, fetch ahead. Takes a line of where it is called."""
-    fetched = [*_scripts(FIGURES), *_scripts(TABLES)]
-    _listener()(data={"fetched": fetched, "run": _scripts(FIGURES), "after": AFTER}, key="browser", height=0)
+    data = {"plotly": library(), "tables": _scripts(TABLES), "after": AFTER}
+    _listener()(data=data, key="browser", height=0)
 
 
 @cache
 def _scripts(name: str) -> list[str]:
     """Under the names that they bear in the Streamlit that runs; none where it keeps them elsewhere."""
     folder = Path(st.__file__).parent / "static" / "static" / "js"
-    return sorted(path.name for path in folder.glob(f"{name}.*.js"))
+    return sorted(f"static/js/{path.name}" for path in folder.glob(f"{name}.*.js"))
 
 
 @cache

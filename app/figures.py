@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -14,14 +15,12 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from app import drawing
+
 PNG_SCALE = 2
 """Pixels of a downloaded PNG for each on the screen: sharp in a paper's column."""
 
-BARE = {"displayModeBar": True, "displaylogo": False}
-
 # Plotly draws the file in the browser, which needs no Chrome on the server and shows the theme that the reader sees.
-# The format is an option of the chart, and the button that starts it belongs to the chart's toolbar: the toolbar is
-# hidden (`app.marked.STYLE`) where it would cover a chart's first line, never left out.
 _BUTTONS = """
 <span class="pa-take" role="group"></span>
 """
@@ -38,12 +37,10 @@ export default function ({ parentElement, data }) {
     button.title = `Download the figure as ${format.toUpperCase()}`;
     button.onclick = () => {
       const plot = parentElement.closest(`.st-key-figure-${data.key}`)?.querySelector(".js-plotly-plot");
-      const camera = plot?.querySelector('.modebar-btn[data-title^="Download plot"]');
-      if (!camera) return;
-      plot._context.toImageButtonOptions = { format, filename: data.name, scale: format === "png" ? data.scale : 1 };
+      if (!plot) return;
       const onScreen = plot._context.plotGlPixelRatio;
       plot._context.plotGlPixelRatio = data.scale;
-      camera.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+      window.Plotly.downloadImage(plot, { format, filename: data.name, scale: format === "png" ? data.scale : 1 });
       plot._context.plotGlPixelRatio = onScreen;
     };
     group.append(button);
@@ -68,24 +65,25 @@ def show(
     *,
     key: str,
     data: pd.DataFrame | None = None,
-    toolbar: bool = False,
-    on_select: Any = "ignore",
-    selection_mode: Any = ("points", "box", "lasso"),
+    toolbar: Sequence[str] = (),
+    on_drag: Callable[[], None] | None = None,
     alt: str | None = None,
     many: bool = False,
-) -> Any:
-    """Draw a figure in the current place; returns what `streamlit.plotly_chart` returns.
+    shows_points: bool = True,
+) -> None:
+    """Draw a figure in the current place.
 
     ``name`` is the stem of the files; ``key`` holds letters, digits and hyphens; ``data`` are the figure's numbers.
-    With ``toolbar`` Plotly's own is there to zoom and select with. ``many``: points of WebGL so many that they are
-    drawn pixel by pixel; Plotly would draw four times as many pixels, for smoother edges in twice the time.
+    ``toolbar``: Plotly's buttons to zoom and select with. ``many``: points of WebGL so many that they are drawn pixel
+    by pixel; Plotly would draw four times as many pixels, for smoother edges in twice the time. ``on_drag`` and
+    ``shows_points``: as in `app.drawing.draw`.
     """
     with st.container(key=f"figure-{key}", gap=None):
-        with st.container(key=f"{'tools' if toolbar else 'plain'}-{key}"):
-            state = st.plotly_chart(
-                figure, key=key, config=BARE | ({"plotGlPixelRatio": 1} if many else {}), on_select=on_select,
-                selection_mode=selection_mode, alt=alt,
-            )  # fmt: skip
+        tools = {"displayModeBar": bool(toolbar), "displaylogo": False, "modeBarButtons": [list(toolbar)]}
+        drawing.draw(
+            figure, key, alt=alt or name, config=tools | ({"plotGlPixelRatio": 1} if many else {}), on_drag=on_drag,
+            shows_points=shows_points,
+        )  # fmt: skip
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"take-{key}"):
             _buttons()(data={"key": key, "name": name, "scale": PNG_SCALE}, key=f"take-figure-{key}", width="content")
             if data is not None:
@@ -93,7 +91,6 @@ def show(
                     "CSV", partial(csv, data), f"{name}.csv", "text/csv", on_click="ignore", type="tertiary",
                     key=f"csv-{key}", help="Download the figure's numbers",
                 )  # fmt: skip
-    return state
 
 
 def csv(rows: pd.DataFrame) -> bytes:

@@ -45,7 +45,6 @@ STYLE = """
 [data-testid="stMainBlockContainer"] h1 { font-size: 1.9rem; padding: 0 0 0.5rem; }
 [data-testid="stMainBlockContainer"] h3 { font-size: 1.2rem; padding: 0.75rem 0 0.25rem; }
 .st-key-query textarea { font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.8125rem; }
-[class*="st-key-plain-"] .modebar-container { display: none; }
 [class*="st-key-take-"] button[kind="tertiary"] { min-height: 0; padding: 0; opacity: 0.65; }
 [class*="st-key-take-"] button[kind="tertiary"] p { font-size: 0.75rem; line-height: 1.6; }
 [class*="st-key-take-"] button[kind="tertiary"]:is(:hover, :focus-visible) { opacity: 1; }

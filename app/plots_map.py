@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Int64
+from plotly.colors import sample_colorscale
 
 from app.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, text
 
@@ -37,6 +38,9 @@ SHOWN_INSIDE = 5_000
 TRACE_POINTS = 50_000
 """Points of one colour that are a trace, at most: of 100,000 Plotly makes a tree first, to find the one under the
 mouse, which it finds as well by looking at all."""
+
+BANDS = 20
+SCALE, DENSITY_OPACITY = "Cividis", 0.8
 
 OTHERS = "others"
 
@@ -91,26 +95,41 @@ def layout(
             )
         )  # fmt: skip
 
-    if colour == "density":
+    if colour == "density" and len(frame) > LARGE:
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=_scale(frame), showlegend=False))
+        for kind in bands(frame):
+            for rows in _parts(kind.rows):
+                add(rows, kind.name, f"<br>{kind.name} to its neighbours", color=kind.colour, opacity=kind.opacity)
+    elif colour == "density":
         add(np.arange(len(frame)), "examples", "<br>%{marker.color:.4g} to its neighbours", **_scale(frame))
     else:
         for kind in kinds(frame, colour, names or {}):
             more = f"<br>{colour} {text(kind.name)}" if colour == "label" else ""
-            for start in range(0, len(kind.rows), TRACE_POINTS):
-                add(kind.rows[start : start + TRACE_POINTS], f"{kind.name} ({len(kind.rows):,})", more,
-                    listed=start == 0, color=kind.colour, symbol=kind.symbol, opacity=kind.opacity,
-                    size=size * kind.size)  # fmt: skip
+            for part, rows in enumerate(_parts(kind.rows)):
+                add(rows, f"{kind.name} ({len(kind.rows):,})", more, listed=part == 0, color=kind.colour,
+                    symbol=kind.symbol, opacity=kind.opacity, size=size * kind.size)  # fmt: skip
     _outline(figure, opened)
     figure.update_layout(
         title={"text": text(title), "font": {"size": 14}}, height=HEIGHT, dragmode="select",
-        margin={"l": 10, "r": 10, "t": 50, "b": 10}, hoverlabel={"align": "left"}, uirevision="map",
-        legend={"orientation": "h", "y": -0.08, "yanchor": "top", "x": 0, "itemsizing": "constant",
+        margin=_margin(colour, large=len(frame) > LARGE), hoverlabel={"align": "left"},
+        legend={"orientation": "h", "y": -0.13, "yanchor": "top", "itemsizing": "constant",
+                **({"x": 0.5, "xanchor": "center"} if len(frame) > LARGE else {"x": 0}),
                 "title": {"text": f"{colour} "}},
         showlegend=colour != "density",
     )  # fmt: skip
-    figure.update_xaxes(title="x (no unit: only who is near whom is meant)", zeroline=False, automargin=True)
-    figure.update_yaxes(title="y (no unit)", zeroline=False, automargin=True, scaleanchor="x")
+    axis = {"zeroline": False, "automargin": len(frame) <= LARGE}
+    figure.update_xaxes(title="x (no unit: only who is near whom is meant)", **axis)
+    figure.update_yaxes(title="y (no unit)", scaleanchor="x", **axis)
     return figure
+
+
+def _margin(colour: str, *, large: bool) -> dict[str, Any]:
+    """Room around the map. Plotly finds out how much is needed by drawing all of it, which is too dear for many
+    points: there it is as much as a legend of `MOST_KINDS` takes on half a screen."""
+    if not large:
+        return {"l": 10, "r": 10, "t": 50, "b": 10}
+    right, below = (110, 60) if colour == "density" else (60, 160)
+    return {"l": 60, "r": right, "t": 50, "b": below, "autoexpand": False}
 
 
 def kinds(frame: pd.DataFrame, colour: str, names: Mapping[int, str]) -> Iterator[Kind]:
@@ -149,13 +168,37 @@ def shade(colour: str, towards: float) -> str:
     return "#" + "".join(f"{round(part + abs(towards) * (end - part)):02x}" for part in parts)
 
 
+def bands(frame: pd.DataFrame) -> Iterator[Kind]:
+    """The points by how densely they lie, in `BANDS` equal parts of the scale, the densest last, so that they lie on
+    top: a colour for each of 100,000 points would take twice as long to draw as one for each band."""
+    values, (low, high) = frame["distance"].to_numpy(np.float32), _ends(frame)
+    edges = np.linspace(low, high, BANDS + 1)
+    band = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, BANDS - 1)
+    colours = sample_colorscale(SCALE, (np.arange(BANDS) + 0.5) / BANDS)
+    for place in reversed(range(BANDS)):
+        rows = np.flatnonzero(band == place)
+        if len(rows):
+            far = float(values[rows].max()) if place == BANDS - 1 else edges[place + 1]
+            yield Kind(f"{edges[place]:.4g} to {far:.4g}", rows, colours[place], SYMBOLS[0], DENSITY_OPACITY)
+
+
+def _parts(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + TRACE_POINTS] for start in range(0, len(rows), TRACE_POINTS)]
+
+
+def _ends(frame: pd.DataFrame) -> tuple[float, float]:
+    """The least distance, and that which a hundredth exceeds: those share a colour, or would take the whole scale."""
+    low, high = (float(value) for value in np.quantile(frame["distance"].to_numpy(np.float32), (0, 0.99)))
+    return low, max(high, low + 1e-6)
+
+
 def _scale(frame: pd.DataFrame) -> dict[str, Any]:
-    """Dark where examples lie densely. The farthest hundredth shares one colour, or it would take the whole scale."""
-    values = frame["distance"].to_numpy(np.float32)
-    low, high = (float(value) for value in np.quantile(values, (0, 0.99)))
+    """Dark where examples lie densely."""
+    low, high = _ends(frame)
     unit = "gates" if frame.attrs.get("metric") == "hamming" else "distance"
     return {
-        "color": values, "colorscale": "Cividis", "cmin": low, "cmax": max(high, low + 1e-6), "opacity": 0.8,
+        "color": frame["distance"].to_numpy(np.float32)[: 1 if len(frame) > LARGE else None],
+        "colorscale": SCALE, "cmin": low, "cmax": high, "opacity": DENSITY_OPACITY,
         "colorbar": {"title": {"text": f"mean {unit} to the {frame.attrs.get('neighbors')} nearest", "side": "right"},
                      "thickness": 14},
     }  # fmt: skip

@@ -63,8 +63,8 @@ def command(atlas: Path, *, port: int, host: str, open_browser: bool, read_only:
         "server.headless": "false" if open_browser else "true",
         "server.showEmailPrompt": "false",
         "server.maxUploadSize": str(UPLOAD_MEGABYTES),
-        # As Streamlit has them, whatever a config.toml says: requests from other sites are turned away, no folder is
-        # served, and no message is larger than a page needs.
+        # As Streamlit has them, whatever a config.toml says: requests from other sites are turned away, no folder
+        # beside the script is served, and no message is larger than a page needs.
         "server.enableXsrfProtection": "true",
         "server.enableCORS": "true",
         "server.enableStaticServing": "false",

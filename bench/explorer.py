@@ -234,6 +234,8 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
             lambda: expect(page.locator("h1")).to_have_text("Example"),
         ),
     )
+    arrived = partial(expect(page.locator("h1")).to_have_text, "Clusters")
+    yield "Example: back to it", clicking(page, partial(returned, page), arrived)
     page = at("Clusters")
     yield (
         "Clusters: another cluster",
@@ -270,12 +272,14 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
             page, lambda: dragged(page), lambda: expect(page.get_by_text("examples in this box")).to_be_visible()
         ),
     )
-    yield (
-        "Map: another colour",
-        clicking(
-            page, page.get_by_role("radio", name="label").click, lambda: expect(page).to_have_url(re.compile("label"))
-        ),
-    )
+    for colour in ("label", "density", "cluster"):
+        pressed = page.get_by_role("radio", name=colour)
+        seen = partial(expect(page.get_by_label(f"coloured by {colour}")).to_be_visible)
+        yield f"Map: in colours of {colour}", clicking(page, pressed.click, seen)
+    page = at("Overview")
+    link = page.get_by_test_id("stSidebarNav").get_by_role("link", name="Map", exact=True)
+    drawn = partial(expect(page.locator(".js-plotly-plot .gl-canvas").first).to_be_visible)
+    yield "Overview: the map in the sidebar", clicking(page, link.click, drawn)
     page = at("Neurons")
     yield (
         "Neurons: the next unit",
@@ -301,6 +305,10 @@ def second_row(page: Page) -> None:
     """The box of the second row, under the heads: the grid is drawn on a canvas."""
     grid = page.get_by_test_id("stDataFrame").first.locator("canvas").first
     grid.click(force=True, position={"x": 18, "y": 36 + 33 + 16})
+
+
+def returned(page: Page) -> None:
+    page.go_back()
 
 
 def typed(page: Page, label: str, text: str) -> None:

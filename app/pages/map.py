@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 import streamlit as st
@@ -10,7 +11,7 @@ import streamlit as st
 import query
 from app import asked, cards, figures, marked, plots_map
 from app.code import call, source
-from app.regions import outlines_only
+from app.drawing import dragged
 from app.view import View, explained, guarded, records
 from atlas.errors import UnknownName, UsageError
 from query.layouts import MOST_CORNERS, Region, StoredLayout, find_layout, layout_of, region_counts, region_sql
@@ -23,11 +24,11 @@ CLUSTER, LABEL, DENSITY = "cluster", "label", "density"
 COLOURS = [CLUSTER, LABEL, DENSITY]
 
 FIGURE = "map"
-"""Key of the figure, whose state holds what is selected."""
+TOOLS = ["select2d", "lasso2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
 
-DRAWN, DRAGGED, CLEARED = "map-drawn", "map-dragged", "map-cleared"
-"""Of a session: what the figure shows and which region is outlined on it; the region last dragged; how often a region
-was cleared, which makes it another figure, without what the browser outlined on it."""
+DRAWN, DRAGGED, LOOK = "map-drawn", "map-dragged", "map-look"
+"""Of a session: what the figure shows and which region is outlined on it; the region last dragged; a word that
+changes when a region is cleared or the page is arrived at, for the browser not to keep what it outlined by hand."""
 
 
 def render(view: View) -> None:
@@ -52,8 +53,6 @@ def render(view: View) -> None:
     if region is not None:
         with explained():
             _listed(view, layout, clustering, region)
-    large = layout.n_examples > plots_map.SHOWN_INSIDE
-    outlines_only(FIGURE, [*map(str, st.session_state[DRAWN])], large=large)  # last, for it takes a line of the page
 
 
 # --- which map -------------------------------------------------------------------------------------------------
@@ -129,12 +128,15 @@ def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str)
     names = cards.cluster_names(view, clustering) if clustering is not None else {}
     points = view.ask(query.layout_points, layout.layout_id, clustering)
     title = f"{layout.target.name}, {layout.space}; n = {len(points):,} examples"
-    shown = (layout.layout_id, clustering, colour, tuple(names.items()), st.session_state.get(CLEARED, 0))
+    look = st.session_state.setdefault(LOOK, uuid4().hex)
+    shown = (layout.layout_id, clustering, colour, tuple(names.items()), look)
     figure = plots_map.layout(points, colour, title, names, _outlined(shown))
-    figure.update_layout(meta=st.session_state.get(CLEARED, 0))
+    # The same part of the same map in another colour, without what was outlined by hand or hidden in the legend.
+    figure.update_layout(uirevision=layout.layout_id, selectionrevision=repr(shown), legend_uirevision=repr(shown))
     figures.show(
-        figure, f"map-{layout.target.name}".replace("->", "-to-").replace(":", "-"), key=FIGURE, toolbar=True,
-        data=points, on_select=_select, selection_mode=("box", "lasso"), many=len(points) > plots_map.LARGE,
+        figure, f"map-{layout.target.name}".replace("->", "-to-").replace(":", "-"), key=FIGURE, toolbar=TOOLS,
+        data=points, on_drag=_select, many=len(points) > plots_map.LARGE,
+        shows_points=len(points) <= plots_map.SHOWN_INSIDE,
         alt=f"Map of {layout.n_examples} examples at {layout.target.name}, coloured by {colour}",
     )  # fmt: skip
     sure = "" if layout.proven == 1 else f" {layout.proven:.1%} of them are proven to be the nearest."
@@ -162,14 +164,12 @@ order by example_id"""
 @guarded
 def _select() -> None:
     """What was dragged on the map, as the region of the URL; nothing where the selection was taken back."""
-    selection = st.session_state[FIGURE]["selection"]
-    boxes, lassos = selection.get("box") or [], selection.get("lasso") or []
-    if lassos:
-        corners = simplified(list(zip(lassos[-1]["x"], lassos[-1]["y"], strict=True)))
+    kind, x, y = dragged(FIGURE)
+    if kind == "lasso":
+        corners = simplified(list(zip(x, y, strict=True)))
         st.session_state["within"] = str(Region.of(number for corner in corners for number in corner))
-    elif boxes:
-        (x0, x1), (y0, y1) = boxes[-1]["x"], boxes[-1]["y"]
-        st.session_state["within"] = str(Region.of((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))))
+    elif kind == "box":
+        st.session_state["within"] = str(Region.of((min(x), min(y), max(x), max(y))))
     else:
         st.session_state["within"] = ""
     st.session_state[DRAGGED] = st.session_state["within"]
@@ -186,7 +186,7 @@ def simplified(corners: list[tuple[float, float]], most: int = MOST_CORNERS // 2
 @guarded
 def _clear() -> None:
     st.session_state["within"] = ""
-    st.session_state[CLEARED] = st.session_state.get(CLEARED, 0) + 1
+    del st.session_state[LOOK]
 
 
 def _region() -> Region | None:

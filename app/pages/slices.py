@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import asked, choosing, figures, marked, measured
 from app.arriving import begin_with
+from app.drawing import dragged
 from app.view import View, explained, guarded, records
 from query.experiments.archive import shelf
 from query.experiments.registry import find
@@ -175,8 +176,8 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
     figure.update_layout(dragmode="select", modebar={"orientation": "v"})
     figure.add_trace(_handle(result))
     figures.show(
-        figure, f"slice-{view.network.name}", key="slice", data=result.tables["grid"], toolbar=True,
-        on_select=_picked, selection_mode=("box",),
+        figure, f"slice-{view.network.name}", key="slice", data=result.tables["grid"],
+        toolbar=["select2d", "zoom2d", "pan2d", "resetScale2d"], on_drag=_picked,
         alt=f"Slice: {summary['polytopes']:,} polytopes and {len(result.table)} predicted classes",
     )  # fmt: skip
     st.download_button(
@@ -222,10 +223,10 @@ def _handle(result: Result) -> Any:
 @guarded
 def _picked() -> None:
     """A box was drawn: its smallest square is the next window."""
-    box = st.session_state["slice"]["selection"]["box"]
-    if not box:
+    kind, x, y = dragged("slice")
+    if kind != "box":
         return
-    (u0, u1), (v0, v1) = sorted(box[-1]["x"]), sorted(box[-1]["y"])
+    (u0, u1), (v0, v1) = sorted(x), sorted(y)
     reach = max(u1 - u0, v1 - v0) / 2
     if reach > 0:
         _to((u0 + u1) / 2, (v0 + v1) / 2, reach)

@@ -95,7 +95,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 STILL = (
     '[data-testid="stApp"][data-test-script-state="notRunning"]:has(h1, .pa-error)'
-    ':not(:has([data-testid="stSkeleton"]))'
+    ':not(:has([data-testid="stSkeleton"], .pa-figure[aria-busy="true"]))'
 )
 JOB = '[class*="st-key-job-"]'
 ERROR = '.pa-error, [data-testid="stException"], [data-testid="stAlert"]'

@@ -131,7 +131,7 @@ def test_the_sql_page_says_what_its_widgets_cannot_hold(demo_atlas: Path):
 def test_a_chart_says_which_columns_there_are(demo_atlas: Path):
     text = "select label, count(*) as n from examples group by label"
     app = opened(sql_page, str(demo_atlas), TEXT, SITE, query=text, show="Chart", x="loss", y="n", by="taste")
-    while not app.get("plotly_chart"):  # the first query starts a process
+    while not app.get("bidi_component"):  # the first query starts a process
         ran(app)
     assert said(app) == [
         "x loss; expected one of label, n; shown is label",

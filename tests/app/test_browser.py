@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import expect
 
 from app import browser
@@ -11,9 +10,8 @@ from tests.app.browsing import IN_BROWSER, OpenPage, address, answered
 TEXT = "demo-gpt2"
 
 
-@pytest.mark.parametrize("name", [browser.FIGURES, browser.TABLES])
-def test_the_scripts_that_are_fetched_ahead_are_there(name: str):
-    assert len(browser._scripts(name)) == 1
+def test_the_script_for_tables_that_is_fetched_ahead_is_there():
+    assert len(browser._scripts(browser.TABLES)) == 1
 
 
 class TestInABrowser:

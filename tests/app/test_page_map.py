@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -57,9 +58,12 @@ POINTS_SHOWN = (
 
 AS_IF_LARGE = """() => {
     const plot = document.querySelector(".js-plotly-plot");
-    plot.showsNoPoints = true;
+    plot.now.showsNoPoints = true;
     plot.emit("plotly_afterplot");
 }"""
+
+
+RANGE = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.map(String)"
 
 
 def within(page: Page) -> Region:
@@ -81,18 +85,16 @@ def sent(tabs: BrowserContext) -> Iterator[list[bytes]]:
     tabs.remove_listener("page", listen)
 
 
-def selections(sent: list[bytes]) -> list[Any]:
-    """What they say of a map's selection, in each message that says any of it."""
+def drags(sent: list[bytes]) -> list[Any]:
+    """What they say was dragged on a map."""
     states = [state for message in sent for state in BackMsg.FromString(message).rerun_script.widget_states.widgets]
-    told = (json.loads(state.string_value) for state in states if '"selection"' in state.string_value)
-    return [each["selection"] for each in told]
+    return [json.loads(state.json_trigger_value) for state in states if "drag" in state.json_trigger_value]
 
 
 def test_a_box_dragged_on_the_map_lists_who_lies_in_it(
     sent: list[bytes], server: str, open_page: OpenPage, demo_atlas: Path
 ):
-    """The browser sends the box without its points, also of a map that took another's place; of a large one it does
-    not look for them."""
+    """The browser sends the box without its points; of a large map it does not look for them."""
     page = open_page(address(server, "map", network=IMAGE, target=IMAGE_SITE))
     answered(page)
     no_error(page)
@@ -126,9 +128,17 @@ def test_a_box_dragged_on_the_map_lists_who_lies_in_it(
     drag(again, [(0.02, 0.02), (0.98, 0.6)])
     assert not again.evaluate(POINTS_SHOWN)
     expect(again.get_by_text("examples in this box")).to_be_visible()
-    told = selections(sent)
-    assert len(told) >= 2 and all(len(selection["box"]) == 1 for selection in told)
-    assert not any(selection["points"] or selection["point_indices"] for selection in told)
+    told = [drag for each in drags(sent) for drag in (each if isinstance(each, list) else [each])]
+    assert len(told) == 2
+    for drag_told in told:
+        assert drag_told["event"] == "drag"
+        assert set(drag_told["value"]) == {"kind", "x", "y"} and drag_told["value"]["kind"] == "box"
+
+    outlined = again.locator(".selectionlayer path")
+    expect(outlined.first).to_be_attached()
+    again.go_back()
+    expect(again.get_by_text("examples in this box")).to_have_count(0)
+    expect(outlined).to_have_count(0)
 
 
 def test_a_lasso_and_its_sql_name_the_same_examples(server: str, open_page: OpenPage, demo_atlas: Path):
@@ -204,3 +214,31 @@ def test_a_drawn_outline_keeps_few_of_its_corners():
     kept = simplified(outline)
     assert 3 <= len(kept) <= MOST_CORNERS and set(kept) <= set(outline)
     assert simplified(outline[:4]) == outline[:4]
+
+
+def test_another_colour_changes_the_map_that_is_there_and_leaves_it_zoomed(server: str, open_page: OpenPage):
+    page = open_page(address(server, "map", network=TEXT, target=SITE))
+    answered(page)
+    page.evaluate("() => { window.canvas = document.querySelector('.js-plotly-plot .gl-canvas'); }")
+    page.locator('.modebar-btn[data-val="in"]').click()
+    zoomed = page.evaluate(RANGE)
+    for colour in ("label", "density"):
+        page.get_by_role("radio", name=colour).click()
+        address_says(page, colour=colour)
+        answered(page)
+        expect(page.get_by_label(f"coloured by {colour}")).to_be_visible()
+        assert page.evaluate(RANGE) == zoomed
+        assert page.evaluate("() => window.canvas.isConnected")
+
+
+def test_bands_of_density_part_all_points_by_the_scale_and_lay_the_densest_on_top():
+    distance = np.concatenate([np.random.default_rng(0).gamma(4, 10, 5000), [1e4]]).astype(np.float32)
+    found = list(plots_map.bands(pd.DataFrame({"distance": distance})))
+    assert 2 < len(found) <= plots_map.BANDS and len({kind.colour for kind in found}) == len(found)
+    assert sorted(row for kind in found for row in kind.rows) == list(range(len(distance)))
+    assert found[0].name.endswith(" to 1e+04")
+    for far, near in itertools.pairwise(found):
+        assert distance[far.rows].min() >= distance[near.rows].max()
+    for kind in found:
+        low, high = (float(end) for end in kind.name.split(" to "))
+        assert low * 0.999 <= distance[kind.rows].min() and distance[kind.rows].max() <= high * 1.001
