@@ -37,15 +37,18 @@ const addressOf = (path) => new URL(`../../${path}`, pages);
 _SCRIPT = (
     LOADER
     + """
+// A colour with so many hundredths of another, as Plotly reads it: a browser says "color(srgb red green blue)".
+const mixed = (place, one, share, other) => {
+  const probe = place.appendChild(document.createElement("i"));
+  probe.style.color = `color-mix(in srgb, ${one} ${share}%, ${other})`;
+  const parts = /^color\\(srgb ([\\d.]+) ([\\d.]+) ([\\d.]+)/.exec(getComputedStyle(probe).color);
+  probe.remove();
+  return parts ? `rgb(${parts.slice(1).map((part) => Math.round(255 * part)).join(", ")})` : one;
+};
 const themeOf = (place) => {
   const style = getComputedStyle(place), says = (name) => style.getPropertyValue(name).trim();
   const text = says("--st-text-color"), ground = says("--st-background-color"), font = says("--st-font");
-  const faint = `color-mix(in srgb, ${text} 15%, ${ground})`;
-  const probe = document.createElement("i");
-  probe.style.color = faint;
-  place.append(probe);
-  const line = plain(getComputedStyle(probe).color);
-  probe.remove();
+  const line = mixed(place, text, 15, ground), icon = mixed(place, text, 45, ground);
   const small = { color: text, family: font, size: 12 };
   const axis = {
     automargin: true, gridcolor: line, zerolinecolor: line, tickcolor: line, tickfont: small,
@@ -60,15 +63,10 @@ const themeOf = (place) => {
       xaxis: { ...axis, showgrid: false, zeroline: false }, yaxis: axis,
       margin: { pad: 8, l: 0, r: 0 },
       hoverlabel: { bgcolor: ground, bordercolor: line, font: small },
-      modebar: { bgcolor: "rgba(0, 0, 0, 0)", color: line, activecolor: text },
+      modebar: { bgcolor: "rgba(0, 0, 0, 0)", color: icon, activecolor: text },
       coloraxis: { colorbar: { outlinewidth: 0, thickness: 16, tickfont: small } },
     },
   };
-};
-// What a browser computes of mixed colours, "color(srgb r g b)", as Plotly reads it.
-const plain = (color) => {
-  const parts = /^color\\(srgb ([\\d.]+) ([\\d.]+) ([\\d.]+)/.exec(color);
-  return parts ? `rgb(${parts.slice(1).map((part) => Math.round(255 * part)).join(", ")})` : color;
 };
 const passOver = (plot) => {
   for (const [{ trace }] of plot.calcdata ?? []) {
@@ -94,28 +92,37 @@ const begin = (place, Plotly) => {
   });
   place.observer.observe(place);
 };
+const change = async (place, Plotly, { figure, config }) => {
+  const { data, layout, frames } = JSON.parse(figure), { modeBarButtons: [tools], ...more } = config;
+  layout.template = themeOf(place);
+  place.style.height = `${layout.height ?? 450}px`;
+  delete layout.height;  // it fills its place, which may become the screen
+  const modeBarButtons = [tools.length ? [...tools, fullscreen] : []];
+  await Plotly.react(place, { data, layout, config: { ...more, modeBarButtons }, frames });
+  if (!place.observer) begin(place, Plotly);
+};
 export default async function ({ parentElement, data, setTriggerValue }) {
   const place = parentElement.querySelector(".pa-figure");
   place.now = data;  // the newest of several, while the library is loaded
   place.tell = setTriggerValue;
   place.setAttribute("aria-label", data.alt);
   place.setAttribute("aria-busy", "true");
-  const Plotly = await plotly(addressOf(data.library));
-  if (place.now === data && place.isConnected) {
-    const { data: traces, layout, frames } = JSON.parse(data.figure);
-    layout.template = themeOf(place);
-    place.style.height = `${layout.height ?? 450}px`;
-    delete layout.height;  // it fills its place, which may become the screen
-    const [buttons] = data.config.modeBarButtons;
-    if (buttons.length) buttons.push(fullscreen);
-    await Plotly.react(place, { data: traces, layout, config: data.config, frames });
-    if (!place.observer) begin(place, Plotly);
-    if (place.now === data) place.setAttribute("aria-busy", "false");
+  try {
+    const Plotly = await plotly(addressOf(data.library));
+    if (place.now === data && place.isConnected) await change(place, Plotly, data);
+    if (place.now === data) parentElement.querySelector(".pa-error")?.remove();
+  } catch (error) {
+    console.error(error);
+    const said = parentElement.querySelector(".pa-error") ?? document.createElement("div");
+    Object.assign(said, { className: "pa-error", role: "alert" });
+    said.textContent = `This figure can't be drawn: ${error.message}.`;
+    place.before(said);
   }
+  if (place.now === data) place.setAttribute("aria-busy", "false");
   return () => setTimeout(() => {
     if (place.isConnected) return;
     place.observer?.disconnect();
-    Plotly.purge(place);
+    window.Plotly?.purge(place);
   });
 }
 """

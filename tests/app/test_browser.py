@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import expect
+import re
+
+from playwright.sync_api import BrowserContext, expect
 
 from app import browser
 from tests.app.browsing import IN_BROWSER, OpenPage, address, answered
@@ -29,3 +31,14 @@ class TestInABrowser:
         assert (
             code.startswith("import atlas, query\n\nwith atlas.open(") and code == script.locator("code").inner_text()
         )
+
+    def test_a_figure_that_can_not_be_drawn_is_a_sentence(
+        self, server: str, tabs: BrowserContext, open_page: OpenPage
+    ):
+        tabs.route("**/plotly.min.js", lambda route: route.abort())
+        page = open_page(address(server, "neurons", network=TEXT))
+        answered(page)
+        expect(page.locator(".pa-error").filter(visible=True).first).to_have_text(
+            re.compile(r"^This figure can't be drawn: http\S+/plotly\.min\.js can't be loaded\.$")
+        )
+        tabs.unroute("**/plotly.min.js")

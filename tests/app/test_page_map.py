@@ -63,6 +63,7 @@ AS_IF_LARGE = """() => {
 }"""
 
 
+GROUND = "() => document.querySelector('.js-plotly-plot')._fullLayout.paper_bgcolor"
 RANGE = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.map(String)"
 
 
@@ -229,6 +230,12 @@ def test_another_colour_changes_the_map_that_is_there_and_leaves_it_zoomed(serve
         expect(page.get_by_label(f"coloured by {colour}")).to_be_visible()
         assert page.evaluate(RANGE) == zoomed
         assert page.evaluate("() => window.canvas.isConnected")
+    light = page.evaluate(GROUND)
+    page.emulate_media(color_scheme="dark")
+    eventually(page, lambda: page.evaluate(GROUND) != light, True)
+    answered(page)
+    no_error(page)
+    assert page.evaluate(RANGE) == zoomed
 
 
 def test_bands_of_density_part_all_points_by_the_scale_and_lay_the_densest_on_top():
