@@ -79,7 +79,9 @@ const fullscreen = {
   click: (plot) => { document.fullscreenElement ? document.exitFullscreen() : plot.requestFullscreen(); },
 };
 const begin = (place, Plotly) => {
-  place.on("plotly_afterplot", () => { if (place.now.showsNoPoints) passOver(place); });
+  const drawn = () => { if (place.now.showsNoPoints) passOver(place); };
+  place.on("plotly_afterplot", drawn);
+  drawn();
   place.on("plotly_selected", (event) => {
     const [kind, drawn] = event?.range ? ["box", event.range] : ["lasso", event?.lassoPoints];
     if (drawn) place.tell("drag", { kind, x: drawn.x, y: drawn.y });

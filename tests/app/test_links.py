@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 import atlas
 from tests.app.browsing import IN_BROWSER, OpenPage, address, address_says, answered, eventually, ids
-from tests.app.views import SITE, TEXT
+from tests.app.views import IMAGE, SITE, TEXT
 
 pytestmark = IN_BROWSER
+
+IMAGE_SITE = "inception5b"
 
 MARKED = "() => { window.loaded = (window.loaded ?? 0) + 1; }"
 LOADED = "() => window.loaded"
@@ -109,3 +112,22 @@ def test_a_link_for_another_tab_leaves_this_one_alone(server: str, open_page: Op
     expect(opened.value.locator("h1")).to_have_text("Example")
     opened.value.close()
     expect(page.locator("h1")).to_have_text("Search")
+
+
+@pytest.mark.parametrize(("path", "held"), [
+    ("sql", {}),  # the first query to begin with
+    ("clusters", {"cluster": "noise", "part": "Gates"}),  # the rows around it
+    ("map", {"layout": 1, "colour": "label"}),  # told by its number
+])  # fmt: skip
+def test_the_way_back_begins_with_what_a_page_begins_with(
+    measured_server: str, open_page: OpenPage, path: str, held: dict[str, object]
+):
+    page = open_page(address(measured_server, path, network=IMAGE, target=IMAGE_SITE, **held))
+    page.evaluate(MARKED)
+    title = page.locator("h1").inner_text()
+    answered(page)
+    page.get_by_test_id("stSidebarNav").get_by_text("Overview").click()
+    expect(page.locator("h1")).to_have_text("Overview")
+    answered(page)
+    page.go_back()
+    as_opened(page, open_page, title)

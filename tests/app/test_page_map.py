@@ -30,6 +30,7 @@ from tests.app.browsing import (
     ids,
     no_error,
     photograph,
+    serving,
     standing,
     state,
 )
@@ -55,13 +56,6 @@ POINTS_SHOWN = (
     """() => document.querySelector(".js-plotly-plot")._fullData.some(trace => trace.selectedpoints?.length)"""
 )
 """Whether the browser shows which points are inside."""
-
-AS_IF_LARGE = """() => {
-    const plot = document.querySelector(".js-plotly-plot");
-    plot.now.showsNoPoints = true;
-    plot.emit("plotly_afterplot");
-}"""
-
 
 GROUND = "() => document.querySelector('.js-plotly-plot')._fullLayout.paper_bgcolor"
 RANGE = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.map(String)"
@@ -95,7 +89,7 @@ def drags(sent: list[bytes]) -> list[Any]:
 def test_a_box_dragged_on_the_map_lists_who_lies_in_it(
     sent: list[bytes], server: str, open_page: OpenPage, demo_atlas: Path
 ):
-    """The browser sends the box without its points; of a large map it does not look for them."""
+    """The browser sends the box without its points."""
     page = open_page(address(server, "map", network=IMAGE, target=IMAGE_SITE))
     answered(page)
     no_error(page)
@@ -125,9 +119,7 @@ def test_a_box_dragged_on_the_map_lists_who_lies_in_it(
     expect(again.get_by_text("examples in this box")).to_have_count(0)
     address_says(again, within=None)
     answered(again)
-    again.evaluate(AS_IF_LARGE)
     drag(again, [(0.02, 0.02), (0.98, 0.6)])
-    assert not again.evaluate(POINTS_SHOWN)
     expect(again.get_by_text("examples in this box")).to_be_visible()
     told = [drag for each in drags(sent) for drag in (each if isinstance(each, list) else [each])]
     assert len(told) == 2
@@ -140,6 +132,21 @@ def test_a_box_dragged_on_the_map_lists_who_lies_in_it(
     again.go_back()
     expect(again.get_by_text("examples in this box")).to_have_count(0)
     expect(outlined).to_have_count(0)
+
+
+def test_on_a_large_map_the_browser_does_not_look_for_the_points_in_a_box(
+    demo_atlas: Path, open_page: OpenPage, tmp_path: Path
+):
+    script = tmp_path / "large.py"
+    script.write_text(
+        "import sys\nfrom app import explorer, plots_map\nplots_map.SHOWN_INSIDE = 1\nexplorer.main(sys.argv[1:])\n"
+    )
+    with serving(demo_atlas, script) as server:
+        page = open_page(address(server, "map", network=IMAGE, target=IMAGE_SITE))
+        answered(page)
+        drag(page, [(0.02, 0.02), (0.98, 0.6)])
+        expect(page.get_by_text("examples in this box")).to_be_visible()
+        assert not page.evaluate(POINTS_SHOWN)
 
 
 def test_a_lasso_and_its_sql_name_the_same_examples(server: str, open_page: OpenPage, demo_atlas: Path):
