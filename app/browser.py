@@ -78,6 +78,8 @@ export default function ({ data }) {
   }, data.after.fetch);
   const running = setTimeout(async () => {
     const Plotly = await plotly(addressOf(data.plotly));
+    if (document.querySelector(".pa-figure")) return;  // drawn already, and to purge another would end a drag on it
+    // A first figure of WebGL takes 0.2 s more than the next.
     const first = document.createElement("div"), size = { width: 200, height: 200 };
     await Plotly.newPlot(first, [{ type: "scattergl", mode: "markers", x: [0], y: [0] }], size);
     Plotly.purge(first);
@@ -96,8 +98,8 @@ TABLES = "DataFrame"
 """A script of Streamlit's, of megabytes."""
 
 AFTER = {"fetch": 1000, "run": 3000}
-"""Milliseconds of reading after which scripts are fetched, and Plotly is run: its start takes most
-of the time that a first figure would take to come, and keeps the browser from all else meanwhile."""
+"""Milliseconds of reading after which scripts are fetched, and Plotly is run: its start takes most of the time that a
+first figure would take to come, and keeps the browser from all else meanwhile."""
 
 
 def quicker() -> None:
