@@ -37,7 +37,10 @@ export default function ({ data }) {
   const linkAt = (event, kind) => event.target instanceof Element && !held(event) ? event.target.closest(kind) : null;
   const leave = (event) => {
     const link = linkAt(event, 'a[data-testid="stSidebarNavLink"]');
-    if (link && link.pathname !== location.pathname) leaving = true;
+    if (!link || link.pathname === location.pathname) return;
+    leaving = true;
+    if (innerWidth >= data.beside) return;
+    setTimeout(() => document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click());
   };
   const follow = (event) => {
     const link = linkAt(event, ".pa a[href]");
@@ -102,9 +105,14 @@ AFTER = {"fetch": 1000, "run": 3000}
 first figure would take to come, and keeps the browser from all else meanwhile."""
 
 
+BESIDE = 768
+"""Pixels of a window in which the sidebar stands beside the page; in a narrower one it lies over it, and is closed
+once another page is chosen there."""
+
+
 def quicker() -> None:
     """Follow links, copy code, fetch ahead. Takes a line of where it is called."""
-    data = {"plotly": library(), "tables": _scripts(TABLES), "after": AFTER}
+    data = {"plotly": library(), "tables": _scripts(TABLES), "after": AFTER, "beside": BESIDE}
     _listener()(data=data, key="browser", height=0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.app.browsing import IN_BROWSER, OpenPage, address, answered, no_error, photograph
+from tests.app.browsing import IN_BROWSER, OpenPage, address, answered, eventually, no_error, photograph
 from tests.app.views import VIEWS
 
 pytestmark = IN_BROWSER
@@ -61,6 +61,18 @@ def test_nothing_stands_out_of_half_a_screen(server: str, measured_server: str, 
         expect(page.locator('[class*="st-key-take-"]').get_by_role("button", name=kind, exact=True)).to_have_count(
             plots.count()
         )
+
+
+def test_the_sidebar_gives_way_to_the_page_that_is_chosen_in_it(server: str, open_page: OpenPage):
+    page = open_page(address(server, VIEWS["search"].page, **VIEWS["search"].state))
+    page.set_viewport_size(HALF)
+    answered(page)
+    if page.get_by_test_id("stExpandSidebarButton").is_visible():
+        page.get_by_test_id("stExpandSidebarButton").click()
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Paths", exact=True).click()
+    expect(page.locator("h1")).to_have_text("Paths")
+    expect(page.get_by_test_id("stExpandSidebarButton")).to_be_visible()
+    eventually(page, lambda: page.locator("h1").evaluate(COVERED), False)
 
 
 @pytest.mark.parametrize(("name", "figure"), [("map", "map"), ("clusters-flow", "flow")])
