@@ -21,7 +21,8 @@ from app.drawing import LOADER, library
 _SCRIPT = (
     LOADER
     + """
-export default function ({ data }) {
+export default function ({ data, parentElement }) {
+  parentElement.ended?.();  // called again in another theme
   const push = history.pushState;
   let touched = false, leaving = false;
   history.pushState = function (state, unused, address) {
@@ -87,7 +88,7 @@ export default function ({ data }) {
     await Plotly.newPlot(first, [{ type: "scattergl", mode: "markers", x: [0], y: [0] }], size);
     Plotly.purge(first);
   }, data.after.run);
-  return () => {
+  return parentElement.ended = () => {
     heard.forEach(([where, what, answer]) => where.removeEventListener(what, answer, true));
     history.pushState = push;
     clearTimeout(fetching);
