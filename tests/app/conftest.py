@@ -14,6 +14,7 @@ import locale
 import optparse
 import os
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,16 @@ MAPPED = ("inception5b", "blocks.2.mlp")
 """Sites that have a map."""
 
 WINDOW = {"width": 1280, "height": 800}
+
+
+MAIN = sys.modules["__main__"]
+
+
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """Streamlit's AppTest makes a page the `__main__` of the process, which children of later tests would run."""
+    yield
+    sys.modules["__main__"] = MAIN
 
 
 @pytest.fixture(scope="session")
