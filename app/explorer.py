@@ -6,6 +6,7 @@ The state of every page is in its URL, so that a link or a bookmark opens the sa
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def main(arguments: list[str]) -> None:
             _open_once_free(path)
     with st.sidebar:
         browser.quicker()
+
+
+def begin(arguments: list[str]) -> None:
+    """What the first page waits for, begun before it is asked for. What is the matter with an atlas, pages say."""
+    with suppress(PolytopeError):
+        overview.begin(_arguments(arguments)[0])
 
 
 def _draw(render: Callable[[View], None], opened: list[View]) -> None:

@@ -41,6 +41,9 @@ own several times a second; on a busy machine, less often."""
 TIDY_EVERY = 1.0
 """Seconds between two looks for jobs that nobody is interested in."""
 
+NOBODY = ""
+"""The session of what is computed before anyone asks for it, which is interested until somebody is."""
+
 LEAST_SHARE = 0.01
 """Of a query, from which on it says how long the rest will take."""
 
@@ -121,12 +124,14 @@ class Job:
     def stopping(self) -> bool:
         return self._told_to_stop.is_set()
 
-    def wait(self, seconds: float) -> bool:
-        """Whether it has finished within so many seconds."""
+    def wait(self, seconds: float | None = None) -> bool:
+        """Whether it has finished within so many seconds; without a number, once it has."""
         return self._ended.wait(seconds)
 
     def watched_by(self, session: str) -> None:
         self._watchers[session] = time.monotonic()
+        if session != NOBODY:
+            self._watchers.pop(NOBODY, None)
 
     def wanted(self) -> bool:
         """Whether a session is interested."""
@@ -250,7 +255,7 @@ def job(
     kwargs: dict[str, Any],
     network: Waited | None = None,
     turns: Turns = PAGE,
-    session: str = "",
+    session: str = NOBODY,
     here: Callable[[str], bool] = lambda session: True,
 ) -> Job:
     """The job that answers a question, started now unless it is running or waits to be taken. One that was told to

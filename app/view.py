@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -135,6 +136,23 @@ class View:
         return None
 
 
+def foresee(path: Path, label: str, question: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Have an answer ready before a page asks for it with `View.work`; returns when it is.
+
+    Where it fails, the page is left to meet the failure itself: the reason may be gone by then.
+    """
+    stamp, name = _stamp(path), _name(question)
+    key = jobs.key_of(stamp, name, args, kwargs)
+    job = jobs.job(key, label, path, question, args, kwargs, here=_here)
+    while not runtime.exists():  # until then, answers would be kept elsewhere
+        time.sleep(LOOK_EVERY)
+    job.wait()
+    if job.error is None:
+        with suppress(_TooLarge):
+            _answer(stamp, name, args, kwargs, lambda: job.answer)
+    jobs.taken(key, job)
+
+
 def _name(question: Callable[..., Any]) -> str:
     return f"{question.__module__}.{question.__qualname__}"
 
@@ -214,7 +232,7 @@ def _stopped(label: str, place: str) -> None:
 
 def _session() -> str:
     context = get_script_run_ctx()
-    return context.session_id if context is not None else ""
+    return context.session_id if context is not None else jobs.NOBODY
 
 
 def _here(session: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -10,8 +11,9 @@ import streamlit as st
 
 import query
 from app import jobs, marked
+from app.access import reading
 from app.code import call, source
-from app.view import View, explained, guarded, literal, records
+from app.view import View, explained, foresee, guarded, literal, records
 from atlas import Atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX
@@ -26,6 +28,8 @@ PAIRS = 200
 
 UNASKED_EXAMPLES = 20_000
 """Up to so many examples density is measured without being asked for; it reads whole codes of hundreds of them."""
+
+COUNTING = "Counting polytopes"
 
 SCOPES = {"position": "Codes of one position", "full": "Codes of all positions", "span": "Spans"}
 
@@ -76,6 +80,17 @@ def render(view: View) -> None:
             _strip(view, rows)
     with coded:
         _code(view, measured)
+
+
+def begin(path: Path) -> None:
+    """Count the polytopes of the first network, so that the page opens without waiting for it.
+
+    Raises what `atlas.open` raises.
+    """
+    with reading(path) as a:
+        networks = a.catalog.networks
+    if networks:
+        foresee(path, COUNTING, polytope_counts, networks[0].name)
 
 
 def _code(view: View, measured: list[str]) -> None:
@@ -218,7 +233,7 @@ def _measure(view: View, rows: list[dict[str, Any]]) -> list[str]:
     """Add occupancy and density to the rows, as far as they are known by now; the calls that give them."""
     calls = []
     with explained():
-        counts = view.work("Counting polytopes", polytope_counts, view.network.name)
+        counts = view.work(COUNTING, polytope_counts, view.network.name)
         if counts is not None:
             calls.append(call(polytope_counts, view.network.name))
             known = {row["site"]: row for row in records(counts)}

@@ -125,6 +125,15 @@ def test_a_job_that_another_session_waits_for_goes_on(start: Callable[..., jobs.
     assert job.wait(WAIT)
 
 
+def test_a_job_that_nobody_asked_for_is_stopped_by_who_asks_first(start: Callable[..., jobs.Job]):
+    job = start(endless_steps, session=jobs.NOBODY)
+    assert not job.wait(0.3) and job.wanted()
+    assert start(endless_steps) is job
+    job.watched_by("me")
+    job.stop_for("me")
+    assert job.wait(WAIT)
+
+
 # --- turns -----------------------------------------------------------------------------------------------------
 
 
