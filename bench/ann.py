@@ -18,6 +18,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -79,9 +80,7 @@ def measured(kind: str, exact: HammingIndex, queries: SplineCodes, rounds: int) 
     recall = float((search(queries)[1] <= farthest).mean())
     row: dict[str, Any] = {"effort": effort, "built s": building, "recall@10": recall}
     for name, some in (("one", queries[:1]), (f"{len(queries)}", queries)):
-        seconds = in_turns(
-            {"exact": lambda some=some: exact.search(some, K), "approximate": lambda some=some: search(some)}, rounds
-        )
+        seconds = in_turns({"exact": partial(exact.search, some, K), "approximate": partial(search, some)}, rounds)
         row[f"{name}: exact ms"] = 1e3 * statistics.median(seconds["exact"])
         row[f"{name}: ms"] = 1e3 * statistics.median(seconds["approximate"])
         row[f"{name}: faster"] = ratio(seconds["exact"], seconds["approximate"])

@@ -55,12 +55,12 @@ def generated_atlas(
                         "part": np.zeros(len(ids), np.uint16), "activation": list(activations[rows]),
                     }))  # fmt: skip
         with a.transaction():
-            for site in a.catalog.sites:
-                n_codes, codes_digest = a.codes_digest(site)
-                n_activations, activations_digest = a.activations_digest(site)
+            for record in a.catalog.sites:
+                n_codes, codes_digest = a.codes_digest(record)
+                n_activations, activations_digest = a.activations_digest(record)
                 a.execute(
                     "update sites set n_codes = $1, codes_digest = $2, n_activations = $3, activations_digest = $4 "
-                    "where site_id = $5", [n_codes, codes_digest, n_activations, activations_digest, site.site_id],
+                    "where site_id = $5", [n_codes, codes_digest, n_activations, activations_digest, record.site_id],
                 )  # fmt: skip
     build_indexes(path)
     return path
