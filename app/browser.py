@@ -1,5 +1,5 @@
-"""What the browser does on every page: following links without loading the explorer anew, copying code, and fetching
-what most pages need while someone reads the first."""
+"""What the browser does on every page: following links without loading the explorer anew, keeping code unfolded and
+copying it, and fetching what most pages need while someone reads the first."""
 
 from __future__ import annotations
 
@@ -18,9 +18,20 @@ from app.drawing import LOADER, library
 # Streamlit also makes a step of every change that the server makes to an address: where what is the default anyway is
 # taken out of one that was opened, or the state of a page from that of the next. Whoever goes back would stay where
 # they are. A step is what someone did on the page; what a page does to its address on arrival belongs to the arrival.
+#
+# Code that changes with the page comes as another folded block, closed: where one was unfolded, so is the next.
 _SCRIPT = (
     LOADER
     + """
+const unfolded = new Set();
+const folds = () => {
+  const met = {};
+  return [...document.querySelectorAll("details.pa-code")].map((fold) => {
+    const kind = fold.dataset.fold;
+    met[kind] = (met[kind] ?? 0) + 1;
+    return { fold, name: [location.pathname, kind, met[kind]].join(" ") };
+  });
+};
 export default function ({ data, parentElement }) {
   parentElement.ended?.();  // called again in another theme
   const push = history.pushState;
@@ -66,9 +77,19 @@ export default function ({ data, parentElement }) {
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   };
+  const fold = ({ target }) => {
+    const found = folds().find((each) => each.fold === target);
+    if (found && target.open) unfolded.add(found.name);
+    else if (found) unfolded.delete(found.name);
+  };
+  const replaced = new MutationObserver(() => {
+    if (!unfolded.size) return;
+    folds().filter(({ fold, name }) => !fold.open && unfolded.has(name)).forEach(({ fold }) => { fold.open = true; });
+  });
+  replaced.observe(document.body, { subtree: true, childList: true });
   const heard = [
     [document, "pointerdown", touch], [document, "keydown", touch], [document, "click", leave],
-    [document, "click", follow], [document, "click", copy], [window, "popstate", arrived],
+    [document, "click", follow], [document, "click", copy], [document, "toggle", fold], [window, "popstate", arrived],
   ];
   heard.forEach(([where, what, answer]) => where.addEventListener(what, answer, true));
   const ahead = (address, asked) => {
@@ -90,6 +111,7 @@ export default function ({ data, parentElement }) {
   }, data.after.run);
   return parentElement.ended = () => {
     heard.forEach(([where, what, answer]) => where.removeEventListener(what, answer, true));
+    replaced.disconnect();
     history.pushState = push;
     clearTimeout(fetching);
     clearTimeout(running);

@@ -22,6 +22,9 @@ TITLE = "Code for this"
 _INSIDE = re.compile(r"\b((?:ingest|query)(?:\.[a-z_]+)+)\.(\w+)\((?=a\b)")
 """A function that a package does not export: (``ingest.networks``, ``reload_network``)."""
 
+_PRINTED = re.compile(r"print\(([\w.]+)\(")
+"""What a script calls: the same whatever it is asked."""
+
 
 def call(function: Callable[..., Any], *positional: object, **arguments: object) -> str:
     """A call of a question with the arguments that it was asked with; those that are None are left out."""
@@ -66,7 +69,8 @@ def fold(view: View, python: str, *, sql: str | None = None, line: str | None = 
     blocks = "".join(_block(code, language) for code, language in scripts if code is not None)
     if sql is not None:
         blocks += f"<p>{marked.link('sql', 'Open in the SQL page', query=sql, **view.state)}</p>"
-    st.html(f'<details class="pa pa-code"><summary>{TITLE}</summary>{blocks}</details>')
+    kind = marked.plain(" ".join(_PRINTED.findall(python)))
+    st.html(f'<details class="pa pa-code" data-fold="{kind}"><summary>{TITLE}</summary>{blocks}</details>')
 
 
 def _block(code: str, language: str) -> str:

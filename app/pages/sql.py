@@ -15,6 +15,7 @@ from app.arriving import begin_with
 from app.code import call, source
 from app.view import View, explained, guarded, literal, records
 from atlas import Atlas
+from atlas.errors import NotStored, UnknownName, UsageError
 from query.sql import DEFAULT_LIMIT, DEFAULT_TIMEOUT, schema
 
 MOST_ROWS = 10_000  # to page through and to download; the command line and Python give all rows
@@ -167,12 +168,10 @@ def _bytes(value: object) -> str | None:
 
 
 def sample_queries(view: View) -> dict[str, str]:
-    """Queries to begin with, about the chosen network and site; each runs as it stands. The page opens with the
-    first, which reads one site; the last reads all codes."""
+    """Queries to begin with, about the chosen network and site, or the last site of the chosen span; each runs as it
+    stands. The page opens with the first, which reads one site; the last reads all codes."""
     network = literal(view.network.name)
-    sites = [site.name for site in view.atlas.catalog.sites_of(view.network) if site.n_codes]
-    site = literal(view.target if view.target in sites else sites[-1])
-    here = f"network = {network} and site = {site}"
+    here = f"network = {network} and site = {literal(_sampled_site(view))}"
     seen = "thumbnail" if view.network.kind == "image" else "token, context"
     return {
         "Labels where a gate is on": (
@@ -199,3 +198,12 @@ def sample_queries(view: View) -> dict[str, str]:
             "from polytopes\ngroup by all\norder by all"
         ),
     }
+
+
+def _sampled_site(view: View) -> str:
+    """Where the target is none, the last site: the page is about any query, and still has its samples."""
+    catalog = view.atlas.catalog
+    try:
+        return catalog.target(site=view.target, network=view.network.name).sites[-1].name
+    except (UnknownName, UsageError, NotStored):
+        return catalog.sites_of(view.network)[-1].name

@@ -59,6 +59,16 @@ def test_sql_runs_and_refuses(server: str, open_page: OpenPage, demo_atlas: Path
     expect(page.locator(".pa-error")).to_contain_text("nonsense")
 
 
+def test_sample_queries_are_about_the_last_site_of_a_span(demo_atlas: Path):
+    with atlas.open(demo_atlas) as a:
+        text, last = a.catalog.network(TEXT), "blocks.3.mlp"
+        for target, site in {
+            "blocks.1.mlp": "blocks.1.mlp", "blocks.0.mlp->blocks.2.mlp": "blocks.2.mlp", "blocks.1.mlp->": last,
+            "no such site": last, "": last,
+        }.items():  # fmt: skip
+            assert f"site = '{site}'" in sample_queries(View(a, text, target))["Fullest polytopes"], target
+
+
 def test_sample_queries_run(server: str, open_page: OpenPage, demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         samples = sample_queries(View(a, a.catalog.network(IMAGE), FULL_SITE))
