@@ -77,6 +77,7 @@ def profile(
     figure.update_xaxes(range=[low, high])
     figure.update_xaxes(title=_AXES[axis], row=rows, col=1)
     figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
+    figure.update_layout(uirevision=title)  # the same path stays zoomed wherever on it someone stands
     return finished(figure, title, 430 if points is not None else 300)
 
 

@@ -38,6 +38,24 @@ def cards(page: Page) -> list[str]:
     return page.locator(".pa figure a").all_inner_texts()
 
 
+RANGE = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.slice()"
+
+
+def zoomed_in(page: Page) -> list[float]:
+    """Drag over the middle half of the first figure; the range of α or t that it shows then."""
+    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    assert box is not None
+    middle, before = box["y"] + 0.5 * box["height"], page.evaluate(RANGE)
+    page.mouse.move(box["x"] + 0.25 * box["width"], middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.75 * box["width"], middle, steps=4)
+    page.mouse.up()
+    eventually(page, lambda: page.evaluate(RANGE) != before, True)
+    low, high = page.evaluate(RANGE)
+    assert before[0] < low < high < before[1]
+    return [low, high]
+
+
 def test_scaling_is_computed_at_a_click_and_followed_with_the_slider(
     measured_server: str, open_page: OpenPage, measured_atlas: Path, networks: dict[str, Network]
 ):
@@ -70,6 +88,7 @@ def test_scaling_is_computed_at_a_click_and_followed_with_the_slider(
 
     assert expected(0.3) != expected(1.0)
     eventually(page, lambda: (metrics(page), cards(page)[:2]), expected(1.0))
+    zoomed = zoomed_in(page)
     slider = page.get_by_role("slider")
     slider.focus()
     for _ in range(14):
@@ -78,6 +97,7 @@ def test_scaling_is_computed_at_a_click_and_followed_with_the_slider(
     answered(page)
     eventually(page, lambda: (metrics(page), cards(page)[:2]), expected(0.3))
     expect(page).to_have_url(re.compile(r"alpha=0\.3"))
+    assert page.evaluate(RANGE) == zoomed, "the same path, from another place on it"
     changes = sum(a != b for a, b in zip(way["prediction"], way["prediction"][1:], strict=False))
     assert changes
     says(page, f"The prediction changes {changes} times")
