@@ -247,15 +247,21 @@ def _answer(request: Request, send: Callable[[str, Any], None]) -> tuple[str, by
                 counting.join()
         packed = pickle.dumps(rows, protocol=5)
         if len(packed) > LARGEST:
-            raise SqlFailed(
-                f"the answer of {len(rows):,} rows takes {len(packed) / 1e6:,.0f} MB, and the explorer shows at most "
-                f"{LARGEST / 1e6:.0f}; select fewer columns or rows, or ask `polytope sql` or Python"
-            )
+            raise _too_large(len(rows), len(packed))
         return ANSWER, packed
     except MemoryError:
         return ERROR, pickle.dumps(too_much_memory(limits))
     except PolytopeError as error:
         return ERROR, pickle.dumps(error)
+
+
+def _too_large(n_rows: int, n_bytes: int) -> SqlFailed:
+    # With as many decimals as tell the two apart; bytes differ in the sixth.
+    decimals = next(n for n in range(7) if f"{n_bytes / 1e6:.{n}f}" != f"{LARGEST / 1e6:.{n}f}")
+    return SqlFailed(
+        f"the answer of {n_rows:,} row{'' if n_rows == 1 else 's'} takes {n_bytes / 1e6:,.{decimals}f} MB, and the "
+        f"explorer shows at most {LARGEST / 1e6:.0f}; select fewer columns or rows, or ask `polytope sql` or Python"
+    )
 
 
 def _limits(spill: Path) -> Limits:

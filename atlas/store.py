@@ -89,6 +89,30 @@ forgets a process's locks on a file as soon as the process closes any handle of 
 INTERRUPTED = "Query interrupted"  # DuckDB's RuntimeError where Python itself would raise KeyboardInterrupt
 _QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
+# DuckDB's sandbox leaves open the files of the database itself and the folder to which it spills, for reading and for
+# writing. So what a query may call and contain is said here; what a later DuckDB brings is refused until it is added.
+_TABLE_FUNCTIONS = {
+    "generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "summary", "test_all_types",
+    "test_vector_types", "unnest", "duckdb_approx_database_count", "duckdb_available_metrics", "duckdb_columns",
+    "duckdb_connection_count", "duckdb_constraints", "duckdb_coordinate_systems", "duckdb_databases",
+    "duckdb_dependencies", "duckdb_dialects", "duckdb_eviction_queues", "duckdb_functions",
+    "duckdb_grammar_extensions", "duckdb_indexes", "duckdb_keywords", "duckdb_memory", "duckdb_optimizers",
+    "duckdb_prepared_statements", "duckdb_schemas", "duckdb_sequences", "duckdb_settings", "duckdb_table_sample",
+    "duckdb_tables", "duckdb_triggers", "duckdb_types", "duckdb_variables", "duckdb_views", "icu_calendar_names",
+    "pg_timezone_names", "pragma_collations", "pragma_database_size", "pragma_metadata_info", "pragma_platform",
+    "pragma_show", "pragma_storage_info", "pragma_table_info", "pragma_user_agent", "pragma_version",
+}  # fmt: skip
+"""DuckDB's table functions that a query may call: those that compute, and those that tell what is in memory."""
+_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+"""Parts of a parsed query that only read. A ``with`` may also hold a ``copy`` into a file."""
+
+NEWS_WIDTH = 400
+"""Characters of the database's words that an error repeats: it may echo the query, or list all that it knows."""
+CANDIDATES = 3
+"""Functions listed of those that were perhaps meant."""
+_PLACE = re.compile(r"\n\s*LINE (\d+): ([^\n]*)\n( *)\^.*\Z", re.DOTALL)
+_FUNCTIONS = re.compile(r"\A(.*\n\s*Candidate (?:functions|macros):)\n(.*)\Z", re.DOTALL)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -222,7 +246,8 @@ class Atlas:
         ``row_limit`` rows at most are fetched; ``frame.attrs["truncated"]`` says whether there were more.
         ``timeout`` in seconds. DuckDB looks at the clock between two vectors of rows: what takes long within one, as
         ``len(range(40000000))`` does, is `SqlTimeout` only once it has come to its end. Raises `SqlRefused` for
-        anything that is not a query or leaves the sandbox, `SqlFailed` with the database's message, `SqlTimeout`.
+        anything that is not a query or leaves the sandbox, `SqlFailed` with the database's message in one line,
+        `SqlTimeout`.
 
         Where the attribute ``elsewhere`` is set, the query is handed to that instead.
         """
@@ -234,7 +259,7 @@ class Atlas:
             return self.elsewhere(query, parameters, row_limit, timeout)
         cursor = self._user or self._connection.cursor()
         try:
-            _check_is_query(cursor, query)
+            self._check_is_query(query)
             with _interrupted_after(cursor, timeout) as timed_out:
                 try:
                     frame = self._stoppable(cursor, lambda: _fetch(cursor.sql(query, params=parameters), row_limit))
@@ -245,13 +270,11 @@ class Atlas:
                         raise KeyboardInterrupt from None
                     raise took_too_long(timeout) from None
                 except duckdb.PermissionException as error:
-                    raise SqlRefused(
-                        f"SQL on an atlas reads its own tables only, no files or network: {_first_line(error)}"
-                    ) from None
+                    raise _outside(_first_line(error)) from None
                 except (duckdb.OutOfMemoryException, MemoryError):
                     raise too_much_memory(self._limits) from None
                 except duckdb.Error as error:
-                    raise SqlFailed(str(error)) from None
+                    raise _failed(error, query) from None
         finally:
             if cursor is not self._user:
                 cursor.close()
@@ -264,24 +287,82 @@ class Atlas:
         Raises `SqlFailed`, with the database's message, for what is no SQL.
         """
 
-        def tree(condition: str) -> dict[str, Any]:
-            query = f"select 1 from {quoted(table)} where (\n{condition}\n)"
-            found: dict[str, Any] = json.loads(self.value("select json_serialize_sql($1)", [query]))
-            return found
+        def parsed(before: str, condition: str) -> dict[str, Any]:
+            return self._parsed(f"select 1 from {quoted(table)} where {before}(\n{condition}\n)")
 
-        given, plain = tree(condition), tree("true")
+        try:
+            given, plain = parsed("", condition), parsed("", "true")
+            # Alone, because ``coalesce`` is grammar, which nothing can follow: no ``over``, ``filter`` or alias.
+            alone = parsed("coalesce", condition)
+        except RecursionError:
+            raise SqlRefused("that condition is nested too deeply to be checked; write a flatter one") from None
         if given["error"]:
-            raise SqlFailed(f"{str(given['error_type']).capitalize()} error: {given['error_message']}")
-        for found in (given, plain):
-            for statement in found["statements"]:
-                statement["node"].pop("where_clause", None)
-        if given != plain:
+            raise _unparsed(given)
+        expected, found, _ = map(_conditions_of, (given, alone, plain))
+        one = [(part.get("type"), part.get("children")) for part in found]
+        if one != [("OPERATOR_COALESCE", [part]) for part in expected] or not given == alone == plain:
             raise SqlRefused("that is not one condition; give what can stand alone after `where`, without parameters")
 
     def done(self) -> float | None:
         """Share of the user's query that is done, from 0 to 1, as far as the database knows it. From any thread."""
         percent = -1.0 if self._user is None else self._user.query_progress()
         return None if percent < 0 else min(percent / 100, 1.0)
+
+    def _check_is_query(self, query: str) -> None:
+        """Raise `SqlRefused` unless a user's SQL is one query, which reads and calls nothing that it may not.
+
+        DuckDB's own parser says what is in it: what looks like a call may be an alias, a string or a comment.
+        """
+        cursor = self._connection.cursor()  # for a query that runs beside this, the connection's would be lost
+        try:
+            try:
+                statements = cursor.extract_statements(query)
+            except duckdb.Error as error:
+                raise _failed(error, query) from None
+            if len(statements) != 1:
+                raise SqlRefused(f"one query at a time, got {len(statements)} statements")
+            if statements[0].type == duckdb.StatementType.MULTI:
+                raise SqlRefused(
+                    "one query at a time, and a pivot that looks up its columns takes two; "
+                    "list them, as in `on label in ('a', 'b')`"
+                )
+            if statements[0].type not in _QUERIES:
+                raise _no_query(_first_word(query))
+            if statements[0].type == duckdb.StatementType.EXPLAIN:
+                query = _what_is_explained(cursor, query)
+            tree = _serialized(cursor, query)
+        finally:
+            cursor.close()
+        if tree.startswith('{"error":true'):
+            raise _unparsed(json.loads(tree))
+        # As text, because a sum of hundreds is nested deeper than Python reads. Inside of a string quotes are
+        # escaped, so nothing that a user writes looks like a key.
+        types = _values("type", tree)
+        for node in sorted(types):
+            if node.endswith("_NODE") and node not in _NODES:
+                raise _no_query(node.removesuffix("_NODE").removesuffix("_QUERY"))
+        for name in sorted(_values("table_name", tree) - _values("key", tree)):  # the latter: named in a ``with``
+            if os.sep in name or name.endswith(Path(DATABASE).suffix):
+                raise _outside(f"{name} is a file")
+        if "TABLE_FUNCTION" in types:
+            for name in sorted(_values("function_name", tree)):
+                if name.lower() not in _TABLE_FUNCTIONS and name.lower() in self._table_functions():
+                    raise _outside(f"the function {name} is none that a query may call")
+
+    def _table_functions(self) -> frozenset[str]:
+        """Names of all of DuckDB's; a name that is none of them is a macro, or a mistake that DuckDB explains."""
+        query = "select distinct lower(function_name) from duckdb_functions() where function_type = 'table'"
+        return self.keep("table functions", lambda: frozenset(name for (name,) in self.rows(query)))
+
+    def _parsed(self, query: str) -> dict[str, Any]:
+        """A query as DuckDB's parser sees it, without the places in its text."""
+
+        def without_places(part: dict[str, Any]) -> dict[str, Any]:
+            return {key: value for key, value in part.items() if not key.startswith("query_location")}
+
+        tree = self.value("select json_serialize_sql($1)", [query])
+        found: dict[str, Any] = json.loads(tree, object_hook=without_places)
+        return found
 
     def _cursor_that_counts(self) -> duckdb.DuckDBPyConnection:
         """For a user's queries; what it counts can be asked for only before the configuration is locked."""
@@ -715,18 +796,94 @@ def too_much_memory(limits: Limits | None) -> SqlFailed:
     )
 
 
-def _check_is_query(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
+def _conditions_of(tree: dict[str, Any]) -> list[dict[str, Any]]:
+    """The conditions of a parsed query, taken out of it: one a statement, none where it is no SQL."""
+    return [statement["node"].pop("where_clause", None) or {} for statement in tree.get("statements", [])]
+
+
+def _what_is_explained(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
+    """The query of an ``explain``, which DuckDB doesn't take apart: the first rest of it that is a statement.
+
+    Raises `SqlRefused` for one of another statement.
+    """
+    text = query.encode()  # as the places of tokens count
+    first, *others = [place for place, kind in duckdb.tokenize(query) if kind != duckdb.token_type.comment]
+    for place in others:
+        # DuckDB's tokens run on over spaces outside of ASCII, its parser doesn't, and would see another statement.
+        if not text[first:place].isascii():
+            break
+        rest = text[place:].decode()
+        try:
+            statements = cursor.extract_statements(rest)
+        except duckdb.Error:
+            continue
+        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+            raise _no_query(_first_word(rest))
+        return rest
+    raise SqlRefused("explain what? start with explain or explain analyze, and go on with one query")
+
+
+def _serialized(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
+    """A query as DuckDB's parser sees it, in JSON."""
     try:
-        statements = cursor.extract_statements(query)
+        [[tree]] = cursor.execute("select json_serialize_sql($1)", [query]).fetchall()
     except duckdb.Error as error:
-        raise SqlFailed(str(error)) from None
-    if len(statements) != 1:
-        raise SqlRefused(f"one query at a time, got {len(statements)} statements")
-    if statements[0].type not in _QUERIES:
-        raise SqlRefused(
-            f"SQL on an atlas is read-only: {statements[0].type.name} is not a query; "
-            "start with select, with, from, describe, summarize or explain"
-        )
+        raise _failed(error, query) from None
+    return str(tree)
+
+
+def _values(key: str, tree: str) -> set[str]:
+    """The strings that are called so anywhere in DuckDB's JSON."""
+    return {json.loads(value) for value in set(re.findall(rf'"{key}":("[^"\\]*(?:\\.[^"\\]*)*")', tree))}
+
+
+def _first_word(query: str) -> str:
+    text = query.encode()
+    places = [place for place, kind in duckdb.tokenize(query) if kind != duckdb.token_type.comment]
+    word = re.match(r"\w+", text[places[0] :].decode()) if places else None
+    return word.group() if word else "that"
+
+
+def _no_query(what: str) -> SqlRefused:
+    return SqlRefused(
+        f"SQL on an atlas is read-only: {what.upper()} is not a query; "
+        "start with select, with, from, describe, summarize or explain"
+    )
+
+
+def _outside(why: str) -> SqlRefused:
+    return SqlRefused(f"SQL on an atlas reads its own tables only, no files or network: {why}")
+
+
+def _unparsed(tree: dict[str, Any]) -> SqlFailed:
+    return _failed(f"{str(tree['error_type']).title()} Error: {tree['error_message']}")
+
+
+def _failed(error: duckdb.Error | str, query: str = "") -> SqlFailed:
+    """The database's message as one short paragraph: what is wrong, what was perhaps meant, and where in the query.
+
+    DuckDB echoes the line, with a caret below, and lists all functions that could have been meant.
+    """
+    text = str(error)
+    place = _PLACE.search(text)
+    text = text[: place.start()] if place else text
+    # Advice on a setting helps nobody: a user's query can't change any.
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith('Use "SET ')]
+    if listed := _FUNCTIONS.match("\n".join(lines)):
+        head, functions = listed.group(1).split("\n"), listed.group(2).split("\n")
+        lines = [*head, "; ".join(functions[:CANDIDATES]) + ("; …" if len(functions) > CANDIDATES else "")]
+    words = " ".join(lines)
+    if len(words) > NEWS_WIDTH:
+        words = words[:NEWS_WIDTH].rsplit(" ", 1)[0] + " …"
+    if place is None:
+        return SqlFailed(words)
+    number, line, indent = place.groups()
+    if line.strip(". ") not in "".join(query.split("\n")[int(number) - 1 : int(number)]):
+        return SqlFailed(words)  # a line of what we made of the query
+    # Of a long line DuckDB echoes a part, which starts with dots.
+    column = len(indent) - len(f"LINE {number}: ") + 1
+    where = f"line {number}" if line.startswith("...") else f"line {number}, column {column}"
+    return SqlFailed(f"{words} ({where})")
 
 
 def _fetch(rows: duckdb.DuckDBPyRelation, row_limit: int | None) -> pd.DataFrame:

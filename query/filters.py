@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
@@ -11,13 +12,18 @@ from jaxtyping import Int64
 
 from atlas import Atlas
 from atlas.catalog import Target
-from atlas.errors import SqlError, UnknownName, UsageError
+from atlas.errors import SqlError, SqlRefused, UnknownName, UsageError
 
 from .clusters import NOISE, Clustering
 from .sql import sql
 
 SHOWN = 12
 """Names listed in an error; an atlas may have thousands of labels."""
+
+_DATABASE_SAYS = re.compile(r"\w+( \w+)* Error: ")
+"""How an error of the database begins. Others are about the limits of time and memory."""
+_PLACE = re.compile(r" \(line \d+(, column \d+)?\)$")
+"""Where in a query it is, which is not the one that the user wrote."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +125,10 @@ def _meeting(atlas: Atlas, where: str) -> Int64[np.ndarray, " examples"]:
         atlas.check_condition("examples", where)
         found = sql(atlas, f"select example_id from examples where (\n{where}\n)", limit=None)
     except SqlError as error:
+        if not isinstance(error, SqlRefused) and not _DATABASE_SAYS.match(str(error)):
+            raise type(error)(f"{error} (where is {where!r})") from None
         raise type(error)(
             f"where is {where!r}; expected a condition on the columns of examples (label, prediction, loss, token, "
-            f"position, …; `polytope sql {atlas.path} --schema` lists them): {error}"
+            f"position, …; `polytope sql {atlas.path} --schema` lists them): {_PLACE.sub('', str(error))}"
         ) from None
     return found["example_id"].to_numpy(np.int64)

@@ -6,6 +6,7 @@ import time
 from functools import partial
 
 import pandas as pd
+import pyarrow as pa
 import streamlit as st
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
@@ -148,8 +149,12 @@ def timed(atlas: Atlas, text: str, limit: int, timeout: float) -> tuple[pd.DataF
 
 def _shown(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Rows as the browser can show them, and the columns that hold pictures. Names that occur twice are numbered."""
+    mixed = [place for place in range(rows.shape[1]) if _is_mixed(rows.iloc[:, place])]
     shown = rows.copy()
     shown.columns = pd.Index(marked.distinct([str(name) for name in rows.columns]))
+    for place in mixed:
+        cells = figures.in_text(shown.iloc[:, [place]]).iloc[:, 0]
+        shown.isetitem(place, cells.map(str, na_action="ignore").astype(object).array)
     pictures = []
     for name in shown.columns:
         values = shown[name]
@@ -158,6 +163,20 @@ def _shown(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             if shown[name].dropna().map(lambda value: str(value).startswith("data:image/")).all():
                 pictures.append(name)
     return shown, pictures
+
+
+def _is_mixed(values: pd.Series) -> bool:
+    """Whether the values, of a union or a variant, are of kinds that no one type of Arrow holds."""
+    if values.dtype.kind != "O":
+        return False
+    are_bytes = values.dropna().map(lambda value: isinstance(value, bytes | bytearray))
+    if are_bytes.any():  # Arrow would make bytes of the words beside them
+        return not are_bytes.all()
+    try:
+        pa.Array.from_pandas(values)
+    except (pa.ArrowException, OverflowError):
+        return True
+    return False
 
 
 def _bytes(value: object) -> str | None:

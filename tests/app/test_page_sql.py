@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from playwright.sync_api import expect
 
 import atlas
 import query
-from app.pages.sql import sample_queries
+from app.pages.sql import _shown, sample_queries
 from app.view import View
 from atlas.errors import SqlRefused
 from tests.app.browsing import IN_BROWSER, OpenPage, address, answered, drawn, no_error, photograph, says
+from tests.app.running import opened
 
 pytestmark = IN_BROWSER
 
@@ -57,6 +62,48 @@ def test_sql_runs_and_refuses(server: str, open_page: OpenPage, demo_atlas: Path
     assert len(Path(download.value.path()).read_text().splitlines()) == 1001
     run("select nonsense from examples")
     expect(page.locator(".pa-error")).to_contain_text("nonsense")
+
+
+def test_a_column_of_many_kinds_is_shown_as_text_and_nothing_is_logged(
+    demo_atlas: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    streamlit = logging.getLogger("streamlit.dataframe_util")  # which tells none above it
+    streamlit.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(logging.DEBUG, streamlit.name):
+            page = opened(demo_atlas, "sql", network=TEXT, query="select * from duckdb_settings()")
+    finally:
+        streamlit.removeHandler(caplog.handler)
+    assert [record for record in caplog.records if record.name == streamlit.name] == []
+    [shown] = [table.value for table in page.dataframe]
+    values = dict(zip(shown["name"], shown["typed_value"], strict=True))
+    assert values["enable_external_access"] == "False" and values["allowed_directories"].startswith('["/')
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([1, "a", None, [1, 2]], ["1", "a", None, "[1, 2]"]),
+        ([b"\x01\xff", "a", 1], ["01ff", "a", "1"]),
+        ([[1], ["a"]], ["[1]", '["a"]']),
+        ([True, "a", {"b": [b"\x01"]}], ["True", "a", '{"b": ["01"]}']),
+        ([10**30, None, -1], [str(10**30), None, "-1"]),
+    ],
+)
+def test_no_value_of_a_column_of_many_kinds_is_lost(values: list[object], texts: list[str | None]) -> None:
+    rows = pd.DataFrame({"v": pd.Series(values, dtype=object), "n": range(len(values))})
+    rows.columns = pd.Index(["v", "v"])
+    shown, pictures = _shown(rows)
+    assert [None if value is np.nan else value for value in shown["v"]] == texts
+    assert shown["v (2)"].tolist() == [*range(len(values))] and not pictures
+    pa.Table.from_pandas(shown)
+
+
+@pytest.mark.parametrize("values", [["a", None], [b"\x01", None], [[1, None], []], [{"a": 1}, None], [1.5, None], []])
+def test_a_column_of_one_kind_is_shown_as_it_is(values: list[object]) -> None:
+    rows = pd.DataFrame({"v": pd.Series(values, dtype=object)})
+    expected = ["01", None] if b"\x01" in values else values
+    assert [None if value is np.nan else value for value in _shown(rows)[0]["v"]] == expected
 
 
 def test_sample_queries_are_about_the_last_site_of_a_span(demo_atlas: Path):

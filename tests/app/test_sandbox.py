@@ -130,6 +130,19 @@ def test_a_large_answer_is_refused_with_what_to_do(built: Path) -> None:
         ask(built, "select range(3000) as many from range(10000)", limit=10_000)
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "n_bytes", "said"),
+    [
+        (1, 64_000_001, "of 1 row takes 64.000001 MB, and the explorer shows at most 64;"),
+        (2, 64_100_000, "of 2 rows takes 64.1 MB, and"),
+        (1000, 65_400_000, "of 1,000 rows takes 65 MB, and"),
+        (1000, 2_400_000_000, "takes 2,400 MB, and"),
+    ],
+)
+def test_a_large_answer_never_takes_as_much_as_is_shown(n_rows: int, n_bytes: int, said: str) -> None:
+    assert said in str(sandbox._too_large(n_rows, n_bytes))
+
+
 def test_how_much_is_done_is_reported(built: Path) -> None:
     shares: list[float | None] = []
     with pytest.raises(SqlTimeout):

@@ -1,13 +1,15 @@
 """Filters are part of the search: the answer is that of sorting what meets them, and nothing else."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import atlas
 import query
-from atlas.errors import SqlFailed, SqlRefused, UnknownName, UsageError
+from atlas.errors import SqlFailed, SqlRefused, SqlTimeout, UnknownName, UsageError
+from atlas.store import too_much_memory, took_too_long
 from tests.builder import add_texts, word_network, word_texts
 from tests.query.test_neighbors import by_numpy
 
@@ -118,6 +120,19 @@ def test_a_dataset_holds_inputs_whoever_read_them_first(tmp_path):
         ({"where": "true) union all (select i from range(9) t(i)"}, SqlRefused, "not one condition; give what"),
         ({"where": "true) order by (loss) limit (1"}, SqlRefused, "that is not one condition"),
         ({"where": "true) group by all having (true"}, SqlRefused, "that is not one condition"),
+        ({"where": "true) or (true"}, SqlRefused, "that is not one condition; give what"),
+        ({"where": "true) and (loss < 1"}, SqlRefused, "that is not one condition"),
+        ({"where": "loss) = (loss"}, SqlRefused, "that is not one condition"),
+        ({"where": "true) and coalesce(true"}, SqlRefused, "that is not one condition"),
+        ({"where": "true, false"}, SqlRefused, "that is not one condition"),
+        ({"where": "true,"}, SqlRefused, "that is not one condition"),
+        ({"where": "true); select (true"}, SqlRefused, "that is not one condition"),
+        ({"where": " + ".join(["1"] * 500)}, SqlRefused, "nested too deeply to be checked"),
+        ({"where": "loss <"}, SqlFailed, r'Parser Error: syntax error at or near "\)"$'),
+        ({"where": "label::int = 3"}, SqlFailed, r"lists them\): Conversion Error: [^\n(]*$"),
+        ({"where": "loss in (select size from read_blob(current_setting('allowed_paths')[4]))"}, SqlRefused,
+         "own tables only, .*: the function read_blob is none"),
+        ({"where": "exists (with x as (copy meta to 'x.csv') from x)"}, SqlRefused, "COPY is not a query"),
         ({"where": "loss < $1"}, SqlRefused, "that is not one condition; .* without parameters"),
         ({"where": "false"}, UsageError, r"none of the examples of network words .* the filter \(where 'false'"),
         ({"label": "metal", "where": "loss > 5"}, UsageError, r"filter \(label 'metal', where 'loss > 5'\)"),
@@ -132,6 +147,35 @@ def test_what_a_filter_refuses(a, wanted, error, message, many):
             query.nearest_many(a, examples=[40], site="blocks.2.mlp", **wanted)
         else:
             query.nearest(a, example=40, site="blocks.2.mlp", **wanted)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "loss < 5", "(loss < 5) or (loss >= 5)", "label in ('metal', 'fruit')", "position between 1 and 3",
+        "case when loss < 5 then true else false end", "not coalesce(loss < 5, false)", "loss is not null",
+        "loss < (select avg(loss) from examples)", "exists (from sites)", "(loss, position) > (1, 1)",
+        "token like 'river%' escape '!' -- (", "/* ) */ label = ')' and token glob ('r*') /* or */",
+        "label = any (select label from examples)", "coalesce(loss, 1) > 0", "len([i for i in [1, 2] if i > 1]) = 1",
+        "cast(loss as int) > 1\n-- a comment\n",
+    ],
+)  # fmt: skip
+def test_whatever_is_one_expression_is_a_condition(a, condition):
+    a.check_condition("examples", condition)
+    a.rows(f"select 1 from examples where (\n{condition}\n)")
+
+
+@pytest.mark.parametrize(("limit", "kind"), [(took_too_long, SqlTimeout), (too_much_memory, SqlFailed)])
+def test_a_condition_that_takes_too_much_is_not_called_wrong(a, limit, kind, monkeypatch):
+    error = limit(None if limit is too_much_memory else 30.0)
+
+    def asked(*args: object) -> pd.DataFrame:
+        raise error
+
+    monkeypatch.setattr(a, "elsewhere", asked)
+    with pytest.raises(kind) as found:
+        query.nearest(a, example=40, site="blocks.2.mlp", where="loss < 1")
+    assert str(found.value) == f"{error} (where is 'loss < 1')"
 
 
 def test_a_condition_needs_the_sandbox_of_a_reader(damaged):
