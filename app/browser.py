@@ -15,9 +15,11 @@ from app.drawing import LOADER, library
 # It follows the browser's history within a page, though: so a link becomes a step of that. What is held down with a
 # click, or meant for another tab, is left to the browser, and all of them where there is no connection.
 #
-# Streamlit also makes a step of every change that the server makes to an address: where what is the default anyway is
-# taken out of one that was opened, or the state of a page from that of the next. Whoever goes back would stay where
-# they are. A step is what someone did on the page; what a page does to its address on arrival belongs to the arrival.
+# Streamlit's own steps are others than what someone did: a widget takes the place of the address that it changes, and
+# what the server takes out of an address, or puts in, is a step. Here each click that leads to another address is one
+# step, from one address at rest to the next, and what follows from it belongs to it; so does what a page does to its
+# address on arrival. Steps from before this script was there, of a page that dropped what was the default anyway, are
+# passed over on the way back.
 #
 # Code that changes with the page comes as another folded block, closed: where one was unfolded, so is the next.
 _SCRIPT = (
@@ -34,16 +36,38 @@ const folds = () => {
 };
 export default function ({ data, parentElement }) {
   parentElement.ended?.();  // called again in another theme
-  const push = history.pushState;
-  let touched = false, leaving = false;
-  history.pushState = function (state, unused, address) {
-    const stays = new URL(address ?? location, location).pathname === location.pathname;
-    if (stays && leaving) return;
-    if (stays && !touched) return history.replaceState(state, unused, address);
-    if (!stays) touched = leaving = false;
-    push.call(history, state, unused, address);
+  const { pushState: push, replaceState: replace } = history;
+  const ours = { atlas: true };
+  let touched = false, leaving = false, last = { at: 0, names: "" };
+  const different = (to) => {
+    const one = new URLSearchParams(location.search), other = to.searchParams;
+    const names = new Set([...one.keys(), ...other.keys()]);
+    return [...names].filter((name) => String(one.getAll(name)) !== String(other.getAll(name))).sort().join("&");
   };
-  const arrived = () => { touched = leaving = false; };
+  const changed = (how) => function (state, unused, address) {
+    const to = new URL(address ?? location, location);
+    if (to.pathname !== location.pathname) {
+      touched = leaving = false;
+      return how.call(history, ours, unused, to.href);
+    }
+    if (leaving) return;
+    const names = different(to), at = performance.now();
+    const again = names === last.names && at < last.at + data.again;  // a slider that goes on
+    const step = touched && names && !again;
+    if (touched && names) last = { at, names };
+    if (names) touched = false;
+    (step ? push : replace).call(history, ours, unused, to.href);
+  };
+  history.pushState = changed(push);
+  history.replaceState = changed(replace);
+  if (!history.state?.atlas) replace.call(history, ours, "", location.href);
+  const arrived = (event) => {
+    touched = leaving = false;
+    last = { at: 0, names: "" };
+    if (event.state?.atlas || location.hash) return;
+    event.stopImmediatePropagation();
+    history.back();
+  };
   const touch = () => { touched = true; leaving = false; };
   const held = (event) => event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey;
   const linkAt = (event, kind) => event.target instanceof Element && !held(event) ? event.target.closest(kind) : null;
@@ -60,8 +84,8 @@ export default function ({ data, parentElement }) {
     if (link.origin !== location.origin || !["", "_self"].includes(link.target)) return;
     if (!document.querySelector('[data-test-connection-state="CONNECTED"]')) return;
     event.preventDefault();
-    push.call(history, {}, "", link.href);
-    dispatchEvent(new PopStateEvent("popstate", { state: {} }));
+    (link.href === location.href ? replace : push).call(history, ours, "", link.href);
+    dispatchEvent(new PopStateEvent("popstate", { state: ours }));
     document.querySelector('[data-testid="stMain"]')?.scrollTo(0, 0);
   };
   const copy = async (event) => {
@@ -112,7 +136,7 @@ export default function ({ data, parentElement }) {
   return parentElement.ended = () => {
     heard.forEach(([where, what, answer]) => where.removeEventListener(what, answer, true));
     replaced.disconnect();
-    history.pushState = push;
+    Object.assign(history, { pushState: push, replaceState: replace });
     clearTimeout(fetching);
     clearTimeout(running);
   };
@@ -122,6 +146,9 @@ export default function ({ data, parentElement }) {
 
 TABLES = "DataFrame"
 """A script of Streamlit's, of megabytes."""
+
+AGAIN = 500
+"""Milliseconds within which another change of the same belongs to the step before: an arrow key that is held down."""
 
 AFTER = {"fetch": 1000, "run": 3000}
 """Milliseconds of reading after which scripts are fetched, and Plotly is run: its start takes most of the time that a
@@ -135,7 +162,7 @@ once another page is chosen there."""
 
 def quicker() -> None:
     """Follow links, copy code, fetch ahead. Takes a line of where it is called."""
-    data = {"plotly": library(), "tables": _scripts(TABLES), "after": AFTER, "beside": BESIDE}
+    data = {"plotly": library(), "tables": _scripts(TABLES), "after": AFTER, "beside": BESIDE, "again": AGAIN}
     _listener()(data=data, key="browser", height=0)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 import atlas
-from tests.app.browsing import IN_BROWSER, OpenPage, address, address_says, answered, eventually, ids
+from tests.app.browsing import COMPUTING, IN_BROWSER, OpenPage, address, address_says, answered, eventually, ids
 from tests.app.views import IMAGE, SITE, TEXT
 
 pytestmark = IN_BROWSER
@@ -104,6 +105,66 @@ def test_the_way_back_through_the_sidebar_has_a_step_for_a_click_and_keeps_what_
     page.go_back()
     as_opened(page, open_page, "Search")
     expect(page.get_by_label("Example (")).to_have_value(str(about))
+
+
+def chosen(page: Page, label: str, option: str) -> None:
+    """Choose in the sidebar, as someone who types it."""
+    box = page.get_by_test_id("stSidebar").get_by_role("combobox", name=label)
+    box.click()
+    box.fill(option)
+    box.press("Enter")
+
+
+def test_the_way_back_has_a_step_for_every_choice_and_shows_what_was_there(
+    server: str, open_page: OpenPage, demo_atlas: Path
+):
+    """Another network takes the site out of the address as well, and another way to search the example: one step."""
+    with atlas.open(demo_atlas) as a:
+        about, following = examples(a)[5:7]
+    page = open_page(address(server, "search", network=TEXT, target="blocks.1.mlp", example=about))
+    page.evaluate(MARKED)
+    seen = [shown(page)]
+
+    def act(does: Callable[[], None], **state: object) -> None:
+        does()
+        address_says(page, **state)
+        eventually(page, lambda: shown(page)[0] != seen[-1][0], True)
+        seen.append(shown(page))
+
+    act(lambda: chosen(page, "Site or span", "blocks.0.mlp->"), target="blocks.0.mlp->")
+    act(page.get_by_role("button", name="Next").click, example=following)
+    act(lambda: page.get_by_role("radio", name="Text").click(force=True), by="Text")
+    act(lambda: chosen(page, "Network", IMAGE))
+    for before in reversed(seen[:-1]):
+        page.go_back()
+        eventually(page, lambda before=before: shown(page), before)
+    for after in seen[1:]:
+        page.go_forward()
+        eventually(page, lambda after=after: shown(page), after)
+    assert page.evaluate(LOADED) == 1
+
+
+def test_what_is_the_default_anyway_makes_no_step_when_it_is_opened(server: str, open_page: OpenPage):
+    page = open_page(address(server, "search", network=IMAGE, target=IMAGE_SITE, by="Example"))
+    answered(page)
+    assert "network=" not in page.url  # the first network
+    page.go_back(wait_until="commit")
+    eventually(page, lambda: page.url, "about:blank")
+
+
+def test_an_arrow_key_that_is_held_down_is_one_step(measured_server: str, open_page: OpenPage):
+    page = open_page(address(measured_server, "paths", network=IMAGE, span="inception5a->:full", example=7, run=1))
+    slider = page.get_by_role("slider")
+    expect(slider).to_be_visible(timeout=COMPUTING)
+    answered(page)
+    begun = slider.input_value()
+    slider.focus()
+    for _ in range(5):
+        slider.press("ArrowLeft")
+    address_says(page, alpha=0.75)
+    answered(page)
+    page.go_back()
+    expect(slider).to_have_value(begun)
 
 
 def test_a_link_for_another_tab_leaves_this_one_alone(server: str, open_page: OpenPage):
