@@ -125,6 +125,7 @@ def paged(n: int, per_page: int, *, key: str = "page", of: object = None) -> sli
 
 def _settle(key: str, default: Any, read: Callable[[str], Any], held: Callable[[Any], bool], expected: str) -> None:
     """Before a widget is there: replace what it can't hold, and say so where it was asked for."""
+    follow(key, default)
     if key in st.session_state:
         if not held(st.session_state[key]):
             st.session_state[key] = default
@@ -135,6 +136,15 @@ def _settle(key: str, default: Any, read: Callable[[str], Any], held: Callable[[
             _begin(key, asked, default, read, held, expected)
     if key in st.session_state:
         still(key, st.session_state[key])
+
+
+def follow(key: str, default: Any) -> None:
+    """Before a widget is there: what nobody chose follows what is shown at first, which may be another with the site.
+    It is not in the address, and whoever opens that is to see the same."""
+    before = st.session_state.get(f"default-{key}", default)
+    st.session_state[f"default-{key}"] = default
+    if before != default and st.session_state.get(key) == before:
+        st.session_state[key] = default
 
 
 def _begin(
@@ -168,6 +178,20 @@ def still(key: str, shown: object) -> None:
     if refusal is not None and shown == refusal.shown:
         with st.container(key=f"asked-{key}"):
             st.html(marked.error(refusal.sentence))
+
+
+def held_by_none(key: str, expected: str, shown: str) -> None:
+    """Where a page has no widget for what the address asks for: say so, and take it out of the address.
+
+    Not of a choice that was made on the page: its widget is gone with what it was about.
+    """
+    wanted = st.query_params.get(key, "")
+    if key in st.session_state:
+        st.session_state.pop(f"refused-{key}", None)
+    elif wanted not in ("", shown):
+        del st.query_params[key]
+        refuse(key, wanted, expected, shown)
+    still(key, shown)
 
 
 def _reading(also: Mapping[str, str] | None) -> Callable[[str], str]:

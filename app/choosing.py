@@ -122,6 +122,7 @@ def span(view: View, on_change: Callable[[], None] | None = None) -> str:
     if st.session_state.get(owner, view.network.name) != view.network.name:
         st.session_state["span"] = first  # a span of the network before
     st.session_state[owner] = view.network.name
+    asked.follow("span", first)
     options = offered if first in offered else [first, *offered]
     chosen = st.selectbox(
         "Space and gates", options, index=options.index(first), key="span",

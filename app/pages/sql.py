@@ -46,8 +46,12 @@ def _editor(view: View) -> tuple[int, int]:
     with st.container(horizontal=True, gap="xsmall"):
         for name, text in examples.items():
             st.button(name, on_click=_write, args=(text,), type="secondary", key=f"sample-{name}")
+    first = next(iter(examples.values()))
     if "query" not in st.session_state and "query" not in st.query_params:
-        begin_with("query", next(iter(examples.values())))
+        begin_with("query", first)
+    elif "query" in st.session_state and st.session_state["query"] == st.session_state.get("query-first"):
+        st.session_state["query"] = first  # of another network or site: the address does not name the one before
+    st.session_state["query-first"] = first
     st.text_area("Query (Ctrl+Enter runs it)", key="query", bind="query-params", height=160)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button("Run", type="primary", width=90)

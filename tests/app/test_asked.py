@@ -41,6 +41,27 @@ def sql_page(path: str, network: str, target: str) -> None:
         sql.render(View(a, a.catalog.network(network), target))
 
 
+def sql_page_of_sidebar(path: str) -> None:
+    from pathlib import Path
+
+    from app.access import reading
+    from app.explorer import choose
+    from app.pages import sql
+
+    with reading(Path(path)) as a:
+        sql.render(choose(a, read_only=True))
+
+
+def dependent_widgets() -> None:
+    """What the one shows at first is said by the other."""
+    import streamlit as st
+
+    from app import asked
+
+    first = st.selectbox("Of", ["a", "b", "c"], key="of")
+    asked.one_of("X", ["a", "b", "c", "d"], key="x", first=first)
+
+
 def other_widgets() -> None:
     """As on two pages, which have widgets of one key."""
     import streamlit as st
@@ -93,6 +114,33 @@ def test_a_change_of_network_changes_the_target(demo_atlas: Path):
     app.selectbox(key="network").select(IMAGE)
     ran(app)
     assert said(app) == [] == notes(app) and app.session_state["chosen"] == (IMAGE, LAST[IMAGE])
+
+
+def test_what_nobody_chose_follows_what_is_shown_at_first():
+    """The address does not name it, so it must show the same to who opens it."""
+    app = opened(dependent_widgets)
+    for first in ("b", "c", "a"):
+        app.selectbox(key="of").select(first)
+        ran(app)
+        assert app.selectbox(key="x").value == first
+    app.selectbox(key="x").select("d")
+    ran(app)
+    app.selectbox(key="of").select("b")
+    ran(app)
+    assert app.selectbox(key="x").value == "d", "chosen"
+
+
+def test_the_query_that_the_sql_page_begins_with_follows_the_sidebar_until_it_is_edited(demo_atlas: Path):
+    app = opened(sql_page_of_sidebar, str(demo_atlas), network=TEXT)
+    assert f"network = '{TEXT}'" in app.text_area(key="query").value
+    app.selectbox(key="network").select(IMAGE)
+    ran(app)
+    assert f"network = '{IMAGE}' and site = '{IMAGE_SITE}'" in app.text_area(key="query").value
+    app.text_area(key="query").set_value("select 42 as answer")
+    ran(app)
+    app.selectbox(key="network").select(TEXT)
+    ran(app)
+    assert app.text_area(key="query").value == "select 42 as answer"
 
 
 @pytest.mark.parametrize("target", ["blocks.0.mlp->blocks.2.mlp", "blocks.1.mlp→"])
