@@ -18,6 +18,7 @@ from atlas.network import Network
 from atlas.store import Atlas
 
 from .building import AtlasPath, Device, NetworkName, SiteName, SpanName
+from .marked import counted
 from .render import Format, emit, note, readable_density, show
 
 Example = Annotated[int | None, typer.Option(help="Id of a stored example.")]
@@ -244,7 +245,8 @@ def info(atlas: AtlasPath, style: Style = Format.TABLE, output: Output = None) -
             shown = table[table["n_codes"] > 0] if unread else table
             show(shown.drop(columns=[column for column in hidden if column in table]), title=name)
             if len(shown) < len(table):
-                note([f"{len(table) - len(shown)} more sites were not ingested (--sites, --full)"])
+                left = counted(len(table) - len(shown), "more site was", "more sites were")
+                note([f"{left} not ingested (--sites, --full)"])
 
 
 def verify(atlas: AtlasPath, style: Style = Format.TABLE, output: Output = None) -> None:

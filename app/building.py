@@ -319,16 +319,17 @@ def neighbors(
 
 
 def _report(path: Path, outcome: Outcome) -> None:
+    from .marked import counted
     from .render import note
 
     if not outcome.published:
         typer.echo("this worker's shards are complete; give the command without --worker to publish the run")
         return
     done = "is in the atlas already" if outcome.already_there else "is in the atlas"
-    typer.echo(f"run {outcome.run} {done}: {outcome.n_examples:,} examples")
+    typer.echo(f"run {outcome.run} {done}: {counted(outcome.n_examples, 'example')}")
     note(outcome.notes)
     if outcome.bad:
-        typer.echo(f"{len(outcome.bad)} inputs were left out:")
+        typer.echo(f"{counted(len(outcome.bad), 'input was', 'inputs were')} left out:")
         for key, reason in outcome.bad:
             typer.echo(f"  {key} {reason}")
     typer.echo(f"look:  polytope info {path}   polytope app {path}")

@@ -215,8 +215,8 @@ def flow(view: View, clustering: int, cluster: int) -> None:
         for number in {*found["from_clustering"], *found["to_clustering"]}
         for label, name in cards.cluster_names(view, int(number)).items()
     }
-    size = found.attrs["size"]
-    title = f"{size:,} members of {_called(cluster)}, by their cluster at {found['step'].nunique()} other sites"
+    members_of = f"{marked.counted(found.attrs['size'], 'member')} of {_called(cluster)}"
+    title = f"{members_of}, by their cluster at {marked.counted(found['step'].nunique(), 'other site')}"
     figures.show(
         plots_clusters.flow(found, names, title), f"cluster-{cluster}-flow", key="flow", data=found, alt=title
     )

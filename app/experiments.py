@@ -29,6 +29,7 @@ from query.experiments.registry import EXPERIMENTS, Experiment
 from query.experiments.result import MAIN, Result
 
 from .building import AtlasPath
+from .marked import counted
 from .render import Format, emit, note, show
 
 if TYPE_CHECKING:
@@ -196,7 +197,9 @@ def _show(experiment: Experiment, result: Result, number: int | None, output: Ou
             remarks.append(f"the first {SHOWN_ROWS} of {len(chosen)} rows; --format csv has them all")
     else:
         emit(chosen, output.style, output.output)
-    others = [f"{name} ({len(table)} rows)" for name, table in result.tables.items() if name != output.table]
+    others = [
+        f"{name} ({counted(len(table), 'row')})" for name, table in result.tables.items() if name != output.table
+    ]
     if others:
         remarks.append(f"further tables, for --table: {', '.join(others)}")
     if number is not None:

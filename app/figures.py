@@ -49,9 +49,9 @@ export default function ({ parentElement, data }) {
 """
 
 _CSS = """
-.pa-take { display: inline-flex; gap: 0.75rem; line-height: 1.6; }
+.pa-take { display: flex; gap: 0.75rem; }
 .pa-take button {
-  all: unset; cursor: pointer; font-size: 0.75rem; opacity: 0.65; color: var(--st-text-color);
+  all: unset; cursor: pointer; font-size: 0.75rem; line-height: 1.6; opacity: 0.65; color: var(--st-text-color);
   font-family: var(--st-font);
 }
 .pa-take button:hover { opacity: 1; text-decoration: underline; }

@@ -45,9 +45,14 @@ STYLE = """
 [data-testid="stMainBlockContainer"] h1 { font-size: 1.9rem; padding: 0 0 0.5rem; }
 [data-testid="stMainBlockContainer"] h3 { font-size: 1.2rem; padding: 0.75rem 0 0.25rem; }
 .st-key-query textarea { font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.8125rem; }
-[class*="st-key-take-"] button[kind="tertiary"] { min-height: 0; padding: 0; opacity: 0.65; }
+.stHorizontalBlock[class*="st-key-take-"] { gap: 0.75rem; }
+[class*="st-key-take-"] button[kind="tertiary"] {
+  min-height: 0; padding: 0; border: 0; line-height: 1; opacity: 0.65;
+}
 [class*="st-key-take-"] button[kind="tertiary"] p { font-size: 0.75rem; line-height: 1.6; }
 [class*="st-key-take-"] button[kind="tertiary"]:is(:hover, :focus-visible) { opacity: 1; }
+.stHorizontalBlock.st-key-counts { display: grid; grid-template-columns: repeat(4, 1fr); }
+@media (max-width: 64rem) { .stHorizontalBlock.st-key-counts { grid-template-columns: repeat(2, 1fr); } }
 .pa { font-size: 0.875rem; line-height: 1.45; }
 .pa h4 { font-size: 1rem; padding: 0.6rem 0 0; margin: 0; }
 .pa code, .pa-mono, .pa td.pa-code { font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.8125rem; }
@@ -68,7 +73,14 @@ STYLE = """
 }
 .pa td.pa-small { font-size: 0.75rem; }
 .pa-sign { opacity: 0.45; font-weight: 400; }
-.pa-scroll { overflow-x: auto; }
+.pa-scroll {
+  --ground: light-dark(#fff, #171614); --shade: light-dark(rgba(0, 0, 0, 0.22), rgba(255, 255, 255, 0.28));
+  overflow-x: auto; background:
+    linear-gradient(to right, var(--ground) 40%, transparent) left / 2.5rem 100% no-repeat local,
+    linear-gradient(to left, var(--ground) 40%, transparent) right / 2.5rem 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) left / 0.75rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--shade), transparent) right / 0.75rem 100% no-repeat scroll;
+}
 .pa table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; margin: 0; }
 .pa th {
   text-align: left; font-weight: 600; font-size: 0.75rem; white-space: nowrap; padding: 0.3rem 1.1rem 0.3rem 0;
@@ -167,7 +179,8 @@ def plain(text: object) -> str:
 
 
 def visible(text: str, breaks: bool = False) -> str:
-    """A text as HTML: newlines ⏎ (with ``breaks`` also ended there), tabs →, other control characters as ␀ to ␟."""
+    """A text as HTML: newlines ⏎ (with ``breaks`` also ended there), tabs →, other control characters as ␀ to ␟; what
+    has no width as its name."""
     shown = "".join(_SIGNS.get(letter) or plain(letter) for letter in text)
     return shown.replace(_SIGNS["\n"], _SIGNS["\n"] + "<br>") if breaks else shown
 
@@ -200,7 +213,15 @@ def markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", _ARROWS.sub("\\1\u2060", text))
 
 
+_UNSEEN = {
+    "\u200e": "LRM", "\u200f": "RLM", "\u061c": "ALM", "\u202a": "LRE", "\u202b": "RLE", "\u202c": "PDF",
+    "\u202d": "LRO", "\u202e": "RLO", "\u2066": "LRI", "\u2067": "RLI", "\u2068": "FSI", "\u2069": "PDI",
+    "\u200b": "ZWSP", "\u2060": "WJ", "\ufeff": "BOM",
+}  # fmt: skip
+"""Characters that have no width and no picture, by Unicode's abbreviations: most change the order of the others."""
+
 _LETTERS = {chr(code): chr(0x2400 + code) for code in range(32)} | {"\n": "⏎", "\t": "→", "\x7f": "␡", "\r": "␍"}
+_LETTERS |= {letter: f"‹{name}›" for letter, name in _UNSEEN.items()}
 _SIGNS = {letter: f'<span class="pa-sign">{sign}</span>' for letter, sign in _LETTERS.items()}
 
 
@@ -299,6 +320,11 @@ def number(value: Any, digits: int = 4) -> str:
         return f"{value:,}"
     shown = f"{value:#.{digits}g}"  # with the zeros that say how exact it is
     return shown.rstrip(".") if "e" not in shown else f"{value:.{digits}g}"
+
+
+def counted(n: int, thing: str, things: str | None = None) -> str:
+    """So many of a thing, as 1 row and 2 rows; ``things``: the plural, where it is more than an s."""
+    return f"{n:,} {thing if n == 1 else things or thing + 's'}"
 
 
 def sentence(note: str) -> str:

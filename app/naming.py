@@ -10,8 +10,14 @@ import query
 from app import marked
 from app.access import writing
 from app.view import View, guarded
-from atlas.errors import PolytopeError
-from query.names import NAME_LENGTH, NOTE_LENGTH, ClusterName
+from atlas.errors import PolytopeError, UsageError
+from query.names import NAME_LENGTH, NOTE_LENGTH, ClusterName, borne_name, checked_name, checked_note
+
+NOTE_SAID = 120
+"""Characters of somebody else's note in a sentence; all of it stands above the form."""
+
+Words = tuple[str | None, str | None]
+"""A name and a note."""
 
 
 def show(view: View, borne: ClusterName) -> None:
@@ -45,18 +51,34 @@ def _form(view: View, borne: ClusterName) -> None:
         st.text_input("Name", typed[0] or "", max_chars=NAME_LENGTH, key=name)
         st.text_area("Note", typed[1] or "", max_chars=NOTE_LENGTH, key=note, height=100)
         st.form_submit_button(
-            "Save", type="primary", on_click=_save, args=(view.path, borne.clustering, borne.cluster, name, note),
+            "Save", type="primary", on_click=_save,
+            args=(view.path, borne.clustering, borne.cluster, (borne.name, borne.note), name, note),
             help="Everyone who opens this atlas sees it. Empty both to take the name away.",
         )  # fmt: skip
 
 
 @guarded
-def _save(path: Path, clustering: int, cluster: int, name: str, note: str) -> None:
-    """Runs before the page does, so that this session does not read the atlas meanwhile."""
+def _save(path: Path, clustering: int, cluster: int, seen: Words, name: str, note: str) -> None:
+    """Runs before the page does, so that this session does not read the atlas meanwhile.
+
+    ``seen``: what the cluster bore when the form was drawn. What somebody else has saved since is not replaced before
+    the page has shown it.
+    """
     typed, place = (st.session_state[name], st.session_state[note]), f"unsaved-{clustering}-{cluster}"
     st.session_state.pop(place, None)
     try:
         with writing(path) as a:
+            borne = borne_name(a, cluster, clustering)
+            if (borne.name, borne.note) not in (seen, (checked_name(typed[0]), checked_note(typed[1]))):
+                raise UsageError(
+                    "somebody else has changed the name or note meanwhile. Now the name is "
+                    f"{_said(borne.name, NAME_LENGTH)} and the note is {_said(borne.note, NOTE_SAID)}. Save again to "
+                    "replace both by what stands here"
+                )
             query.name_cluster(a, cluster, typed[0], note=typed[1], clustering=clustering)
     except PolytopeError as error:
         st.session_state[place] = typed, str(error)
+
+
+def _said(words: str | None, length: int) -> str:
+    return "empty" if words is None else f"“{marked.one_line(words, length)}”"

@@ -11,6 +11,8 @@ import html
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.marked import counted
+
 BLUE, VERMILLION, GREEN, ORANGE, SKY, GREY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#8a8a8a"
 
 PURPLE, YELLOW = "#cc79a7", "#f0e442"
@@ -37,7 +39,7 @@ def chart(rows: pd.DataFrame, across: str, up: str, by: str | None = None) -> go
         figure.add_trace(go.Scatter(x=at, y=part[up], **look) if numeric else go.Bar(x=at, y=part[up], **look))
     figure.update_xaxes(title=text(across), type="linear" if numeric else "category", autotickangles=TICK_ANGLES)
     figure.update_yaxes(title=text(up))
-    return finished(figure, f"n = {len(rows):,} rows", 420)
+    return finished(figure, f"n = {counted(len(rows), 'row')}", 420)
 
 
 def _parts(rows: pd.DataFrame, by: str | None) -> list[tuple[str, pd.DataFrame]]:

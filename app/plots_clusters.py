@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.marked import distinct, one_line
+from app.marked import counted, distinct, one_line
 from app.plots import BAR_HEIGHT, BLUE, finished, text
 from query.clusters import NOISE
 from query.experiments.figures import CHANCE, OTHERS, style
@@ -31,8 +31,8 @@ def counts(frame: pd.DataFrame, by: str, title: str) -> go.Figure:
             text=[f"{n:,} · ×{_times(lift)}" for n, lift in zip(frame["n"], frame["lift"], strict=True)],
             textposition="outside", cliponaxis=False,
             hovertext=[
-                f"<b>{text(name)}</b><br>{row['n']:,} members ({row['share']:.1%})<br>{row['n_all']:,} of all<br>"
-                f"{_times(row['lift'])} times as common as in all"
+                f"<b>{text(name)}</b><br>{counted(row['n'], 'member')} ({row['share']:.1%})<br>"
+                f"{row['n_all']:,} of all<br>{_times(row['lift'])} times as common as in all"
                 for name, row in zip(names, frame.to_dict("records"), strict=True)
             ],
             hoverinfo="text",
@@ -90,10 +90,12 @@ def flow(frame: pd.DataFrame, names: Names, title: str) -> go.Figure:
             node={"label": [nodes.labels[node] for node in used], "color": [nodes.colours[node] for node in used],
                   "x": [nodes.x[node] for node in used], "y": _heights(nodes, used, passing.to_numpy()), "pad": 10,
                   "thickness": 14,
-                  "hovertemplate": "%{label}: %{value:,} members<extra></extra>"},
+                  "customdata": [counted(n, "member") for n in passing],
+                  "hovertemplate": "%{label}: %{customdata}<extra></extra>"},
             link={"source": np.searchsorted(used, links["source"]), "target": np.searchsorted(used, links["target"]),
                   "value": links["n"], "color": "rgba(120, 120, 120, 0.28)",
-                  "hovertemplate": "%{source.label} → %{target.label}: %{value:,} members<extra></extra>"},
+                  "customdata": [counted(n, "member") for n in links["n"]],
+                  "hovertemplate": "%{source.label} → %{target.label}: %{customdata}<extra></extra>"},
         )
     )  # fmt: skip
     sites = [str(frame["from_site"].iloc[0]), *frame.drop_duplicates("step")["to_site"].astype(str)]
@@ -144,8 +146,8 @@ def fates(frame: pd.DataFrame, title: str) -> go.Figure:
             x=frame["n"], y=names, orientation="h", text=[f"{n:,}" for n in frame["n"]], textposition="outside",
             cliponaxis=False, marker_color=[CHANCE.colour if row["cluster"] == NOISE else BLUE for row in rows],
             hovertext=[
-                f"<b>{name}</b><br>{row['n']:,} of the members ({row['share']:.1%})<br>{row['size']:,} members of "
-                f"its own<br>overlap {row['overlap']:.2f}"
+                f"<b>{name}</b><br>{row['n']:,} of the members ({row['share']:.1%})<br>"
+                f"{counted(row['size'], 'member')} of its own<br>overlap {row['overlap']:.2f}"
                 for name, row in zip(names, rows, strict=True)
             ],
             hoverinfo="text",

@@ -76,9 +76,8 @@ def profile(
     low, high = float(steps["low"].iloc[0]), float(steps["high"].iloc[-1])
     figure.update_xaxes(range=[low, high])
     figure.update_xaxes(title=_AXES[axis], row=rows, col=1)
-    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
     figure.update_layout(uirevision=title)  # the same path stays zoomed wherever on it someone stands
-    return finished(figure, title, 430 if points is not None else 300)
+    return _with_legend(figure, title, 446 if points is not None else 316)
 
 
 _AXES = {"α": "α along x(α) = α·x", "t": "t along x(t) = (1 − t)·a + t·b"}
@@ -130,13 +129,18 @@ def differing(sites: pd.DataFrame, names: tuple[str, str], title: str) -> go.Fig
             hovertext=[f"<b>{text(row.site)}</b><br>{getattr(row, column):,} of {row.n_gates:,} gates {name}"
                        for row in sites.itertuples()], hoverinfo="text",
         ))  # fmt: skip
-    figure.update_layout(
-        barmode="stack",
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
-        showlegend=True,
-    )
+    figure.update_layout(barmode="stack", legend_traceorder="normal", showlegend=True)
     if len(sites) < 5:
         figure.update_traces(width=0.45)
     figure.update_xaxes(title="Site, from input to output", type="category")
     figure.update_yaxes(title="Gates that differ, %", rangemode="tozero")
-    return finished(figure, title, 320)
+    return _with_legend(figure, title, 336)
+
+
+def _with_legend(figure: go.Figure, title: str, height: int) -> go.Figure:
+    """Finished, with the legend in a line of its own between the title and the chart."""
+    figure = finished(figure, title, height)
+    return figure.update_layout(
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}, margin={"t": 66},
+        title={"y": 1, "yanchor": "top", "pad": {"t": 14}},
+    )  # fmt: skip

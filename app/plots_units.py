@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.marked import counted
 from app.plots import GREY, SERIES, finished, text
 from query.experiments.tops import OFF
 from query.units import NONE_NAMES, OTHERS
@@ -29,7 +30,8 @@ def activations(histogram: pd.DataFrame, what: str, edges: Sequence[float], titl
                 x=(part["low"] + part["high"]) / 2, y=part["n"], width=part["high"] - part["low"],
                 name=_named(what, name),
                 marker={"color": colour, "pattern": {"shape": pattern, "size": 5}, "line": {"width": 0}},
-                hovertemplate=f"{_named(what, name)}: %{{y:,}} examples at %{{x:.3g}}<extra></extra>",
+                customdata=[counted(n, "example") for n in part["n"]],
+                hovertemplate=f"{_named(what, name)}: %{{customdata}} at %{{x:.3g}}<extra></extra>",
             )
         )  # fmt: skip
     for edge in edges:
@@ -82,7 +84,7 @@ def entropies(ranking: pd.DataFrame, column: str, chance: float | None, title: s
     figure = go.Figure(
         go.Histogram(
             x=ranking[column], nbinsx=32, marker={"color": SERIES[0]}, showlegend=False,
-            hovertemplate="%{x} bits: %{y} units<extra></extra>",
+            hovertemplate="%{x} bits, units: %{y}<extra></extra>",
         )
     )  # fmt: skip
     if chance is not None and not pd.isna(chance):

@@ -17,6 +17,8 @@ from ingest.items import Dataset
 from ingest.plan import Plan
 from ingest.progress import Progress, Step
 
+from .marked import counted
+
 LINE_EVERY = 10.0
 """Seconds between two lines of a log."""
 
@@ -98,15 +100,15 @@ def describe_plan(plan: Plan, estimate: Forecast, dataset: Dataset) -> list[str]
     lines = [
         f"network      {document['network']['name']} ({document['network']['architecture']}, weights "
         f"{document['network']['weights_digest'][:12]})",
-        f"data         {document['data']['name']}: {plan.n_inputs:,} inputs of {document['data']['source']}",
+        f"data         {document['data']['name']}: {counted(plan.n_inputs, 'input')} of {document['data']['source']}",
         f"sites        {len(shown)}: {sites}",
-        f"examples     {plan.n_examples:,} in {len(plan.shards)} shards",
+        f"examples     {plan.n_examples:,} in {counted(len(plan.shards), 'shard')}",
         f"codes        {bits:,} bits an example, {bits * plan.n_examples:,} in all",
         f"activations  {'stored' if plan.stored_activations else 'not stored'}",
         f"on disk      {size(estimate.atlas_bytes)}, and {size(estimate.staging_bytes)} more until it is published",
     ]
     if plan.bad:
-        lines.append(f"left out     {len(plan.bad)} unusable inputs, listed at the end")
+        lines.append(f"left out     {counted(len(plan.bad), 'unusable input')}, listed at the end")
     if dataset.ignored:
         lines.append("ignored      " + ", ".join(f"{count} {suffix}" for suffix, count in dataset.ignored.items()))
     return lines

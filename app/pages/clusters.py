@@ -19,7 +19,6 @@ from query.names import borne_name
 
 PAGE_ROWS = 100  # clusters that are sent at once; a clustering may have thousands
 TABLE_ROWS, TABLE_HEIGHT = 9, 300  # from so many rows on the table scrolls; pixels
-METRIC_WIDTH = 190  # pixels: several stand side by side in half a screen
 SAMPLE_AROUND = 12  # characters of context either side of a token in the table of clusters
 
 
@@ -83,13 +82,13 @@ def _counts(chosen: dict[str, Any]) -> None:
     shown = [
         ("Clusters", f"{int(chosen['n_clusters']):,}", None),
         ("Examples", f"{n_examples:,}", None),
-        ("In no cluster (noise)", f"{n_noise / n_examples:.1%}", f"{n_noise:,} examples"),
+        ("In no cluster (noise)", f"{n_noise / n_examples:.1%}", marked.counted(n_noise, "example")),
         ("Purity", marked.number(chosen["purity"], 3),
          "Share of clustered, labelled examples that bear their cluster's commonest label"),
     ]  # fmt: skip
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", key="counts"):  # a grid, of two columns on half a screen
         for name, value, hint in shown:
-            st.metric(name, value, border=True, help=hint, width=METRIC_WIDTH)
+            st.metric(name, value, border=True, help=hint)
 
 
 # --- choosing one ----------------------------------------------------------------------------------------------
@@ -200,11 +199,11 @@ def _cluster(view: View, clustering: int, cluster: int, mine: pd.DataFrame) -> N
     counts = view.ask(query.member_counts, clustering, cluster)
     size = counts.attrs["size"]
     if cluster == NOISE:
-        st.subheader(f"Noise: {size:,} members", anchor=False)
+        st.subheader(f"Noise: {marked.counted(size, 'member')}", anchor=False)
     else:
         borne = view.ask(borne_name, cluster, clustering)
         called = f" · {marked.markdown(borne.name)}" if borne.name else ""
-        st.subheader(f"Cluster {cluster}{called}: {size:,} members", anchor=False)
+        st.subheader(f"Cluster {cluster}{called}: {marked.counted(size, 'member')}", anchor=False)
         naming.show(view, borne)
     space = str(mine.loc[mine["clustering_id"] == clustering, "space"].iloc[0])
     parts = cluster_parts.parts(cluster, space)

@@ -96,7 +96,7 @@ def _path(view: View, example: int) -> None:
     st.html(
         marked.notes([
             "Newest clustering of each site; the bar is the strength of membership, 0 to 1.",
-            f"{left_out} sites are not clustered." if left_out else None,
+            f"{marked.counted(left_out, 'site is', 'sites are')} not clustered." if left_out else None,
         ])
     )  # fmt: skip
     source(view, call(cluster_path, example, space))
@@ -119,7 +119,7 @@ def _stop(view: View, row: dict[str, Any]) -> str:
     if row["cluster"] == NOISE:
         return f"<li{here}><small>{site}</small>{name}</li>"
     strength = float(row["probability"])
-    about = [f"{row['size']:,} members"]
+    about = [marked.counted(row["size"], "member")]
     if pd.notna(row["purity"]):
         about.append(f"most {marked.words(row['top_label'])} ({row['purity']:.0%})")
     return (
@@ -145,7 +145,7 @@ def _code(view: View, example: int) -> None:
     figures.show(
         code_raster(drawn, f"Gates of example {example} that are on; beside each site how many of how many"),
         f"code-{example}", key="code", data=raster_table(drawn),
-        alt=f"The code of example {example}: gates that are on, at {len(drawn)} sites",
+        alt=f"The code of example {example}: gates that are on, at {marked.counted(len(drawn), 'site')}",
     )  # fmt: skip
     if scope == _SCOPES["full"]:
         st.html(
@@ -177,7 +177,7 @@ def _near(view: View, example: int) -> None:
     nearest, inhabitants = found
     about, n = nearest.attrs, len(inhabitants)
     if n:
-        many = f"the first {n}" if n == MOST_INHABITANTS else f"{n:,} other{'' if n == 1 else 's'}"
+        many = f"the first {n}" if n == MOST_INHABITANTS else marked.counted(n, "other")
         st.html(f'<div class="pa"><b>In the same polytope</b>: {many}, with the same code.</div>')
         cards.examples(view, inhabitants.drop(columns=["rank", "density"]), about["clustering"])
         source(view, call(query.nearest, example=example, radius=0, k=most, **here))

@@ -13,6 +13,7 @@ import streamlit as st
 from app import asked, figures, jobs, marked, measured
 from app.code import call, source
 from app.view import View, explained, records
+from atlas import Atlas
 from query.experiments.archive import load, shelf
 from query.experiments.density import TRAINED
 from query.experiments.page import SYMBOLS
@@ -30,7 +31,23 @@ SAID = 90  # characters of parameters in the list
 def render(view: View) -> None:
     part = asked.segment("Show", [STORED, UNASKED, REPORT], key="show", label_visibility="collapsed")
     with explained():
+        if part != STORED:
+            _elsewhere(view)
         {STORED: _stored, UNASKED: _unasked, REPORT: _report}[part](view)
+
+
+def _elsewhere(view: View) -> None:
+    """What the list of stored results is asked for stays in the address beside it, but for what it could not show."""
+    kind, number = (st.query_params.get(key, "") for key in ("kind", "experiment"))
+    if kind not in EXPERIMENTS:
+        asked.held_by_none("kind", f"{ALL} or the name of an experiment", ALL)
+    if not (number.isdecimal() and view.ask(is_stored, int(number))):
+        asked.held_by_none("experiment", "the number of a stored result", "none")
+
+
+def is_stored(atlas: Atlas, number: int) -> bool:
+    """Whether a result of that number is stored, of whichever network."""
+    return number in {int(held) for (held,) in atlas.rows("select experiment_id from experiments")}
 
 
 # --- what is stored --------------------------------------------------------------------------------------------
@@ -47,10 +64,13 @@ def _stored(view: View) -> None:
     if kind != ALL:
         held = held[held["kind"] == kind]
     if held.empty:
+        whose = "any network" if everything else view.network.name
+        asked.held_by_none("kind", ALL, ALL)
+        asked.held_by_none("experiment", "the number of a stored result", f"none, for none is stored of {whose}")
         st.html(
             marked.notes([
-                f"No result is stored for {'any network' if everything else view.network.name}. An experiment that "
-                "is run on the command line is stored; “Not stored” lists all, each with its command."
+                f"No result is stored for {whose}. An experiment that is run on the command line is stored; “Not "
+                "stored” lists all, each with its command."
             ])
         )  # fmt: skip
         return
@@ -141,9 +161,8 @@ def _table(number: int, tables: dict[str, pd.DataFrame]) -> None:
     table = tables[name]
     st.dataframe(figures.in_text(table.head(TABLE_ROWS)), hide_index=True, placeholder="–")
     with st.container(horizontal=True, vertical_alignment="center"):
-        rows = (
-            f"{len(table):,} rows" if len(table) <= TABLE_ROWS else f"The first {TABLE_ROWS} of {len(table):,} rows"
-        )
+        whole = len(table) <= TABLE_ROWS
+        rows = marked.counted(len(table), "row") if whole else f"The first {TABLE_ROWS} of {len(table):,} rows"
         st.html(marked.notes([f"{rows}."]))
         st.download_button(
             "CSV", partial(figures.csv, table), f"experiment-{number}-{name}.csv", "text/csv", on_click="ignore",
@@ -168,8 +187,8 @@ def _unasked(view: View) -> None:
         return
     st.html(
         marked.notes([
-            f"{len(found)} of {len(EXPERIMENTS)} experiments have no current result for {view.network.name}. The "
-            "command stores one; what is computed on this page is not stored."
+            f"{len(found)} of {len(EXPERIMENTS)} experiments {'has' if len(found) == 1 else 'have'} no current "
+            f"result for {view.network.name}. The command stores one; what is computed on this page is not stored."
         ])
     )  # fmt: skip
     heads = [
@@ -217,8 +236,8 @@ def _report(view: View) -> None:
     there = int(found["experiment_id"].notna().sum())
     st.html(
         marked.notes([
-            f"{there} of {len(found)} measurements of the report are stored. This command measures the others and "
-            "writes the page; it goes on where it was stopped."
+            f"{there} of {len(found)} measurements of the report {'is' if there == 1 else 'are'} stored. This "
+            "command measures the others and writes the page; it goes on where it was stopped."
         ])
     )  # fmt: skip
     st.code(f"polytope report {quote(str(view.path))} -o report.html", "sh", wrap_lines=True)

@@ -68,6 +68,7 @@ def _chosen(view: View) -> list[dict[str, Any]] | None:
     try:
         layout_of(view.atlas, target)
     except UnknownName as missing:
+        asked.held_by_none("within", "a region of a map", f"{view.target}, which has none")
         _missing(view, str(missing), held[held["network"] == view.network.name])
     return None
 
@@ -107,7 +108,7 @@ def _clustering(offered: pd.DataFrame, space: str) -> int:
     counts = dict(zip(offered["clustering_id"].tolist(), offered["n_clusters"], strict=True))
     numbers = [int(number) for number in spaces]
     alike = [number for number in numbers if spaces[number] == space]
-    words = {number: f"{counts[number]:,} clusters of {spaces[number]}" for number in numbers}
+    words = {number: f"{marked.counted(counts[number], 'cluster')} of {spaces[number]}" for number in numbers}
     return _numbered("Clustering", words, "clustering", (alike or numbers)[-1], 250)
 
 

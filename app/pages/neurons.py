@@ -157,7 +157,7 @@ def _examples(view: View, found: Unit) -> None:
     for part, rows in found.table.groupby("part", sort=False):
         about = held[part]
         span = f"{marked.number(about['low'])} to {marked.number(about['high'])}"
-        n = f"{about['n_part']:,} examples"
+        n = marked.counted(about["n_part"], "example")
         title = {"top": f"Top {len(rows)}: {span}", OFF: f"Off, {span}: {len(rows)} of {n} at random"}.get(
             str(part), f"B{str(part)[1:]} of {BANDS}, {span}: {len(rows)} of {n} at random"
         )

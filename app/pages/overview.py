@@ -171,11 +171,12 @@ def _strip(view: View, rows: list[dict[str, Any]]) -> None:
 def _piece(view: View, row: dict[str, Any]) -> str:
     share = 0.0 if row["purity"] is None or pd.isna(row["purity"]) else float(row["purity"])
     here = ' class="pa-here" aria-current="true"' if row["name"] == view.target else ""
-    lines = [("Bits of a code", f"{row['n_gates']:,} gates")]
+    lines = [("Bits of a code", marked.counted(row["n_gates"], "gate"))]
     if row["n_clusters"] is not None:
-        lines.append((f"Purity {marked.number(row['purity'], 3)}", f"{int(row['n_clusters']):,} clusters"))
+        lines.append((f"Purity {marked.number(row['purity'], 3)}", marked.counted(int(row["n_clusters"]), "cluster")))
     if row["occupancy"] is not None:
-        hint = f"Occupancy: {row['n_polytopes']:,} polytopes of {row['n_codes']:,} examples"
+        polytopes = marked.counted(row["n_polytopes"], "polytope")
+        hint = f"Occupancy: {polytopes} of {marked.counted(row['n_codes'], 'example')}"
         lines.append((hint, f"occ. {marked.number(row['occupancy'], 2)}"))
     if row["intra"] is not None:
         intra, inter = marked.number(row["intra"], 3), marked.number(row["inter"], 3)

@@ -137,7 +137,8 @@ def _draw(
         points = classes[classes["kind"] == "activation"].rename(columns={"alpha": "at"}).reset_index(drop=True)
     total = int(steps["crossings"].sum())
     span, n_gates = result.parameters["span"], result.parameters["n_gates"]
-    title = f"{total:,} boundaries of {n_gates:,} gates crossed, {span}, n = 1 path"
+    boundaries = marked.counted(total, "boundary", "boundaries")
+    title = f"{boundaries} of {n_gates:,} gates crossed, {span}, n = 1 path"
     _metrics(steps, points, way, axis, here)
     figures.show(
         plots_paths.profile(steps, points, here, axis, title, baseline), f"{result.kind}-{view.network.name}",
@@ -187,10 +188,10 @@ def _stretches(points: pd.DataFrame, axis: str) -> None:
     if len(found) == 1:
         st.html(marked.notes([f"The prediction is the same at all {len(points)} points: {words[0]}."]))
         return
+    times = marked.counted(len(found) - 1, "time")
     st.html(
         marked.notes([
-            f"The prediction changes {len(found) - 1} times over {len(points)} points. Along {axis}: "
-            f"{'; '.join(words)}."
+            f"The prediction changes {times} over {len(points)} points. Along {axis}: {'; '.join(words)}."
         ])
     )  # fmt: skip
 
@@ -204,7 +205,7 @@ def _cards(view: View, way: Route | None, axis: str, here: float, start: int, en
     if way is not None and way.table["nearest"].notna().any():
         row = _at(way.table, here)
         ids.append(int(row["nearest"]))
-        titles.append(f"nearest at {axis} = {spot(row['at'])}: {int(row['distance']):,} gates away")
+        titles.append(f"nearest at {axis} = {spot(row['at'])}: {marked.counted(int(row['distance']), 'gate')} away")
     if end is not None:
         ids.append(end)
         titles.append("b")
@@ -248,8 +249,8 @@ def _met(view: View, way: Route, axis: str, wanted: dict[str, Any]) -> None:
         ])  # fmt: skip
     st.html(marked.table(heads, cells))
     st.html(marked.notes([
-        f"{len(described)} of the atlas's examples are nearest somewhere among {len(way.table)} points. Of several "
-        "at one distance the lowest id is taken."
+        f"{len(described)} of the atlas's examples {'is' if len(described) == 1 else 'are'} nearest somewhere among "
+        f"{len(way.table)} points. Of several at one distance the lowest id is taken."
     ]))  # fmt: skip
     said = call(route, **wanted)
     source(view, f"{said[:-1]}, reader={reader_of(view.network.name)}).table")

@@ -28,6 +28,7 @@ MOST_PASSED = 2000
 TEXT_LIMIT = 20_000  # characters of a pasted text: a long file, and seconds to read
 LINK_LIMIT = 1500
 """Characters of a text that a link carries: escaped they are more, and some programs cut links at 2,000."""
+NO_CHARACTERS = "∅"  # of a token that is a part of a character
 PILLS = 300  # tokens to click on; a longer text is chosen from by number
 UPLOAD_MEGABYTES = 10
 UPLOAD_PIXELS = 25_000_000  # decoded 75 MB, for each session
@@ -170,9 +171,10 @@ def _from_text(view: View, wanted: Asked) -> None:
         return
     tokens = view.work("Reading the text", token_strings, view.network.name, text, live=True, turns=jobs.PAGE)
     token = None if tokens is None else _token(text, tokens)
-    if token is None:
+    if tokens is None or token is None:
         return
-    _answered(view, {"text": text, "token": token}, wanted, live=True)
+    shown = marked.one_line(tokens[token]) or NO_CHARACTERS  # HTML would show spaces as one
+    _answered(view, {"text": text, "token": token}, wanted, live=True, name=f"token {token} ('{shown}') of the text")
 
 
 def _text() -> str:
@@ -220,7 +222,7 @@ def _token(text: str, strings: list[str]) -> int | None:
     if len(strings) <= PILLS:
         chosen = st.pills(
             f"Token ({len(strings):,})", range(len(strings)), default=begin, required=True, key=f"token-{hash(text)}",
-            format_func=lambda i: marked.markdown(marked.one_line(strings[i])) or "∅",
+            format_func=lambda i: marked.markdown(marked.one_line(strings[i])) or NO_CHARACTERS,
         )  # fmt: skip
     else:
         chosen = st.number_input(f"Token (0 to {last:,})", 0, last, begin, width=220)
@@ -333,15 +335,17 @@ def _answered(
     *,
     live: bool = False,
     called: Asked | None = None,
+    name: str | None = None,
     sql: str | None = None,
 ) -> None:
-    """Show the answer, once it is there. ``called``: the subject as code names it."""
+    """Show the answer, once it is there. ``called``: the subject as code names it; ``name``: as a sentence does, in
+    place of the name that the answer has for it."""
     here = {**view.named, "network": view.network.name}
     answer = view.work("Comparing codes", looked_up, subject, wanted, here, live=live, turns=jobs.PAGE)
     if answer is None:
         return
     about = answer.nearest.attrs
-    name = about["subject"]
+    name = name or str(about["subject"])
     st.html(f'<div class="pa">{marked.plain(name[0].upper() + name[1:])}{_in_words(view, answer.place)}</div>')
     n = answer.n_same
     st.subheader(f"In the same polytope: {n:,}", anchor=False)

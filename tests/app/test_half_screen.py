@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import FloatRect, Locator, expect
 
 from tests.app.browsing import IN_BROWSER, OpenPage, address, answered, eventually, no_error, photograph
 from tests.app.views import VIEWS
@@ -61,6 +61,54 @@ def test_nothing_stands_out_of_half_a_screen(server: str, measured_server: str, 
         expect(page.locator('[class*="st-key-take-"]').get_by_role("button", name=kind, exact=True)).to_have_count(
             plots.count()
         )
+
+
+def test_what_stands_in_a_row_fills_it_evenly(server: str, open_page: OpenPage):
+    """Links under a figure, and cards of numbers: two by two on half a screen."""
+    view = VIEWS["clusters-counts"]
+    page = open_page(address(server, view.page, **view.state))
+    cards = page.locator(".st-key-counts").get_by_test_id("stMetric")
+    for viewport, columns in ((page.viewport_size, 4), (HALF, 2)):
+        assert viewport is not None
+        page.set_viewport_size(viewport)
+        answered(page)
+        eventually(page, lambda: len({round(box["x"]) for box in boxes(cards)}), columns)
+        assert len({round(box["y"]) for box in boxes(cards)}) == 4 // columns
+        assert len({round(box["width"]) for box in boxes(cards)}) == 1
+        for row in page.locator('.stHorizontalBlock[class*="st-key-take-"]').all():
+            png, svg, csv = boxes(row.locator("button:visible"))
+            assert len({(round(box["y"], 1), round(box["height"], 1)) for box in (png, svg, csv)}) == 1
+            gaps = [right["x"] - left["x"] - left["width"] for left, right in ((png, svg), (svg, csv))]
+            assert abs(gaps[0] - gaps[1]) < 0.1 < gaps[0]
+
+
+def boxes(things: Locator) -> list[FloatRect]:
+    found = [thing.bounding_box() for thing in things.all()]
+    return [box for box in found if box is not None]
+
+
+SHADED = """each => {
+    const edge = each.getBoundingClientRect().right - 1, ground = getComputedStyle(each).backgroundImage;
+    return each.scrollWidth > each.clientWidth && edge <= innerWidth && ground.split('linear-gradient').length === 5;
+}"""
+"""Whether a table that is cut has its edges shaded."""
+
+
+def test_a_table_that_is_cut_has_a_shadow_at_its_edge(server: str, open_page: OpenPage):
+    view = VIEWS["search"]
+    page = open_page(address(server, view.page, **view.state))
+    page.set_viewport_size(HALF)
+    answered(page)
+    table = page.locator(".pa-scroll").last
+    assert table.evaluate(SHADED)
+    for scheme in ("light", "dark"):  # what hides the shadow where nothing more comes has the colour of the page
+        page.emulate_media(color_scheme=scheme)
+        eventually(page, lambda: table.evaluate(GROUND), True)
+
+
+GROUND = """each => getComputedStyle(each).backgroundImage.includes(
+    `linear-gradient(to left, ${getComputedStyle(document.querySelector('[data-testid="stApp"]')).backgroundColor} `
+)"""
 
 
 def test_the_sidebar_gives_way_to_the_page_that_is_chosen_in_it(server: str, open_page: OpenPage):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
 
 from app import marked
+
+REORDERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+"""Unicode's classes of letters that are not seen and change the order in which others are."""
 
 HOSTILE = '<script>alert("x")</script> **bold** [a](javascript:b) $x$ :smile: & \'"'
 
@@ -36,6 +40,24 @@ def test_newlines_tabs_and_controls_are_visible():
     assert marked.one_line("\n\n") == "⏎⏎"
     assert marked.one_line("   ") == "␣␣␣"
     assert marked.one_line("x" * 40) == "x" * 23 + "…"
+
+
+@pytest.mark.parametrize(
+    ("letter", "shown"), [("\u202e", "‹RLO›"), ("\u200e", "‹LRM›"), ("\u2069", "‹PDI›"), ("\u200b", "‹ZWSP›")]
+)
+def test_what_has_no_width_is_shown_by_its_name(letter: str, shown: str):
+    assert marked.one_line(letter) == shown
+    assert text_of(marked.visible(f"a{letter}b")) == f"a{shown}b"
+
+
+def test_every_letter_that_reorders_others_is_visible():
+    reordering = [letter for code in range(0x110000) if unicodedata.bidirectional(letter := chr(code)) in REORDERING]
+    assert len(reordering) == 9 and all(letter not in marked.one_line(letter) for letter in reordering)
+
+
+def test_one_thing_is_singular():
+    assert [marked.counted(n, "row") for n in (0, 1, 2, 1234)] == ["0 rows", "1 row", "2 rows", "1,234 rows"]
+    assert [marked.counted(n, "site is", "sites are") for n in (1, 2)] == ["1 site is", "2 sites are"]
 
 
 def test_spaces_around_a_token_collapse_and_its_own_stay():

@@ -100,7 +100,7 @@ def test_scaling_is_computed_at_a_click_and_followed_with_the_slider(
     assert page.evaluate(RANGE) == zoomed, "the same path, from another place on it"
     changes = sum(a != b for a, b in zip(way["prediction"], way["prediction"][1:], strict=False))
     assert changes
-    says(page, f"The prediction changes {changes} times")
+    says(page, f"The prediction changes {changes} time{'' if changes == 1 else 's'} over")
     photograph(page, "paths-scale")
 
     again = open_page(page.url)

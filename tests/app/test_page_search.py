@@ -169,6 +169,16 @@ def test_search_from_a_pasted_text(server: str, open_page: OpenPage, demo_atlas:
     address_says(again, text=None)
 
 
+def test_a_token_that_is_not_seen_is_shown_by_a_sign(server: str, open_page: OpenPage):
+    page = open_page(address(server, "search", network=TEXT, target=SITE, by="Text", text="a\u202eb   ", token=4))
+    says_what = page.get_by_text("Token 4 ('␣␣␣') of the text")
+    expect(says_what).to_be_visible(timeout=COMPUTING)
+    pills = page.get_by_test_id("stButtonGroup").last.get_by_role("radio")
+    expect(pills).to_have_text(["a", "‹RLO›", "‹RLO›", "b", "␣␣␣"])  # two tokens have each a part of its bytes
+    answered(page)
+    no_error(page)
+
+
 def digit(place: int) -> bytes:
     """One of scikit-learn's digits as a file."""
     encoded = io.BytesIO()

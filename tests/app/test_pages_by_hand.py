@@ -267,11 +267,98 @@ def test_a_name_that_is_refused_while_a_job_reads_stays_in_the_form(own: Path):
     assert app.subheader[-1].value.startswith(f"Cluster {cluster} · typed in vain: ")
 
 
-def names(path: Path) -> list[tuple[int, str, str]]:
+def test_what_somebody_else_named_meanwhile_is_not_replaced_unseen(own: Path):
+    """The second page writes a note into the form that it drew before there was a name."""
+    with atlas.open(own) as a:
+        cluster = int(query.clusters(a, NEW)["label"].iloc[-1])
+    here: dict[str, object] = {"network": WORDS, "target": SITE, "clustering": NEW, "cluster": cluster}
+    one, other = (opened(own, "clusters", **here) for _ in range(2))
+    labelled(one, "Name").set_value("first name")
+    save_names(one)
+    labelled(other, "Note").set_value("a note alone")
+    save_names(other)
+    assert names(own) == [(cluster, "first name", None)]
+    assert "Not saved: somebody else has changed the name or note meanwhile." in words(other)
+    assert "Now the name is “first name” and the note is empty." in words(other)
+    assert other.subheader[-1].value.startswith(f"Cluster {cluster} · first name: ")
+    assert labelled(other, "Name").value == "" and labelled(other, "Note").value == "a note alone"
+
+    labelled(one, "Note").set_value("two\nlines")  # while the second reads what the first had saved
+    save_names(one)
+    save_names(other)
+    assert names(own) == [(cluster, "first name", "two\nlines")]
+    assert "Now the name is “first name” and the note is “two⏎lines”." in words(other)
+    labelled(other, "Name").set_value("second name")
+    save_names(other)
+    assert "Not saved" not in words(other)
+    assert names(own) == [(cluster, "second name", "a note alone")]
+
+
+def test_of_two_who_save_the_same_none_is_told_of_the_other(own: Path):
+    """As of one who clicks twice."""
+    with atlas.open(own) as a:
+        cluster = int(query.clusters(a, NEW)["label"].iloc[-1])
+    pages = [opened(own, "clusters", network=WORDS, target=SITE, clustering=NEW, cluster=cluster) for _ in range(2)]
+    for app in pages:
+        labelled(app, "Name").set_value(" one name ")
+        save_names(app)
+        assert "Not saved" not in words(app)
+    assert names(own) == [(cluster, "one name", None)]
+
+
+def names(path: Path) -> list[tuple[int, str, str | None]]:
     with atlas.open(path) as a:
         return a.rows(
             "select label, name, note from named_clusters where clustering_id = $1 and name is not null", [NEW]
         )
+
+
+# --- what an address asks for ----------------------------------------------------------------------------------
+
+
+def in_vain(app: AppTest) -> list[str]:
+    """What the address asks for and there is not, as the page says it; and it does so no more."""
+    asked = [line.removeprefix("the address asks for ") for line in words(app).splitlines() if "the address" in line]
+    assert not {line.split()[0] for line in asked} & {*app.query_params}
+    return asked
+
+
+@pytest.mark.parametrize("part", ["Stored", "Not stored", "Report"])
+def test_a_result_or_kind_that_there_is_not_is_said_where_none_is_stored(made: Path, part: str):
+    address: dict[str, object] = {"network": WORDS, "show": part, "experiment": "nope", "kind": "nonesuch"}
+    app = opened(made, "experiments", **address)
+    kinds, number = ("all", f"none, for none is stored of {WORDS}") if part == "Stored" else (
+        "all or the name of an experiment", "none",
+    )  # fmt: skip
+    sentences = [
+        f"kind nonesuch; expected {kinds}; shown is all",
+        f"experiment nope; expected the number of a stored result; shown is {number}",
+    ]
+    assert in_vain(app) == sentences
+    assert in_vain(computed(app)) == sentences, "for as long as that is shown"
+
+
+def test_what_the_list_of_results_shows_stays_in_the_address_beside_it(own: Path):
+    with atlas.open(own) as a:
+        result = run(a, "occupancy", network=WORDS)
+    with atlas.open(own, writable=True) as a:
+        number = save(a, result)
+    here: dict[str, object] = {"network": WORDS, "experiment": number, "kind": "occupancy"}
+    for part in ("Stored", "Not stored"):
+        app = opened(own, "experiments", show=part, **here)
+        assert in_vain(app) == [] and "experiment" in app.query_params
+    assert in_vain(opened(own, "experiments", network=WORDS, show="Not stored", experiment=number + 1)) == [
+        f"experiment {number + 1}; expected the number of a stored result; shown is none"
+    ]
+
+
+@pytest.mark.parametrize("within", ["a,b", "nan,nan,inf,inf", "1e308,0,-1e308,5", "0,0,1,1"])
+def test_a_region_of_a_site_without_a_map_is_said(made: Path, within: str):
+    app = opened(made, "map", network=WORDS, target=SITE, within=within)
+    sentence = f"within {within}; expected a region of a map; shown is {SITE}, which has none"
+    assert in_vain(app) == [sentence] == in_vain(computed(app))
+    app.selectbox(key="target").select("blocks.0.mlp")
+    assert in_vain(computed(app)) == []
 
 
 # --- density ---------------------------------------------------------------------------------------------------
