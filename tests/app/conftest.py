@@ -37,6 +37,9 @@ MAPPED = ("inception5b", "blocks.2.mlp")
 
 WINDOW = {"width": 1280, "height": 800}
 
+FORGET = "if (location.protocol === 'http:') localStorage.clear();"
+"""Streamlit would remember from an earlier test that the sidebar was closed, and lay out every page for that."""
+
 
 MAIN = sys.modules["__main__"]
 
@@ -162,7 +165,9 @@ def tabs() -> Iterator[BrowserContext]:
     """A browser; all tests share its cache of Streamlit's scripts, since what they look at is in the address."""
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(QUIET))
-        yield launched.new_context(viewport=WINDOW, color_scheme="light")
+        context = launched.new_context(viewport=WINDOW, color_scheme="light")
+        context.add_init_script(FORGET)
+        yield context
         launched.close()
 
 

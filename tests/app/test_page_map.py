@@ -42,8 +42,10 @@ IMAGE, IMAGE_SITE = "demo-inceptionv1", "inception5b"
 
 
 def drag(page: Page, ways: list[tuple[float, float]]) -> None:
-    """Drag over the map, by shares of its width and height."""
-    box = standing(page, page.locator(".js-plotly-plot .nsewdrag").first)
+    """Drag over the map, by shares of its width and height, clear of the bar at the top of the window."""
+    plot = page.locator(".js-plotly-plot .nsewdrag").first
+    plot.evaluate("(plot) => plot.scrollIntoView({ block: 'center' })")
+    box = standing(page, plot)
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ways]
     page.mouse.move(*places[0])
     page.mouse.down()
