@@ -7,8 +7,8 @@ from shlex import quote
 from typing import Any
 
 from atlas import Atlas
-from atlas.catalog import NetworkRecord
 from atlas.network import FULL_SUFFIX
+from atlas.store.catalog import NetworkRecord
 
 CONTROLS = {"image": ("random:0", "random-raw:0"), "text": ("random:0",)}
 """Without batch norm the calibrated control is the raw one: a text network has one (docs/SCIENCE.md, section 4)."""

@@ -7,6 +7,6 @@
 
 from .codes import SplineCodes, concatenate, hamming
 from .network import Network, Reading, Site, Span
-from .store import Atlas, create, open
+from .store.atlas import Atlas, create, open
 
 __all__ = ["Atlas", "Network", "Reading", "Site", "Span", "SplineCodes", "concatenate", "create", "hamming", "open"]

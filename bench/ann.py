@@ -26,8 +26,8 @@ import numpy as np
 from usearch.index import Index, MetricKind, ScalarKind
 
 from atlas.codes import SplineCodes
-from atlas.flat import HammingIndex
-from atlas.index import KINDS, ApproximateIndex
+from atlas.search.approximate import KINDS, ApproximateIndex
+from atlas.search.hamming_index import HammingIndex
 from bench.data import clustered_codes
 from bench.lab import examples
 from bench.report import in_turns, ratio, show

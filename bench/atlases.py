@@ -11,8 +11,8 @@ from jaxtyping import Float32
 
 import atlas
 from atlas.codes import SplineCodes
-from atlas.store import Atlas
-from ingest.indexing import build_indexes
+from atlas.store.atlas import Atlas
+from ingest.derived.indexes import build_indexes
 
 NETWORK = "generated"
 SITE = "blocks.0.mlp"

@@ -25,15 +25,14 @@ from scipy.sparse import csr_array
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score, pairwise_distances
 
-from atlas.distances import Rows
-from atlas.forest import ApproximateTree
-from atlas.hierarchy import MEMORY_BUDGET, Hierarchy, cluster_activations
-from atlas.hierarchy import _hierarchy as condensed
-from atlas.spanning import spanning_tree
-
-from .data import clustered_activations
-from .lab import examples
-from .report import in_turns, ratio, show
+from atlas.clustering.approximate_tree import ApproximateTree
+from atlas.clustering.distances import Rows
+from atlas.clustering.hdbscan import MEMORY_BUDGET, Hierarchy, cluster_activations
+from atlas.clustering.hdbscan import _hierarchy as condensed
+from atlas.clustering.spanning_tree import spanning_tree
+from bench.data import clustered_activations
+from bench.lab import examples
+from bench.report import in_turns, ratio, show
 
 MEMBERS = 50  # activations in a cluster
 SHAPES = {

@@ -26,13 +26,12 @@ from fast_hdbscan import HDBSCAN as FastHDBSCAN  # noqa: N811
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score
 
+from atlas.clustering.distances import Codes
+from atlas.clustering.hdbscan import cluster_codes
 from atlas.codes import SplineCodes
-from atlas.distances import Codes
-from atlas.hierarchy import cluster_codes
-
-from .data import clustered_codes
-from .lab import examples
-from .report import in_turns, ratio, show
+from bench.data import clustered_codes
+from bench.lab import examples
+from bench.report import in_turns, ratio, show
 
 BITS = 3072  # GPT-2 small: gates of one MLP layer
 MEMBERS = 50  # codes in a cluster

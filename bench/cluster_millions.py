@@ -14,12 +14,11 @@ from typing import Any
 
 from sklearn.metrics import adjusted_rand_score
 
+from atlas.clustering.hdbscan import Hierarchy, cluster_codes
 from atlas.codes import SplineCodes
-from atlas.hierarchy import Hierarchy, cluster_codes
-
-from .data import clustered_codes
-from .lab import examples
-from .report import in_turns, show
+from bench.data import clustered_codes
+from bench.lab import examples
+from bench.report import in_turns, show
 
 BITS = 1024
 MEMBERS = 100  # codes in a cluster

@@ -35,9 +35,9 @@ import atlas
 from bench.atlases import NETWORK, generated_atlas
 from bench.data import clustered_activations, clustered_codes
 from bench.report import show
-from ingest.cluster import cluster
-from ingest.layout import layout
-from tests.app.browsing import CHROMIUM, SETTLING, STILL, serving
+from ingest.derived.clusters import cluster
+from ingest.derived.layouts import layout
+from tests.app.explorer.browsing import CHROMIUM, SETTLING, STILL, serving
 
 N_BITS, SITES = 3072, 12  # GPT-2 small
 FIRST, LAST = "blocks.0.mlp", f"blocks.{SITES - 1}.mlp"

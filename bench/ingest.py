@@ -32,16 +32,15 @@ from PIL import Image
 
 import atlas
 from atlas.network import ImageView, TokenWindow
-from ingest.builtin import python_texts
-from ingest.datasets import open_dataset
-from ingest.items import Dataset
+from bench.report import show
+from ingest.datasets.base import Dataset
+from ingest.datasets.builtin import python_texts
+from ingest.datasets.sources import open_dataset
 from ingest.networks import load_network
 from ingest.networks.demo import GPT2_DIR
-from ingest.plan import Choices, Plan, choose_inputs, make_plan
-from ingest.publish import publish
-from ingest.shards import write_shard
-
-from .report import show
+from ingest.run.plan import Choices, Plan, choose_inputs, make_plan
+from ingest.run.publish import publish
+from ingest.run.shards import write_shard
 
 SAMPLED = 6  # tokens a sequence; none of the first 100 (the post)
 SKIPPED = 100

@@ -32,7 +32,7 @@ import numpy as np
 import atlas
 import query
 from atlas.codes import SplineCodes
-from atlas.store import Atlas
+from atlas.store.atlas import Atlas
 from bench.atlases import SITE, generated_atlas
 from bench.data import clustered_codes
 from bench.lab import examples

@@ -5,7 +5,7 @@
 Codes of 3,072 gates (384 bytes) at 12 sites, as GPT-2 small has them; the last rows add activations, and codes as
 sparse as a trained network's. Side by side, each from the files on the disk to files on the disk:
 
-- publish: `ingest.publish.publish` into a new atlas, opened, written, digested, checkpointed and closed;
+- publish: `ingest.run.publish.publish` into a new atlas, opened, written, digested, checkpointed and closed;
 - insert: a bare DuckDB `insert … select … from read_parquet(…)` of the same columns as blobs into a table, with its
   own settings (all memory, all cores), and closed; no ids are looked up, nothing is digested or counted;
 - Parquet: the columns read and written to one file with pyarrow, uncompressed, and flushed to the disk.
@@ -35,15 +35,14 @@ import pyarrow.parquet as pq
 
 import atlas
 from atlas.network import NetworkInfo, Reading, Site, Tokens, TokenWindow
-from atlas.store import DATABASE
-from ingest.datasets import open_dataset
-from ingest.plan import Choices, Plan, choose_inputs, make_plan
-from ingest.publish import publish
-from ingest.sampling import TokenSampling
-from ingest.shards import activation_column, code_column, shard_path, write_shard
-
-from .data import clustered_codes
-from .report import show
+from atlas.store.atlas import DATABASE
+from bench.data import clustered_codes
+from bench.report import show
+from ingest.datasets.sources import open_dataset
+from ingest.run.plan import Choices, Plan, choose_inputs, make_plan
+from ingest.run.publish import publish
+from ingest.run.sampling import TokenSampling
+from ingest.run.shards import activation_column, code_column, shard_path, write_shard
 
 GATES, SITES = 3072, 12  # GPT-2 small
 TOKENS_A_TEXT = 100

@@ -29,9 +29,9 @@ from usearch.index import search as usearch_search
 
 import atlas
 from atlas.codes import SplineCodes
-from atlas.flat import INTERPRETED_BYTES, HammingIndex
-from atlas.index_files import INDEXES
-from atlas.store import Atlas
+from atlas.search.files import INDEXES
+from atlas.search.hamming_index import INTERPRETED_BYTES, HammingIndex
+from atlas.store.atlas import Atlas
 from bench.atlases import generated_atlas
 from bench.data import clustered_codes
 from bench.lab import examples

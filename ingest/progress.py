@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from atlas.network import Network
 
 if TYPE_CHECKING:
-    from .forecast import Forecast
-    from .items import Dataset
-    from .plan import Plan
+    from .datasets.base import Dataset
+    from .run.forecast import Forecast
+    from .run.plan import Plan
 
 
 class Step:

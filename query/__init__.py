@@ -8,21 +8,21 @@ read by a network that the caller hands in as ``reader``.
 ...     query.nearest(a, example=17, site="blocks.2.mlp", k=5)
 """
 
-from .belonging import fate, member_counts, member_flow, near_clusters
-from .classes import class_density
-from .clusters import clusterings, clusters, members
-from .density import density
-from .info import info
-from .layouts import layout_examples, layout_points, layouts
-from .many import nearest_many, neighborhoods
-from .membership import membership
-from .names import cluster_names, name_cluster
-from .neighbors import nearest
-from .pairs import gates_apart
-from .rasters import cluster_path, differing_gates, passage, rasters
-from .sql import sql
-from .units import unit, units
-from .verify import verify
+from .clustering.names import cluster_names, name_cluster
+from .clustering.placing import membership
+from .clustering.relations import fate, member_counts, member_flow, near_clusters
+from .clustering.stored import clusterings, clusters, members
+from .examples.rasters import cluster_path, differing_gates, passage, rasters
+from .layout.stored import layout_examples, layout_points, layouts
+from .neighbors.batch import nearest_many, neighborhoods
+from .neighbors.one import nearest
+from .neurons.unit_examples import unit, units
+from .pairs.classes import class_density
+from .pairs.density import density
+from .pairs.gates_apart import gates_apart
+from .store.contents import info
+from .store.queries import sql
+from .store.verification import verify
 
 __all__ = [
     "class_density",

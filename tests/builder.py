@@ -21,10 +21,10 @@ import pyarrow as pa
 from PIL import Image
 
 import atlas
-from atlas.hierarchy import cluster_activations, cluster_codes, medoids
-from atlas.index import HammingIndex
+from atlas.clustering.hdbscan import cluster_activations, cluster_codes, medoids
 from atlas.network import GateRange, ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow
-from atlas.store import Atlas
+from atlas.search.approximate import HammingIndex
+from atlas.store.atlas import Atlas
 
 # --- networks --------------------------------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ def test_no_relative_import_leaves_its_package() -> None:
     [
         ("atlas", ("torch", "streamlit", "faiss", "hdbscan", "transformer_lens")),
         ("ingest", ("torch", "streamlit", "transformer_lens")),
-        ("ingest.pipeline", ("torch", "streamlit", "transformer_lens", "transformers")),
+        ("ingest.run.run", ("torch", "streamlit", "transformer_lens", "transformers")),
         ("ingest.networks", ("torch", "streamlit", "transformer_lens", "transformers")),
         ("query", ("torch", "streamlit", "transformer_lens")),
     ],

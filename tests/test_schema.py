@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import atlas
-from atlas.store import Atlas
+from atlas.store.atlas import Atlas
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "schema.sql"

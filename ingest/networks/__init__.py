@@ -70,12 +70,12 @@ def load_network(
              "classes": classes, "calibration": calibration}  # fmt: skip
     if source in IMAGE_SOURCES:
         _refuse(text, source, "image network")
-        from .googlenet_weights import ImageReading, load_inceptionv1
+        from .inceptionv1_weights import ImageReading, load_inceptionv1
 
         reading = ImageReading(image_size, mean, std, transform_input, classes)
         return load_inceptionv1(source, weights, name, device, reading, calibration)
     _refuse(image, source, "language model")
-    from .huggingface import TextReading, load_causal_lm
+    from .gpt2_weights import TextReading, load_causal_lm
 
     return load_causal_lm(source, weights, name, device, TextReading(prepend_bos, max_length))
 
@@ -127,9 +127,9 @@ def load_control(
 def _recorded_reading(info: NetworkInfo) -> dict[str, Any]:
     """The options of `load_network` that an atlas recorded; other entries of ``reading`` are facts, not options."""
     if info.kind == "image":
-        from .googlenet_weights import ImageReading as Options
+        from .inceptionv1_weights import ImageReading as Options
     else:
-        from .huggingface import TextReading as Options  # type: ignore[assignment]
+        from .gpt2_weights import TextReading as Options  # type: ignore[assignment]
     return {option.name: info.reading[option.name] for option in fields(Options) if option.name in info.reading}
 
 

@@ -14,7 +14,7 @@ from atlas import Atlas, Network, hamming
 from atlas.errors import UsageError
 from atlas.network import Site, Tail
 
-from ..density import euclidean
+from ..pairs.density import euclidean
 from ..progress import Progress, tell
 from ..statistics import Units, spearman_interval
 from .figures import finish, interval, style

@@ -18,9 +18,9 @@ import pandas as pd
 import pyarrow as pa
 
 from atlas import Atlas, Network, Span
-from atlas.catalog import NetworkRecord
 from atlas.errors import UnknownName, UsageError
 from atlas.network import FULL_SUFFIX
+from atlas.store.catalog import NetworkRecord
 
 from .controls import controls_of
 from .registry import EXPERIMENTS, Experiment

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from atlas import Atlas
-from atlas.catalog import Target
 from atlas.errors import UnknownName, UsageError
+from atlas.store.catalog import Target
 
-from ..clusters import NOISE, Clustering, asked_clustering, clustering_of, latest_clustering
-from ..density import exactness
+from ..clustering.stored import NOISE, Clustering, asked_clustering, clustering_of, latest_clustering
+from ..pairs.density import exactness
 from .groups import Members
 from .targets import Notes
 
@@ -55,8 +55,8 @@ def any_clusters(
 
     None where there are too many of them, or too few for a cluster. One made on the spot is not stored.
     """
+    from atlas.clustering.hdbscan import cluster_activations, cluster_codes
     from atlas.errors import TooManyPoints
-    from atlas.hierarchy import cluster_activations, cluster_codes
 
     found = latest_clustering(atlas, target, (space,))
     if found is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atlas import Atlas
-from atlas.catalog import NetworkRecord
+from atlas.store.catalog import NetworkRecord
 
 CONTROLS = {"random": "untrained, calibrated", "random-raw": "untrained, raw"}
 """What `networks.weights` begins with, and what a figure calls it (docs/SCIENCE.md, section 4)."""

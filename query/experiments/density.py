@@ -11,15 +11,15 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from atlas import Atlas, Span
-from atlas.catalog import NetworkRecord, SiteRecord
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX
+from atlas.store.catalog import NetworkRecord, SiteRecord
 
-from ..classes import LONE, NOTE, class_density
-from ..density import exactness
+from ..pairs.classes import LONE, NOTE, class_density
+from ..pairs.density import exactness
 from ..progress import Progress, tell
-from ..spans import spans_with_density
 from ..statistics import check_interval
+from ..store.spans import spans_with_density
 from .controls import TRAINED, controls_of, kind_of
 from .figures import CHANCE, Style, finish, interval, legend_above, name_axis, points, style, text
 from .result import Result

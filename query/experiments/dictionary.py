@@ -13,10 +13,10 @@ from jaxtyping import Float32, Float64, Int64
 from plotly.subplots import make_subplots
 
 from atlas import Atlas, SplineCodes
-from atlas.catalog import SiteRecord, Target
 from atlas.errors import UsageError
+from atlas.store.catalog import SiteRecord, Target
 
-from ..examples import describe, holders
+from ..examples.stored import describe, holders
 from ..progress import Progress, tell
 from ..statistics import check_interval, mean_interval
 from .clustered import Clusters, any_clusters, remark, stored_clusters

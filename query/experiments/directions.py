@@ -13,10 +13,10 @@ from jaxtyping import Float32, Int64
 from plotly.subplots import make_subplots
 
 from atlas import Atlas
-from atlas.catalog import SiteRecord
 from atlas.errors import UsageError
+from atlas.store.catalog import SiteRecord
 
-from ..examples import holders, with_activation
+from ..examples.stored import holders, with_activation
 from ..progress import Progress, tell
 from ..statistics import check_interval, mean_interval, share_interval
 from .clustered import Clusters, any_clusters, no_clustering, remark, stored_clusters

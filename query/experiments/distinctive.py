@@ -10,13 +10,13 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from atlas import Atlas
-from atlas.catalog import SiteRecord, Target
 from atlas.codes import SplineCodes
 from atlas.errors import UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, GateRange
-from atlas.store import BLOCK_ROWS
+from atlas.store.atlas import BLOCK_ROWS
+from atlas.store.catalog import SiteRecord, Target
 
-from ..clusters import Clustering, clustering_of, find_clustering, latest_clustering
+from ..clustering.stored import Clustering, clustering_of, find_clustering, latest_clustering
 from ..progress import Progress, tell
 
 RATE = 0.05

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float64, Int64
 from plotly.subplots import make_subplots
 
 from atlas import Atlas, hamming
-from atlas.catalog import NetworkRecord, Target
 from atlas.errors import NotStored, UsageError
+from atlas.store.catalog import NetworkRecord, Target
 
-from ..examples import describe, holders, with_activation
+from ..examples.stored import describe, holders, with_activation
 from ..progress import Progress, tell
 from ..statistics import bootstrap, check_interval, mean_interval, ratio, spearman_interval, weighted_mean
 from .clustered import Clusters, any_clusters, no_clustering, remark, stored_clusters

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float, Float64, Int64
 
 from atlas import Atlas, SplineCodes, hamming
-from atlas.catalog import SiteRecord
+from atlas.store.catalog import SiteRecord
 
 from ..statistics import CONFIDENCE, Interval, share_interval
 from .targets import Labels

@@ -7,12 +7,12 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from atlas import Atlas
-from atlas.catalog import SiteRecord
 from atlas.errors import NotStored, UsageError
+from atlas.store.catalog import SiteRecord
 
-from ..clusters import find_clustering
-from ..pieces import id_ranges
+from ..clustering.stored import find_clustering
 from ..progress import Progress, part
+from ..store.pieces import id_ranges
 from .distinctive import gate_table, split
 from .groups import Codes, intruder
 from .targets import whole

@@ -21,12 +21,12 @@ from jaxtyping import Float32, Int64
 from PIL import Image
 
 from atlas import Atlas, Network, Site, Span
-from atlas.catalog import NetworkRecord, SiteRecord
 from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, ImageView, Scope, Tail, TailedNetwork, TextNetwork, TokenWindow
+from atlas.store.catalog import NetworkRecord, SiteRecord
 
-from ..examples import check_network, checked_id, with_activation
-from ..subject import check_reader
+from ..examples.stored import check_network, checked_id, with_activation
+from ..examples.subjects import check_reader
 from .targets import drawn
 
 READ_AT_ONCE = 16

@@ -13,10 +13,10 @@ from jaxtyping import Float32, Int64
 from plotly.subplots import make_subplots
 
 from atlas import Atlas
-from atlas.catalog import SiteRecord, Target
+from atlas.store.catalog import SiteRecord, Target
 
-from ..clusters import SPACES
-from ..examples import holders, with_activation
+from ..clustering.stored import SPACES
+from ..examples.stored import holders, with_activation
 from ..progress import Progress, tell
 from ..statistics import check_interval, mean_interval
 from .clustered import Clusters, any_clusters, asked_clusterings, remark, stored_clusters

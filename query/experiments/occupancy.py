@@ -13,11 +13,11 @@ from jaxtyping import Int64, UInt8
 from scipy.special import gammaln
 
 from atlas import Atlas
-from atlas.catalog import NetworkRecord, SiteRecord, Target
 from atlas.errors import NotStored
+from atlas.store.catalog import NetworkRecord, SiteRecord, Target
 
 from ..progress import Progress, tell
-from ..spans import spans_to_output
+from ..store.spans import spans_to_output
 from .clustered import remark
 from .figures import finish, legend_above, name_axis, style, text
 from .result import Result

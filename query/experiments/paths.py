@@ -15,9 +15,9 @@ from atlas import Atlas, Network, hamming
 from atlas.errors import UsageError
 from atlas.network import PiecewiseLinearTail, Site, Tail
 
-from ..classes import LONE, draw_different, draw_same, lone_labels
-from ..density import euclidean
-from ..examples import check_network, checked_id
+from ..examples.stored import check_network, checked_id
+from ..pairs.classes import LONE, draw_different, draw_same, lone_labels
+from ..pairs.density import euclidean
 from ..progress import Progress, part, tell
 from ..statistics import Interval, Units, bootstrap, mean_interval, ratio, weighted_mean
 from .crossings import Told, exact_crossings, read_along, sampled_crossings, span_codes

@@ -11,10 +11,10 @@ from jaxtyping import Float64, Int64
 from plotly.subplots import make_subplots
 
 from atlas import Atlas
-from atlas.catalog import SiteRecord
 from atlas.errors import TooManyPoints, UnknownName, UsageError
+from atlas.store.catalog import SiteRecord
 
-from ..examples import holders, with_activation
+from ..examples.stored import holders, with_activation
 from ..progress import Progress, tell
 from ..statistics import Interval, check_interval, share_interval
 from .figures import CHANCE, OTHERS, finish, one_line, style, text
@@ -185,7 +185,7 @@ def _intervals(
     scalars: Float64[np.ndarray, " examples"], least: int, selection: str
 ) -> Int64[np.ndarray, " examples"]:
     """Clusters of numbers on a line, numbered from low to high; −1 for noise."""
-    from atlas.hierarchy import cluster_activations
+    from atlas.clustering.hdbscan import cluster_activations
 
     if selection not in ("eom", "leaf"):
         raise UsageError(f"selection is {selection!r}; expected eom or leaf")

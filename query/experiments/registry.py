@@ -14,7 +14,7 @@ import numpy as np
 from atlas import Atlas, Network
 from atlas.errors import UnknownName, UsageError
 
-from ..examples import network_of
+from ..examples.stored import network_of
 from ..progress import Progress
 from .result import Result
 from .targets import network_with

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from atlas import Atlas
-from atlas.catalog import NetworkRecord, SiteRecord
 from atlas.errors import NotStored
 from atlas.network import FULL_SUFFIX
+from atlas.store.catalog import NetworkRecord, SiteRecord
 
-from ..clusters import clustering_of, clusterings, clusters
+from ..clustering.stored import clustering_of, clusterings, clusters
 from . import verdicts, verdicts_discussion, verdicts_paths
 from .controls import TRAINED, controls_of, kind_of
 from .registry import EXPERIMENTS

@@ -15,10 +15,10 @@ from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, Network, SplineCodes
 from atlas.errors import NotStored, UsageError
-from atlas.flat import hamming_matrix
 from atlas.network import Tail
+from atlas.search.hamming_index import hamming_matrix
 
-from ..examples import check_network, checked_id, holders
+from ..examples.stored import check_network, checked_id, holders
 from ..progress import Progress, tell
 from .crossings import read_along, span_codes
 from .live import Live, labels_of_examples, place_of

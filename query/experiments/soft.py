@@ -16,9 +16,9 @@ from jaxtyping import Float32, Float64, Int64
 from scipy.special import expit, ndtr
 
 from atlas import Atlas, Network, hamming
-from atlas.catalog import SiteRecord
 from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
 from atlas.network import GatedNetwork, Site
+from atlas.store.catalog import SiteRecord
 
 from ..progress import Progress, tell
 from ..statistics import bootstrap, mean_interval, spearman_interval

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from atlas import Atlas
-from atlas.catalog import NetworkRecord
 from atlas.errors import PolytopeError, StoreError
+from atlas.store.catalog import NetworkRecord
 
 from ..progress import Progress, tell
 from .archive import answered, load, shelf

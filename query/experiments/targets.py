@@ -13,9 +13,9 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from atlas import Atlas, Span
-from atlas.catalog import NetworkRecord, SiteRecord
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX
+from atlas.store.catalog import NetworkRecord, SiteRecord
 
 LABELLINGS = ("label", "token")
 """What a group of examples may be pure in: the label of the input (class or source), or the token itself."""

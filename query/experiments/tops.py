@@ -9,9 +9,9 @@ import pandas as pd
 from jaxtyping import Float, Int64
 
 from atlas import Atlas
-from atlas.catalog import SiteRecord
+from atlas.store.catalog import SiteRecord
 
-from ..examples import describe, holders, with_activation
+from ..examples.stored import describe, holders, with_activation
 from ..progress import Progress, tell
 from ..statistics import mean_interval
 from .clustered import Clusters, any_clusters, no_clustering, remark, stored_clusters

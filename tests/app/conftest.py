@@ -26,7 +26,7 @@ from atlas.network import Network
 
 pytest.register_assert_rewrite("tests.app.browsing")  # an assertion in there is to show what was read
 
-from tests.app.browsing import CHROMIUM, HOSTILE, STARTING, OpenPage, drawn, serving  # noqa: E402
+from tests.app.explorer.browsing import CHROMIUM, HOSTILE, STARTING, OpenPage, drawn, serving  # noqa: E402
 
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -104,11 +104,11 @@ def demo_atlas(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def _ingest_demo(path: Path, networks: dict[str, Network], texts: Path) -> None:
-    from ingest.datasets import open_dataset
-    from ingest.layout import layout
-    from ingest.pipeline import ingest
-    from ingest.plan import Choices
-    from ingest.sampling import TokenSampling
+    from ingest.datasets.sources import open_dataset
+    from ingest.derived.layouts import layout
+    from ingest.run.plan import Choices
+    from ingest.run.run import ingest
+    from ingest.run.sampling import TokenSampling
 
     digits = open_dataset("builtin:digits-heldout", kind="image")
     ingest(path, networks["demo:inceptionv1"], digits, Choices(full=("inception5a", "inception5b"), limit=100))

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 import atlas
 from atlas.codes import SplineCodes, concatenate, hamming
 from atlas.errors import UsageError, WidthError
-from atlas.store import Atlas
+from atlas.store.atlas import Atlas
 
 WIDTHS = st.integers(1, 70)
 PARTS = st.lists(st.integers(1, 20), min_size=1, max_size=4)

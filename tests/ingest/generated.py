@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from atlas.network import NetworkInfo, Reading, Site, Tokens, TokenWindow
-from ingest.items import BadItem, Item, Kind, text_item
-from ingest.pipeline import ingest
-from ingest.plan import Choices
-from ingest.sampling import TokenSampling
+from ingest.datasets.base import BadItem, Item, Kind, text_item
+from ingest.run.plan import Choices
+from ingest.run.run import ingest
+from ingest.run.sampling import TokenSampling
 
 WORDS = 64
 """Words of a text; the text is one sequence."""

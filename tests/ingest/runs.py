@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 import atlas
 from atlas.errors import PolytopeError
 from atlas.network import Network
-from ingest.datasets import open_dataset
-from ingest.items import Dataset
-from ingest.pipeline import Outcome, ingest
-from ingest.plan import Choices
+from ingest.datasets.base import Dataset
+from ingest.datasets.sources import open_dataset
 from ingest.progress import Progress, Step
-from ingest.sampling import TokenSampling
+from ingest.run.plan import Choices
+from ingest.run.run import Outcome, ingest
+from ingest.run.sampling import TokenSampling
 from tests.builder import word_network, word_texts
 
 SITES = ("blocks.0.mlp", "blocks.1.mlp", "blocks.2.mlp", "blocks.3.mlp")

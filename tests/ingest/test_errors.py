@@ -22,9 +22,9 @@ from atlas.errors import (
     UsageError,
     WeightsError,
 )
-from ingest.datasets import open_dataset
-from ingest.pipeline import ingest
-from ingest.plan import Choices
+from ingest.datasets.sources import open_dataset
+from ingest.run.plan import Choices
+from ingest.run.run import ingest
 from tests.builder import PixelNetwork, WordReader, pixel_images, plane_network, word_network
 from tests.ingest.runs import (
     SMALL,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import atlas
-from atlas.store import Atlas
+from atlas.store.atlas import Atlas
 from tests.builder import PixelNetwork, WordReader, build, plane_network, word_network
 
 

@@ -2,7 +2,7 @@
 
     python -m ingest.networks.demo.train [gpt2|inceptionv1|all] [--minutes M]
 
-Both learn from data that every installation carries (`ingest.builtin`), need no accelerator, and are judged on the
+Both learn from data that every installation carries (`ingest.datasets.builtin`), need no accelerator, and are judged on the
 held-out part, as the written half-precision file makes them. On two cores the digits take about two minutes and the
 text about a quarter of an hour. Seeds are fixed; what differs from run to run is the order of floating-point sums,
 and the text is that of the running Python.
@@ -32,9 +32,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ingest.builtin import BuiltinImage, digit_images, python_texts
-from ingest.networks.demo import GPT2_DIR, INCEPTIONV1_WEIGHTS
-from ingest.networks.googlenet import build_googlenet, preprocess
+from ...datasets.builtin import BuiltinImage, digit_images, python_texts
+from ..googlenet import build_googlenet, preprocess
+from . import GPT2_DIR, INCEPTIONV1_WEIGHTS
 
 SEED = 0
 THREADS = 2

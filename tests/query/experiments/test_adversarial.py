@@ -8,13 +8,7 @@ from atlas.errors import UnknownName, UsageError
 from atlas.network import TokenWindow
 from query.experiments.adversarial import Attack
 from query.experiments.registry import run
-from tests.query.experiments.tailed import (
-    demo_inception,
-    digit_atlas,
-    plane_atlas,
-    plane_reader,
-    random_tail,
-)
+from tests.query.experiments.tailed import demo_inception, digit_atlas, plane_atlas, plane_reader, random_tail
 
 SPAN = "embed->"
 

@@ -1,0 +1,324 @@
+"""`polytope experiment NAME`: one command for each experiment, its options those of the Python function.
+
+A command's module loads when it is asked for, so that the others stay quick.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+
+import numpy as np
+import pandas as pd
+import typer
+import typer.main
+from typer.core import TyperGroup
+
+import atlas as store
+from atlas.errors import AtlasLocked, UsageError
+from atlas.network import Network
+from atlas.store.atlas import Atlas
+from atlas.store.catalog import NetworkRecord
+from query.experiments.archive import as_json, load, recall, save, stored
+from query.experiments.registry import EXPERIMENTS, Experiment
+from query.experiments.result import MAIN, Result
+
+from ..markup import counted
+from .build import AtlasPath
+from .tables import Format, emit, note, show
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SHOWN_ROWS = 40
+"""Rows of a table on a terminal; CSV, JSON and Parquet have them all."""
+
+OUTPUT, NETWORK = "Output", "Network"
+"""Panels of a command's help."""
+
+CONTROLS = {"random": "random:0", "random-raw": "random-raw:0"}
+"""The untrained networks of docs/SCIENCE.md section 4, by the name that experiments know them under."""
+
+
+class LazyGroup(TyperGroup):
+    """Makes the command of an experiment when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return ["list", *EXPERIMENTS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in EXPERIMENTS:
+            return _command(EXPERIMENTS[cmd_name])
+        return super().get_command(ctx, cmd_name)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What to do with a result."""
+
+    table: str
+    style: Format
+    output: Path | None
+    figure: Path | None
+    store: bool
+    fresh: bool
+    as_json: bool
+    arrays: Path | None = None
+
+
+def register(cli: typer.Typer) -> None:
+    group = typer.Typer(cls=LazyGroup, no_args_is_help=True, rich_markup_mode="rich")
+    group.command("list")(list_experiments)
+    cli.add_typer(
+        group, name="experiment", rich_help_panel="Ask",
+        help="Repeat an experiment of the post, with statistics; the result is stored, with its figure.",
+    )  # fmt: skip
+
+
+def list_experiments(
+    atlas: Annotated[Path | None, typer.Argument(metavar="[ATLAS]", help="Also list what it has stored.")] = None,
+) -> None:
+    """What experiments there are, and which results an atlas holds."""
+    show(pd.DataFrame({
+        "experiment": [e.name for e in EXPERIMENTS.values()],
+        "section": [e.section for e in EXPERIMENTS.values()],
+        "needs": ["the atlas" if e.needs == "stored" else "the network" for e in EXPERIMENTS.values()],
+        "what comes out": [e.summary for e in EXPERIMENTS.values()],
+    }).astype({"section": "Int64"}), "section: of docs/SCIENCE.md")  # fmt: skip
+    if atlas is not None:
+        with store.open(atlas) as a:
+            held = stored(a)
+        held["parameters"] = [json.dumps(value, ensure_ascii=False) for value in held["parameters"]]
+        show(held, f"stored in {atlas}")
+
+
+def perform(
+    path: Path,
+    experiment: Experiment,
+    options: dict[str, Any],
+    output: Output,
+    *,
+    network: str | None = None,
+    weights: str | None = None,
+    device: str = "auto",
+    controls: bool = False,
+) -> Result:
+    """Answer from the atlas, or compute, store and show."""
+    handed: dict[str, Any] = {}
+    if output.arrays is not None and output.arrays.suffix != ".npz":
+        raise UsageError(f"--arrays is {output.arrays}; arrays are written as NumPy does: name a file ending in .npz")
+    with store.open(path) as a:
+        about = experiment.network(a, {"network": network} | options)
+        if experiment.needs == "live":
+            handed["reader"] = reload(a, a.catalog.network(about), weights, device)
+            if controls:
+                handed["controls"] = untrained(a, handed["reader"], device)
+        known = None if output.fresh else recall(a, experiment, about, options, handed.get("controls"))
+        if known is not None:
+            result = load(a, known)
+        else:
+            from .progress import TerminalProgress  # loads what ingesting takes, which a stored answer can do without
+
+            with TerminalProgress().step(experiment.name, unit="steps") as step:
+                result = experiment.run(a, **handed, **options, progress=step.update)
+        if output.arrays is not None:
+            np.savez(output.arrays, allow_pickle=False, **experiment.arrays(a, handed["reader"], result))
+    if known is None and output.store:
+        try:
+            with store.open(path, writable=True) as a:
+                known = save(a, result)
+        except AtlasLocked:  # what was measured is shown all the same
+            _show(experiment, result, None, output)
+            raise
+    _show(experiment, result, known, output)
+    return result
+
+
+def untrained(a: Atlas, reader: Network, device: str) -> dict[str, Network]:
+    """Both untrained controls of a network (docs/SCIENCE.md section 4), by the name that experiments know them under.
+
+    The calibrated one of an image network is calibrated on the images of the first run that read any with it.
+    """
+    from ingest.networks import load_control
+
+    return {
+        name: load_control(reader, weights, device, calibration(a, reader) if name == "random" else None)
+        for name, weights in CONTROLS.items()
+    }
+
+
+def calibration(a: Atlas, reader: Network) -> Callable[[], Iterator[Image]] | None:
+    """What calibrates the control of an image network: the images of the first run that read any with it."""
+    return _run_images(a, a.catalog.network(reader.info.name)) if reader.info.kind == "image" else None
+
+
+def _run_images(a: Atlas, network: NetworkRecord) -> Callable[[], Iterator[Image]]:
+    from ingest.datasets.sources import open_dataset
+    from ingest.run.plan import Choices
+    from ingest.run.run import calibration_images
+
+    [(source, plan)] = a.rows(
+        "select source, plan from runs join datasets using (dataset_id) "
+        "where network_id = $1 order by run_id limit 1",
+        [network.network_id],
+    )
+    chosen = json.loads(plan)
+    choices = Choices(limit=chosen.get("limit"), seed=chosen.get("seed", 0))
+    return lambda: calibration_images(open_dataset(source, kind="image"), choices)
+
+
+def reload(a: Atlas, network: NetworkRecord, weights: str | None, device: str) -> Network:
+    """The network that made the atlas, its weights checked; a calibrated control is calibrated as it was then."""
+    from ingest.networks import reload_network
+
+    calibrated = (weights or network.weights).startswith("random:") and network.kind == "image"
+    images = _run_images(a, network) if calibrated else None
+    return reload_network(network, weights=weights, device=device, calibration=images)
+
+
+def _show(experiment: Experiment, result: Result, number: int | None, output: Output) -> None:
+    if output.table not in result.tables:
+        raise UsageError(f"--table is {output.table!r}; {experiment.name} has {', '.join(result.tables)}")
+    if output.figure is not None:
+        write_figure(result, output.figure)
+    if output.as_json:
+        typer.echo(as_json(result, number))
+        return
+    chosen = result.tables[output.table]
+    remarks = list(result.notes)
+    if output.style is Format.TABLE and output.output is None:
+        show(chosen.head(SHOWN_ROWS), f"{experiment.name} of {result.network or 'several networks'}: {output.table}")
+        if len(chosen) > SHOWN_ROWS:
+            remarks.append(f"the first {SHOWN_ROWS} of {len(chosen)} rows; --format csv has them all")
+    else:
+        emit(chosen, output.style, output.output)
+    others = [
+        f"{name} ({counted(len(table), 'row')})" for name, table in result.tables.items() if name != output.table
+    ]
+    if others:
+        remarks.append(f"further tables, for --table: {', '.join(others)}")
+    if number is not None:
+        remarks.append(f"stored as experiment {number}")
+    note(remarks)
+
+
+def write_figure(result: Result, file: Path) -> None:
+    """One HTML file that needs no connection, or a PNG of a slice; `UsageError` for any other ending."""
+    if file.suffix == ".png":
+        file.write_bytes(EXPERIMENTS[result.kind].picture(result))
+        return
+    if file.suffix not in (".html", ".htm"):
+        raise UsageError(f"--figure is {file}; figures are written as HTML, so name a file that ends in .html")
+    result.figure().write_html(file, include_plotlyjs=True, full_html=True)
+
+
+# --- a command from a function's signature -----------------------------------------------------------------------
+
+
+def _keyword(name: str, kind: Any, default: Any, option: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+_OUTPUT = [
+    _keyword("table", str, MAIN, typer.Option(help="Which of the tables to print.", rich_help_panel=OUTPUT)),
+    _keyword("style", Format, Format.TABLE,
+             typer.Option("--format", help="How rows are written.", rich_help_panel=OUTPUT)),
+    _keyword("output", Path | None, None, typer.Option(help="Write rows to this file.", rich_help_panel=OUTPUT)),
+    _keyword("figure", Path | None, None,
+             typer.Option(help="Write the figure to this .html, which needs no connection (slice: also .png).",
+                          rich_help_panel=OUTPUT)),
+    _keyword("store", bool, True,
+             typer.Option("--store/--no-store", help="Keep the result in the atlas.", rich_help_panel=OUTPUT)),
+    _keyword("fresh", bool, False,
+             typer.Option("--fresh", help="Compute again what is stored.", rich_help_panel=OUTPUT)),
+    _keyword("as_json", bool, False,
+             typer.Option("--json", help="Print parameters, all tables and notes as JSON.", rich_help_panel=OUTPUT)),
+]  # fmt: skip
+
+_LIVE = [
+    _keyword("weights", str | None, None, typer.Option(
+        help="Where the weights are now, if not where the atlas recorded.", rich_help_panel=NETWORK)),
+    _keyword("device", str, "auto", typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=NETWORK)),
+]  # fmt: skip
+
+_ARRAYS = _keyword("arrays", Path | None, None, typer.Option(
+    help="Write the map whole to this .npz: A, b, the example's activation x, names of the outputs.",
+    rich_help_panel=OUTPUT))  # fmt: skip
+
+_CONTROLS = _keyword("controls", bool, False, typer.Option(
+    "--controls/--no-controls", help="Both untrained networks beside it: random:0 and random-raw:0.",
+    rich_help_panel=NETWORK))  # fmt: skip
+
+
+def _command(experiment: Experiment) -> Any:
+    """The command of an experiment: its function's keyword-only parameters, and what to do with the result."""
+    kinds = {name: _option_type(experiment, name) for name in experiment.options}
+    outputs = [*_OUTPUT, *([_ARRAYS] if experiment.has_arrays else [])]
+    parameters = [inspect.Parameter("atlas", inspect.Parameter.KEYWORD_ONLY, annotation=AtlasPath)]
+    for name, option in experiment.options.items():
+        default = inspect.Parameter.empty if option.default is option.empty else _written(option.default)
+        parameters.append(_keyword(name, kinds[name][0], default, typer.Option(help=experiment.parameter_help(name))))
+    if experiment.needs == "live":
+        if "network" not in kinds:
+            parameters.append(_keyword("network", str | None, None, typer.Option(help="Name of the network.")))
+        parameters += [*_LIVE, *([_CONTROLS] if experiment.takes_controls else [])]
+
+    def command(**given: Any) -> None:
+        path = given.pop("atlas")
+        output = Output(**{option.name: given.pop(option.name) for option in outputs})
+        options = {name: read(given.pop(name)) for name, (_, read) in kinds.items()}
+        perform(path, experiment, options, output, **given)
+
+    parameters += outputs
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = (inspect.getdoc(experiment.function) or experiment.summary).split("\n\n")[0]
+    single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    single.command(experiment.name)(command)
+    return typer.main.get_command(single)
+
+
+Reading = Callable[[Any], Any]
+
+
+def _option_type(experiment: Experiment, name: str) -> tuple[Any, Reading]:
+    """The type that typer sees, and how what was typed becomes what the function takes: lists go by commas."""
+    annotation = experiment.options[name].annotation
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    given = [kind for kind in _members(annotation) if kind is not type(None)]
+    optional = len(given) < len(_members(annotation))
+    items = next((kind for kind in given if _is_list(kind)), None)
+    if items is None:
+        return annotation, lambda value: value
+    item = next((kind for kind in get_args(items) if kind is not Ellipsis), str)
+    return (str | None if optional else str), lambda value: _split(name, value, item)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) in (Sequence, list, tuple)
+
+
+def _split(name: str, text: str | None, item: Callable[[str], Any]) -> Any:
+    if text is None:
+        return None
+    try:
+        return [item(part.strip()) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"--{name.replace('_', '-')} is {text!r}; write values with commas between them") from None
+
+
+def _written(default: Any) -> Any:
+    """A default as it would be typed."""
+    return ",".join(map(str, default)) if isinstance(default, list | tuple) else default

@@ -1,0 +1,49 @@
+"""`polytope report`: every claim of the post, measured on what an atlas holds, as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atlas.errors import UsageError
+
+from .build import AtlasPath, Device, NetworkName
+
+
+def register(cli: typer.Typer) -> None:
+    cli.command(rich_help_panel="Ask")(report)
+
+
+def report(
+    atlas: AtlasPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    network: NetworkName = None,
+    only: Annotated[str | None, typer.Option(help="Sections by key, by commas. Default: all.")] = None,
+    live: Annotated[
+        bool, typer.Option("--live/--no-live", help="Also what takes the network itself: paths, slices, maps.")
+    ] = True,
+    controls: Annotated[
+        bool, typer.Option("--controls/--no-controls", help="Add untrained networks to the atlas where they lack.")
+    ] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first look: fewer examples and steps, so wider intervals.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is stored.")] = False,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
+) -> None:
+    """Go through the claims of the post: figure, numbers, verdict, trained beside untrained; one HTML page.
+
+    Every measurement is stored in the atlas as soon as it is done: given again, the command goes on where it stopped.
+    """
+    if output.suffix not in (".html", ".htm"):
+        raise UsageError(f"--output is {output}; the report is a page, so name a file that ends in .html")
+    from .report_run import write_report  # loads Plotly and the experiments, which no other command needs
+
+    names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    write_report(
+        atlas, output, network=network, only=names, live=live, controls=controls, quick=quick, fresh=fresh,
+        device=device, as_json=as_json,
+    )  # fmt: skip

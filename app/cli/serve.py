@@ -1,0 +1,138 @@
+"""Starting the explorer: Streamlit in a process of its own, bound to one address, asking nothing of the internet."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+import atlas as store
+from atlas.errors import AtlasLocked, UsageError
+
+STOPPING = 5.0
+"""Seconds that the server has to end by itself after Ctrl-C before it is ended."""
+
+READ_ONLY = "--read-only"
+"""What the explorer's script is told where names and notes are turned off."""
+
+MESSAGE_MEGABYTES = 200
+"""Of one message to or from a page, a map of 100,000 points among them."""
+
+UPLOAD_MEGABYTES = 10
+"""An image of a camera; what is pasted as text is far smaller."""
+
+
+def serve(
+    atlas: Path,
+    *,
+    port: int = 8501,
+    host: str = "127.0.0.1",
+    open_browser: bool = True,
+    read_only: bool = False,
+) -> int:
+    """Show an atlas in the browser until Ctrl-C; returns the server's exit code, 0 after Ctrl-C.
+
+    Raises `NotAnAtlas`, `SchemaVersionError` or `DamagedAtlas` at once. A locked atlas is no obstacle: the page says
+    who holds it, and opens by itself once it is free. Raises `UsageError` for an address or port that can't be had.
+    Who can reach ``host`` can read the whole atlas: nothing but the default is safe on a machine that others reach.
+    They can name clusters and write notes as well, and nothing else; ``read_only`` turns that off.
+    """
+    with suppress(AtlasLocked):
+        store.open(atlas).close()
+    _check_free(host, port)
+    line = command(atlas, port=port, host=host, open_browser=open_browser, read_only=read_only)
+    process = subprocess.Popen(line)
+    with _ended_with_us(process):
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            return 0
+
+
+def command(atlas: Path, *, port: int, host: str, open_browser: bool, read_only: bool = False) -> list[str]:
+    """The command line that serves an atlas."""
+    options = {
+        "server.address": host,
+        "server.port": str(port),
+        "server.headless": "false" if open_browser else "true",
+        "server.showEmailPrompt": "false",
+        "server.maxUploadSize": str(UPLOAD_MEGABYTES),
+        # As Streamlit has them, whatever a config.toml says: requests from other sites are turned away, no folder
+        # beside the script is served, and no message is larger than a page needs.
+        "server.enableXsrfProtection": "true",
+        "server.enableCORS": "true",
+        "server.enableStaticServing": "false",
+        "server.maxMessageSize": str(MESSAGE_MEGABYTES),
+        # Off: it walks every loaded module at each run, torch's among them, to rerun when the code is edited.
+        "server.fileWatcherType": "none",
+        "runner.magicEnabled": "false",
+        # Off: a full collection after each run, 0.3 s of a processor once torch is loaded, twice a second while a
+        # page waits for a job. Python's own collector runs as everywhere.
+        "runner.postScriptGC": "false",
+        "browser.gatherUsageStats": "false",
+        # Off: a page that opens what is stored sets widgets that have a default.
+        "global.disableWidgetStateDuplicationWarning": "true",
+        "client.showErrorDetails": "none",
+        "client.showErrorLinks": "false",
+        "client.toolbarMode": "minimal",
+        # Of both themes, so that the browser's own preference chooses between them.
+        "theme.light.primaryColor": "#0072b2",
+        "theme.dark.primaryColor": "#56b4e9",
+        "theme.baseFontSize": "15",
+        "theme.metricValueFontSize": "1.5rem",
+    }
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    # A page elsewhere whose name is made to point here (DNS rebinding) is turned away.
+    hosts = [part for name in _names(host) for part in ("--server.allowedHosts", name)]
+    script = Path(__file__).parents[1] / "explorer" / "entry.py"
+    return [sys.executable, "-m", "app.explorer.launch", "run", str(script), *flags, *hosts, "--", str(atlas),
+            *([READ_ONLY] if read_only else [])]  # fmt: skip
+
+
+def _names(host: str) -> list[str]:
+    """What a browser may call us by: loopback has two names; for other addresses any name may be right."""
+    return ["localhost", "127.0.0.1", "[::1]"] if _is_loopback(host) else []
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"the explorer can't listen on {host}, port {port} ({error}); choose another with --port or --host"
+        ) from None
+
+
+@contextmanager
+def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End the server whenever we end: after Ctrl-C, which it receives too, and when we are told to terminate."""
+
+    def terminated(number: int, frame: FrameType | None) -> None:
+        process.terminate()
+
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        try:
+            process.wait(STOPPING)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.kill()
+            process.wait()

@@ -1,0 +1,203 @@
+"""What the address of a page asks for: widgets that hold it, and a sentence where the page does not have it.
+
+Streamlit itself replaces a value that a widget can't hold, in silence. Here it is said, with what can be asked for
+and what is shown in its place, for as long as that is shown. A value left over from the network or site that the
+sidebar named before is replaced too: the choice was about another thing, and nobody asked for it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
+from typing import Any, NamedTuple, overload
+
+import streamlit as st
+
+from .. import markup
+from .arriving import begin_with
+
+SHOWN = 40  # characters of what was asked for that are repeated
+LISTED = 8  # options that a sentence lists
+
+TRUTHS = {"true": True, "false": False}
+"""How an address writes the state of a switch."""
+
+
+class _Refusal(NamedTuple):
+    sentence: str
+    shown: Any
+
+
+# --- widgets ---------------------------------------------------------------------------------------------------
+
+
+@overload
+def number(label: str, low: int, high: int | None, default: int, *, key: str, **look: Any) -> int: ...
+
+
+@overload
+def number(label: str, low: int, high: int | None, default: None, *, key: str, **look: Any) -> int | None: ...
+
+
+def number(
+    label: str, low: int, high: int | None, default: int | None, *, key: str, expected: str | None = None, **look: Any
+) -> int | None:
+    """A field for a whole number of [low, high]; ``expected`` says so in other words. With ``default`` None it may
+    stay empty."""
+    high_words = f"from {low:,} on" if high is None else f"from {low:,} to {high:,}"
+
+    def held(value: Any) -> bool:
+        if not isinstance(value, Integral):  # none, or what a widget of the same key held on another page
+            return value is None and default is None
+        return low <= int(value) and (high is None or int(value) <= high)
+
+    _settle(key, default, int, held, expected or f"a whole number {high_words}")
+    value = st.number_input(label, low, high, default, key=key, bind="query-params", **look)
+    return None if value is None else int(value)
+
+
+@overload
+def one_of(label: str, options: Sequence[str], *, key: str, first: str, **look: Any) -> str: ...
+
+
+@overload
+def one_of(label: str, options: Sequence[str], *, key: str, first: str | None, **look: Any) -> str | None: ...
+
+
+def one_of(
+    label: str,
+    options: Sequence[str],
+    *,
+    key: str,
+    first: str | None,
+    also: Mapping[str, str] | None = None,
+    expected: str | None = None,
+    **look: Any,
+) -> str | None:
+    """A list to choose from, at first one or none of it. ``also``: other words of an address for its options."""
+    _settle(key, first, _reading(also), options.__contains__, expected or _listed(options))
+    index = None if first is None else list(options).index(first)
+    return st.selectbox(label, options, index=index, key=key, bind="query-params", **look)
+
+
+def segment(label: str, options: Sequence[str], *, key: str, **look: Any) -> str:
+    """One of few options side by side, the first to begin with."""
+    _settle(key, options[0], str, options.__contains__, _listed(options))
+    chosen = st.segmented_control(
+        label, options, default=options[0], key=key, bind="query-params", required=True, **look
+    )
+    return str(chosen or options[0])
+
+
+def tabs(titles: Sequence[str], *, key: str) -> Sequence[Any]:
+    """Tabs of which only the open one is drawn."""
+    _settle(key, titles[0], str, titles.__contains__, _listed(titles))
+    return st.tabs(titles, key=key, on_change="rerun", bind="query-params")
+
+
+def slider(label: str, low: float, high: float, default: float, step: float, *, key: str, **look: Any) -> float:
+    _settle(key, default, float, lambda value: low <= value <= high, f"a number from {low:g} to {high:g}")
+    return float(st.slider(label, low, high, default, step, key=key, bind="query-params", **look))
+
+
+def switch(label: str, *, key: str, default: bool = False, **look: Any) -> bool:
+    _settle(key, default, lambda text: TRUTHS[text.lower()], lambda value: isinstance(value, bool), "true or false")
+    return st.toggle(label, value=default, key=key, bind="query-params", **look)
+
+
+def paged(n: int, per_page: int, *, key: str = "page", of: object = None) -> slice:
+    """The rows of the page that is chosen, of ``n`` in all; below where this is called stands what turns pages.
+
+    ``of``: what the rows are of: of another thing the first page is shown.
+    """
+    pages, owner = max(1, -(-n // per_page)), f"{key}-of"
+    if key in st.session_state and st.session_state.get(owner, of) != of:
+        st.session_state[key] = 1
+    st.session_state[owner] = of
+    many = "the only page, 1" if pages == 1 else f"a page from 1 to {pages:,}"
+    _settle(key, 1, int, lambda page: 1 <= page <= pages, many)
+    page = st.pagination(pages, key=key, bind="query-params") if pages > 1 else 1
+    return slice((page - 1) * per_page, min(n, page * per_page))
+
+
+# --- what can't be held ----------------------------------------------------------------------------------------
+
+
+def _settle(key: str, default: Any, read: Callable[[str], Any], held: Callable[[Any], bool], expected: str) -> None:
+    """Before a widget is there: replace what it can't hold, and say so where it was asked for."""
+    follow(key, default)
+    if key in st.session_state:
+        if not held(st.session_state[key]):
+            st.session_state[key] = default
+    else:
+        st.session_state.pop(f"refused-{key}", None)
+        asked = st.query_params.get(key, "")
+        if asked:
+            _begin(key, asked, default, read, held, expected)
+    if key in st.session_state:
+        still(key, st.session_state[key])
+
+
+def follow(key: str, default: Any) -> None:
+    """Before a widget is there: what nobody chose follows what is shown at first, which may be another with the site.
+    It is not in the address, and whoever opens that is to see the same."""
+    before = st.session_state.get(f"default-{key}", default)
+    st.session_state[f"default-{key}"] = default
+    if before != default and st.session_state.get(key) == before:
+        st.session_state[key] = default
+
+
+def _begin(
+    key: str, asked: str, default: Any, read: Callable[[str], Any], held: Callable[[Any], bool], expected: str
+) -> None:
+    try:
+        value = read(asked)
+        known = held(value)
+    except (ValueError, LookupError):
+        known = False
+    if not known:
+        st.session_state[key] = default
+        refuse(key, asked, expected, default)
+    elif str(value) != asked and isinstance(value, str):  # in other words than the widget's
+        begin_with(key, value)
+
+
+def refuse(key: str, asked: str, expected: str, shown: object) -> None:
+    """The address asks for what is not to be had: remember what to say about it."""
+    said = asked if len(asked) <= SHOWN else asked[: SHOWN - 1] + "…"
+    sentence = f"the address asks for {key} {said}; expected {expected}; shown is {'any' if shown is None else shown}"
+    st.session_state[f"refused-{key}"] = _Refusal(sentence, shown)
+
+
+def still(key: str, shown: object) -> None:
+    """Say what the address asked for in vain, while the thing is shown that was put in its place.
+
+    A line of its own, also among widgets that stand side by side (`app.markup.STYLE`).
+    """
+    refusal = st.session_state.get(f"refused-{key}")
+    if refusal is not None and shown == refusal.shown:
+        with st.container(key=f"asked-{key}"):
+            st.html(markup.error(refusal.sentence))
+
+
+def held_by_none(key: str, expected: str, shown: str) -> None:
+    """Where a page has no widget for what the address asks for: say so, and take it out of the address.
+
+    Not of a choice that was made on the page: its widget is gone with what it was about.
+    """
+    wanted = st.query_params.get(key, "")
+    if key in st.session_state:
+        st.session_state.pop(f"refused-{key}", None)
+    elif wanted not in ("", shown):
+        del st.query_params[key]
+        refuse(key, wanted, expected, shown)
+    still(key, shown)
+
+
+def _reading(also: Mapping[str, str] | None) -> Callable[[str], str]:
+    return lambda text: (also or {}).get(text, text)
+
+
+def _listed(options: Sequence[str]) -> str:
+    more = ", …" if len(options) > LISTED else ""
+    return f"{'one of ' if len(options) > 1 else ''}{', '.join(map(str, options[:LISTED]))}{more}"

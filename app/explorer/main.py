@@ -1,0 +1,168 @@
+"""The explorer: which atlas, which page, and what the sidebar chose. `app.cli.serve` starts it (``polytope app ATLAS``).
+
+The state of every page is in its URL, so that a link or a bookmark opens the same view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+
+import atlas
+from atlas.errors import AtlasLocked, NotStored, PolytopeError, UnknownName, UsageError
+from atlas.store.catalog import NetworkRecord
+
+from .. import markup
+from ..cli.serve import READ_ONLY
+from . import address, arriving, browser
+from .access import reading
+from .view import View, explained, failed_before, guarded, survived
+from .views import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+    '<path fill="#0072b2" d="M16 2 28 9v14l-12 7L4 23V9z"/>'
+    '<path fill="none" stroke="#fff" stroke-width="1.6" d="M4 9l12 7 12-7M16 16v14M16 2v14"/></svg>'
+)
+
+FREE_EVERY = 2.0
+"""Seconds between two looks at whether an atlas is still locked."""
+
+PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
+    ("Overview", "overview", ":material/map:", overview.render),
+    ("Example", "example", ":material/fingerprint:", example.render),
+    ("Search", "search", ":material/radar:", search.render),
+    ("Clusters", "clusters", ":material/bubble_chart:", clusters.render),
+    ("Map", "map", ":material/scatter_plot:", map.render),
+    ("Neurons", "neurons", ":material/neurology:", neurons.render),
+    ("Density", "density", ":material/stacked_line_chart:", density.render),
+    ("Paths", "paths", ":material/route:", paths.render),
+    ("Slices", "slices", ":material/grid_goldenratio:", slices.render),
+    ("SQL", "sql", ":material/database:", sql.render),
+    ("Experiments", "experiments", ":material/science:", experiments.render),
+]
+
+
+def main(arguments: list[str]) -> None:
+    """One run of the script: open the atlas, offer what it holds, draw the page, close it."""
+    st.set_page_config(page_title="Polytope atlas", page_icon=ICON, layout="wide")
+    st.logo(ICON, size="large")
+    st.html(markup.STYLE)
+    opened: list[View] = []  # filled below: the navigation is there even where the atlas can't be opened
+    page = st.navigation([
+        st.Page(partial(_draw, render, opened), title=title, url_path=path, icon=icon)
+        for title, path, icon, render in PAGES
+    ])  # fmt: skip
+    st.title(page.title, anchor=False)
+    failed_before()
+    with survived(), explained():
+        arriving.begin_anew()
+        path, read_only = _arguments(arguments)
+        try:
+            with reading(path) as a:
+                opened.append(choose(a, read_only))
+                page.run()
+        except AtlasLocked as error:
+            st.html(markup.error(str(error)))
+            _open_once_free(path)
+    with st.sidebar:
+        browser.quicker()
+
+
+def begin(arguments: list[str]) -> None:
+    """What the first page waits for, begun before it is asked for. What is the matter with an atlas, pages say."""
+    with suppress(PolytopeError):
+        overview.begin(_arguments(arguments)[0])
+
+
+def _draw(render: Callable[[View], None], opened: list[View]) -> None:
+    render(opened[0])
+
+
+def _open_once_free(path: Path) -> None:
+    """The page draws itself again when the atlas is not locked any more."""
+
+    @st.fragment(run_every=FREE_EVERY)
+    def look() -> None:
+        try:
+            with reading(path):
+                pass
+        except AtlasLocked:
+            st.html(markup.notes(["This page opens by itself once it is free."]))
+            return
+        except PolytopeError:
+            pass  # the page says what else is the matter
+        st.rerun()
+
+    look()
+
+
+def _arguments(arguments: list[str]) -> tuple[Path, bool]:
+    """The atlas, and whether names and notes are turned off."""
+    paths = [argument for argument in arguments if argument != READ_ONLY]
+    if len(paths) != 1:
+        raise UsageError("name one atlas: `polytope app ATLAS`")
+    return Path(paths[0]), READ_ONLY in arguments
+
+
+def choose(a: atlas.Atlas, read_only: bool) -> View:
+    """The sidebar: which atlas this is, which network, and which site or span the pages are about."""
+    with st.sidebar:
+        st.html(
+            f'<div class="pa"><span class="pa-muted">Atlas</span><br><b title="{markup.plain(a.path.resolve())}">'
+            f"{markup.plain(a.path.resolve().name)}</b></div>"
+        )
+        a.catalog.network(a.catalog.networks[0].name if a.catalog.networks else None)  # an empty atlas says so
+        firsts = {network.name: _first_choice(a, network) for network in a.catalog.networks}
+        names = list(firsts)
+        name = address.one_of(
+            "Network", names, key="network", first=names[0], on_change=_changed_network, args=(firsts,)
+        )  # fmt: skip
+        network = a.catalog.network(name)
+        targets = _targets(a, network)
+        target = st.selectbox(
+            "Site or span",
+            targets,
+            index=targets.index(firsts[name]) if targets else None,
+            key="target",
+            bind="query-params",
+            accept_new_options=True,
+            help="Any span can be typed: `AFTER->TO` for the sites after one up to another, `AFTER->` for all sites "
+            "after one.",
+        )
+        if target and not _is_target(a, network, target):  # a page that needs one says more
+            st.html(markup.notes([f"No such site or span in network {name}"]))
+    return View(a, network, target or "", read_only)
+
+
+def _is_target(a: atlas.Atlas, network: NetworkRecord, name: str) -> bool:
+    try:
+        a.catalog.target(site=name, network=network.name)
+    except (UnknownName, UsageError):
+        return False
+    except NotStored:
+        pass
+    return True
+
+
+def _targets(a: atlas.Atlas, network: NetworkRecord) -> list[str]:
+    """Sites with codes in order of depth, then the spans that were named."""
+    sites = [site.name for site in a.catalog.sites_of(network) if site.n_codes]
+    return sites + [name for owner, name in a.catalog.spans if owner == network.name]
+
+
+def _first_choice(a: atlas.Atlas, network: NetworkRecord) -> str:
+    """The last position site: what a network makes of an input shows most where it is about to answer."""
+    sites = [site for site in a.catalog.sites_of(network) if site.n_codes]
+    deep = [site.name for site in sites if site.scope == "position"] or [site.name for site in sites]
+    return deep[-1] if deep else ""
+
+
+@guarded
+def _changed_network(firsts: dict[str, str]) -> None:
+    """A site of the network before means nothing in this one, and a typed span is no option that would be dropped."""
+    st.session_state["target"] = firsts[st.session_state["network"]]

@@ -1,0 +1,152 @@
+"""Choosing what a network is run on from: a span, and examples of the network that the sidebar names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import streamlit as st
+
+from atlas import Atlas
+from atlas.errors import NotStored
+from atlas.network import FULL_SUFFIX
+from query.examples.stored import describe
+
+from .. import address
+from ..view import View, guarded, records
+from . import cards
+
+SCALED = 0.6
+"""How far up the network the space lies that is offered first: where the report scales (inception4c of twelve)."""
+
+
+CARD = 190  # pixels of a picture with its caption
+
+
+class Held(NamedTuple):
+    """The examples of a network: the lowest and highest id, and the first of each of up to three inputs."""
+
+    lowest: int
+    highest: int
+    firsts: tuple[int, ...]
+
+
+def held(atlas: Atlas, network_id: int, network: str) -> Held:
+    """Examples to begin with; `NotStored` where the network has none."""
+    rows = atlas.rows(
+        """
+        select min(example_id), max(example_id),
+            (select list(first order by first) from (
+                select min(example_id) as first from examples where network_id = $1 group by input_id
+                order by first limit 3))
+        from examples where network_id = $1
+        """,
+        [network_id],
+    )
+    lowest, highest, firsts = rows[0]
+    if lowest is None:
+        raise NotStored(f"network {network} has no examples in this atlas; `polytope ingest` adds some")
+    return Held(int(lowest), int(highest), tuple(int(first) for first in firsts))
+
+
+def examples_of(view: View) -> Held:
+    return view.ask(held, view.network.network_id, view.network.name)
+
+
+def example(
+    view: View, label: str, key: str, default: int | None = None, on_change: Callable[[], None] | None = None
+) -> int:
+    """The id of an example of the network, its first to begin with."""
+    known = examples_of(view)
+    return address.number(
+        label, known.lowest, known.highest, known.lowest if default is None else default, key=key,
+        expected=f"an example of network {view.network.name}, {known.lowest:,} to {known.highest:,}", width=200,
+        on_change=on_change,
+    )  # fmt: skip
+
+
+def ranged(view: View, label: str) -> str:
+    """A label with the ids that there are."""
+    known = examples_of(view)
+    return f"{label} ({known.lowest:,} to {known.highest:,})"
+
+
+def another(view: View, key: str) -> None:
+    """Buttons to the examples beside the one that a field of that key holds, and to any other."""
+    example = int(st.session_state[key])
+    before, after, random = view.atlas.rows(_BESIDE, [view.network.network_id, example])[0]
+
+    @guarded
+    def go(to: int) -> None:
+        st.session_state[key] = to
+
+    for words, other, icon in (
+        ("Previous", before, ":material/chevron_left:"), ("Next", after, ":material/chevron_right:"),
+        ("Random", random, ":material/shuffle:"),
+    ):  # fmt: skip
+        st.button(words, icon=icon, on_click=go, args=(other,), disabled=other is None, key=f"{words}-{key}")
+
+
+_BESIDE = """
+select
+    max(example_id) filter (where example_id < $2), min(example_id) filter (where example_id > $2),
+    arg_min(example_id, random()) filter (where example_id <> $2)
+from examples where network_id = $1
+"""
+
+
+def begin_with(known: Held, n: int) -> list[int]:
+    """``n`` different examples to begin with, of different inputs as far as there are so many."""
+    found = list(known.firsts[:n])
+    others = (i for i in range(known.lowest, known.highest + 1) if i not in found)
+    while len(found) < n:
+        found.append(next(others, known.lowest))
+    return found
+
+
+def spans(view: View) -> list[str]:
+    """``l->`` for every site l but the last: the spaces that paths and planes can lie in, in order of depth."""
+    scope = "full" if view.network.kind == "image" else "position"
+    sites = [site for site in view.atlas.catalog.sites_of(view.network) if site.scope == scope]
+    suffix = FULL_SUFFIX if scope == "full" else ""
+    return [f"{site.name.removesuffix(FULL_SUFFIX)}->{suffix}" for site in sites[:-1]]
+
+
+def span(view: View, on_change: Callable[[], None] | None = None) -> str:
+    """A span to choose or type; first the one that the sidebar names, or what follows its site."""
+    offered = spans(view)
+    if not offered:
+        raise NotStored(
+            f"network {view.network.name} has a single site; a path needs one to start from and one after"
+        )
+    first = _first(view, offered)
+    owner = "span-of"
+    if st.session_state.get(owner, view.network.name) != view.network.name:
+        st.session_state["span"] = first  # a span of the network before
+    st.session_state[owner] = view.network.name
+    address.follow("span", first)
+    options = offered if first in offered else [first, *offered]
+    chosen = st.selectbox(
+        "Space and gates", options, index=options.index(first), key="span",
+        bind="query-params", accept_new_options=True, width=240,
+        help="`AFTER->TO`: the activations are those of AFTER, and the boundaries those of the gates after it, up to "
+        "TO or the output.", on_change=on_change,
+    )  # fmt: skip
+    return chosen or first
+
+
+def _first(view: View, offered: list[str]) -> str:
+    suffix = FULL_SUFFIX if view.network.kind == "image" else ""
+    if "span" in view.named:
+        return view.atlas.catalog.target(site=view.target, network=view.network.name).name
+    after = f"{view.target.removesuffix(FULL_SUFFIX)}->{suffix}"
+    return after if after in offered else offered[min(int(SCALED * (len(offered) + 1)), len(offered) - 1)]
+
+
+def shown(view: View, ids: list[int], titles: list[str]) -> None:
+    """Examples side by side, each under its title."""
+    rows = records(view.ask(describe, view.network, ids))
+    for place, title, row in zip(st.columns(len(ids), gap="medium"), titles, rows, strict=True):
+        with place, st.container(width=CARD if view.network.kind == "image" else "stretch"):
+            st.html(f'<div class="pa pa-beside">{title}</div>')
+            cards.one(view, row)

@@ -1,0 +1,289 @@
+"""The parts of a cluster's page, each drawn only when it is looked at."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+import query
+from atlas import Atlas
+from query.clustering.relations import fate, member_counts, member_flow, near_clusters
+from query.clustering.stored import NOISE, find_clustering
+from query.examples.stored import describe, is_span
+from query.experiments.intruders import distinctive_gates
+
+from ... import markup
+from .. import address
+from ..charts import cluster_charts
+from ..view import View, records
+from . import cards, figures
+from .code import call, source
+
+PAGE_ROWS = {"text": 20, "image": 36}  # members a page: about two screens
+MOST_COUNTED = 20  # labels or tokens in a chart
+MOST_GATES = 30
+NEAR = 12  # clusters listed
+STEPS = 3  # sites that members are followed through
+
+Part = Callable[[View, int, int], None]
+"""Draws a part of a cluster of a clustering."""
+
+
+def parts(cluster: int, space: str) -> dict[str, Part]:
+    """What there is to see, by title. The noise has no medoid, so no neighbours, and nothing in common."""
+    shown: dict[str, Part] = {"Members": members, "Labels and tokens": counts}
+    if cluster != NOISE:
+        shown |= {"Gates": gates, "Near clusters": neighbours}
+    return shown | {"Flow": flow, "Against activations" if space == "codes" else "Against codes": against}
+
+
+# --- who is in it ----------------------------------------------------------------------------------------------
+
+
+def members(view: View, clustering: int, cluster: int) -> None:
+    """The members in their contexts, a page at a time, the medoid first."""
+    found = view.ask(query.members, cluster, clustering, limit=1)
+    size, per_page = int(found.attrs["size"]), PAGE_ROWS[view.network.kind]
+    if cluster != NOISE:
+        _medoid(view, clustering, cluster)
+    start = address.paged(size, per_page, of=(clustering, cluster)).start
+    wanted = {"limit": per_page, "offset": start}
+    shown = view.ask(query.members, cluster, clustering, **wanted)
+    cards.examples(view, shown)
+    st.html(markup.notes([f"{start + 1:,} to {start + len(shown):,} of {size:,}, strongest membership first."]))
+    source(
+        view, call(query.members, cluster, clustering, **wanted),
+        sql=_members_sql(clustering, cluster, per_page, start),
+    )  # fmt: skip
+
+
+def _medoid(view: View, clustering: int, cluster: int) -> None:
+    medoid = view.ask(medoid_of, clustering, cluster)
+    row = records(view.ask(describe, view.network, [medoid]))[0]
+    where = markup.link("example", f"example {medoid}", example=medoid, **view.state)
+    seen = cards.within(view, row, 48, markup.CONTEXT_BEFORE, markup.CONTEXT_AFTER)
+    st.html(
+        '<div class="pa"><span class="pa-muted" title="The member nearest to all others">Medoid</span> '
+        f"{seen} {where}</div>"
+    )
+
+
+def medoid_of(atlas: Atlas, clustering: int, cluster: int) -> int:
+    """The member nearest to all members."""
+    rows = "select medoid from clusters where clustering_id = $1 and label = $2"
+    return int(atlas.value(rows, [clustering, cluster]))
+
+
+def _members_sql(clustering: int, cluster: int, limit: int, offset: int) -> str:
+    return (
+        "select example_id, probability, token, context, label, prediction\nfrom cluster_members\n"
+        f"where clustering_id = {clustering} and cluster = {cluster}\n"
+        f"order by probability desc, example_id\nlimit {limit} offset {offset}"
+    )
+
+
+# --- what they are ---------------------------------------------------------------------------------------------
+
+
+def counts(view: View, clustering: int, cluster: int) -> None:
+    """Bar charts: members by label, and by token or by what the network makes of them."""
+    second = "token" if view.network.kind == "text" else "prediction"
+    for place, by in zip(st.columns(2, gap="medium"), ("label", second), strict=True):
+        with place:
+            found = view.ask(member_counts, clustering, cluster, by, MOST_COUNTED)
+            about = found.attrs
+            of = f"; the {len(found)} commonest of {about['n_values']:,}" if about["n_values"] > len(found) else ""
+            title = f"By {by}, n = {about['size']:,} of {about['n_examples']:,}{of}"
+            figures.show(
+                cluster_charts.counts(found, by, title), f"cluster-{cluster}-{by}s", key=f"by-{by}", data=found,
+                alt=title,
+            )  # fmt: skip
+            source(view, call(member_counts, clustering, cluster, by, MOST_COUNTED), sql=_counts_sql(clustering, by))
+
+
+def _counts_sql(clustering: int, by: str) -> str:
+    return (
+        f"select cluster, {by}, count(*) as n\nfrom cluster_members\nwhere clustering_id = {clustering}\n"
+        "group by all\norder by cluster, n desc"
+    )
+
+
+# --- what tells them from the rest -----------------------------------------------------------------------------
+
+
+def gates(view: View, clustering: int, cluster: int) -> None:
+    """The gates that tell the cluster from all other examples, at one of the target's sites."""
+    target = view.atlas.catalog.target(site=view.target, network=view.network.name)
+    names = [site.name for site in target.sites]
+    site = names[-1]
+    if len(names) > 1:
+        site = address.one_of("Gates of", names, key="site", first=site, width=240)
+    found = view.work("Counting gates", distinctive_gates, clustering, cluster, site, MOST_GATES)
+    if found is None:
+        return
+    about = found.attrs
+    several = found["module"].nunique() > 1
+    heads = [
+        ("Gate", "Bit of the code at this site", "pa-number"), *([("Module", "", "pa-code")] if several else []),
+        ("On inside", "Share of the members that have it on", "pa-number"),
+        ("On outside", "Share of all other clustered examples that have it on", "pa-number"),
+        ("Log odds", "Of being on, inside against outside (Haldane)", "pa-number"),
+        ("q", "False discovery rate at which it is called distinctive (Fisher's exact test, Benjamini-Hochberg)",
+         "pa-number"),
+    ]  # fmt: skip
+    rows = [
+        [
+            cards.gate_link(view, site, row["gate"], str(row["gate"])),
+            *([markup.plain(row["module"])] if several else []),
+            f"{row['inside']:.0%}", f"{row['outside']:.0%}", markup.number(float(row["log_odds"]), 3),
+            markup.number(float(row["q"]), 2),
+        ]
+        for row in records(found[found["distinctive"]])
+    ]  # fmt: skip
+    st.html(
+        markup.notes([
+            f"{about['n_distinctive']:,} of {about['n_gates']:,} gates of {site} tell its {about['n_inside']:,} "
+            f"members from {about['n_outside']:,} others, at a false discovery rate of 5 %"
+            + (f"; the {len(rows)} clearest:" if rows else ".")
+        ])
+    )  # fmt: skip
+    if rows:
+        st.html(markup.table(heads, rows))
+    gates_of = call(distinctive_gates, clustering, cluster, site, MOST_GATES)
+    source(view, f"{gates_of}.query('distinctive')")
+
+
+# --- what lies near, and where they go -------------------------------------------------------------------------
+
+
+def neighbours(view: View, clustering: int, cluster: int) -> None:
+    """The clusters whose medoids are nearest."""
+    found = view.ask(near_clusters, clustering, cluster, NEAR)
+    if found.empty:
+        st.html(markup.notes(["There is no other cluster."]))
+        return
+    n_gates = found.attrs["n_gates"]
+    unit = (
+        "Euclidean distance of the medoids' activations" if n_gates is None else "Gates in which the medoids differ"
+    )
+    heads = [
+        ("Cluster", "", "pa-key"), ("Distance", unit, "pa-number"), ("Size", "", "pa-number"),
+        ("Purity", "Share of labelled members with the commonest label", "pa-number"),
+        ("Commonest label", "", "pa-key"), ("Medoid", "The member nearest to all others", "pa-wide"),
+    ]  # fmt: skip
+    seen = records(view.ask(describe, view.network, found["medoid"].tolist()))
+    rows = [
+        [
+            cards.cluster_link(view, clustering, row["cluster"], row["name"]), _distance(row["distance"], n_gates),
+            f"{row['size']:,}", markup.number(row["purity"], 2), markup.words(row["top_label"]),
+            _small(view, medoid),
+        ]
+        for row, medoid in zip(records(found), seen, strict=True)
+    ]  # fmt: skip
+    st.html(markup.table(heads, rows))
+    st.html(markup.notes([f"{len(found)} of {found.attrs['n_clusters'] - 1:,} other clusters, by {unit.lower()}."]))
+    source(view, call(near_clusters, clustering, cluster, NEAR))
+
+
+def _distance(distance: float, n_gates: int | None) -> str:
+    if n_gates is None:
+        return markup.number(float(distance))
+    return f'{distance:,} <span class="pa-muted">{distance / n_gates:.1%}</span>'
+
+
+def _small(view: View, row: cards.Row) -> str:
+    words = markup.link("example", str(row["example_id"]), example=row["example_id"], **view.state)
+    return f"{cards.within(view, row, 32, 40, 24)} {words}"
+
+
+def flow(view: View, clustering: int, cluster: int) -> None:
+    """Where the members lie at the next sites, or came from."""
+    forward, back = (view.ask(member_flow, clustering, cluster, steps=STEPS, backwards=b) for b in (False, True))
+    ways = {name: frame for name, frame in (("Next sites", forward), ("Sites before", back)) if len(frame)}
+    if not ways:
+        st.html(markup.notes(["No other site of this network is clustered in the same space: `polytope cluster`."]))
+        return
+    way = next(iter(ways))
+    if len(ways) > 1:
+        way = address.segment("Follow them to", list(ways), key="way", label_visibility="collapsed")
+    elif way == "Sites before":
+        st.html(
+            markup.notes([f"{view.target} is the last site: shown is where its members lie at the sites before."])
+        )
+    found = ways[way]
+    names = {
+        (number, label): name
+        for number in {*found["from_clustering"], *found["to_clustering"]}
+        for label, name in cards.cluster_names(view, int(number)).items()
+    }
+    members_of = f"{markup.counted(found.attrs['size'], 'member')} of {_called(cluster)}"
+    title = f"{members_of}, by their cluster at {markup.counted(found['step'].nunique(), 'other site')}"
+    figures.show(
+        cluster_charts.flow(found, names, title), f"cluster-{cluster}-flow", key="flow", data=found, alt=title
+    )
+    source(view, call(member_flow, clustering, cluster, steps=STEPS, backwards=way == "Sites before"))
+
+
+def against(view: View, clustering: int, cluster: int) -> None:
+    """The same examples in another clustering."""
+    mine = view.ask(find_clustering, clustering)
+    held = view.ask(query.clusterings)
+    held = held[(held["network"] == view.network.name) & (held["clustering_id"] != clustering)]
+    other_space = "activations" if mine.space == "codes" else "codes"
+    best = held[(held["target"] == mine.target.name) & (held["space"] == other_space)]
+    if best.empty:
+        option = "--span" if is_span(mine.target) else "--site"
+        how = (
+            f"polytope cluster {shlex.quote(str(view.path))} {option} {shlex.quote(mine.target.name)} "
+            f"--network {shlex.quote(view.network.name)} --space {other_space}"
+        )
+        reason = "a span has no activations of its own" if is_span(mine.target) else f"`{how}` makes one"
+        st.html(markup.notes([f"No clustering of the {other_space} of {mine.target.name}: {reason}."]))
+    if held.empty:
+        return
+    numbers = [int(number) for number in held["clustering_id"]]
+    words = {int(r["clustering_id"]): f"{r['clustering_id']}: {r['space']} of {r['target']}" for r in records(held)}
+    offered = [words[number] for number in numbers]
+    chosen = address.one_of(
+        "Against clustering", offered, key="other", width=340, placeholder="choose another",
+        first=words[int(best["clustering_id"].iloc[-1])] if len(best) else None,
+        also={str(number): words[number] for number in numbers},
+    )  # fmt: skip
+    if chosen is not None:
+        _fate(view, clustering, cluster, int(chosen.split(":")[0]))
+
+
+def _fate(view: View, clustering: int, cluster: int, other: int) -> None:
+    found = view.ask(fate, clustering, cluster, other)
+    if found.empty:
+        st.html(markup.notes(["None of its members is in that clustering."]))
+        return
+    about, shown = found.attrs, found.head(MOST_COUNTED)
+    whose = f"{about['n_both']:,} of {about['size']:,} members of {_called(cluster)}"
+    title = f"{whose}, by their cluster in clustering {other}"
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        figures.show(cluster_charts.fates(shown, title), f"cluster-{cluster}-fate", key="fate", data=found, alt=title)
+    with right:
+        heads = [
+            ("Cluster", "", "pa-key"), ("Share", "Of the members", "pa-number"), ("Size", "", "pa-number"),
+            ("Overlap", "Members of both over members of either: 1 where they are the same", "pa-number"),
+        ]  # fmt: skip
+        target = str(view.ask(find_clustering, other).target.name)
+        st.html(markup.table(heads, [_row(view, other, target, row) for row in records(shown)]))
+    if len(found) > len(shown):
+        st.html(markup.notes([f"The first {len(shown)} of {len(found):,}."]))
+    source(view, call(fate, clustering, cluster, other))
+
+
+def _row(view: View, other: int, target: str, row: dict[str, object]) -> list[str]:
+    cluster, name = int(str(row["cluster"])), row["name"]
+    link = cards.cluster_link(view, other, cluster, None if pd.isna(name) else str(name), target)  # type: ignore[call-overload]
+    return [link, f"{row['share']:.0%}", f"{row['size']:,}", markup.number(row["overlap"], 2)]
+
+
+def _called(cluster: int) -> str:
+    return "the noise" if cluster == NOISE else f"cluster {cluster}"

@@ -1,0 +1,85 @@
+"""The name and note of a cluster: shown to all, written by whoever may."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+import query
+from atlas.errors import PolytopeError, UsageError
+from query.clustering.names import NAME_LENGTH, NOTE_LENGTH, ClusterName, borne_name, checked_name, checked_note
+
+from ... import markup
+from ..access import writing
+from ..view import View, guarded
+
+NOTE_SAID = 120
+"""Characters of somebody else's note in a sentence; all of it stands above the form."""
+
+Words = tuple[str | None, str | None]
+"""A name and a note."""
+
+
+def show(view: View, borne: ClusterName) -> None:
+    """What people wrote about a cluster, and a form to write it anew."""
+    if borne.note is not None:
+        st.html(f'<div class="pa pa-written">{markup.plain(borne.note)}</div>')
+    if borne.example not in (None, borne.medoid):
+        where = markup.link("example", f"example {borne.example}", example=borne.example, **view.state)
+        st.html(
+            f'<div class="pa"><p class="pa-note">Named in another clustering, in which {where} was the medoid; it is '
+            "a member of this cluster.</p></div>"
+        )
+    if not view.read_only:
+        _form(view, borne)
+
+
+def _form(view: View, borne: ClusterName) -> None:
+    """The form. What could not be saved stands in it still, under the reason."""
+    place = f"{borne.clustering}-{borne.cluster}"
+    typed, reason = st.session_state.get(f"unsaved-{place}", ((borne.name, borne.note), None))
+    words = "Change the name or note" if borne.name or borne.note else "Name this cluster"
+    # Of other words it is another form, so that what someone else has saved meanwhile is what it begins with.
+    form = f"{place}-{abs(hash((borne.name, borne.note, typed))):x}"
+    with (
+        st.expander(words, expanded=reason is not None, icon=":material/edit:", key=f"naming-{place}"),
+        st.form(form, border=False),
+    ):
+        if reason is not None:
+            st.html(markup.error(f"Not saved: {reason}"))
+        name, note = f"name-{form}", f"note-{form}"
+        st.text_input("Name", typed[0] or "", max_chars=NAME_LENGTH, key=name)
+        st.text_area("Note", typed[1] or "", max_chars=NOTE_LENGTH, key=note, height=100)
+        st.form_submit_button(
+            "Save", type="primary", on_click=_save,
+            args=(view.path, borne.clustering, borne.cluster, (borne.name, borne.note), name, note),
+            help="Everyone who opens this atlas sees it. Empty both to take the name away.",
+        )  # fmt: skip
+
+
+@guarded
+def _save(path: Path, clustering: int, cluster: int, seen: Words, name: str, note: str) -> None:
+    """Runs before the page does, so that this session does not read the atlas meanwhile.
+
+    ``seen``: what the cluster bore when the form was drawn. What somebody else has saved since is not replaced before
+    the page has shown it.
+    """
+    typed, place = (st.session_state[name], st.session_state[note]), f"unsaved-{clustering}-{cluster}"
+    st.session_state.pop(place, None)
+    try:
+        with writing(path) as a:
+            borne = borne_name(a, cluster, clustering)
+            if (borne.name, borne.note) not in (seen, (checked_name(typed[0]), checked_note(typed[1]))):
+                raise UsageError(
+                    "somebody else has changed the name or note meanwhile. Now the name is "
+                    f"{_said(borne.name, NAME_LENGTH)} and the note is {_said(borne.note, NOTE_SAID)}. Save again to "
+                    "replace both by what stands here"
+                )
+            query.name_cluster(a, cluster, typed[0], note=typed[1], clustering=clustering)
+    except PolytopeError as error:
+        st.session_state[place] = typed, str(error)
+
+
+def _said(words: str | None, length: int) -> str:
+    return "empty" if words is None else f"“{markup.one_line(words, length)}”"

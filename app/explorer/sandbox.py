@@ -1,0 +1,286 @@
+"""A user's SQL in a process of its own, which ends when its time is over, whatever it is doing, and can't take the
+memory of the machine.
+
+DuckDB looks at the clock, at an interrupt and at its memory between two vectors of rows, and one value may be a list
+of millions. So the time is kept from outside, by ending the process, and the memory by the kernel: `RLIMIT_DATA`
+bounds on Linux all that the process may write to. macOS takes that limit and doesn't hold it: there DuckDB's own
+bounds what it counts, which such a list is not.
+
+A process answers one query at a time, and opens the atlas for that query alone. One that has answered waits for the
+next, because to start takes 1 to 2 s: imports. It holds 190 MB.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+import atlas
+from atlas.errors import PolytopeError, SqlFailed
+from atlas.store.atlas import Limits, too_much_memory, took_too_long
+
+MEMORY = 1_000_000_000
+"""Bytes that DuckDB may take for a query, before it spills: codes of 12 sites of 100,000 examples take half of it."""
+
+ROOM = 500_000_000
+"""Bytes beside those, which DuckDB doesn't count: rows on their way to the page, long lists, stacks of threads."""
+
+THREADS = 4
+"""Processors that a query may use."""
+
+YIELDING = 5
+"""Niceness of a query: pages go first."""
+
+LARGEST = 64_000_000
+"""Bytes of rows that are handed to a page: 10,000 rows of a sentence each take 2 MB, of 3,072 numbers each 120 MB."""
+
+GRACE = 2.0
+"""Seconds past its time in which a query may end by itself, before its process is ended."""
+
+STARTING = 60.0
+"""Seconds until a process that is starting counts as broken."""
+
+WAITING = 1
+"""Processes kept for the next query."""
+
+LOOK_EVERY = 0.05
+"""Seconds between two looks at whether someone pressed Stop."""
+
+COUNT_EVERY = 0.25
+"""Seconds between two reports of how much is done."""
+
+PLAIN_MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+"""Arrow's own allocator takes 1 GB to begin with, most of it never used, and the kernel's limit would count it."""
+
+BEGUN, DONE, ANSWER, ERROR = "begun", "done", "answer", "error"
+
+
+class Request(NamedTuple):
+    """What `Atlas.sql` is asked, of the atlas at ``path``; what needs more memory is spilled to folder ``spill``."""
+
+    path: Path
+    query: str
+    parameters: Sequence[Any] | dict[str, Any] | None
+    row_limit: int | None
+    timeout: float | None
+    spill: Path
+
+
+# --- in the explorer -------------------------------------------------------------------------------------------
+
+
+def ask(
+    path: Path,
+    go_on: Callable[[], None],
+    report: Callable[[float | None], None],
+    query: str,
+    parameters: Sequence[Any] | dict[str, Any] | None,
+    row_limit: int | None,
+    timeout: float | None,
+) -> pd.DataFrame:
+    """Run a user's query as `Atlas.sql` does. ``go_on`` is called all the while, and what it raises ends the query;
+    ``report`` is told the share that is done.
+
+    Raises what `atlas.open` and `Atlas.sql` raise; `SqlFailed` also for more memory or a larger answer than a query
+    may take here.
+    """
+    process = _take()
+    again = False
+    try:
+        answer, again = process.ask(path, query, parameters, row_limit, timeout, go_on, report)
+    finally:
+        _give_back(process, again)
+    if isinstance(answer, PolytopeError):
+        raise answer
+    return answer
+
+
+def warm() -> None:
+    """Have a process ready for the first query."""
+    with _lock:
+        if len(_waiting) < WAITING:
+            _waiting.append(_Process())
+
+
+_waiting: list[_Process] = []
+_lock = threading.Lock()
+
+
+def _take() -> _Process:
+    with _lock:
+        while _waiting:
+            process = _waiting.pop()
+            if process.alive:
+                return process
+            process.end()
+    return _Process()
+
+
+def _give_back(process: _Process, again: bool) -> None:
+    """It waits for the next query if it can; else one that can is started in its place."""
+    with _lock:
+        again = again and len(_waiting) < WAITING
+        if again:
+            _waiting.append(process)
+    if not again:
+        process.end()
+        warm()
+
+
+class _Process:
+    """One that answers queries, seen from here."""
+
+    def __init__(self) -> None:
+        self._spill = tempfile.TemporaryDirectory(prefix="polytope-sql-")
+        self._ours, theirs = Pipe()
+        line = [sys.executable, "-m", "app.explorer.sandbox", str(theirs.fileno())]
+        # A session of its own: Ctrl-C in the terminal is for the explorer, whose end this one notices.
+        self._running = subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
+            start_new_session=True, env={**os.environ, **PLAIN_MEMORY},
+        )  # fmt: skip
+        theirs.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._running.poll() is None
+
+    def end(self) -> None:
+        self._running.kill()
+        self._running.wait()
+        self._ours.close()
+        self._spill.cleanup()
+
+    def ask(
+        self,
+        path: Path,
+        query: str,
+        parameters: Sequence[Any] | dict[str, Any] | None,
+        row_limit: int | None,
+        timeout: float | None,
+        go_on: Callable[[], None],
+        report: Callable[[float | None], None],
+    ) -> tuple[Any, bool]:
+        """The rows, or the error of the query; and whether the process can be asked again."""
+        until, begun = time.monotonic() + STARTING, False
+        try:
+            self._ours.send(Request(path, query, parameters, row_limit, timeout, Path(self._spill.name)))
+            while True:
+                go_on()
+                if not self._ours.poll(LOOK_EVERY):
+                    if time.monotonic() > until:
+                        return took_too_long(timeout) if begun else _not_started(), False
+                    continue
+                what, content, again = self._ours.recv()
+                if what == BEGUN:
+                    begun = True
+                    until = float("inf") if timeout is None else time.monotonic() + timeout + GRACE
+                elif what == DONE:
+                    report(content)
+                elif what in (ANSWER, ERROR):
+                    return pickle.loads(content), again
+        except (EOFError, ConnectionError):
+            if self._running.wait() < 0:  # a signal: DuckDB's own abort, or the kernel's
+                return too_much_memory(_limits(Path())), False
+            raise RuntimeError("the process of a query ended; the terminal of the explorer says why") from None
+
+
+def _not_started() -> SqlFailed:
+    return SqlFailed(f"the process of a query did not start within {STARTING:.0f} s; ask again when less runs here")
+
+
+# --- in the process --------------------------------------------------------------------------------------------
+
+
+def main(handle: int) -> None:
+    """Answer queries until nobody is there to ask."""
+    os.nice(YIELDING)
+    start = _bound_memory()
+    with Connection(handle) as explorer:
+        sending = threading.Lock()
+
+        def send(what: str, content: Any = None, again: bool = True) -> None:
+            try:
+                with sending:
+                    explorer.send((what, content, again))
+            except OSError:  # the explorer is gone
+                os._exit(1)
+
+        while True:
+            try:
+                request: Request = explorer.recv()
+            except EOFError:
+                return
+            what, content = _answer(request, send)
+            send(what, content, _written_to() - start < ROOM // 2)
+
+
+def _answer(request: Request, send: Callable[[str, Any], None]) -> tuple[str, bytes]:
+    limits = _limits(request.spill)
+    try:
+        with atlas.open(request.path, limits=limits) as a:
+            send(BEGUN, None)
+            ended = threading.Event()
+
+            def count() -> None:
+                while not ended.wait(COUNT_EVERY):
+                    send(DONE, a.done())
+
+            counting = threading.Thread(target=count)
+            counting.start()
+            try:
+                rows = a.sql(request.query, request.parameters, row_limit=request.row_limit, timeout=request.timeout)
+            finally:
+                ended.set()
+                counting.join()
+        packed = pickle.dumps(rows, protocol=5)
+        if len(packed) > LARGEST:
+            raise _too_large(len(rows), len(packed))
+        return ANSWER, packed
+    except MemoryError:
+        return ERROR, pickle.dumps(too_much_memory(limits))
+    except PolytopeError as error:
+        return ERROR, pickle.dumps(error)
+
+
+def _too_large(n_rows: int, n_bytes: int) -> SqlFailed:
+    # With as many decimals as tell the two apart; bytes differ in the sixth.
+    decimals = next(n for n in range(7) if f"{n_bytes / 1e6:.{n}f}" != f"{LARGEST / 1e6:.{n}f}")
+    return SqlFailed(
+        f"the answer of {n_rows:,} row{'' if n_rows == 1 else 's'} takes {n_bytes / 1e6:,.{decimals}f} MB, and the "
+        f"explorer shows at most {LARGEST / 1e6:.0f}; select fewer columns or rows, or ask `polytope sql` or Python"
+    )
+
+
+def _limits(spill: Path) -> Limits:
+    return Limits(MEMORY, spill, min(THREADS, os.cpu_count() or 1))
+
+
+def _bound_memory() -> int:
+    """Bound what this process may write to; bytes that it does already, 0 where that can't be known."""
+    start = _written_to()
+    if start:
+        resource.setrlimit(resource.RLIMIT_DATA, (start + MEMORY + ROOM, start + MEMORY + ROOM))
+    return start
+
+
+def _written_to() -> int:
+    """Bytes of private memory, as `RLIMIT_DATA` counts them; 0 where there is no such file."""
+    status = Path("/proc/self/statm")
+    return int(status.read_text().split()[5]) * resource.getpagesize() if status.exists() else 0
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

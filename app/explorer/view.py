@@ -1,0 +1,333 @@
+"""What a page is handed: the open atlas, what was chosen in the sidebar, and the means to ask and to show.
+
+The atlas is opened for each run of the script and closed at its end (25 ms for the demo), so that a tab left open
+never locks out an ingestion. Answers are kept between runs, by the file's time and size: after a publication all is
+asked anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pandas as pd
+import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from atlas import Atlas, Network
+from atlas.errors import PolytopeError
+from atlas.store.atlas import DATABASE
+from atlas.store.catalog import NetworkRecord
+
+from .. import markup
+from . import jobs
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+KEPT_ANSWERS = "256MB"
+"""Memory for answers of all sessions. Most are a page of rows; ten thousand rows of codes take 30 MB."""
+
+LARGEST_KEPT = 32_000_000
+"""Bytes of an answer that is kept among those: a larger one would drop everyone's."""
+
+KEPT_NETWORKS = 2
+"""Networks kept loaded for what takes seconds, and as many for what takes minutes: one for text, one for images."""
+
+AT_ONCE = 0.3
+"""Seconds that a page waits for a job before it shows progress: what is quicker appears without a flicker."""
+
+LOOK_EVERY = 0.3
+"""Seconds between two looks at a job that runs."""
+
+UNEXPECTED = (
+    "This page failed for a reason that it did not foresee. The terminal that `polytope app` runs in says which."
+)
+# Streamlit itself would show a heading "Traceback", even where it is told to show no details.
+
+_log = logging.getLogger("polytope.explorer")
+
+
+@dataclass(frozen=True)
+class View:
+    """The atlas, which network and target of it the sidebar names, and whether names and notes can be written."""
+
+    atlas: Atlas
+    network: NetworkRecord
+    target: str
+    read_only: bool = False
+
+    @property
+    def path(self) -> Path:
+        return self.atlas.path
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The target as an argument of a question: a site or a span."""
+        return {"span" if "->" in self.target or "→" in self.target else "site": self.target}
+
+    @property
+    def state(self) -> dict[str, str]:
+        """What a link to another page carries."""
+        return {"network": self.network.name, "target": self.target}
+
+    def ask(self, question: Callable[Concatenate[Atlas, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The answer of ``question(atlas, …)``, from an earlier run if the database has not changed since."""
+        try:
+            return _answer(
+                _stamp(self.path), _name(question), args, kwargs, lambda: question(self.atlas, *args, **kwargs)
+            )
+        except _TooLarge as large:
+            return large.answer
+
+    def work(
+        self,
+        label: str,
+        question: Callable[..., R],
+        *args: Any,
+        live: bool = False,
+        turns: jobs.Turns | None = None,
+        **kwargs: Any,
+    ) -> R | None:
+        """The answer of a question that may take long, or None while it is being computed.
+
+        It runs as a job (`app.explorer.jobs`), on an atlas of its own, handed ``progress`` if it takes that, and with ``live``
+        the network as ``reader``. ``turns`` says with which others it shares the machine: `jobs.LONG` where it is
+        live, else `jobs.PAGE`. Until it has finished a progress bar with a button to stop it stands where this is
+        called, and the page draws itself again when the answer is there. Answers are kept as those of `ask` are.
+
+        Raises what the question raises.
+        """
+        turns = turns or (jobs.LONG if live else jobs.PAGE)
+        stamp, name = _stamp(self.path), _name(question)
+        key = jobs.key_of(stamp, name, args, kwargs)
+        try:
+            return _answer(stamp, name, args, kwargs, _missing)
+        except _Missing:
+            pass
+        place = f"{abs(hash(key)):x}"
+        if st.session_state.get(f"stopped-{place}"):
+            _stopped(label, place)
+            return None
+        network = partial(_held, "minutes" if turns is jobs.LONG else "seconds", self.network) if live else None
+        session = _session()
+        job = jobs.job(key, label, self.path, question, args, kwargs, network, turns, session, _here)
+        job.watched_by(session)
+        if job.wait(AT_ONCE):
+            try:
+                if job.error is not None:
+                    raise job.error
+                answer = _answer(stamp, name, args, kwargs, lambda: job.answer)
+            except _TooLarge as large:  # the job has it for as long as someone looks
+                return large.answer
+            except BaseException:
+                jobs.taken(key, job)
+                raise
+            jobs.taken(key, job)
+            return answer
+        _watch(job, place, session)
+        return None
+
+
+def foresee(path: Path, label: str, question: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Have an answer ready before a page asks for it with `View.work`; returns when it is.
+
+    Where it fails, the page is left to meet the failure itself: the reason may be gone by then.
+    """
+    stamp, name = _stamp(path), _name(question)
+    key = jobs.key_of(stamp, name, args, kwargs)
+    job = jobs.job(key, label, path, question, args, kwargs, here=_here)
+    while not runtime.exists():  # until then, answers would be kept elsewhere
+        time.sleep(LOOK_EVERY)
+    job.wait()
+    if job.error is None:
+        with suppress(_TooLarge):
+            _answer(stamp, name, args, kwargs, lambda: job.answer)
+    jobs.taken(key, job)
+
+
+def _name(question: Callable[..., Any]) -> str:
+    return f"{question.__module__}.{question.__qualname__}"
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """What changes when the database does."""
+    status = (path / DATABASE).stat()
+    return str(path.resolve()), status.st_mtime_ns, status.st_size
+
+
+@st.cache_data(max_size=KEPT_ANSWERS, show_spinner=False)
+def _answer(stamp: tuple[str, int, int], name: str, args: Any, kwargs: Any, _compute: Callable[[], Any]) -> Any:
+    answer = _compute()
+    packed = pickle.dumps(answer)
+    if len(packed) > LARGEST_KEPT:
+        raise _TooLarge(pickle.loads(packed))
+    return answer
+
+
+class _TooLarge(Exception):
+    """An answer is not kept, for its size; a copy of it, as of one that is kept."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class _Missing(Exception):
+    """An answer is not kept; raised instead of computing it."""
+
+
+def _missing() -> Any:
+    raise _Missing
+
+
+# --- a job, from the page --------------------------------------------------------------------------------------
+
+
+UNKNOWN_SHARE = '<progress style="width: 100%; accent-color: #0072b2" aria-label="being computed"></progress>'
+
+
+def _watch(job: jobs.Job, place: str, session: str) -> None:
+    """A progress bar and a button; the page draws itself again when the job ends."""
+
+    @st.fragment(run_every=LOOK_EVERY)
+    def look() -> None:
+        if job.finished or st.session_state.get(f"stopped-{place}"):  # it may take a while to come to its end
+            st.rerun()
+        job.watched_by(session)
+        share, line = job.state()
+        with st.container(horizontal=True, vertical_alignment="center", key=f"job-{place}"):
+            if share is None:  # an element without a value: the browser shows that something goes on
+                st.html(f'<div class="pa">{markup.plain(line)}<br>{UNKNOWN_SHARE}</div>')
+            else:
+                st.progress(share, text=markup.markdown(line))
+            st.button("Stop", key=f"stop-{place}", on_click=stop)
+
+    @guarded
+    def stop() -> None:
+        st.session_state[f"stopped-{place}"] = True
+        job.stop_for(session)
+
+    look()
+    if st.session_state.get(f"stopped-{place}"):
+        st.rerun()
+
+
+def _stopped(label: str, place: str) -> None:
+    @guarded
+    def again() -> None:
+        del st.session_state[f"stopped-{place}"]
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.html(markup.notes([f"{label}: stopped."]))
+        st.button("Start again", key=f"again-{place}", on_click=again)
+
+
+def _session() -> str:
+    context = get_script_run_ctx()
+    return context.session_id if context is not None else jobs.NOBODY
+
+
+def _here(session: str) -> bool:
+    """Whether the tab of a session is still connected."""
+    return runtime.exists() and runtime.get_instance().is_active_session(session)
+
+
+# --- networks --------------------------------------------------------------------------------------------------
+
+
+_reading: dict[tuple[str, str, str], threading.Lock] = {}
+"""A network is shared by all sessions, and its hooks write to shared places: one caller reads at a time. What takes
+seconds has networks of its own, so that it need not wait for what takes minutes."""
+
+_finding = threading.Lock()
+
+
+@contextmanager
+def _held(use: str, network: NetworkRecord, go_on: Callable[[], None]) -> Iterator[Network]:
+    """A network for this caller alone; while it is waited for, what ``go_on`` raises ends that.
+
+    Raises what `ingest.networks.reload_network` raises, `WeightsError` for other weights among it.
+    """
+    with _finding:
+        lock = _reading.setdefault((use, network.name, network.weights_digest), threading.Lock())
+    while not lock.acquire(timeout=jobs.INTERRUPT_EVERY):
+        go_on()
+    try:
+        yield _load(use, network.name, network.weights_digest, network.source, network.weights, network)
+    finally:
+        lock.release()
+
+
+@st.cache_resource(max_entries=2 * KEPT_NETWORKS, show_spinner=False)
+def _load(use: str, name: str, digest: str, source: str, weights: str, _network: NetworkRecord) -> Network:
+    from ingest.networks import reload_network  # torch takes seconds, and most pages never need it
+
+    return reload_network(_network)
+
+
+# --- showing ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Show an error that a user can cause as its own sentence, in place of what it kept from being shown."""
+    try:
+        yield
+    except PolytopeError as error:
+        st.html(markup.error(str(error)))
+
+
+@contextmanager
+def survived() -> Iterator[None]:
+    """Show that something failed which nobody foresaw, a mistake of ours: its trace is for the log."""
+    try:
+        yield
+    except Exception:  # whatever it is: no trace may reach the page, and the log has it whole
+        _log.exception("A page failed")
+        st.html(markup.error(UNEXPECTED))
+
+
+FAILED = "callback-failed"
+"""Where a session keeps what its last callback failed of, for the run that follows to show."""
+
+
+def guarded(callback: Callable[P, object]) -> Callable[P, None]:
+    """A callback of a widget, of which an error is a sentence at the top of the page that is drawn after it."""
+
+    @wraps(callback)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            callback(*args, **kwargs)
+        except PolytopeError as error:
+            st.session_state[FAILED] = str(error)
+        except Exception:  # as in `survived`
+            _log.exception("A callback failed")
+            st.session_state[FAILED] = UNEXPECTED
+
+    return run
+
+
+def failed_before() -> None:
+    """Show what the callback before this run failed of."""
+    if (sentence := st.session_state.pop(FAILED, None)) is not None:
+        st.html(markup.error(sentence))
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as dictionaries, column name to value."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def literal(value: str) -> str:
+    """A string as SQL writes it. For SQL that is shown to be copied; what we run ourselves is bound."""
+    return "'" + value.replace("'", "''") + "'"

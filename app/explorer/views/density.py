@@ -1,0 +1,238 @@
+"""Density: boundaries per unit distance within and between labels, trained beside untrained, and of one pair."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+import query
+from atlas import Atlas
+from query.experiments.archive import load, shelf
+from query.experiments.controls import TRAINED, controls_of, kind_of
+from query.pairs.density import space_before
+from query.pairs.gates_apart import GatesApart, gates_apart
+
+from ... import markup
+from ...controls import adding_controls
+from .. import address
+from ..charts import path_charts
+from ..parts import cards, figures, measured
+from ..parts.choices import begin_with, example, examples_of, shown
+from ..parts.code import call, source
+from ..view import View, explained, literal, records
+
+MOST_PAIRS = 20_000  # of each kind: the intervals narrow no more than the examples allow
+PAIRS = 500  # to begin with: a second or two a span
+GATES_SHOWN = 60  # of one site's gates that differ, by number
+
+
+def render(view: View) -> None:
+    st.html(
+        markup.notes([
+            "Density of a pair: gates in which the codes of two examples differ, over the distance of their "
+            "activations at the site before. If boundaries between polytopes follow meaning, pairs of different "
+            "labels cross more of them per unit distance than pairs of the same label, and in untrained networks "
+            "they don't."
+        ])
+    )  # fmt: skip
+    st.subheader("Same label against different labels", anchor=False)
+    with explained():
+        _classes(view)
+    st.subheader("One pair", anchor=False)
+    with explained():
+        _pair(view)
+
+
+# --- within and between labels ---------------------------------------------------------------------------------
+
+NOW = "Measure now"
+
+
+def _classes(view: View) -> None:
+    found = _chosen(view)
+    if found is None:
+        return
+    result = found.result
+    figures.show(measured.drawn(result), f"density-{view.network.name}", key="class-density", data=result.table,
+                 alt="Density between labels over that within labels, by span and network")  # fmt: skip
+    st.html(_table(result.table))
+    measured.remarks(found)
+    measured.code(view, "density", result.asked or result.parameters)
+    _controls(view)
+
+
+def _chosen(view: View) -> measured.Answer | None:
+    """A stored measurement, or one made now."""
+    stored = _stored(view)
+    first = next(iter(stored), NOW)
+    if not set(st.query_params) & {"pairs", "seed", "site_by_site"} or "measurement" in st.query_params:
+        at = first
+    else:
+        at = NOW  # a link that says how to measure
+    options = [*stored, NOW]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        chosen = address.one_of(
+            "Measurement", options, key="measurement", first=at, width=420,
+            also={str(number): words for words, number in stored.items()},
+        )  # fmt: skip
+        if chosen in stored:
+            return measured.Answer(view.ask(load, stored[chosen]), stored[chosen])
+        pairs = address.number("Pairs of each kind", 10, MOST_PAIRS, PAIRS, key="pairs", step=100, width=170)
+        seed = address.number("Seed", 0, None, 0, key="seed", width=120)
+        site_by_site = address.switch(
+            "Each site alone", key="site_by_site",
+            help="Besides each span to the output also the span that ends at the next site, whose gates are that "
+            "site's alone",
+        )  # fmt: skip
+    options_asked = {
+        "network": view.network.name,
+        "pairs": pairs,
+        "seed": seed,
+        "site_by_site": site_by_site,
+    }
+    return measured.answer(view, "density", options_asked, "Measuring pairs")
+
+
+def _stored(view: View) -> dict[str, int]:
+    """Current stored measurements of the network, by what they are called in the list."""
+    held = view.ask(shelf, view.network.name)
+    held = held[(held["kind"] == "density") & held["current"].astype(bool) & (held["network"] == view.network.name)]
+    names = {}
+    for row in held.to_dict("records"):
+        said = ", ".join(f"{name} {value}" for name, value in row["asked"].items() if name != "network")
+        names[f"Experiment {row['experiment_id']}: {said or 'as by default'}"] = int(row["experiment_id"])
+    return names
+
+
+def _table(found: pd.DataFrame) -> str:
+    heads = [
+        ("Span", "After which site; codes of all sites after it", "pa-key"),
+        ("Network", "As given, or an untrained control", "pa-key"),
+        ("Pairs", "Of the same + of different labels", "pa-number"),
+        ("Same label", "Mean density and its interval, boundaries per unit distance", "pa-number"),
+        ("Different labels", "Mean density and its interval, boundaries per unit distance", "pa-number"),
+        ("Ratio", "Different ÷ same and its interval", "pa-number"),
+        ("Cohen's d", "Difference of the means in pooled standard deviations", "pa-number"),
+        ("AUC", "Chance that a pair of different labels is the denser one", "pa-number"),
+        ("p", "Two-sided permutation test, difference of means", "pa-number"),
+    ]
+    order = found.assign(place=found["span"].map({span: i for i, span in enumerate(found["span"].unique())}))
+    rows = [
+        [
+            markup.plain(row["span"]), _weights(row), f"{row['n_intra']:,} + {row['n_inter']:,}",
+            _interval(row, "intra_mean", "intra"), _interval(row, "inter_mean", "inter"),
+            _interval(row, "ratio", "ratio"), f"{row['cohens_d']:.2f}",
+            f"{row['auc']:.3f}", f"{row['p_value']:.2g}",
+        ]
+        for row in records(order.sort_values("place", kind="stable"))
+    ]  # fmt: skip
+    return markup.table(heads, rows)
+
+
+def _weights(row: dict) -> str:
+    return markup.plain("trained" if row["weights"] == TRAINED else row["weights"])
+
+
+def _interval(row: dict, mean: str, name: str) -> str:
+    low, high = markup.number(row[f"{name}_low"]), markup.number(row[f"{name}_high"])
+    return f'{markup.number(row[mean])} <span class="pa-muted">[{low}, {high}]</span>'
+
+
+def _controls(view: View) -> None:
+    """Where no untrained network stands beside a trained one: how to add it."""
+    if kind_of(view.network) != TRAINED or view.ask(_has_controls, view.network.name):
+        return
+    lines = view.ask(adding_controls, view.network.name)
+    st.html(
+        markup.notes([
+            "To add the untrained networks that stand beside (polytope report does so by itself):"
+        ])
+    )  # fmt: skip
+    st.code("\n".join(lines), "sh", wrap_lines=True)
+
+
+def _has_controls(atlas: Atlas, network: str) -> bool:
+    return bool(controls_of(atlas, atlas.catalog.network(network)))
+
+
+# --- one pair --------------------------------------------------------------------------------------------------
+
+
+def _pair(view: View) -> None:
+    first, second = begin_with(examples_of(view), 2)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        x = example(view, "Example x", "x", first)
+    with right:
+        y = example(view, "Example y", "y", second)
+    shown(view, [x, y], ["x", "y"])
+    apart = view.ask(gates_apart, x, y, network=view.network.name, **view.named)
+    with explained():
+        _metrics(view, x, y, apart)
+    _sites(view, x, y, apart)
+
+
+def _metrics(view: View, x: int, y: int, apart: GatesApart) -> None:
+    found = view.ask(query.pairs.density, x, y, network=view.network.name, **view.named)
+    before = space_before(view.atlas.catalog.target(site=view.target, network=view.network.name)).name
+    values = [
+        ("Density", markup.number(found.density), "Boundaries per unit distance"),
+        (f"Gates apart, of {found.n_gates:,}", f"{found.hamming:,}", f"Hamming distance at {found.target}"),
+        ("Distance", markup.number(found.distance), f"Euclidean, of the activations at {before}"),
+        ("Density per gate", markup.number(found.density_per_gate), None),
+    ]
+    measured.metrics(values)
+    st.html(
+        markup.notes([
+            f"Codes of {found.target}; activations at {before}. {markup.sentence(found.note)}",
+        ])
+    )  # fmt: skip
+    source(view, call(query.pairs.density, x, y, **view.named, network=view.network.name))
+
+
+def _sites(view: View, x: int, y: int, apart: GatesApart) -> None:
+    """The gates that differ: how many at each site, and which."""
+    sites = apart.sites
+    total, n_gates = int(sites["differ"].sum()), int(sites["n_gates"].sum())
+    title = f"{total:,} of {n_gates:,} gates of {view.target} differ between examples {x} and {y}"
+    figures.show(
+        path_charts.differing(sites, (f"on in x ({x}) alone", f"on in y ({y}) alone"), title),
+        f"gates-{x}-{y}", key="gates-apart", data=sites, alt=title,
+    )  # fmt: skip
+    heads = [
+        ("Site", "", "pa-key"), ("Gates", "", "pa-number"), ("On in x", "", "pa-number"),
+        ("On in y", "", "pa-number"), ("Differ", "", "pa-number"),
+        ("Which", f"Bits of the site's code, the first {GATES_SHOWN}: + on in x, − on in y", ""),
+    ]  # fmt: skip
+    rows = [
+        [
+            markup.plain(row["site"]), f"{row['n_gates']:,}", f"{row['on_x']:,}", f"{row['on_y']:,}",
+            f"{row['differ']:,}", _which(view, row["site"], apart.gates[apart.gates["site"] == row["site"]], x),
+        ]
+        for row in records(sites)
+    ]  # fmt: skip
+    st.html(markup.table(heads, rows))
+    st.html(markup.notes([f"+ on in x alone, − on in y alone; at most {GATES_SHOWN} gates a site are listed."]))
+    said = call(gates_apart, x, y, **view.named, network=view.network.name)
+    sql = None
+    if len(sites) == 1:
+        sql = _APART_SQL.format(x=x, y=y, site=literal(str(sites["site"].iloc[0])), n=int(sites["n_gates"].iloc[0]))
+    source(view, f"{said}.sites", f"{said}.gates", sql=sql)
+
+
+_APART_SQL = """select gate, is_on(cx.code, gate::int) as on_in_x, is_on(cy.code, gate::int) as on_in_y
+from codes as cx
+join codes as cy using (site_id)
+join sites using (site_id)
+cross join range({n}) as gates(gate)
+where cx.example_id = {x} and cy.example_id = {y} and sites.name = {site}
+    and is_on(cx.code, gate::int) <> is_on(cy.code, gate::int)
+order by gate"""
+
+
+def _which(view: View, site: str, gates: pd.DataFrame, x: int) -> str:
+    """The first gates that differ, as links to units where they are units."""
+    first = gates.head(GATES_SHOWN)[["gate", "on_in"]].itertuples(index=False)
+    words = [cards.gate_link(view, site, gate, f"{'+' if on_in == x else '−'}{gate}") for gate, on_in in first]
+    more = f" <span class='pa-muted'>and {len(gates) - GATES_SHOWN:,} more</span>" if len(gates) > GATES_SHOWN else ""
+    return f'<span class="pa-mono">{" ".join(words)}</span>{more}' if words else "–"

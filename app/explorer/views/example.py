@@ -1,0 +1,223 @@
+"""Example: one stored example on one page, from the input to what its neighbours differ in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+import query
+from atlas import Atlas
+from atlas.errors import UnknownName
+from query.clustering.stored import NOISE, SPACES
+from query.examples.rasters import cluster_path, differing_gates, passage, rasters
+from query.examples.stored import describe
+from query.progress import Progress, tell
+
+from ... import markup
+from .. import address
+from ..charts.code_charts import code_raster, raster_table
+from ..parts import cards, choices, figures
+from ..parts.code import call, source
+from ..view import View, explained, records
+
+NEIGHBOURS = 8
+MOST_INHABITANTS = 24
+LINES_BEFORE, LINES_AFTER = 12, 6  # of the passage
+
+
+def render(view: View) -> None:
+    example = _choose(view)
+    row = records(view.ask(describe, view.network, [example]))[0]
+    _itself(view, row)
+    _path(view, example)
+    _code(view, example)
+    with explained():
+        _near(view, example)
+
+
+# --- which one -------------------------------------------------------------------------------------------------
+
+
+def _choose(view: View) -> int:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        example = choices.example(view, choices.ranged(view, "Example"), "example")
+        choices.another(view, "example")
+        on = markup.link("search", "Search from it", example=example, **view.state)
+        st.html(f'<div class="pa pa-beside">{on}</div>')
+    return example
+
+
+# --- what it is ------------------------------------------------------------------------------------------------
+
+
+def _itself(view: View, row: dict[str, Any]) -> None:
+    example = int(row["example_id"])
+    facts = [*cards.facts(view, row)[1:], ("input", f"{row['input_id']:,}")]
+    if view.network.kind == "image":
+        left, right = st.columns([1, 4], gap="medium")
+        left.html(f'<div class="pa">{markup.figure(row["thumbnail"], "", str(row["key"]), "pa-one")}</div>')
+        place = right
+        facts.append(("key", markup.plain(row["key"])))
+    else:
+        place = st.container()
+        found = view.ask(passage, example)
+        shown = (
+            markup.NO_CONTEXT if found is None  # a text whose context was not stored
+            else markup.passage(found.text, found.token, found.offset, LINES_BEFORE, LINES_AFTER)
+        )  # fmt: skip
+        place.html(f'<div class="pa">{shown}</div>')
+        facts.append(("token", f"{int(row['position']):,} of its text"))
+    place.html(f'<div class="pa">{markup.facts(facts)}</div>')
+    with place:
+        sql = f"from examples join inputs using (input_id)\nwhere example_id = {example}"
+        seen = [call(passage, example)] if view.network.kind == "text" else []
+        source(view, call(query.store.queries, sql), *seen, sql=sql)
+
+
+# --- its way through the network -------------------------------------------------------------------------------
+
+
+def _path(view: View, example: int) -> None:
+    st.subheader("Its cluster at every site", anchor=False)
+    spaces = [space for space in SPACES if space in view.ask(_spaces, view.network.network_id)]
+    if not spaces:
+        st.html(markup.notes(["No site of this network is clustered yet: `polytope cluster` does it."]))
+        return
+    space = spaces[0]
+    if len(spaces) > 1:
+        space = address.segment("Clusters of", spaces, key="space", label_visibility="collapsed")
+    path = view.ask(cluster_path, example, space)
+    for scope, rows in path[path["clustering"].notna()].groupby("scope", sort=False):
+        if path["scope"].nunique() > 1:
+            st.html(f'<div class="pa pa-muted">{_SCOPES[str(scope)]}</div>')
+        st.html(
+            f'<div class="pa"><ol class="pa-path">{"".join(_stop(view, row) for row in records(rows))}</ol></div>'
+        )
+    left_out = int(path["clustering"].isna().sum())
+    st.html(
+        markup.notes([
+            "Newest clustering of each site; the bar is the strength of membership, 0 to 1.",
+            f"{markup.counted(left_out, 'site is', 'sites are')} not clustered." if left_out else None,
+        ])
+    )  # fmt: skip
+    source(view, call(cluster_path, example, space))
+
+
+_SCOPES = {"position": "Codes of one position", "full": "Codes of all positions"}
+
+
+def _spaces(atlas: Atlas, network_id: int) -> list[str]:
+    rows = atlas.rows("select distinct space from clusterings where network_id = $1", [network_id])
+    return [space for (space,) in rows]
+
+
+def _stop(view: View, row: dict[str, Any]) -> str:
+    here = ' class="pa-here"' if row["site"] == view.target else ""
+    site = markup.plain(row["site"])
+    if pd.isna(row["cluster"]):
+        return f"<li{here}><small>{site}</small>came after the clustering</li>"
+    name = cards.cluster_link(view, row["clustering"], row["cluster"], row["name"], row["site"])
+    if row["cluster"] == NOISE:
+        return f"<li{here}><small>{site}</small>{name}</li>"
+    strength = float(row["probability"])
+    about = [markup.counted(row["size"], "member")]
+    if pd.notna(row["purity"]):
+        about.append(f"most {markup.words(row['top_label'])} ({row['purity']:.0%})")
+    return (
+        f"<li{here}><small>{site}</small>{name}"
+        f'<div class="pa-bar" role="img" aria-label="strength {strength:.2f}" title="strength {strength:.2f}">'
+        f'<i style="width: {strength:.0%}"></i></div>'
+        f'<small title="Members of the cluster, and its commonest label">{"<br>".join(about)}</small></li>'
+    )
+
+
+def _code(view: View, example: int) -> None:
+    st.subheader("Its code at every site", anchor=False)
+    found = view.ask(rasters, example)
+    scopes = {
+        _SCOPES["position"]: [raster for raster in found if not raster.by_channel],
+        _SCOPES["full"]: [raster for raster in found if raster.by_channel],
+    }
+    shown = [words for words in scopes if scopes[words]]
+    scope = shown[0]
+    if len(shown) > 1:
+        scope = address.segment("Codes", shown, key="scope", label_visibility="collapsed")
+    drawn = scopes[scope]
+    figures.show(
+        code_raster(drawn, f"Gates of example {example} that are on; beside each site how many of how many"),
+        f"code-{example}", key="code", data=raster_table(drawn),
+        alt=f"The code of example {example}: gates that are on, at {markup.counted(len(drawn), 'site')}",
+    )  # fmt: skip
+    if scope == _SCOPES["full"]:
+        st.html(
+            markup.notes([
+                "Codes of all positions are too wide for a pixel a gate: a pixel is a channel, shaded by the share "
+                "of its positions at which it is on."
+            ])
+        )  # fmt: skip
+    source(
+        view, call(rasters, example),
+        sql=f"select site, n_active, code\nfrom spline_codes\nwhere example_id = {example}",
+    )  # fmt: skip
+
+
+# --- its neighbours --------------------------------------------------------------------------------------------
+
+
+def _near(view: View, example: int) -> None:
+    st.subheader(f"Around it at {markup.markdown(view.target)}", anchor=False)
+    target = view.atlas.catalog.target(site=view.target, network=view.network.name)
+    others = min(site.n_codes for site in target.sites) - 1
+    if others < 1:
+        raise UnknownName(f"{view.target} holds the code of no other example")
+    here = {**view.named, "network": view.network.name}
+    k, most = min(NEIGHBOURS, others), min(MOST_INHABITANTS, others)
+    found = view.work("Comparing codes", around, example, k, most, **here)
+    if found is None:
+        return
+    nearest, inhabitants = found
+    about, n = nearest.attrs, len(inhabitants)
+    if n:
+        many = f"the first {n}" if n == MOST_INHABITANTS else markup.counted(n, "other")
+        st.html(f'<div class="pa"><b>In the same polytope</b>: {many}, with the same code.</div>')
+        cards.examples(view, inhabitants.drop(columns=["rank", "density"]), about["clustering"])
+        source(view, call(query.nearest, example=example, radius=0, k=most, **here))
+    st.html(f'<div class="pa"><b>In other polytopes</b>, nearest first, of {about["n_gates"]:,} gates</div>')
+    if nearest.empty:
+        st.html(markup.notes([f"The {k} nearest share its polytope; Search shows more."]))
+    else:
+        cards.examples(view, cards.dense(nearest), about["clustering"])
+    alone = "No other example lies in its polytope." if n == 0 else None
+    st.html(markup.notes([alone, cards.DIFFERING if len(nearest) else None, about["search_note"]]))
+    source(
+        view, f"{call(query.nearest, example=example, k=k, **here)}.query('distance > 0')",
+        call(differing_gates, example, nearest["example_id"].tolist(), **here),
+    )  # fmt: skip
+
+
+def around(
+    atlas: Atlas,
+    example: int,
+    k: int,
+    most: int,
+    *,
+    network: str,
+    site: str | None = None,
+    span: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of the ``k`` nearest those in other polytopes, with the gates that differ, and at most ``most`` in its own."""
+    here: dict[str, Any] = {"network": network, "site": site, "span": span}
+    nearest = query.nearest(atlas, example=example, k=k, **here)
+    tell(progress, 1, 2)
+    about = nearest.attrs
+    inhabitants = nearest[nearest["distance"] == 0]
+    if len(inhabitants):
+        inhabitants = query.nearest(atlas, example=example, radius=0, k=most, **here)
+    nearest = nearest[nearest["distance"] > 0].reset_index(drop=True)
+    differing = differing_gates(atlas, example, nearest["example_id"].tolist(), **here)
+    nearest["gates"] = differing["gates"]
+    nearest.attrs.update(about)
+    return nearest, inhabitants

@@ -1,0 +1,313 @@
+"""Experiments: what the atlas stores, what it could, and the report as far as it is measured."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from shlex import quote
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from atlas import Atlas
+from query.experiments.archive import load, shelf
+from query.experiments.density import TRAINED
+from query.experiments.page import SYMBOLS
+from query.experiments.registry import EXPERIMENTS
+from query.experiments.result import MAIN
+from query.experiments.standing import stored_report, stored_verdicts, unasked
+
+from ... import markup
+from .. import address, jobs
+from ..parts import figures, measured
+from ..parts.code import call, source
+from ..view import View, explained, records
+
+STORED, UNASKED, REPORT = "Stored", "Not stored", "Report"
+
+PAGE_ROWS = 15  # results a page of the list
+TABLE_ROWS = 200  # rows of a result's table that are sent; its CSV has all
+SAID = 90  # characters of parameters in the list
+
+
+def render(view: View) -> None:
+    part = address.segment("Show", [STORED, UNASKED, REPORT], key="show", label_visibility="collapsed")
+    with explained():
+        if part != STORED:
+            _elsewhere(view)
+        {STORED: _stored, UNASKED: _unasked, REPORT: _report}[part](view)
+
+
+def _elsewhere(view: View) -> None:
+    """What the list of stored results is asked for stays in the address beside it, but for what it could not show."""
+    kind, number = (st.query_params.get(key, "") for key in ("kind", "experiment"))
+    if kind not in EXPERIMENTS:
+        address.held_by_none("kind", f"{ALL} or the name of an experiment", ALL)
+    if not (number.isdecimal() and view.ask(is_stored, int(number))):
+        address.held_by_none("experiment", "the number of a stored result", "none")
+
+
+def is_stored(atlas: Atlas, number: int) -> bool:
+    """Whether a result of that number is stored, of whichever network."""
+    return number in {int(held) for (held,) in atlas.rows("select experiment_id from experiments")}
+
+
+# --- what is stored --------------------------------------------------------------------------------------------
+
+ALL = "all"
+
+
+def _stored(view: View) -> None:
+    everything = address.switch("Of all networks", key="everywhere")
+    of = None if everything else view.network.name
+    held = view.ask(shelf, of)
+    kinds = [ALL, *(name for name in EXPERIMENTS if name in set(held["kind"]))]
+    kind = address.segment("Kind", kinds, key="kind") if len(held) else ALL
+    if kind != ALL:
+        held = held[held["kind"] == kind]
+    if held.empty:
+        whose = "any network" if everything else view.network.name
+        address.held_by_none("kind", ALL, ALL)
+        address.held_by_none("experiment", "the number of a stored result", f"none, for none is stored of {whose}")
+        st.html(
+            markup.notes([
+                f"No result is stored for {whose}. An experiment that is run on the command line is stored; “Not "
+                "stored” lists all, each with its command."
+            ])
+        )  # fmt: skip
+        return
+    rows = address.paged(len(held), PAGE_ROWS, of=(of, kind))
+    keep = {
+        "everywhere": "true" if everything else None, "kind": None if kind == ALL else kind,
+        "page": 1 + rows.start // PAGE_ROWS if rows.start else None,
+    }  # fmt: skip
+    _list(view, held.iloc[rows], keep)
+    source(view, call(shelf, of) + ("" if kind == ALL else f".query({f'kind == {kind!r}'!r})"))
+    numbers = [int(number) for number in held["experiment_id"]]
+    wanted = st.query_params.get("experiment")
+    if wanted is None:
+        _result(view, held, numbers[0])
+    elif wanted.isdecimal() and int(wanted) in numbers:
+        _result(view, held, int(wanted))
+    else:
+        st.html(markup.error(
+            f"no experiment {wanted} is stored of {'any network' if everything else view.network.name}"
+            f"{'' if kind == ALL else f' and kind {kind}'}; the list above has all that are"
+        ))  # fmt: skip
+
+
+def _list(view: View, held: pd.DataFrame, keep: dict[str, object]) -> None:
+    """Results, each a link to itself that keeps what is listed."""
+    heads = [
+        ("Number", "Follow it to see the result", "pa-number"), ("Experiment", "", "pa-key"),
+        ("Network", "", "pa-key"), ("Asked for", "Where it is not the default", "pa-wide"),
+        ("Current", "Asked again, this is the answer: the data that it rests on have not changed", "pa-key"),
+    ]  # fmt: skip
+    rows = [
+        [
+            _link(view, row["experiment_id"], str(row["experiment_id"]), **keep),
+            markup.plain(row["kind"]), markup.words(row["network"]),
+            markup.visible(markup.one_line(said(row["asked"]), SAID)),
+            "yes" if row["current"] else '<span title="Run it again">no: the data have changed</span>',
+        ]
+        for row in records(held)
+    ]  # fmt: skip
+    st.html(markup.table(heads, rows))
+
+
+def _link(view: View, number: int, words: str, **more: object) -> str:
+    return markup.link("experiments", words, experiment=number, **more, **view.state)
+
+
+def said(options: dict[str, Any]) -> str:
+    """Options in a line."""
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in options.items() if name not in ("network", "controls")
+    ) + (f"; beside {', '.join(options['controls'])}" if options.get("controls") else "")  # fmt: skip
+
+
+def _result(view: View, held: pd.DataFrame, number: int) -> None:
+    row = held[held["experiment_id"] == number].to_dict("records")[0]
+    found = measured.Answer(view.ask(load, number), number)
+    result = found.result
+    st.subheader(f"Experiment {number}: {markup.markdown(result.kind)}", anchor=False)
+    known = EXPERIMENTS.get(result.kind)
+    if known is None:
+        st.html(markup.error(
+            f"this polytope-atlas has no experiment {result.kind}, so it draws no figure of it; its tables are below"
+        ))  # fmt: skip
+    else:
+        st.html(markup.notes([known.summary, None if row["current"] else
+                "The data have changed since: the command below measures it again."]))  # fmt: skip
+        figures.show(measured.drawn(result), f"{result.kind}-{number}", key=f"experiment-{number}", data=result.table,
+                     alt=f"Figure of experiment {number}, {result.kind}")  # fmt: skip
+        if known.has_picture:
+            st.download_button(
+                "PNG without text", partial(known.picture, result), f"{result.kind}-{number}-plain.png", "image/png",
+                on_click="ignore", type="tertiary", key="plain-png",
+            )  # fmt: skip
+    measured.remarks(found)
+    _parameters(result.parameters)
+    _table(number, result.tables)
+    source(view, f"{call(load, number)}.tables", f"{call(load, number)}.parameters")
+    if known is not None:
+        measured.code(view, result.kind, result.asked or result.parameters, result.network, list(result.tables))
+
+
+def _table(number: int, tables: dict[str, pd.DataFrame]) -> None:
+    names = list(tables)
+    name = names[0]
+    if len(names) > 1:
+        name = address.segment("Table", sorted(names, key=lambda name: name != MAIN), key="table")
+    table = tables[name]
+    st.dataframe(figures.in_text(table.head(TABLE_ROWS)), hide_index=True, placeholder="–")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        whole = len(table) <= TABLE_ROWS
+        rows = markup.counted(len(table), "row") if whole else f"The first {TABLE_ROWS} of {len(table):,} rows"
+        st.html(markup.notes([f"{rows}."]))
+        st.download_button(
+            "CSV", partial(figures.csv, table), f"experiment-{number}-{name}.csv", "text/csv", on_click="ignore",
+            type="tertiary", key="table-csv", help="All rows of this table",
+        )  # fmt: skip
+
+
+def _parameters(parameters: dict[str, Any]) -> None:
+    with st.expander("Parameters"):
+        rows = [[markup.plain(name), f"<code>{markup.plain(json.dumps(value, ensure_ascii=False))}</code>"]
+                for name, value in parameters.items()]  # fmt: skip
+        st.html(markup.table([("Parameter", "", "pa-key"), ("Value", "As JSON", "")], rows))
+
+
+# --- what is not -----------------------------------------------------------------------------------------------
+
+
+def _unasked(view: View) -> None:
+    found = view.ask(unasked, view.network.name)
+    if found.empty:
+        st.html(markup.notes([f"Every experiment is stored for {view.network.name}, and current."]))
+        return
+    st.html(
+        markup.notes([
+            f"{len(found)} of {len(EXPERIMENTS)} experiments {'has' if len(found) == 1 else 'have'} no current "
+            f"result for {view.network.name}. The command stores one; what is computed on this page is not stored."
+        ])
+    )  # fmt: skip
+    heads = [
+        ("Experiment", "Follow it to see its command", "pa-key"), ("What comes out", "", ""),
+        ("Takes", "Whether the network itself is run", "pa-key"),
+    ]  # fmt: skip
+    rows = [
+        [
+            markup.link("experiments", row["kind"], show=UNASKED, compute=row["kind"], **view.state),
+            markup.plain(row["summary"]), "the network" if row["needs"] == "live" else "the atlas alone",
+        ]
+        for row in records(found)
+    ]  # fmt: skip
+    st.html(markup.table(heads, rows))
+    source(view, call(unasked, view.network.name))
+    kind = st.query_params.get("compute", found["kind"].iloc[0])
+    chosen = found[found["kind"] == kind].to_dict("records")
+    if not chosen:
+        st.html(markup.error(f"no experiment {kind} is without a result; the table above has all that are"))
+        return
+    [row] = chosen
+    st.subheader(markup.markdown(kind), anchor=False)
+    st.code(row["command"], "sh", wrap_lines=True)
+    if row["options"] is None:
+        st.html(markup.notes([row["reason"]]))
+        return
+    if not measured.offer("From seconds to minutes; it can be stopped.", "experiment"):
+        return
+    with explained():
+        answer = measured.answer(view, kind, row["options"], kind.capitalize())
+        if answer is not None:
+            figures.show(measured.drawn(answer.result), kind, key="unasked", data=answer.result.table)
+            measured.remarks(answer)
+            _table(0, answer.result.tables)
+            measured.code(view, kind, answer.result.asked, tables=list(answer.result.tables))
+
+
+# --- the report ------------------------------------------------------------------------------------------------
+
+
+def _report(view: View) -> None:
+    found = view.work("Looking up what is measured", stored_verdicts)
+    if found is None:
+        return
+    there = int(found["experiment_id"].notna().sum())
+    st.html(
+        markup.notes([
+            f"{there} of {len(found)} measurements of the report {'is' if there == 1 else 'are'} stored. This "
+            "command measures the others and writes the page; it goes on where it was stopped."
+        ])
+    )  # fmt: skip
+    st.code(f"polytope report {quote(str(view.path))} -o report.html", "sh", wrap_lines=True)
+    _verdicts(view, found)
+    source(view, call(stored_verdicts))
+    st.html(f"<style>{VERDICTS}</style>")
+    if not measured.offer(
+        "Writes the report's page out of what is stored, figures and all: some megabytes.",
+        "report",
+        "Write the report",
+    ):
+        return
+    text = view.work("Writing the report", stored_report, turns=jobs.LONG)
+    if text is not None:
+        st.download_button(
+            f"Download report.html ({len(text) / 1e6:.1f} MB)", text, "report.html", "text/html", on_click="ignore",
+            type="primary", key="report",
+        )  # fmt: skip
+
+
+VERDICTS = """
+.pa-verdict { display: inline-block; padding: 0 0.4rem; border: 2px solid; border-radius: 0.2rem; font-weight: 600;
+  white-space: nowrap; font-size: 0.75rem; }
+.pa-supported { color: light-dark(#0072b2, #56b4e9); }
+.pa-not-supported { color: light-dark(#b34700, #e69f00); border-style: dashed; }
+.pa-undecided { border-style: dotted; }
+.pa td.pa-claim { min-width: 16rem; width: 45%; }
+.pa summary { cursor: pointer; font-size: 0.75rem; width: max-content; }
+.pa code.pa-line { overflow-wrap: anywhere; white-space: normal; font-size: 0.75rem; }
+.pa-not-measured, .pa-shown { opacity: 0.6; border-width: 1px; font-weight: 400; }
+"""
+
+
+def _verdicts(view: View, found: pd.DataFrame) -> None:
+    """Every claim on every network: the verdict, what decided it, and the measurement."""
+    heads = [
+        ("Claim of the post", "", "pa-claim"), ("Network", "", "pa-key"), ("Verdict", "By the stated rule", "pa-key"),
+        ("Because", "", ""), ("Measured", "The stored result", "pa-key"),
+    ]  # fmt: skip
+    rows, last = [], ""
+    for row in records(found):
+        word, claim = row["verdict"], markup.plain(row["claim"])
+        if row["rule"]:
+            claim += _folded("Rule", f'<p class="pa-note">{markup.plain(row["rule"])}</p>')
+        number = row["experiment_id"]
+        rows.append([
+            "" if row["section"] == last else claim, _network(row),
+            f'<span class="pa-verdict pa-{word.replace(" ", "-")}">{SYMBOLS[word]} {word}</span>',
+            _because(row["because"]),
+            "–" if pd.isna(number) else _link(view, int(number), f"experiment {number}", everywhere="true"),
+        ])  # fmt: skip
+        last = row["section"]
+    st.html(markup.table(heads, rows))
+
+
+def _network(row: dict[str, Any]) -> str:
+    kind = "" if row["weights"] == TRAINED else f'<br><span class="pa-muted">{markup.plain(row["weights"])}</span>'
+    return f"{markup.plain(row['network'])}{kind}"
+
+
+def _because(words: str) -> str:
+    """A reason; where it ends in a command, that folded away."""
+    head, there, line = words.partition(": polytope ")
+    if not there:
+        return markup.plain(words)
+    return markup.plain(head) + _folded("Command", f'<code class="pa-line">polytope {markup.plain(line)}</code>')
+
+
+def _folded(title: str, shown: str) -> str:
+    return f'<details><summary class="pa-muted">{title}</summary>{shown}</details>'

@@ -1,0 +1,276 @@
+"""Map: a site's examples in the plane, near where their codes are near; a part of it can be selected and listed."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+import streamlit as st
+
+import query
+from atlas.errors import UnknownName, UsageError
+from query.layout.stored import MOST_CORNERS, Region, StoredLayout, find_layout, layout_of, region_counts, region_sql
+
+from ... import markup
+from .. import address
+from ..charts import layout_charts
+from ..parts import cards, figures
+from ..parts.code import call, source
+from ..parts.plotly import dragged
+from ..view import View, explained, guarded, records
+
+PAGE_ROWS = {"text": 20, "image": 36}  # examples of a region a page: about two screens
+COUNTED = 10  # labels and clusters of a region that are listed
+NUMBERS_SHOWN = 60  # characters of a region in a heading
+
+CLUSTER, LABEL, DENSITY = "cluster", "label", "density"
+COLOURS = [CLUSTER, LABEL, DENSITY]
+
+FIGURE = "map"
+TOOLS = ["select2d", "lasso2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
+
+DRAWN, DRAGGED, LOOK = "map-drawn", "map-dragged", "map-look"
+"""Of a session: what the figure shows and which region is outlined on it; the region last dragged; a word that
+changes when a region is cleared or the page is arrived at, for the browser not to keep what it outlined by hand."""
+
+
+def render(view: View) -> None:
+    found = _chosen(view)
+    if found is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        layout, clustering, colour = _choose(view, found)
+    if not layout.current:
+        st.html(markup.notes([f"Examples were added to {view.target} since: `polytope layout` includes them."]))
+    region = None
+    with explained():
+        region = _region()
+    _draw(view, layout, clustering, colour)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input(
+            "Region", key="within", bind="query-params",
+            placeholder="drag a box or a lasso on the map, or type x, y, x, y",
+            help="Two opposite corners of a box, or the corners of a polygon, as x, y each, with commas.",
+        )  # fmt: skip
+        st.button("Clear", on_click=_clear, disabled=not _within())
+    if region is not None:
+        with explained():
+            _listed(view, layout, clustering, region)
+
+
+# --- which map -------------------------------------------------------------------------------------------------
+
+
+def _chosen(view: View) -> list[dict[str, Any]] | None:
+    """The maps of the target, newest last; where there are none, the page says how to make one."""
+    target = view.atlas.catalog.target(site=view.target, network=view.network.name)
+    held = view.ask(query.layout.stored)
+    mine = held[(held["network"] == view.network.name) & (held["target"] == target.name)]
+    if len(mine):
+        return records(mine)
+    try:
+        layout_of(view.atlas, target)
+    except UnknownName as missing:
+        address.held_by_none("within", "a region of a map", f"{view.target}, which has none")
+        _missing(view, str(missing), held[held["network"] == view.network.name])
+    return None
+
+
+def _missing(view: View, sentence: str, others: pd.DataFrame) -> None:
+    words, _, rest = sentence.partition("`")
+    command, _, _ = rest.rpartition("`")
+    st.html(markup.notes([f"{words.strip().rstrip(';').capitalize()}. It is made on the command line:"]))
+    st.code(command, "sh")
+    links = [
+        markup.link("map", f"{row['target']} ({row['space']})", layout=row["layout_id"],
+                    **{**view.state, "target": row["target"]})
+        for row in records(others)
+    ]  # fmt: skip
+    if links:
+        st.html(
+            f'<div class="pa">Maps of {markup.plain(view.network.name)} that are stored: {", ".join(links)}</div>'
+        )
+
+
+def _choose(view: View, mine: list[dict[str, Any]]) -> tuple[StoredLayout, int | None, str]:
+    words = {
+        int(row["layout_id"]): f"{row['space']}, {row['neighbors']} neighbours, seed {row['seed']}" for row in mine
+    }
+    newest = layout_of(view.atlas, view.atlas.catalog.target(site=view.target, network=view.network.name)).layout_id
+    chosen = _numbered("Map", words, "layout", newest, 290)
+    layout = find_layout(view.atlas, chosen)
+    held = view.ask(query.clusterings)
+    mine_too = held[(held["network"] == view.network.name) & (held["target"] == layout.target.name)]
+    offered = COLOURS if len(mine_too) else COLOURS[1:]
+    colour = address.segment("Colour", offered, key="colour")
+    return layout, _clustering(mine_too, layout.space) if len(mine_too) else None, colour
+
+
+def _clustering(offered: pd.DataFrame, space: str) -> int:
+    spaces = dict(zip(offered["clustering_id"].tolist(), offered["space"], strict=True))
+    counts = dict(zip(offered["clustering_id"].tolist(), offered["n_clusters"], strict=True))
+    numbers = [int(number) for number in spaces]
+    alike = [number for number in numbers if spaces[number] == space]
+    words = {number: f"{markup.counted(counts[number], 'cluster')} of {spaces[number]}" for number in numbers}
+    return _numbered("Clustering", words, "clustering", (alike or numbers)[-1], 250)
+
+
+def _numbered(label: str, words: dict[int, str], key: str, first: int, width: int) -> int:
+    """One of several things that have a number and are told by words; an address may give the number alone."""
+    titles = {number: f"{number}: {said}" for number, said in words.items()}
+    chosen = address.one_of(
+        label, list(titles.values()), key=key, first=titles[first], width=width,
+        also={str(number): title for number, title in titles.items()},
+    )  # fmt: skip
+    return next(number for number, title in titles.items() if title == chosen)
+
+
+# --- drawing ---------------------------------------------------------------------------------------------------
+
+
+def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str) -> None:
+    names = cards.cluster_names(view, clustering) if clustering is not None else {}
+    points = view.ask(query.layout_points, layout.layout_id, clustering)
+    title = f"{layout.target.name}, {layout.space}; n = {len(points):,} examples"
+    look = st.session_state.setdefault(LOOK, uuid4().hex)
+    shown = (layout.layout_id, clustering, colour, tuple(names.items()), look)
+    figure = layout_charts.layout(points, colour, title, names, _outlined(shown))
+    # The same part of the same map in another colour, without what was outlined by hand or hidden in the legend.
+    figure.update_layout(uirevision=layout.layout_id, selectionrevision=repr(shown), legend_uirevision=repr(shown))
+    figures.show(
+        figure, f"map-{layout.target.name}".replace("->", "-to-").replace(":", "-"), key=FIGURE, toolbar=TOOLS,
+        data=points, on_drag=_select, many=len(points) > layout_charts.LARGE,
+        shows_points=len(points) <= layout_charts.SHOWN_INSIDE,
+        alt=f"Map of {layout.n_examples} examples at {layout.target.name}, coloured by {colour}",
+    )  # fmt: skip
+    sure = "" if layout.proven == 1 else f" {layout.proven:.1%} of them are proven to be the nearest."
+    measure = "gates that differ" if layout.metric == "hamming" else "Euclidean distance"
+    st.html(
+        markup.notes([
+            f"UMAP of the {layout.neighbors} nearest others of each of {layout.n_examples:,} examples, by {measure}, "
+            f"least distance {layout.min_dist:g}, seed {layout.seed}.{sure}",
+            f"Density: the mean distance ({measure}) to those {layout.neighbors}; where it is small, examples lie "
+            "densely." if colour == DENSITY else None,
+        ])
+    )  # fmt: skip
+    source(view, call(query.layout_points, layout.layout_id, clustering), sql=_POINTS_SQL.format(layout.layout_id))
+
+
+_POINTS_SQL = """select example_id, x, y, label, list_avg(distances) as distance
+from layout_points join examples using (example_id)
+where layout_id = {}
+order by example_id"""
+
+
+# --- selecting -------------------------------------------------------------------------------------------------
+
+
+@guarded
+def _select() -> None:
+    """What was dragged on the map, as the region of the URL; nothing where the selection was taken back."""
+    kind, x, y = dragged(FIGURE)
+    if kind == "lasso":
+        corners = simplified(list(zip(x, y, strict=True)))
+        st.session_state["within"] = str(Region.of(number for corner in corners for number in corner))
+    elif kind == "box":
+        st.session_state["within"] = str(Region.of((min(x), min(y), max(x), max(y))))
+    else:
+        st.session_state["within"] = ""
+    st.session_state[DRAGGED] = st.session_state["within"]
+    st.session_state["page"] = 1
+
+
+def simplified(corners: list[tuple[float, float]], most: int = MOST_CORNERS // 2) -> list[tuple[float, float]]:
+    """A hand-drawn outline with at most so many corners: every second, third, … of them."""
+    step = -(-len(corners) // most)
+    kept = corners[::step]
+    return kept if len(kept) >= 3 else corners
+
+
+@guarded
+def _clear() -> None:
+    st.session_state["within"] = ""
+    del st.session_state[LOOK]
+
+
+def _region() -> Region | None:
+    text = _within()
+    return Region.parse(text) if text else None
+
+
+def _within() -> str:
+    """The region as the URL has it; the field that holds it comes after what it is needed for."""
+    return str(st.session_state.get("within", st.query_params.get("within", "")) or "").strip()
+
+
+def _outlined(figure: tuple[object, ...]) -> tuple[tuple[float, float], ...]:
+    """The corners to outline on a figure, which is told by what it shows.
+
+    What is dragged on it the browser outlines by itself, for as long as the figure stays as it is: so nothing is
+    outlined on it for that. A region that came otherwise, or that was dragged on another figure, is.
+    """
+    now, drawn = _within(), st.session_state.get(DRAWN) or (None, "")
+    by_hand = st.session_state.get(DRAGGED)
+    stays = drawn[0] == figure
+    outlined = "" if stays and drawn[1] == "" and now == by_hand else now
+    st.session_state[DRAWN] = (figure, outlined)
+    try:
+        return Region.parse(outlined).corners if outlined else ()
+    except UsageError:  # said above the map
+        return ()
+
+
+# --- what is selected ------------------------------------------------------------------------------------------
+
+
+def _listed(view: View, layout: StoredLayout, clustering: int | None, region: Region) -> None:
+    per_page = PAGE_ROWS[view.network.kind]
+    counts = view.ask(region_counts, layout.layout_id, region, clustering)
+    size = int(counts.loc[counts["what"] == LABEL, "n"].sum())
+    kind = "box" if len(region.corners) == 2 else f"polygon of {len(region.corners)} corners"
+    st.subheader(f"{size:,} of {layout.n_examples:,} examples in this {kind}", anchor=False)
+    if not size:
+        return
+    left, right = st.columns([1, 3], gap="medium")
+    with left:
+        for what in (LABEL, CLUSTER):
+            _counted(view, counts[counts["what"] == what], what, clustering)
+        corners = [number for corner in region.corners for number in corner]
+        source(view, call(region_counts, layout.layout_id, corners, clustering))
+    with right:
+        start = address.paged(size, per_page, of=(layout.layout_id, str(region))).start
+        wanted = {"limit": per_page, "offset": start}
+        shown = view.ask(query.layout_examples, layout.layout_id, region, **wanted)
+        cards.examples(view, shown.drop(columns=["x", "y"]))
+        st.html(markup.notes([f"{start + 1:,} to {start + len(shown):,} of {size:,}, in order of id."]))
+    st.html('<div class="pa pa-muted">As a predicate on layout_points:</div>')
+    st.code(f"layout_id = {layout.layout_id} and {region.sql}", "sql", wrap_lines=True)
+    source(
+        view, call(query.layout_examples, layout.layout_id, corners, **wanted),
+        sql=region_sql(layout.layout_id, region),
+    )  # fmt: skip
+
+
+def _counted(view: View, counts: pd.DataFrame, what: str, clustering: int | None) -> None:
+    """The commonest labels or clusters of a region, with how much commoner they are than on the whole map."""
+    if counts.empty:
+        return
+    names = cards.cluster_names(view, clustering) if what == CLUSTER and clustering is not None else {}
+
+    def words(row: dict[str, Any]) -> str:
+        if what == LABEL or clustering is None:
+            return markup.words(row["name"])
+        number = -1 if row["name"] == "noise" else int(row["name"])
+        return cards.cluster_link(view, clustering, number, names.get(number))
+
+    heads = [
+        (what.capitalize(), "", "pa-key"), ("Here", "Examples in the region", "pa-number"),
+        ("Lift", "Share in the region over share on the whole map", "pa-number"),
+    ]  # fmt: skip
+    rows = [
+        [words(row), f"{row['n']:,}", markup.number(float(row["lift"]), 3)] for row in records(counts.head(COUNTED))
+    ]
+    st.html(markup.table(heads, rows))
+    if len(counts) > COUNTED:
+        st.html(markup.notes([f"and {len(counts) - COUNTED:,} more"]))

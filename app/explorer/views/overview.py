@@ -1,0 +1,411 @@
+"""Overview: the networks of the atlas, the sites of one from input to output, and what was done with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import pandas as pd
+import streamlit as st
+
+import query
+from atlas import Atlas
+from atlas.errors import NotStored, UnknownName, UsageError
+from atlas.network import FULL_SUFFIX
+from query.experiments import archive
+from query.progress import Progress
+from query.store.contents import polytope_counts
+
+from ... import markup
+from .. import jobs
+from ..access import reading
+from ..parts.code import call, source
+from ..view import View, explained, foresee, guarded, literal, records
+
+DIGEST_SHOWN = 12  # hexadecimal digits: 48 bits tell any two weights apart
+
+PAIRS = 200
+"""Pairs of each kind behind a mean density measured here: a second on the demo. Page Density has intervals."""
+
+UNASKED_EXAMPLES = 20_000
+"""Up to so many examples density is measured without being asked for; it reads whole codes of hundreds of them."""
+
+COUNTING = "Counting polytopes"
+
+SCOPES = {"position": "Codes of one position", "full": "Codes of all positions", "span": "Spans"}
+
+CHECK, MEASURE = "check", "measure"
+"""What the URL says where the atlas is checked, or densities are measured, so that a link to it shows the same."""
+
+
+def render(view: View) -> None:
+    held = view.ask(query.store.contents)
+    networks, sites, clusterings = held["networks"], held["sites"], held["clusterings"]
+    stored = sites[sites["n_codes"] > 0]
+    counts = [
+        ("Networks", len(networks)),
+        ("Examples", int(networks["n_examples"].sum())),
+        ("Sites with codes", len(stored)),
+        ("Codes", int(stored["n_codes"].sum())),
+        ("Clusterings", len(clusterings)),
+    ]
+    with st.container(horizontal=True, gap="small"):
+        for name, count in counts:
+            st.metric(name, f"{count:,}", border=True, width="stretch")
+
+    st.subheader(f"Sites of {markup.markdown(view.network.name)}", anchor=False)
+    rows = _sites(view, sites, held["spans"], clusterings)
+    place, measuring = st.empty(), st.container()
+    with place.container():
+        _strip(view, rows)
+    coded = st.container()
+    left_out = sites[(sites["network"] == view.network.name) & (sites["n_codes"] == 0)]["scope"].value_counts()
+    st.html(
+        markup.notes(
+            f"{count} {scope} site{'s' if count > 1 else ''} of {view.network.name} hold no codes and are not shown"
+            for scope, count in left_out.items()
+        )
+    )
+    st.subheader("Networks", anchor=False)
+    _networks(view, networks)
+    st.subheader("Datasets", anchor=False)
+    _datasets(view, held["datasets"])
+    st.subheader("Runs", anchor=False)
+    _runs(view, held["runs"])
+    st.subheader("Health", anchor=False)
+    _health(view)
+    with measuring:  # last: what is measured never holds up what is known
+        measured = _measure(view, rows)
+    if measured:
+        with place.container():
+            _strip(view, rows)
+    with coded:
+        _code(view, measured)
+
+
+def begin(path: Path) -> None:
+    """Count the polytopes of the first network, so that the page opens without waiting for it.
+
+    Raises what `atlas.open` raises.
+    """
+    with reading(path) as a:
+        networks = a.catalog.networks
+    if networks:
+        foresee(path, COUNTING, polytope_counts, networks[0].name)
+
+
+def _code(view: View, measured: list[str]) -> None:
+    """What gives the tables of sites: the sites, and what was measured of them, each by its own call."""
+    held = [f"{call(query.store.contents)}[{part!r}]" for part in ("sites", "spans", "clusterings")]
+    source(view, *held, *measured, sql=_SITES_SQL.format(network=literal(view.network.name)))
+
+
+_SITES_SQL = """with newest as (
+    select target, arg_max(n_clusters, clustering_id) as n_clusters, arg_max(purity, clustering_id) as purity
+    from clusterings join networks using (network_id)
+    where networks.name = {network} and space = 'codes'
+    group by target
+), filled as (
+    select site, count(*) / sum(occupancy) as occupancy from polytopes where network = {network} group by site
+)
+select sites.name as site, scope, n_gates, n_units, n_codes, n_clusters, purity, occupancy, exact
+from sites
+join networks using (network_id)
+left join newest on newest.target = sites.name
+left join filled on filled.site = sites.name
+where networks.name = {network} and n_codes > 0
+order by scope desc, ordinal"""
+
+
+# --- sites -----------------------------------------------------------------------------------------------------
+
+
+def _sites(view: View, sites: pd.DataFrame, spans: pd.DataFrame, clusterings: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row a site with codes, then a row a span that was asked for, with its newest clustering of codes."""
+    mine = sites[(sites["network"] == view.network.name) & (sites["n_codes"] > 0)]
+    rows = [{**row, "name": row["site"]} for row in records(mine)]
+    for row in records(spans[spans["network"] == view.network.name]):
+        rows.append({
+            "name": row["span"], "scope": "span", "n_gates": row["n_gates"], "n_units": None, "n_codes": None,
+            "nonlinearity": None, "exact": row["exact"],
+        })  # fmt: skip
+    newest = _newest(clusterings[clusterings["network"] == view.network.name])
+    for row in rows:
+        row |= newest.get(row["name"], {"clustering_id": None, "n_clusters": None, "purity": None})
+        row |= {"occupancy": None, "n_polytopes": None, "intra": None, "inter": None}
+    return rows
+
+
+def _newest(clusterings: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Of every target its newest clustering of codes."""
+    codes = clusterings[clusterings["space"] == "codes"].sort_values("clustering_id")
+    return {
+        row["target"]: {name: row[name] for name in ("clustering_id", "n_clusters", "purity")}
+        for row in records(codes)
+    }
+
+
+def _strip(view: View, rows: list[dict[str, Any]]) -> None:
+    """Sites side by side, each as wide as it has gates, and below them their numbers."""
+    for scope, title in SCOPES.items():
+        some = [row for row in rows if row["scope"] == scope]
+        if not some:
+            continue
+        counts = sorted({int(row["n_codes"]) for row in some if row["n_codes"]})
+        many = f", n = {counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "") if counts else ""
+        pieces = "".join(_piece(view, row) for row in some)
+        st.html(
+            f'<div class="pa"><p class="pa-note">{title}{many}</p>'
+            + (f'<nav class="pa-strip" aria-label="{title}">{pieces}</nav>' if scope != "span" else "")
+            + "</div>"
+            + _table(view, some)
+        )
+    st.html(
+        markup.notes([
+            "Width: gates, with a least width. The purer the newest clustering of its codes, the darker a site. "
+            "Occupancy: distinct polytopes over examples; 1 where every example has one to itself. Density: "
+            "boundaries of all later sites per unit of distance here, of pairs of the same and of different labels."
+        ])
+    )  # fmt: skip
+
+
+def _piece(view: View, row: dict[str, Any]) -> str:
+    share = 0.0 if row["purity"] is None or pd.isna(row["purity"]) else float(row["purity"])
+    here = ' class="pa-here" aria-current="true"' if row["name"] == view.target else ""
+    lines = [("Bits of a code", markup.counted(row["n_gates"], "gate"))]
+    if row["n_clusters"] is not None:
+        lines.append((f"Purity {markup.number(row['purity'], 3)}", markup.counted(int(row["n_clusters"]), "cluster")))
+    if row["occupancy"] is not None:
+        polytopes = markup.counted(row["n_polytopes"], "polytope")
+        hint = f"Occupancy: {polytopes} of {markup.counted(row['n_codes'], 'example')}"
+        lines.append((hint, f"occ. {markup.number(row['occupancy'], 2)}"))
+    if row["intra"] is not None:
+        intra, inter = markup.number(row["intra"], 3), markup.number(row["inter"], 3)
+        lines.append(("Mean density of pairs of one label | of different labels", f"dens. {intra} | {inter}"))
+    words = f"<b>{markup.plain(row['name'])}</b>" + "".join(
+        f'<small title="{markup.plain(hint)}">{said}</small>' for hint, said in lines
+    )
+    address = markup.plain(f"clusters?{urlencode({'network': view.network.name, 'target': row['name']})}")
+    title = f"{row['name']}: clusters, and from there everything else at this site"
+    return (
+        f'<a href="{address}" target="_self"{here} title="{markup.plain(title)}" '
+        f'style="flex: {int(row["n_gates"])} 1 0; --share: {share:.3f}">{words}</a>'
+    )
+
+
+def _table(view: View, rows: list[dict[str, Any]]) -> str:
+    heads = [
+        ("Span" if rows[0]["scope"] == "span" else "Site", "", "pa-key"), ("Gates", "Bits of a code", "pa-number"),
+        ("Units", "Numbers of an activation", "pa-number"),
+        ("Examples", "With a code", "pa-number"), ("Clusters", "Of the newest clustering of codes", "pa-number"),
+        ("Purity", "Share of clustered, labelled examples that bear their cluster's commonest label", "pa-number"),
+        ("Occupancy", "Distinct polytopes over examples", "pa-number"),
+        ("Density", "Of pairs of the same label, and of different labels", "pa-number"),
+        ("Exact", "Whether equal codes mean the same affine map", "pa-key"), ("Look", "", "pa-key"),
+    ]  # fmt: skip
+    return markup.table(heads, (_cells(view, row) for row in rows))
+
+
+def _cells(view: View, row: dict[str, Any]) -> list[str]:
+    state = {"network": view.network.name, "target": row["name"]}
+    pages = {"search": "Search", "map": "Map", **({} if row["scope"] == "span" else {"neurons": "Neurons"})}
+    clusters = "–"
+    if row["n_clusters"] is not None:
+        clusters = markup.link("clusters", f"{int(row['n_clusters']):,}", clustering=row["clustering_id"], **state)
+    occupancy = "–"
+    if row["occupancy"] is not None:
+        hint = f"{row['n_polytopes']:,} polytopes"
+        occupancy = f'<span title="{hint}">{markup.number(row["occupancy"], 3)}</span>'
+    density = "–" if row["intra"] is None else f"{markup.number(row['intra'], 3)} | {markup.number(row['inter'], 3)}"
+    return [
+        markup.plain(row["name"]), f"{row['n_gates']:,}", _count(row["n_units"]), _count(row["n_codes"]), clusters,
+        markup.number(row["purity"], 3), occupancy, density, "yes" if row["exact"] else "no",
+        " · ".join(markup.link(page, words, **state) for page, words in pages.items()),
+    ]  # fmt: skip
+
+
+def _count(value: Any) -> str:
+    return "–" if value is None or pd.isna(value) else f"{int(value):,}"
+
+
+# --- what takes a while ----------------------------------------------------------------------------------------
+
+
+def _measure(view: View, rows: list[dict[str, Any]]) -> list[str]:
+    """Add occupancy and density to the rows, as far as they are known by now; the calls that give them."""
+    calls = []
+    with explained():
+        counts = view.work(COUNTING, polytope_counts, view.network.name)
+        if counts is not None:
+            calls.append(call(polytope_counts, view.network.name))
+            known = {row["site"]: row for row in records(counts)}
+            for row in rows:
+                found = known.get(row["name"], {})
+                row |= {name: found[name] for name in ("occupancy", "n_polytopes") if name in found}
+        densities = _densities(view, max((int(row["n_codes"] or 0) for row in rows), default=0))
+        if densities is not None:
+            calls += [] if densities.why_none else [densities.call]
+            for row in rows:
+                row |= densities.of_sites.get(row["name"], {})
+            st.html(markup.notes([densities.why_none]))
+    return calls
+
+
+class Densities(NamedTuple):
+    """Mean densities by the site that a span starts after, the call that gives them, and why there are none."""
+
+    of_sites: dict[str, dict[str, float]]
+    call: str
+    why_none: str | None = None
+
+
+def _densities(view: View, n_examples: int) -> Densities | None:
+    """Mean densities: stored, else measured where that is quick or asked for."""
+    known = view.ask(stored_densities, view.network.name)
+    if known is not None:
+        return known
+    if n_examples > UNASKED_EXAMPLES and st.query_params.get(MEASURE) != "1":
+        st.button("Measure densities", on_click=_ask, args=(MEASURE,))
+        return None
+    return view.work("Measuring densities", measured_densities, view.network.name, turns=jobs.LONG)
+
+
+def stored_densities(atlas: Atlas, network: str) -> Densities | None:
+    """Out of the newest result of experiment density that still holds; None where there is none."""
+    held = archive.stored(atlas, "density")
+    mine = [
+        int(row["experiment_id"]) for row in records(held)
+        if row["network"] == network and row["current"] and not row["parameters"].get("site_by_site")
+    ]  # fmt: skip
+    if not mine:
+        return None
+    table = archive.load(atlas, mine[-1]).table
+    return Densities(_by_site(table[table["network"] == network]), f"{call(archive.load, mine[-1])}.table")
+
+
+def measured_densities(atlas: Atlas, network: str, *, progress: Progress | None = None) -> Densities:
+    """Of few pairs; where the atlas does not hold what density needs, the sentence that says what it lacks."""
+    asked: dict[str, Any] = {"network": network, "pairs": PAIRS, "resamples": 1}
+    said = call(query.class_density, **asked)
+    try:
+        return Densities(_by_site(query.class_density(atlas, **asked, progress=progress)), said)
+    except (NotStored, UsageError, UnknownName) as reason:
+        return Densities({}, said, f"No densities: {reason}")
+
+
+def _by_site(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    found = {}
+    for row in records(table):
+        after, _, to = row["span"].partition("->")
+        name = after + (FULL_SUFFIX if to.endswith(FULL_SUFFIX) else "")
+        found[name] = {"intra": float(row["intra_mean"]), "inter": float(row["inter_mean"])}
+    return found
+
+
+@guarded
+def _ask(name: str) -> None:
+    st.query_params[name] = "1"
+
+
+def _health(view: View) -> None:
+    if st.query_params.get(CHECK) != "1":
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.button("Check the atlas", on_click=_ask, args=(CHECK,))
+            st.html(
+                markup.notes(["Reads everything: digests, references, indexes. A minute for each few gigabytes."])
+            )
+        return
+    with explained():
+        checks = view.work("Checking", query.store.verification, turns=jobs.LONG)
+        if checks is None:
+            return
+        failed = checks[~checks["ok"]]
+        if failed.empty:
+            st.html(f'<div class="pa"><b>All {len(checks):,} checks passed.</b></div>')
+        else:
+            st.html(markup.error(f"{len(failed)} of {len(checks)} checks failed"))
+            heads = [("Check", "", "pa-key"), ("Of what", "", ""), ("Found", "", "pa-wide")]
+            st.html(
+                markup.table(
+                    heads,
+                    ([markup.plain(row[name]) for name in ("check", "subject", "detail")] for row in records(failed)),
+                )
+            )
+        source(view, call(query.store.verification))
+
+
+# --- the rest --------------------------------------------------------------------------------------------------
+
+
+def _networks(view: View, networks: pd.DataFrame) -> None:
+    heads = [
+        ("Name", "", "pa-key"), ("Architecture", "", "pa-key"), ("Reads", "", "pa-key"), ("Source", "", "pa-key"),
+        ("Examples", "Tokens or images that it read", "pa-number"),
+        ("Weights digest", "SHA-256 over all parameters and buffers", "pa-key"),
+    ]  # fmt: skip
+    rows = [
+        [
+            markup.link(".", row["name"], network=row["name"]), markup.plain(row["architecture"]),
+            f"{markup.plain(row['kind'])}s",
+            f"{markup.plain(row['source'])}, weights {markup.plain(row['weights'])}", f"{row['n_examples']:,}",
+            f'<code title="{markup.plain(row["weights_digest"])}">'
+            f"{markup.plain(row['weights_digest'][:DIGEST_SHOWN])}…</code>",
+        ]
+        for row in records(networks)
+    ]  # fmt: skip
+    st.html(markup.table(heads, rows))
+    source(view, f"{call(query.store.contents)}['networks']", sql=_NETWORKS_SQL)
+
+
+_NETWORKS_SQL = """select name, architecture, kind, source, weights, weights_digest, count(example_id) as n_examples
+from networks left join examples using (network_id)
+group by network_id, name, architecture, kind, source, weights, weights_digest
+order by network_id"""
+
+
+def _datasets(view: View, datasets: pd.DataFrame) -> None:
+    heads = [
+        ("Dataset", "", "pa-key"), ("Kind", "", "pa-key"), ("Source", "", ""),
+        ("Inputs", "Duplicates counted", "pa-number"), ("Labels", "", "pa-number"),
+        ("Without label", "", "pa-number"),
+    ]  # fmt: skip
+    rows = [
+        [
+            markup.plain(row["name"]), markup.plain(row["kind"]), markup.plain(row["source"]), f"{row['n_inputs']:,}",
+            f"{row['n_labels']:,}", f"{row['n_unlabelled']:,}",
+        ]
+        for row in records(datasets)
+    ]  # fmt: skip
+    st.html(markup.table(heads, rows))
+    source(view, f"{call(query.store.contents)}['datasets']", sql=_DATASETS_SQL)
+
+
+_DATASETS_SQL = """select name, kind, source, n_inputs, count(distinct label) as n_labels,
+    count(*) filter (where ordinal is not null and label is null) as n_unlabelled
+from datasets left join dataset_inputs using (dataset_id)
+group by dataset_id, name, kind, source, n_inputs
+order by dataset_id"""
+
+
+def _runs(view: View, runs: pd.DataFrame) -> None:
+    heads = [
+        ("Run", "", "pa-key"), ("Network", "", "pa-key"), ("Dataset", "", "pa-key"), ("Examples", "", "pa-number"),
+        ("Inputs skipped", "Listed in table bad_inputs", "pa-number"), ("Published (UTC)", "", "pa-key"),
+    ]  # fmt: skip
+    rows = [
+        [
+            markup.plain(row["run"]), markup.plain(row["network"]), markup.plain(row["dataset"]),
+            f"{row['n_examples']:,}", f"{row['n_bad']:,}",
+            "–" if pd.isna(row["published_at"]) else f"{row['published_at']:%Y-%m-%d %H:%M}",
+        ]
+        for row in records(runs)
+    ]  # fmt: skip
+    st.html(markup.table(heads, rows))
+    source(view, f"{call(query.store.contents)}['runs']", sql=_RUNS_SQL)
+
+
+_RUNS_SQL = """select runs.name as run, networks.name as network, datasets.name as dataset, n_examples, n_bad,
+    published_at
+from runs join networks using (network_id) join datasets using (dataset_id)
+order by run_id"""

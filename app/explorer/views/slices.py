@@ -1,0 +1,291 @@
+"""Slices: a plane through an activation space, the polytopes that it meets, and zoom into any part of it."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from query.experiments.archive import shelf
+from query.experiments.registry import find
+from query.experiments.result import MAIN, Result
+
+from ... import markup
+from .. import address
+from ..arriving import begin_with
+from ..parts import choices, figures, measured
+from ..parts.plotly import dragged
+from ..view import View, explained, guarded, records
+
+SIZES = [32, 48, 64, 96, 128, 192, 256]
+SIZE, LARGEST = 48, SIZES[-1]
+"""Points a side to begin with: seconds; 256 takes thirty times as long."""
+
+EXAMPLES, DIRECTIONS = "Three examples", "Two directions"
+STEP = 0.5
+"""How far the window moves at a click, as a share of its half width."""
+
+CLASSES_SHOWN = 12
+
+
+def render(view: View) -> None:
+    st.html(
+        markup.notes([
+            "A plane through the activation space of a site. Every polytope that it meets is an area, every boundary "
+            "a line; colours are predicted classes. Draw a box on the figure to look closer: the same grid is laid "
+            "over the smaller window."
+        ])
+    )  # fmt: skip
+    with explained():
+        _page(view)
+
+
+def _page(view: View) -> None:
+    _stored_slices(view)
+    by = address.segment("Plane through", [EXAMPLES, DIRECTIONS], key="by")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        span = choices.span(view, _whole)
+        plane = _examples(view) if by != DIRECTIONS else _directions(view)
+        sizes = [str(size) for size in sorted({*SIZES, *_size_of_link()})]
+        size = int(address.one_of(
+            "Points a side", sizes, key="size", first=str(SIZE), width=110, expected=f"a number from 2 to {LARGEST}",
+            help="Of the grid; the time grows with their square",
+        ))  # fmt: skip
+    window = _window()
+    options: dict[str, Any] = {"span": span, **plane, "size": size, **window}
+    _slice(view, options)
+    named = {name: plane[name] for name in "abc" if name in plane}
+    if len(set(named.values())) == len(named):
+        choices.shown(view, list(named.values()), list(named))
+
+
+def _slice(view: View, options: dict[str, Any]) -> None:
+    """The slice if it is stored, else a button, its progress, or the slice as it was computed."""
+    points = options["size"] ** 2
+    known = measured.stored(view, "slice", options)
+    if known is None and not measured.offer(
+        f"{points:,} points are read by the network: seconds where grid and network are small, else minutes.", "slice"
+    ):
+        return
+    with explained():
+        found = known or measured.answer(view, "slice", options, "Reading the plane")
+        if found is None:
+            _zoom_buttons(None)
+        else:
+            _show(view, found, options)
+
+
+def _size_of_link() -> set[int]:
+    """A grid of another size, as a stored slice may have."""
+    given = st.query_params.get("size", "")
+    return {int(given)} if given.isdecimal() and 2 <= int(given) <= max(SIZES) else set()
+
+
+def _examples(view: View) -> dict[str, Any]:
+    first = choices.begin_with(choices.examples_of(view), 3)
+    return {name: choices.example(view, f"Example {name}", name, default, on_change=_whole)
+            for name, default in zip("abc", first, strict=True)}  # fmt: skip
+
+
+def _directions(view: View) -> dict[str, Any]:
+    hint = "random:SEED, unit:NUMBER, or METHOD:COMPONENT of a stored direction, such as pca:0"
+    first = st.text_input("First direction", "random:0", key="d1", bind="query-params", width=150, help=hint,
+                          on_change=_whole)  # fmt: skip
+    second = st.text_input("Second direction", "random:1", key="d2", bind="query-params", width=150, help=hint,
+                           on_change=_whole)  # fmt: skip
+    [start] = choices.begin_with(choices.examples_of(view), 1)
+    a = choices.example(view, "from example", "a", start, on_change=_whole)
+    return {"a": a, "directions": [first.strip(), second.strip()]}
+
+
+# --- the window ------------------------------------------------------------------------------------------------
+
+WINDOW = ("u", "v", "reach")
+"""In the URL: the middle of the window and half its width. Without them it holds what the plane goes through."""
+
+
+def _window() -> dict[str, Any]:
+    """The window that the URL names, as options of `slice`; none where it names none, or nonsense."""
+    given = {name: st.query_params[name] for name in WINDOW if name in st.query_params}
+    if not given:
+        return {}
+    try:
+        numbers = {name: float(value) for name, value in given.items()}
+        if set(numbers) not in ({"reach"}, set(WINDOW)) or not all(map(math.isfinite, numbers.values())):
+            raise ValueError
+    except ValueError:
+        words = ", ".join(f"{name} {value!r}" for name, value in given.items())
+        st.html(markup.error(
+            f"the address names a window by {words}; expected three numbers: u and v of its middle, and reach, half "
+            "its width. The whole plane is shown"
+        ))  # fmt: skip
+        return {}
+    middle = {"middle": [numbers["u"], numbers["v"]]} if "u" in numbers else {}
+    return {**middle, "reach": numbers["reach"]}
+
+
+@guarded
+def _to(u: float, v: float, reach: float) -> None:
+    """Look at another window. Rounded to what an address should hold: a ten-thousandth of the window."""
+    digits = 4
+    for name, value in zip(WINDOW, (u, v, reach), strict=True):
+        st.query_params[name] = f"{value:.{digits + 4}g}"
+    st.query_params[measured.RUN] = "1"
+
+
+@guarded
+def _whole() -> None:
+    for name in WINDOW:
+        st.query_params.pop(name, None)
+
+
+def _zoom_buttons(result: Result | None) -> None:
+    """Zoom and pan without a pointer."""
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        if result is not None:
+            (u0, u1), (v0, v1) = result.parameters["u"], result.parameters["v"]
+            u, v, half = (u0 + u1) / 2, (v0 + v1) / 2, (u1 - u0) / 2
+            for words, hint, where in (
+                ("Zoom in", "Half the width, about the middle", (u, v, half / 2)),
+                ("Zoom out", "Twice the width", (u, v, half * 2)),
+                ("←", "Move left", (u - STEP * half, v, half)), ("→", "Move right", (u + STEP * half, v, half)),
+                ("↑", "Move up", (u, v + STEP * half, half)), ("↓", "Move down", (u, v - STEP * half, half)),
+            ):  # fmt: skip
+                st.button(words, help=hint, on_click=_to, args=where, key=f"zoom-{words}")
+        if "reach" in st.query_params:
+            st.button("Whole plane", on_click=_whole, key="zoom-whole")
+
+
+# --- showing ---------------------------------------------------------------------------------------------------
+
+
+def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
+    result = found.result
+    [summary] = result.tables["summary"].to_dict("records")
+    values = [
+        ("Polytopes met", f"{summary['polytopes']:,}",
+         f"Distinct ones, by codes and pooling switches, at {summary['points']:,} points: at least so many"),
+        ("Gates that change", f"{summary['gates_crossed']:,}",
+         f"Of {summary['gates']:,}: on at some points, off at others"),
+        ("Classes", f"{len(result.table):,}", "Predicted somewhere in the window"),
+        ("Window", markup.number(float(result.parameters["u"][1] - result.parameters["u"][0])),
+         "Its width, in units of distance in the activation space"),
+    ]  # fmt: skip
+    measured.metrics(values)
+    _zoom_buttons(result)
+    figure = measured.drawn(result)
+    figure.update_layout(dragmode="select", modebar={"orientation": "v"})
+    figure.add_trace(_handle(result))
+    figures.show(
+        figure, f"slice-{view.network.name}", key="slice", data=result.tables["grid"],
+        toolbar=["select2d", "zoom2d", "pan2d", "resetScale2d"], on_drag=_picked,
+        alt=f"Slice: {summary['polytopes']:,} polytopes and {len(result.table)} predicted classes",
+    )  # fmt: skip
+    st.download_button(
+        "PNG of the slice alone", partial(find("slice").picture, result), f"slice-{view.network.name}-plain.png",
+        "image/png", on_click="ignore", type="tertiary", key="slice-png", help="1,024 × 1,024 pixels, without text",
+    )  # fmt: skip
+    _tables(result)
+    measured.remarks(found)
+    measured.code(view, "slice", result.asked or options, tables=[MAIN, "sites"])
+
+
+def _tables(result: Result) -> None:
+    left, right = st.columns(2, gap="medium")
+    classes = result.table.head(CLASSES_SHOWN)
+    heads = [("Class", "Predicted", "pa-key"), ("Share", "Of the points of the grid", "pa-number"),
+             ("Polytopes", "Distinct ones among them", "pa-number")]  # fmt: skip
+    rows = [[markup.words(row["class"]), f"{row['share']:.1%}", f"{row['polytopes']:,}"] for row in records(classes)]
+    left.html(markup.table(heads, rows))
+    if len(result.table) > CLASSES_SHOWN:
+        left.html(markup.notes([f"The {CLASSES_SHOWN} commonest of {len(result.table)} classes."]))
+    heads = [
+        ("Site", "", "pa-key"),
+        ("Gates", "", "pa-number"),
+        ("Change", "On at some points, off at others", "pa-number"),
+    ]
+    rows = [[markup.plain(row["site"]), f"{row['gates']:,}", f"{row['crossed']:,}"]
+            for row in records(result.tables["sites"])]  # fmt: skip
+    right.html(markup.table(heads, rows))
+
+
+def _handle(result: Result) -> Any:
+    """Invisible points for the box to select among: a heat map has none that Plotly selects."""
+    import plotly.graph_objects as go
+
+    u, v = result.parameters["u"], result.parameters["v"]
+    return go.Scatter(
+        x=[u[0], u[1], (u[0] + u[1]) / 2], y=[v[0], v[1], (v[0] + v[1]) / 2], mode="markers", marker={"opacity": 0},
+        selected={"marker": {"opacity": 0}}, unselected={"marker": {"opacity": 0}}, hoverinfo="skip",
+        showlegend=False,
+    )  # fmt: skip
+
+
+@guarded
+def _picked() -> None:
+    """A box was drawn: its smallest square is the next window."""
+    kind, x, y = dragged("slice")
+    if kind != "box":
+        return
+    (u0, u1), (v0, v1) = sorted(x), sorted(y)
+    reach = max(u1 - u0, v1 - v0) / 2
+    if reach > 0:
+        _to((u0 + u1) / 2, (v0 + v1) / 2, reach)
+
+
+# --- stored slices ---------------------------------------------------------------------------------------------
+
+LISTED = 8  # of the stored slices, newest first; the experiments page has them all
+
+SHOWABLE = {"span", "a", "b", "c", "directions", "size", "middle", "reach"}
+"""Options of a slice that this page has means to choose; one asked for with others is on the experiments page."""
+
+
+def _stored_slices(view: View) -> None:
+    """Slices that the atlas stores: the newest is shown where nothing was chosen, the others are linked."""
+    held = view.ask(shelf, view.network.name)
+    held = held[(held["kind"] == "slice") & (held["network"] == view.network.name) & held["current"].astype(bool)]
+    if held.empty:
+        return
+    stored = list(zip(held["experiment_id"].astype(int), held["asked"], strict=True))
+    opened = [(number, _state(address)) for number, address in stored if _can_be_shown(address)][:LISTED]
+    if opened and not {*opened[0][1], "span", "size", *WINDOW, measured.RUN} & set(st.query_params):
+        _open(opened[0][1])
+    links = [
+        markup.link("slices", f"experiment {number}: {state['span']}, {state['size']} × {state['size']}",
+                    **state, **view.state)
+        for number, state in opened
+    ]  # fmt: skip
+    if len(stored) > len(opened):
+        links.append(markup.link("experiments", f"{len(stored) - len(opened)} more", kind="slice", **view.state))
+    st.html(f'<div class="pa"><span class="pa-muted">Stored:</span> {" · ".join(links)}</div>')
+
+
+def _can_be_shown(asked: dict[str, Any]) -> bool:
+    if not set(address) <= SHOWABLE or ("middle" in address and "reach" not in address):
+        return False
+    return ("a" in address) if "directions" in address else set("abc") <= set(address)
+
+
+def _state(asked: dict[str, Any]) -> dict[str, Any]:
+    """The address of a slice: what the widgets of this page are to hold, and the window."""
+    directions = address.get("directions")
+    return {
+        "span": address["span"], "size": str(address.get("size", LARGEST)), **({"by": DIRECTIONS} if directions else {}),
+        **{name: address[name] for name in "abc" if name in address},
+        **dict(zip(("d1", "d2"), directions or (), strict=False)),
+        **{name: repr(value) for name, value in zip(("u", "v"), address.get("middle") or (), strict=False)},
+        **({"reach": repr(address["reach"])} if "reach" in address else {}),
+    }  # fmt: skip
+
+
+def _open(state: dict[str, Any]) -> None:
+    """Choose what a stored slice was asked with, before the widgets are there: they and the address then say so."""
+    if "span" in st.session_state:  # the reader has been here, and chose otherwise
+        return
+    st.query_params.update({name: str(value) for name, value in state.items()})
+    for name, value in state.items():
+        if name not in WINDOW:
+            begin_with(name, value)

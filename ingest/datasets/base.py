@@ -1,0 +1,199 @@
+"""What a dataset is made of: items, items that can't be read, and the protocol that every kind of source fills."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from PIL import Image
+
+from atlas.errors import BadInput, EmptyDataset, UsageError
+
+Kind = Literal["text", "image"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input, read and complete.
+
+    ``key`` names it for people and stays the same as long as the data does: a relative path, ``reviews.jsonl:17``
+    (lines count from 1, as in an editor), ``reviews.parquet:17`` or ``train:17`` (rows count from 0, as in pandas and
+    ``datasets``), or a builtin's own key. ``content`` is the text, or the image upright in mode L or RGB.
+
+    ``content_hash`` is a SHA-256 in hex: of the text as UTF-8; of the encoded bytes of an image (the file, or the
+    cell of a table), so that it does not depend on the decoder; of mode, size and pixels where an image was never
+    encoded.
+    """
+
+    ordinal: int
+    key: str
+    label: str | None
+    content: str | Image.Image
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class BadItem:
+    """One input that can't be read, and why, in words that follow the key: ``a/3.txt: is empty``."""
+
+    ordinal: int
+    key: str
+    reason: str
+
+
+class Dataset(Protocol):
+    """Inputs in a fixed order, numbered from 0. Memory grows with their names or offsets, not with their content."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def source(self) -> str:
+        """What the user typed."""
+        ...
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        """Files of a folder that are no inputs: how many, by suffix; ``hidden`` also counts hidden folders."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 in hex over the inputs' identity, the same on every machine that holds the same data.
+
+        JSON lines and builtins: over their content. Folders and Parquet files: over names and sizes, since reading a
+        terabyte to name it is too dear; the content hashes of the items tell the rest. Hugging Face datasets: that
+        library's own fingerprint, which knows the revision on the hub. Tables: the chosen columns as well.
+        """
+        ...
+
+    def __len__(self) -> int: ...
+
+    def items(self, start: int = 0, stop: int | None = None) -> Iterator[Item | BadItem]:
+        """The inputs ``start`` to ``stop`` (excluded; None: to the end), in order, one for each ordinal.
+
+        What lies before ``start`` is not read. Raises `UsageError` for a range that the dataset does not have, and
+        `BadInput` where the file that holds the items can no longer be read at all.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked `ingest.datasets.sources.open_dataset` for, and how that picks columns out of a table."""
+
+    source: str
+    kind: Kind
+    text_column: str = "text"
+    label_column: str | None = None
+    split: str = "train"
+    name: str | None = None
+
+    def choose_content(self, columns: Mapping[str, str], where: str) -> str:
+        """The column to ingest, out of a table whose ``columns`` map a name to ``text``, ``image`` or another type.
+
+        Texts are in `text_column`; images in the only column of images, or in the one called ``image``. ``where``
+        is what the errors call the table.
+        """
+        images = [column for column, holds in columns.items() if holds == "image"]
+        if self.kind == "image":
+            return self._choose_image(images, columns, where)
+        if self.text_column not in columns and images:
+            raise EmptyDataset(f"{where} has no column {self.text_column!r} but images in column {images[0]!r}: use "
+                               "an image network such as inceptionv1, or name a column of texts with "
+                               "--text-column")  # fmt: skip
+        if self.text_column not in columns:
+            raise _missing_column(where, self.text_column, columns, "--text-column")
+        if columns[self.text_column] != "text":
+            raise BadInput(f"{where}: column {self.text_column!r} holds {columns[self.text_column]}; expected texts. "
+                           f"Choose one of {', '.join(columns)} with --text-column")  # fmt: skip
+        return self.text_column
+
+    def choose_label(self, columns: Collection[str], where: str) -> str | None:
+        """The column of the labels: the one asked for, else ``label`` where there is one."""
+        if self.label_column is None:
+            return "label" if "label" in columns else None
+        if self.label_column not in columns:
+            raise _missing_column(where, self.label_column, columns, "--label-column")
+        return self.label_column
+
+    def _choose_image(self, images: list[str], columns: Mapping[str, str], where: str) -> str:
+        if "image" in images:
+            return "image"
+        if not images and self.text_column in columns:
+            raise EmptyDataset(f"{where} has no column of images but texts in {self.text_column!r}: use a text "
+                               "network such as gpt2")  # fmt: skip
+        if len(images) != 1:
+            raise BadInput(f"{where} has {len(images)} columns of images ({', '.join(images) or 'none'}); expected "
+                           "one, or one called 'image'. Its columns: "
+                           f"{', '.join(columns) or 'none'}")  # fmt: skip
+        return images[0]
+
+
+def _missing_column(where: str, column: str, columns: Collection[str], option: str) -> BadInput:
+    there = ", ".join(columns) or "none"
+    return BadInput(f"{where} has no column {column!r}; it has: {there}. Name one with {option}")
+
+
+def ordinals(length: int, start: int, stop: int | None) -> range:
+    """``range(start, stop)`` within a dataset of ``length`` items; `UsageError` where it reaches outside."""
+    end = length if stop is None else stop
+    if not 0 <= start <= end <= length:
+        raise UsageError(f"items {start} to {end} were asked for; there are {length}, and start comes before stop")
+    return range(start, end)
+
+
+def text_item(ordinal: int, key: str, label: object, text: object) -> Item | BadItem:
+    """The item for a text out of a file or table, or the reason why it is none."""
+    if text is None:
+        return BadItem(ordinal, key, "has no text (the field is null)")
+    if not isinstance(text, str):
+        return BadItem(ordinal, key, f"holds {_named(text)} where a text is expected")
+    if not text.strip():
+        return BadItem(ordinal, key, "is empty" if not text else "holds nothing but white space")
+    try:
+        content_hash = hashlib.sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError as error:  # "\ud800" is legal JSON, yet no character
+        return BadItem(ordinal, key, f"holds half a surrogate pair at character {error.start}")
+    return with_label(Item(ordinal, key, None, text, content_hash), label)
+
+
+def with_label(item: Item, label: object) -> Item | BadItem:
+    """The item with a label out of a table: a scalar becomes its `str`, null and NaN become None."""
+    if label is None or label != label:
+        return item
+    if not isinstance(label, str | bool | int | float):
+        return BadItem(item.ordinal, item.key, f"has {_named(label)} as its label; expected a text or a number")
+    return Item(item.ordinal, item.key, str(label), item.content, item.content_hash)
+
+
+def named_class(label: object, names: Sequence[str] | None) -> object:
+    """The name behind an integer label where classes have ``names``; None for -1, Hugging Face's "no label"."""
+    if names is None or not isinstance(label, int):
+        return label
+    if label == -1:
+        return None
+    return names[label] if 0 <= label < len(names) else label
+
+
+def suffix_of(path: str) -> str:
+    """The suffix of a file in lower case: ``.jpeg`` for ``v1.2/Dog.JPEG``, empty for ``v1.2/LICENSE``."""
+    stem, dot, suffix = path.rpartition("/")[2].rpartition(".")
+    return f".{suffix.lower()}" if dot and stem else ""
+
+
+def printable(path: str) -> str:
+    """A path as text that can be stored: bytes of a file name that are not UTF-8 are written as ``\\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _named(value: object) -> str:
+    """A value's type in words that a person who never saw Python understands."""
+    names = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), f"a value of type {type(value).__name__}")

@@ -1,0 +1,252 @@
+"""HDBSCAN over what an atlas holds, stored with its parameters and with what placing new points takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+import atlas
+from atlas.clustering.distances import Device, not_finite
+from atlas.clustering.hdbscan import (  # fmt: skip
+    MAX_POINTS,
+    MEMORY_BUDGET,
+    Hierarchy,
+    Metric,
+    Selection,
+    Ties,
+    check_request,
+    cluster_activations,
+    cluster_codes,
+    medoids,
+    members_of,
+)
+from atlas.codes import SplineCodes
+from atlas.errors import NonFinite, NotStored, RunInterrupted, TooManyPoints, UsageError
+from atlas.store.atlas import Atlas
+from atlas.store.catalog import Target
+
+from ..progress import Progress
+
+Space = Literal["codes", "activations"]
+
+AUTOMATIC_POINTS = 20_000
+"""More examples than this are not clustered without being asked for: the time grows with the square."""
+
+_SHARE_OF_MEDOIDS = 0.1
+"""Of the bar, beside the hierarchy: as good as nothing where clusters are small, a third where one holds most."""
+
+
+def cluster(
+    path: str | Path,
+    *,
+    site: str | None = None,
+    span: str | None = None,
+    network: str | None = None,
+    space: Space = "codes",
+    metric: Metric | None = None,
+    min_cluster_size: int = 5,
+    min_samples: int | None = None,
+    selection: Selection = "eom",
+    ties: Ties = "hdbscan",
+    neighbors: int | None = None,
+    memory_budget: int = MEMORY_BUDGET,
+    max_points: int = MAX_POINTS,
+    device: Device = "auto",
+    progress: Progress | None = None,
+) -> int:
+    """Cluster the codes of a site or span, or the activations of a site, and store the result; returns its id.
+
+    ``neighbors`` makes it approximate, of so many nearest neighbours of each example, and the stored clustering says
+    so; ``memory_budget``, ``max_points`` and ``device`` change how it is computed, not what comes out. The stored
+    ``min_samples`` is what was used: one less than the examples where there are no more than were asked for.
+
+    The same clustering of the same data is not computed twice. What can't be clustered is refused before it is read.
+    The database is held only to store the result, in one transaction. Raises what `cluster_codes` and
+    `cluster_activations` raise, `UnknownName`, `NotStored`.
+    """
+    if space not in ("codes", "activations"):
+        raise UsageError(f"space is {space!r}; it is codes or activations")
+    progress = progress or Progress()
+    metric = metric or ("hamming" if space == "codes" else "euclidean")
+    with atlas.open(path) as a:
+        target = a.catalog.target(site=site, span=span, network=network)
+        digest = _digest(target, space)
+        if space == "activations" and metric != "euclidean":
+            raise UsageError(f"activations are clustered under euclidean, not {metric}; codes know both")
+        samples = check_request(
+            _n(a, target, space), units=target.sites[0].n_units if space == "activations" else None,
+            min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection, ties=ties,
+            max_points=max_points, memory_budget=memory_budget, neighbors=neighbors,
+        )  # fmt: skip
+        parameters = {
+            "network_id": target.network.network_id, "target": target.name, "space": space, "metric": metric,
+            "min_cluster_size": min_cluster_size, "min_samples": samples,
+            "selection": selection, "ties": ties, "neighbors": neighbors, "data_digest": digest,
+        }  # fmt: skip
+        known = _find(a, parameters)
+        if known is not None:
+            return known
+        ids, points = _points(a, target, space)
+        labels = _labels(a, ids)
+    if not isinstance(points, SplineCodes) and (row := not_finite(points)) is not None:
+        raise NonFinite(
+            f"the activation of example {ids[row]} at {target.name} of network {target.network.name} holds NaN or "
+            "infinity, so it is at no distance from the others; cluster the codes instead"
+        )
+    whole = round(2 * len(ids) * (1 + _SHARE_OF_MEDOIDS))
+    with progress.step(f"cluster {target.name} ({space})", total=whole, unit="rows") as step:
+        hierarchy = _hierarchy(
+            points, metric, min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection,
+            ties=ties, neighbors=neighbors, memory_budget=memory_budget, max_points=max_points, device=device,
+            progress=lambda done, _: step.update(done, whole),
+        )  # fmt: skip
+        nearest = medoids(
+            points, hierarchy.labels, metric=metric, memory_budget=memory_budget,
+            progress=lambda done, of: step.update(2 * len(ids) + int((whole - 2 * len(ids)) * done / of), whole),
+        )  # fmt: skip
+        step.update(whole, whole)
+    members = _clusters(hierarchy, nearest, ids, labels)
+    with atlas.open(path, writable=True) as a, a.transaction():
+        return _store(a, target.network.name, parameters, hierarchy, ids, labels, members)
+
+
+def cluster_all(path: Path, network: str, sites: Sequence[str], *, progress: Progress) -> list[str]:
+    """Cluster the codes of every site with the defaults; returns a note for each site that was left out, and why."""
+    notes = []
+    for site in sites:
+        with atlas.open(path) as a:
+            n_codes = a.catalog.target(site=site, network=network).sites[0].n_codes
+        if n_codes > AUTOMATIC_POINTS:
+            notes.append(
+                f"{site} was not clustered: {n_codes} examples, and only up to {AUTOMATIC_POINTS} are clustered "
+                f"unasked; `polytope cluster {path} --site {site}` does it, in a time that grows with the square"
+            )
+            continue
+        try:
+            cluster(path, site=site, network=network, progress=progress)
+        except (TooManyPoints, UsageError) as error:
+            notes.append(f"{site} was not clustered: {error}")
+    return notes
+
+
+def _digest(target: Target, space: Space) -> str:
+    if space == "codes":
+        return target.digest
+    if len(target.sites) != 1:
+        raise UsageError(f"a span ({target.name}) has codes but no activations of its own; name a site")
+    if target.sites[0].activations_digest is None:
+        raise NotStored(
+            f"no activations are stored for site {target.name} of network {target.network.name}; ingest with "
+            "--store-activations"
+        )
+    return target.sites[0].activations_digest
+
+
+def _n(a: Atlas, target: Target, space: Space) -> int:
+    """Examples that will be clustered: of a span those that have a code at every one of its sites."""
+    if space == "activations":
+        return int(target.sites[0].n_activations)
+    if len(target.sites) == 1:
+        return int(target.sites[0].n_codes)
+    whole = (
+        "select example_id from codes where site_id in (select unnest($1::integer[])) "
+        "group by example_id having count(*) = $2"
+    )
+    return int(
+        a.value(f"select count(*) from ({whole})", [[site.site_id for site in target.sites], len(target.sites)])
+    )
+
+
+def _points(a: Atlas, target: Target, space: Space) -> tuple[np.ndarray, SplineCodes | np.ndarray]:
+    return a.codes(target.sites) if space == "codes" else a.activations(target.sites[0])
+
+
+def _hierarchy(points: SplineCodes | np.ndarray, metric: Metric, **options: Any) -> Hierarchy:
+    if isinstance(points, SplineCodes):
+        return cluster_codes(points, metric=metric, **options)
+    return cluster_activations(points, **options)
+
+
+def _labels(a: Atlas, ids: np.ndarray) -> pd.Series:
+    frame = a.frame("select example_id, label from examples")
+    return frame.set_index("example_id")["label"].reindex(ids)
+
+
+def _clusters(hierarchy: Hierarchy, nearest: np.ndarray, ids: np.ndarray, labels: pd.Series) -> pd.DataFrame:
+    """One row a cluster, with how its members are labelled (SCIENCE 1: purity and normalised entropy).
+
+    ``nearest``: the row of each cluster's medoid. Of labels that as many members have, the first is the top one.
+    """
+    numbers, names = pd.factorize(labels, sort=True)  # −1 where an example has no label
+    rows = []
+    for number, members in enumerate(members_of(hierarchy.labels)):
+        mine = numbers[members]
+        there, counts = np.unique(mine[mine >= 0], return_counts=True)
+        shares = counts / counts.sum()
+        entropy = (
+            abs(float((shares * np.log(shares)).sum() / np.log(len(names))))
+            if len(names) > 1 and len(counts)
+            else None
+        )
+        rows.append({
+            "label": number, "size": len(members), "medoid": int(ids[nearest[number]]),
+            "persistence": float(hierarchy.persistence[number]),
+            "purity": float(shares.max()) if len(counts) else None,
+            "top_label": names[there[counts.argmax()]] if len(counts) else None, "entropy": entropy,
+            "node": int(hierarchy.nodes[number]),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _find(a: Atlas, parameters: dict[str, Any]) -> int | None:
+    matches = " and ".join(f"{name} is not distinct from ${at}" for at, name in enumerate(parameters, start=1))
+    found = a.value(f"select max(clustering_id) from clusterings where {matches}", list(parameters.values()))
+    return None if found is None else int(found)
+
+
+def _store(
+    a: Atlas,
+    network: str,
+    parameters: dict[str, Any],
+    hierarchy: Hierarchy,
+    ids: np.ndarray,
+    labels: pd.Series,
+    clusters: pd.DataFrame,
+) -> int:
+    target = a.catalog.target(site=parameters["target"], network=network)
+    if _digest(target, parameters["space"]) != parameters["data_digest"]:
+        raise RunInterrupted(f"{target.name} got new examples while it was clustered; give the same command again")
+    number = 1 + a.value("select coalesce(max(clustering_id), 0) from clusterings")
+    inside = (hierarchy.labels >= 0) & labels.notna().to_numpy()
+    agreeing = (
+        labels.to_numpy()[inside] == clusters["top_label"].to_numpy()[hierarchy.labels[inside]]
+        if inside.any()
+        else []
+    )
+    a.insert("clusterings", pa.Table.from_pylist([{
+        "clustering_id": number, **parameters,
+        "algorithm": "HDBSCAN on the exact minimum spanning tree" if hierarchy.neighbors is None else
+                     f"HDBSCAN on the spanning tree of {hierarchy.neighbors} neighbours each (approximate)",
+        "exact": hierarchy.neighbors is None, "proven": hierarchy.proven,
+        "n_examples": len(ids), "n_clusters": len(clusters),
+        "n_noise": int((hierarchy.labels < 0).sum()),
+        "purity": float(np.mean(agreeing)) if len(agreeing) else None,
+    }]))  # fmt: skip
+    a.insert("cluster_labels", pa.table({
+        "clustering_id": np.full(len(ids), number), "example_id": ids, "label": hierarchy.labels,
+        "probability": hierarchy.probabilities, "core_distance": hierarchy.core_distances,
+        "prediction_core_distance": hierarchy.prediction_cores,
+    }))  # fmt: skip
+    if len(clusters):
+        a.insert("clusters", pa.Table.from_pandas(clusters.assign(clustering_id=number), preserve_index=False))
+    tree = hierarchy.tree
+    a.insert("condensed_trees", pa.table({
+        "clustering_id": np.full(len(tree.parent), number), "parent": tree.parent, "child": tree.child,
+        "lambda_value": tree.lambda_value, "child_size": tree.child_size,
+    }))  # fmt: skip
+    return number

@@ -1,0 +1,220 @@
+"""Building the Hamming indexes beside the database, from nothing but the codes in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import quote
+
+import numpy as np
+
+import atlas
+from atlas.errors import HammingIndexError, NotStored, UsageError
+from atlas.search.files import INDEXES, TARGET_RECALL, Block
+from atlas.search.hamming_index import HammingIndex
+from atlas.store.atlas import Atlas, disk_full
+from atlas.store.catalog import SiteRecord, Target
+
+from ..progress import Progress
+
+IndexKind = Literal["flat", "ivf", "hnsw", "multihash"]
+"""flat is exact and always there; one of the others may stand beside it."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """An index that was built. ``recall``: recall@10 as measured on ``sample`` stored codes; None where exact."""
+
+    network: str
+    target: str
+    kind: IndexKind
+    n_codes: int
+    recall: float | None = None
+    sample: int | None = None
+    parameters: dict[str, int] | None = None
+
+
+def build_indexes(
+    path: str | Path,
+    *,
+    network: str | None = None,
+    targets: list[str] | None = None,
+    kind: IndexKind | None = None,
+    recall: float = TARGET_RECALL,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[Built]:
+    """Bring indexes up to date; returns those that were built.
+
+    ``targets``: sites and spans; by default every site with codes, and every span that was asked for at ingestion or
+    has an index, of ``network`` or of all networks. ``kind``: None brings up to date what there is, and builds the
+    flat indexes that are missing; flat also removes what stands beside it; any other kind is built beside the flat
+    index, in place of what is there, with the least search effort that reaches ``recall``@10 (see
+    `atlas.search.approximate.ApproximateIndex`).
+
+    An index whose digest is that of the codes is left alone unless ``force``. Raises `UnknownName` for a target that
+    is not there, `UsageError` for another kind or a recall outside (0, 1], `AtlasLocked`, `DiskFull`.
+    """
+    if kind is not None and kind not in get_args(IndexKind):
+        raise UsageError(f"kind is {kind!r}; expected {', '.join(get_args(IndexKind))}")
+    if not 0 < recall <= 1:
+        raise UsageError(f"the recall to reach is {recall}; expected a share above 0, at most 1")
+    path, progress = Path(path), progress or Progress()
+    with atlas.open(path) as a:
+        wanted = _targets(a, network, targets)
+        flat = [target for target in wanted if force or not _is_current(a, target, "flat")]
+        beside = [(target, found) for target in wanted if (found := kind or _beside(a, target)) and found != "flat"]
+        beside = [(target, found) for target, found in beside if force or not _is_current(a, target, found)]
+        dropped = [target for target in wanted if kind == "flat" and _beside(a, target)]
+    built = []
+    counts = [min(site.n_codes for site in target.sites) for target in flat]  # a span may have fewer
+    with progress.step("index", total=sum(counts), unit="codes") as step:
+        for number, target in enumerate(flat):
+
+            def tell(done: int, before: int = sum(counts[:number])) -> None:
+                step.update(before + done, sum(counts))
+
+            built.append(_build_flat(path, target, tell))
+            tell(counts[number])
+    for target, found in beside:
+        built.append(_build_beside(path, target, found, recall, progress))
+    for target in dropped:
+        _record(path, target, None)
+    return built
+
+
+def index_file(target: Target, kind: IndexKind = "flat") -> str:
+    """File name of a target's index: unique, readable, and safe on every file system."""
+    beside = "" if kind == "flat" else f"@{kind}"
+    return f"{target.network.network_id}.{quote(target.name, safe='')}{beside}.faiss"
+
+
+def span_blocks(a: Atlas, sites: Sequence[SiteRecord]) -> Iterator[Block]:
+    """Ids and codes of the examples that have a code at every one of the sites, in order of id, block by block.
+
+    A code is the sites' codes one after another, as in `SplineCodes`.
+    """
+    readers = [a.code_blocks(site) for site in sites]
+    held = [next(reader, None) for reader in readers]
+    while True:
+        blocks = [block for block in held if block is not None]
+        if len(blocks) < len(held):
+            return  # one of the sites has no more
+        last = min(int(ids[-1]) for ids, _ in blocks)
+        parts = [(ids[ids <= last], packed[ids <= last]) for ids, packed in blocks]
+        common = parts[0][0]
+        for ids, _ in parts[1:]:
+            common = np.intersect1d(common, ids, assume_unique=True)
+        if len(common):
+            rows = [packed[np.searchsorted(ids, common)] for ids, packed in parts]
+            yield common, np.concatenate(rows, axis=1)
+        held = [
+            (ids[ids > last], packed[ids > last]) if ids[-1] > last else next(reader, None)
+            for (ids, packed), reader in zip(blocks, readers, strict=True)
+        ]
+
+
+def _build_flat(path: Path, target: Target, tell: Callable[[int], None]) -> Built:
+    """``tell``: codes that are written."""
+    file = path / INDEXES / index_file(target)
+    with atlas.open(path) as a, disk_full(path):
+        file.parent.mkdir(exist_ok=True)
+        blocks = a.code_blocks(target.sites[0]) if len(target.sites) == 1 else span_blocks(a, target.sites)
+        n_codes = HammingIndex.write(file, _counted(blocks, tell), target.parts, target.digest)
+    built = Built(target.network.name, target.name, "flat", n_codes)
+    _record(path, target, built)
+    return built
+
+
+def _counted(blocks: Iterable[Block], tell: Callable[[int], None]) -> Iterator[Block]:
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block[0])
+        tell(done)
+
+
+def _build_beside(path: Path, target: Target, kind: IndexKind, recall: float, progress: Progress) -> Built:
+    from atlas.search.approximate import ApproximateIndex
+
+    exact = HammingIndex.load(path / INDEXES / index_file(target))
+    with progress.step(f"build {kind} of {target.name}", total=len(exact), unit="codes") as step, disk_full(path):
+        index = ApproximateIndex.build(exact, kind, target_recall=recall, progress=step.update)  # type: ignore[arg-type]
+        index.save(path / INDEXES / index_file(target, kind))
+    built = Built(
+        target.network.name, target.name, kind, len(exact), index.recall, index.sample, index.parameters
+    )  # fmt: skip
+    _record(path, target, built)
+    return built
+
+
+def _record(path: Path, target: Target, built: Built | None) -> None:
+    """Note what was built in the table of indexes; remove what stood beside a flat index and does so no longer."""
+    names = [target.network.network_id, target.name]
+    with atlas.open(path, writable=True) as a, a.transaction():
+        gone = []
+        if built is None or built.kind != "flat":
+            others = "network_id = $1 and target = $2 and kind not in ('flat', $3)"
+            kept = [*names, built.kind if built else ""]
+            gone = [file for (file,) in a.rows(f"select file from indexes where {others}", kept)]
+            a.execute(f"delete from indexes where {others}", kept)
+        if built is not None:
+            a.execute(
+                "insert or replace into indexes values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                [*names, built.kind, index_file(target, built.kind), built.n_codes, target.digest, built.recall,
+                 built.sample, None if built.parameters is None else json.dumps(built.parameters)],
+            )  # fmt: skip
+    for file in gone:
+        for name in (path / INDEXES / file, (path / INDEXES / file).with_suffix(".json")):
+            name.unlink(missing_ok=True)
+
+
+def _targets(a: Atlas, network: str | None, names: list[str] | None) -> list[Target]:
+    if names is not None:
+        return [a.catalog.target(site=name, network=network) for name in names]
+    chosen = [record for record in a.catalog.networks if network in (None, record.name)]
+    if network is not None and not chosen:
+        a.catalog.network(network)  # says which there are
+    found = []
+    for record in chosen:
+        named = [span for holder, span in a.catalog.spans if holder == record.name]
+        indexed = a.rows(
+            "select distinct target from indexes where network_id = $1 and contains(target, '->') order by all",
+            [record.network_id],
+        )
+        spans = dict.fromkeys([*named, *(span for (span,) in indexed)])
+        for name in [*(site.name for site in a.catalog.sites_of(record) if site.n_codes), *spans]:
+            found.append(a.catalog.target(site=name, network=record.name))
+    if not found:
+        raise NotStored(f"{a.path} holds no codes to index; `polytope ingest` adds some")
+    return found
+
+
+def _beside(a: Atlas, target: Target) -> IndexKind | None:
+    """The kind of the approximate index of a target, if it has one."""
+    kind: IndexKind | None = a.value(
+        "select kind from indexes where network_id = $1 and target = $2 and kind <> 'flat'",
+        [target.network.network_id, target.name],
+    )
+    return kind
+
+
+def _is_current(a: Atlas, target: Target, kind: IndexKind) -> bool:
+    known = a.rows(
+        "select file, digest from indexes where network_id = $1 and target = $2 and kind = $3",
+        [target.network.network_id, target.name, kind],
+    )
+    if not known or known[0][1] != target.digest:
+        return False
+    with suppress(HammingIndexError):  # gone or damaged: build it again
+        exact = HammingIndex.load(a.path / INDEXES / index_file(target))
+        if kind == "flat":
+            return exact.digest == target.digest
+        from atlas.search.approximate import ApproximateIndex
+
+        return ApproximateIndex.load(a.path / INDEXES / known[0][0], exact).exact.digest == target.digest
+    return False

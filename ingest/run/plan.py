@@ -1,0 +1,331 @@
+"""What a run will do, decided before it starts: which inputs, sites and tokens, cut into shards with exact bounds.
+
+A plan is a JSON document. It determines every byte of the result, so two machines that hold the same plan can share
+its shards, and a run that was killed can go on. A command whose plan differs from that of the unfinished run of the
+same name is refused, with the difference named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+import numpy as np
+
+from atlas.errors import BadInput, EmptyDataset, SequenceTooShort, UnknownName, UsageError
+from atlas.network import FULL_SUFFIX, Network, Site, Span, TextNetwork, TokenWindow
+
+from ..datasets.base import BadItem, Dataset, Item
+from .sampling import ImageSampling, TokenSampling, token_windows, too_short
+
+SHARD_BYTES = 32 << 20
+"""A shard's codes and activations: small enough to lose little in a kill, large enough for few files."""
+
+SHARD_EXAMPLES = 4096
+"""More would only make resuming coarser where codes are small."""
+
+LEAST_EXAMPLES = 8
+"""Fewer would make batches so small that to begin one costs a tenth of it (GoogLeNet with all full activations, of
+which 32 MB hold two images)."""
+
+SHOWN_BAD = 10
+"""Unusable inputs named in an error; the count is always exact."""
+
+DEFAULT_BATCH = {"text": 8, "image": 32}
+"""Sequences or images a forward pass; on a CPU larger batches gain nothing."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user chose, besides the network and the data."""
+
+    sites: tuple[str, ...] | None = None
+    full: tuple[str, ...] = ()
+    spans: tuple[str, ...] = ()
+    store_activations: bool = True
+    limit: int | None = None
+    batch_size: int | None = None
+    shard_examples: int | None = None
+    seed: int = 0
+    tokens: TokenSampling = field(default_factory=TokenSampling)
+    view: ImageSampling = field(default_factory=ImageSampling)
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Inputs [start, stop) of the run, in order; ``n_examples`` is exact for texts, an upper bound for images."""
+
+    number: int
+    start: int
+    stop: int
+    n_examples: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run: ``document`` is what is compared and stored, the rest is derived from it or from the network."""
+
+    document: dict[str, Any]
+    sites: tuple[Site, ...]
+    bad: tuple[BadItem, ...]
+    text_bytes: int
+
+    @property
+    def shards(self) -> list[Shard]:
+        return [Shard(number, *bounds) for number, bounds in enumerate(self.document["shards"])]
+
+    @property
+    def n_examples(self) -> int:
+        return sum(shard.n_examples for shard in self.shards)
+
+    @property
+    def n_inputs(self) -> int:
+        return int(self.document["data"]["n_inputs"])
+
+    @property
+    def stored_activations(self) -> tuple[Site, ...]:
+        return self.sites if self.document["store_activations"] else ()
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(_canonical(_identity(self.document))).hexdigest()
+
+    @property
+    def bits_per_example(self) -> int:
+        return sum(site.n_gates for site in self.sites)
+
+
+def make_plan(
+    network: Network,
+    dataset: Dataset,
+    choices: Choices,
+    *,
+    device: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Plan:
+    """Decide a run. Texts are read and tokenised once, so that their examples are counted exactly and unreadable or
+    too short ones are named before any work is done; images are listed only.
+
+    Raises `EmptyDataset`, `BadInput` or `SequenceTooShort` (unless ``skip_bad``), `UnknownName`, `UsageError`.
+    """
+    sites = choose_sites(network, choices)
+    for span in choices.spans:
+        missing = [site.name for site in Span.parse(span).resolve(network.sites) if site not in sites]
+        if missing:
+            raise UsageError(f"span {span} needs the codes of {', '.join(missing)}; add them to --sites or --full")
+    chosen = choose_inputs(dataset, choices)
+    batch_size = DEFAULT_BATCH[network.info.kind] if choices.batch_size is None else choices.batch_size
+    if batch_size <= 0:
+        raise UsageError(f"--batch-size is {batch_size}; it must be at least 1")
+    per_shard = _per_shard(sites, choices)
+    if network.info.kind == "text":
+        scanned = _scan_texts(cast(TextNetwork, network), dataset, chosen, choices, per_shard, progress)
+    else:
+        scanned = _list_images(len(chosen), per_shard)
+    if not scanned.shards:
+        raise no_example(dataset.source, [(item.key, item.reason) for item in scanned.bad], len(chosen))
+    sampling = choices.tokens if network.info.kind == "text" else choices.view
+    document = {
+        "network": asdict(network.info),
+        "data": {
+            "name": dataset.name,
+            "kind": dataset.kind,
+            "source": dataset.source,
+            "fingerprint": scanned.fingerprint or dataset.fingerprint,
+            "n_inputs": len(chosen),
+        },
+        "sites": [site.name for site in sites],
+        "spans": [str(Span.parse(span)) for span in choices.spans],
+        "store_activations": choices.store_activations,
+        "sampling": asdict(sampling),
+        "limit": choices.limit,
+        "seed": choices.seed,
+        "batch_size": batch_size,
+        "shard_examples": per_shard,
+        "device": device,
+        "shards": scanned.shards,
+    }
+    return Plan(json.loads(json.dumps(document)), sites, scanned.bad, scanned.text_bytes)
+
+
+def choose_sites(network: Network, choices: Choices) -> tuple[Site, ...]:
+    """The sites to read: those of ``choices.sites`` (default: every position site), and ``choices.full``."""
+    by_name = {site.name: site for site in network.sites}
+    position = [site.name for site in network.sites if site.scope == "position"]
+    full = [site.name.removesuffix(FULL_SUFFIX) for site in network.sites if site.scope == "full"]
+    if choices.full and not full:
+        raise UsageError(f"--full is for image networks; {network.info.name} has token sites only")
+    wanted_full = (
+        full if tuple(choices.full) == ("all",) else [name.removesuffix(FULL_SUFFIX) for name in choices.full]
+    )
+    names = [*(position if choices.sites is None else choices.sites), *(name + FULL_SUFFIX for name in wanted_full)]
+    for name in names:
+        if name not in by_name:
+            shown = name.removesuffix(FULL_SUFFIX)
+            raise UnknownName(f"no site {shown!r} in network {network.info.name}; it has {', '.join(position)}")
+    if not names:
+        raise UsageError(f"no site was chosen; network {network.info.name} has {', '.join(position)}")
+    return tuple(site for site in network.sites if site.name in set(names))
+
+
+def choose_inputs(dataset: Dataset, choices: Choices) -> np.ndarray:
+    """Ordinals of the inputs to read, ascending: all, or a random ``limit`` of them (the head of a folder that is
+    sorted by label would be one label)."""
+    if len(dataset) == 0:
+        raise EmptyDataset(f"{dataset.source} holds no {dataset.kind}")
+    if choices.limit is None or choices.limit >= len(dataset):
+        return np.arange(len(dataset))
+    if choices.limit <= 0:
+        raise UsageError(f"--limit is {choices.limit}; it must be at least 1")
+    drawn = np.random.default_rng(choices.seed).choice(len(dataset), size=choices.limit, replace=False)
+    return np.sort(drawn)
+
+
+def read_inputs(dataset: Dataset, ordinals: np.ndarray) -> Iterator[Item | BadItem]:
+    """The inputs of ascending ordinals; runs of consecutive ones are read in one go."""
+    if len(ordinals) == 0:
+        return
+    breaks = np.flatnonzero(np.diff(ordinals) != 1) + 1
+    for run in np.split(ordinals, breaks):
+        yield from dataset.items(int(run[0]), int(run[-1]) + 1)
+
+
+def text_windows(network: TextNetwork, item: Item, sampling: TokenSampling) -> list[tuple[range, TokenWindow]]:
+    """The sequences of a text that give examples; `SequenceTooShort` if none does."""
+    tokens = network.tokenize(cast(str, item.content))
+    windows = token_windows(tokens, network.windows(len(tokens.ids)), sampling)
+    if not windows:
+        raise too_short(item.key, len(tokens.ids), network.windows(len(tokens.ids)), sampling)
+    return windows
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two plans, in words: ``seed: 0 → 1``. Empty if they are the same run."""
+    found = _differences(_identity(old), _identity(new))
+    # A change of the inputs moves the bounds of shards; naming the cause is enough.
+    causes = [entry for entry in found if entry[0] != "shards"] or found
+    return [f"{name}: {_short(before)} → {_short(after)}" for name, before, after in causes]
+
+
+@dataclass(frozen=True)
+class _Scanned:
+    """What looking at the inputs gave: bounds of shards, unusable inputs, characters to store, fingerprint."""
+
+    shards: list[tuple[int, int, int]]
+    bad: tuple[BadItem, ...] = ()
+    text_bytes: int = 0
+    fingerprint: str | None = None
+
+
+def _per_shard(sites: Sequence[Site], choices: Choices) -> int:
+    if choices.shard_examples is not None:
+        if choices.shard_examples <= 0:
+            raise UsageError(f"shard_examples is {choices.shard_examples}; it must be at least 1")
+        return choices.shard_examples
+    per_example = sum(site.n_bytes + (4 * site.n_units if choices.store_activations else 0) for site in sites)
+    return int(np.clip(SHARD_BYTES // per_example, LEAST_EXAMPLES, SHARD_EXAMPLES))
+
+
+def _list_images(count: int, per_shard: int) -> _Scanned:
+    """One example an image, so the bounds follow from the count; no file is opened."""
+    starts = range(0, count, per_shard)
+    return _Scanned([(start, min(start + per_shard, count), min(per_shard, count - start)) for start in starts])
+
+
+def _scan_texts(
+    network: TextNetwork,
+    dataset: Dataset,
+    ordinals: np.ndarray,
+    choices: Choices,
+    per_shard: int,
+    progress: Callable[[int, int], None],
+) -> _Scanned:
+    shards: list[tuple[int, int, int]] = []
+    bad: list[BadItem] = []
+    fingerprint, text_bytes, start, examples = hashlib.sha256(), 0, 0, 0
+    for place, item in enumerate(read_inputs(dataset, ordinals)):
+        progress(place, len(ordinals))
+        found = _count_examples(network, item, choices.tokens)
+        if isinstance(found, BadItem):
+            bad.append(found)
+            fingerprint.update(f"{found.key}\0bad\n".encode())
+            continue
+        assert isinstance(item, Item)  # what can't be read came back as a BadItem
+        fingerprint.update(f"{item.key}\0{item.label}\0{item.content_hash}\n".encode())
+        text_bytes += len(str(item.content).encode())
+        examples += found
+        if examples >= per_shard:
+            shards.append((start, place + 1, examples))
+            start, examples = place + 1, 0
+    progress(len(ordinals), len(ordinals))
+    if examples:
+        shards.append((start, len(ordinals), examples))
+    elif shards:  # unusable inputs at the end belong to a shard too: it lists them
+        shards[-1] = (shards[-1][0], len(ordinals), shards[-1][2])
+    if bad and not choices.skip_bad:
+        raise _refusal(bad, len(ordinals))
+    return _Scanned(shards, tuple(bad), text_bytes, fingerprint.hexdigest())
+
+
+def _count_examples(network: TextNetwork, item: Item | BadItem, sampling: TokenSampling) -> int | BadItem:
+    if isinstance(item, BadItem):
+        return item
+    try:
+        return sum(len(window.positions) for _, window in text_windows(network, item, sampling))
+    except SequenceTooShort as error:
+        reason = str(error).removeprefix(f"{item.key} ").partition(": lower --skip-first")[0]
+        return BadItem(item.ordinal, item.key, reason)  # what to do about it is said once, for all of them
+
+
+def _refusal(bad: Sequence[BadItem], n_inputs: int) -> BadInput | SequenceTooShort:
+    """One message that counts the unusable inputs and names the first ones."""
+    kind = SequenceTooShort if all("sampling needs at least" in item.reason for item in bad) else BadInput
+    mend = "lower --skip-first" if kind is SequenceTooShort else "mend or remove them"
+    return kind(
+        f"{len(bad)} of {n_inputs} inputs can't be used; nothing was ingested. Either {mend}, or pass --skip-bad to "
+        "leave them out (they are then listed at the end):\n"
+        f"{_listed([(item.key, item.reason) for item in bad])}"
+    )
+
+
+def no_example(source: str, bad: Sequence[tuple[str, str]], n_inputs: int) -> EmptyDataset:
+    """The error for a run that would be empty; ``bad`` are keys and reasons."""
+    return EmptyDataset(
+        f"{source} gives no example: {len(bad)} of {n_inputs} inputs are unusable, nothing was ingested. "
+        f"Mend them, or give other data:\n{_listed(bad)}"
+    )
+
+
+def _listed(bad: Sequence[tuple[str, str]]) -> str:
+    more = [f"  … and {len(bad) - SHOWN_BAD} more"] if len(bad) > SHOWN_BAD else []
+    return "\n".join([*(f"  {key} {reason}" for key, reason in bad[:SHOWN_BAD]), *more])
+
+
+def _identity(document: dict[str, Any]) -> dict[str, Any]:
+    """The plan without what may differ between machines that share a run: paths."""
+    network = {key: value for key, value in document["network"].items() if key not in {"source", "weights"}}
+    data = {key: value for key, value in document["data"].items() if key != "source"}
+    return {**document, "network": network, "data": data}
+
+
+def _canonical(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            found
+            for key in sorted({*old, *new})
+            for found in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if old == new else [(name, old, new)]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,324 @@
+"""From shards to tables: everything that a run read becomes visible in one transaction, or nothing does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt32
+
+from atlas.errors import UsageError, WeightsError
+from atlas.network import Network, Site
+from atlas.store.atlas import BLOCK_ROWS, FAST_WIDTH, Atlas, activation_block_rows, quoted
+from atlas.store.blocks import RowsDigest
+from atlas.store.catalog import Catalog
+
+from .batches import ACTIVATIONS, CODES, Wanted, activation_batches, code_batches
+from .plan import Plan
+from .shards import inputs_path, shard_path
+
+
+def publish(atlas: Atlas, network: Network, plan: Plan, run: str, folder: Path, started_at: datetime) -> int:
+    """Stream a run's shards from ``folder`` into an atlas that is open for writing; returns the run's id.
+
+    Inputs are matched by content hash, examples by network, input and position, codes and activations by site and
+    example: what is there already is not stored again.
+    """
+    with atlas.transaction():
+        network_id = _add_network(atlas, network)
+        _add_sites(atlas, network, network_id)
+        for span in plan.document["spans"]:
+            atlas.execute(
+                "insert into spans select (select coalesce(max(span_id), 0) + 1 from spans), $1, $2 "
+                "where not exists (from spans where network_id = $1 and name = $2)",
+                [network_id, span],
+            )
+        run_id = 1 + atlas.value("select coalesce(max(run_id), 0) from runs")
+        _stage_inputs(atlas, plan, folder)
+        dataset_id = _add_dataset(atlas, plan)
+        _add_inputs(atlas, plan, folder, dataset_id)
+        _add_examples(atlas, plan, folder, network_id, run_id)
+        _add_values(atlas, plan, folder, network_id)
+        _add_run(atlas, plan, run, run_id, network_id, dataset_id, started_at)
+        for table in ("staged_inputs", "staged_contents", "staged_examples"):
+            atlas.execute(f"drop table {table}")
+    return run_id
+
+
+def check_network(atlas: Atlas, network: Network) -> None:
+    """`WeightsError` if the atlas holds another network under this name."""
+    info = network.info
+    for record in atlas.catalog.networks:
+        if record.name != info.name:
+            continue
+        if record.weights_digest != info.weights_digest:
+            raise WeightsError(
+                f"{atlas.path} already holds a network {info.name!r} with other weights ({record.weights}, digest "
+                f"{record.weights_digest[:12]}…; these have {info.weights_digest[:12]}…): give these a name with "
+                "--name"
+            )
+        if record.reading != json.loads(json.dumps(info.reading)):
+            changed = ", ".join(
+                f"{key}: {record.reading.get(key)} → {info.reading.get(key)}"
+                for key in sorted({*record.reading, *info.reading})
+                if record.reading.get(key) != json.loads(json.dumps(info.reading.get(key)))
+            )
+            raise WeightsError(
+                f"{atlas.path} already holds {info.name!r}, read in another way ({changed}); its codes would not be "
+                "comparable: give this one a name with --name"
+            )
+
+
+def check_dataset(atlas: Atlas, name: str, kind: str) -> None:
+    """`UsageError` if the atlas holds a dataset of another kind under this name."""
+    known = atlas.value("select kind from datasets where name = $1", [name])
+    if known not in (None, kind):
+        raise UsageError(
+            f"{atlas.path} already holds a dataset {name!r} of {known}s, and these are {kind}s: give them a name of "
+            "their own"
+        )
+
+
+def _add_network(atlas: Atlas, network: Network) -> int:
+    info = network.info
+    check_network(atlas, network)
+    atlas.execute(
+        "insert into networks select (select coalesce(max(network_id), 0) + 1 from networks), "
+        "$1, $2, $3, $4, $5, $6, $7 where not exists (from networks where name = $1)",
+        [info.name, info.architecture, info.kind, info.source, info.weights, info.weights_digest,
+         json.dumps(info.reading, sort_keys=True)],
+    )  # fmt: skip
+    return int(atlas.value("select network_id from networks where name = $1", [info.name]))
+
+
+def _add_sites(atlas: Atlas, network: Network, network_id: int) -> None:
+    """All sites, those that were not read included: a span must know what lies in it."""
+    if atlas.value("select count(*) from sites where network_id = $1", [network_id]):
+        return
+    first = 1 + atlas.value("select coalesce(max(site_id), 0) from sites")
+    for site_id, site in enumerate(network.sites, start=first):
+        layout = [
+            {"module": run.module, "start": run.start, "count": run.count, "grid": run.grid} for run in site.layout
+        ]
+        atlas.execute(
+            "insert into sites (site_id, network_id, name, ordinal, scope, n_units, n_gates, nonlinearity, exact, "
+            "unit_shape, layout) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            [site_id, network_id, site.name, site.ordinal, site.scope, site.n_units, site.n_gates,
+             site.nonlinearity, site.exact, list(site.unit_shape) or [site.n_units], json.dumps(layout)],
+        )  # fmt: skip
+
+
+def _stage_inputs(atlas: Atlas, plan: Plan, folder: Path) -> None:
+    """``staged_inputs`` lines up row by row with the inputs' files. Texts and thumbnails stay in the files."""
+    atlas.execute(
+        """
+        create temp table staged_inputs as
+        select row_number() over () as place, ordinal, key, label, content_hash, reason from read_parquet($1)
+        """,
+        [_inputs_files(plan, folder)],
+    )
+
+
+def _add_dataset(atlas: Atlas, plan: Plan) -> int:
+    data = plan.document["data"]
+    check_dataset(atlas, data["name"], data["kind"])
+    atlas.execute(
+        "insert into datasets select (select coalesce(max(dataset_id), 0) + 1 from datasets), $1, $2, $3, $4, 0 "
+        "where not exists (from datasets where name = $1)",
+        [data["name"], data["kind"], data["source"], data["fingerprint"]],
+    )
+    # A dataset that has grown is the same dataset with more in it, known by what it was last.
+    atlas.execute(
+        "update datasets set source = $2, fingerprint = $3 where name = $1",
+        [data["name"], data["source"], data["fingerprint"]],
+    )
+    return int(atlas.value("select dataset_id from datasets where name = $1", [data["name"]]))
+
+
+def _add_inputs(atlas: Atlas, plan: Plan, folder: Path, dataset_id: int) -> None:
+    atlas.execute(
+        """
+        create temp table staged_contents as
+        select staged.place, new.input_id
+        from staged_inputs as staged left join (
+            select place,
+                   (select coalesce(max(input_id), 0) from inputs) + row_number() over (order by place) as input_id
+            from (
+                from staged_inputs
+                where reason is null and content_hash not in (select content_hash from inputs)
+                qualify row_number() over (partition by content_hash order by place) = 1
+            )
+        ) as new using (place)
+        order by place
+        """
+    )
+    atlas.execute(
+        """
+        insert into inputs
+        select contents.input_id, kind, content_hash, text, thumbnail, width, height
+        from (select kind, content_hash, text, thumbnail, width, height from read_parquet($1))
+        positional join staged_contents as contents
+        where contents.input_id is not null
+        """,
+        [_inputs_files(plan, folder)],
+    )
+    atlas.execute(
+        """
+        insert into dataset_inputs
+        select $1, (select coalesce(max(ordinal) + 1, 0) from dataset_inputs where dataset_id = $1)
+                   + row_number() over (order by staged.ordinal) - 1, inputs.input_id, staged.key, staged.label
+        from staged_inputs as staged join inputs using (content_hash)
+        where staged.reason is null and not exists (
+            from dataset_inputs as known
+            where known.dataset_id = $1 and known.input_id = inputs.input_id and known.key = staged.key
+        )
+        """,
+        [dataset_id],
+    )
+    atlas.execute(
+        "update datasets set n_inputs = (select count(*) from dataset_inputs where dataset_id = $1) "
+        "where dataset_id = $1",
+        [dataset_id],
+    )
+
+
+def _add_examples(atlas: Atlas, plan: Plan, folder: Path, network_id: int, run_id: int) -> None:
+    """Give every example of the run its id: the one it has from an earlier run, or the next.
+
+    ``staged_examples`` lines up row by row with the shards' files, so that what is wide (contexts, codes,
+    activations) streams past it and is never held or sorted. A text that occurs twice in the run has its examples
+    twice in the files; ``first`` marks those that count.
+    """
+    files = _shard_files(plan, folder)
+    atlas.execute(
+        """
+        create temp table staged_examples as
+        with read as (
+            select row_number() over () as place, ordinal, position, "row", "column" from read_parquet($1)
+        ), known as (
+            select read.place, inputs.input_id, staged_inputs.label, examples.example_id,
+                   row_number() over (
+                       partition by inputs.input_id, read.position, read."row", read."column" order by read.place
+                   ) = 1 as first
+            from read
+            join staged_inputs using (ordinal)
+            join inputs using (content_hash)
+            left join examples
+                on examples.network_id = $2 and examples.input_id = inputs.input_id
+                and examples.position is not distinct from read.position
+                and examples."row" is not distinct from read."row"
+                and examples."column" is not distinct from read."column"
+        )
+        select place, input_id, label, first, example_id is null as new,
+               coalesce(example_id, (select coalesce(max(example_id), 0) from examples)
+                        + sum((first and example_id is null)::integer) over (order by place))::uinteger as example_id
+        from known order by place
+        """,
+        [files, network_id],
+    )
+    atlas.execute(
+        """
+        insert into examples
+        select staged.example_id, $2, $3, staged.input_id, position, "row", "column", token, context, context_offset,
+               staged.label, prediction, probability, loss
+        from (
+            select position, "row", "column", token, context, context_offset, prediction, probability, loss
+            from read_parquet($1)
+        )
+        positional join staged_examples as staged
+        where staged.first and staged.new
+        """,
+        [files, network_id, run_id],
+    )
+
+
+def _add_values(atlas: Atlas, plan: Plan, folder: Path, network_id: int) -> None:
+    """Append the codes and activations of the examples that have none there yet, and count and digest them."""
+    files = [Path(file) for file in _shard_files(plan, folder)]
+    staged = atlas.columns("select example_id, first from staged_examples order by place")
+    ids = staged["example_id"]
+    # Narrow ones first: how codes are compressed stays as it is for the wide ones, of which the rest, that fills no
+    # row group, is compressed when all is committed.
+    sites = sorted(_site_ids(atlas, network_id, plan.sites), key=lambda found: found[0].n_bytes >= FAST_WIDTH)
+    codes = [_wanted(atlas, "codes", *found, ids, staged["first"]) for found in sites]
+    for _, group in groupby(codes, key=lambda wanted: wanted.site.n_bytes >= FAST_WIDTH):
+        alike = list(group)
+        atlas.expect_codes_of(max(wanted.site.n_bytes for wanted in alike))
+        atlas.insert_stream("codes", CODES, code_batches(files, ids, alike))
+    _refresh_sites(atlas, "codes", codes)
+    sites = _site_ids(atlas, network_id, plan.stored_activations)
+    activations = [_wanted(atlas, "activations", *found, ids, staged["first"]) for found in sites]
+    atlas.insert_stream("activations", ACTIVATIONS, activation_batches(files, ids, activations))
+    _refresh_sites(atlas, "activations", activations)
+
+
+def _site_ids(atlas: Atlas, network_id: int, sites: Sequence[Site]) -> list[tuple[Site, int]]:
+    known = dict(atlas.rows("select name, site_id from sites where network_id = $1", [network_id]))
+    return [(site, known[site.name]) for site in sites]
+
+
+def _wanted(
+    atlas: Atlas,
+    table: str,
+    site: Site,
+    site_id: int,
+    ids: UInt32[np.ndarray, " run"],
+    first: Bool[np.ndarray, " run"],
+) -> Wanted:
+    """The rows of the run that ``table`` lacks for a site. What goes into an empty site is digested on the way."""
+    if atlas.value(f"select exists(from {quoted(table)} where site_id = $1)", [site_id]):
+        lacking = f"""
+            select first and example_id not in (select example_id from {quoted(table)} where site_id = $1) as lacking
+            from staged_examples order by place
+        """
+        return Wanted(site, site_id, atlas.columns(lacking, [site_id])["lacking"], None)
+    block_ids = BLOCK_ROWS if table == "codes" else activation_block_rows(site.n_parts)
+    added = ids[first]
+    in_order = bool((added[1:] > added[:-1]).all())
+    return Wanted(site, site_id, first, RowsDigest(added, block_ids) if in_order else None)
+
+
+def _inputs_files(plan: Plan, folder: Path) -> list[str]:
+    return [str(inputs_path(folder, shard)) for shard in plan.shards]
+
+
+def _shard_files(plan: Plan, folder: Path) -> list[str]:
+    return [str(shard_path(folder, shard)) for shard in plan.shards]
+
+
+def _add_run(
+    atlas: Atlas, plan: Plan, run: str, run_id: int, network_id: int, dataset_id: int, started_at: datetime
+) -> None:
+    atlas.execute(
+        "insert into runs values ($1, $2, $3, $4, $5, $6, (select count(*) from staged_examples), "
+        "(select count(*) from staged_inputs where reason is not null), $7, $8)",
+        [run_id, run, network_id, dataset_id, json.dumps(plan.document, sort_keys=True), plan.digest,
+         started_at.replace(tzinfo=None), datetime.now(UTC).replace(tzinfo=None)],
+    )  # fmt: skip
+    atlas.execute(
+        "insert into bad_inputs select $1, key, reason from staged_inputs where reason is not null order by ordinal",
+        [run_id],
+    )
+
+
+def _refresh_sites(atlas: Atlas, table: str, added: Sequence[Wanted]) -> None:
+    """Count and digest what the sites hold now; indexes and clusterings made of less will no longer match."""
+    records = {record.site_id: record for record in Catalog(atlas).sites}
+    for wanted in added:
+        if not wanted.rows.any() and wanted.digest is None:
+            continue
+        found: tuple[int, str | None]
+        if wanted.digest is not None:
+            found = wanted.digest.result()
+        elif table == "codes":
+            found = atlas.codes_digest(records[wanted.site_id])
+        else:
+            found = atlas.activations_digest(records[wanted.site_id])
+        atlas.execute(
+            f"update sites set {quoted(f'n_{table}')} = $2, {quoted(f'{table}_digest')} = $3 where site_id = $1",
+            [wanted.site_id, *found],
+        )

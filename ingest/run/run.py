@@ -1,0 +1,241 @@
+"""A run from end to end: plan, shards, publish, cluster, index.
+
+The database is not held while the network runs. Every step leaves what is complete on the disk, so the same command
+given again after a kill, a full disk or Ctrl-C goes on where it stopped and ends with the same tables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+import atlas
+from atlas.errors import DiskFull, PlanChanged, RunInterrupted, UsageError
+from atlas.network import Network
+from atlas.store.atlas import disk_full, make
+
+from ..datasets.base import Dataset, Item
+from ..derived.clusters import cluster_all
+from ..derived.indexes import build_indexes
+from ..progress import Progress
+from .forecast import Forecast, forecast
+from .plan import Choices, Plan, Shard, choose_inputs, difference, make_plan, no_example, read_inputs
+from .publish import check_dataset, check_network, publish
+from .shards import inputs_path, shard_path, write_shard, written_whole
+
+STAGING = "staging"
+PLAN = "plan.json"
+REMOVED = ".removed-"  # no run's name starts with a dot
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did. ``published`` is False for a worker that only wrote its share of the shards."""
+
+    run: str
+    plan: Plan
+    published: bool
+    already_there: bool
+    n_examples: int
+    bad: list[tuple[str, str]]
+    notes: list[str]
+
+
+def ingest(
+    path: str | Path,
+    network: Network,
+    dataset: Dataset,
+    choices: Choices | None = None,
+    *,
+    run: str | None = None,
+    device: str = "cpu",
+    worker: tuple[int, int] | None = None,
+    cluster: bool = True,
+    discard: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run ``network`` over ``dataset`` and add what it did to the atlas at ``path`` (made if need be).
+
+    ``run`` names the run (default: network and dataset); an unfinished run of that name is continued if its plan is
+    the same, refused with `PlanChanged` if not, forgotten with ``discard``. ``worker=(i, n)`` writes every n-th shard
+    and publishes nothing: n such processes, on any machines that share the folder, then the command without it.
+    Raises what `make_plan`, `write_shard` and `publish` raise; `RunInterrupted` on Ctrl-C.
+    """
+    path, choices, progress = Path(path), choices or Choices(), progress or Progress()
+    if worker is not None and not 0 <= worker[0] < worker[1]:
+        raise UsageError(f"--worker is {worker[0]}/{worker[1]}; write I/N with 0 <= I < N")
+    name = _run_name(run, network, dataset)
+    folder = path / STAGING / name
+    try:
+        make(path)
+        with atlas.open(path) as a:
+            check_network(a, network)
+            check_dataset(a, dataset.name, dataset.kind)
+            first = not a.catalog.networks
+        with progress.step("plan", unit="inputs") as step:
+            plan = make_plan(network, dataset, choices, device=device, progress=step.update)
+        if discard:
+            _remove(folder)
+        already_there = _is_published(path, plan)
+        if not already_there:
+            started_at = _settle_plan(folder, name, plan)
+            ordinals = choose_inputs(dataset, choices)
+            estimate = forecast(
+                network, dataset, ordinals, plan, folder, skip_bad=choices.skip_bad, first=first, cluster=cluster
+            )
+            progress.plan(plan, estimate, network, dataset)
+            _check_space(path, plan, estimate, folder)
+            _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress)
+        if worker is not None:
+            return Outcome(name, plan, already_there, already_there, plan.n_examples, [], [])
+        if not already_there:
+            _check_not_empty(dataset, plan, folder)
+            with progress.step("publish"), atlas.open(path, writable=True) as a:
+                publish(a, network, plan, name, folder, started_at)
+        build_indexes(path, network=network.info.name, progress=progress)
+        sites = [site.name for site in plan.sites]
+        notes = cluster_all(path, network.info.name, sites, progress=progress) if cluster else []
+    except KeyboardInterrupt:
+        raise RunInterrupted(_where_it_stands(folder)) from None
+    if _is_staged(folder, plan):  # else it is another run's, which is unfinished
+        _remove(folder)
+    return _outcome(path, name, plan, already_there, notes)
+
+
+def _run_name(run: str | None, network: Network, dataset: Dataset) -> str:
+    name = re.sub(r"[^\w.-]+", "-", f"{network.info.name}-{dataset.name}") if run is None else run
+    if not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise UsageError(f"--run is {name!r}; it names a folder: letters, digits, '_', '-' and, not first, '.'")
+    return name
+
+
+def _outcome(path: Path, name: str, plan: Plan, already_there: bool, notes: list[str]) -> Outcome:
+    with atlas.open(path) as a:
+        run_id, n_examples = a.rows(
+            "select run_id, n_examples from runs where plan_digest = $1 order by run_id desc limit 1", [plan.digest]
+        )[0]
+        bad = a.rows("select key, reason from bad_inputs where run_id = $1", [run_id])
+    return Outcome(name, plan, True, already_there, n_examples, [(key, reason) for key, reason in bad], notes)
+
+
+def _is_published(path: Path, plan: Plan) -> bool:
+    with atlas.open(path) as a:
+        return bool(a.value("select count(*) from runs where plan_digest = $1", [plan.digest]))
+
+
+def _settle_plan(folder: Path, name: str, plan: Plan) -> datetime:
+    """Write the plan down, or find it unchanged; returns when it was first made."""
+    written = _read_plan(folder)
+    if written is not None:
+        changes = difference(written["plan"], plan.document)
+        if changes:
+            raise PlanChanged(
+                f"run {name!r} is unfinished and was planned differently:\n"
+                + "\n".join(f"  {change}" for change in changes)
+                + "\nGive the first command again to finish it, or --run NAME for another run, or --discard to drop "
+                "what it has done so far"
+            )
+        return datetime.fromisoformat(written["started_at"])
+    started_at = datetime.now(UTC)
+    with disk_full(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    document = {"started_at": started_at.isoformat(), "plan": plan.document}
+    with written_whole(folder / PLAN) as file:
+        file.write(json.dumps(document, indent=1).encode())
+    return started_at
+
+
+def _read_plan(folder: Path) -> dict[str, Any] | None:
+    file = folder / PLAN
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def _is_staged(folder: Path, plan: Plan) -> bool:
+    """Whether what is staged in ``folder`` is this run, rather than another of the same name."""
+    written = _read_plan(folder)
+    return written is not None and not difference(written["plan"], plan.document)
+
+
+def _remove(folder: Path) -> None:
+    """Forget what is staged. It goes under another name first: a kill in between must not leave shards without the
+    plan that they belong to, which the next plan of that name would take for its own."""
+    if folder.exists():
+        folder.rename(folder.with_name(f"{REMOVED}{os.getpid()}-{folder.name}"))
+    for removed in folder.parent.glob(f"{REMOVED}*"):
+        shutil.rmtree(removed, ignore_errors=True)
+
+
+def _write_shards(
+    network: Network,
+    dataset: Dataset,
+    ordinals: np.ndarray,
+    skip_bad: bool,
+    plan: Plan,
+    folder: Path,
+    worker: tuple[int, int] | None,
+    progress: Progress,
+) -> None:
+    share, of = worker or (0, 1)
+    mine = [shard for shard in plan.shards if shard.number % of == share]
+    missing = [shard for shard in mine if not shard_path(folder, shard).exists()]
+    done = sum(shard.n_examples for shard in mine) - sum(shard.n_examples for shard in missing)
+    with progress.step("read", total=sum(shard.n_examples for shard in mine), unit="examples", done=done) as step:
+        for shard in missing:
+            write_shard(network, dataset, ordinals, plan, shard, folder, skip_bad=skip_bad, progress=step.advance)
+
+
+def _check_not_empty(dataset: Dataset, plan: Plan, folder: Path) -> None:
+    """Whether images decode is only known once they were read; a run without any is an error, and is forgotten."""
+    if any(pq.read_metadata(shard_path(folder, shard)).num_rows for shard in plan.shards):
+        return
+    bad = [
+        (row["key"], row["reason"])
+        for shard in plan.shards
+        for row in pq.read_table(inputs_path(folder, shard), columns=["key", "reason"]).to_pylist()
+    ]
+    _remove(folder)
+    raise no_example(dataset.source, bad, plan.n_inputs)
+
+
+def _where_it_stands(folder: Path) -> str:
+    written = _read_plan(folder)
+    if written is None:
+        return "stopped before anything was read; give the same command again"
+    total = len(written["plan"]["shards"])
+    done = sum(shard_path(folder, Shard(number, 0, 0, 0)).exists() for number in range(total))
+    return f"stopped with {done} of {total} shards complete in {folder}; give the same command again to go on"
+
+
+def _check_space(path: Path, plan: Plan, estimate: Forecast, folder: Path) -> None:
+    done = sum(shard.n_examples for shard in plan.shards if shard_path(folder, shard).exists())
+    left = 1 - done / plan.n_examples
+    needed = int(estimate.staging_bytes * left) + estimate.atlas_bytes
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise DiskFull(
+            f"the run needs about {needed / 1e9:.3g} GB on the device that holds {path} "
+            f"({estimate.atlas_bytes / 1e9:.3g} for the atlas, the rest until it is published); {free / 1e9:.3g} GB "
+            "are free. Free some, choose fewer --sites, or pass --no-store-activations"
+        )
+
+
+def calibration_images(dataset: Dataset, choices: Choices, limit: int | None = None) -> Iterator[Image.Image]:
+    """The images of a run that calibrate an untrained control (SCIENCE 4): all that can be read, or the first few."""
+    images = (
+        item.content for item in read_inputs(dataset, choose_inputs(dataset, choices)) if isinstance(item, Item)
+    )
+    for image in islice(images, limit):
+        assert isinstance(image, Image.Image)  # only image networks are calibrated, on image datasets
+        yield image

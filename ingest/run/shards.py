@@ -1,0 +1,305 @@
+"""One shard of a run: some inputs, read by the network and written as Parquet files, all or nothing.
+
+A shard is two files, ``000007.inputs.parquet`` (one row an input) and ``000007.parquet`` (one row an example). Each
+is written under a temporary name, flushed to the disk and renamed, the examples last: where ``000007.parquet`` exists
+the shard is complete, whatever killed the process afterwards. The same plan gives the same bytes.
+
+A code is a binary of its packed bytes, an activation one of its numbers as little-endian float32:
+Parquet reads and writes lists of numbers at half the speed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from atlas.errors import BadInput, NonFinite
+from atlas.network import ImageView, Network, Reading, Site, TextNetwork, TokenWindow
+from atlas.store.atlas import disk_full
+
+from ..datasets.base import BadItem, Dataset, Item
+from ..datasets.images import thumbnail
+from .background import Background, ahead
+from .plan import Plan, Shard, read_inputs, text_windows
+from .sampling import ImageSampling, TokenSampling, context
+
+ROW_GROUP_BYTES = 8 << 20
+"""Rows are buffered up to this many bytes of codes and activations before they are written."""
+
+PAGE_BYTES = 1 << 20
+DEFAULT_WRITE_BATCH = 1024
+"""Parquet closes a page once it has a megabyte, but looks only every 1,024 rows: pages of whole convolutional tensors
+would be gigabytes, grown by copying, and take 2.8 times as long to write."""
+
+INPUTS = pa.schema([
+    ("ordinal", pa.uint32()), ("key", pa.string()), ("label", pa.string()), ("kind", pa.string()),
+    ("content_hash", pa.string()), ("text", pa.string()), ("thumbnail", pa.binary()), ("width", pa.uint32()),
+    ("height", pa.uint32()), ("reason", pa.string()),
+])  # fmt: skip
+"""Columns of the inputs' file; ``reason`` says why an input was skipped, and then only its key is set beside it."""
+
+EXAMPLES = (
+    ("ordinal", pa.uint32()), ("position", pa.uint32()), ("row", pa.float32()), ("column", pa.float32()),
+    ("token", pa.string()), ("context", pa.string()), ("context_offset", pa.uint32()), ("prediction", pa.string()),
+    ("probability", pa.float32()), ("loss", pa.float32()),
+)  # fmt: skip
+"""Columns of the examples' file before the codes and activations; ``ordinal`` counts the run's inputs."""
+
+
+def code_column(site: Site) -> str:
+    return f"code:{site.name}"
+
+
+def activation_column(site: Site) -> str:
+    return f"activation:{site.name}"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an example comes from, and what a person is shown of it."""
+
+    ordinal: int
+    key: str
+    position: int | None = None
+    row: float | None = None
+    column: float | None = None
+    token: str | None = None
+    context: str | None = None
+    context_offset: int | None = None
+
+    def __str__(self) -> str:
+        return self.key if self.position is None else f"{self.key}, token {self.position} ({self.token!r})"
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What the network runs at once, one of a batch, and the examples that it gives."""
+
+    work: TokenWindow | ImageView
+    places: tuple[_Place, ...]
+
+
+def shard_path(folder: Path, shard: Shard) -> Path:
+    """The file whose existence says that the shard is complete."""
+    return folder / f"{shard.number:06d}.parquet"
+
+
+def inputs_path(folder: Path, shard: Shard) -> Path:
+    return folder / f"{shard.number:06d}.inputs.parquet"
+
+
+def write_shard(
+    network: Network,
+    dataset: Dataset,
+    ordinals: np.ndarray,
+    plan: Plan,
+    shard: Shard,
+    folder: Path,
+    *,
+    skip_bad: bool,
+    progress: Callable[[int], None] = lambda examples: None,
+) -> None:
+    """Run the network over a shard's inputs and write what it did. ``progress`` is told of examples as they are done.
+
+    Raises `BadInput` for an input that can't be read (unless ``skip_bad``, which lists it instead), `NonFinite`,
+    `DiskFull`. Whatever is raised, no half a shard is left behind.
+    """
+    inputs: list[dict[str, Any]] = []
+    units = _units(
+        network, read_inputs(dataset, ordinals[shard.start : shard.stop]), shard.start, plan, inputs, skip_bad
+    )
+    batches = _batches(units, int(plan.document["batch_size"]))
+    if network.info.kind == "image":
+        # Decoding is work. Texts are tokenised by what the network also decodes with, which is not made for two
+        # threads at once.
+        batches = ahead(batches)
+    with (
+        written_whole(shard_path(folder, shard)) as file,
+        _Rows(file, plan) as rows,
+        closing(batches),
+    ):
+        with Background(rows.add) as written:
+            for batch in batches:
+                reading = network.read([unit.work for unit in batch], plan.sites, plan.stored_activations)
+                places = [place for unit in batch for place in unit.places]
+                _check_finite(reading, plan.sites, places)
+                written.put((reading, places))
+                progress(len(places))
+        rows.finish()
+        # Inside, so that they are complete before the examples' file says so.
+        _write_inputs(inputs_path(folder, shard), inputs)
+
+
+class _Rows:
+    """The examples' file: rows are gathered into row groups of `ROW_GROUP_BYTES`."""
+
+    def __init__(self, file: Any, plan: Plan) -> None:
+        self._plan, self._schema = plan, _examples_schema(plan)
+        self._writer = _parquet(file, self._schema)
+        self._pending: list[pa.Table] = []
+        self._row_bytes = sum(site.n_bytes for site in plan.sites) + 4 * sum(
+            site.n_units for site in plan.stored_activations
+        )
+
+    def __enter__(self) -> _Rows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def add(self, read: tuple[Reading, Sequence[_Place]]) -> None:
+        self._pending.append(_table(*read, self._plan, self._schema))
+        if sum(map(len, self._pending)) * self._row_bytes >= ROW_GROUP_BYTES:
+            self.finish()
+
+    def finish(self) -> None:
+        """Write what is gathered."""
+        if self._pending:
+            self._writer.write_table(pa.concat_tables(self._pending))
+            self._pending = []
+
+
+def _units(
+    network: Network,
+    items: Iterator[Item | BadItem],
+    first: int,
+    plan: Plan,
+    inputs: list[dict[str, Any]],
+    skip_bad: bool,
+) -> Iterator[_Unit]:
+    """The work of a shard, input by input; each input's own row is appended to ``inputs`` on the way."""
+    known_bad = {item.ordinal: item for item in plan.bad}
+    for ordinal, item in enumerate(items, start=first):
+        if isinstance(item, BadItem) or item.ordinal in known_bad:
+            bad = item if isinstance(item, BadItem) else known_bad[item.ordinal]
+            if not skip_bad:
+                raise BadInput(
+                    f"{bad.key} {bad.reason}\nMend or remove it, or pass --skip-bad to leave such inputs out"
+                )
+            inputs.append({"ordinal": ordinal, "key": bad.key, "reason": bad.reason})
+            continue
+        inputs.append(_input_row(ordinal, item))
+        if isinstance(item.content, str):
+            yield from _text_units(
+                cast(TextNetwork, network), ordinal, item, TokenSampling(**plan.document["sampling"])
+            )
+        else:
+            yield _image_unit(ordinal, item, ImageSampling(**plan.document["sampling"]))
+
+
+def _text_units(network: TextNetwork, ordinal: int, item: Item, sampling: TokenSampling) -> Iterator[_Unit]:
+    text = cast(str, item.content)
+    tokens = network.tokenize(text)
+    for window, work in text_windows(network, item, sampling):
+        places = []
+        for position in work.positions + window.start:
+            start, end = int(tokens.starts[position]), int(tokens.ends[position])
+            around, offset = context(text, start, end)
+            places.append(_Place(ordinal, item.key, int(position), None, None, text[start:end], around, offset))
+        yield _Unit(work, tuple(places))
+
+
+def _image_unit(ordinal: int, item: Item, sampling: ImageSampling) -> _Unit:
+    view = ImageView(cast(Image.Image, item.content), sampling.row, sampling.column, item.label)
+    return _Unit(view, (_Place(ordinal, item.key, row=sampling.row, column=sampling.column),))
+
+
+def _batches(units: Iterator[_Unit], size: int) -> Generator[list[_Unit], None, None]:
+    batch: list[_Unit] = []
+    for unit in units:
+        batch.append(unit)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _check_finite(reading: Reading, sites: Sequence[Site], places: Sequence[_Place]) -> None:
+    for site in sites:
+        broken = np.flatnonzero(~reading.finite[site.name])
+        if len(broken):
+            raise NonFinite(
+                f"NaN or infinity at site {site.name} for {places[broken[0]]} ({len(broken)} of {len(places)} "
+                "examples of the batch); a code read from it would mean nothing. Check the weights and the input's "
+                "normalisation"
+            )
+
+
+def _table(reading: Reading, places: Sequence[_Place], plan: Plan, schema: pa.Schema) -> pa.Table:
+    columns: list[Any] = [
+        [place.ordinal for place in places],
+        [place.position for place in places],
+        [place.row for place in places],
+        [place.column for place in places],
+        [place.token for place in places],
+        [place.context for place in places],
+        [place.context_offset for place in places],
+        reading.prediction,
+        reading.probability,
+        pa.array(reading.loss, mask=np.isnan(reading.loss)),
+    ]
+    columns += [_fixed(reading.codes[site.name]) for site in plan.sites]
+    columns += [_fixed(reading.activations[site.name].astype("<f4", copy=False)) for site in plan.stored_activations]
+    arrays = [pa.array(column, type=field.type) if not isinstance(column, pa.Array) else column
+              for column, field in zip(columns, schema, strict=True)]  # fmt: skip
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _fixed(rows: np.ndarray) -> pa.Array:
+    """Rows of equal width as Arrow's binaries, over the same memory."""
+    rows = np.ascontiguousarray(rows)
+    width = rows.shape[1] * rows.itemsize
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])
+
+
+def _examples_schema(plan: Plan) -> pa.Schema:
+    codes = [(code_column(site), pa.binary(site.n_bytes)) for site in plan.sites]
+    activations = [(activation_column(site), pa.binary(4 * site.n_units)) for site in plan.stored_activations]
+    return pa.schema([*EXAMPLES, *codes, *activations])
+
+
+def _input_row(ordinal: int, item: Item) -> dict[str, Any]:
+    row = {"ordinal": ordinal, "key": item.key, "label": item.label, "content_hash": item.content_hash}
+    if isinstance(item.content, str):
+        return {**row, "kind": "text", "text": item.content}
+    width, height = item.content.size
+    return {**row, "kind": "image", "thumbnail": thumbnail(item.content), "width": width, "height": height}
+
+
+def _write_inputs(path: Path, inputs: list[dict[str, Any]]) -> None:
+    with written_whole(path) as file, _parquet(file, INPUTS) as writer:
+        writer.write_table(pa.Table.from_pylist(inputs, schema=INPUTS))
+
+
+def _parquet(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    widest = max([1, *(field.type.byte_width for field in schema if pa.types.is_fixed_size_binary(field.type))])
+    # Codes and activations hardly compress and their statistics are never asked for.
+    return pq.ParquetWriter(
+        file, schema, compression="none", use_dictionary=False, write_statistics=False,
+        write_batch_size=max(1, min(DEFAULT_WRITE_BATCH, PAGE_BYTES // widest)),
+    )  # fmt: skip
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Any]:
+    """A file, open for bytes, that appears under ``path`` complete and on the disk, or not at all."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with disk_full(path), unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise

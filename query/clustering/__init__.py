@@ -1,0 +1,1 @@
+"""Stored clusterings: their clusters, members, names, and where new points would lie."""

@@ -1,0 +1,1 @@
+"""Stored examples, and inputs that are read live."""

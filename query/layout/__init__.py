@@ -1,0 +1,1 @@
+"""Stored layouts in the plane, and their export."""

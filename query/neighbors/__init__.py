@@ -1,0 +1,1 @@
+"""The nearest polytopes of an example, of many, and what a search goes through."""

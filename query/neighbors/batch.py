@@ -1,0 +1,134 @@
+"""Nearest neighbours for many queries at once, and those that were stored for all examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int64
+
+from atlas import Atlas, SplineCodes
+from atlas.errors import UnknownName, UsageError
+from atlas.search.hamming_index import Device, HammingIndex, without_own
+from atlas.store.catalog import Target
+
+from ..examples.stored import check_network, checked_id, described, network_of
+from ..pairs.density import exactness
+from .filters import Filter, allowed_examples
+from .indexes import check_searchable, flat_index, open_indexes
+from .one import DEFAULT_K, checked_k, cluster_column, held_ids, how_searched, shown_clustering
+
+
+def nearest_many(
+    atlas: Atlas,
+    *,
+    examples: Iterable[int] | None = None,
+    codes: SplineCodes | None = None,
+    site: str | None = None,
+    span: str | None = None,
+    network: str | None = None,
+    k: int = DEFAULT_K,
+    label: str | None = None,
+    cluster: int | None = None,
+    dataset: str | None = None,
+    where: str | None = None,
+    clustering: int | None = None,
+    include_self: bool = False,
+    exact: bool = False,
+    device: Device = "auto",
+) -> pd.DataFrame:
+    """The ``k`` nearest stored examples of each of many: of stored ``examples``, or of ``codes``. One search for all.
+
+    Each is answered as `nearest` would: a stored example is left out of its own answer unless ``include_self``, and
+    ``label``, ``cluster``, ``dataset``, ``where``, ``clustering``, ``exact`` and ``device`` mean the same. The target
+    needs an index.
+
+    Columns: query_id (the example asked about, or the row of ``codes``, from 0), rank, example_id, distance, and what
+    `nearest` shows of an example, without densities and thumbnails. ``k`` rows a query, in the order asked.
+    ``frame.attrs`` as there.
+
+    Raises as `nearest`; `UnknownName` for an example without a code of the target, `IndexMissing` for a span that has
+    no index.
+    """
+    if (examples is None) == (codes is None):
+        raise UsageError(f"ask about examples or about codes, got {'both' if codes is not None else 'neither'}")
+    asked = (
+        np.arange(len(codes))
+        if codes is not None
+        else np.array([*map(checked_id, [] if examples is None else examples)], np.int64)
+    )
+    if len(asked) == 0:
+        raise UsageError(f"there is nothing to ask about: no {'examples' if codes is None else 'codes'} were given")
+    wanted = Filter(label, cluster, dataset, where)
+    if network is None and codes is None and len(atlas.catalog.networks) > 1:
+        network = network_of(atlas, int(asked[0]))
+    target = atlas.catalog.target(site=site, span=span, network=network)
+    flat = flat_index(atlas, target)
+    indexes = open_indexes(atlas, target, exact=exact or bool(wanted))
+    check_searchable(device, indexes, filtered=bool(wanted), radius=False)
+    labels = shown_clustering(atlas, target, clustering)
+    among = None
+    if wanted:
+        among = held_ids(atlas, target, indexes, allowed_examples(atlas, target, wanted, labels))
+    excluding = codes is None and not include_self and (among is None or bool(np.isin(asked, among).any()))
+    n_searched = len(flat) if among is None else len(among)
+    count = checked_k(target, k, None, n_searched - excluding, excluding, wanted)
+    assert count is not None
+    codes = flat.codes(_places(atlas, target, flat, asked)) if codes is None else codes
+    more = count + excluding
+    if indexes.approximate is not None:
+        ids, distances = indexes.approximate.search(codes, more)
+    else:
+        places = None if among is None else flat.places(among)
+        ids, distances = flat.search(codes, more, among=places, device=device)
+    if excluding:
+        ids, distances = without_own(asked, ids, distances)
+
+    shown = described(atlas, target.network, ids.ravel())
+    shown.pop("thumbnail", None)
+    frame = pd.DataFrame({
+        "query_id": np.repeat(asked, count), "rank": np.tile(np.arange(1, count + 1), len(asked)),
+        "example_id": shown.pop("example_id"), "distance": distances.ravel(), "label": shown.pop("label"),
+        "cluster": cluster_column(atlas, labels, ids.ravel()), **shown,
+    })  # fmt: skip
+    frame.attrs.update(
+        network=target.network.name, target=target.name, n_gates=target.n_gates, n_codes=len(flat),
+        n_searched=n_searched, exact=target.exact, exact_note=exactness(target),
+        clustering=labels.clustering_id if labels is not None else None,
+        **how_searched(indexes, indexes.approximate is not None),
+    )  # fmt: skip
+    return frame
+
+
+def neighborhoods(atlas: Atlas) -> pd.DataFrame:
+    """The sites and spans whose nearest neighbours, of all examples, are stored in the table ``neighbors``.
+
+    Columns: network, target, k, n_codes, current: False where examples were added since, which have no neighbours and
+    are nobody's.
+    """
+    frame = atlas.frame(
+        """
+        select networks.name as network, target, k, n_codes, digest
+        from neighborhoods join networks using (network_id)
+        order by network_id, target
+        """
+    )
+    frame["current"] = [
+        atlas.catalog.target(site=target, network=network).digest == digest
+        for target, network, digest in frame[["target", "network", "digest"]].itertuples(index=False)
+    ]
+    return frame.drop(columns="digest")
+
+
+def _places(
+    atlas: Atlas, target: Target, index: HammingIndex, examples: Int64[np.ndarray, " queries"]
+) -> Int64[np.ndarray, " queries"]:
+    """The place of each example's code, in the order given."""
+    distinct, which = np.unique(examples, return_inverse=True)
+    places = index.places(distinct)
+    if len(places) < len(distinct):
+        missing = int(np.setdiff1d(distinct, index.ids[places])[0])
+        check_network(atlas, missing, target.network)
+        raise UnknownName(f"example {missing} has no code at {target.name} of network {target.network.name}")
+    return places[which]

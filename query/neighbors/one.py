@@ -1,0 +1,276 @@
+"""Nearest polytopes: the stored codes at the least Hamming distance from one code.
+
+The Hamming distance of two codes is the least number of polytope boundaries that any path between the two crosses
+(post: Prediction 2 divides it by the Euclidean distance: the column ``density``).
+"""
+
+from __future__ import annotations
+
+from numbers import Integral
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int64
+from PIL import Image
+
+from atlas import Atlas, Network, SplineCodes
+from atlas.errors import NotStored, UsageError
+from atlas.search.hamming_index import Device, HammingIndex
+from atlas.store.catalog import SiteRecord, Target
+
+from ..clustering.stored import Clustering, find_clustering, latest_clustering
+from ..examples.stored import described, distances_to_code, holders, pays
+from ..examples.subjects import Asked, Subject, find_subject
+from ..pairs.density import distances_to_activation, exactness, space_before
+from .filters import Filter, allowed_examples
+from .indexes import Indexes, check_searchable, open_indexes
+
+DEFAULT_K = 10
+
+Found = tuple[Int64[np.ndarray, " found"], Int64[np.ndarray, " found"]]
+"""Example ids and distances in gates, ordered by (distance, id)."""
+
+
+def nearest(
+    atlas: Atlas,
+    *,
+    example: int | None = None,
+    text: str | None = None,
+    token: int | None = None,
+    image: str | Path | Image.Image | None = None,
+    row: float | None = None,
+    column: float | None = None,
+    code: str | SplineCodes | None = None,
+    site: str | None = None,
+    span: str | None = None,
+    network: str | None = None,
+    k: int | None = None,
+    radius: int | None = None,
+    label: str | None = None,
+    cluster: int | None = None,
+    dataset: str | None = None,
+    where: str | None = None,
+    reader: Network | None = None,
+    clustering: int | None = None,
+    include_self: bool = False,
+    exact: bool = False,
+    density: bool = True,
+    device: Device = "auto",
+) -> pd.DataFrame:
+    """The stored examples whose codes are nearest to that of an example, a text's token, an image, or a code.
+
+    ``k`` nearest (10 by default), or all within ``radius`` gates, the radius included; given both, the ``k`` nearest
+    of those within. Ordered by (distance, example id). The example asked about is left out unless ``include_self``;
+    others in the same polytope stay, at distance 0. ``text`` (and its ``token``: from 0, or negative from the end;
+    the last by default) and ``image`` are read by ``reader``.
+
+    ``label``, ``cluster`` (of ``clustering``), ``dataset`` and ``where`` (SQL on the columns of table examples)
+    search among the examples that meet all of them: the answer is what sorting those alone would give.
+
+    The search is exact unless an approximate index was built for the target (`polytope index --kind`); even then it
+    is with ``exact``, with a filter, and where that index can't answer. ``device``: as in `HammingIndex.search`; the
+    answer does not depend on it, and ``cuda`` is an error where the processor answers (a filter, a radius, a span
+    without an index, an approximate index). ``density=False`` leaves the column empty: reading ten activations takes
+    many times as long as searching.
+
+    Columns: rank (from 1), example_id, distance (gates), density (gates per unit of distance; NaN where it is
+    undefined or activations are not stored), label, cluster (in ``clustering``, or in the newest one of the codes of
+    this target, else of its activations; -1 noise), prediction, loss (nats), then token, context, context_offset,
+    input_id and position of a text, or key, thumbnail and input_id of an image.
+
+    ``frame.attrs``: subject, network, target, n_gates, n_codes, n_searched (codes that meet the filter),
+    exact_search, searched (with what), recall (recall@10 of the approximate index, or None), exact, exact_note,
+    clustering (its id or None), density_note (why there is none, or None), search_note (what to know of an
+    approximate answer, or None).
+
+    Raises `UsageError`, also where nothing or fewer than ``k`` examples meet the filter, `UnknownName`, `WidthError`,
+    `NotStored`, `SqlError`, `IndexMissing` (a span needs no index), `IndexMismatch`, and for what is read live
+    `WeightsError`, `BadInput`, `NonFinite`.
+    """
+    asked = Asked(example, text, token, image, row, column, code)
+    wanted = Filter(label, cluster, dataset, where)
+    target = asked.target(atlas, site, span, network)
+    indexes = open_indexes(atlas, target, exact=exact or bool(wanted))
+    check_searchable(device, indexes, filtered=bool(wanted), radius=radius is not None)
+    labels = shown_clustering(atlas, target, clustering)
+    among = allowed_examples(atlas, target, wanted, labels) if wanted else None
+    among = among if among is None else held_ids(atlas, target, indexes, among)
+    excluding = example is not None and not include_self and (among is None or example in among)
+    n_searched = indexes.n_codes if among is None else len(among)
+    k = checked_k(target, k, radius, n_searched - excluding, excluding, wanted)
+    before, density_note = _density_space(target, asked) if density else (None, "no density: it was not asked for")
+    subject = find_subject(atlas, target, asked, reader, before, indexes.flat)
+    (ids, distances), approximate = _search(atlas, target, indexes, subject, k, radius, excluding, among, device)
+    densities, density_note = _densities(atlas, before, subject, ids, distances, density_note)
+
+    shown = described(atlas, target.network, ids)
+    frame = pd.DataFrame({
+        "rank": np.arange(1, len(ids) + 1), "example_id": shown.pop("example_id"), "distance": distances,
+        "density": densities, "label": shown.pop("label"), "cluster": cluster_column(atlas, labels, ids), **shown,
+    })  # fmt: skip
+    frame.attrs.update(
+        subject=subject.name, network=target.network.name, target=target.name, n_gates=target.n_gates,
+        n_codes=indexes.n_codes, n_searched=n_searched, exact=target.exact, exact_note=exactness(target),
+        clustering=labels.clustering_id if labels is not None else None, density_note=density_note,
+        **how_searched(indexes, approximate),
+    )  # fmt: skip
+    return frame
+
+
+def checked_k(
+    target: Target, k: int | None, radius: int | None, available: int, excluding: bool, wanted: Filter
+) -> int | None:
+    """How many to return of the ``available`` codes; None for all within the radius."""
+    for name, value, least in (("k", k, 1), ("radius", radius, 0)):
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
+            raise UsageError(f"{name} is {value!r}; expected a whole number of at least {least}")
+    others = "other examples" if excluding else "examples"
+    meeting = f" with {wanted}" if wanted else ""
+    if available == 0 and wanted:
+        raise UsageError(
+            f"none of the {others} of network {target.network.name} that have a code of {target.name} meets the "
+            f"filter ({wanted}); widen it"
+        )
+    if k is None:
+        return None if radius is not None else min(DEFAULT_K, available)
+    if k > available:
+        raise UsageError(
+            f"k is {k}; {target.name} of network {target.network.name} has codes of {available} {others}{meeting}: "
+            "ask for fewer"
+        )
+    return int(k)
+
+
+def held_ids(
+    atlas: Atlas, target: Target, indexes: Indexes, ids: Int64[np.ndarray, " allowed"]
+) -> Int64[np.ndarray, " held"]:
+    """Those of the examples that have a code of the target, ascending."""
+    if indexes.flat is not None:
+        return indexes.flat.ids[indexes.flat.places(ids)]
+    return np.intersect1d(ids, holders(atlas, target))
+
+
+def how_searched(indexes: Indexes, approximate: bool) -> dict[str, object]:
+    """What `nearest` says about the search in ``frame.attrs``."""
+    index = indexes.approximate
+    if index is not None and approximate:
+        measured = f"recall@10 {index.recall:.4f}, measured on {index.sample} stored codes"
+        return {
+            "exact_search": False, "searched": f"{index.kind} index", "recall": index.recall,
+            "search_note": f"approximate search with the {index.kind} index ({measured}): neighbours may be missing; "
+                           "ask with exact (--exact) to compare all codes",
+        }  # fmt: skip
+    with_what = "Hamming index" if indexes.flat is not None else "all codes, block by block (this span has no index)"
+    return {"exact_search": True, "searched": with_what, "recall": None, "search_note": None}
+
+
+def _search(
+    atlas: Atlas,
+    target: Target,
+    indexes: Indexes,
+    subject: Subject,
+    k: int | None,
+    radius: int | None,
+    excluding: bool,
+    among: Int64[np.ndarray, " allowed"] | None,
+    device: Device,
+) -> tuple[Found, bool]:
+    """What was found, and whether by the approximate index."""
+    index, approximate = indexes.flat, indexes.approximate
+    answers = approximate is not None and (radius is None or approximate.has_radius)
+    if index is None:
+        ids, distances = _by_blocks(atlas, target, subject, radius, among)
+    elif radius is not None:
+        if approximate is not None and answers:
+            ids, distances = approximate.within(subject.codes, radius)[0]
+        else:
+            ids, distances = index.within(subject.codes, radius, among=_places(index, among))[0]
+    else:
+        assert k is not None
+        more = k + excluding  # in case the example itself is among them
+        if approximate is not None:
+            found = approximate.search(subject.codes, more)
+        else:
+            found = index.search(subject.codes, more, among=_places(index, among), device=device)
+        ids, distances = found[0][0], found[1][0]
+    if excluding:
+        others = ids != subject.example
+        ids, distances = ids[others], distances[others]
+    return (ids[:k], distances[:k]), answers
+
+
+def _places(index: HammingIndex, among: np.ndarray | None) -> Int64[np.ndarray, " allowed"] | None:
+    return None if among is None else index.places(among)
+
+
+def _by_blocks(atlas: Atlas, target: Target, subject: Subject, radius: int | None, among: np.ndarray | None) -> Found:
+    """All codes of a span without an index, nearest first."""
+    ids, distances = distances_to_code(atlas, target, subject.codes)
+    if among is not None:
+        allowed = np.isin(ids, among)
+        ids, distances = ids[allowed], distances[allowed]
+    near = np.lexsort((ids, distances))
+    near = near if radius is None else near[distances[near] <= radius]
+    return ids[near], distances[near]
+
+
+def _density_space(target: Target, asked: Asked) -> tuple[SiteRecord | None, str | None]:
+    """The site in whose activations density is measured, or why there is none."""
+    if asked.code is not None:
+        return None, "no density: a code alone is no point of the activation space"
+    try:
+        return space_before(target), None
+    except (UsageError, NotStored) as error:
+        return None, f"no density: {error}"
+
+
+def _densities(
+    atlas: Atlas, before: SiteRecord | None, subject: Subject, ids: np.ndarray, crossed: np.ndarray, note: str | None
+) -> tuple[Float64[np.ndarray, " found"], str | None]:
+    if before is None:
+        return np.full(len(ids), np.nan), note
+    if subject.activation is None:
+        return np.full(len(ids), np.nan), f"no density: {subject.name} has no stored activation at site {before.name}"
+    distances = distances_to_activation(atlas, before, subject.activation, ids)
+    missing, equal = int(np.isnan(distances).sum()), int((distances == 0).sum())
+    notes = [f"no density for {missing} of {len(ids)}: no stored activation at site {before.name}"] if missing else []
+    if equal:
+        notes.append(f"density is undefined for {equal} of {len(ids)}: their activations at {before.name} are equal")
+    distances[distances == 0] = np.nan
+    return crossed / distances, "; ".join(notes) or None
+
+
+# --- the cluster of each ---------------------------------------------------------------------------------------
+
+
+def shown_clustering(atlas: Atlas, target: Target, clustering: int | None) -> Clustering | None:
+    """The clustering of that id, or the newest of the target; None where it has none."""
+    key = ("clustering", target.network.network_id, target.name, clustering)
+    if clustering is None:
+        return atlas.keep(key, lambda: latest_clustering(atlas, target))
+    return atlas.keep(key, lambda: find_clustering(atlas, clustering, target))
+
+
+def cluster_column(
+    atlas: Atlas, clustering: Clustering | None, ids: Int64[np.ndarray, " found"]
+) -> pd.arrays.IntegerArray:
+    """Each example's cluster; <NA> without a clustering, or for an example that came after it."""
+    if clustering is None:
+        return pd.arrays.IntegerArray(np.zeros(len(ids), np.int64), np.ones(len(ids), np.bool_))
+    number, labels = clustering.clustering_id, "select example_id, label from cluster_labels where clustering_id = $1"
+
+    def read(which: str = "", *more: object) -> tuple[np.ndarray, np.ndarray]:
+        known = atlas.frame(f"{labels} {which} order by example_id", [number, *more])
+        return known["example_id"].to_numpy(np.int64), known["label"].to_numpy(np.int64)
+
+    if pays(atlas, ("labels", number)):  # 16 bytes an example
+        known, clusters = atlas.keep(("labels", number), read)
+    else:
+        known, clusters = read("and example_id in (select unnest($2::uinteger[]))", ids.tolist())
+    found = np.zeros(len(ids), np.int64)
+    places = np.searchsorted(known, ids)
+    there = places < len(known)
+    there[there] = known[places[there]] == ids[there]
+    found[there] = clusters[places[there]]
+    return pd.arrays.IntegerArray(found, ~there)

@@ -1,0 +1,1 @@
+"""What activates single units."""

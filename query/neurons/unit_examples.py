@@ -1,0 +1,263 @@
+"""The units of a site: what activates one over its whole range, and which are about how many things (SCIENCE 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32, Int64
+
+from atlas import Atlas
+from atlas.errors import NotStored, UnknownName
+from atlas.network import PART_UNITS
+from atlas.store.catalog import SiteRecord, Target
+
+from ..clustering.stored import NOISE, latest_clustering
+from ..examples.stored import describe
+from ..experiments.clustered import Clusters, stored_clusters
+from ..experiments.targets import Labels, Notes, asked_network, asked_site, whole
+from ..experiments.tops import (
+    NOTES,
+    composition_of_parts,
+    examples_of_parts,
+    parts_of_unit,
+    rank_units,
+    read_units,
+    summary_of_units,
+)
+from ..progress import Progress
+from ..statistics import CONFIDENCE, RESAMPLES
+from ..store.pieces import id_ranges
+
+SHOWN_GROUPS = 6
+"""Clusters or labels that a histogram tells apart; the others are counted together."""
+
+OTHERS, NONE_NAMES = "others", ("noise", "no label")
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """What is known of a unit.
+
+    ``gate``: of the code of the same site, on exactly where the unit is above 0; None where no gate is the unit's.
+    ``n``: examples with an activation. ``n_on``: of these above 0. ``highest``: activation.
+    ``table``: the unit's top and examples of its bands, as `query.experiments.neuron` has them, with what `nearest`
+    shows of an example. ``composition``: of each part, how many examples lie in each cluster and bear each label.
+    ``histogram``: what (cluster or label), name, low, high (activations above 0), n.
+    ``clustering``: whose clusters these are; None where none is stored.
+    """
+
+    site: str
+    unit: int
+    gate: int | None
+    n: int
+    n_on: int
+    highest: float
+    table: pd.DataFrame
+    composition: pd.DataFrame
+    histogram: pd.DataFrame
+    clustering: int | None
+
+
+def unit(
+    atlas: Atlas,
+    unit: int,
+    *,
+    site: str | None = None,
+    network: str | None = None,
+    k: int = 20,
+    bands: int = 5,
+    per_band: int = 5,
+    bins: int = 40,
+    clustering: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Unit:
+    """What activates a unit, over all examples: the ``k`` highest, and examples of equally full bands.
+
+    The activations above 0 are cut into ``bands`` of as many examples each, ``per_band`` of which are drawn at
+    random; band 1 is the lowest. ``clustering``: id of a clustering of the site; by default the newest of its codes.
+
+    Raises `UsageError` for a unit that the site does not have, `UnknownName`, `NotStored`.
+    """
+    place = _site(atlas, site, network)
+    number = _checked(unit, place)
+    k, bands, per_band, bins = whole("k", k), whole("bands", bands), whole("per_band", per_band), whole("bins", bins)
+    target = atlas.catalog.target(site=place.name, network=place.network)
+    ids, column = unit_values(atlas, place, number, progress)
+    clusters, labels = _clusters(atlas, target, ids, clustering), _labels(atlas, place, ids)
+    parts = parts_of_unit(column, k, bands)
+    shown = examples_of_parts(atlas, place, ids, column, parts, per_band, clusters, labels, seed)
+    described = describe(atlas, target.network, shown["example_id"].to_numpy(np.int64))
+    known = shown[["part", "rank", "activation", "cluster"]]
+    composition = composition_of_parts(column, parts, clusters, labels)
+    if clusters.clustering is None:
+        composition = composition[composition["what"] == "label"].reset_index(drop=True)
+    return Unit(
+        place.name, number, gate_of(place, number), len(ids), int((column > 0).sum()), float(column.max()),
+        pd.concat([known, described], axis=1), composition, _histogram(column, clusters, labels, bins),
+        clusters.clustering.clustering_id if clusters.clustering else None,
+    )  # fmt: skip
+
+
+def units(
+    atlas: Atlas,
+    *,
+    site: str | None = None,
+    network: str | None = None,
+    k: int = 20,
+    by: str = "label",
+    clustering: int | None = None,
+    examples: int = 10_000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Every unit of a site that is ever above 0, those first whose top is spread over clusters most evenly.
+
+    The ranking of `query.experiments.neuron` with the same parameters, without a unit to look at. Columns: unit,
+    active, highest, top, clusters, cluster_entropy, noise, labels, label_entropy. ``frame.attrs``: site, network, n,
+    clustering, notes, and chance: the means of the entropies over random sets of ``k``, and over the units.
+
+    Raises `UnknownName`, `NotStored`, `UsageError`.
+    """
+    place = _site(atlas, site, network)
+    notes = Notes(*NOTES)
+    ids, values, clusters, labels = read_units(
+        atlas, place, by, clustering, whole("examples", examples, 2), seed, notes
+    )  # fmt: skip
+    frame = rank_units(values, clusters, labels, whole("k", k, 2), progress)
+    frame.attrs.update(
+        site=place.name, network=place.network, n=len(ids), notes=list(notes.lines()),
+        clustering=clusters.clustering.clustering_id if clusters.clustering else None,
+        chance=None if frame.empty else
+        summary_of_units(frame, clusters, labels, k, seed, RESAMPLES, CONFIDENCE).to_dict("records"),
+    )  # fmt: skip
+    return frame
+
+
+def unit_values(
+    atlas: Atlas, site: SiteRecord, unit: int, progress: Progress | None = None
+) -> tuple[Int64[np.ndarray, " examples"], Float32[np.ndarray, " examples"]]:
+    """Example ids, in order, and the activation of one unit in each; reads no other unit's into memory.
+
+    Raises `NotStored` where the site stores none.
+    """
+    if not site.n_activations:
+        raise _not_stored(site)
+    found = [
+        atlas.columns(
+            """
+            select example_id, activation[$3] as value from activations
+            where site_id = $1 and part = $2 and example_id between $4 and $5
+            order by example_id
+            """,
+            [site.site_id, unit // PART_UNITS, unit % PART_UNITS + 1, first, last],
+        )
+        for first, last in id_ranges(atlas, site, progress)
+    ]  # fmt: skip
+    return (
+        np.concatenate([piece["example_id"] for piece in found]).astype(np.int64),
+        np.concatenate([piece["value"] for piece in found]).astype(np.float32),
+    )
+
+
+def gate_of(site: SiteRecord, unit: int) -> int | None:
+    """The gate that is on exactly where a unit is above 0; None where the site's gates don't tell.
+
+    The units of a block of branches are the outputs of each branch's last module, in order; the modules before it
+    are gates of the block but not its units.
+    """
+    if site.n_gates == site.n_units:
+        return unit
+    last: dict[str, tuple[int, int]] = {}
+    for gates in site.layout:
+        branch, _, step = gates.module.rpartition(".")
+        last[branch if step.isdecimal() else gates.module] = (gates.start, gates.count)
+    before = 0
+    if sum(count for _, count in last.values()) != site.n_units:
+        return None
+    for start, count in last.values():
+        if unit < before + count:
+            return start + unit - before
+        before += count
+    return None
+
+
+def _site(atlas: Atlas, site: str | None, network: str | None) -> SiteRecord:
+    record = asked_network(atlas, network, site)
+    if site is not None:
+        found = atlas.catalog.target(site=site, network=record.name)
+        if len(found.sites) != 1 or "->" in found.name:
+            raise NotStored(f"a span ({found.name}) has gates but no units of its own; name a site")
+        if not found.sites[0].n_activations:
+            raise _not_stored(found.sites[0])
+    return asked_site(atlas, record, site)
+
+
+def _not_stored(site: SiteRecord) -> NotStored:
+    return NotStored(
+        f"no activations are stored for site {site.name} of network {site.network}; ingest with --store-activations"
+    )
+
+
+def _checked(unit: object, site: SiteRecord) -> int:
+    try:
+        return whole("unit", unit, 0, site.n_units - 1)
+    except ValueError as error:
+        raise type(error)(f"{error}: site {site.name} has {site.n_units} units, numbered from 0") from None
+
+
+def _clusters(atlas: Atlas, target: Target, ids: np.ndarray, clustering: int | None) -> Clusters:
+    """Clusters of one id, or the newest of the site's codes, else of its activations; without any, all in none."""
+    if clustering is not None:
+        return stored_clusters(atlas, target, ids, clustering=clustering)
+    newest = latest_clustering(atlas, target)
+    if newest is None:
+        return Clusters(np.full(len(ids), NOISE), None, "no clustering is stored")
+    return stored_clusters(atlas, target, ids, clustering=newest.clustering_id, space=newest.space)
+
+
+def _labels(atlas: Atlas, site: SiteRecord, ids: np.ndarray) -> Labels:
+    """Labels of examples; unlike an experiment, this has an answer where none has one."""
+    frame = atlas.frame(
+        """
+        select example_id, label, input_id
+        from examples
+        semi join (select example_id from activations where site_id = $1 and part = 0) using (example_id)
+        order by example_id
+        """,
+        [site.site_id],
+    )
+    if len(frame) != len(ids):
+        raise UnknownName(f"site {site.name} has activations of examples that are not there; `polytope verify`")
+    values = pd.Categorical(frame["label"])
+    return Labels(
+        ids, values.codes.astype(np.int64), tuple(map(str, values.categories)), frame["input_id"].to_numpy(np.int64)
+    )
+
+
+def _histogram(column: np.ndarray, clusters: Clusters, labels: Labels, bins: int) -> pd.DataFrame:
+    """Activations above 0 by cluster and by label, the commonest among them apart from the others."""
+    on = column > 0
+    if not on.any():
+        return pd.DataFrame({"what": [], "name": [], "low": [], "high": [], "n": []})
+    edges = np.linspace(0, float(column.max()), bins + 1)
+    rows = []
+    named = (
+        *([("cluster", clusters.labels, lambda n: str(n), NONE_NAMES[0])] if clusters.clustering else []),
+        ("label", labels.numbers, lambda n: labels.names[n], NONE_NAMES[1]),
+    )
+    for what, numbers, name, none in named:
+        found, counts = np.unique(numbers[on & (numbers >= 0)], return_counts=True)
+        shown = found[np.argsort(-counts, kind="stable")][:SHOWN_GROUPS].tolist()
+        groups = [(name(int(number)), numbers == number) for number in shown]
+        groups += [(OTHERS, (numbers >= 0) & ~np.isin(numbers, shown)), (none, numbers < 0)]
+        for title, members in groups:
+            heights = np.histogram(column[on & members], edges)[0]
+            if heights.any():
+                rows += [
+                    {"what": what, "name": title, "low": low, "high": high, "n": int(height)}
+                    for low, high, height in zip(edges[:-1].tolist(), edges[1:].tolist(), heights, strict=True)
+                ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""Questions about pairs of examples: the gates that differ, the density of boundaries between them."""

@@ -1,0 +1,1 @@
+"""What an atlas holds: its contents, SQL, and whether it is as it was written."""

@@ -1,0 +1,137 @@
+"""Who is let in, and to what: the server as `polytope app` starts it."""
+
+from __future__ import annotations
+
+import http.client
+import inspect
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from app.cli.serve import READ_ONLY, UPLOAD_MEGABYTES, command, serve
+from app.explorer.parts.plotly import library
+from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, answered, serving, wait_for
+
+TEXT, IMAGE, SITE = "demo-gpt2", "demo-inceptionv1", "inception5b"
+NAMING = '[class*="st-key-naming-"]'
+
+
+def options(line: list[str]) -> dict[str, str]:
+    """The flags of a command line, up to what is for our script."""
+    flags = line[line.index("run") + 2 : line.index("--")]
+    return dict(zip(flags[::2], flags[1::2], strict=True))
+
+
+def test_what_a_config_file_says_makes_nothing_less_safe():
+    set_to = options(command(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False))
+    assert {
+        "--server.enableXsrfProtection": "true", "--server.enableCORS": "true",
+        "--server.enableStaticServing": "false", "--server.maxUploadSize": str(UPLOAD_MEGABYTES),
+        "--server.maxMessageSize": "200", "--server.address": "127.0.0.1", "--client.showErrorDetails": "none",
+    }.items() <= set_to.items()  # fmt: skip
+
+
+def test_the_script_is_told_when_names_are_turned_off():
+    line = command(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False, read_only=True)
+    assert line[line.index("--") :] == ["--", "a.atlas", READ_ONLY]
+    assert READ_ONLY not in command(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False)
+
+
+def test_nothing_but_this_machine_is_listened_to_unless_told_otherwise():
+    from app.cli.ask import app
+
+    for function in (serve, app):
+        assert inspect.signature(function).parameters["host"].default == "127.0.0.1"
+
+
+class TestInABrowser:
+    pytestmark = IN_BROWSER
+
+    def test_a_page_whose_name_was_made_to_point_here_is_turned_away(self, server: str):
+        """DNS rebinding: the browser says the name under which it looks for us."""
+        port = urlsplit(server).port
+        assert upgraded(server, f"127.0.0.1:{port}") == upgraded(server, f"localhost:{port}") == 101
+        assert upgraded(server, f"evil.example:{port}") == 403
+
+    def test_a_page_of_another_site_is_turned_away(self, server: str):
+        port = urlsplit(server).port
+        assert upgraded(server, f"127.0.0.1:{port}", origin="http://evil.example") == 403
+
+    def test_where_plotly_lies_leads_to_nothing_else(self, server: str, open_page: OpenPage):
+        answered(open_page(server))  # which says where it lies
+        folder = f"/{library().rpartition('/')[0]}"
+        assert status(server, f"{folder}/plotly.min.js") == 200
+        above = "/".join([".."] * 12)
+        for path in ("", "../graph_objects/__init__.py", "..%2fgraph_objects%2f__init__.py", f"{above}/etc/passwd",
+                     f"{above.replace('..', '%2e%2e')}/etc/passwd", "/etc/passwd"):  # fmt: skip
+            assert status(server, f"{folder}/{path}") in (400, 403, 404), path
+
+    def test_uploads_are_limited_in_bytes_and_need_a_token(
+        self, demo_atlas: Path, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setenv("STREAMLIT_SERVER_ENABLE_XSRF_PROTECTION", "false")
+        monkeypatch.setenv("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "1000")
+        with serving(demo_atlas) as server:
+            page = open_page(address(server, "search", network=IMAGE, target=SITE, by="Image"))
+            answered(page)
+            with page.expect_request(lambda request: request.method == "PUT") as sent:
+                page.locator('input[type="file"]').set_input_files(
+                    files=[{"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"}]
+                )
+            url, token = sent.value.url, sent.value.headers.get("x-xsrftoken", "")
+            put = """async ([url, token, megabytes]) => {
+                const form = new FormData()
+                form.append("file", new Blob([new Uint8Array(megabytes * 1024 * 1024)]), "large.png")
+                return (await fetch(url, {method: "PUT", body: form, headers: {"X-Xsrftoken": token}})).status
+            }"""
+            assert page.evaluate(put, [url, token, 1]) == 204
+            assert page.evaluate(put, [url, token, UPLOAD_MEGABYTES + 1]) == 413
+            assert page.evaluate(put, [url, "no token", 1]) == 403
+
+    def test_read_only_turns_names_off(self, server: str, demo_atlas: Path, open_page: OpenPage):
+        state = {"network": IMAGE, "target": SITE, "cluster": 0}
+        page = open_page(address(server, "clusters", **state))
+        answered(page)
+        expect(page.locator(NAMING)).to_have_count(1)
+        with closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        words = ["app", str(demo_atlas), "--read-only", "--no-browser", "--port", str(port)]
+        line = [sys.executable, "-c", "from app.cli.main import main; main()", *words]
+        with subprocess.Popen(line, stdout=subprocess.DEVNULL) as running:
+            try:
+                wait_for(f"http://127.0.0.1:{port}/_stcore/health", running)
+                page = open_page(address(f"http://127.0.0.1:{port}", "clusters", **state))
+                answered(page)
+                expect(page.locator("h1")).to_have_text("Clusters")
+                expect(page.get_by_test_id("stMetric").first).to_be_visible()
+                expect(page.locator(NAMING)).to_have_count(0)
+            finally:
+                running.terminate()
+
+
+def status(server: str, path: str) -> int:
+    """Of the answer to a path that is sent to the letter."""
+    with closing(http.client.HTTPConnection(str(urlsplit(server).netloc), timeout=20)) as connection:
+        connection.putrequest("GET", path)
+        connection.endheaders()
+        return connection.getresponse().status
+
+
+def upgraded(server: str, host: str, origin: str | None = None) -> int:
+    """The status of the answer to who asks for the websocket of the server, under a name of it."""
+    with closing(http.client.HTTPConnection(str(urlsplit(server).netloc), timeout=20)) as connection:
+        connection.putrequest("GET", "/_stcore/stream", skip_host=True)
+        for name, value in {
+            "Host": host, "Origin": origin or f"http://{host}", "Connection": "Upgrade", "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }.items():  # fmt: skip
+            connection.putheader(name, value)
+        connection.endheaders()
+        return connection.getresponse().status

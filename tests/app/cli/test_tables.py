@@ -1,0 +1,78 @@
+"""Tables on a terminal: nothing wider than it, no number torn apart, every mean beside its interval."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from app.cli.tables import beside_intervals, show
+
+
+def printed(frame: pd.DataFrame, width: int) -> list[str]:
+    out = io.StringIO()
+    show(frame, "a title", Console(file=out, width=width))
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_columns_that_do_not_fit_stand_below_each_beside_the_first(width: int):
+    rng = np.random.default_rng(0)
+    names = [f"column_{number}" for number in range(15)]
+    frame = pd.DataFrame(rng.integers(10**6, 10**7, (3, 15)), columns=names)
+    lines = printed(frame, width)
+    assert max(map(len, lines)) <= width
+    heads = [line.split() for line in lines if "column_0" in line]
+    assert [name for head in heads for name in head if name != "column_0"] == names[1:]
+    assert all(head[0] == "column_0" for head in heads) and len(heads) == {40: 7, 80: 3, 160: 2}[width]
+    numbers = [int(word) for line in lines for word in line.split() if word.isdigit()]
+    assert sorted(set(numbers)) == sorted(set(frame.to_numpy().ravel().tolist()))
+
+
+def test_every_part_of_a_table_begins_with_what_tells_its_rows_apart():
+    frame = pd.DataFrame({"network": ["a", "a"], "site": ["s", "t"]} | {f"number_{i}": [i, i] for i in range(12)})
+    heads = [line.split()[:2] for line in printed(frame, 60) if "network" in line]
+    assert len(heads) > 1 and all(head == ["network", "site"] for head in heads)
+    wide = frame.assign(network=["a long name of a network"] * 2)
+    heads = [line.split()[0] for line in printed(wide, 50) if "site" in line]
+    assert len(heads) > 1 and set(heads) == {"site"}
+    alike = [line.split()[:2] for line in printed(frame.assign(site="s"), 60) if "network" in line]
+    assert len(alike) > 1 and alike[1] != ["network", "site"]
+
+
+def test_words_fold_before_a_table_is_split():
+    frame = pd.DataFrame({"rank": [1], "words": ["one two three four five six seven eight"], "distance": [123456]})
+    lines = printed(frame, 45)
+    assert [line.split() for line in lines if "rank" in line] == [["rank", "words", "distance"]]
+    assert max(map(len, lines)) <= 45 and any("eight" in line for line in lines)
+
+
+def test_a_context_takes_the_room_that_the_other_columns_leave():
+    text = " ".join(f"w{number}" for number in range(60))
+    token, offset = " w30", text.index(" w30")
+    row = {"rank": 1, "context": text, "context_offset": offset, "token": token, "label": "a"}
+    narrow, wide = (printed(pd.DataFrame([row]), width) for width in (60, 140))
+    for lines, width in ((narrow, 60), (wide, 140)):
+        [line] = [line for line in lines if f"«{token}»" in line]
+        assert len(line) <= width
+    assert len(max(wide, key=len)) > len(max(narrow, key=len))
+
+
+def test_numbers_of_a_list_are_as_short_as_any():
+    [line] = [line for line in printed(pd.DataFrame({"x": [[1 / 3, 2.0, None]]}), 80) if "[" in line]
+    assert line.strip() == "[0.3333, 2, –]"
+
+
+def test_a_number_stands_beside_its_interval():
+    frame = pd.DataFrame({
+        "ratio": [1.5, 2.0], "ratio_low": [1.25, np.nan], "ratio_high": [1.75, np.nan],
+        "intra_mean": [12345.6, 3.0], "intra_low": [12000.0, 2.0], "intra_high": [13000.0, 4.0],
+        "lonely_low": [1.0, 2.0], "alpha_low": [0.0, 0.5], "alpha_high": [0.5, 1.0],
+    })  # fmt: skip
+    shown = beside_intervals(frame)
+    assert list(shown) == ["ratio", "intra_mean", "lonely_low", "alpha_low", "alpha_high"]
+    assert shown["ratio"].tolist() == ["1.5 [1.25, 1.75]", 2.0]
+    assert shown["intra_mean"].tolist() == ["12,346 [12,000, 13,000]", "3 [2, 4]"]

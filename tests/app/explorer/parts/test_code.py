@@ -1,0 +1,108 @@
+"""Under every table stands the code that gives it: it runs as it is shown, and gives what is shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.io
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import atlas
+import query
+from app.explorer.parts.code import call, script
+from app.explorer.view import View as PageView
+from query.store.contents import polytope_counts
+from tests.app.explorer.running import opened, parts, scripts
+from tests.app.explorer.views_by_hand import VIEWS
+
+LINKS = re.compile(r'<a href="example\?[^"]*"[^>]*>(\d+)</a>')
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def printed(code: str) -> list[Any]:
+    """What a script prints, as the objects that they are; figures are not shown."""
+    found: list[Any] = []
+    renderer, plotly.io.renderers.default = plotly.io.renderers.default, ""
+    try:
+        exec(code, {"print": found.append, "__name__": "shown"})
+    finally:
+        plotly.io.renderers.default = renderer
+    return found
+
+
+def ids_in(thing: Any) -> set[int]:
+    """All example ids in what was printed."""
+    if isinstance(thing, pd.DataFrame):
+        columns = [name for name in thing.columns if name in ("example_id", "medoid", "nearest")]
+        return {int(value) for name in columns for value in thing[name].dropna()}
+    if isinstance(thing, dict):
+        return {number for value in thing.values() for number in ids_in(value)}
+    return set()
+
+
+def kinds(app: AppTest) -> list[str]:
+    """The headings, tables and folded code of a page, in order."""
+    found = []
+    for part in parts(app.main):
+        if part.type == "subheader":
+            found.append("heading")
+        elif part.type == "html" and "pa-code" in part.value:
+            found.append("code")
+        elif part.type == "dataframe" or (part.type == "html" and "<table" in part.value):
+            found.append("table")
+    return found
+
+
+def without_code(kinds: list[str]) -> int:
+    """How many tables have no code below them, before the next heading."""
+    missing = waiting = 0
+    for kind in [*kinds, "heading"]:
+        if kind == "table":
+            waiting += 1
+        elif kind == "code":
+            waiting = 0
+        else:
+            missing, waiting = missing + waiting, 0
+    return missing
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_table_has_code_that_gives_it(demo_atlas: Path, measured_atlas: Path, tmp_path: Path, name: str):
+    view = VIEWS[name]
+    app = opened(measured_atlas if view.measured else demo_atlas, view.page or "overview", **view.state)
+    assert without_code(kinds(app)) == 0
+    python = [code for code in scripts(app, "python") if "atlas.open" in code]
+    assert python
+    with inside(tmp_path):
+        found = [thing for code in python for thing in printed(code)]
+    given = set().union(*map(ids_in, found))
+    lists = [part.value for part in app.main.html if "<table" in part.value or "pa-grid" in part.value]
+    shown = {int(number) for each in lists for number in LINKS.findall(each)}
+    assert shown <= given
+
+
+def test_code_names_functions_as_they_can_be_imported(demo_atlas: Path):
+    with atlas.open(demo_atlas) as a:
+        view = PageView(a, a.catalog.networks[0], "inception5b")
+        one, other = call(query.nearest, example=3, site="inception5b", k=None), call(polytope_counts)
+        code = script(view, one, f"{other}.head(2)")
+    assert "query.nearest(a, example=3, site='inception5b')" in code
+    assert code.startswith("import atlas, query\nfrom query.store.contents import polytope_counts\n\nwith atlas.open(")
+    nearest, counts = printed(code)
+    assert len(nearest) == 10 and list(counts.columns)[:2] == ["network", "site"] and len(counts) == 2

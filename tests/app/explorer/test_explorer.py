@@ -1,0 +1,247 @@
+"""The explorer in a real browser: what it shows is what the query layer answers."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+import atlas
+from app.cli.serve import command, serve
+from atlas.errors import AtlasLocked, NotAnAtlas, UsageError
+from tests.app.explorer.browsing import (
+    IN_BROWSER,
+    OpenPage,
+    address,
+    address_says,
+    answered,
+    drawn,
+    no_error,
+    photograph,
+    says,
+    serving,
+    wait_for,
+)
+
+pytestmark = IN_BROWSER
+
+PAGES = {
+    "": "Overview",
+    "example": "Example",
+    "search": "Search",
+    "clusters": "Clusters",
+    "map": "Map",
+    "neurons": "Neurons",
+    "density": "Density",
+    "paths": "Paths",
+    "slices": "Slices",
+    "sql": "SQL",
+    "experiments": "Experiments",
+}
+TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
+IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
+
+
+# --- every page ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_opens(server: str, open_page: OpenPage, path: str):
+    page = open_page(address(server, path, network=TEXT, target=SITE))
+    expect(page.locator("h1")).to_have_text(PAGES[path])
+    answered(page)
+    no_error(page)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(300)  # the browser fades from one to the other
+        photograph(page, f"{PAGES[path].lower()}-{scheme}")
+
+
+def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage):
+    page = open_page(address(server, "", network=TEXT, target=SITE))
+    answered(page)
+    page.get_by_test_id("stSidebarNav").get_by_text("Search").click()
+    expect(page.locator("h1")).to_have_text("Search")
+    address_says(page, network=TEXT, target=SITE)
+    expect(page.locator(".pa-context mark").first).to_be_visible()
+
+
+def atlas_value(path: Path, sql: str) -> object:
+    with atlas.open(path) as a:
+        return a.value(sql)
+
+
+# --- state and errors ------------------------------------------------------------------------------------------
+
+
+def test_changing_the_network_leaves_no_stale_choice(server: str, open_page: OpenPage, demo_atlas: Path):
+    with atlas.open(demo_atlas) as a:
+        last = a.value("select max(example_id) from examples")
+    page = open_page(address(server, "search", network=TEXT, target=SITE, example=last))
+    answered(page)
+    page.get_by_test_id("stSidebar").get_by_role("combobox").first.click()
+    page.get_by_role("option", name=IMAGE).click()
+    expect(page.locator(".pa-grid figure").first).to_be_visible()
+    answered(page)
+    no_error(page)
+    expect(page).not_to_have_url(re.compile(f"{re.escape(SITE)}|example={last}"))
+
+
+def test_an_unknown_site_is_a_sentence(server: str, open_page: OpenPage):
+    page = open_page(address(server, "search", network=TEXT, target="<b>blocks.9.mlp</b>"))
+    expect(page.locator(".pa-error")).to_contain_text("no site '<b>blocks.9.mlp</b>' in network demo-gpt2")
+
+
+BREAKABLE = """
+import sys
+from pathlib import Path
+from app import explorer
+title, path, icon, render = explorer.PAGES[0]
+def breakable(view):
+    if (view.path / "break").exists():
+        raise RuntimeError("a detail for the log alone")
+    render(view)
+explorer.PAGES[0] = title, path, icon, breakable
+explorer.main(sys.argv[1:])
+"""
+"""The explorer with a page that fails, for a reason that it did not foresee, once a file of that name is there."""
+
+
+def test_errors_are_explained(tmp_path: Path, open_page: OpenPage, demo_atlas: Path):
+    """A missing atlas, one that is being written, and a mistake of ours; each ends once its cause does."""
+    path, script = tmp_path / "gone.atlas", tmp_path / "breakable.py"
+    script.write_text(BREAKABLE)
+    with serving(path, script) as server:
+        page = open_page(server)
+        with pytest.raises(NotAnAtlas) as missing:
+            atlas.open(path)
+        expect(page.locator(".pa-error")).to_have_text(str(missing.value).replace("`", ""))
+        photograph(page, "error-missing")
+
+        shutil.copytree(demo_atlas, path)
+        page.reload()
+        expect(page.get_by_test_id("stMetricValue").first).to_have_text("2")
+        answered(page)  # what is computed reads the atlas meanwhile
+        with writing(path):
+            with pytest.raises(AtlasLocked) as locked:
+                atlas.open(path)
+            page.reload()
+            expect(page.locator(".pa-error")).to_have_text(str(locked.value).replace("`", ""))
+            assert "is being written by process" in str(locked.value)
+            says(page, "This page opens by itself once it is free.")
+            photograph(page, "error-locked")
+        expect(page.get_by_test_id("stMetricValue").first).to_have_text("2")
+        no_error(page)
+
+        (path / "break").touch()
+        page.reload()
+        expect(page.locator(".pa-error")).to_contain_text("This page failed for a reason")
+        drawn(page)
+        for detail in ("Traceback", "a detail", "RuntimeError"):
+            expect(page.locator("body")).not_to_contain_text(detail, use_inner_text=True)
+
+
+FAILING = """
+import sys
+import streamlit as st
+from app import explorer
+from app.view import guarded
+from atlas.errors import UsageError
+@guarded
+def fail(error):
+    raise error
+title, path, icon, render = explorer.PAGES[0]
+def failing(view):
+    st.button("Ask", on_click=fail, args=(UsageError("a region needs three corners, got <b>2</b>"),))
+    st.button("Break", on_click=fail, args=(RuntimeError("a detail for the log alone"),))
+    st.button("Go on")
+explorer.PAGES[0] = title, path, icon, failing
+choose = explorer.choose
+def breakable(a, read_only):
+    if "break" in st.query_params:
+        raise RuntimeError("a detail for the log alone")
+    return choose(a, read_only)
+explorer.choose = breakable
+explorer.main(sys.argv[1:])
+"""
+"""The explorer with a page whose buttons fail, and a sidebar that does."""
+
+
+def test_what_a_callback_fails_of_is_a_sentence_on_the_page_that_follows(
+    tmp_path: Path, open_page: OpenPage, demo_atlas: Path
+):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    with serving(demo_atlas, script) as server:
+        page = open_page(server)
+
+        def click(button: str) -> None:
+            drawn(page)
+            page.get_by_role("button", name=button, exact=True).click()
+
+        click("Ask")
+        expect(page.locator(".pa-error")).to_have_text("a region needs three corners, got <b>2</b>")
+        expect(page.get_by_role("button", name="Go on")).to_be_visible()
+        click("Break")
+        expect(page.locator(".pa-error")).to_contain_text("This page failed for a reason")
+        click("Go on")
+        no_error(page)
+        page = open_page(address(server, "", **{"break": "yes"}))
+        expect(page.locator(".pa-error")).to_contain_text("This page failed for a reason")
+        for detail in ("Traceback", "a detail", "RuntimeError"):
+            expect(page.locator("body")).not_to_contain_text(detail, use_inner_text=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Another process holds the atlas for writing; that a tab is open on it is no obstacle."""
+    script = "import sys, atlas\nwith atlas.open(sys.argv[1], writable=True): print('open', flush=True); input()"
+    line = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None and writer.stdin is not None
+        assert writer.stdout.readline() == "open\n"
+        yield
+        writer.stdin.write("\n")
+
+
+# --- starting --------------------------------------------------------------------------------------------------
+
+
+def test_serve_refuses_what_is_no_atlas(tmp_path: Path):
+    with pytest.raises(NotAnAtlas):
+        serve(tmp_path, open_browser=False)
+
+
+def test_serve_refuses_a_port_in_use(server: str, demo_atlas: Path):
+    with pytest.raises(UsageError, match=r"can't listen on 127\.0\.0\.1, port"):
+        serve(demo_atlas, port=int(server.rsplit(":", 1)[1]), open_browser=False)
+
+
+def test_ctrl_c_ends_the_server_with_status_0(demo_atlas: Path):
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = f"import sys; from app.cli.serve import serve; sys.exit(serve({demo_atlas!r}, {port=}, open_browser=False))"
+    line = [sys.executable, "-c", f"from pathlib import PosixPath, WindowsPath; {script}"]
+    with subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL) as running:
+        wait_for(f"http://127.0.0.1:{port}/_stcore/health", running)
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.wait(20) == 0
+    with closing(socket.socket()) as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_only_loopback_names_are_served_on_loopback(demo_atlas: Path):
+    line = command(demo_atlas, port=1, host="127.0.0.1", open_browser=False)
+    assert "localhost" in line and line[-2:] == ["--", str(demo_atlas)]
+    assert "--server.allowedHosts" not in command(demo_atlas, port=1, host="0.0.0.0", open_browser=False)

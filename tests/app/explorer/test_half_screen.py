@@ -1,0 +1,139 @@
+"""On half a laptop's screen every page can be read without scrolling sideways, and its figures taken along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import FloatRect, Locator, expect
+
+from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, answered, eventually, no_error, photograph
+from tests.app.explorer.views_by_hand import VIEWS
+
+pytestmark = IN_BROWSER
+
+LEAST = 2_000
+"""Bytes of a picture that shows something; a frame alone takes fewer."""
+
+HALF = {"width": 640, "height": 800}
+
+BEYOND = """() => [...document.querySelectorAll(
+        '[data-testid="stMain"] :is(button, input, textarea, [role="slider"], h1, h3)'
+    )]
+    .filter(each => each.checkVisibility())
+    .filter(each => !each.closest('.pa-scroll, .pa-strip, [role="tablist"], .js-plotly-plot'))
+    .map(each => ({ box: each.getBoundingClientRect(), what: each.outerHTML.slice(0, 120) }))
+    .filter(({ box }) => box.width > 1 && (box.left < -1 || box.right > innerWidth + 1))
+    .map(({ what }) => what)"""
+"""Controls and headings that stand out to the left or right; what scrolls by itself is left out."""
+
+COVERED = """each => {
+    const { left, top, height } = each.getBoundingClientRect();
+    return !each.contains(document.elementFromPoint(left + 5, top + height / 2));
+}"""
+"""Whether something lies over a heading."""
+
+
+LOOKED_AT = (
+    "overview-images", "example-image", "search", "clusters", "clusters-gates", "clusters-flow", "map-region",
+    "neurons", "neurons-directions", "density-pair", "paths", "slices", "sql", "experiments",
+)  # fmt: skip
+"""Every page, and those of its parts that have a figure or a table of their own."""
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_nothing_stands_out_of_half_a_screen(server: str, measured_server: str, open_page: OpenPage, name: str):
+    view = VIEWS[name]
+    page = open_page(address(measured_server if view.measured else server, view.page, **view.state))
+    page.set_viewport_size(HALF)
+    answered(page)
+    no_error(page)
+    expect(page.locator("h1")).to_be_in_viewport(ratio=1)
+    assert not page.locator("h1").evaluate(COVERED)
+    photograph(page, f"half-{name}")
+    widths = page.evaluate("[document.scrollingElement.scrollWidth, innerWidth]")
+    assert widths[0] <= widths[1]
+    main = page.get_by_test_id("stMain")
+    assert main.evaluate("each => each.scrollWidth <= each.clientWidth")
+    assert page.evaluate(BEYOND) == []
+    plots = page.locator(".js-plotly-plot")
+    for kind in ("PNG", "SVG", "CSV"):
+        expect(page.locator('[class*="st-key-take-"]').get_by_role("button", name=kind, exact=True)).to_have_count(
+            plots.count()
+        )
+
+
+def test_what_stands_in_a_row_fills_it_evenly(server: str, open_page: OpenPage):
+    """Links under a figure, and cards of numbers: two by two on half a screen."""
+    view = VIEWS["clusters-counts"]
+    page = open_page(address(server, view.page, **view.state))
+    cards = page.locator(".st-key-counts").get_by_test_id("stMetric")
+    for viewport, columns in ((page.viewport_size, 4), (HALF, 2)):
+        assert viewport is not None
+        page.set_viewport_size(viewport)
+        answered(page)
+        eventually(page, lambda: len({round(box["x"]) for box in boxes(cards)}), columns)
+        assert len({round(box["y"]) for box in boxes(cards)}) == 4 // columns
+        assert len({round(box["width"]) for box in boxes(cards)}) == 1
+        for row in page.locator('.stHorizontalBlock[class*="st-key-take-"]').all():
+            png, svg, csv = boxes(row.locator("button:visible"))
+            assert len({(round(box["y"], 1), round(box["height"], 1)) for box in (png, svg, csv)}) == 1
+            gaps = [right["x"] - left["x"] - left["width"] for left, right in ((png, svg), (svg, csv))]
+            assert abs(gaps[0] - gaps[1]) < 0.1 < gaps[0]
+
+
+def boxes(things: Locator) -> list[FloatRect]:
+    found = [thing.bounding_box() for thing in things.all()]
+    return [box for box in found if box is not None]
+
+
+SHADED = """each => {
+    const edge = each.getBoundingClientRect().right - 1, ground = getComputedStyle(each).backgroundImage;
+    return each.scrollWidth > each.clientWidth && edge <= innerWidth && ground.split('linear-gradient').length === 5;
+}"""
+"""Whether a table that is cut has its edges shaded."""
+
+
+def test_a_table_that_is_cut_has_a_shadow_at_its_edge(server: str, open_page: OpenPage):
+    view = VIEWS["search"]
+    page = open_page(address(server, view.page, **view.state))
+    page.set_viewport_size(HALF)
+    answered(page)
+    table = page.locator(".pa-scroll").last
+    assert table.evaluate(SHADED)
+    for scheme in ("light", "dark"):  # what hides the shadow where nothing more comes has the colour of the page
+        page.emulate_media(color_scheme=scheme)
+        eventually(page, lambda: table.evaluate(GROUND), True)
+
+
+GROUND = """each => getComputedStyle(each).backgroundImage.includes(
+    `linear-gradient(to left, ${getComputedStyle(document.querySelector('[data-testid="stApp"]')).backgroundColor} `
+)"""
+
+
+def test_the_sidebar_gives_way_to_the_page_that_is_chosen_in_it(server: str, open_page: OpenPage):
+    page = open_page(address(server, VIEWS["search"].page, **VIEWS["search"].state))
+    page.set_viewport_size(HALF)
+    answered(page)
+    if page.get_by_test_id("stExpandSidebarButton").is_visible():
+        page.get_by_test_id("stExpandSidebarButton").click()
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Paths", exact=True).click()
+    expect(page.locator("h1")).to_have_text("Paths")
+    expect(page.get_by_test_id("stExpandSidebarButton")).to_be_visible()
+    eventually(page, lambda: page.locator("h1").evaluate(COVERED), False)
+
+
+@pytest.mark.parametrize(("name", "figure"), [("map", "map"), ("clusters-flow", "flow")])
+def test_figures_that_are_drawn_otherwise_download_all_the_same(
+    server: str, open_page: OpenPage, name: str, figure: str
+):
+    """The map is drawn by WebGL; the flow is no chart with axes."""
+    page = open_page(address(server, VIEWS[name].page, **VIEWS[name].state))
+    answered(page)
+    place = page.locator(f".st-key-figure-{figure}")
+    expect(place.locator(".js-plotly-plot")).to_be_visible()
+    for kind, magic in (("PNG", b"\x89PNG\r\n\x1a\n"), ("SVG", b"<svg cla")):
+        with page.expect_download() as download:
+            place.get_by_role("button", name=kind, exact=True).click()
+        data = Path(download.value.path()).read_bytes()
+        assert data.startswith(magic) and len(data) > LEAST

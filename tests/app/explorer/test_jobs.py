@@ -1,0 +1,398 @@
+"""Computations that outlast a click."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import atlas
+from app.explorer import jobs
+from app.explorer.access import reading, writing
+from atlas import Atlas
+from atlas.errors import AtlasLocked, UsageError
+
+WAIT = 60.0
+"""Seconds after which a job that should have ended has failed: the first query starts a process."""
+
+DEAF = "select len(range(60000000)) as n, len(list_transform(range(9000000), lambda i: hash(i)::varchar)) as m"
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    with atlas.create(tmp_path / "empty.atlas"):
+        pass
+    return tmp_path / "empty.atlas"
+
+
+@pytest.fixture
+def start(empty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., jobs.Job]]:
+    monkeypatch.setattr(jobs, "LEFT", WAIT)  # nobody looks at these jobs as a page does
+    started: list[tuple[bytes, jobs.Job]] = []
+
+    def start_job(question: Callable[..., Any], *args: Any, **how: Any) -> jobs.Job:
+        key = jobs.key_of(str(empty), question.__qualname__, args)
+        job = jobs.job(key, how.pop("label", "Measuring"), empty, question, args, {}, **{"session": "me"} | how)
+        started.append((key, job))
+        return job
+
+    yield start_job
+    for key, job in started:
+        job.stop()
+        assert job.wait(WAIT)
+        jobs.taken(key, job)
+
+
+def version(a: Atlas) -> Any:
+    return a.value("select value from meta where key = 'schema_version'")
+
+
+def refuse(a: Atlas) -> None:
+    raise UsageError("no such unit")
+
+
+def endless_sql(a: Atlas) -> Any:
+    return a.sql("select count(*) from range(1000000000000) t(i) where i % 7 = 3")
+
+
+def endless_steps(a: Atlas, progress: Callable[[int, int], None]) -> None:
+    while True:
+        progress(3, 10)
+        time.sleep(0.01)
+
+
+def test_a_job_answers_what_the_question_does(start: Callable[..., jobs.Job], empty: Path):
+    job = start(version)
+    assert job.wait(WAIT)
+    with atlas.open(empty) as a:
+        assert job.answer == version(a)
+
+
+def test_an_error_of_the_question_is_the_jobs(start: Callable[..., jobs.Job]):
+    job = start(refuse)
+    assert job.wait(WAIT)
+    assert isinstance(job.error, UsageError)
+
+
+def test_the_same_question_is_computed_once(start: Callable[..., jobs.Job]):
+    assert start(endless_steps) is start(endless_steps)
+    assert start(endless_steps) is not start(endless_sql)
+
+
+def test_progress_says_how_much_is_done_and_how_long_it_takes(start: Callable[..., jobs.Job]):
+    job = start(endless_steps)
+    until = time.monotonic() + WAIT
+    while job.state()[0] is None and time.monotonic() < until:
+        time.sleep(0.01)
+    share, line = job.state()
+    assert share == 0.3
+    assert line.startswith("Measuring: 3 of 10, ") and line.endswith(" left")
+
+
+@pytest.mark.parametrize("question", [endless_steps, endless_sql])
+def test_stopping_ends_a_loop_and_a_statement(start: Callable[..., jobs.Job], question: Callable[..., Any]):
+    job = start(question)
+    assert not job.wait(0.5)
+    job.stop_for("me")
+    assert job.wait(WAIT)
+    assert isinstance(job.error, jobs.Stopped)
+
+
+def test_a_question_that_was_stopped_can_be_asked_again(start: Callable[..., jobs.Job]):
+    first = start(endless_steps)
+    first.stop_for("me")
+    again = start(endless_steps)
+    assert again is not first
+    assert first.wait(WAIT)
+    assert not again.wait(0.2)
+
+
+def test_a_job_that_another_session_waits_for_goes_on(start: Callable[..., jobs.Job]):
+    job = start(endless_steps)
+    job.watched_by("me")
+    job.watched_by("another")
+    job.stop_for("me")
+    assert not job.wait(0.3)
+    job.stop_for("another")
+    assert job.wait(WAIT)
+
+
+def test_a_job_that_nobody_asked_for_is_stopped_by_who_asks_first(start: Callable[..., jobs.Job]):
+    job = start(endless_steps, session=jobs.NOBODY)
+    assert not job.wait(0.3) and job.wanted()
+    assert start(endless_steps) is job
+    job.watched_by("me")
+    job.stop_for("me")
+    assert job.wait(WAIT)
+
+
+# --- turns -----------------------------------------------------------------------------------------------------
+
+
+def numbered(a: Atlas, number: int) -> int:
+    return number
+
+
+def endless(a: Atlas, number: int, progress: Callable[[int, int], None]) -> None:
+    endless_steps(a, progress)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + WAIT
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def running(job: jobs.Job) -> bool:
+    return job.state()[0] is not None
+
+
+def waiting(job: jobs.Job) -> bool:
+    return job.state()[1] == "Measuring: waiting for another computation"
+
+
+def test_more_jobs_than_run_at_once_wait_their_turn(start: Callable[..., jobs.Job]):
+    turns = jobs.Turns(1, 1)
+    first = start(endless, 1, turns=turns)
+    wait_until(lambda: running(first))
+    second = start(endless, 2, turns=turns)
+    assert not second.wait(0.3) and waiting(second)
+    first.stop()
+    wait_until(lambda: running(second))
+    third = start(endless, 3, turns=turns)
+    third.stop()
+    assert third.wait(WAIT) and isinstance(third.error, jobs.Stopped), "who waits can be stopped"
+
+
+def test_no_session_takes_all_turns(start: Callable[..., jobs.Job]):
+    turns = jobs.Turns(3, 2)
+    mine = [start(endless, number, turns=turns, session="mine") for number in range(3)]
+    wait_until(lambda: sum(map(running, mine)) == 2)
+    other = start(numbered, 42, turns=turns, session="another")
+    assert other.wait(WAIT) and other.answer == 42
+    assert sorted(map(running, mine)) == [False, True, True] and sum(map(waiting, mine)) == 1
+
+
+def test_queries_of_two_sessions_keep_no_third_from_its_answer(start: Callable[..., jobs.Job]):
+    slow = [start(endless, i, turns=jobs.SQL, session=str(i)) for i in range(2)]
+    wait_until(lambda: all(map(running, slow)))
+    third = start(numbered, 42, turns=jobs.SQL, session="third")
+    assert third.wait(WAIT) and third.answer == 42 and all(map(running, slow))
+
+
+def test_what_takes_minutes_keeps_no_page_from_being_drawn(start: Callable[..., jobs.Job]):
+    long = [start(endless, i, turns=jobs.LONG, session=str(i)) for i in range(4)]
+    wait_until(lambda: sum(map(running, long)) == 2)
+    page = start(numbered, 42)
+    assert page.wait(WAIT) and page.answer == 42
+
+
+def test_a_network_is_waited_for_before_the_turn(start: Callable[..., jobs.Job]):
+    """Two who wait for the same network, and a third who needs none."""
+    turns, network = jobs.Turns(2, 2), threading.Lock()
+
+    @contextmanager
+    def given(go_on: Callable[[], None]) -> Iterator[Any]:
+        while not network.acquire(timeout=0.01):
+            go_on()
+        try:
+            yield "the network"
+        finally:
+            network.release()
+
+    def read(a: Atlas, number: int, progress: Callable[[int, int], None], reader: Any) -> None:
+        assert reader == "the network"
+        endless_steps(a, progress)
+
+    live = [start(read, number, turns=turns, network=given) for number in range(3)]
+    wait_until(lambda: sum(map(running, live)) == 1)
+    assert sum(job.state()[1] == "Measuring: waiting for the network" for job in live) == 2
+    other = start(numbered, 42, turns=turns)
+    assert other.wait(WAIT) and other.answer == 42
+    [reads] = [job for job in live if running(job)]
+    reads.stop()
+    wait_until(lambda: any(running(job) for job in live if job is not reads))
+
+
+def test_a_newer_query_of_a_session_takes_the_place_of_the_older(start: Callable[..., jobs.Job]):
+    older = start(endless, 1, turns=jobs.SQL, session="mine")
+    shared = start(endless, 2, turns=jobs.SQL, session="another")
+    shared.watched_by("mine")
+    newer = start(numbered, 42, turns=jobs.SQL, session="mine")
+    assert older.wait(WAIT) and isinstance(older.error, jobs.Stopped)
+    assert newer.wait(WAIT) and newer.answer == 42
+    assert not shared.stopping, "another session waits for it"
+
+
+# --- what nobody wants -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"GONE": 0.3, "ELSEWHERE": 0.3, "TIDY_EVERY": 0.05}.items():
+        monkeypatch.setattr(jobs, name, seconds)
+
+
+def test_a_job_that_nobody_looks_at_is_stopped(start: Callable[..., jobs.Job], impatient: None):
+    left, watched = start(endless, 1), start(endless, 2)
+
+    def look() -> bool:
+        watched.watched_by("me")
+        return left.finished
+
+    wait_until(look)
+    assert isinstance(left.error, jobs.Stopped) and not watched.stopping
+
+
+def test_a_job_that_its_session_left_holds_up_nothing_that_it_looks_at(
+    start: Callable[..., jobs.Job], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(jobs, "LEFT", 0.5)
+    turns = jobs.Turns(2, 1)
+    left = start(endless, 1, turns=turns)
+    wait_until(lambda: running(left))
+    waits = start(numbered, 42, turns=turns)
+    assert not waits.wait(0.8) and running(left), "nobody looks at either: a tab that is hidden"
+
+    def looked_at() -> bool:
+        waits.watched_by("me")
+        return waits.finished
+
+    wait_until(looked_at)
+    assert waits.answer == 42 and isinstance(left.error, jobs.Stopped)
+
+
+def test_jobs_that_a_session_looks_at_together_wait_for_each_other(
+    start: Callable[..., jobs.Job], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(jobs, "LEFT", 0.5)
+    turns = jobs.Turns(2, 1)
+    both = [start(endless, number, turns=turns) for number in range(2)]
+    deadline = time.monotonic() + 1.0
+    while time.monotonic() < deadline:
+        for job in both:
+            job.watched_by("me")
+        time.sleep(0.05)
+    assert sum(map(running, both)) == 1 and sum(map(waiting, both)) == 1
+
+
+def test_an_answer_that_nobody_takes_is_dropped(start: Callable[..., jobs.Job], impatient: None):
+    job = start(numbered, 1)
+    assert job.wait(WAIT)
+    wait_until(lambda: start(numbered, 1) is not job)
+
+
+def test_a_job_waits_longer_for_a_tab_that_is_there_than_for_one_that_is_closed(
+    start: Callable[..., jobs.Job], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(jobs, "GONE", 0.0)
+    hidden = start(endless, 1, session="me", here=lambda session: session == "me")
+    closed = start(endless, 2, session="me", here=lambda session: False)
+    assert hidden.wanted() and not closed.wanted()
+
+
+# --- a user's SQL ----------------------------------------------------------------------------------------------
+
+
+def test_a_query_that_never_looks_up_is_stopped(start: Callable[..., jobs.Job], tmp_path: Path):
+    """One value of a list takes a minute, inside which DuckDB hears nothing."""
+    job = start(deaf_sql, turns=jobs.SQL)
+    assert not job.wait(2.0)
+    job.stop()
+    assert job.wait(WAIT) and isinstance(job.error, jobs.Stopped)
+
+
+def deaf_sql(a: Atlas) -> Any:
+    return a.sql(DEAF)
+
+
+def test_progress_of_a_query_is_a_share(start: Callable[..., jobs.Job]):
+    job = start(slow_sql, turns=jobs.SQL)
+    wait_until(lambda: job.state()[0] is not None)
+    share, line = job.state()
+    assert share is not None and 0 < share <= 1 and re.fullmatch(r"Measuring: \d+%, .* s, .* left", line)
+
+
+def slow_sql(a: Atlas) -> Any:
+    return a.sql("select count(*) from range(20000000000) t(i) where i % 7 = 3")
+
+
+# --- reading and writing ---------------------------------------------------------------------------------------
+
+
+def test_a_writer_waits_for_readers_and_readers_for_the_writer(empty: Path):
+    order: list[str] = []
+    writer_asked = threading.Event()
+
+    def write() -> None:
+        writer_asked.set()
+        with writing(empty) as a:
+            a.execute("insert into meta values ('told', 'yes')")
+            order.append("written")
+
+    thread = threading.Thread(target=write)
+    with reading(empty):
+        thread.start()
+        writer_asked.wait(WAIT)
+        time.sleep(0.2)
+        order.append("read")
+    with reading(empty) as a:
+        order.append("read again")
+        assert a.value("select value from meta where key = 'told'") == "yes"
+    thread.join(WAIT)
+    assert order == ["read", "written", "read again"]
+
+
+def test_a_writer_is_told_which_job_reads_and_keeps_nobody_from_reading_meanwhile(
+    start: Callable[..., jobs.Job], empty: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("app.explorer.access.PATIENCE", 5.0)
+    job = start(endless_steps, label="Counting gates")
+    wait_until(lambda: running(job))
+    refused: list[AtlasLocked] = []
+
+    def write() -> None:
+        try:
+            with writing(empty):
+                pass
+        except AtlasLocked as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    time.sleep(0.1)
+    with reading(empty):
+        assert thread.is_alive(), "read while the writer waits for the job"
+    thread.join(WAIT)
+    [error] = refused
+    assert "being read by a computation in this explorer (Counting gates); save again when it is done" in str(error)
+
+
+def test_a_writer_waits_for_pages_only_for_a_while(empty: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("app.explorer.access.PATIENCE", 0.1)
+    with reading(empty):
+        with pytest.raises(AtlasLocked, match="by pages of this explorer; save again"), writing(empty):
+            pass
+        with reading(empty):  # readers go on
+            pass
+
+
+def test_a_writer_does_not_give_up_on_another_process_that_reads_for_a_moment(empty: Path):
+    script = "import sys, atlas\nwith atlas.open(sys.argv[1]): print('open', flush=True); input()"
+    line = [sys.executable, "-c", script, str(empty)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None and reader.stdout.readline() == "open\n"
+        with pytest.raises(AtlasLocked, match=f"process {reader.pid}"), writing(empty):
+            pass
+        threading.Timer(0.2, reader.terminate).start()
+        with writing(empty) as a:
+            assert a.writable

@@ -1,0 +1,169 @@
+"""A user's query in a process of its own: answered as in ours, bounded in time and memory whatever it does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import atlas
+from app.explorer import sandbox
+from atlas.errors import AtlasLocked, NotAnAtlas, SqlFailed, SqlRefused, SqlTimeout
+from tests.builder import build
+
+WAIT = 60.0  # seconds after which what should have ended has failed
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield build(tmp_path_factory.mktemp("sandbox") / "three.atlas")
+    while sandbox._waiting:
+        sandbox._waiting.pop().end()
+
+
+def ask(path: Path, query: str, limit: int | None = 1000, timeout: float | None = 60.0, **how: Any) -> pd.DataFrame:
+    go_on, report = how.get("go_on", lambda: None), how.get("report", lambda share: None)
+    return sandbox.ask(path, go_on, report, query, how.get("parameters"), limit, timeout)
+
+
+def test_an_answer_is_that_of_our_own_process(built: Path) -> None:
+    queries = [
+        "from spline_codes order by all",
+        "select label, count(*) as n, avg(loss) from examples group by all order by 1",
+        "select 1 as a, 2 as a", "select null as nothing, [1, 2] as many, 'é' as word, code::blob as b from codes",
+        "from range(3000)", "describe codes",
+    ]  # fmt: skip
+    with atlas.open(built) as a:
+        for query in queries:
+            ours, theirs = a.sql(query, row_limit=1000, timeout=60.0), ask(built, query)
+            pd.testing.assert_frame_equal(theirs, ours)
+            assert theirs.attrs == ours.attrs
+    assert ask(built, "select $1 + 1 as n", parameters=[41])["n"].tolist() == [42]
+    assert ask(built, "select $x + 1 as n", parameters={"x": 41})["n"].tolist() == [42]
+
+
+def test_one_process_answers_one_query_after_another_and_holds_no_atlas_meanwhile(built: Path) -> None:
+    ask(built, "select 1")
+    [process] = sandbox._waiting
+    ask(built, "select 2")
+    with pytest.raises(SqlFailed, match="nonsense"):
+        ask(built, "select nonsense")
+    assert sandbox._waiting == [process]
+    with atlas.open(built, writable=True):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("query", "error", "message"),
+    [
+        ("drop table codes", SqlRefused, "read-only: DROP is not a query"),
+        ("from read_text('/etc/passwd')", SqlRefused, "its own tables only, no files or network"),
+        ("set memory_limit = '100GB'", SqlRefused, "SET is not a query"),
+        ("select nonsense from examples", SqlFailed, "nonsense"),
+    ],
+)
+def test_an_error_is_that_of_our_own_process(built: Path, query: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as theirs:
+        ask(built, query)
+    with atlas.open(built) as a, pytest.raises(error) as ours:
+        a.sql(query)
+    assert str(theirs.value) == str(ours.value)
+
+
+def test_an_atlas_that_can_not_be_opened_is_explained(built: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotAnAtlas):
+        ask(tmp_path / "none.atlas", "select 1")
+    with atlas.open(built, writable=True), pytest.raises(AtlasLocked, match=f"process {os.getpid()}"):
+        ask(built, "select 1")
+
+
+DEAF = "select len(list_transform(range(20000000), lambda i: hash(i)::varchar)) as n"
+"""One value that takes minutes, inside which DuckDB hears nothing."""
+
+
+def test_time_is_limited_even_inside_one_value(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "GRACE", 0.5)
+    with pytest.raises(SqlTimeout, match=r"ran longer than 0\.5 s"):
+        ask(built, DEAF, timeout=0.5)
+    assert ask(built, "select 42 as n")["n"].tolist() == [42]
+
+
+def test_what_go_on_raises_ends_the_query_and_its_process(built: Path) -> None:
+    ask(built, "select 1")
+    [process] = sandbox._waiting
+    stop = threading.Timer(1.0, lambda: None)
+    stop.start()
+
+    def go_on() -> None:
+        if not stop.is_alive():
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        ask(built, DEAF, go_on=go_on)
+    assert not process.alive
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select list(i) from range(2000000000) t(i)",  # what DuckDB counts
+        pytest.param(
+            "select len(range(400000000)) as n",  # what it does not
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="the kernel holds no limit"),
+        ),
+    ],
+)
+def test_memory_is_limited(built: Path, query: str) -> None:
+    with pytest.raises(SqlFailed, match=r"needs more memory than the 1\.0 GB that a query may take here"):
+        ask(built, query)
+
+
+def test_a_large_answer_is_refused_with_what_to_do(built: Path) -> None:
+    with pytest.raises(SqlFailed, match=r"10,000 rows takes \d+ MB, and the explorer shows at most 64; select fewer"):
+        ask(built, "select range(3000) as many from range(10000)", limit=10_000)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_bytes", "said"),
+    [
+        (1, 64_000_001, "of 1 row takes 64.000001 MB, and the explorer shows at most 64;"),
+        (2, 64_100_000, "of 2 rows takes 64.1 MB, and"),
+        (1000, 65_400_000, "of 1,000 rows takes 65 MB, and"),
+        (1000, 2_400_000_000, "takes 2,400 MB, and"),
+    ],
+)
+def test_a_large_answer_never_takes_as_much_as_is_shown(n_rows: int, n_bytes: int, said: str) -> None:
+    assert said in str(sandbox._too_large(n_rows, n_bytes))
+
+
+def test_how_much_is_done_is_reported(built: Path) -> None:
+    shares: list[float | None] = []
+    with pytest.raises(SqlTimeout):
+        ask(built, "select count(*) from range(20000000000) t(i) where i % 7 = 3", timeout=2, report=shares.append)
+    known = [share for share in shares if share is not None]
+    assert known and known == sorted(known) and 0 < known[-1] < 1
+
+
+def test_a_process_that_is_killed_is_explained_and_replaced(built: Path) -> None:
+    """As the kernel does when memory is short."""
+    ask(built, "select 1")
+    [process] = sandbox._waiting
+    killed = threading.Timer(1.0, os.kill, [process._running.pid, signal.SIGKILL])
+    killed.start()
+    with pytest.raises(SqlFailed, match="needs more memory"):
+        ask(built, DEAF)
+    assert ask(built, "select 42 as n")["n"].tolist() == [42]
+
+
+def test_a_process_ends_when_nobody_is_there_to_ask_it(built: Path) -> None:
+    process = sandbox._Process()
+    process._ours.close()
+    assert process._running.wait(WAIT) == 0
+    process._spill.cleanup()

@@ -1,0 +1,148 @@
+"""What pages are handed: callbacks that fail with a sentence, networks one at a time, answers that are kept."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import atlas
+from app.explorer import jobs, main, view
+from app.explorer.view import View
+from app.explorer.views import overview
+from atlas import Atlas
+from atlas.errors import NotAnAtlas, UsageError
+from query.store.contents import polytope_counts
+
+APP = Path(__file__).parents[3] / "app"
+WORDS = ("on_click", "on_change", "on_select")
+
+
+def callbacks() -> Iterator[tuple[str, ast.Module, ast.Name]]:
+    """File, its syntax tree, and the name of every function that a widget of it is given."""
+    for file in sorted(APP.rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg in WORDS and not isinstance(node.value, ast.Constant):
+                assert isinstance(node.value, ast.Name), f"{file}, line {node.value.lineno}"
+                yield file.relative_to(APP).as_posix(), tree, node.value
+
+
+def guarded(tree: ast.Module, name: str) -> bool:
+    """Whether the function of that name is; a parameter comes from a caller, who is asked instead."""
+    definitions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    parameters = {argument.arg for node in definitions for argument in (*node.args.args, *node.args.kwonlyargs)}
+    decorators = [
+        [ast.unparse(decorator) for decorator in node.decorator_list] for node in definitions if node.name == name
+    ]
+    return all("guarded" in each for each in decorators) if decorators else name in parameters
+
+
+def test_every_callback_of_a_widget_fails_with_a_sentence():
+    """Streamlit would show what it raises in a box of its own, under the heading "Traceback"."""
+    found = list(callbacks())
+    assert len(found) > 10
+    assert [
+        f"{file}, line {name.lineno}: {name.id}" for file, tree, name in found if not guarded(tree, name.id)
+    ] == []
+
+
+MINUTES = ("Intruder tests", "Ranking units", "Writing the report", "Looking around on the way")
+"""What may take minutes, and would keep pages from being drawn if it took turns of theirs."""
+
+SECONDS = ("Reading the text", "Comparing codes", "Reading unit", "Counting gates", "Looking up what is measured")
+"""What a page needs to be drawn."""
+
+
+def jobs_asked_for() -> Iterator[tuple[str, str]]:
+    """Label, up to what is filled in, and turns of every job that a page starts."""
+    for file in sorted(APP.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "view.work":
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                usual = "jobs.LONG" if given.get("live") == "True" else "jobs.PAGE"
+                label = node.args[0].values[0] if isinstance(node.args[0], ast.JoinedStr) else node.args[0]
+                words = str(label.value).strip() if isinstance(label, ast.Constant) else ast.unparse(label)
+                yield words, given.get("turns", usual)
+
+
+def test_what_takes_minutes_waits_for_turns_of_its_own():
+    turns = dict(jobs_asked_for())
+    assert {label: turns.get(label) for label in MINUTES} == dict.fromkeys(MINUTES, "jobs.LONG")
+    assert {label: turns.get(label) for label in SECONDS} == dict.fromkeys(SECONDS, "jobs.PAGE")
+
+
+def rows(a: Atlas, n: int) -> bytes:
+    asked.append(n)
+    return bytes(n)
+
+
+asked: list[int] = []
+
+
+def test_an_answer_that_would_drop_everyones_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(view, "LARGEST_KEPT", 1000)
+    with atlas.create(tmp_path / "a"):
+        pass
+    with atlas.open(tmp_path / "a") as a:
+        page = View(a, None, "")  # type: ignore[arg-type]
+        for _ in range(2):
+            assert page.ask(rows, 10) == bytes(10) and page.ask(rows, 2000) == bytes(2000)
+    assert sorted(asked) == [10, 2000, 2000]
+
+
+# --- what is computed ahead ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "runtime", SimpleNamespace(exists=lambda: True))
+
+
+def refuse(a: Atlas, n: int) -> None:
+    asked.append(n)
+    raise UsageError("not yet")
+
+
+def no_job(*args: Any) -> jobs.Job:
+    raise AssertionError("computed once more")
+
+
+def test_a_page_has_what_was_foreseen_at_once(tmp_path: Path, serving: None, monkeypatch: pytest.MonkeyPatch):
+    with atlas.create(tmp_path / "a"):
+        pass
+    view.foresee(tmp_path / "a", "Counting", rows, 30)
+    monkeypatch.setattr(jobs, "job", no_job)
+    with atlas.open(tmp_path / "a") as a:
+        assert View(a, None, "").work("Counting", rows, 30) == bytes(30)  # type: ignore[arg-type]
+    assert asked.count(30) == 1
+
+
+def test_a_failure_that_was_foreseen_is_met_anew(tmp_path: Path, serving: None):
+    with atlas.create(tmp_path / "a"):
+        pass
+    for _ in range(2):
+        view.foresee(tmp_path / "a", "Counting", refuse, 40)
+    assert asked.count(40) == 2
+
+
+def test_the_first_page_has_its_counts_before_it_is_asked_for(
+    demo_atlas: Path, serving: None, monkeypatch: pytest.MonkeyPatch
+):
+    main.begin([str(demo_atlas)])
+    monkeypatch.setattr(jobs, "job", no_job)
+    with atlas.open(demo_atlas) as a:
+        first = a.catalog.networks[0]
+        counts = View(a, first, "").work(overview.COUNTING, polytope_counts, first.name)
+        assert counts is not None and counts.equals(polytope_counts(a, first.name))
+
+
+def test_an_atlas_that_cannot_be_opened_is_left_for_the_page_to_explain(tmp_path: Path):
+    with pytest.raises(NotAnAtlas):
+        overview.begin(tmp_path)
+    main.begin([str(tmp_path)])
+    main.begin([])

@@ -1,0 +1,212 @@
+"""Approximate indexes against the exact one: what they find, what they say of it, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atlas.codes import SplineCodes
+from atlas.errors import IndexMismatch, IndexMissing, UsageError, WidthError
+from atlas.search.approximate import KINDS, ApproximateIndex, HammingIndex, Kind
+from bench.data import clustered_codes
+
+
+def truth_of(index: ApproximateIndex, queries: SplineCodes, k: int) -> np.ndarray:
+    """Distances of the true nearest."""
+    return index.exact.search(queries, k)[1]
+
+
+def hamming_to(index: ApproximateIndex, queries: SplineCodes, ids: np.ndarray) -> np.ndarray:
+    """Distances of the queries to the codes of those ids, bit by bit."""
+    gates, asked = index.exact.codes(np.searchsorted(index.exact.ids, ids.ravel())).unpack(), queries.unpack()
+    return (gates.reshape(*ids.shape, -1) != asked[:, None]).sum(axis=2)
+
+
+@pytest.fixture(scope="module")
+def exact() -> HammingIndex:
+    codes = clustered_codes(6000, 200, 30, seed=0)
+    return HammingIndex.build(codes, np.cumsum(np.random.default_rng(0).integers(1, 5, len(codes))), "d0")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def index(request: pytest.FixtureRequest, exact: HammingIndex) -> ApproximateIndex:
+    return ApproximateIndex.build(exact, request.param)
+
+
+def test_what_is_found_is_as_far_as_it_says_in_order_and_k_in_number(index: ApproximateIndex) -> None:
+    queries = clustered_codes(50, 200, 50, seed=1)  # far from all that is stored
+    for k in (1, 10, 500):
+        ids, distances = index.search(queries, k)
+        assert ids.shape == distances.shape == (50, k)
+        np.testing.assert_array_equal(distances, hamming_to(index, queries, ids))
+        order = np.lexsort((ids, distances), axis=1)
+        np.testing.assert_array_equal(order, np.tile(np.arange(k), (50, 1)))
+        assert all(len(set(row)) == k for row in ids.tolist())
+
+
+def test_the_recall_that_is_stored_is_what_is_found(index: ApproximateIndex) -> None:
+    """Measured again on codes of which few were in the sample, by counting."""
+    assert index.recall >= 0.98 and index.sample == 1000
+    queries = index.exact.codes(np.arange(0, 6000, 7))
+    own = index.exact.ids[np.arange(0, 6000, 7)]
+    ids, distances = index.search(queries, 11)
+    farthest = truth_of(index, queries, 11)[:, -1]
+    near = ((distances <= farthest[:, None]) & (ids != own[:, None])).sum(axis=1)
+    assert np.minimum(near, 10).mean() / 10 == pytest.approx(index.recall, abs=0.02)
+
+
+def test_the_least_effort_that_reaches_the_target_is_chosen(exact: HammingIndex) -> None:
+    low = ApproximateIndex.build(exact, "ivf", target_recall=0.3)
+    high = ApproximateIndex.build(exact, "ivf", target_recall=1.0)
+    assert low.parameters["nprobe"] < high.parameters["nprobe"] and low.recall <= high.recall
+    every = ApproximateIndex.build(exact, "ivf", target_recall=1.0, seed=1)
+    assert every.recall > 0.99
+
+
+def test_an_index_that_can_not_reach_the_target_says_how_far_it_came() -> None:
+    codes = SplineCodes.pack(np.random.default_rng(0).random((3000, 64)) < 0.5)  # nothing to find by
+    index = ApproximateIndex.build(HammingIndex.build(codes, np.arange(3000), "d0"), "multihash", target_recall=1.0)
+    assert 0 < index.recall < 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 300), bits=st.integers(1, 60), kind=st.sampled_from(KINDS))
+def test_any_few_codes_can_be_indexed_and_nothing_is_padded(seed: int, n: int, bits: int, kind: Kind) -> None:
+    codes = SplineCodes.pack(np.random.default_rng(seed).random((n, bits)) < 0.5)
+    index = ApproximateIndex.build(HammingIndex.build(codes, np.arange(5, 5 + n), "d0"), kind)
+    assert 0 <= index.recall <= 1
+    for k in (1, n):
+        ids, distances = index.search(codes[:3], k)
+        assert ids.min() >= 5 and ids.max() < 5 + n
+        np.testing.assert_array_equal(distances, hamming_to(index, codes[:3], ids))
+    np.testing.assert_array_equal(
+        np.sort(index.search(codes[:2], n)[0], axis=1), np.tile(np.arange(5, 5 + n), (2, 1))
+    )
+
+
+@pytest.mark.parametrize("radius", [0, 15, 25, 10**9])
+def test_within_finds_nothing_beyond_the_radius_and_what_lies_at_it(index: ApproximateIndex, radius: int) -> None:
+    queries = index.exact.codes(np.arange(40))
+    found, total = 0, 0
+    for (ids, distances), (all_ids, all_distances) in zip(
+        index.within(queries, radius), index.exact.within(queries, radius), strict=True
+    ):
+        truth = dict(zip(all_ids.tolist(), all_distances.tolist(), strict=True))
+        assert [truth[example] for example in ids.tolist()] == distances.tolist()
+        assert list(zip(distances, ids, strict=True)) == sorted(zip(distances, ids, strict=True))
+        found, total = found + len(ids), total + len(all_ids)
+    assert found == total if not index.has_radius else 0 < found <= total
+    if radius == 0:
+        assert found == total  # equal codes share a list and a bucket
+
+
+def test_a_saved_index_answers_as_it_did_and_lists_are_mapped(index: ApproximateIndex, tmp_path: Path) -> None:
+    path = tmp_path / "a.faiss"
+    index.save(path)
+    loaded = ApproximateIndex.load(path, index.exact)
+    assert (loaded.kind, loaded.parameters, loaded.recall, loaded.sample) == (
+        index.kind, index.parameters, index.recall, index.sample,
+    )  # fmt: skip
+    queries = index.exact.codes(np.arange(0, 6000, 60))
+    for before, after in zip(index.search(queries, 10), loaded.search(queries, 10), strict=True):
+        np.testing.assert_array_equal(before, after)
+    mapped = str(path) in Path("/proc/self/maps").read_text()
+    assert mapped == (index.kind == "ivf")
+
+
+def test_an_index_of_other_codes_is_refused(index: ApproximateIndex, tmp_path: Path) -> None:
+    index.save(tmp_path / "a.faiss")
+    codes, ids = index.exact.codes(np.arange(6000)), index.exact.ids
+    for other in (HammingIndex.build(codes, ids, "d1"), HammingIndex.build(codes[:99], ids[:99], "d0")):
+        with pytest.raises(IndexMismatch, match=r"built from 6000 codes with digest d0; .*`polytope index`"):
+            ApproximateIndex.load(tmp_path / "a.faiss", other)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no file", "no recall", "flat"])
+def test_a_damaged_index_is_refused_before_faiss_reads_it(
+    damage: str, index: ApproximateIndex, tmp_path: Path
+) -> None:
+    path, sidecar = tmp_path / "a.faiss", tmp_path / "a.json"
+    index.save(path)
+    content, about = path.read_bytes(), json.loads(sidecar.read_text())
+    match damage:
+        case "truncated":
+            path.write_bytes(content[:-10])
+        case "flipped":
+            path.write_bytes(content[:999] + bytes([content[999] ^ 1]) + content[1000:])
+        case "no file":
+            path.unlink()
+        case "no recall":
+            about.pop("recall")
+            sidecar.write_text(json.dumps(about))
+        case "flat":
+            index.exact.save(path)
+    with pytest.raises(IndexMissing, match="polytope index"):
+        ApproximateIndex.load(path, index.exact)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "flat"}, "kind is 'flat'; approximate indexes are ivf, hnsw, multihash"),
+        ({"kind": "ivf", "target_recall": 0.0}, "recall to reach is 0.0"),
+        ({"kind": "ivf", "target_recall": 1.1}, "recall to reach is 1.1"),
+    ],
+)
+def test_what_can_not_be_built(arguments: dict, message: str, exact: HammingIndex) -> None:
+    with pytest.raises(UsageError, match=message):
+        ApproximateIndex.build(exact, **arguments)
+
+
+def test_a_single_code_needs_no_approximation() -> None:
+    codes = SplineCodes.pack(np.ones((1, 8), np.bool_))
+    with pytest.raises(UsageError, match="at least two codes"):
+        ApproximateIndex.build(HammingIndex.build(codes, np.arange(1), "d0"), "ivf")
+
+
+def test_what_the_exact_index_refuses_is_refused(index: ApproximateIndex) -> None:
+    queries = index.exact.codes(np.arange(2))
+    with pytest.raises(UsageError, match="at least 1, got 0"):
+        index.search(queries, 0)
+    with pytest.raises(UsageError, match="6001 neighbours were asked for"):
+        index.search(queries, 6001)
+    with pytest.raises(UsageError, match="can't be negative"):
+        index.within(queries, -1)
+    with pytest.raises(WidthError, match="the query has 199 gates"):
+        index.search(clustered_codes(2, 199, 1, seed=0), 1)
+    assert index.search(queries[:0], 3)[0].shape == (0, 3) and index.within(queries[:0], 3) == []
+
+
+def test_progress_counts_the_codes_that_were_added(exact: HammingIndex) -> None:
+    seen: list[tuple[int, int]] = []
+    ApproximateIndex.build(exact, "ivf", progress=lambda done, total: seen.append((done, total)))
+    done = [each for each, _ in seen]
+    assert seen[-1] == (6000, 6000) and done == sorted(done) and {total for _, total in seen} == {6000}
+    assert sum(0 < each < 1200 for each in done) > 10  # while the truth is looked for
+    # Nothing can be told of training in between; the efforts that need not be tried are left out at the end.
+    assert max(np.diff(done[:-1], prepend=0)) <= 1440 + 1
+
+
+def test_progress_of_several_builds_rises(exact: HammingIndex) -> None:
+    seen: list[int] = []
+    ApproximateIndex.build(exact, "multihash", target_recall=1.0, progress=lambda done, total: seen.append(done))
+    assert seen == sorted(seen) and seen[-1] == 6000
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [{"parameters": {"nlist": 4}}, {"parameters": {"nprobe": "4"}}, {"parameters": 3}, {"recall": "1"}, {"recall": 7},
+     {"sample": None}, {"parameters": {"nprobe": 1 << 40}}],
+)  # fmt: skip
+def test_an_edited_description_of_how_to_search_is_damage(exact: HammingIndex, tmp_path: Path, edit: dict) -> None:
+    path = tmp_path / "a.faiss"
+    ApproximateIndex.build(exact, "ivf").save(path)
+    about = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(about | edit))
+    with pytest.raises(IndexMissing, match="damaged"):
+        ApproximateIndex.load(path, exact)

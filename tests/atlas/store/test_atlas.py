@@ -1,0 +1,445 @@
+"""The database: made whole or not at all, opened for one writer or many readers, never mistaken for anything else."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import atlas
+from atlas.codes import SplineCodes
+from atlas.errors import (
+    AtlasLocked,
+    DamagedAtlas,
+    NotAnAtlas,
+    NotStored,
+    SchemaVersionError,
+    SqlFailed,
+    SqlRefused,
+    SqlTimeout,
+    UnknownName,
+    UsageError,
+)
+from atlas.store.atlas import Atlas, Limits, make
+from tests.builder import build
+from tests.ingest.runs import children
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("store") / "three.atlas")
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "copy.atlas"))
+
+
+# --- opening ---------------------------------------------------------------------------------------------------
+
+
+def test_an_atlas_is_made_once_and_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "in" / "a"
+    with atlas.create(path) as a:
+        a.execute("insert into meta values ('made', 'first')")
+    with atlas.create(path) as a:
+        assert a.value("select value from meta where key = 'made'") == "first" and a.writable
+    make(path)
+    with atlas.open(path) as a:
+        assert a.rows("select key from meta order by key") == [("made",), ("schema_version",)] and not a.writable
+    assert sorted(file.name for file in path.iterdir()) == ["atlas.duckdb"]
+
+
+def test_what_is_no_atlas_is_refused_with_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(NotAnAtlas, match=r"nowhere does not exist; make an atlas with `polytope ingest"):
+        atlas.open(tmp_path / "nowhere")
+    with pytest.raises(NotAnAtlas, match="is a folder without an atlas in it"):
+        atlas.open(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotAnAtlas, match=r"file is a file; an atlas is a folder"):
+        atlas.create(tmp_path / "file")
+    with atlas.create(tmp_path / "other") as a:
+        a.execute("drop table meta")
+    with pytest.raises(NotAnAtlas, match="is a DuckDB database, but not an atlas"):
+        atlas.open(tmp_path / "other")
+
+
+def test_another_version_of_the_schema_is_refused(copy: Path) -> None:
+    with atlas.open(copy, writable=True) as a:
+        a.execute("update meta set value = '99' where key = 'schema_version'")
+    for writable in (False, True):
+        with pytest.raises(SchemaVersionError, match=r"schema version 99; this polytope-atlas reads version \d+\. "):
+            atlas.open(copy, writable=writable)
+    assert not (copy / "writer.json").exists()
+
+
+def test_closing_twice_is_allowed_and_leaves_no_note(copy: Path) -> None:
+    a = atlas.open(copy, writable=True)
+    assert (copy / "writer.json").exists()
+    a.close()
+    a.close()
+    assert not (copy / "writer.json").exists()
+
+
+def test_many_may_read_and_one_may_write(copy: Path) -> None:
+    with atlas.open(copy) as first, atlas.open(copy) as second:
+        assert first.rows("from networks") == second.rows("from networks")
+        with pytest.raises(AtlasLocked, match="is already open in this process, for reading; close it first"):
+            atlas.open(copy, writable=True)
+    with (
+        atlas.open(copy, writable=True),
+        pytest.raises(AtlasLocked, match="already open in this process, for writing"),
+    ):
+        atlas.open(copy)
+
+
+def test_a_writer_keeps_its_lock_whoever_else_tries_in_its_process(copy: Path) -> None:
+    with atlas.open(copy, writable=True) as a:
+        for writable in (False, True):
+            with pytest.raises(AtlasLocked, match="for writing"):
+                atlas.open(copy, writable=writable)
+        ours, theirs = multiprocessing.Pipe()
+        process = children().Process(target=_try_to_open, args=(theirs, copy))
+        process.start()
+        assert ours.recv() == ["AtlasLocked", "AtlasLocked"]
+        process.join(60)
+        a.execute("insert into meta values ('kept', '')")
+    with atlas.open(copy) as a:
+        assert a.value("select count(*) from meta where key = 'kept'") == 1
+
+
+def _try_to_open(pipe: Connection, path: Path) -> None:
+    found = []
+    for writable in (False, True):
+        try:
+            atlas.open(path, writable=writable).close()
+            found.append("opened")
+        except AtlasLocked as error:
+            found.append(type(error).__name__)
+    pipe.send(found)
+
+
+# --- damage ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [0, 100, 5000, 0.5])
+def test_a_truncated_database_is_damaged_not_locked(keep: float, copy: Path) -> None:
+    database = copy / "atlas.duckdb"
+    content = database.read_bytes()
+    database.write_bytes(content[: int(keep * len(content)) if keep < 1 else int(keep)])
+    with pytest.raises(DamagedAtlas, match=r"atlas.duckdb can't be read as a database .* restore it from a backup"):
+        read_everything(copy)
+
+
+def read_everything(path: Path) -> None:
+    with atlas.open(path) as a:
+        for table in a.tables():
+            a.frame(f'from "{table}"')
+        for site in a.catalog.sites:
+            a.codes_digest(site)
+            a.activations_digest(site)
+
+
+def test_a_flipped_byte_anywhere_is_noticed_as_damage_or_not_read(copy: Path) -> None:
+    """DuckDB sums every block up. "Block" holds the letters of "lock": this was taken for a locked atlas once."""
+    database = copy / "atlas.duckdb"
+    content = bytearray(database.read_bytes())
+    noticed = 0
+    for place in np.linspace(0, len(content) - 1, 24).astype(int):
+        content[place] ^= 0xFF
+        database.write_bytes(content)
+        content[place] ^= 0xFF
+        try:
+            read_everything(copy)
+        except (DamagedAtlas, NotAnAtlas):
+            noticed += 1
+    assert noticed > 8
+
+
+def test_a_code_of_the_wrong_width_is_damage(copy: Path) -> None:
+    with atlas.open(copy, writable=True) as a:
+        [site] = a.catalog.target(site="blocks.3.mlp").sites
+        a.execute("update codes set code = '101'::bit where site_id = $1", [site.site_id])
+        with pytest.raises(
+            DamagedAtlas, match=rf"site {site.name} of network {site.network} has {site.n_gates} gates"
+        ):
+            a.codes([site])
+
+
+# --- statements ------------------------------------------------------------------------------------------------
+
+
+def test_a_transaction_that_fails_leaves_nothing_and_the_catalog_as_it_was(copy: Path) -> None:
+    with atlas.open(copy, writable=True) as a:
+        names = [network.name for network in a.catalog.networks]
+        with pytest.raises(ZeroDivisionError), a.transaction():
+            a.execute("update networks set name = name || '!'")
+            a.execute("insert into meta values ('x', 'y')")
+            raise ZeroDivisionError
+        assert [name for (name,) in a.rows("select name from networks order by network_id")] == names
+        assert [network.name for network in a.catalog.networks] == names
+        with pytest.raises(Exception, match="duplicate key"), a.transaction():
+            a.execute("insert into meta values ('x', 'y')")
+            a.execute("insert into meta values ('x', 'y')")
+        assert a.rows("from meta where key = 'x'") == []
+        with a.transaction():
+            a.execute("update networks set name = name || '!'")
+        assert [network.name for network in a.catalog.networks] == [f"{name}!" for name in names]
+
+
+def test_rows_are_appended_by_name_of_column(tmp_path: Path) -> None:
+    with atlas.create(tmp_path / "a") as a:
+        a.insert("meta", pa.table({"value": ["1"], "key": ["one"]}))
+        assert a.value("select value from meta where key = 'one'") == "1"
+        with pytest.raises(UnknownName, match=r"no table 'metta'; the atlas has .*\bmeta\b.*\bnetworks\b"):
+            a.insert("metta", pa.table({"value": ["1"]}))
+
+
+META = pa.schema([("key", pa.string()), ("value", pa.string())])
+
+
+def test_batches_are_appended_in_their_order(tmp_path: Path) -> None:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, 30_000, 5000):
+            keys = [f"{i:05d}" for i in range(start, start + 5000)]
+            yield pa.RecordBatch.from_arrays([pa.array(keys), pa.array(keys)], schema=META)
+
+    with atlas.create(tmp_path / "a") as a:
+        a.insert_stream("meta", META, batches())
+        rows = a.rows("select key from meta where key < 'a'")
+    assert [key for (key,) in rows] == [f"{i:05d}" for i in range(30_000)]
+
+
+def test_what_fails_while_a_batch_is_made_is_raised_as_it_was_and_appends_nothing(tmp_path: Path) -> None:
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_arrays([pa.array(["one"]), pa.array(["1"])], schema=META)
+        raise OSError(5, "the file can't be read any more")
+
+    with atlas.create(tmp_path / "a") as a:
+        before = a.rows("from meta")
+        with pytest.raises(OSError, match="can't be read any more"):
+            a.insert_stream("meta", META, batches())
+        assert a.rows("from meta") == before
+
+
+def test_a_full_commit_survives_a_process_that_is_killed(tmp_path: Path) -> None:
+    """The journal is read by the next reader, although a reader can't write it into the database."""
+    make(tmp_path / "a")
+    process = children().Process(target=_commit_and_die, args=(tmp_path / "a",))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    with atlas.open(tmp_path / "a") as a:
+        assert a.rows("select key from meta where key in ('kept', 'lost')") == [("kept",)]
+
+
+def _commit_and_die(path: Path) -> None:
+    a = atlas.open(path, writable=True)
+    with a.transaction():
+        a.execute("insert into meta values ('kept', '')")
+    a.execute("begin transaction")
+    a.execute("insert into meta values ('lost', '')")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+SLOW = "select count(*) from range(1000000) as x(i), range(1000000) as y(j) where i * j % 7 = 3"
+
+
+@pytest.mark.parametrize("way", ["value", "sql"])
+def test_ctrl_c_stops_a_statement_as_it_stops_python(way: str, built: Path) -> None:
+    with atlas.open(built) as a:
+        timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            getattr(a, way)(SLOW)
+        timer.join()
+        assert a.value("select 1") == 1
+
+
+@pytest.mark.parametrize("way", ["code_blocks", "_batches"])
+def test_an_interrupt_ends_a_reader_of_batches(way: str, built: Path) -> None:
+    """Between two batches, and inside the statement that makes them."""
+    with atlas.open(built) as a:
+        [site] = a.catalog.target(site="blocks.3.mlp", network="words").sites
+        batches = a.code_blocks(site, 1) if way == "code_blocks" else a._batches(SLOW, [], 1)
+        if way == "code_blocks":
+            next(batches)
+            a.interrupt()
+        else:
+            threading.Timer(0.2, a.interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            list(batches)
+
+
+# --- a user's SQL ----------------------------------------------------------------------------------------------
+
+
+def test_an_atlas_with_limits_of_its_own_knows_how_much_of_a_query_is_done(built: Path, tmp_path: Path) -> None:
+    with atlas.open(built, limits=Limits(100_000_000, tmp_path, 2)) as a:
+        assert a.value("select current_setting('temp_directory')") == str(tmp_path)
+        shares: list[float | None] = [a.done()]
+
+        def ask() -> None:
+            with pytest.raises(SqlTimeout):
+                a.sql("select count(*) from range(20000000000) t(i) where i % 7 = 3", timeout=1)
+
+        asked = threading.Thread(target=ask)
+        asked.start()
+        while asked.is_alive():
+            shares.append(a.done())
+            asked.join(0.05)
+        known = [share for share in shares if share is not None]
+        assert shares[0] is None and known == sorted(known) and 0 <= known[0] <= known[-1] <= 1
+        with pytest.raises(SqlFailed, match=r"more memory than the 0\.1 GB that a query may take here"):
+            a.sql("select list(i) from range(100000000) t(i)")
+        with pytest.raises(SqlRefused):
+            a.sql("set memory_limit = '100GB'")
+        with pytest.raises(Exception, match="locked"):
+            a.execute("set enable_progress_bar = false")
+
+
+def test_a_query_is_handed_elsewhere_where_that_is_asked_for(built: Path) -> None:
+    handed: list[tuple[object, ...]] = []
+
+    def elsewhere(*asked: object) -> pd.DataFrame:
+        handed.append(asked)
+        return pd.DataFrame({"n": [42]})
+
+    with atlas.open(built) as a:
+        a.elsewhere = elsewhere
+        assert a.sql("select 1", [2], row_limit=3, timeout=4.0)["n"].tolist() == [42]
+        assert handed == [("select 1", [2], 3, 4.0)] and a.value("select 1") == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from read_csv('/etc/passwd')",
+        "from '/etc/passwd'",
+        "copy meta to '/tmp/stolen.csv'",
+        "attach ':memory:' as other",
+        "install httpfs",
+        "set enable_external_access = true",
+        "set lock_configuration = false",
+        "delete from meta",
+        "select 1; select 2",
+    ],
+)
+def test_sql_can_not_leave_the_sandbox(statement: str, built: Path) -> None:
+    with atlas.open(built) as a:
+        with pytest.raises((SqlRefused, SqlFailed)):
+            a.sql(statement)
+        settings = ("enable_external_access", "lock_configuration")
+        assert [a.value("select current_setting($1)", [name]) for name in settings] == [False, True]
+
+
+def test_sql_does_not_see_the_callers_variables(built: Path) -> None:
+    mine = pa.table({"x": [1]})
+    with atlas.open(built) as a, pytest.raises(SqlFailed, match="mine"):
+        a.sql("from mine")
+    assert mine.num_rows == 1
+
+
+def test_rows_and_time_are_limited_and_impossible_limits_refused(built: Path) -> None:
+    with atlas.open(built) as a:
+        assert len(found := a.sql("from range(5000)", row_limit=4999)) == 4999 and found.attrs["truncated"]
+        assert len(found := a.sql("from range(5000)", row_limit=5000)) == 5000 and not found.attrs["truncated"]
+        started = time.monotonic()
+        with pytest.raises(SqlTimeout, match=r"longer than 0.2 s"):
+            a.sql(SLOW, timeout=0.2)
+        assert time.monotonic() - started < 5
+        for limits in ({"row_limit": 0}, {"timeout": 0}, {"timeout": -1.0}):
+            with pytest.raises(UsageError, match="must be"):
+                a.sql("select 1", **limits)
+
+
+# --- blocks ----------------------------------------------------------------------------------------------------
+
+
+def test_blocks_put_together_are_all_codes_in_order_of_id(built: Path) -> None:
+    with atlas.open(built) as a:
+        for site in (site for site in a.catalog.sites if site.n_codes):
+            ids, codes = a.codes([site])
+            assert (np.diff(ids) > 0).all() and len(ids) == site.n_codes
+            for rows in (1, 7, 10_000):
+                blocks = list(a.code_blocks(site, rows))
+                assert max(len(block) for block, _ in blocks) <= rows
+                assert (np.concatenate([block for block, _ in blocks]) == ids).all()
+                assert (np.concatenate([packed for _, packed in blocks]) == codes.packed).all()
+            assert (site.n_codes, site.codes_digest) == a.codes_digest(site)
+
+
+def test_chosen_examples_come_in_the_order_given_and_a_foreign_one_is_named(built: Path) -> None:
+    with atlas.open(built) as a:
+        target = a.catalog.target(span="blocks.0.mlp->", network="words")
+        ids, codes = a.codes(target.sites)
+        chosen = [int(ids[9]), int(ids[2]), int(ids[9])]
+        same, found = a.codes(target.sites, chosen)
+        assert same.tolist() == chosen and (found.packed == codes.packed[[9, 2, 9]]).all()
+        with pytest.raises(UnknownName, match=r"example 999999 has no code at site blocks.1.mlp of network words"):
+            a.codes(target.sites, [chosen[0], 999_999])
+        same, values = a.activations(target.sites[0], chosen)
+        everything = a.activations(target.sites[0])
+        assert same.tolist() == chosen and (values == everything[1][[9, 2, 9]]).all()
+        with pytest.raises(NotStored, match=r"example 999999 has no activation at site blocks.1.mlp"):
+            a.activations(target.sites[0], [999_999])
+
+
+# --- bytes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n_gates", "n_codes", "share_on"),
+    [(512, 100_000, 0.5), (3072, 20_000, 0.5), (512, 100_000, 0.05), (3072, 20_000, 0.05)],
+)
+def test_codes_take_at_most_a_tenth_more_than_their_bits(
+    n_gates: int, n_codes: int, share_on: float, tmp_path: Path
+) -> None:
+    """Everything that the database grows by is counted: ids, counts, DuckDB's own bookkeeping."""
+    make(tmp_path / "a")
+    database = tmp_path / "a" / "atlas.duckdb"
+    empty = database.stat().st_size
+    with atlas.open(tmp_path / "a", writable=True) as a:
+        insert_codes(a, n_gates, n_codes, share_on)
+    ratio = (database.stat().st_size - empty) / (n_codes * n_gates / 8)
+    assert ratio <= 1.1
+    if share_on == 0.05 and n_gates == 3072:
+        assert ratio < 0.8, "sparse codes compress"
+
+
+def insert_codes(a: Atlas, n_gates: int, n_codes: int, share_on: float) -> None:
+    generator = np.random.default_rng(0)
+    with a.transaction():
+        for first in range(0, n_codes, 20_000):
+            gates = generator.random((20_000, n_gates), dtype=np.float32) < share_on
+            packed = SplineCodes.pack(gates).packed
+            codes = pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(packed.shape[1]), len(packed), [None, pa.py_buffer(packed)]
+            )
+            a.insert("codes", pa.table({
+                "site_id": np.ones(len(packed), np.uint16), "example_id": np.arange(first, first + len(packed)),
+                "code": codes, "n_active": gates.sum(axis=1),
+            }))  # fmt: skip
+
+
+def test_a_query_that_needs_more_memory_than_readers_may_take_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with atlas.create(tmp_path / "a.atlas"):
+        pass
+    monkeypatch.setitem(atlas.store.atlas._SANDBOX, "memory_limit", "50MB")
+    with atlas.open(tmp_path / "a.atlas") as a:
+        with pytest.raises(SqlFailed, match="needs more memory"):
+            a.sql("select string_agg(i::varchar, ',') from range(30000000) t(i)", timeout=60)
+        assert a.sql("select 42 as answer")["answer"].tolist() == [42]
+        with pytest.raises(SqlRefused):
+            a.sql("set memory_limit = '100GB'")

@@ -1,0 +1,261 @@
+"""Clustering what an atlas holds: what is stored, what is refused, what an interruption leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import atlas
+import query
+from atlas.errors import NonFinite, TooManyPoints, UsageError
+from atlas.store.atlas import Atlas
+from ingest.derived.clusters import cluster
+from ingest.progress import Progress, Step
+from tests.builder import add_texts, refresh, word_network, word_texts
+
+SITE = "blocks.3.mlp"
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """360 tokens, not clustered."""
+    path = tmp_path_factory.mktemp("cluster") / "words.atlas"
+    with atlas.create(path) as a:
+        add_texts(a, word_network(), word_texts())
+    return path
+
+
+def stored(path: Path, number: int) -> dict:
+    with atlas.open(path) as a:
+        return a.records("from clusterings where clustering_id = $1", [number])[0]
+
+
+def labels(path: Path, number: int) -> list[tuple]:
+    with atlas.open(path) as a:
+        return a.rows("select example_id, label from cluster_labels where clustering_id = $1 order by 1", [number])
+
+
+def counts(path: Path) -> list[int]:
+    with atlas.open(path) as a:
+        return [a.value(f"select count(*) from {table}")
+                for table in ("clusterings", "cluster_labels", "clusters", "condensed_trees")]  # fmt: skip
+
+
+def test_the_same_clustering_is_stored_once_and_another_beside_it(words: Path) -> None:
+    first = cluster(words, site=SITE)
+    assert cluster(words, site=SITE) == first == cluster(words, site=SITE, memory_budget=1 << 22, device="cpu")
+    assert cluster(words, site=SITE, min_cluster_size=7) != first
+    about = stored(words, first)
+    assert (about["exact"], about["neighbors"], about["proven"], about["n_examples"]) == (True, None, 1.0, 360)
+
+
+def test_the_budget_of_memory_does_not_change_what_is_stored(words: Path) -> None:
+    small = cluster(words, site=SITE, min_cluster_size=6, memory_budget=1 << 20)
+    with atlas.open(words, writable=True) as a:
+        kept = a.rows(
+            "select label, probability, core_distance from cluster_labels where clustering_id = $1", [small]
+        )
+        a.execute("delete from clusterings where clustering_id = $1", [small])
+        a.execute("delete from cluster_labels where clustering_id = $1", [small])
+    large = cluster(words, site=SITE, min_cluster_size=6)
+    with atlas.open(words) as a:
+        again = a.rows(
+            "select label, probability, core_distance from cluster_labels where clustering_id = $1", [large]
+        )
+    assert sorted(kept) == sorted(again)
+
+
+@pytest.mark.parametrize("space", ["codes", "activations"])
+def test_an_approximate_clustering_is_stored_as_one_and_is_not_taken_for_the_exact(words: Path, space: str) -> None:
+    exact = cluster(words, site=SITE, space=space, min_cluster_size=8)  # type: ignore[arg-type]
+    found = cluster(words, site=SITE, space=space, min_cluster_size=8, neighbors=12)  # type: ignore[arg-type]
+    assert found not in (exact, cluster(words, site=SITE, space=space, min_cluster_size=8, neighbors=13))  # type: ignore[arg-type]
+    about = stored(words, found)
+    assert not about["exact"] and about["neighbors"] == 12 and 0 <= about["proven"] <= 1
+    assert "approximate" in about["algorithm"] and "exact" not in about["algorithm"]
+    assert len(labels(words, found)) == 360
+
+
+def test_min_samples_that_no_point_has_is_stored_as_what_was_used(words: Path) -> None:
+    assert stored(words, cluster(words, site=SITE, min_samples=400))["min_samples"] == 359
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 tokens with a code at blocks.2.mlp, 18 of which have one at blocks.3.mlp too."""
+    path = tmp_path_factory.mktemp("few") / "few.atlas"
+    network = word_network()
+    with atlas.create(path) as a:
+        add_texts(a, network, word_texts(5), codes=["blocks.2.mlp"], dataset="one")
+        add_texts(a, network, word_texts(8)[5:], dataset="both")
+    return path
+
+
+def test_of_a_span_the_examples_that_have_a_code_at_every_site_count(few: Path) -> None:
+    numbers = {cluster(few, span="blocks.1.mlp->", min_cluster_size=2, min_samples=asked) for asked in (17, 30, 40)}
+    [number] = numbers
+    about = stored(few, number)
+    assert (about["n_examples"], about["min_samples"]) == (18, 17)
+    with atlas.open(few) as a:
+        placed = query.membership(a, code="0" * 40, span="blocks.1.mlp->")
+    assert not placed.stored and 0 <= placed.probability <= 1
+
+
+def test_a_clustering_stored_with_more_min_samples_than_it_has_neighbours_still_places_new_points(few: Path) -> None:
+    number = cluster(few, span="blocks.1.mlp->", min_cluster_size=3, min_samples=17)
+    asked = {"code": "01" * 20, "clustering": number}
+    with atlas.open(few) as a:
+        before = query.membership(a, **asked)
+    with atlas.open(few, writable=True) as a:
+        a.execute("update clusterings set min_samples = 30 where clustering_id = $1", [number])
+    with atlas.open(few) as a:
+        assert query.membership(a, **asked) == before
+
+
+def test_clusters_are_described_by_their_members(words: Path) -> None:
+    number = cluster(words, site=SITE, min_cluster_size=9)
+    with atlas.open(words) as a:
+        rows = a.records("from clusters where clustering_id = $1 order by label", [number])
+        of_all = dict(a.rows("select example_id, label from examples"))
+        known = a.rows("select label, example_id from cluster_labels where clustering_id = $1", [number])
+        n_labels = a.value("select count(distinct label) from examples")
+    assert len(rows) > 2
+    for row in rows:
+        members = [example for label, example in known if label == row["label"]]
+        names = [of_all[example] for example in members if of_all[example] is not None]
+        counts = {name: names.count(name) for name in sorted(set(names))}
+        assert row["size"] == len(members) and row["medoid"] in members
+        assert row["top_label"] == max(counts, key=counts.__getitem__)
+        assert row["purity"] == pytest.approx(max(counts.values()) / len(names))
+        shares = np.array([*counts.values()]) / len(names)
+        assert row["entropy"] == pytest.approx(-(shares * np.log(shares)).sum() / np.log(n_labels))
+
+
+def test_progress_ends_with_the_medoids(words: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Noted(Progress):
+        @contextmanager
+        def step(self, name: str, *, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Step]:
+            class Told(Step):
+                def update(self, done: int, total: int) -> None:
+                    seen.append((done, total))
+
+            assert total == 792
+            yield Told()
+
+    cluster(words, site=SITE, min_cluster_size=13, progress=Noted())
+    dones = [done for done, _ in seen]
+    assert {total for _, total in seen} == {792} and dones == sorted(dones) and dones[-1] == 792
+    assert any(720 < done < 792 for done in dones)
+
+
+def test_an_activation_that_is_not_a_number_is_named_by_its_example(tmp_path: Path) -> None:
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, word_network(), word_texts(5))
+        ids = [example for (example,) in a.rows("select example_id from examples order by 1")]
+        width = len(a.activations(a.catalog.target(site=SITE).sites[0], ids[:1])[1][0])
+        a.execute(
+            "update activations set activation = $1 where example_id = $2 and site_id = $3",
+            [[float("nan")] * width, ids[7], a.catalog.target(site=SITE).sites[0].site_id],
+        )
+        refresh(a)
+    with pytest.raises(NonFinite, match=f"activation of example {ids[7]} at {SITE} of network words holds NaN"):
+        cluster(tmp_path / "a", site=SITE, space="activations")
+    assert counts(tmp_path / "a") == [0, 0, 0, 0]
+
+
+class Interrupting(Progress):
+    """Ctrl-C at the first step of the work."""
+
+    @contextmanager
+    def step(self, name: str, *, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Step]:
+        class Interrupted(Step):
+            def update(self, done: int, total: int) -> None:
+                raise KeyboardInterrupt
+
+        yield Interrupted()
+
+
+@pytest.mark.parametrize("neighbors", [None, 20])
+def test_an_interrupted_clustering_leaves_nothing_behind(words: Path, neighbors: int | None) -> None:
+    before = counts(words)
+    with pytest.raises(KeyboardInterrupt):
+        cluster(words, site=SITE, min_cluster_size=11, neighbors=neighbors, progress=Interrupting())
+    assert counts(words) == before
+
+
+def test_a_clustering_interrupted_while_it_is_stored_leaves_nothing_behind(
+    words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, insert, written = counts(words), Atlas.insert, []
+
+    def interrupted(a: Atlas, table: str, rows: object) -> None:
+        insert(a, table, rows)  # type: ignore[arg-type]
+        written.append(table)
+        if table == "clusters":
+            assert [a.value(f"select count(*) from {name}") for name in ("clusterings", "cluster_labels")] > before[
+                :2
+            ]
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Atlas, "insert", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cluster(words, site=SITE, min_cluster_size=14)
+    assert written == ["clusterings", "cluster_labels", "clusters"]
+    monkeypatch.undo()
+    assert counts(words) == before
+    cluster(words, site=SITE, min_cluster_size=14)
+    assert counts(words)[0] == before[0] + 1
+
+
+def test_what_does_not_fit_is_refused_before_it_is_read(words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(Atlas, "codes", read)
+    monkeypatch.setattr(Atlas, "activations", read)
+    with pytest.raises(TooManyPoints, match="limit is 359"):
+        cluster(words, span="blocks.1.mlp->", max_points=359)
+    with pytest.raises(
+        TooManyPoints, match=r"budget is 44,639 bytes, in which 117 would fit.*--approximate.*--memory"
+    ):
+        cluster(words, site=SITE, space="activations", memory_budget=360 * 31 * 4 - 1)
+    with pytest.raises(UsageError, match="euclidean, not hamming"):
+        cluster(words, site=SITE, space="activations", metric="hamming")
+    with pytest.raises(AssertionError, match=r"^read$"):
+        cluster(words, span="blocks.1.mlp->", max_points=360, min_cluster_size=15)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"min_cluster_size": 1 << 40}, "min_cluster_size must be at most 4,294,967,295, got 1,099,511,627,776"),
+        ({"min_samples": 1 << 40}, "min_samples must be at most 4,294,967,295"),
+        ({"neighbors": 1 << 40}, r"neighbors \(--approximate\) must be at most 4,294,967,295"),
+        ({"neighbors": 360}, r"is 360; each of 360 points has 359 others.*leave it out to cluster exactly"),
+        ({"min_cluster_size": True}, "min_cluster_size is True; expected a whole number of at least 2"),
+    ],
+)
+def test_numbers_of_points_that_can_not_be(words: Path, arguments: dict, message: str) -> None:
+    before = counts(words)
+    with pytest.raises(UsageError, match=message):
+        cluster(words, site=SITE, **arguments)
+    assert counts(words) == before
+
+
+def test_what_is_refused_writes_nothing(words: Path) -> None:
+    before = counts(words)
+    with pytest.raises(TooManyPoints, match=r"360 points .* the limit is 100"):
+        cluster(words, site=SITE, min_cluster_size=12, max_points=100)
+    with pytest.raises(TooManyPoints, match="budget is 5 bytes"):
+        cluster(words, site=SITE, min_cluster_size=12, memory_budget=5)
+    with pytest.raises(UsageError, match="ask for at least as many, got 3"):
+        cluster(words, site=SITE, min_cluster_size=12, neighbors=3)
+    with pytest.raises(UsageError, match="at least 1, got 0"):
+        cluster(words, site=SITE, min_samples=0)
+    assert counts(words) == before

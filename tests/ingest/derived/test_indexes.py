@@ -1,0 +1,292 @@
+"""Indexes from the codes in an atlas: which are built, when again, and what is left when that fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import atlas
+import query
+from atlas.errors import IndexMismatch, IndexMissing, NotStored, UnknownName, UsageError
+from atlas.search.files import INDEXES
+from atlas.search.hamming_index import HammingIndex
+from atlas.store.atlas import Atlas
+from bench.atlases import SITE, generated_atlas
+from bench.data import clustered_codes
+from ingest.derived.indexes import Built, build_indexes, index_file, span_blocks
+from ingest.derived.neighbors import store_neighbors
+from ingest.progress import Progress, Step
+from tests.builder import add_span, add_texts, plane_network, word_network, word_texts
+
+KINDS = ["ivf", "hnsw", "multihash"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, word_network(), word_texts(60))
+        add_span(a, "blocks.1.mlp->", "words")
+    return tmp_path / "a"
+
+
+def files(path: Path) -> list[str]:
+    return sorted(file.name for file in (path / INDEXES).iterdir())
+
+
+def rows(path: Path, query: str) -> list[tuple]:
+    with atlas.open(path) as a:
+        return a.rows(query)
+
+
+def names(built: list[Built]) -> list[tuple[str, str]]:
+    return [(each.target, each.kind) for each in built]
+
+
+def test_every_site_and_every_named_span_gets_an_index_once(path: Path) -> None:
+    targets = ["blocks.0.mlp", "blocks.1.mlp", "blocks.2.mlp", "blocks.3.mlp", "blocks.1.mlp->"]
+    assert names(build_indexes(path)) == [(target, "flat") for target in targets]
+    assert build_indexes(path) == []
+    assert names(build_indexes(path, targets=["blocks.1.mlp"], force=True)) == [("blocks.1.mlp", "flat")]
+    with atlas.open(path) as a:
+        for target in targets:
+            found = a.catalog.target(site=target)
+            index = HammingIndex.load(path / INDEXES / index_file(found))
+            ids, codes = a.codes(found.sites)
+            np.testing.assert_array_equal(index.ids, ids)
+            np.testing.assert_array_equal(index.packed, codes.packed)
+            index.check(len(ids), found.digest)
+
+
+def test_codes_of_a_span_are_joined_block_by_block_where_sites_hold_other_examples(tmp_path: Path) -> None:
+    """Three runs with the codes of one site, of both, and of both in another order of sites; blocks of 7 ids."""
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, word_network(), word_texts(5), codes=["blocks.1.mlp"], dataset="one")
+        add_texts(a, word_network(), word_texts(9)[5:], dataset="both")
+        add_texts(a, word_network(), word_texts(12)[9:], codes=["blocks.2.mlp", "blocks.3.mlp"], dataset="two")
+        add_texts(a, word_network(), word_texts(15)[12:], dataset="again")
+    with atlas.open(tmp_path / "a") as a:
+        sites = a.catalog.target(span="blocks.1.mlp->").sites
+        ids, codes = a.codes(sites)
+        for n_rows in (3, 7, 8192):
+            reader = a.code_blocks
+            a.code_blocks = lambda site, rows=n_rows, read=reader: read(site, rows)  # type: ignore[method-assign]
+            blocks = list(span_blocks(a, sites))
+            a.code_blocks = reader  # type: ignore[method-assign]
+            np.testing.assert_array_equal(np.concatenate([block for block, _ in blocks]), ids)
+            np.testing.assert_array_equal(np.concatenate([packed for _, packed in blocks]), codes.packed)
+            assert len(blocks) == 1 or n_rows < 8192
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_approximate_index_stands_beside_the_exact_one_and_says_so(path: Path, kind: str) -> None:
+    build_indexes(path)
+    [built] = build_indexes(path, targets=["blocks.3.mlp"], kind=kind)  # type: ignore[arg-type]
+    assert (built.target, built.kind, built.n_codes, built.sample) == ("blocks.3.mlp", kind, 360, 180)
+    stored = rows(path, "select kind, recall, recall_sample, parameters from indexes where target = 'blocks.3.mlp'")
+    assert stored[0] == ("flat", None, None, None)
+    assert stored[1][:3] == (kind, built.recall, 180) and json.loads(stored[1][3]) == built.parameters
+    assert build_indexes(path) == [] and build_indexes(path, targets=["blocks.3.mlp"], kind=kind) == []  # type: ignore[arg-type]
+    with atlas.open(path) as a:
+        assert query.verify(a)["ok"].all()
+        asked = {"example": 40, "site": "blocks.3.mlp", "k": 20}
+        near, exact = query.nearest(a, **asked), query.nearest(a, **asked, exact=True)
+        assert (near.attrs["exact_search"], near.attrs["searched"]) == (False, f"{kind} index")
+        assert near.attrs["recall"] == built.recall and f"recall@10 {built.recall:.4f}" in near.attrs["search_note"]
+        assert (exact.attrs["exact_search"], exact.attrs["recall"], exact.attrs["search_note"]) == (True, None, None)
+        assert len(near) == 20 and (near["distance"].to_numpy() >= exact["distance"].to_numpy()).all()
+        filtered = query.nearest(a, **asked, where="example_id > 0")
+        assert filtered.attrs["exact_search"] and filtered["example_id"].tolist() == exact["example_id"].tolist()
+        within = query.nearest(a, example=40, site="blocks.3.mlp", radius=0)
+        assert within.attrs["exact_search"] == (kind == "hnsw")
+        many = query.nearest_many(a, examples=[40, 41], site="blocks.3.mlp", k=20)
+        assert many.attrs["exact_search"] is False
+        assert many.loc[many["query_id"] == 40, "example_id"].tolist() == near["example_id"].tolist()
+        assert query.info(a)["indexes"].set_index(["target", "kind"]).loc[("blocks.3.mlp", kind), "recall"] > 0.5
+
+
+def test_another_kind_takes_its_place_and_flat_removes_it(path: Path) -> None:
+    build_indexes(path)
+    before = files(path)
+    for kind in ("ivf", "multihash"):
+        build_indexes(path, targets=["blocks.3.mlp"], kind=kind)  # type: ignore[arg-type]
+        name = f"1.blocks.3.mlp@{kind}"
+        assert set(files(path)) - set(before) == {f"{name}.faiss", f"{name}.json"}
+    assert build_indexes(path, kind="flat") == [] and files(path) == before
+    assert rows(path, "select distinct kind from indexes") == [("flat",)]
+
+
+def test_indexes_follow_the_codes_whatever_their_kind(path: Path) -> None:
+    build_indexes(path)
+    build_indexes(path, targets=["blocks.3.mlp"], kind="ivf")
+    build_indexes(path, targets=["blocks.2.mlp->"])  # a span that was not asked for at ingestion
+    with atlas.open(path, writable=True) as a:
+        add_texts(a, word_network(), word_texts(63)[60:])
+    with atlas.open(path) as a, pytest.raises(IndexMismatch):
+        query.nearest(a, example=40, site="blocks.3.mlp")
+    again = names(build_indexes(path))
+    assert ("blocks.3.mlp", "ivf") in again and ("blocks.2.mlp->", "flat") in again and len(again) == 7
+    with atlas.open(path) as a:
+        assert query.nearest(a, example=375, site="blocks.3.mlp").attrs["n_codes"] == 378
+        assert query.verify(a)["ok"].all()
+
+
+def test_a_damaged_approximate_index_is_found_and_built_again(path: Path) -> None:
+    build_indexes(path)
+    build_indexes(path, targets=["blocks.3.mlp"], kind="ivf")
+    file = path / INDEXES / "1.blocks.3.mlp@ivf.faiss"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1])
+    with atlas.open(path) as a:
+        with pytest.raises(IndexMissing, match="damaged"):
+            query.nearest(a, example=40, site="blocks.3.mlp")
+        assert len(query.nearest(a, example=40, site="blocks.3.mlp", exact=True)) == 10
+        found = query.verify(a)
+    failed = found[~found["ok"]]
+    assert failed["subject"].tolist() == ["words blocks.3.mlp (ivf)"] and "damaged" in failed["detail"].iloc[0]
+    assert names(build_indexes(path)) == [("blocks.3.mlp", "ivf")]
+    assert file.stat().st_size == len(content)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"targets": ["nowhere"]}, UnknownName, "no site 'nowhere'"),
+        ({"network": "none"}, UnknownName, "no network 'none'"),
+        ({"kind": "tree"}, UsageError, "kind is 'tree'; expected flat, ivf, hnsw, multihash"),
+        ({"kind": "ivf", "recall": 0}, UsageError, "recall to reach is 0"),
+        ({"kind": "ivf", "recall": 1.5}, UsageError, "recall to reach is 1.5"),
+    ],
+)
+def test_what_can_not_be_built(path: Path, arguments: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        build_indexes(path, **arguments)
+    assert not (path / INDEXES).exists()
+
+
+def test_an_atlas_without_codes_has_nothing_to_index(tmp_path: Path) -> None:
+    atlas.create(tmp_path / "a").close()
+    with pytest.raises(NotStored, match="holds no codes to index"):
+        build_indexes(tmp_path / "a")
+
+
+# --- neighbours of all examples ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"site": "blocks.2.mlp", "k": 0}, UsageError, "k is 0; expected a whole number of at least 1"),
+        ({"site": "blocks.2.mlp", "k": 360}, UsageError, "codes of 360 examples, 359 others for each: ask for fewer"),
+        ({"site": "nowhere"}, UnknownName, "no site 'nowhere'"),
+        ({"span": "blocks.2.mlp->"}, IndexMissing, r"`polytope index .*/a --span 'blocks.2.mlp->'`"),
+        ({"site": "blocks.2.mlp", "device": "tpu"}, UsageError, "device is 'tpu'"),
+        ({}, UsageError, "name a site or a span"),
+    ],
+)
+def test_neighbors_that_can_not_be_found(path: Path, arguments: dict, error: type, message: str) -> None:
+    build_indexes(path)
+    with pytest.raises(error, match=message):
+        store_neighbors(path, **arguments)
+    assert rows(path, "from neighbors") == rows(path, "from neighborhoods") == []
+
+
+def test_neighbors_among_other_codes_than_the_index_holds_are_refused(path: Path) -> None:
+    build_indexes(path)
+    with atlas.open(path, writable=True) as a:
+        add_texts(a, word_network(), word_texts(63)[60:])
+    with pytest.raises(IndexMismatch, match=r"`polytope index`"):
+        store_neighbors(path, site="blocks.2.mlp")
+
+
+def test_progress_of_flat_indexes_counts_codes_block_by_block(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Noted(Progress):
+        @contextmanager
+        def step(self, name: str, *, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Step]:
+            class Told(Step):
+                def update(self, done: int, total: int) -> None:
+                    seen.append((done, total))
+
+            assert (total, unit) == (5 * 360, "codes")
+            yield Told()
+
+    read = Atlas.code_blocks
+    monkeypatch.setattr(Atlas, "code_blocks", lambda a, site: read(a, site, 100))
+    build_indexes(path, progress=Noted())
+    done = [each for each, _ in seen]
+    assert done == sorted(done) and seen[-1] == (1800, 1800) and {total for _, total in seen} == {1800}
+    assert len(set(done)) >= 5 * 4
+
+
+class Watched(Progress):
+    """Notes what a step reports, and runs something at its first report."""
+
+    def __init__(self, then=lambda: None) -> None:
+        self.done, self.total, self.then = 0, 0, then
+
+    @contextmanager
+    def step(self, name: str, *, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Step]:
+        self.total, watched = total, self
+
+        class Noted(Step):
+            def advance(self, amount: int) -> None:
+                if not watched.done:
+                    watched.then()
+                watched.done += amount
+
+        yield Noted()
+
+
+def test_progress_counts_every_example(path: Path) -> None:
+    build_indexes(path)
+    progress = Watched()
+    store_neighbors(path, site="blocks.2.mlp", progress=progress)
+    assert progress.done == progress.total == 360
+
+
+def test_a_job_that_is_stopped_leaves_what_was_stored_before(path: Path) -> None:
+    build_indexes(path)
+    store_neighbors(path, site="blocks.2.mlp", k=3)
+    before = rows(path, "from neighbors order by all"), rows(path, "from neighborhoods")
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store_neighbors(path, site="blocks.2.mlp", k=9, progress=Watched(stop))
+    assert (rows(path, "from neighbors order by all"), rows(path, "from neighborhoods")) == before
+
+
+def test_ctrl_c_while_codes_are_compared_stops_at_once_and_leaves_what_was_stored_before(tmp_path: Path) -> None:
+    path = generated_atlas(tmp_path / "a", clustered_codes(20_000, 3072, 60, seed=0))
+    store_neighbors(path, site=SITE, k=1)
+    before = rows(path, "select count(*), sum(neighbor_id), max(rank) from neighbors")
+
+    def interrupt_soon() -> None:
+        threading.Timer(0.02, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+    watched = Watched(interrupt_soon)
+    with pytest.raises(KeyboardInterrupt):
+        store_neighbors(path, site=SITE, k=9, progress=watched)
+    assert 0 < watched.done < watched.total
+    assert rows(path, "select count(*), sum(neighbor_id), max(rank) from neighbors") == before
+    assert rows(path, "select k from neighborhoods") == [(1,)]
+
+
+def test_two_networks_may_have_sites_of_one_name(path: Path) -> None:
+    with atlas.open(path, writable=True) as a:
+        add_texts(a, plane_network(), [("1:1.txt", "even", "1:1"), ("2:2.txt", "odd", "2:2")], dataset="points")
+    build_indexes(path)
+    assert store_neighbors(path, site="hidden", k=1) == 2
+    assert rows(path, "select network_id, example_id, neighbor_id from neighbors order by all") == [
+        (2, 361, 362), (2, 362, 361),
+    ]  # fmt: skip

@@ -1,0 +1,97 @@
+"""Rows on their way from shards to tables: all that are wanted, once, in order, in batches of a bounded size."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from atlas.network import PART_UNITS, Site
+from atlas.store.blocks import RowsDigest
+from ingest.run.batches import BATCH_BYTES, BATCH_ROWS, Wanted, activation_batches, code_batches
+
+Made = tuple[list[Path], dict[str, np.ndarray]]
+
+
+def site(name: str, n_gates: int, n_units: int) -> Site:
+    return Site(name, 0, n_units, n_gates, "relu", False)
+
+
+NARROW, WIDE = site("narrow", 20, 3), site("wide", 1000, 2 * PART_UNITS + 5)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[[int, int], Made]:
+    """A function that writes rows of random codes and activations into so many files."""
+
+    def make(n_rows: int, n_files: int) -> Made:
+        generator = np.random.default_rng(0)
+        values = {}
+        for which in (NARROW, WIDE):
+            values[f"code:{which.name}"] = generator.integers(0, 256, (n_rows, which.n_bytes), dtype=np.uint8)
+            values[f"activation:{which.name}"] = generator.standard_normal((n_rows, which.n_units), np.float32)
+        files = []
+        for number, rows in enumerate(np.array_split(np.arange(n_rows), n_files)):
+            files.append(tmp_path / f"{number}.parquet")
+            columns = {name: [row.tobytes() for row in array[rows]] for name, array in values.items()}
+            types = {name: pa.binary(array[0].nbytes) for name, array in values.items()}
+            table = pa.table({name: pa.array(column, types[name]) for name, column in columns.items()})
+            pq.write_table(table, files[-1], row_group_size=700)
+        return files, values
+
+    return make
+
+
+def wanted(which: Site, site_id: int, rows: np.ndarray) -> Wanted:
+    return Wanted(which, site_id, rows, None)
+
+
+def test_codes_come_site_by_site_in_order_and_fill_their_batches(made: Callable[[int, int], Made]) -> None:
+    n = 9000
+    files, values = made(n, 3)
+    ids = np.arange(5, n + 5, dtype=np.uint32)
+    some = np.random.default_rng(1).random(n) < 0.9
+    sites = [wanted(NARROW, 7, np.ones(n, bool)), wanted(WIDE, 2, some)]
+    batches = list(code_batches(files, ids, sites))
+    assert [len(batch) for batch in batches[:-1]] == [BATCH_ROWS] * (len(batches) - 1) and len(batches) == 3
+    rows = pa.Table.from_batches(batches).to_pydict()
+    assert rows["site_id"] == [7] * n + [2] * some.sum()
+    assert rows["example_id"] == [*ids, *ids[some]]
+    expected = [*values["code:narrow"], *values["code:wide"][some]]
+    assert rows["code"] == [row.tobytes() for row in expected]
+    assert rows["n_active"] == [int(np.unpackbits(row).sum()) for row in expected]
+
+
+def test_activations_come_in_parts_and_no_batch_is_larger_than_allowed(made: Callable[[int, int], Made]) -> None:
+    n = 1500
+    files, values = made(n, 2)
+    ids = np.arange(n, dtype=np.uint32)[::-1].copy()
+    every = np.ones(n, bool)
+    batches = list(activation_batches(files, ids, [wanted(WIDE, 1, every), wanted(NARROW, 3, every)]))
+    assert len(batches) > 1 and max(batch.nbytes for batch in batches) < 1.1 * BATCH_BYTES
+    rows = pa.Table.from_batches(batches).to_pydict()
+    assert rows["part"] == [0, 1, 2] * n + [0] * n
+    assert rows["example_id"] == [*np.repeat(ids, 3), *ids]
+    flat = np.array([number for row in rows["activation"] for number in row], np.float32)
+    expected = [values[f"activation:{name}"].reshape(-1) for name in ("wide", "narrow")]
+    np.testing.assert_array_equal(flat, np.concatenate(expected))
+    assert max(map(len, rows["activation"])) == PART_UNITS
+
+
+def test_what_goes_by_is_digested(made: Callable[[int, int], Made]) -> None:
+    files, values = made(300, 2)
+    ids, some = np.arange(300, dtype=np.uint32), np.arange(300) % 3 > 0
+    on_the_way, whole = RowsDigest(ids[some], 64), RowsDigest(ids[some], 64)
+    batches = code_batches(files, ids, [Wanted(WIDE, 1, some, on_the_way)])
+    assert sum(map(len, batches)) == some.sum()
+    whole.update(values["code:wide"][some])
+    assert on_the_way.result() == whole.result()
+
+
+def test_nothing_wanted_gives_no_batch(made: Callable[[int, int], Made]) -> None:
+    files, _ = made(10, 1)
+    ids = np.arange(10, dtype=np.uint32)
+    found: Iterator[pa.RecordBatch] = code_batches(files, ids, [wanted(NARROW, 1, np.zeros(10, bool))])
+    assert list(found) == []

@@ -1,0 +1,194 @@
+"""What is published is what the network did, each row with the example that it belongs to."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import atlas
+from atlas.network import FULL_SUFFIX, ImageView, Network, TokenWindow
+from atlas.store.atlas import Atlas
+from ingest.datasets.base import Dataset, Item
+from ingest.datasets.sources import open_dataset
+from ingest.networks import load_network
+from ingest.run.plan import Choices
+from ingest.run.run import ingest
+from ingest.run.sampling import ImageSampling, TokenSampling
+from tests.builder import PixelNetwork, pixel_images, word_network, word_texts
+from tests.ingest.generated import Noise, NoisyNetwork
+from tests.ingest.runs import SITES, SMALL, small_run, write_texts
+
+
+def reading_of(network: Network, work: TokenWindow | ImageView) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Packed code and activation of every site for one example, read alone."""
+    reading = network.read([work], network.sites, network.sites)
+    return {site.name: (reading.codes[site.name][0], reading.activations[site.name][0]) for site in network.sites}
+
+
+def stored(a: Atlas, network: Network) -> dict[int, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """The same out of the atlas, by example id."""
+    found: dict[int, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+    for site in a.catalog.sites_of(a.catalog.network(network.info.name)):
+        if site.n_codes:
+            ids, codes = a.codes([site])
+            same, activations = a.activations(site)
+            assert (ids == same).all()
+            for example, code, activation in zip(ids, codes.packed, activations, strict=True):
+                found.setdefault(int(example), {})[site.name] = code, activation
+    return found
+
+
+def check_equal(got: dict, expected: dict, sites: set[str]) -> None:
+    assert set(got) == sites
+    for site in sites:
+        assert (got[site][0] == expected[site][0]).all(), site
+        np.testing.assert_array_equal(got[site][1], expected[site][1].astype(np.float32), err_msg=site)
+
+
+def test_every_row_belongs_to_its_example_whatever_is_doubled_skipped_or_cut_into_shards(tmp_path: Path) -> None:
+    """Twelve texts in six shards, of which one is no UTF-8, one too short, and two repeat the first."""
+    network, made = word_network(), word_texts(10)
+    made += [("metal/again.txt", "metal", made[0][2]), ("river/again.txt", "river", made[0][2])]
+    made += [("metal/00.txt", "metal", "metal1 metal2")]
+    data = write_texts(tmp_path / "words", made)
+    (data / "fruit" / "00.txt").write_bytes(b"fruit1 \xff fruit2")
+    choices = replace(SMALL, sites=None, spans=(), shard_examples=8, skip_bad=True)
+    outcome = small_run(tmp_path / "a", data, choices)
+    assert {key for key, _ in outcome.bad} == {"fruit/00.txt", "metal/00.txt"}
+    assert len(outcome.plan.shards) == 6 and outcome.n_examples == 48
+    with atlas.open(tmp_path / "a") as a:
+        found = stored(a, network)
+        rows = a.records("from examples join inputs using (input_id) order by example_id")
+        assert len(rows) == len(found) == 40 and len({(row["input_id"], row["position"]) for row in rows}) == 40
+        labels = {key: key.split("/")[0] for key, _, _ in made}
+        keys = dict(a.rows("select input_id, first(key order by ordinal) from dataset_inputs group by all"))
+        for row in rows:
+            check_text_row(row, labels[keys[row["input_id"]]])
+            ids, words = network.tokenize(row["text"]).ids, network.windows(12)
+            window = next(window for window in words if row["position"] in window)
+            work = TokenWindow(ids[window.start : window.stop], np.array([row["position"] - window.start]))
+            check_equal(found[row["example_id"]], reading_of(network, work), set(SITES))
+            assert row["prediction"] == network.read([work], network.sites, []).prediction[0]
+        assert a.rows("select n_bad from runs") == [(2,)]
+        assert {key for (key,) in a.rows("select key from bad_inputs")} == {"fruit/00.txt", "metal/00.txt"}
+
+
+def check_text_row(row: dict, label: str | None) -> None:
+    assert row["token"] == row["text"].split(" ")[row["position"]]
+    assert row["context"][row["context_offset"] :].startswith(row["token"])
+    assert row["context"] in row["text"] and row["label"] == label
+    assert row["position"] in (1, 3, 6, 8)
+
+
+def test_digests_are_those_of_what_is_stored_whether_sites_were_empty_or_grow(tmp_path: Path) -> None:
+    """Rows of an empty site are digested on their way, else all are read back: first four texts, then nine, then
+    sites that the same examples lack, in another order than their ids."""
+    data = write_texts(tmp_path / "words", word_texts(4))
+    small_run(tmp_path / "a", data, cluster=False)
+    write_texts(data, word_texts(9))
+    small_run(tmp_path / "a", data, cluster=False)
+    small_run(tmp_path / "a", data, replace(SMALL, sites=SITES, spans=()), cluster=False)
+    with atlas.open(tmp_path / "a") as a:
+        assert len(a.catalog.sites) == len(SITES)
+        for site in a.catalog.sites:
+            assert (site.n_codes, site.codes_digest) == a.codes_digest(site) and site.n_codes == 36
+            assert (site.n_activations, site.activations_digest) == a.activations_digest(site)
+
+
+def test_published_codes_take_at_most_a_tenth_more_than_their_bits(tmp_path: Path) -> None:
+    """The same run with one site of 4,096 gates more; nothing else can make the difference."""
+    sizes = []
+    for n_sites in (1, 2):
+        network = NoisyNetwork(width=4096, n_sites=n_sites)
+        choices = Choices(tokens=TokenSampling(64, 0), store_activations=False)
+        ingest(tmp_path / str(n_sites), network, Noise(160), choices, cluster=False)
+        sizes.append((tmp_path / str(n_sites) / "atlas.duckdb").stat().st_size)
+    assert sizes[1] - sizes[0] <= 1.1 * 160 * 64 * 4096 / 8
+
+
+def test_images_keep_their_order_over_shards_and_doubles(tmp_path: Path) -> None:
+    network = PixelNetwork()
+    for key, _, image in pixel_images(12):
+        (tmp_path / "px" / key).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "px" / key)
+    (tmp_path / "px" / "dark" / "1.png").write_bytes((tmp_path / "px" / "bright" / "3.png").read_bytes())
+    choices = Choices(full=("all",), batch_size=2, shard_examples=3, view=ImageSampling(0.9, 0.1))
+    data = open_dataset(str(tmp_path / "px"), kind="image")
+    ingest(tmp_path / "a", network, data, choices)
+    contents = {item.content_hash: item for item in data.items() if isinstance(item, Item)}
+    with atlas.open(tmp_path / "a") as a:
+        found = stored(a, network)
+        rows = a.records("from examples join inputs using (input_id) order by example_id")
+        assert len(rows) == len(found) == 12
+        for row in rows:
+            image = contents[row["content_hash"]].content
+            assert isinstance(image, Image.Image)
+            assert (row["row"], row["column"]) == (np.float32(0.9), np.float32(0.1))
+            expected = reading_of(network, ImageView(image, 0.9, 0.1, row["label"]))
+            check_equal(found[row["example_id"]], expected, {site.name for site in network.sites})
+
+
+def check_published(path: Path, network: Network, data: Dataset, work_of: dict) -> None:
+    """Every stored code and activation is, bit for bit, what the network reads for that example."""
+    with atlas.open(path) as a:
+        found = stored(a, network)
+        rows = a.rows("select example_id, content_hash, position from examples join inputs using (input_id)")
+        assert len(rows) == len(found) == len(work_of) > 0
+        for example, content_hash, position in rows:
+            expected = reading_of(network, work_of[content_hash, position])
+            check_equal(found[example], expected, set(found[example]))
+        assert sum(map(len, found.values())) == len(rows) * len({site for codes in found.values() for site in codes})
+
+
+def test_codes_of_a_language_model_are_published_bit_for_bit(tmp_path: Path) -> None:
+    network = load_network("demo:gpt2", device="cpu")
+    data = open_dataset("builtin:python-heldout", kind="text")
+    texts = [item for item in data.items() if isinstance(item, Item) and 1500 < len(str(item.content)) < 3000][:4]
+    folder = write_texts(
+        tmp_path / "texts", [(f"{item.label}/{i}.txt", None, item.content) for i, item in enumerate(texts)]
+    )
+    sampling = TokenSampling(1, 30)
+    # One sequence a batch and one example a sequence: the same sums in the same order as when it is read alone.
+    ingest(
+        tmp_path / "a",
+        network,
+        open_dataset(str(folder), kind="text"),
+        Choices(batch_size=1, tokens=sampling),
+        cluster=False,
+    )
+    work_of = {}
+    for item in open_dataset(str(folder), kind="text").items():
+        tokens = network.tokenize(item.content)
+        for window in network.windows(len(tokens.ids)):
+            for position in sampling.positions(len(window)):
+                following = tokens.ids[window.stop] if window.stop < len(tokens.ids) else None
+                work = TokenWindow(tokens.ids[window.start : window.stop], np.array([position]), following)
+                work_of[item.content_hash, window.start + position] = work
+    check_published(tmp_path / "a", network, data, work_of)
+
+
+def test_codes_of_an_image_network_are_published_bit_for_bit_full_ones_included(tmp_path: Path) -> None:
+    network = load_network("demo:inceptionv1", device="cpu")
+    data = open_dataset("builtin:digits-heldout", kind="image")
+    ingest(tmp_path / "a", network, data, Choices(limit=6, batch_size=1, full=("all",)), cluster=False)
+    with atlas.open(tmp_path / "a") as a:
+        kept = {content_hash for (content_hash,) in a.rows("select content_hash from inputs")}
+        assert all(site.n_codes == 6 for site in a.catalog.sites) and len(a.catalog.sites) == len(network.sites)
+        assert {site.name.endswith(FULL_SUFFIX) for site in a.catalog.sites} == {True, False}
+    work_of = {
+        (item.content_hash, None): ImageView(item.content, 0.5, 0.5, item.label)
+        for item in data.items() if item.content_hash in kept
+    }  # fmt: skip
+    check_published(tmp_path / "a", network, data, work_of)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_a_batch_of_any_size_publishes_the_same_codes(batch_size: int, tmp_path: Path) -> None:
+    data = write_texts(tmp_path / "words", word_texts(9))
+    for name, choices in (("a", SMALL), ("b", replace(SMALL, batch_size=batch_size, shard_examples=100))):
+        small_run(tmp_path / name, data, choices, cluster=False)
+    query = "select site_id, example_id, code::varchar from codes order by all"
+    with atlas.open(tmp_path / "a") as a, atlas.open(tmp_path / "b") as b:
+        assert a.rows(query) == b.rows(query)

@@ -1,0 +1,227 @@
+"""What a whole run adds to an atlas: once, whatever is given twice; within memory and disk that it foretold."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import atlas
+from atlas.errors import RunInterrupted
+from atlas.network import Network
+from ingest.datasets.base import Dataset
+from ingest.datasets.sources import open_dataset
+from ingest.networks import load_network
+from ingest.progress import Progress
+from ingest.run.forecast import Forecast
+from ingest.run.plan import Choices, Plan
+from ingest.run.run import Outcome, ingest
+from ingest.run.sampling import TokenSampling
+from tests.builder import word_network, word_texts
+from tests.ingest.runs import SITES, SMALL, TOKENS, rows, small_run, small_texts, tables, write_texts
+
+
+def test_the_same_command_after_completion_changes_nothing(tmp_path: Path) -> None:
+    data = small_texts(tmp_path / "words")
+    first = small_run(tmp_path / "a", data)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*") if file.is_file()}
+    again = small_run(tmp_path / "a", data)
+    assert not first.already_there and again.already_there and again.n_examples == first.n_examples == 36
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*") if file.is_file()} == before
+
+
+def test_a_grown_folder_adds_only_what_is_new(tmp_path: Path) -> None:
+    path, data = tmp_path / "a", small_texts(tmp_path / "words", 4)
+    small_run(path, data)
+    old = rows(path, "from examples order by example_id")
+    small_texts(data, 9)
+    outcome = small_run(path, data)
+    assert not outcome.already_there and outcome.n_examples == 36
+    assert rows(path, "select count(*) from examples") == [(36,)]
+    assert rows(path, "from examples order by example_id limit 16") == old
+    assert rows(path, "select site_id, count(*) from codes group by all order by all") == [(1, 36), (2, 36)]
+    assert rows(path, "select name, n_inputs from datasets") == [("words", 9)]
+    assert rows(path, "select count(*), count(distinct ordinal), max(ordinal) from dataset_inputs") == [(9, 9, 8)]
+    keys = "select key, example_id from examples join dataset_inputs using (input_id) where example_id > 16"
+    assert {key for key, _ in rows(path, keys)} == {key for key, _, _ in word_texts(9)[4:]}
+    check_against_one_run(path, data, tmp_path / "fresh")
+
+
+def check_against_one_run(path: Path, data: Path, fresh: Path) -> None:
+    """Whatever the order of ids, each token of each text has the code that a single run gives it."""
+    small_run(fresh, data)
+    query = """
+        select text, position, site_id, code::varchar, n_active, activation from codes
+        join activations using (site_id, example_id) join examples using (example_id) join inputs using (input_id)
+        order by all
+    """
+    assert rows(path, query) == rows(fresh, query)
+
+
+def test_other_sites_add_codes_to_the_same_examples(tmp_path: Path) -> None:
+    path, data = tmp_path / "a", small_texts(tmp_path / "words")
+    small_run(path, data)
+    examples = rows(path, "from examples order by example_id")
+    before = rows(path, "from codes where site_id <= 2 order by all")
+    small_run(path, data, replace(SMALL, sites=SITES[1:], spans=("blocks.1.mlp->",)))
+    assert rows(path, "from examples order by example_id") == examples
+    assert rows(path, "from codes where site_id <= 2 order by all") == before
+    assert rows(path, "select site_id, count(*) from codes group by all order by all") == [
+        (i, 36) for i in (1, 2, 3, 4)
+    ]
+    small_run(tmp_path / "all", data, replace(SMALL, sites=SITES))
+    for table in ("codes", "activations", "examples", "sites"):
+        assert tables(path)[table] == tables(tmp_path / "all")[table]
+
+
+def test_activations_can_be_added_later(tmp_path: Path) -> None:
+    path, data = tmp_path / "a", small_texts(tmp_path / "words")
+    small_run(path, data, replace(SMALL, store_activations=False))
+    assert rows(path, "select count(*) from activations") == [(0,)]
+    small_run(path, data)
+    small_run(tmp_path / "once", data)
+    assert tables(path)["activations"] == tables(tmp_path / "once")["activations"]
+    assert tables(path)["sites"] == tables(tmp_path / "once")["sites"]
+
+
+def test_a_second_network_shares_the_inputs(tmp_path: Path) -> None:
+    path, data = tmp_path / "a", small_texts(tmp_path / "words")
+    small_run(path, data)
+    inputs = {name: tables(path)[name] for name in ("inputs", "dataset_inputs")}
+    small_run(path, data, network=word_network("others", seed=5))
+    assert {name: tables(path)[name] for name in inputs} == inputs
+    assert rows(path, "select network_id, count(*) from examples group by all order by all") == [(1, 36), (2, 36)]
+    with atlas.open(path) as a:
+        for network in ("words", "others"):
+            ids, codes = a.codes(a.catalog.target(site="blocks.1.mlp", network=network).sites)
+            assert len(ids) == len(codes) == 36
+
+
+def test_the_same_text_twice_is_stored_once_with_both_memberships(tmp_path: Path) -> None:
+    path, made = tmp_path / "a", word_texts(5)
+    doubled = [*made, ("metal/copy.txt", "metal", made[0][2]), ("river/copy.txt", "river", made[0][2])]
+    outcome = small_run(path, write_texts(tmp_path / "first", doubled))
+    assert outcome.n_examples == 28 and rows(path, "select count(*) from examples") == [(20,)]
+    assert rows(path, "select count(*) from inputs") == [(5,)]
+    assert rows(path, "select n_inputs from datasets") == [(7,)]
+    small_run(path, write_texts(tmp_path / "second", made[:2]))
+    assert rows(path, "select count(*) from inputs") == [(5,)]
+    assert rows(path, "select count(*) from examples") == [(20,)]
+    assert rows(path, "select site_id, count(*) from codes group by all order by all") == [(1, 20), (2, 20)]
+    memberships = """
+        select datasets.name, key, dataset_inputs.label from dataset_inputs join datasets using (dataset_id)
+        join inputs using (input_id) where content_hash = (
+            select content_hash from inputs join dataset_inputs using (input_id) where key = 'metal/copy.txt'
+        ) order by all
+    """
+    assert rows(path, memberships) == [
+        ("first", "fruit/0.txt", "fruit"), ("first", "metal/copy.txt", "metal"), ("first", "river/copy.txt", "river"),
+        ("second", "fruit/0.txt", "fruit"),
+    ]  # fmt: skip
+
+
+def test_texts_without_a_label_are_null_and_clusters_know_it(tmp_path: Path) -> None:
+    made = [(key.replace("/", "-"), None, text) for key, _, text in word_texts(9)]
+    small_run(tmp_path / "a", write_texts(tmp_path / "flat", made))
+    assert rows(tmp_path / "a", "select distinct label from examples") == [(None,)]
+    assert rows(tmp_path / "a", "select distinct purity from clusterings") == [(None,)]
+
+
+class Foretold(Progress):
+    """Keeps what was forecast."""
+
+    def plan(self, plan: Plan, estimate: Forecast, network: Network, dataset: Dataset) -> None:
+        self.estimate = estimate
+
+
+def grown_by(path: Path, run: Callable[[Progress], Outcome]) -> tuple[int, int]:
+    """Bytes that a run was forecast to add to an empty atlas, and those that it did."""
+    atlas.create(path).close()
+    empty, progress = size(path), Foretold()
+    run(progress)
+    return progress.estimate.atlas_bytes, size(path) - empty
+
+
+def size(path: Path) -> int:
+    files = [path / "atlas.duckdb", *path.glob("indexes/*")]
+    return sum(file.stat().st_size for file in files)
+
+
+@pytest.fixture(scope="module")
+def demo_gpt2() -> Network:
+    return load_network("demo:gpt2", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def demo_inceptionv1() -> Network:
+    return load_network("demo:inceptionv1", device="cpu")
+
+
+@pytest.mark.parametrize("store_activations", [True, False])
+def test_the_forecast_of_a_text_run_is_within_a_fifth_of_the_truth(
+    store_activations: bool, tmp_path: Path, demo_gpt2: Network
+) -> None:
+    choices = Choices(limit=4, store_activations=store_activations, skip_bad=True, tokens=TokenSampling(24, 100))
+    data = open_dataset("builtin:python-heldout", kind="text")
+    forecast, truth = grown_by(
+        tmp_path / "a", lambda progress: ingest(tmp_path / "a", demo_gpt2, data, choices, progress=progress)
+    )
+    assert forecast == pytest.approx(truth, rel=0.2)
+
+
+@pytest.mark.parametrize("store_activations", [True, False])
+def test_the_forecast_of_an_image_run_is_within_a_fifth_of_the_truth(
+    store_activations: bool, tmp_path: Path, demo_inceptionv1: Network
+) -> None:
+    choices = Choices(
+        limit=200, store_activations=store_activations, sites=("inception3b", "inception4e", "inception5b")
+    )
+    data = open_dataset("builtin:digits-heldout", kind="image")
+    forecast, truth = grown_by(
+        tmp_path / "a", lambda progress: ingest(tmp_path / "a", demo_inceptionv1, data, choices, progress=progress)
+    )
+    assert forecast == pytest.approx(truth, rel=0.2)
+
+
+def test_the_forecast_counts_spans_and_is_remembered(tmp_path: Path) -> None:
+    class Interrupted(Foretold):
+        def plan(self, plan: Plan, estimate: Forecast, network: Network, dataset: Dataset) -> None:
+            super().plan(plan, estimate, network, dataset)
+            raise KeyboardInterrupt
+
+    data = small_texts(tmp_path / "words", 60)
+    estimates = []
+    for name, spans in (("a", ()), ("b", ("blocks.0.mlp->", "blocks.1.mlp->"))):
+        first, second = Interrupted(), Foretold()
+        choices = Choices(tokens=TOKENS, spans=spans)
+        with pytest.raises(RunInterrupted):
+            small_run(tmp_path / name, data, choices, progress=first)
+        small_run(tmp_path / name, data, choices, progress=second)
+        assert first.estimate == second.estimate
+        estimates.append(first.estimate)
+    # Gates: 13, 20, 9, 31; the spans hold the last three and the last two sites, each code 8 bytes of id.
+    assert estimates[1].atlas_bytes - estimates[0].atlas_bytes == 240 * (3 + 2 + 4 + 8 + 2 + 4 + 8)
+
+
+def peak_megabytes(path: Path, n_texts: int) -> float:
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.ingest.generated", str(path), str(n_texts)], capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return float(ran.stdout)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+def test_the_peak_of_memory_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
+    """The smaller run, 210 MB, fills what a writer may use; the larger is three times as large."""
+    small, large = peak_megabytes(tmp_path / "small", 400), peak_megabytes(tmp_path / "large", 1200)
+    assert size(tmp_path / "large") > 2.9 * size(tmp_path / "small") > 2.9 * 180e6
+    assert large < 1.15 * small
+
+
+@pytest.fixture(autouse=True)
+def no_staging_is_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert [file for folder in tmp_path.glob("*/staging") for file in folder.iterdir()] == []

@@ -1,0 +1,193 @@
+"""Filters are part of the search: the answer is that of sorting what meets them, and nothing else."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import atlas
+import query
+from atlas.errors import SqlFailed, SqlRefused, SqlTimeout, UnknownName, UsageError
+from atlas.store.atlas import too_much_memory, took_too_long
+from tests.builder import add_texts, word_network, word_texts
+from tests.query.neighbors.test_one import by_numpy
+
+TARGETS = ["blocks.2.mlp", "blocks.0.mlp->", "blocks.1.mlp->"]  # a site, a span with an index, a span without
+WORDS = "network_id = 2"
+
+
+def meeting(a, condition):
+    """Ids of the network's examples of which a condition in SQL holds."""
+    return {example for (example,) in a.rows(f"select example_id from examples where {WORDS} and ({condition})")}
+
+
+def sorted_among(a, target, example, allowed):
+    """All others that are allowed, nearest first: an exhaustive search, filtered afterwards."""
+    pairs = zip(*by_numpy(a, target, example), strict=True)
+    return [(int(other), int(distance)) for other, distance in pairs if other in allowed and other != example]
+
+
+def pairs(found):
+    return list(zip(found["example_id"].tolist(), found["distance"].tolist(), strict=True))
+
+
+FILTERS = [
+    ({"label": "metal"}, "label = 'metal'"),
+    ({"where": "position < 3"}, "position < 3"),
+    ({"where": "token like 'river%' or loss < 0 -- a comment"}, "token like 'river%' or loss < 0"),
+    ({"where": "prediction in (select prediction from examples group by all having count(*) > 20)"},
+     "prediction in (select prediction from examples group by all having count(*) > 20)"),
+    ({"dataset": "texts"}, "true"),
+    ({"cluster": 0, "clustering": 2},
+     "example_id in (select example_id from cluster_labels where clustering_id = 2 and label = 0)"),
+    ({"cluster": -1, "clustering": 2, "label": "fruit"},
+     "label = 'fruit' and example_id in "
+     "(select example_id from cluster_labels where clustering_id = 2 and label = -1)"),
+    ({"label": "river", "where": "example_id % 3 = 0", "dataset": "texts"}, "label = 'river' and example_id % 3 = 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("wanted", "condition"), FILTERS)
+def test_a_filtered_search_is_an_exhaustive_one_filtered_afterwards(a, target, wanted, condition):
+    allowed = meeting(a, condition)
+    for example in (12, 200):
+        expected = sorted_among(a, target, example, allowed)
+        if not expected:
+            with pytest.raises(UsageError, match="none of the other examples"):
+                query.nearest(a, example=example, site=target, **wanted)
+            continue
+        found = query.nearest(a, example=example, site=target, k=len(expected), **wanted)
+        assert pairs(found) == expected
+        assert pairs(query.nearest(a, example=example, site=target, **wanted)) == expected[:10]
+        radius = expected[len(expected) // 2][1]
+        within = query.nearest(a, example=example, site=target, radius=radius, **wanted)
+        assert pairs(within) == [pair for pair in expected if pair[1] <= radius]
+        assert found.attrs["n_searched"] == len(allowed) and found.attrs["exact_search"] is True
+
+
+@settings(max_examples=20, deadline=None)
+@given(modulus=st.integers(1, 40), k=st.integers(1, 9), example=st.integers(12, 371))
+def test_any_condition_leaves_k_that_meet_it(built, modulus, k, example):
+    with atlas.open(built) as a:
+        condition = f"example_id % {modulus} = 0"
+        expected = sorted_among(a, "blocks.3.mlp", example, meeting(a, condition))
+        asked = {"example": example, "site": "blocks.3.mlp", "where": condition}
+        assert pairs(query.nearest(a, **asked, k=k)) == expected[:k]
+        with_self = query.nearest(a, **asked, k=k, include_self=True)["example_id"]
+        assert (example in with_self.tolist()) == (example % modulus == 0 and len(with_self) > 0) or (
+            expected[0][1] == 0  # others of its polytope come first
+        )
+
+
+def test_a_code_and_a_text_are_filtered_too(a, words):
+    allowed = meeting(a, "label = 'metal'")
+    bits = a.codes(a.catalog.target(site="blocks.2.mlp").sites, [12])[1].to_strings()[0]
+    by_code = query.nearest(a, code=bits, site="blocks.2.mlp", label="metal", k=5)
+    ids, distances = by_numpy(a, "blocks.2.mlp", 12)
+    metals = [(int(i), int(d)) for i, d in zip(ids, distances, strict=True) if i in allowed]
+    assert pairs(by_code) == metals[:5]
+    live = query.nearest(a, text="metal1 river2", site="blocks.2.mlp", reader=words, label="metal", k=5)
+    assert set(live["label"]) == {"metal"} and len(live) == 5
+
+
+def test_a_dataset_holds_inputs_whoever_read_them_first(tmp_path):
+    with atlas.create(tmp_path / "a") as a:
+        add_texts(a, word_network(), word_texts(6), dataset="first")
+        add_texts(a, word_network(), word_texts(9)[4:], dataset="second")  # two of the first are in it as well
+    with atlas.open(tmp_path / "a") as a:
+        texts = "select example_id from examples join dataset_inputs using (input_id) where dataset_id = 2"
+        second = {example for (example,) in a.rows(texts)}
+        found = query.nearest(a, example=1, span="blocks.1.mlp->", dataset="second", k=len(second))
+        assert set(found["example_id"]) == second and len(second) > 5 * 6
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "message"),
+    [
+        ({"label": "meta"}, UnknownName, r"no example of network words has label 'meta'; it has fruit, metal, river"),
+        ({"dataset": "points."}, UnknownName, r"has dataset 'points.'; it has images, points, texts"),
+        ({"cluster": 0}, UnknownName, r"blocks.2.mlp of network words has no clustering; `polytope cluster"),
+        ({"cluster": 99, "clustering": 2}, UnknownName, r"no cluster 99 in clustering 2 .* numbered from 0, and -1"),
+        ({"cluster": "0", "clustering": 2}, UsageError, "cluster is '0'; expected the number of a cluster"),
+        ({"label": 3}, UsageError, "label is 3; expected a name"),
+        ({"where": "  "}, UsageError, "where is '  '; expected a condition in SQL"),
+        ({"where": "colour = 3"}, SqlFailed, r"where is 'colour = 3'; expected a condition on .*--schema.*colour"),
+        ({"where": "label"}, SqlFailed, "where is 'label'; expected a condition"),
+        ({"where": "true; drop table codes"}, SqlFailed, "where is 'true; drop table codes'"),
+        ({"where": "label in (select * from read_csv('/etc/passwd'))"}, SqlRefused, "own tables only"),
+        ({"where": "true) union all (select i from range(9) t(i)"}, SqlRefused, "not one condition; give what"),
+        ({"where": "true) order by (loss) limit (1"}, SqlRefused, "that is not one condition"),
+        ({"where": "true) group by all having (true"}, SqlRefused, "that is not one condition"),
+        ({"where": "true) or (true"}, SqlRefused, "that is not one condition; give what"),
+        ({"where": "true) and (loss < 1"}, SqlRefused, "that is not one condition"),
+        ({"where": "loss) = (loss"}, SqlRefused, "that is not one condition"),
+        ({"where": "true) and coalesce(true"}, SqlRefused, "that is not one condition"),
+        ({"where": "true, false"}, SqlRefused, "that is not one condition"),
+        ({"where": "true,"}, SqlRefused, "that is not one condition"),
+        ({"where": "true); select (true"}, SqlRefused, "that is not one condition"),
+        ({"where": " + ".join(["1"] * 500)}, SqlRefused, "nested too deeply to be checked"),
+        ({"where": "loss <"}, SqlFailed, r'Parser Error: syntax error at or near "\)"$'),
+        ({"where": "label::int = 3"}, SqlFailed, r"lists them\): Conversion Error: [^\n(]*$"),
+        ({"where": "loss in (select size from read_blob(current_setting('allowed_paths')[4]))"}, SqlRefused,
+         "own tables only, .*: the function read_blob is none"),
+        ({"where": "exists (with x as (copy meta to 'x.csv') from x)"}, SqlRefused, "COPY is not a query"),
+        ({"where": "loss < $1"}, SqlRefused, "that is not one condition; .* without parameters"),
+        ({"where": "false"}, UsageError, r"none of the examples of network words .* the filter \(where 'false'"),
+        ({"label": "metal", "where": "loss > 5"}, UsageError, r"filter \(label 'metal', where 'loss > 5'\)"),
+        ({"where": "example_id = 40"}, UsageError, "none of the other examples"),  # itself alone
+        ({"where": "example_id < 15", "k": 4}, UsageError, r"codes of 3 examples with where 'example_id < 15'"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("many", [False, True])
+def test_what_a_filter_refuses(a, wanted, error, message, many):
+    with pytest.raises(error, match=message):
+        if many:
+            query.nearest_many(a, examples=[40], site="blocks.2.mlp", **wanted)
+        else:
+            query.nearest(a, example=40, site="blocks.2.mlp", **wanted)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "loss < 5", "(loss < 5) or (loss >= 5)", "label in ('metal', 'fruit')", "position between 1 and 3",
+        "case when loss < 5 then true else false end", "not coalesce(loss < 5, false)", "loss is not null",
+        "loss < (select avg(loss) from examples)", "exists (from sites)", "(loss, position) > (1, 1)",
+        "token like 'river%' escape '!' -- (", "/* ) */ label = ')' and token glob ('r*') /* or */",
+        "label = any (select label from examples)", "coalesce(loss, 1) > 0", "len([i for i in [1, 2] if i > 1]) = 1",
+        "cast(loss as int) > 1\n-- a comment\n",
+    ],
+)  # fmt: skip
+def test_whatever_is_one_expression_is_a_condition(a, condition):
+    a.check_condition("examples", condition)
+    a.rows(f"select 1 from examples where (\n{condition}\n)")
+
+
+@pytest.mark.parametrize(("limit", "kind"), [(took_too_long, SqlTimeout), (too_much_memory, SqlFailed)])
+def test_a_condition_that_takes_too_much_is_not_called_wrong(a, limit, kind, monkeypatch):
+    error = limit(None if limit is too_much_memory else 30.0)
+
+    def asked(*args: object) -> pd.DataFrame:
+        raise error
+
+    monkeypatch.setattr(a, "elsewhere", asked)
+    with pytest.raises(kind) as found:
+        query.nearest(a, example=40, site="blocks.2.mlp", where="loss < 1")
+    assert str(found.value) == f"{error} (where is 'loss < 1')"
+
+
+def test_a_condition_needs_the_sandbox_of_a_reader(damaged):
+    with (
+        atlas.open(damaged(), writable=True) as a,
+        pytest.raises(UsageError, match="open for writing, outside the sandbox"),
+    ):
+        query.nearest(a, example=40, site="blocks.2.mlp", where="true")
+
+
+def test_places_of_a_filter_are_those_of_the_target_alone(a):
+    """Examples of other networks meet the condition too, and have no code here."""
+    found = query.nearest(a, example=40, site="blocks.2.mlp", where="example_id > 365 or example_id < 20", k=14)
+    assert found["example_id"].between(12, 371).all() and found.attrs["n_searched"] == 14
+    np.testing.assert_array_equal(np.sort(found["example_id"]), [*range(12, 20), *range(366, 372)])

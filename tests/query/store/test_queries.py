@@ -1,0 +1,272 @@
+"""A user's SQL answers questions and can do nothing else."""
+
+import duckdb
+import pytest
+
+import atlas
+import query
+from atlas.errors import SqlError, SqlFailed, SqlRefused, SqlTimeout, UsageError
+from query.store.queries import DEFAULT_LIMIT, schema
+
+
+def test_questions_are_answered(a):
+    found = query.sql(
+        a, "select label, count(*) as n from spline_codes where is_on(code, 4) group by all order by all"
+    )
+    assert found.columns.tolist() == ["label", "n"] and found.attrs["truncated"] is False
+    assert query.sql(a, "select $1 + 1 as n", [41])["n"].tolist() == [42]
+    for query_text in (
+        "from sites",
+        "describe codes",
+        "summarize sites",
+        "explain from codes",
+        "with x as (from runs) from x",
+    ):
+        assert len(query.sql(a, query_text))
+
+
+def test_rows_are_limited(a):
+    found = query.sql(a, "from range(2000)")
+    assert len(found) == DEFAULT_LIMIT and found.attrs["truncated"] is True
+    assert len(query.sql(a, "from range(2000)", limit=3)) == 3
+    assert len(query.sql(a, "from range(2000)", limit=None)) == 2000
+    with pytest.raises(UsageError, match="it must be at least 1"):
+        query.sql(a, "from sites", limit=0)
+
+
+def test_time_is_limited(a):
+    with pytest.raises(SqlTimeout, match=r"ran longer than 0.2 s"):
+        query.sql(
+            a, "select count(*) from range(1000000) as x(i), range(1000000) as y(j) where i * j % 7 = 3", timeout=0.2
+        )
+    assert query.sql(a, "select 1 as one")["one"].tolist() == [1]
+    with pytest.raises(SqlTimeout, match=r"ran longer than 0.01 s"):  # within one value the clock is not looked at
+        query.sql(a, "select len(range(2000000)) as n", timeout=0.01)
+
+
+def test_every_column_is_explained(a):
+    found = schema(a)
+    assert found.columns.tolist() == ["table", "column", "type", "comment"]
+    assert {"codes", "spline_codes", "cluster_members"} <= set(found["table"]) and found[
+        "comment"
+    ].str.len().min() > 5
+
+
+ATTACKS = [
+    "insert into meta values ('a', 'b')",
+    "update sites set n_codes = 0",
+    "delete from codes",
+    "drop table codes",
+    "create table mine as select 1",
+    "alter table codes add column x integer",
+    "with gone as (delete from codes returning *) from gone",
+    "explain analyze delete from codes",
+    "explain analyze insert into meta values ('a', 'b')",
+    "attach 'other.duckdb'",
+    "attach ':memory:' as other",
+    "detach atlas",
+    "copy codes to 'codes.csv'",
+    "copy meta from '/etc/passwd'",
+    "explain analyze copy codes to 'codes.csv'",
+    "export database 'folder'",
+    "import database 'folder'",
+    "from read_csv('/etc/passwd')",
+    "from read_text('/etc/passwd')",
+    "from read_blob('/etc/passwd')",
+    "from read_parquet('x.parquet')",
+    "from read_json('x.json')",
+    "from '/etc/passwd'",
+    "from 'https://example.org/x.parquet'",
+    "from glob('/*')",
+    "from sniff_csv('/etc/passwd')",
+    "select getenv('HOME')",
+    "install httpfs",
+    "load httpfs",
+    "set enable_external_access = true",
+    "set lock_configuration = false",
+    "reset enable_external_access",
+    "explain analyze set threads = 1",
+    "pragma database_list",
+    "pragma enable_external_access = true",
+    "call pragma_version()",
+    "checkpoint",
+    "vacuum",
+    "use memory",
+    "begin transaction",
+    "prepare p as select 1",
+    "execute p",
+    "from query('drop table codes')",
+    "from duckdb_secrets()",
+    "with x as (delete from meta returning *) select 1",
+    "explain analyze with x as (copy meta to 'codes.csv') from x",
+    "select 1; drop table codes",
+    "select 1; select 2",
+    "",
+    "-- nothing",
+    "not sql",
+    "from a_python_variable",
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks_are_refused(a, attack):
+    a_python_variable = query.sql(a, "select 'leaked' as secret")
+    before = [a.value(f"select count(*) from {table}") for table in ("codes", "meta")]
+    with pytest.raises(SqlError):
+        query.sql(a, attack)
+    assert [a.value(f"select count(*) from {table}") for table in ("codes", "meta")] == before
+    assert len(a_python_variable) == 1
+
+
+def test_what_kind_of_refusal(a):
+    with pytest.raises(SqlRefused, match="SQL on an atlas is read-only: DROP is not a query"):
+        query.sql(a, "drop table codes")
+    with pytest.raises(SqlRefused, match="one query at a time, got 2 statements"):
+        query.sql(a, "select 1; select 2")
+    with pytest.raises(SqlRefused, match="reads its own tables only, no files or network"):
+        query.sql(a, "from read_csv('/etc/passwd')")
+    with pytest.raises(SqlFailed, match="no_such_column"):
+        query.sql(a, "select no_such_column from sites")
+    with pytest.raises(SqlRefused, match="read-only: INSTALL is not a query"):  # to DuckDB it is a LOAD
+        query.sql(a, "-- é\n/* and */ install httpfs")
+    with pytest.raises(SqlRefused, match="read-only: COPY is not a query"):
+        query.sql(a, "explain analyze copy codes to 'codes.csv'")
+    with pytest.raises(SqlRefused, match=r"takes two; list them, as in `on label in"):
+        query.sql(a, "pivot examples on label using count(*)")
+    assert len(query.sql(a, "pivot examples on label in ('metal', 'fruit') using count(*) group by network_id"))
+
+
+# {} stands for the database's own file, which DuckDB's sandbox lets a query read.
+OWN_FILE = [
+    "from read_blob('{}')",
+    "from READ_BLOB('{}')",
+    "from \"Read_Blob\" /* é */ ('{}')",
+    "select 'é', (select size from read_blob -- (\n('{}'))",
+    "from read_blob\u00a0('{}')",
+    "from read_blob\ufeff('{}')",
+    "from system.main.read_blob('{}')",
+    "from y: read_blob('{}')",
+    "from range(1) as x(i), lateral (from read_blob('{}'))",
+    "with x as (from read_blob('{}')) from x",
+    "select 1 where exists (from glob('{}'))",
+    "from repeat((select size from read_blob('{}')), 1)",
+    "select 1 as range, r.* from read_text('{}') r",
+    "describe from read_blob('{}')",
+    "summarize from read_blob('{}')",
+    "explain analyze from read_blob('{}')",
+    "explain /* from meta */ analyze -- from meta\n select 'é', (select size from read_blob('{}'))",
+    "explain\u00a0from read_blob('{}')",
+    "pivot (from read_blob('{}')) on size in (1) using count(*)",
+    "from query('from read_blob(''{}'')')",
+    "from query_table('{}')",
+    "from json_execute_serialized_sql(json_serialize_sql('from read_blob(''{}'')'))",
+    "from read_duckdb('{}', table_name = 'meta')",
+    "from '{}'",
+    'from range(1), "{}"',
+    "from range(1) join '{}' on true",
+    "table '{}'",
+    "describe '{}'",
+    "summarize '{}'",
+    "explain from '{}'",
+]
+
+
+@pytest.mark.parametrize("attack", OWN_FILE)
+def test_the_file_of_the_atlas_is_no_table(a, attack):
+    with pytest.raises(SqlRefused):
+        query.sql(a, attack.format((a.path / "atlas.duckdb").resolve()))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "with x as (copy meta to '{}') from x",
+        "with x as materialized (copy (from meta) to '{}' (format csv)) select 1",
+        "select (with x as (copy meta to '{}') select count(*) from x)",
+        "explain analyze with x as (copy meta to '{}') from x",
+        "explain analyze -- select 1 as \"\n copy meta to '{}' -- \"",
+    ],
+)
+def test_nothing_is_written_beside_the_atlas(damaged, attack):
+    """DuckDB's sandbox lets a query write the journal, which the next reader would take for changes."""
+    path = damaged()
+    before = sorted(file.name for file in path.iterdir())
+    with atlas.open(path) as a:
+        for file in ("atlas.duckdb.wal", "atlas.duckdb.wal.checkpoint", "atlas.duckdb.tmp/x.csv"):
+            with pytest.raises(SqlRefused, match="read-only: COPY is not a query"):
+                query.sql(a, attack.format((path / file).resolve()))
+    assert sorted(file.name for file in path.iterdir()) == before
+
+
+def test_functions_that_are_not_known_to_only_read_memory_are_refused(a):
+    """Those of a later DuckDB too, until someone has looked at them."""
+    known = "select distinct function_name from duckdb_functions() where function_type = 'table' order by 1"
+    refused = []
+    for (name,) in a.rows(known):
+        try:
+            query.sql(a, f"from {name}(1)")
+        except SqlRefused as error:
+            assert f"no files or network: the function {name} is none that a query may call" in str(error)
+            refused.append(name)
+        except SqlFailed:  # that was no argument for it
+            pass
+    assert {"arrow_scan", "pandas_scan", "python_map_function", "checkpoint", "truncate_duckdb_logs"} < {*refused}
+    assert {"read_blob", "glob", "query", "which_secret", "duckdb_secrets", "duckdb_extensions"} < {*refused}
+    assert not {"range", "generate_series", "unnest", "repeat", "json_each", "duckdb_settings"} & {*refused}
+
+
+@pytest.mark.parametrize(
+    "query_text",
+    [
+        "select 1 as read_blob, 'from read_blob(1)' as glob -- read_blob(1)",
+        "select read_blob from range(3) as read_blob(read_blob)",
+        "from range(3) as query(i)",
+        "with query(i) as (select 1) from query",
+        "select 'river' glob ('r*') as g from range(2)",
+        'with "a/b.duckdb" as (select 1) from "a/b.duckdb"',
+        'select \'/a/b.duckdb\' as path, "x/y" from (select 1 as "x/y")',
+        "explain analyze from range(3) as read_blob(i)",
+        "-- é\nexplain (format json) (from sites)",
+        "explain describe sites",
+        "select unnest(range(3)), i from generate_series(3) as t(i)",
+        "from json_each('[1, 2]')",
+        "from duckdb_tables()",
+        "from histogram('sites', 'n_codes')",
+        "show tables",
+        "select " + " + ".join(["1"] * 500),
+    ],
+)
+def test_what_only_looks_like_a_file_is_answered(a, query_text):
+    assert len(query.sql(a, query_text))
+
+
+MESSAGES = [
+    ("select 1 +\n  los los los", r'^Parser Error: syntax error at or near "los" \(line 2, column 11\)$'),
+    ("select 'é', 1 +", r'^Parser Error: syntax error at or near "\+" \(line 1, column 15\)$'),
+    ("select " + "1, " * 200 + "2 3", r'^Parser Error: syntax error at or near "3" \(line 1\)$'),
+    ("select los from examples", r'^Binder Error: .*"los" not found.* Candidate bindings: "loss", [^\n]*$'),
+    ("from exampels", r'^Catalog Error: Table with name exampels does not exist! Did you mean "examples"\?$'),
+    ("select strftime(1)", r"^Binder Error: [^\n]* Candidate functions: strftime[^;\n]*(; strftime[^;\n]*){2}; …$"),
+    ("select label::int from examples", r"^Conversion Error: Could not convert string '\w+' to INT32[^\n(]*$"),
+    ("select loss from examples where loss = (select loss from examples)", r"scalar subqueries can [^\n]* row\.$"),
+    ("select error(repeat('word ', 1000))", r"^Invalid Input Error: word [word ]{300,400} …$"),
+]
+
+
+@pytest.mark.parametrize(("query_text", "message"), MESSAGES)
+def test_a_failure_is_told_in_one_short_paragraph(a, query_text, message):
+    with pytest.raises(SqlFailed, match=message):
+        query.sql(a, query_text)
+
+
+def test_what_duckdb_leaves_open_is_still_what_we_close(a):
+    """Else the checks of what a query holds could go: DuckDB's own sandbox would do."""
+    own = (a.path / "atlas.duckdb").resolve()
+    assert a.value(f"select size from read_blob('{own}')") == own.stat().st_size
+    with pytest.raises(duckdb.PermissionException):
+        a.value("select size from read_blob('/etc/passwd')")
+
+
+def test_an_atlas_open_for_writing_runs_no_sql_of_a_user(damaged):
+    with atlas.open(damaged(), writable=True) as a, pytest.raises(UsageError, match="open it for reading"):
+        query.sql(a, "from sites")
