@@ -32,10 +32,16 @@ def _line(atlas: Atlas, record: NetworkRecord, weights: str, data: str, plan: st
     document = json.loads(plan)
     reading = document["network"]["reading"]
     given = {
-        "network": record.source, "weights": weights, **_reading(record, reading),
-        "data": data, "limit": document["limit"], **_sites(atlas, record, document["sites"]),
-        **_sampling(record, document["sampling"]), "batch-size": document["batch_size"], "seed": document["seed"],
-    }  # fmt: skip
+        "network": record.source,
+        "weights": weights,
+        **_reading(record, reading),
+        "data": data,
+        "limit": document["limit"],
+        **_sites(atlas, record, document["sites"]),
+        **_sampling(record, document["sampling"]),
+        "batch-size": document["batch_size"],
+        "seed": document["seed"],
+    }
     words = ["polytope", "ingest", quote(str(atlas.path))]
     words += [f"--{name} {quote(str(value))}" for name, value in given.items() if value is not None]
     for option in ("prepend_bos", "transform_input"):

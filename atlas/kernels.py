@@ -106,9 +106,12 @@ def slices(n: int, at_most: int) -> list[slice]:
 
 @njit(nogil=True, cache=True)
 def hamming_columns(
-    a: UInt64[np.ndarray, "a words"], b: UInt64[np.ndarray, "b words"], out: Shaped[np.ndarray, "a b"],
-    start: int, stop: int,
-) -> None:  # fmt: skip
+    a: UInt64[np.ndarray, "a words"],
+    b: UInt64[np.ndarray, "b words"],
+    out: Shaped[np.ndarray, "a b"],
+    start: int,
+    stop: int,
+) -> None:
     """`hamming_block` for the columns ``start`` up to ``stop``: each code of ``b`` is fetched once for all of ``a``,
     which should be few enough to stay in the cache."""
     for j in range(start, stop):
@@ -126,10 +129,16 @@ def mirror(matrix: Shaped[np.ndarray, "n n"], start: int, stop: int) -> None:
 
 @njit(nogil=True, cache=True)
 def distances_from_products(
-    products: Float64[np.ndarray, "rows columns"], norms: Float64[np.ndarray, " n"], x: Float[np.ndarray, "n units"],
-    kind: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, " rows"], columns: Int64[np.ndarray, " columns"],
-    near: float, start: int, stop: int,
-) -> None:  # fmt: skip
+    products: Float64[np.ndarray, "rows columns"],
+    norms: Float64[np.ndarray, " n"],
+    x: Float[np.ndarray, "n units"],
+    kind: Int64[np.ndarray, " n"],
+    rows: Int64[np.ndarray, " rows"],
+    columns: Int64[np.ndarray, " columns"],
+    near: float,
+    start: int,
+    stop: int,
+) -> None:
     """Turn inner products a · b into ‖a − b‖ in place, in the rows ``start`` up to ``stop``.
 
     Squared distances below ``near`` · (‖a‖² + ‖b‖²) are computed again from the differences of ``x``; they are 0
@@ -156,9 +165,13 @@ def distances_from_products(
 
 @njit(nogil=True, cache=True)
 def into_triangle(
-    triangle: Shaped[np.ndarray, " pairs"], n: int, first: int, block: Shaped[np.ndarray, "rows columns"],
-    start: int, stop: int,
-) -> None:  # fmt: skip
+    triangle: Shaped[np.ndarray, " pairs"],
+    n: int,
+    first: int,
+    block: Shaped[np.ndarray, "rows columns"],
+    start: int,
+    stop: int,
+) -> None:
     """Store rows ``start`` up to ``stop`` of ``block``, whose element (0, 0) is the distance of point ``first`` to
     itself and whose columns run to n."""
     for r in range(start, stop):
@@ -219,9 +232,12 @@ def _sift_down(values: Shaped[np.ndarray, " n"], places: Int64[np.ndarray, " n"]
 
 @njit(nogil=True, cache=True)
 def smallest(
-    rows: Shaped[np.ndarray, "rows n"], weights: Int64[np.ndarray, " n"], rank: int, out: Shaped[np.ndarray, "2 all"],
+    rows: Shaped[np.ndarray, "rows n"],
+    weights: Int64[np.ndarray, " n"],
+    rank: int,
+    out: Shaped[np.ndarray, "2 all"],
     first: int,
-) -> None:  # fmt: skip
+) -> None:
     """For each row the values that stand at ``rank`` − 1 and at ``rank`` (from 1) when value j is counted
     ``weights[j]`` times: ``out[0]`` and ``out[1]``, row 0 in column ``first``. A heap holds the ``rank`` least values
     met so far."""
@@ -258,10 +274,15 @@ def smallest(
 
 @njit(nogil=True, cache=True)
 def offer(
-    row: Shaped[np.ndarray, " n"], current: int, source: int, cores: Shaped[np.ndarray, " n"],
-    reach: Shaped[np.ndarray, " n"], reached_from: Int64[np.ndarray, " n"], waiting: Int64[np.ndarray, " n"],
+    row: Shaped[np.ndarray, " n"],
+    current: int,
+    source: int,
+    cores: Shaped[np.ndarray, " n"],
+    reach: Shaped[np.ndarray, " n"],
+    reached_from: Int64[np.ndarray, " n"],
+    waiting: Int64[np.ndarray, " n"],
     done: int,
-) -> None:  # fmt: skip
+) -> None:
     """A step of Prim's algorithm over mutual reachability: ``current`` has joined, ``row`` holds its distances.
 
     Point j, while it waits (``waiting[j] < done``), is now at most max(row[j], cores[j], cores[current]) away.
@@ -339,9 +360,12 @@ def _above(distance: float, factor: float, shift: int) -> int:
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def squared_norms(
-    x: Float[np.ndarray, "n units"], centre: Float64[np.ndarray, " units"], out: Float64[np.ndarray, " n"],
-    start: int, stop: int,
-) -> None:  # fmt: skip
+    x: Float[np.ndarray, "n units"],
+    centre: Float64[np.ndarray, " units"],
+    out: Float64[np.ndarray, " n"],
+    start: int,
+    stop: int,
+) -> None:
     """Write ‖x − centre‖² for the rows ``start`` up to ``stop``; NaN and infinity come through."""
     for i in range(start, stop):
         squared = 0.0
@@ -353,9 +377,13 @@ def squared_norms(
 
 @njit(nogil=True, cache=True)
 def centre_and_scale(
-    x: Float[np.ndarray, "n units"], centre: Float64[np.ndarray, " units"], factor: float,
-    out: Float32[np.ndarray, "n units"], start: int, stop: int,
-) -> None:  # fmt: skip
+    x: Float[np.ndarray, "n units"],
+    centre: Float64[np.ndarray, " units"],
+    factor: float,
+    out: Float32[np.ndarray, "n units"],
+    start: int,
+    stop: int,
+) -> None:
     """Write (x − centre) · factor, computed in float64, for the rows ``start`` up to ``stop``."""
     for i in range(start, stop):
         for k in range(x.shape[1]):
@@ -364,9 +392,14 @@ def centre_and_scale(
 
 @njit(nogil=True, cache=True)
 def bounds_from_products(
-    products: Float[np.ndarray, "rows columns"], a: Float[np.ndarray, " rows"], b: Float[np.ndarray, " columns"],
-    shrink: Any, least: Any, shift: int, out: UInt16[np.ndarray, "rows columns"],
-) -> None:  # fmt: skip
+    products: Float[np.ndarray, "rows columns"],
+    a: Float[np.ndarray, " rows"],
+    b: Float[np.ndarray, " columns"],
+    shrink: Any,
+    least: Any,
+    shift: int,
+    out: UInt16[np.ndarray, "rows columns"],
+) -> None:
     """Store (a_i + b_j − 2 · products_ij) · shrink − least, computed in the type of all of these."""
     for r in range(products.shape[0]):
         for c in range(products.shape[1]):
@@ -384,9 +417,15 @@ def _holds(places: Int64[np.ndarray, " n"], place: int) -> bool:
 
 @njit(nogil=True, cache=True)
 def smallest_exact(
-    rows: UInt16[np.ndarray, "rows n"], weights: Int64[np.ndarray, " n"], rank: int,
-    out: Float64[np.ndarray, "2 all"], first: int, x: Float[np.ndarray, "n units"], factor: float, shift: int,
-) -> None:  # fmt: skip
+    rows: UInt16[np.ndarray, "rows n"],
+    weights: Int64[np.ndarray, " n"],
+    rank: int,
+    out: Float64[np.ndarray, "2 all"],
+    first: int,
+    x: Float[np.ndarray, "n units"],
+    factor: float,
+    shift: int,
+) -> None:
     """`smallest` of distances of which ``rows`` are the bounds: those of the least bounds are computed, then those
     whose bounds are below the largest of them."""
     n = rows.shape[1]
@@ -436,10 +475,17 @@ def smallest_exact(
 
 @njit(nogil=True, cache=True)
 def offer_exact(
-    row: UInt16[np.ndarray, " n"], current: int, source: int, cores: Float64[np.ndarray, " n"],
-    reach: Float64[np.ndarray, " n"], reached_from: Int64[np.ndarray, " n"], wanted: UInt16[np.ndarray, " n"],
-    x: Float[np.ndarray, "n units"], factor: float, shift: int,
-) -> None:  # fmt: skip
+    row: UInt16[np.ndarray, " n"],
+    current: int,
+    source: int,
+    cores: Float64[np.ndarray, " n"],
+    reach: Float64[np.ndarray, " n"],
+    reached_from: Int64[np.ndarray, " n"],
+    wanted: UInt16[np.ndarray, " n"],
+    x: Float[np.ndarray, "n units"],
+    factor: float,
+    shift: int,
+) -> None:
     """`offer` where ``row`` holds bounds. ``wanted``: bounds from here on tell nothing new about a point's reach; 0
     where nothing can: for points that don't wait, and those whose reach is their core distance."""
     own = cores[current]
@@ -462,9 +508,11 @@ def offer_exact(
 @njit(nogil=True, cache=True)
 def keep_nearest(
     block: Shaped[np.ndarray, "rows columns"],
-    rows: Int64[np.ndarray, " rows"], columns: Int64[np.ndarray, " columns"],
-    distances: Float64[np.ndarray, "rows k"], neighbors: Int64[np.ndarray, "rows k"],
-) -> None:  # fmt: skip
+    rows: Int64[np.ndarray, " rows"],
+    columns: Int64[np.ndarray, " columns"],
+    distances: Float64[np.ndarray, "rows k"],
+    neighbors: Int64[np.ndarray, "rows k"],
+) -> None:
     """Merge a block of distances into each row's k nearest so far, which stand in ascending order; a point is not its
     own neighbour. ``rows`` and ``columns`` name the points of the block."""
     k = distances.shape[1]
@@ -481,10 +529,16 @@ def keep_nearest(
 
 @njit(nogil=True, cache=True)
 def spanning_forest(
-    order: Int64[np.ndarray, " edges"], source: Int64[np.ndarray, " edges"], target: Int64[np.ndarray, " edges"],
-    length: Float64[np.ndarray, " edges"], sure: Shaped[np.ndarray, " edges"], bound: Float64[np.ndarray, " n"],
-    kept: Shaped[np.ndarray, " edges"], proven: Shaped[np.ndarray, " edges"], root: Int64[np.ndarray, " n"],
-) -> None:  # fmt: skip
+    order: Int64[np.ndarray, " edges"],
+    source: Int64[np.ndarray, " edges"],
+    target: Int64[np.ndarray, " edges"],
+    length: Float64[np.ndarray, " edges"],
+    sure: Shaped[np.ndarray, " edges"],
+    bound: Float64[np.ndarray, " n"],
+    kept: Shaped[np.ndarray, " edges"],
+    proven: Shaped[np.ndarray, " edges"],
+    root: Int64[np.ndarray, " n"],
+) -> None:
     """Kruskal's algorithm. No edge that is missing at point p is shorter than ``bound[p]``; ``bound`` is overwritten.
 
     An edge that joins two trees is proven where its length is ``sure`` and one of the trees can be left by no shorter
@@ -515,9 +569,12 @@ def spanning_forest(
 
 @njit(nogil=True, cache=True)
 def merge_edges(
-    order: Int64[np.ndarray, " edges"], source: Int64[np.ndarray, " edges"], target: Int64[np.ndarray, " edges"],
-    length: Float64[np.ndarray, " edges"], merges: Float64[np.ndarray, "edges 4"],
-) -> None:  # fmt: skip
+    order: Int64[np.ndarray, " edges"],
+    source: Int64[np.ndarray, " edges"],
+    target: Int64[np.ndarray, " edges"],
+    length: Float64[np.ndarray, " edges"],
+    merges: Float64[np.ndarray, "edges 4"],
+) -> None:
     """The single-linkage tree in SciPy's form: a row (left, right, distance, size) for each edge, in ``order``."""
     n = len(order) + 1
     above, size = np.arange(2 * n - 1), np.ones(2 * n - 1, np.int64)
@@ -571,9 +628,15 @@ def _differing(a: UInt8[np.ndarray, " a"], i: int, b: UInt8[np.ndarray, " b"], j
 
 @njit(nogil=True, cache=True)
 def nearest_codes(
-    queries: UInt8[np.ndarray, " queries_bytes"], codes: UInt8[np.ndarray, " codes_bytes"], n_bytes: int,
-    places: Int64[np.ndarray, " allowed"], start: int, stop: int, block: int, heaps: UInt64[np.ndarray, "queries k"],
-) -> None:  # fmt: skip
+    queries: UInt8[np.ndarray, " queries_bytes"],
+    codes: UInt8[np.ndarray, " codes_bytes"],
+    n_bytes: int,
+    places: Int64[np.ndarray, " allowed"],
+    start: int,
+    stop: int,
+    block: int,
+    heaps: UInt64[np.ndarray, "queries k"],
+) -> None:
     """Put the least candidates (see `PLACE_BITS`) of each query into its heap, whose root is the largest of them.
 
     Candidates are the codes at ``places[start:stop]``, or, if ``places`` is empty, at places ``start`` to ``stop``.
@@ -602,9 +665,14 @@ def nearest_codes(
 
 @njit(nogil=True, cache=True)
 def hamming_bytes(
-    queries: UInt8[np.ndarray, " queries_bytes"], codes: UInt8[np.ndarray, " codes_bytes"], n_bytes: int,
-    places: Int64[np.ndarray, " allowed"], start: int, stop: int, out: Shaped[np.ndarray, "queries codes"],
-) -> None:  # fmt: skip
+    queries: UInt8[np.ndarray, " queries_bytes"],
+    codes: UInt8[np.ndarray, " codes_bytes"],
+    n_bytes: int,
+    places: Int64[np.ndarray, " allowed"],
+    start: int,
+    stop: int,
+    out: Shaped[np.ndarray, "queries codes"],
+) -> None:
     """Write the distance of every query to the candidates ``start`` up to ``stop`` (as in `nearest_codes`) into
     ``out``, whose column 0 is candidate ``start``."""
     for at in range(start, stop):

@@ -206,16 +206,35 @@ def _umap(
     own = np.arange(n)[:, None]
     random = np.random.RandomState(seed)  # the kind that UMAP draws from
     graph, _, _ = fuzzy_simplicial_set(
-        own, k + 1, random, "precomputed",
+        own,
+        k + 1,
+        random,
+        "precomputed",
         knn_indices=np.concatenate([own, near], axis=1).astype(np.int32),
         knn_dists=np.concatenate([np.zeros((n, 1)), distances], axis=1).astype(np.float32),
-    )  # fmt: skip
+    )
     a, b = find_ab_params(1.0, min_dist)
     told = {"disable": False, "file": _Epochs(tell), "bar_format": "{n}", "mininterval": 0, "miniters": 1}
     placed: Float[np.ndarray, "n 2"] = simplicial_set_embedding(
-        None, graph, 2, 1.0, a, b, 1.0, 5, epochs, start, random, "precomputed", {}, False, {}, False,
-        parallel=False, tqdm_kwds={**told, "leave": False},
-    )[0]  # fmt: skip
+        None,
+        graph,
+        2,
+        1.0,
+        a,
+        b,
+        1.0,
+        5,
+        epochs,
+        start,
+        random,
+        "precomputed",
+        {},
+        False,
+        {},
+        False,
+        parallel=False,
+        tqdm_kwds={**told, "leave": False},
+    )[0]
     return placed.astype(np.float32)
 
 

@@ -45,23 +45,38 @@ def generated_atlas(
                 a.insert("examples", _examples(ids, generator))
                 for site in range(sites):
                     packed = np.roll(codes.packed[rows], 7 * site, axis=1)
-                    a.insert("codes", pa.table({
-                        "site_id": np.full(len(ids), site + 1, np.uint16), "example_id": ids,
-                        "code": [row.tobytes() for row in packed], "n_active": np.bitwise_count(packed).sum(axis=1),
-                    }))  # fmt: skip
+                    a.insert(
+                        "codes",
+                        pa.table(
+                            {
+                                "site_id": np.full(len(ids), site + 1, np.uint16),
+                                "example_id": ids,
+                                "code": [row.tobytes() for row in packed],
+                                "n_active": np.bitwise_count(packed).sum(axis=1),
+                            }
+                        ),
+                    )
                 if activations is not None:
-                    a.insert("activations", pa.table({
-                        "site_id": np.full(len(ids), sites, np.uint16), "example_id": ids,
-                        "part": np.zeros(len(ids), np.uint16), "activation": list(activations[rows]),
-                    }))  # fmt: skip
+                    a.insert(
+                        "activations",
+                        pa.table(
+                            {
+                                "site_id": np.full(len(ids), sites, np.uint16),
+                                "example_id": ids,
+                                "part": np.zeros(len(ids), np.uint16),
+                                "activation": list(activations[rows]),
+                            }
+                        ),
+                    )
         with a.transaction():
             for record in a.catalog.sites:
                 n_codes, codes_digest = a.codes_digest(record)
                 n_activations, activations_digest = a.activations_digest(record)
                 a.execute(
                     "update sites set n_codes = $1, codes_digest = $2, n_activations = $3, activations_digest = $4 "
-                    "where site_id = $5", [n_codes, codes_digest, n_activations, activations_digest, record.site_id],
-                )  # fmt: skip
+                    "where site_id = $5",
+                    [n_codes, codes_digest, n_activations, activations_digest, record.site_id],
+                )
     build_indexes(path)
     return path
 
@@ -94,11 +109,19 @@ def _examples(ids: np.ndarray, generator: np.random.Generator) -> pa.Table:
     token = around[:, 12]
     before = [len(" ".join(row[:12])) + 1 for row in around]
     labels = [f"label {number}" for number in generator.integers(0, LABELS, len(ids))]
-    return pa.table({
-        "example_id": ids, "network_id": np.ones(len(ids), np.uint16), "run_id": np.ones(len(ids), np.uint16),
-        "input_id": 1 + (ids - 1) // TOKENS_A_TEXT, "position": (ids - 1) % TOKENS_A_TEXT,
-        "token": token.tolist(), "context": context, "context_offset": before, "label": labels,
-        "prediction": generator.choice(words, len(ids)).tolist(),
-        "probability": generator.random(len(ids)).astype(np.float32),
-        "loss": generator.random(len(ids)).astype(np.float32),
-    })  # fmt: skip
+    return pa.table(
+        {
+            "example_id": ids,
+            "network_id": np.ones(len(ids), np.uint16),
+            "run_id": np.ones(len(ids), np.uint16),
+            "input_id": 1 + (ids - 1) // TOKENS_A_TEXT,
+            "position": (ids - 1) % TOKENS_A_TEXT,
+            "token": token.tolist(),
+            "context": context,
+            "context_offset": before,
+            "label": labels,
+            "prediction": generator.choice(words, len(ids)).tolist(),
+            "probability": generator.random(len(ids)).astype(np.float32),
+            "loss": generator.random(len(ids)).astype(np.float32),
+        }
+    )

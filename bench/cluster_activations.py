@@ -119,12 +119,16 @@ def measure(data: str, x: np.ndarray, size: str, rounds: int) -> list[dict[str, 
     ours = seconds["ours"]
     return [
         {
-            "data": data, "activations": len(x), "units": x.shape[1], "what": name,
-            "seconds": float(np.median(times)), "times ours": ratio(times, ours[: len(times)]),
+            "data": data,
+            "activations": len(x),
+            "units": x.shape[1],
+            "what": name,
+            "seconds": float(np.median(times)),
+            "times ours": ratio(times, ours[: len(times)]),
             "same clusters (ARI)": float(adjusted_rand_score(labels["ours"], labels[name])),
         }
         for name, times in seconds.items()
-    ]  # fmt: skip
+    ]
 
 
 def data(size: str) -> Iterator[tuple[str, np.ndarray]]:

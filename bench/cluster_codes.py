@@ -99,14 +99,18 @@ def measure(codes: SplineCodes, size: str, rounds: int, data: str) -> list[dict[
     ours = seconds["ours"]
     return [
         {
-            "data": data, "codes": len(codes), "bits": codes.n_bits, "what": name,
-            "seconds": float(np.median(times)), "times ours": ratio(times, ours[: len(times)]),
+            "data": data,
+            "codes": len(codes),
+            "bits": codes.n_bits,
+            "what": name,
+            "seconds": float(np.median(times)),
+            "times ours": ratio(times, ours[: len(times)]),
             "same clusters (ARI)": (
                 float(adjusted_rand_score(labels["ours"], labels[name])) if name in labels else None
             ),
         }
         for name, times in seconds.items()
-    ]  # fmt: skip
+    ]
 
 
 def memory(n: int, budget: int) -> dict[str, Any]:

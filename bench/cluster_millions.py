@@ -40,11 +40,16 @@ def measure(data: str, codes: SplineCodes, of: int | None) -> dict[str, Any]:
     seconds = in_turns({"approximate": approximate} | ({"exact": exact} if n <= EXACT else {}), 1, warm=False)
     same = adjusted_rand_score(found["exact"].labels, found["approximate"].labels) if "exact" in found else None
     return {
-        "data": data, "codes": n, "bits": codes.n_bits, "approximate s": seconds["approximate"][0],
+        "data": data,
+        "codes": n,
+        "bits": codes.n_bits,
+        "approximate s": seconds["approximate"][0],
         "exact s": seconds["exact"][0] if "exact" in seconds else None,
-        "proven": found["approximate"].proven, "clusters": int(found["approximate"].labels.max()) + 1,
-        "of": of, "same clusters (ARI)": None if same is None else float(same),
-    }  # fmt: skip
+        "proven": found["approximate"].proven,
+        "clusters": int(found["approximate"].labels.max()) + 1,
+        "of": of,
+        "same clusters (ARI)": None if same is None else float(same),
+    }
 
 
 def main() -> None:

@@ -110,17 +110,26 @@ def main() -> None:
                     clicked.setdefault(name, []).append(wait)
             browser.close()
     shape = {"examples": n, "sites": SITES}
-    show(f"explorer, {n:,} examples × {SITES} sites: s until a server that has just started has given a page", [
-        {"page": "Overview", **shape, **columns(started, "first")}
-    ])  # fmt: skip
-    show(f"explorer, {n:,} examples × {SITES} sites: s from asking for a page until it is complete", [
-        {"page": name, **shape, **columns([first for first, _ in waits], "first"),
-         **columns([second for _, second in waits], "again")}
-        for name, waits in opened.items()
-    ])  # fmt: skip
-    show(f"explorer, {n:,} examples × {SITES} sites: s from a click until it is answered", [
-        {"click": name, **columns(waits, "answered")} for name, waits in clicked.items()
-    ])  # fmt: skip
+    show(
+        f"explorer, {n:,} examples × {SITES} sites: s until a server that has just started has given a page",
+        [{"page": "Overview", **shape, **columns(started, "first")}],
+    )
+    show(
+        f"explorer, {n:,} examples × {SITES} sites: s from asking for a page until it is complete",
+        [
+            {
+                "page": name,
+                **shape,
+                **columns([first for first, _ in waits], "first"),
+                **columns([second for _, second in waits], "again"),
+            }
+            for name, waits in opened.items()
+        ],
+    )
+    show(
+        f"explorer, {n:,} examples × {SITES} sites: s from a click until it is answered",
+        [{"click": name, **columns(waits, "answered")} for name, waits in clicked.items()],
+    )
 
 
 def columns(waits: list[Wait], name: str) -> dict[str, float | None]:
@@ -261,10 +270,14 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
         clicking(page, lambda: typed(page, "Nearest", "25"), lambda: expect(rows).to_have_count(25)),
     )
     page.get_by_test_id("stExpander").first.locator("summary").click()
-    yield "Search: a condition in SQL", clicking(
-        page, lambda: typed(page, "Where (SQL)", "loss < 0.01"),
-        lambda: expect(page.get_by_text(re.compile(r"of [\d,]+ of [\d,]+ codes"))).to_be_visible(),
-    )  # fmt: skip
+    yield (
+        "Search: a condition in SQL",
+        clicking(
+            page,
+            lambda: typed(page, "Where (SQL)", "loss < 0.01"),
+            lambda: expect(page.get_by_text(re.compile(r"of [\d,]+ of [\d,]+ codes"))).to_be_visible(),
+        ),
+    )
     page = at("Map")
     yield (
         "Map: a box of a quarter of it",

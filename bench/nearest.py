@@ -118,9 +118,11 @@ def batches(a: Atlas, codes: SplineCodes, batch: int, rounds: int) -> dict[str, 
 def filters(a: Atlas, n: int, rounds: int) -> dict[str, float]:
     """Conditions that a twentieth, a hundredth and a thousandth of the examples meet."""
     asked: dict[str, dict[str, Any]] = {
-        "no filter": {}, "label (1 in 20)": {"label": "label 3"}, "where (1 in 100)": {"where": "loss < 0.01"},
+        "no filter": {},
+        "label (1 in 20)": {"label": "label 3"},
+        "where (1 in 100)": {"where": "loss < 0.01"},
         "where (1 in 1000)": {"where": "example_id % 1000 = 0", "k": min(4, n // 1000)},
-    }  # fmt: skip
+    }
     sides = {
         name: lambda more=more: query.nearest(a, **{"example": 7, "site": SITE, "k": K, "density": False, **more})
         for name, more in asked.items()

@@ -84,8 +84,10 @@ class Generated:
             {site.name: np.roll(self._packed[rows], 7 * site.ordinal, axis=1) for site in codes},
             {site.name: self._activations[(rows + site.ordinal) % len(self._activations)] for site in activations},
             {site.name: np.ones(n, bool) for site in codes},
-            [str(row) for row in rows], np.ones(n, np.float32), np.zeros(n, np.float32),
-        )  # fmt: skip
+            [str(row) for row in rows],
+            np.ones(n, np.float32),
+            np.zeros(n, np.float32),
+        )
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,14 @@ class WordReader:
         for _, weight, bias in layers:
             digest.update(weight.tobytes() + bias.tobytes())
         self.info = NetworkInfo(
-            name, type(self).__name__, "text", "tests", "by hand", digest.hexdigest(),
+            name,
+            type(self).__name__,
+            "text",
+            "tests",
+            "by hand",
+            digest.hexdigest(),
             {"window": window, "context": context},
-        )  # fmt: skip
+        )
         self.sites = tuple(
             Site(name, ordinal, len(bias), len(bias), act, act == "relu", "position", (len(bias),))
             for ordinal, (name, _, bias) in enumerate(layers)
@@ -185,8 +190,10 @@ class PixelNetwork:
 
     classes = ("dark", "bright")
     side = 3
-    layers = (("conv1", np.array([[1.0], [-1], [2]]), np.array([-0.5, 0.5, -0.4])),
-              ("conv2", np.array([[1.0, -1, 0], [0.5, 1, -1]]), np.array([0.1, -0.1])))  # fmt: skip
+    layers = (
+        ("conv1", np.array([[1.0], [-1], [2]]), np.array([-0.5, 0.5, -0.4])),
+        ("conv2", np.array([[1.0, -1, 0], [0.5, 1, -1]]), np.array([0.1, -0.1])),
+    )
 
     def __init__(self, name: str = "pixels") -> None:
         self.info = NetworkInfo(name, "PixelNetwork", "image", "tests", "by hand", "p" * 64, {"size": self.side})
@@ -196,11 +203,19 @@ class PixelNetwork:
             for i, (name, _, bias) in enumerate(self.layers)
         ]
         full = [
-            Site(f"{name}:full", i, len(bias) * area, len(bias) * area, "relu", True, "full",
-                 (len(bias), self.side, self.side),
-                 (GateRange(name, 0, len(bias) * area, (self.side, self.side)),))
+            Site(
+                f"{name}:full",
+                i,
+                len(bias) * area,
+                len(bias) * area,
+                "relu",
+                True,
+                "full",
+                (len(bias), self.side, self.side),
+                (GateRange(name, 0, len(bias) * area, (self.side, self.side)),),
+            )
             for i, (name, _, bias) in enumerate(self.layers)
-        ]  # fmt: skip
+        ]
         self.sites = (*position, *full)
 
     def read(self, batch: Sequence[ImageView], codes: Sequence[Site], activations: Sequence[Site]) -> Reading:
@@ -256,16 +271,31 @@ def add_texts(
         for place in range(first, len(tokens.ids), every):
             window = next(window for window in network.windows(len(tokens.ids)) if place in window)
             views.append(TokenWindow(tokens.ids[window.start : window.stop], np.array([place - window.start])))
-            rows.append({
-                "content_hash": hashlib.sha256(text.encode()).hexdigest(), "label": label, "position": place,
-                "token": text[tokens.starts[place] : tokens.ends[place]], "context": text,
-                "context_offset": int(tokens.starts[place]), "row": None, "column": None,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "content_hash": hashlib.sha256(text.encode()).hexdigest(),
+                    "label": label,
+                    "position": place,
+                    "token": text[tokens.starts[place] : tokens.ends[place]],
+                    "context": text,
+                    "context_offset": int(tokens.starts[place]),
+                    "row": None,
+                    "column": None,
+                }
+            )
     inputs = [
-        {"key": key, "label": label, "kind": "text", "content_hash": hashlib.sha256(text.encode()).hexdigest(),
-         "text": text, "thumbnail": None, "width": None, "height": None}
+        {
+            "key": key,
+            "label": label,
+            "kind": "text",
+            "content_hash": hashlib.sha256(text.encode()).hexdigest(),
+            "text": text,
+            "thumbnail": None,
+            "width": None,
+            "height": None,
+        }
         for key, label, text in texts
-    ]  # fmt: skip
+    ]
     _publish(a, network, dataset, inputs, rows, views, codes, activations)
 
 
@@ -285,10 +315,30 @@ def add_images(
         encoded = io.BytesIO()
         image.save(encoded, "PNG")
         content_hash = hashlib.sha256(encoded.getvalue()).hexdigest()
-        rows.append({"content_hash": content_hash, "label": label, "position": None, "token": None, "context": None,
-                     "context_offset": None, "row": place[0], "column": place[1]})  # fmt: skip
-        inputs.append({"key": key, "label": label, "kind": "image", "content_hash": content_hash, "text": None,
-                       "thumbnail": encoded.getvalue(), "width": image.width, "height": image.height})  # fmt: skip
+        rows.append(
+            {
+                "content_hash": content_hash,
+                "label": label,
+                "position": None,
+                "token": None,
+                "context": None,
+                "context_offset": None,
+                "row": place[0],
+                "column": place[1],
+            }
+        )
+        inputs.append(
+            {
+                "key": key,
+                "label": label,
+                "kind": "image",
+                "content_hash": content_hash,
+                "text": None,
+                "thumbnail": encoded.getvalue(),
+                "width": image.width,
+                "height": image.height,
+            }
+        )
     views = [ImageView(image, *place) for _, _, image in images]
     _publish(a, network, dataset, inputs, rows, views, codes, activations)
 
@@ -303,33 +353,71 @@ def _publish(a, network, dataset, inputs, rows, views, codes, activations) -> No
         input_ids = _add_inputs(a, dataset, inputs)
         first = _next_id(a, "examples", "example_id")
         examples = np.arange(first, first + len(rows))
-        _insert(a, "examples", [
-            {"example_id": int(example), "network_id": network_id, "run_id": run_id,
-             "input_id": input_ids[row["content_hash"]],
-             **{name: value for name, value in row.items() if name != "content_hash"},
-             "prediction": prediction, "probability": float(probability),
-             "loss": None if np.isnan(loss) else float(loss)}
-            for example, row, prediction, probability, loss in zip(
-                examples, rows, reading.prediction, reading.probability, reading.loss, strict=True)
-        ])  # fmt: skip
-        ids = {name: number for number, name in a.rows(
-            "select site_id, name from sites where network_id = $1", [network_id])}  # fmt: skip
+        _insert(
+            a,
+            "examples",
+            [
+                {
+                    "example_id": int(example),
+                    "network_id": network_id,
+                    "run_id": run_id,
+                    "input_id": input_ids[row["content_hash"]],
+                    **{name: value for name, value in row.items() if name != "content_hash"},
+                    "prediction": prediction,
+                    "probability": float(probability),
+                    "loss": None if np.isnan(loss) else float(loss),
+                }
+                for example, row, prediction, probability, loss in zip(
+                    examples, rows, reading.prediction, reading.probability, reading.loss, strict=True
+                )
+            ],
+        )
+        ids = {
+            name: number
+            for number, name in a.rows("select site_id, name from sites where network_id = $1", [network_id])
+        }
         for site in codes:
             packed = reading.codes[site.name]
-            a.insert("codes", pa.table({
-                "site_id": np.full(len(examples), ids[site.name]), "example_id": examples,
-                "code": [row.tobytes() for row in packed], "n_active": np.bitwise_count(packed).sum(axis=1),
-            }))  # fmt: skip
+            a.insert(
+                "codes",
+                pa.table(
+                    {
+                        "site_id": np.full(len(examples), ids[site.name]),
+                        "example_id": examples,
+                        "code": [row.tobytes() for row in packed],
+                        "n_active": np.bitwise_count(packed).sum(axis=1),
+                    }
+                ),
+            )
         for site in stored:
-            a.insert("activations", pa.table({
-                "site_id": np.full(len(examples), ids[site.name]), "example_id": examples,
-                "part": np.zeros(len(examples), np.int64), "activation": list(reading.activations[site.name]),
-            }))  # fmt: skip
+            a.insert(
+                "activations",
+                pa.table(
+                    {
+                        "site_id": np.full(len(examples), ids[site.name]),
+                        "example_id": examples,
+                        "part": np.zeros(len(examples), np.int64),
+                        "activation": list(reading.activations[site.name]),
+                    }
+                ),
+            )
         dataset_id = a.value("select dataset_id from datasets where name = $1", [dataset])
-        _insert(a, "runs", [{
-            "run_id": run_id, "name": f"run{run_id}", "network_id": network_id, "dataset_id": dataset_id,
-            "plan": "{}", "plan_digest": "", "n_examples": len(rows), "n_bad": 0,
-        }])  # fmt: skip
+        _insert(
+            a,
+            "runs",
+            [
+                {
+                    "run_id": run_id,
+                    "name": f"run{run_id}",
+                    "network_id": network_id,
+                    "dataset_id": dataset_id,
+                    "plan": "{}",
+                    "plan_digest": "",
+                    "n_examples": len(rows),
+                    "n_bad": 0,
+                }
+            ],
+        )
     refresh(a)
 
 
@@ -339,18 +427,43 @@ def _add_network(a: Atlas, network) -> int:
     if known is not None:
         return known
     number = _next_id(a, "networks", "network_id")
-    _insert(a, "networks", [{
-        "network_id": number, "name": info.name, "architecture": info.architecture, "kind": info.kind,
-        "source": info.source, "weights": info.weights, "weights_digest": info.weights_digest,
-        "reading": json.dumps(info.reading),
-    }])  # fmt: skip
+    _insert(
+        a,
+        "networks",
+        [
+            {
+                "network_id": number,
+                "name": info.name,
+                "architecture": info.architecture,
+                "kind": info.kind,
+                "source": info.source,
+                "weights": info.weights,
+                "weights_digest": info.weights_digest,
+                "reading": json.dumps(info.reading),
+            }
+        ],
+    )
     first = _next_id(a, "sites", "site_id")
-    _insert(a, "sites", [
-        {"site_id": first + i, "network_id": number, "name": site.name, "ordinal": site.ordinal, "scope": site.scope,
-         "n_units": site.n_units, "n_gates": site.n_gates, "nonlinearity": site.nonlinearity, "exact": site.exact,
-         "unit_shape": list(site.unit_shape), "layout": json.dumps([asdict(gates) for gates in site.layout])}
-        for i, site in enumerate(network.sites)
-    ])  # fmt: skip
+    _insert(
+        a,
+        "sites",
+        [
+            {
+                "site_id": first + i,
+                "network_id": number,
+                "name": site.name,
+                "ordinal": site.ordinal,
+                "scope": site.scope,
+                "n_units": site.n_units,
+                "n_gates": site.n_gates,
+                "nonlinearity": site.nonlinearity,
+                "exact": site.exact,
+                "unit_shape": list(site.unit_shape),
+                "layout": json.dumps([asdict(gates) for gates in site.layout]),
+            }
+            for i, site in enumerate(network.sites)
+        ],
+    )
     return number
 
 
@@ -368,14 +481,35 @@ def _add_inputs(a: Atlas, dataset: str, inputs: list[dict]) -> dict[str, int]:
     dataset_id = a.value("select dataset_id from datasets where name = $1", [dataset])
     if dataset_id is None:
         dataset_id = _next_id(a, "datasets", "dataset_id")
-        _insert(a, "datasets", [{"dataset_id": dataset_id, "name": dataset, "kind": inputs[0]["kind"],
-                                 "source": "tests", "fingerprint": "", "n_inputs": 0}])  # fmt: skip
+        _insert(
+            a,
+            "datasets",
+            [
+                {
+                    "dataset_id": dataset_id,
+                    "name": dataset,
+                    "kind": inputs[0]["kind"],
+                    "source": "tests",
+                    "fingerprint": "",
+                    "n_inputs": 0,
+                }
+            ],
+        )
     start = a.value("select count(*) from dataset_inputs where dataset_id = $1", [dataset_id])
-    _insert(a, "dataset_inputs", [
-        {"dataset_id": dataset_id, "ordinal": start + i, "input_id": known[row["content_hash"]], "key": row["key"],
-         "label": row["label"]}
-        for i, row in enumerate(inputs)
-    ])  # fmt: skip
+    _insert(
+        a,
+        "dataset_inputs",
+        [
+            {
+                "dataset_id": dataset_id,
+                "ordinal": start + i,
+                "input_id": known[row["content_hash"]],
+                "key": row["key"],
+                "label": row["label"],
+            }
+            for i, row in enumerate(inputs)
+        ],
+    )
     a.execute("update datasets set n_inputs = $2 where dataset_id = $1", [dataset_id, start + len(inputs)])
     return known
 
@@ -441,36 +575,82 @@ def add_clustering(
     for cluster, medoid in enumerate(medoids(points, hierarchy.labels, metric=hierarchy.metric)):
         inside = [labels[example] for example in ids[hierarchy.labels == cluster] if labels[example] is not None]
         top = min(set(inside), key=lambda label: (-inside.count(label), label)) if inside else None
-        rows.append({"clustering_id": number, "label": cluster, "size": int((hierarchy.labels == cluster).sum()),
-                     "medoid": int(ids[medoid]), "persistence": float(hierarchy.persistence[cluster]),
-                     "purity": inside.count(top) / len(inside) if inside else None, "top_label": top, "entropy": None,
-                     "node": int(hierarchy.nodes[cluster])})  # fmt: skip
-    _insert(a, "clusterings", [{
-        "clustering_id": number, "network_id": found.network.network_id, "target": found.name, "space": space,
-        "metric": hierarchy.metric, "min_cluster_size": hierarchy.min_cluster_size,
-        "min_samples": hierarchy.min_samples, "selection": hierarchy.selection, "ties": hierarchy.ties,
-        "algorithm": "HDBSCAN", "exact": True, "proven": 1.0, "n_examples": len(ids), "n_clusters": len(rows),
-        "n_noise": int((hierarchy.labels < 0).sum()), "purity": None, "data_digest": digest,
-    }])  # fmt: skip
+        rows.append(
+            {
+                "clustering_id": number,
+                "label": cluster,
+                "size": int((hierarchy.labels == cluster).sum()),
+                "medoid": int(ids[medoid]),
+                "persistence": float(hierarchy.persistence[cluster]),
+                "purity": inside.count(top) / len(inside) if inside else None,
+                "top_label": top,
+                "entropy": None,
+                "node": int(hierarchy.nodes[cluster]),
+            }
+        )
+    _insert(
+        a,
+        "clusterings",
+        [
+            {
+                "clustering_id": number,
+                "network_id": found.network.network_id,
+                "target": found.name,
+                "space": space,
+                "metric": hierarchy.metric,
+                "min_cluster_size": hierarchy.min_cluster_size,
+                "min_samples": hierarchy.min_samples,
+                "selection": hierarchy.selection,
+                "ties": hierarchy.ties,
+                "algorithm": "HDBSCAN",
+                "exact": True,
+                "proven": 1.0,
+                "n_examples": len(ids),
+                "n_clusters": len(rows),
+                "n_noise": int((hierarchy.labels < 0).sum()),
+                "purity": None,
+                "data_digest": digest,
+            }
+        ],
+    )
     _insert(a, "clusters", rows)
-    a.insert("cluster_labels", pa.table({
-        "clustering_id": np.full(len(ids), number), "example_id": ids, "label": hierarchy.labels,
-        "probability": hierarchy.probabilities, "core_distance": hierarchy.core_distances,
-        "prediction_core_distance": hierarchy.prediction_cores,
-    }))  # fmt: skip
+    a.insert(
+        "cluster_labels",
+        pa.table(
+            {
+                "clustering_id": np.full(len(ids), number),
+                "example_id": ids,
+                "label": hierarchy.labels,
+                "probability": hierarchy.probabilities,
+                "core_distance": hierarchy.core_distances,
+                "prediction_core_distance": hierarchy.prediction_cores,
+            }
+        ),
+    )
     tree = hierarchy.tree
-    a.insert("condensed_trees", pa.table({
-        "clustering_id": np.full(len(tree.parent), number), "parent": tree.parent, "child": tree.child,
-        "lambda_value": tree.lambda_value, "child_size": tree.child_size,
-    }))  # fmt: skip
+    a.insert(
+        "condensed_trees",
+        pa.table(
+            {
+                "clustering_id": np.full(len(tree.parent), number),
+                "parent": tree.parent,
+                "child": tree.child,
+                "lambda_value": tree.lambda_value,
+                "child_size": tree.child_size,
+            }
+        ),
+    )
     return number
 
 
 def build(path: Path) -> Path:
     """An atlas of all three networks, with indexes and clusterings: 360 tokens, 11 points, 12 images."""
     with atlas.create(path) as a:
-        points = [(f"{point}.txt", "even" if i % 2 == 0 else "odd", point) for i, point in enumerate(REGIONS)
-                  if point != "nan:1"]  # fmt: skip
+        points = [
+            (f"{point}.txt", "even" if i % 2 == 0 else "odd", point)
+            for i, point in enumerate(REGIONS)
+            if point != "nan:1"
+        ]
         add_texts(a, plane_network(), points, dataset="points")
         add_texts(a, word_network(), word_texts())
         add_images(a, PixelNetwork(), pixel_images())

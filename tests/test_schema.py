@@ -45,8 +45,9 @@ def test_every_column_of_every_table_and_view_is_explained(a: Atlas) -> None:
 
 def test_the_documentation_lists_every_column(a: Atlas) -> None:
     listed = a.rows('select "table", "column" from documentation')
-    tables = a.rows("select table_name from duckdb_tables() union select view_name from duckdb_views() "
-                              "where not internal")  # fmt: skip
+    tables = a.rows(
+        "select table_name from duckdb_tables() union select view_name from duckdb_views() where not internal"
+    )
     assert {table for table, _ in listed} == {table for (table,) in tables} - {"documentation"}
 
 

@@ -43,8 +43,15 @@ AMONG = "Among which examples"
 
 def register(cli: typer.Typer) -> None:
     ask: tuple[Callable[..., None], ...] = (
-        nearest, clusterings, clusters, members, membership, density, class_density, sql
-    )  # fmt: skip
+        nearest,
+        clusterings,
+        clusters,
+        members,
+        membership,
+        density,
+        class_density,
+        sql,
+    )
     look: tuple[Callable[..., None], ...] = (info, verify, app)
     for panel, commands in (("Ask", ask), ("Look", look)):
         for command in commands:
@@ -91,13 +98,30 @@ def nearest(
     live = text is not None or image is not None
     with store.open(atlas) as a:
         found = query.nearest(
-            a, example=example, text=_stdin(text), token=token, image=image, code=code, site=site, span=span,
-            network=network, k=k, radius=radius, label=label, cluster=cluster, dataset=dataset, where=where,
-            clustering=clustering, exact=exact, device="auto" if device == "mps" else cast(Any, device),
+            a,
+            example=example,
+            text=_stdin(text),
+            token=token,
+            image=image,
+            code=code,
+            site=site,
+            span=span,
+            network=network,
+            k=k,
+            radius=radius,
+            label=label,
+            cluster=cluster,
+            dataset=dataset,
+            where=where,
+            clustering=clustering,
+            exact=exact,
+            device="auto" if device == "mps" else cast(Any, device),
             reader=_reader(a, live, site, span, network, weights, device),
-        )  # fmt: skip
-    title = (f"nearest to {found.attrs['subject']} at {found.attrs['target']} of {found.attrs['network']}, "
-             f"{found.attrs['n_gates']} gates")  # fmt: skip
+        )
+    title = (
+        f"nearest to {found.attrs['subject']} at {found.attrs['target']} of {found.attrs['network']}, "
+        f"{found.attrs['n_gates']} gates"
+    )
     emit(found, style, output, title)
     note(_remarks(found))
 
@@ -163,10 +187,19 @@ def membership(
     live = text is not None or image is not None
     with store.open(atlas) as a:
         found = query.membership(
-            a, example=example, text=_stdin(text), token=token, image=image, code=code, site=site, span=span,
-            network=network, clustering=clustering, space=space,
+            a,
+            example=example,
+            text=_stdin(text),
+            token=token,
+            image=image,
+            code=code,
+            site=site,
+            span=span,
+            network=network,
+            clustering=clustering,
+            space=space,
             reader=_reader(a, live, site, span, network, weights, device, clustering),
-        )  # fmt: skip
+        )
     emit(_one_row(found), style, output)
 
 
@@ -236,8 +269,10 @@ def info(atlas: AtlasPath, style: Style = Format.TABLE, output: Output = None) -
     with store.open(atlas) as a:
         tables = query.info(a)
     if style is not Format.TABLE:
-        raise UsageError("info is several tables; for one as CSV, JSON or Parquet use sql: --format with "
-                         "'from sites', 'from networks', …")  # fmt: skip
+        raise UsageError(
+            "info is several tables; for one as CSV, JSON or Parquet use sql: --format with "
+            "'from sites', 'from networks', …"
+        )
     for name, table in tables.items():
         if len(table):
             hidden = {"weights_digest", "reading", "algorithm", "started_at"}
@@ -295,8 +330,10 @@ def show_clusters(
     if style is Format.TABLE:
         found = found.drop(columns=["medoid_context"], errors="ignore").dropna(axis="columns", how="all")
         found["samples"] = [" │ ".join(row) for row in found["samples"]]
-    title = (f"clustering {made.name}: {made.space} of {made.target} ({made.network}), {made.metric}, "
-             f"{made.n_clusters} clusters of {made.n_examples} examples, {made.n_noise} noise")  # fmt: skip
+    title = (
+        f"clustering {made.name}: {made.space} of {made.target} ({made.network}), {made.metric}, "
+        f"{made.n_clusters} clusters of {made.n_examples} examples, {made.n_noise} noise"
+    )
     if not made.exact:
         title += f"; approximate, of {made.neighbors} neighbours each, {made.proven:.1%} of the tree proven"
     emit(found, style, output, title)

@@ -170,24 +170,51 @@ def ingest(
 
     row, column = _numbers("--at", at, 2)
     choices = Choices(
-        sites=_names(sites), full=_names(full) or (), spans=_names(spans) or (), store_activations=store_activations,
-        limit=limit, batch_size=batch_size, seed=seed, tokens=TokenSampling(per_sequence, skip_first),
-        view=ImageSampling(row, column), skip_bad=skip_bad,
-    )  # fmt: skip
+        sites=_names(sites),
+        full=_names(full) or (),
+        spans=_names(spans) or (),
+        store_activations=store_activations,
+        limit=limit,
+        batch_size=batch_size,
+        seed=seed,
+        tokens=TokenSampling(per_sequence, skip_first),
+        view=ImageSampling(row, column),
+        skip_bad=skip_bad,
+    )
     dataset = open_dataset(
-        data, kind="image" if network in IMAGE_SOURCES else "text", text_column=text_column,
-        label_column=label_column, split=split, name=data_name,
-    )  # fmt: skip
+        data,
+        kind="image" if network in IMAGE_SOURCES else "text",
+        text_column=text_column,
+        label_column=label_column,
+        split=split,
+        name=data_name,
+    )
     loaded = load_network(
-        network, weights=weights, name=name, device=device, prepend_bos=prepend_bos, max_length=max_length,
-        image_size=image_size, mean=_rgb("--mean", mean), std=_rgb("--std", std),
-        transform_input=transform_input, classes=classes,
+        network,
+        weights=weights,
+        name=name,
+        device=device,
+        prepend_bos=prepend_bos,
+        max_length=max_length,
+        image_size=image_size,
+        mean=_rgb("--mean", mean),
+        std=_rgb("--std", std),
+        transform_input=transform_input,
+        classes=classes,
         calibration=_calibration(weights, network, dataset, choices, calibrate),
-    )  # fmt: skip
+    )
     outcome = run_ingestion(
-        atlas, loaded, dataset, choices, run=run, device=str(resolve_device(device)), worker=_share(worker),
-        cluster=cluster, discard=discard, progress=TerminalProgress(),
-    )  # fmt: skip
+        atlas,
+        loaded,
+        dataset,
+        choices,
+        run=run,
+        device=str(resolve_device(device)),
+        worker=_share(worker),
+        cluster=cluster,
+        discard=discard,
+        progress=TerminalProgress(),
+    )
     _report(atlas, outcome)
 
 
@@ -232,10 +259,22 @@ def cluster(
     from .progress import TerminalProgress
 
     number = run_clustering(
-        atlas, site=site, span=span, network=network, space=space, metric=metric, min_cluster_size=min_cluster_size,
-        min_samples=min_samples, selection=selection, ties=ties, neighbors=approximate,
-        memory_budget=int(memory * (1 << 30)), max_points=max_points, device=device, progress=TerminalProgress(),
-    )  # fmt: skip
+        atlas,
+        site=site,
+        span=span,
+        network=network,
+        space=space,
+        metric=metric,
+        min_cluster_size=min_cluster_size,
+        min_samples=min_samples,
+        selection=selection,
+        ties=ties,
+        neighbors=approximate,
+        memory_budget=int(memory * (1 << 30)),
+        max_points=max_points,
+        device=device,
+        progress=TerminalProgress(),
+    )
     show_clusters(atlas, clustering=number)
 
 
@@ -266,9 +305,14 @@ def index(
         raise UsageError("name a site or a span, not both")
     only = site or span
     built = build_indexes(
-        atlas, network=network, targets=[only] if only else None, kind=kind, recall=recall, force=force,
+        atlas,
+        network=network,
+        targets=[only] if only else None,
+        kind=kind,
+        recall=recall,
+        force=force,
         progress=TerminalProgress(),
-    )  # fmt: skip
+    )
     flat = [each.target for each in built if each.recall is None]
     if flat:
         typer.echo(f"built {len(flat)} indexes: {', '.join(flat)}")

@@ -75,21 +75,28 @@ def register(cli: typer.Typer) -> None:
     group = typer.Typer(cls=LazyGroup, no_args_is_help=True, rich_markup_mode="rich")
     group.command("list")(list_experiments)
     cli.add_typer(
-        group, name="experiment", rich_help_panel="Ask",
+        group,
+        name="experiment",
+        rich_help_panel="Ask",
         help="Repeat an experiment of the post, with statistics; the result is stored, with its figure.",
-    )  # fmt: skip
+    )
 
 
 def list_experiments(
     atlas: Annotated[Path | None, typer.Argument(metavar="[ATLAS]", help="Also list what it has stored.")] = None,
 ) -> None:
     """What experiments there are, and which results an atlas holds."""
-    show(pd.DataFrame({
-        "experiment": [e.name for e in EXPERIMENTS.values()],
-        "section": [e.section for e in EXPERIMENTS.values()],
-        "needs": ["the atlas" if e.needs == "stored" else "the network" for e in EXPERIMENTS.values()],
-        "what comes out": [e.summary for e in EXPERIMENTS.values()],
-    }).astype({"section": "Int64"}), "section: of docs/SCIENCE.md")  # fmt: skip
+    show(
+        pd.DataFrame(
+            {
+                "experiment": [e.name for e in EXPERIMENTS.values()],
+                "section": [e.section for e in EXPERIMENTS.values()],
+                "needs": ["the atlas" if e.needs == "stored" else "the network" for e in EXPERIMENTS.values()],
+                "what comes out": [e.summary for e in EXPERIMENTS.values()],
+            }
+        ).astype({"section": "Int64"}),
+        "section: of docs/SCIENCE.md",
+    )
     if atlas is not None:
         with store.open(atlas) as a:
             held = stored(a)
@@ -228,33 +235,66 @@ def _keyword(name: str, kind: Any, default: Any, option: Any) -> inspect.Paramet
 
 _OUTPUT = [
     _keyword("table", str, MAIN, typer.Option(help="Which of the tables to print.", rich_help_panel=OUTPUT)),
-    _keyword("style", Format, Format.TABLE,
-             typer.Option("--format", help="How rows are written.", rich_help_panel=OUTPUT)),
+    _keyword(
+        "style", Format, Format.TABLE, typer.Option("--format", help="How rows are written.", rich_help_panel=OUTPUT)
+    ),
     _keyword("output", Path | None, None, typer.Option(help="Write rows to this file.", rich_help_panel=OUTPUT)),
-    _keyword("figure", Path | None, None,
-             typer.Option(help="Write the figure to this .html, which needs no connection (slice: also .png).",
-                          rich_help_panel=OUTPUT)),
-    _keyword("store", bool, True,
-             typer.Option("--store/--no-store", help="Keep the result in the atlas.", rich_help_panel=OUTPUT)),
-    _keyword("fresh", bool, False,
-             typer.Option("--fresh", help="Compute again what is stored.", rich_help_panel=OUTPUT)),
-    _keyword("as_json", bool, False,
-             typer.Option("--json", help="Print parameters, all tables and notes as JSON.", rich_help_panel=OUTPUT)),
-]  # fmt: skip
+    _keyword(
+        "figure",
+        Path | None,
+        None,
+        typer.Option(
+            help="Write the figure to this .html, which needs no connection (slice: also .png).",
+            rich_help_panel=OUTPUT,
+        ),
+    ),
+    _keyword(
+        "store",
+        bool,
+        True,
+        typer.Option("--store/--no-store", help="Keep the result in the atlas.", rich_help_panel=OUTPUT),
+    ),
+    _keyword(
+        "fresh", bool, False, typer.Option("--fresh", help="Compute again what is stored.", rich_help_panel=OUTPUT)
+    ),
+    _keyword(
+        "as_json",
+        bool,
+        False,
+        typer.Option("--json", help="Print parameters, all tables and notes as JSON.", rich_help_panel=OUTPUT),
+    ),
+]
 
 _LIVE = [
-    _keyword("weights", str | None, None, typer.Option(
-        help="Where the weights are now, if not where the atlas recorded.", rich_help_panel=NETWORK)),
+    _keyword(
+        "weights",
+        str | None,
+        None,
+        typer.Option(help="Where the weights are now, if not where the atlas recorded.", rich_help_panel=NETWORK),
+    ),
     _keyword("device", str, "auto", typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=NETWORK)),
-]  # fmt: skip
+]
 
-_ARRAYS = _keyword("arrays", Path | None, None, typer.Option(
-    help="Write the map whole to this .npz: A, b, the example's activation x, names of the outputs.",
-    rich_help_panel=OUTPUT))  # fmt: skip
+_ARRAYS = _keyword(
+    "arrays",
+    Path | None,
+    None,
+    typer.Option(
+        help="Write the map whole to this .npz: A, b, the example's activation x, names of the outputs.",
+        rich_help_panel=OUTPUT,
+    ),
+)
 
-_CONTROLS = _keyword("controls", bool, False, typer.Option(
-    "--controls/--no-controls", help="Both untrained networks beside it: random:0 and random-raw:0.",
-    rich_help_panel=NETWORK))  # fmt: skip
+_CONTROLS = _keyword(
+    "controls",
+    bool,
+    False,
+    typer.Option(
+        "--controls/--no-controls",
+        help="Both untrained networks beside it: random:0 and random-raw:0.",
+        rich_help_panel=NETWORK,
+    ),
+)
 
 
 def _command(experiment: Experiment) -> Any:

@@ -46,9 +46,17 @@ def layout(
         note(["name a --site or --span to make one"])
         return
     number = lay_out(
-        atlas, site=site, span=span, network=network, space=space, neighbors=neighbors, min_dist=min_dist, seed=seed,
-        device=device, progress=TerminalProgress(),
-    )  # fmt: skip
+        atlas,
+        site=site,
+        span=span,
+        network=network,
+        space=space,
+        neighbors=neighbors,
+        min_dist=min_dist,
+        seed=seed,
+        device=device,
+        progress=TerminalProgress(),
+    )
     with store.open(atlas) as a:
         held = query.layouts(a)
     show(held[held["layout_id"] == number], title=f"layout {number}")
@@ -83,9 +91,16 @@ def export(
         raise UsageError("say where to: --embedding-atlas OUT.parquet")
     with store.open(atlas) as a, TerminalProgress().step("export", total=1, unit="examples") as step:
         written = export_embedding_atlas(
-            a, embedding_atlas, layout=layout, site=site, span=span, network=network, space=space,
-            clustering=clustering, progress=step.update,
-        )  # fmt: skip
+            a,
+            embedding_atlas,
+            layout=layout,
+            site=site,
+            span=span,
+            network=network,
+            space=space,
+            clustering=clustering,
+            progress=step.update,
+        )
     clustered = f", clustering {written.clustering}" if written.clustering is not None else ""
     typer.echo(f"wrote {written.n_examples:,} examples of layout {written.layout}{clustered}; open them with")
     typer.echo(f"  {shlex.join(written.command)}")

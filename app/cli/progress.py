@@ -47,9 +47,13 @@ class TerminalProgress(Progress):
 
     def _bars(self) -> Bars:
         return Bars(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
             console=self.console,
-        )  # fmt: skip
+        )
 
 
 class _Bar(Step):

@@ -44,6 +44,14 @@ def report(
 
     names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
     write_report(
-        atlas, output, network=network, only=names, live=live, controls=controls, quick=quick, fresh=fresh,
-        device=device, as_json=as_json,
-    )  # fmt: skip
+        atlas,
+        output,
+        network=network,
+        only=names,
+        live=live,
+        controls=controls,
+        quick=quick,
+        fresh=fresh,
+        device=device,
+        as_json=as_json,
+    )

@@ -189,11 +189,14 @@ def add_controls(path: Path, network: NetworkRecord, device: str) -> None:
     choices = Choices(
         sites=tuple(name for name in plan["sites"] if not name.endswith(":full")),
         full=tuple(name.removesuffix(":full") for name in plan["sites"] if name.endswith(":full")),
-        limit=plan["limit"], seed=plan["seed"], batch_size=plan["batch_size"], skip_bad=True,
+        limit=plan["limit"],
+        seed=plan["seed"],
+        batch_size=plan["batch_size"],
+        skip_bad=True,
         store_activations=plan["store_activations"],
         tokens=TokenSampling(**sampling) if network.kind == "text" else TokenSampling(),
         view=ImageSampling(**sampling) if network.kind == "image" else ImageSampling(),
-    )  # fmt: skip
+    )
     with store.open(path) as a:
         reader = reload(a, network, None, device)
         images = calibration(a, reader)
@@ -225,9 +228,14 @@ def _cluster_tables(path: Path, networks: Sequence[NetworkRecord]) -> dict[str, 
 
 
 def _print(blocks: Sequence[Block]) -> None:
-    show(pd.DataFrame({
-        "claim": [block.section.claim for block in blocks],
-        "network": [block.network.name for block in blocks],
-        "verdict": [word_of(block) for block in blocks],
-        "because": [block.verdict.because if block.verdict else block.reason for block in blocks],
-    }), "verdicts, by the rules that the page states")  # fmt: skip
+    show(
+        pd.DataFrame(
+            {
+                "claim": [block.section.claim for block in blocks],
+                "network": [block.network.name for block in blocks],
+                "verdict": [word_of(block) for block in blocks],
+                "because": [block.verdict.because if block.verdict else block.reason for block in blocks],
+            }
+        ),
+        "verdicts, by the rules that the page states",
+    )

@@ -91,8 +91,18 @@ def command(atlas: Path, *, port: int, host: str, open_browser: bool, read_only:
     # A page elsewhere whose name is made to point here (DNS rebinding) is turned away.
     hosts = [part for name in _names(host) for part in ("--server.allowedHosts", name)]
     script = Path(__file__).parents[1] / "explorer" / "entry.py"
-    return [sys.executable, "-m", "app.explorer.launch", "run", str(script), *flags, *hosts, "--", str(atlas),
-            *([READ_ONLY] if read_only else [])]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "app.explorer.launch",
+        "run",
+        str(script),
+        *flags,
+        *hosts,
+        "--",
+        str(atlas),
+        *([READ_ONLY] if read_only else []),
+    ]
 
 
 def _names(host: str) -> list[str]:

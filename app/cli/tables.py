@@ -90,20 +90,26 @@ def show(frame: pd.DataFrame, title: str = "", console: Console | None = None) -
     hidden = {"thumbnail", "context_offset", "input_id", *(("token",) if marked else ())}
     columns = [
         _context_column() if marked and name == "context" else _column(shown, name)
-        for name in shown.columns if name not in hidden
-    ]  # fmt: skip
+        for name in shown.columns
+        if name not in hidden
+    ]
     for block in _side_by_side(columns, console.width):
         table = Table(
-            title=Text(title) if title else None, title_justify="left", title_style="", header_style="bold",
+            title=Text(title) if title else None,
+            title_justify="left",
+            title_style="",
+            header_style="bold",
             box=box.SIMPLE_HEAD,
-        )  # fmt: skip
+        )
         title = ""
         room = console.width - _width([column.natural for column in block if column.cells])
         for column in block:
             table.add_column(
-                column.name, justify="right" if column.numeric else "left", overflow="fold",
+                column.name,
+                justify="right" if column.numeric else "left",
+                overflow="fold",
                 no_wrap=column.numeric or not column.cells,
-            )  # fmt: skip
+            )
         contexts = _contexts(shown, room) if marked else []
         for row in range(len(shown)):
             table.add_row(*(column.cells[row] if column.cells else contexts[row] for column in block))
@@ -201,11 +207,18 @@ def terminal() -> Console:
 def readable_density(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of `query.class_density` in columns that fit a terminal, named for people."""
     shown = beside_intervals(frame)
-    return pd.DataFrame({
-        "span": shown["span"], "pairs": [f"{a}+{b}" for a, b in zip(shown["n_intra"], shown["n_inter"], strict=True)],
-        "same label": shown["intra_mean"], "different labels": shown["inter_mean"], "ratio": shown["ratio"],
-        "Cohen's d": shown["cohens_d"], "AUC": shown["auc"], "p": shown["p_value"],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "span": shown["span"],
+            "pairs": [f"{a}+{b}" for a, b in zip(shown["n_intra"], shown["n_inter"], strict=True)],
+            "same label": shown["intra_mean"],
+            "different labels": shown["inter_mean"],
+            "ratio": shown["ratio"],
+            "Cohen's d": shown["cohens_d"],
+            "AUC": shown["auc"],
+            "p": shown["p_value"],
+        }
+    )
 
 
 def _number(value: float) -> str:

@@ -99,8 +99,9 @@ def tour(atlas: AtlasPath) -> None:
         Text(f"  {_program()} report {named} -o {shlex.quote(str(atlas.with_suffix('.html')))}", style="bold cyan"),
         soft_wrap=True,
     )
-    console.print(Text(f"  {page.as_uri()} {'is there' if page.exists() else 'will be the page'}", style="cyan"),
-                  soft_wrap=True)  # fmt: skip
+    console.print(
+        Text(f"  {page.as_uri()} {'is there' if page.exists() else 'will be the page'}", style="cyan"), soft_wrap=True
+    )
 
 
 def build(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The explorer: which atlas, which page, and what the sidebar chose. `app.cli.serve` starts it (``polytope app ATLAS``).
+"""The explorer: which atlas, which page, and what the sidebar chose. ``polytope app ATLAS`` starts it.
 
 The state of every page is in its URL, so that a link or a bookmark opens the same view.
 """
@@ -53,10 +53,12 @@ def main(arguments: list[str]) -> None:
     st.logo(ICON, size="large")
     st.html(markup.STYLE)
     opened: list[View] = []  # filled below: the navigation is there even where the atlas can't be opened
-    page = st.navigation([
-        st.Page(partial(_draw, render, opened), title=title, url_path=path, icon=icon)
-        for title, path, icon, render in PAGES
-    ])  # fmt: skip
+    page = st.navigation(
+        [
+            st.Page(partial(_draw, render, opened), title=title, url_path=path, icon=icon)
+            for title, path, icon, render in PAGES
+        ]
+    )
     st.title(page.title, anchor=False)
     failed_before()
     with survived(), explained():
@@ -121,7 +123,7 @@ def choose(a: atlas.Atlas, read_only: bool) -> View:
         names = list(firsts)
         name = address.one_of(
             "Network", names, key="network", first=names[0], on_change=_changed_network, args=(firsts,)
-        )  # fmt: skip
+        )
         network = a.catalog.network(name)
         targets = _targets(a, network)
         target = st.selectbox(

@@ -148,9 +148,13 @@ class _Process:
         line = [sys.executable, "-m", "app.explorer.sandbox", str(theirs.fileno())]
         # A session of its own: Ctrl-C in the terminal is for the explorer, whose end this one notices.
         self._running = subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
-            start_new_session=True, env={**os.environ, **PLAIN_MEMORY},
-        )  # fmt: skip
+            line,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            env={**os.environ, **PLAIN_MEMORY},
+        )
         theirs.close()
 
     @property

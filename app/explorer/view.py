@@ -100,10 +100,10 @@ class View:
     ) -> R | None:
         """The answer of a question that may take long, or None while it is being computed.
 
-        It runs as a job (`app.explorer.jobs`), on an atlas of its own, handed ``progress`` if it takes that, and with ``live``
-        the network as ``reader``. ``turns`` says with which others it shares the machine: `jobs.LONG` where it is
-        live, else `jobs.PAGE`. Until it has finished a progress bar with a button to stop it stands where this is
-        called, and the page draws itself again when the answer is there. Answers are kept as those of `ask` are.
+        It runs as a job (`app.explorer.jobs`), on an atlas of its own, handed ``progress`` if it takes that, and with
+        ``live`` the network as ``reader``. ``turns`` says with which others it shares the machine: `jobs.LONG` where
+        it is live, else `jobs.PAGE`. Until it has finished a progress bar with a button to stop it stands where this
+        is called, and the page draws itself again when the answer is there. Answers are kept as those of `ask` are.
 
         Raises what the question raises.
         """

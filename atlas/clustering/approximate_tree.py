@@ -140,16 +140,26 @@ def approximate_tree(
     source, target, length, proven = _forest(graph, cores)
     tell((1 + _SHARE_OF_GRAPH) / 2)
     source, target, length, proven = _joined(
-        points, cores, source, target, length, proven, seed, budget,
+        points,
+        cores,
+        source,
+        target,
+        length,
+        proven,
+        seed,
+        budget,
         lambda share: tell((1 + _SHARE_OF_GRAPH) / 2 + share * (1 - _SHARE_OF_GRAPH) / 2),
-    )  # fmt: skip
+    )
     first = np.unique(kind, return_index=True)[1]
     others = np.flatnonzero(first[kind] != np.arange(len(kind)))  # a core is never longer than to an equal point
     equal = first[kind[others]]
     tree = SpanningTree(
-        np.concatenate([equal, first[source]]), np.concatenate([others, first[target]]),
-        np.concatenate([cores[kind[others]], length]), cores[kind], prediction_cores[kind],
-    )  # fmt: skip
+        np.concatenate([equal, first[source]]),
+        np.concatenate([others, first[target]]),
+        np.concatenate([cores[kind[others]], length]),
+        cores[kind],
+        prediction_cores[kind],
+    )
     sure = cores[kind[others]] <= graph.bound[kind[others]]
     tell(1)
     return ApproximateTree(tree, float(np.concatenate([sure, proven]).mean()))
@@ -245,9 +255,16 @@ def _forest(graph: NeighborGraph, cores: Float64[np.ndarray, " n"]) -> Edges:
         np.minimum.at(bound, a[~exact[b]], graph.bound[b[~exact[b]]])
     kept, proven = np.zeros((2, len(source)), dtype=np.bool_)
     spanning_forest(
-        np.argsort(length, kind="stable"), source, target, length, exact[source] & exact[target], bound, kept, proven,
+        np.argsort(length, kind="stable"),
+        source,
+        target,
+        length,
+        exact[source] & exact[target],
+        bound,
+        kept,
+        proven,
         np.empty(n, dtype=np.int64),
-    )  # fmt: skip
+    )
     return source[kept], target[kept], length[kept], proven[kept]
 
 
@@ -287,9 +304,11 @@ def _joined(
             tell((1 + edge / trees) / 2)
     reach = np.array([float(_reach(points, cores, np.array([a]), b)[0]) for a, b in ends.tolist()])
     return (
-        np.concatenate([source, ends[:, 0]]), np.concatenate([target, ends[:, 1]]), np.concatenate([length, reach]),
+        np.concatenate([source, ends[:, 0]]),
+        np.concatenate([target, ends[:, 1]]),
+        np.concatenate([length, reach]),
         np.concatenate([proven, np.zeros(len(reach), dtype=np.bool_)]),
-    )  # fmt: skip
+    )
 
 
 def _nearest_ends(

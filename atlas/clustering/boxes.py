@@ -71,11 +71,20 @@ class Boxes:
         for first in range(0, len(pieces), _PIECE):
             in_threads(
                 lambda at: _nearest(
-                    self.x, self.starts, self.low, self.high, self.group_low, self.group_high, weights, rank,
-                    at.start, at.stop, found,
+                    self.x,
+                    self.starts,
+                    self.low,
+                    self.high,
+                    self.group_low,
+                    self.group_high,
+                    weights,
+                    rank,
+                    at.start,
+                    at.stop,
+                    found,
                 ),
                 pieces[first : first + _PIECE],
-            )  # fmt: skip
+            )
             tell(pieces[min(first + _PIECE, len(pieces)) - 1].stop / n)
         out = np.empty_like(found)
         out[:, self.order] = found
@@ -101,10 +110,31 @@ class Boxes:
         for first in range(0, n - 1, _EDGES):
             last = min(first + _EDGES, n - 1)
             _grow(
-                self.x, self.starts, self.low, self.high, self.group_low, self.group_high, cores, members, ends, at,
-                waiting, reach, reached_from, joined, least, worst, group_least, group_worst, current, first, last,
-                source, target, length,
-            )  # fmt: skip
+                self.x,
+                self.starts,
+                self.low,
+                self.high,
+                self.group_low,
+                self.group_high,
+                cores,
+                members,
+                ends,
+                at,
+                waiting,
+                reach,
+                reached_from,
+                joined,
+                least,
+                worst,
+                group_least,
+                group_worst,
+                current,
+                first,
+                last,
+                source,
+                target,
+                length,
+            )
             tell(last)
         return source, target, length
 
@@ -123,11 +153,18 @@ def _away(x: Float[np.ndarray, "n units"], i: int, low: np.ndarray, high: np.nda
 
 @njit(nogil=True, cache=True)
 def _nearest(
-    x: Float[np.ndarray, "n units"], starts: Int64[np.ndarray, " edges"], low: Float64[np.ndarray, "boxes units"],
-    high: Float64[np.ndarray, "boxes units"], group_low: Float64[np.ndarray, "groups units"],
-    group_high: Float64[np.ndarray, "groups units"], weights: Int64[np.ndarray, " n"], rank: int, first: int,
-    last: int, out: Float64[np.ndarray, "2 n"],
-) -> None:  # fmt: skip
+    x: Float[np.ndarray, "n units"],
+    starts: Int64[np.ndarray, " edges"],
+    low: Float64[np.ndarray, "boxes units"],
+    high: Float64[np.ndarray, "boxes units"],
+    group_low: Float64[np.ndarray, "groups units"],
+    group_high: Float64[np.ndarray, "groups units"],
+    weights: Int64[np.ndarray, " n"],
+    rank: int,
+    first: int,
+    last: int,
+    out: Float64[np.ndarray, "2 n"],
+) -> None:
     boxes, groups, size = len(low), len(group_low), min(rank, len(x))
     values, places = np.empty(size), np.empty(size, np.int64)
     own = 0
@@ -157,17 +194,31 @@ def _nearest(
 
 @njit(nogil=True, cache=True)
 def _grow(
-    x: Float[np.ndarray, "n units"], starts: Int64[np.ndarray, " edges"], low: Float64[np.ndarray, "boxes units"],
-    high: Float64[np.ndarray, "boxes units"], group_low: Float64[np.ndarray, "groups units"],
-    group_high: Float64[np.ndarray, "groups units"], cores: Float64[np.ndarray, " n"],
-    members: Int64[np.ndarray, " points"], ends: Int64[np.ndarray, " n"], at: Int64[np.ndarray, " n"],
+    x: Float[np.ndarray, "n units"],
+    starts: Int64[np.ndarray, " edges"],
+    low: Float64[np.ndarray, "boxes units"],
+    high: Float64[np.ndarray, "boxes units"],
+    group_low: Float64[np.ndarray, "groups units"],
+    group_high: Float64[np.ndarray, "groups units"],
+    cores: Float64[np.ndarray, " n"],
+    members: Int64[np.ndarray, " points"],
+    ends: Int64[np.ndarray, " n"],
+    at: Int64[np.ndarray, " n"],
     waiting: Int64[np.ndarray, " n"],
-    reach: Float64[np.ndarray, " n"], reached_from: Int64[np.ndarray, " n"], joined: Bool[np.ndarray, " n"],
-    least: Float64[np.ndarray, " boxes"], worst: Float64[np.ndarray, " boxes"],
-    group_least: Float64[np.ndarray, " groups"], group_worst: Float64[np.ndarray, " groups"],
-    at_last: Int64[np.ndarray, " 2"], first: int, last: int, source: Int64[np.ndarray, " edges"],
-    target: Int64[np.ndarray, " edges"], length: Float64[np.ndarray, " edges"],
-) -> None:  # fmt: skip
+    reach: Float64[np.ndarray, " n"],
+    reached_from: Int64[np.ndarray, " n"],
+    joined: Bool[np.ndarray, " n"],
+    least: Float64[np.ndarray, " boxes"],
+    worst: Float64[np.ndarray, " boxes"],
+    group_least: Float64[np.ndarray, " groups"],
+    group_worst: Float64[np.ndarray, " groups"],
+    at_last: Int64[np.ndarray, " 2"],
+    first: int,
+    last: int,
+    source: Int64[np.ndarray, " edges"],
+    target: Int64[np.ndarray, " edges"],
+    length: Float64[np.ndarray, " edges"],
+) -> None:
     """Edges ``first`` up to ``last``. ``least``: how near the nearest waiting point of a box is to the tree;
     ``worst``: from here on a distance tells nothing new about any of its points; ``at_last``: kind and point that
     joined last."""

@@ -22,7 +22,7 @@ from jaxtyping import Float, Float32, Float64, Int64, Shaped, UInt16, UInt64
 
 from ..codes import SplineCodes
 from ..errors import NonFinite, UsageError
-from ..kernels import (  # fmt: skip
+from ..kernels import (
     bounds_from_products,
     centre_and_scale,
     distances_from_products,

@@ -21,7 +21,7 @@ from ..codes import SplineCodes
 from ..errors import NonFinite, PolytopeError, TooManyPoints, UsageError
 from ..kernels import merge_edges
 from .approximate_tree import ApproximateTree, approximate_tree
-from .distances import (  # fmt: skip
+from .distances import (
     BLOCK_BYTES,
     SAME,
     Activations,
@@ -135,9 +135,15 @@ def cluster_codes(
     is too small for a block of distances. Raises `UsageError` for an impossible parameter or fewer than two codes.
     """
     samples = check_request(
-        len(codes), min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection, ties=ties,
-        max_points=max_points, memory_budget=memory_budget, neighbors=neighbors,
-    )  # fmt: skip
+        len(codes),
+        min_cluster_size=min_cluster_size,
+        min_samples=min_samples,
+        selection=selection,
+        ties=ties,
+        max_points=max_points,
+        memory_budget=memory_budget,
+        neighbors=neighbors,
+    )
     _check_metric(metric)
     first, kind = same_rows(codes.packed)
     rows = None if len(first) == len(codes) else first
@@ -178,9 +184,16 @@ def cluster_activations(
     if np.ndim(x) != 2:
         raise UsageError(f"activations are an array of n × units numbers, got one of shape {np.shape(x)}")
     samples = check_request(
-        len(x), units=x.shape[1], min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection,
-        ties=ties, max_points=max_points, memory_budget=memory_budget, neighbors=neighbors,
-    )  # fmt: skip
+        len(x),
+        units=x.shape[1],
+        min_cluster_size=min_cluster_size,
+        min_samples=min_samples,
+        selection=selection,
+        ties=ties,
+        max_points=max_points,
+        memory_budget=memory_budget,
+        neighbors=neighbors,
+    )
     first, kind = same_rows(x)
     copies = 1 if neighbors is None else 2
     where = chosen_device(device, Activations.device_bytes(len(first), x.shape[1], copies=copies))
@@ -349,9 +362,13 @@ class _KnownTree:
 
 
 def _tree(
-    points: Points, kind: Int64[np.ndarray, " n"], samples: int, budget: int, neighbors: int | None,
+    points: Points,
+    kind: Int64[np.ndarray, " n"],
+    samples: int,
+    budget: int,
+    neighbors: int | None,
     progress: Progress | None,
-) -> ApproximateTree:  # fmt: skip
+) -> ApproximateTree:
     if neighbors is None:
         return ApproximateTree(spanning_tree(points, kind, samples, budget, progress), 1.0)
     return approximate_tree(points, kind, samples, neighbors, budget=budget, progress=progress)
@@ -388,10 +405,21 @@ def _hierarchy(
         )
     tree = CondensedTree(*(np.ascontiguousarray(rows[name]) for name in rows.dtype.names))
     return Hierarchy(
-        labels, probabilities, persistence, _selected_nodes(tree, labels),
-        scale(found.cores).astype(np.float64), scale(found.prediction_cores).astype(np.float64), tree,
-        min_samples, min_cluster_size, metric, selection, ties, neighbors, made.proven,
-    )  # fmt: skip
+        labels,
+        probabilities,
+        persistence,
+        _selected_nodes(tree, labels),
+        scale(found.cores).astype(np.float64),
+        scale(found.prediction_cores).astype(np.float64),
+        tree,
+        min_samples,
+        min_cluster_size,
+        metric,
+        selection,
+        ties,
+        neighbors,
+        made.proven,
+    )
 
 
 def _selected_nodes(tree: CondensedTree, labels: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " clusters"]:

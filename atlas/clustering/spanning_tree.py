@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from ..errors import TooManyPoints
-from ..kernels import (  # fmt: skip
+from ..kernels import (
     in_threads,
     into_triangle,
     mirror,
@@ -278,9 +278,13 @@ def _of_distances(points: Points) -> np.dtype[Any]:
 
 
 def _smallest(
-    points: Points, rows: Shaped[np.ndarray, "rows n"], weights: Int64[np.ndarray, " n"], rank: int,
-    out: Shaped[np.ndarray, "2 n"], first: int,
-) -> None:  # fmt: skip
+    points: Points,
+    rows: Shaped[np.ndarray, "rows n"],
+    weights: Int64[np.ndarray, " n"],
+    rank: int,
+    out: Shaped[np.ndarray, "2 n"],
+    first: int,
+) -> None:
     if points.coordinates is None:
         smallest(rows, weights, rank, out, first)
     else:
@@ -321,9 +325,17 @@ def _grow(
                 offer(row, current, point, cores, reach, reached_from, next_member, n)
             else:
                 offer_exact(
-                    row, current, point, cores, reach, reached_from, wanted,
-                    points.coordinates, points.factor, points.shift,
-                )  # fmt: skip
+                    row,
+                    current,
+                    point,
+                    cores,
+                    reach,
+                    reached_from,
+                    wanted,
+                    points.coordinates,
+                    points.factor,
+                    points.shift,
+                )
         current = nearest_waiting(reach, next_member, n)
         point = int(next_member[current])
         source[edge], target[edge], length[edge] = reached_from[current], point, reach[current]

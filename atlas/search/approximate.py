@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
 
 from ..codes import SplineCodes
 from ..errors import IndexMismatch, UsageError
-from .files import (  # fmt: skip
+from .files import (
     TARGET_RECALL,
     check_file,
     check_suffix,
@@ -198,10 +198,16 @@ class ApproximateIndex:
             file.flush()
             content = hashes(Path(file.name))
         about = {
-            "kind": self.kind, "parameters": self.parameters, "recall": self.recall, "sample": self.sample,
-            "count": len(self), "n_bits": self.exact.n_bits, "parts": list(self.exact.parts),
-            "digest": self.exact.digest, **content,
-        }  # fmt: skip
+            "kind": self.kind,
+            "parameters": self.parameters,
+            "recall": self.recall,
+            "sample": self.sample,
+            "count": len(self),
+            "n_bits": self.exact.n_bits,
+            "parts": list(self.exact.parts),
+            "digest": self.exact.digest,
+            **content,
+        }
         write_about(path, about)
 
     @classmethod

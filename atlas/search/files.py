@@ -164,8 +164,10 @@ def hashes(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         return {
-            "size": size, "sha256": hashlib.file_digest(file, "sha256").hexdigest(), "sampled": _sampled(file, size)
-        }  # fmt: skip
+            "size": size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+            "sampled": _sampled(file, size),
+        }
 
 
 def write_about(path: Path, about: dict[str, Any]) -> None:
@@ -205,10 +207,14 @@ def _is_text(value: object) -> bool:
 
 
 _FIELDS: dict[str, Callable[[Any], bool]] = {
-    "kind": _is_text, "digest": _is_text, "sha256": _is_text, "sampled": _is_text, "count": is_number,
+    "kind": _is_text,
+    "digest": _is_text,
+    "sha256": _is_text,
+    "sampled": _is_text,
+    "count": is_number,
     "size": lambda value: value == 0 or is_number(value),
     "parts": lambda value: isinstance(value, list) and len(value) > 0 and all(map(is_number, value)),
-}  # fmt: skip
+}
 """What the JSON must hold; anyone may have edited it."""
 
 

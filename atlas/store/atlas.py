@@ -92,16 +92,54 @@ _QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 # DuckDB's sandbox leaves open the files of the database itself and the folder to which it spills, for reading and for
 # writing. So what a query may call and contain is said here; what a later DuckDB brings is refused until it is added.
 _TABLE_FUNCTIONS = {
-    "generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "summary", "test_all_types",
-    "test_vector_types", "unnest", "duckdb_approx_database_count", "duckdb_available_metrics", "duckdb_columns",
-    "duckdb_connection_count", "duckdb_constraints", "duckdb_coordinate_systems", "duckdb_databases",
-    "duckdb_dependencies", "duckdb_dialects", "duckdb_eviction_queues", "duckdb_functions",
-    "duckdb_grammar_extensions", "duckdb_indexes", "duckdb_keywords", "duckdb_memory", "duckdb_optimizers",
-    "duckdb_prepared_statements", "duckdb_schemas", "duckdb_sequences", "duckdb_settings", "duckdb_table_sample",
-    "duckdb_tables", "duckdb_triggers", "duckdb_types", "duckdb_variables", "duckdb_views", "icu_calendar_names",
-    "pg_timezone_names", "pragma_collations", "pragma_database_size", "pragma_metadata_info", "pragma_platform",
-    "pragma_show", "pragma_storage_info", "pragma_table_info", "pragma_user_agent", "pragma_version",
-}  # fmt: skip
+    "generate_series",
+    "json_each",
+    "json_tree",
+    "range",
+    "repeat",
+    "repeat_row",
+    "summary",
+    "test_all_types",
+    "test_vector_types",
+    "unnest",
+    "duckdb_approx_database_count",
+    "duckdb_available_metrics",
+    "duckdb_columns",
+    "duckdb_connection_count",
+    "duckdb_constraints",
+    "duckdb_coordinate_systems",
+    "duckdb_databases",
+    "duckdb_dependencies",
+    "duckdb_dialects",
+    "duckdb_eviction_queues",
+    "duckdb_functions",
+    "duckdb_grammar_extensions",
+    "duckdb_indexes",
+    "duckdb_keywords",
+    "duckdb_memory",
+    "duckdb_optimizers",
+    "duckdb_prepared_statements",
+    "duckdb_schemas",
+    "duckdb_sequences",
+    "duckdb_settings",
+    "duckdb_table_sample",
+    "duckdb_tables",
+    "duckdb_triggers",
+    "duckdb_types",
+    "duckdb_variables",
+    "duckdb_views",
+    "icu_calendar_names",
+    "pg_timezone_names",
+    "pragma_collations",
+    "pragma_database_size",
+    "pragma_metadata_info",
+    "pragma_platform",
+    "pragma_show",
+    "pragma_storage_info",
+    "pragma_table_info",
+    "pragma_user_agent",
+    "pragma_version",
+}
 """DuckDB's table functions that a query may call: those that compute, and those that tell what is in memory."""
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 """Parts of a parsed query that only read. A ``with`` may also hold a ``copy`` into a file."""
@@ -732,8 +770,10 @@ def _read(database: Path, limits: Limits | None) -> duckdb.DuckDBPyConnection:
     config: dict[str, Any] = dict(_SANDBOX)
     if limits is not None:
         config |= {
-            "memory_limit": f"{limits.memory}B", "temp_directory": str(limits.spill), "threads": str(limits.threads)
-        }  # fmt: skip
+            "memory_limit": f"{limits.memory}B",
+            "temp_directory": str(limits.spill),
+            "threads": str(limits.threads),
+        }
         del config["lock_configuration"]  # `Atlas._cursor_that_counts` locks it
     return duckdb.connect(str(database), read_only=True, config=config)
 

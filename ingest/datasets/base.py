@@ -105,14 +105,18 @@ class Request:
         if self.kind == "image":
             return self._choose_image(images, columns, where)
         if self.text_column not in columns and images:
-            raise EmptyDataset(f"{where} has no column {self.text_column!r} but images in column {images[0]!r}: use "
-                               "an image network such as inceptionv1, or name a column of texts with "
-                               "--text-column")  # fmt: skip
+            raise EmptyDataset(
+                f"{where} has no column {self.text_column!r} but images in column {images[0]!r}: use "
+                "an image network such as inceptionv1, or name a column of texts with "
+                "--text-column"
+            )
         if self.text_column not in columns:
             raise _missing_column(where, self.text_column, columns, "--text-column")
         if columns[self.text_column] != "text":
-            raise BadInput(f"{where}: column {self.text_column!r} holds {columns[self.text_column]}; expected texts. "
-                           f"Choose one of {', '.join(columns)} with --text-column")  # fmt: skip
+            raise BadInput(
+                f"{where}: column {self.text_column!r} holds {columns[self.text_column]}; expected texts. "
+                f"Choose one of {', '.join(columns)} with --text-column"
+            )
         return self.text_column
 
     def choose_label(self, columns: Collection[str], where: str) -> str | None:
@@ -127,12 +131,15 @@ class Request:
         if "image" in images:
             return "image"
         if not images and self.text_column in columns:
-            raise EmptyDataset(f"{where} has no column of images but texts in {self.text_column!r}: use a text "
-                               "network such as gpt2")  # fmt: skip
+            raise EmptyDataset(
+                f"{where} has no column of images but texts in {self.text_column!r}: use a text network such as gpt2"
+            )
         if len(images) != 1:
-            raise BadInput(f"{where} has {len(images)} columns of images ({', '.join(images) or 'none'}); expected "
-                           "one, or one called 'image'. Its columns: "
-                           f"{', '.join(columns) or 'none'}")  # fmt: skip
+            raise BadInput(
+                f"{where} has {len(images)} columns of images ({', '.join(images) or 'none'}); expected "
+                "one, or one called 'image'. Its columns: "
+                f"{', '.join(columns) or 'none'}"
+            )
         return images[0]
 
 

@@ -78,8 +78,10 @@ def open_hub(request: Request) -> HubDataset:
         with _offline_if_unreachable(library):
             table = library.load_dataset(repository, *configuration, split=split)
     except FileNotFoundError as error:
-        raise BadInput(f"{source!r} is neither a file or folder here nor a dataset that the hub shows you: {error}. "
-                       "Check the name, or log in with `hf auth login` if it is private") from error  # fmt: skip
+        raise BadInput(
+            f"{source!r} is neither a file or folder here nor a dataset that the hub shows you: {error}. "
+            "Check the name, or log in with `hf auth login` if it is private"
+        ) from error
     except OSError as error:  # no connection, or the hub answered with an HTTP error
         raise HubUnavailable(
             f"{source!r} is no file or folder here, and as a Hugging Face dataset it is not in the local cache and "
@@ -88,8 +90,10 @@ def open_hub(request: Request) -> HubDataset:
             ".save_to_disk(FOLDER)` and give the FOLDER"
         ) from error
     except (ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
-        raise BadInput(f"Hugging Face dataset {source!r}, split {split!r}, can't be loaded: {error}. Choose a split "
-                       "with --split, and a configuration as NAME:CONFIGURATION") from error  # fmt: skip
+        raise BadInput(
+            f"Hugging Face dataset {source!r}, split {split!r}, can't be loaded: {error}. Choose a split "
+            "with --split, and a configuration as NAME:CONFIGURATION"
+        ) from error
     return HubDataset(table, request, request.name or _short_name(repository, split), split)
 
 

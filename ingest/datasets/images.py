@@ -25,9 +25,18 @@ THUMBNAIL_QUALITY = 80
 """Between Pillow's default of 75 and its advice to stay at 95 or below; about 5 kB at 128 x 128."""
 
 _BROKEN_IMAGE = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, RuntimeError, struct.error,
-    zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 """What Pillow's plugins raise on broken files; it documents only the first, the others were met by flipping bytes."""
 
 

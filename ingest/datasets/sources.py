@@ -203,8 +203,10 @@ def _open_folder(path: Path, request: Request) -> Dataset:
     tables = [(path / file, printable(file)) for file, _ in files if suffix_of(file) == PARQUET]
     found = Counter(suffix_of(file) or "no suffix" for file, _ in files)
     if wanted and tables:
-        raise UsageError(f"{source} holds {kind} files and tables: {_counted(found)}. "
-                         "Give the folder of one of them, or a single file")  # fmt: skip
+        raise UsageError(
+            f"{source} holds {kind} files and tables: {_counted(found)}. "
+            "Give the folder of one of them, or a single file"
+        )
     used = SUFFIXES[kind] if wanted else {PARQUET}
     ignored.update({suffix: count for suffix, count in found.items() if suffix not in used})
     if wanted:
@@ -229,8 +231,10 @@ def _open_file(path: Path, request: Request) -> Dataset:
     if suffix in JSON_SUFFIXES | TEXT_SUFFIXES | IMAGE_SUFFIXES:
         raise _nothing_found(source, kind, Counter([suffix]))
     readable = SUFFIXES[kind] | {PARQUET} | (JSON_SUFFIXES if kind == "text" else set())
-    raise BadInput(f"{source} has {f'the suffix {suffix}' if suffix else 'no suffix'}; expected one of "
-                   f"{_listed(readable)}, or a folder. Convert it, or rename it if it is one")  # fmt: skip
+    raise BadInput(
+        f"{source} has {f'the suffix {suffix}' if suffix else 'no suffix'}; expected one of "
+        f"{_listed(readable)}, or a folder. Convert it, or rename it if it is one"
+    )
 
 
 def _scan(root: Path, source: str) -> tuple[list[tuple[str, int]], Counter[str]]:

@@ -75,8 +75,10 @@ class JsonLines:
             file.seek(self._offsets[0])
             line = file.readline()
         if line.lstrip(b"\xef\xbb\xbf \t").startswith(b"["):
-            raise BadInput(f"{self.source} holds a JSON array; expected one object a line. Convert it, for example "
-                           f"with `jq -c '.[]' {self._path.name} > {self._path.stem}.jsonl`")  # fmt: skip
+            raise BadInput(
+                f"{self.source} holds a JSON array; expected one object a line. Convert it, for example "
+                f"with `jq -c '.[]' {self._path.name} > {self._path.stem}.jsonl`"
+            )
         record = _parse(line)
         if isinstance(record, dict):  # else `items` reports it, and other lines may be whole
             request.choose_content(dict.fromkeys(record, "text"), self.source)
@@ -224,8 +226,10 @@ class _OpenBatches:
                 self._batch = next(self._rest)
             except (StopIteration, pa.ArrowException, OSError) as error:
                 first = self.group.first_row + self.first_row
-                raise BadInput(f"{self.group.table.where} is damaged from row {first} on, or changed while it was "
-                               f"read: {error or 'it ends there'}") from error  # fmt: skip
+                raise BadInput(
+                    f"{self.group.table.where} is damaged from row {first} on, or changed while it was "
+                    f"read: {error or 'it ends there'}"
+                ) from error
         return self._batch, row - self.first_row
 
     def close(self) -> None:

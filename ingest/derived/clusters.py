@@ -12,7 +12,7 @@ import pyarrow as pa
 
 import atlas
 from atlas.clustering.distances import Device, not_finite
-from atlas.clustering.hdbscan import (  # fmt: skip
+from atlas.clustering.hdbscan import (
     MAX_POINTS,
     MEMORY_BUDGET,
     Hierarchy,
@@ -79,15 +79,28 @@ def cluster(
         if space == "activations" and metric != "euclidean":
             raise UsageError(f"activations are clustered under euclidean, not {metric}; codes know both")
         samples = check_request(
-            _n(a, target, space), units=target.sites[0].n_units if space == "activations" else None,
-            min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection, ties=ties,
-            max_points=max_points, memory_budget=memory_budget, neighbors=neighbors,
-        )  # fmt: skip
+            _n(a, target, space),
+            units=target.sites[0].n_units if space == "activations" else None,
+            min_cluster_size=min_cluster_size,
+            min_samples=min_samples,
+            selection=selection,
+            ties=ties,
+            max_points=max_points,
+            memory_budget=memory_budget,
+            neighbors=neighbors,
+        )
         parameters = {
-            "network_id": target.network.network_id, "target": target.name, "space": space, "metric": metric,
-            "min_cluster_size": min_cluster_size, "min_samples": samples,
-            "selection": selection, "ties": ties, "neighbors": neighbors, "data_digest": digest,
-        }  # fmt: skip
+            "network_id": target.network.network_id,
+            "target": target.name,
+            "space": space,
+            "metric": metric,
+            "min_cluster_size": min_cluster_size,
+            "min_samples": samples,
+            "selection": selection,
+            "ties": ties,
+            "neighbors": neighbors,
+            "data_digest": digest,
+        }
         known = _find(a, parameters)
         if known is not None:
             return known
@@ -101,14 +114,25 @@ def cluster(
     whole = round(2 * len(ids) * (1 + _SHARE_OF_MEDOIDS))
     with progress.step(f"cluster {target.name} ({space})", total=whole, unit="rows") as step:
         hierarchy = _hierarchy(
-            points, metric, min_cluster_size=min_cluster_size, min_samples=min_samples, selection=selection,
-            ties=ties, neighbors=neighbors, memory_budget=memory_budget, max_points=max_points, device=device,
+            points,
+            metric,
+            min_cluster_size=min_cluster_size,
+            min_samples=min_samples,
+            selection=selection,
+            ties=ties,
+            neighbors=neighbors,
+            memory_budget=memory_budget,
+            max_points=max_points,
+            device=device,
             progress=lambda done, _: step.update(done, whole),
-        )  # fmt: skip
+        )
         nearest = medoids(
-            points, hierarchy.labels, metric=metric, memory_budget=memory_budget,
+            points,
+            hierarchy.labels,
+            metric=metric,
+            memory_budget=memory_budget,
             progress=lambda done, of: step.update(2 * len(ids) + int((whole - 2 * len(ids)) * done / of), whole),
-        )  # fmt: skip
+        )
         step.update(whole, whole)
     members = _clusters(hierarchy, nearest, ids, labels)
     with atlas.open(path, writable=True) as a, a.transaction():
@@ -193,13 +217,18 @@ def _clusters(hierarchy: Hierarchy, nearest: np.ndarray, ids: np.ndarray, labels
             if len(names) > 1 and len(counts)
             else None
         )
-        rows.append({
-            "label": number, "size": len(members), "medoid": int(ids[nearest[number]]),
-            "persistence": float(hierarchy.persistence[number]),
-            "purity": float(shares.max()) if len(counts) else None,
-            "top_label": names[there[counts.argmax()]] if len(counts) else None, "entropy": entropy,
-            "node": int(hierarchy.nodes[number]),
-        })  # fmt: skip
+        rows.append(
+            {
+                "label": number,
+                "size": len(members),
+                "medoid": int(ids[nearest[number]]),
+                "persistence": float(hierarchy.persistence[number]),
+                "purity": float(shares.max()) if len(counts) else None,
+                "top_label": names[there[counts.argmax()]] if len(counts) else None,
+                "entropy": entropy,
+                "node": int(hierarchy.nodes[number]),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -228,25 +257,52 @@ def _store(
         if inside.any()
         else []
     )
-    a.insert("clusterings", pa.Table.from_pylist([{
-        "clustering_id": number, **parameters,
-        "algorithm": "HDBSCAN on the exact minimum spanning tree" if hierarchy.neighbors is None else
-                     f"HDBSCAN on the spanning tree of {hierarchy.neighbors} neighbours each (approximate)",
-        "exact": hierarchy.neighbors is None, "proven": hierarchy.proven,
-        "n_examples": len(ids), "n_clusters": len(clusters),
-        "n_noise": int((hierarchy.labels < 0).sum()),
-        "purity": float(np.mean(agreeing)) if len(agreeing) else None,
-    }]))  # fmt: skip
-    a.insert("cluster_labels", pa.table({
-        "clustering_id": np.full(len(ids), number), "example_id": ids, "label": hierarchy.labels,
-        "probability": hierarchy.probabilities, "core_distance": hierarchy.core_distances,
-        "prediction_core_distance": hierarchy.prediction_cores,
-    }))  # fmt: skip
+    a.insert(
+        "clusterings",
+        pa.Table.from_pylist(
+            [
+                {
+                    "clustering_id": number,
+                    **parameters,
+                    "algorithm": "HDBSCAN on the exact minimum spanning tree"
+                    if hierarchy.neighbors is None
+                    else f"HDBSCAN on the spanning tree of {hierarchy.neighbors} neighbours each (approximate)",
+                    "exact": hierarchy.neighbors is None,
+                    "proven": hierarchy.proven,
+                    "n_examples": len(ids),
+                    "n_clusters": len(clusters),
+                    "n_noise": int((hierarchy.labels < 0).sum()),
+                    "purity": float(np.mean(agreeing)) if len(agreeing) else None,
+                }
+            ]
+        ),
+    )
+    a.insert(
+        "cluster_labels",
+        pa.table(
+            {
+                "clustering_id": np.full(len(ids), number),
+                "example_id": ids,
+                "label": hierarchy.labels,
+                "probability": hierarchy.probabilities,
+                "core_distance": hierarchy.core_distances,
+                "prediction_core_distance": hierarchy.prediction_cores,
+            }
+        ),
+    )
     if len(clusters):
         a.insert("clusters", pa.Table.from_pandas(clusters.assign(clustering_id=number), preserve_index=False))
     tree = hierarchy.tree
-    a.insert("condensed_trees", pa.table({
-        "clustering_id": np.full(len(tree.parent), number), "parent": tree.parent, "child": tree.child,
-        "lambda_value": tree.lambda_value, "child_size": tree.child_size,
-    }))  # fmt: skip
+    a.insert(
+        "condensed_trees",
+        pa.table(
+            {
+                "clustering_id": np.full(len(tree.parent), number),
+                "parent": tree.parent,
+                "child": tree.child,
+                "lambda_value": tree.lambda_value,
+                "child_size": tree.child_size,
+            }
+        ),
+    )
     return number

@@ -145,9 +145,7 @@ def _build_beside(path: Path, target: Target, kind: IndexKind, recall: float, pr
     with progress.step(f"build {kind} of {target.name}", total=len(exact), unit="codes") as step, disk_full(path):
         index = ApproximateIndex.build(exact, kind, target_recall=recall, progress=step.update)  # type: ignore[arg-type]
         index.save(path / INDEXES / index_file(target, kind))
-    built = Built(
-        target.network.name, target.name, kind, len(exact), index.recall, index.sample, index.parameters
-    )  # fmt: skip
+    built = Built(target.network.name, target.name, kind, len(exact), index.recall, index.sample, index.parameters)
     _record(path, target, built)
     return built
 
@@ -165,9 +163,17 @@ def _record(path: Path, target: Target, built: Built | None) -> None:
         if built is not None:
             a.execute(
                 "insert or replace into indexes values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                [*names, built.kind, index_file(target, built.kind), built.n_codes, target.digest, built.recall,
-                 built.sample, None if built.parameters is None else json.dumps(built.parameters)],
-            )  # fmt: skip
+                [
+                    *names,
+                    built.kind,
+                    index_file(target, built.kind),
+                    built.n_codes,
+                    target.digest,
+                    built.recall,
+                    built.sample,
+                    None if built.parameters is None else json.dumps(built.parameters),
+                ],
+            )
     for file in gone:
         for name in (path / INDEXES / file, (path / INDEXES / file).with_suffix(".json")):
             name.unlink(missing_ok=True)

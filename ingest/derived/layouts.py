@@ -53,10 +53,16 @@ def layout(
     with atlas.open(path) as a:
         target = a.catalog.target(site=site, span=span, network=network)
         parameters = {
-            "network_id": target.network.network_id, "target": target.name, "space": space,
-            "metric": METRICS[space], "algorithm": "umap", "neighbors": neighbors, "min_dist": float(min_dist),
-            "seed": seed, "data_digest": _digest(target, space),
-        }  # fmt: skip
+            "network_id": target.network.network_id,
+            "target": target.name,
+            "space": space,
+            "metric": METRICS[space],
+            "algorithm": "umap",
+            "neighbors": neighbors,
+            "min_dist": float(min_dist),
+            "seed": seed,
+            "data_digest": _digest(target, space),
+        }
         known = _find(a, parameters)
         if known is not None:
             return known
@@ -64,7 +70,7 @@ def layout(
     with progress.step(f"map of {target.name} ({space})", total=2 * len(ids), unit="rows") as step:
         found = lay_out(
             points, neighbors=neighbors, min_dist=min_dist, seed=seed, device=device, progress=step.update
-        )  # fmt: skip
+        )
     with atlas.open(path, writable=True) as a, a.transaction():
         return _store(a, target.network.name, parameters, ids, found)
 
@@ -99,11 +105,19 @@ def _store(a: Atlas, network: str, parameters: dict[str, Any], ids: np.ndarray, 
     for start in range(0, len(ids), STORED_ROWS):
         rows = slice(start, start + STORED_ROWS)
         near = ids[found.neighbors[rows]].astype(np.uint32)
-        a.insert("layout_points", pa.table({
-            "layout_id": np.full(len(near), number, np.uint16), "example_id": ids[rows],
-            "x": found.xy[rows, 0], "y": found.xy[rows, 1],
-            "neighbors": _lists(near), "distances": _lists(found.distances[rows].astype(np.float32)),
-        }))  # fmt: skip
+        a.insert(
+            "layout_points",
+            pa.table(
+                {
+                    "layout_id": np.full(len(near), number, np.uint16),
+                    "example_id": ids[rows],
+                    "x": found.xy[rows, 0],
+                    "y": found.xy[rows, 1],
+                    "neighbors": _lists(near),
+                    "distances": _lists(found.distances[rows].astype(np.float32)),
+                }
+            ),
+        )
     return number
 
 

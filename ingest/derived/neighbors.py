@@ -94,13 +94,17 @@ def _store(a: Atlas, target: Target, index: HammingIndex, neighbors: np.ndarray,
     for start in range(0, len(index), STORED_ROWS):
         rows = slice(start, start + STORED_ROWS)
         examples = np.repeat(index.ids[rows], k)
-        a.insert("neighbors", pa.table({
-            "network_id": np.full(len(examples), target.network.network_id, np.uint16),
-            "target": pa.repeat(target.name, len(examples)),
-            "example_id": examples,
-            "rank": np.tile(np.arange(1, k + 1, dtype=np.uint32), len(examples) // k),
-            "neighbor_id": neighbors[rows].ravel(), "distance": distances[rows].ravel(),
-        }))  # fmt: skip
-    a.execute(
-        "insert into neighborhoods values ($1, $2, $3, $4, $5)", [*named, k, len(index), target.digest]
-    )  # fmt: skip
+        a.insert(
+            "neighbors",
+            pa.table(
+                {
+                    "network_id": np.full(len(examples), target.network.network_id, np.uint16),
+                    "target": pa.repeat(target.name, len(examples)),
+                    "example_id": examples,
+                    "rank": np.tile(np.arange(1, k + 1, dtype=np.uint32), len(examples) // k),
+                    "neighbor_id": neighbors[rows].ravel(),
+                    "distance": distances[rows].ravel(),
+                }
+            ),
+        )
+    a.execute("insert into neighborhoods values ($1, $2, $3, $4, $5)", [*named, k, len(index), target.digest])

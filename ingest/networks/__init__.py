@@ -66,8 +66,14 @@ def load_network(
         UnsupportedNetwork: no spline code can be read from this architecture.
     """
     text = {"prepend_bos": prepend_bos, "max_length": max_length}
-    image = {"image_size": image_size, "mean": mean, "std": std, "transform_input": transform_input,
-             "classes": classes, "calibration": calibration}  # fmt: skip
+    image = {
+        "image_size": image_size,
+        "mean": mean,
+        "std": std,
+        "transform_input": transform_input,
+        "classes": classes,
+        "calibration": calibration,
+    }
     if source in IMAGE_SOURCES:
         _refuse(text, source, "image network")
         from .inceptionv1_weights import ImageReading, load_inceptionv1

@@ -34,9 +34,18 @@ LONGEST_DEFAULT = 1024
 UNEMBED = "unembed.hook_in"
 
 GATING = (
-    "gelu_new", "gelu", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "gelu_python", "relu", "relu2", "silu",
-    "swish", "mish",
-)  # fmt: skip
+    "gelu_new",
+    "gelu",
+    "gelu_pytorch_tanh",
+    "gelu_fast",
+    "quick_gelu",
+    "gelu_python",
+    "relu",
+    "relu2",
+    "silu",
+    "swish",
+    "mish",
+)
 """Nonlinearities, by Hugging Face's names, of the form act(z) = z · g(z) with a gate g that opens as z grows
 (Hendrycks & Gimpel, arXiv 1606.08415; SCIENCE 8). Only for these does the sign of z say that a unit is on."""
 
@@ -143,8 +152,10 @@ class CausalLanguageModel:
 
         self._check_sites([site], [])
         if not isinstance(work, TokenWindow):
-            raise UsageError(f"{self._info.name} runs on from {site.name} within a sequence; give the TokenWindow "
-                             "whose token is replaced")  # fmt: skip
+            raise UsageError(
+                f"{self._info.name} runs on from {site.name} within a sequence; give the TokenWindow "
+                "whose token is replaced"
+            )
         self._check_windows([work])
         return TokenTail(self, site, work, self._bos, self._gate_hooks)
 
@@ -191,22 +202,29 @@ class CausalLanguageModel:
     def _check_sites(self, codes: Sequence[Site], activations: Sequence[Site]) -> None:
         for site in (*codes, *activations):
             if site.name not in self._gate_hooks:
-                raise UnknownName(f"{self._info.name} has no site {site.name!r}; its sites: "
-                                  f"{', '.join(self._gate_hooks)}")  # fmt: skip
+                raise UnknownName(
+                    f"{self._info.name} has no site {site.name!r}; its sites: {', '.join(self._gate_hooks)}"
+                )
 
     def _check_windows(self, batch: Sequence[TokenWindow]) -> None:
         longest, vocabulary = self._window_length, self.bridge.original_model.get_input_embeddings().num_embeddings
         for window in batch:
             n_tokens, positions = len(window.ids), window.positions
             if n_tokens and not (window.ids.min() >= 0 and window.ids.max() < vocabulary):
-                raise UsageError(f"tokens {window.ids.min()} to {window.ids.max()}; {self._info.name} knows 0 to "
-                                 f"{vocabulary - 1} (make tokens with `tokenize`)")  # fmt: skip
+                raise UsageError(
+                    f"tokens {window.ids.min()} to {window.ids.max()}; {self._info.name} knows 0 to "
+                    f"{vocabulary - 1} (make tokens with `tokenize`)"
+                )
             if n_tokens > longest:
-                raise UsageError(f"a window has {n_tokens} tokens; {self._info.name} reads at most {longest} "
-                                 "(cut texts with `windows`)")  # fmt: skip
+                raise UsageError(
+                    f"a window has {n_tokens} tokens; {self._info.name} reads at most {longest} "
+                    "(cut texts with `windows`)"
+                )
             if len(positions) and (positions.min() < 0 or positions.max() >= n_tokens):
-                raise UsageError(f"positions {positions.min()} to {positions.max()} in a window of {n_tokens} "
-                                 f"tokens; expected 0 to {n_tokens - 1}")  # fmt: skip
+                raise UsageError(
+                    f"positions {positions.min()} to {positions.max()} in a window of {n_tokens} "
+                    f"tokens; expected 0 to {n_tokens - 1}"
+                )
 
 
 def _token_text(tokenizer: Any, token: int) -> str:
@@ -343,8 +361,10 @@ def _outcome(
 def check_architecture(bridge: Any, name: str) -> None:
     """Raise `UnsupportedNetwork` for a model whose MLPs are no single element-wise layer each."""
     if bridge.cfg.attention_dir != "causal" or not bridge.adapter.supports_causal_loss:
-        raise UnsupportedNetwork(f"{name} ({bridge.cfg.architecture}) is no causal language model; "
-                                 "GPT-2, Llama, Qwen, Pythia and the like are")  # fmt: skip
+        raise UnsupportedNetwork(
+            f"{name} ({bridge.cfg.architecture}) is no causal language model; "
+            "GPT-2, Llama, Qwen, Pythia and the like are"
+        )
     if bridge.cfg.num_experts:
         raise UnsupportedNetwork(
             f"{name} ({bridge.cfg.architecture}) routes each token to some of {bridge.cfg.num_experts} experts, so "
@@ -398,11 +418,15 @@ def _look(bridge: Any, name: str) -> dict[str, Float[Tensor, "tokens units"]]:
     logits = _run(bridge, sampled, [*((hook, look) for hook in names), (UNEMBED, probe.unembed_hook)])
     silent = [hook for hook in needed if hook not in seen]
     if silent:
-        raise UnsupportedNetwork(f"{name} ({bridge.cfg.architecture}) has no MLP with a hidden layer to read in "
-                                 f"every block: TransformerLens shows no {silent[0]}")  # fmt: skip
+        raise UnsupportedNetwork(
+            f"{name} ({bridge.cfg.architecture}) has no MLP with a hidden layer to read in "
+            f"every block: TransformerLens shows no {silent[0]}"
+        )
     if logits.shape[0] != 1:
-        raise UnsupportedNetwork(f"{name} ({bridge.cfg.architecture}) makes its logits from something other than "
-                                 f"{UNEMBED}, so they can't be had for the sampled tokens alone")  # fmt: skip
+        raise UnsupportedNetwork(
+            f"{name} ({bridge.cfg.architecture}) makes its logits from something other than "
+            f"{UNEMBED}, so they can't be had for the sampled tokens alone"
+        )
     return seen
 
 

@@ -114,16 +114,22 @@ def _read_tokenizer(origin: _Origin) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(origin.folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UnsupportedNetwork(f"{origin.shown}: no tokenizer can be read from {origin.folder} ({error}). Expected "
-                                 "tokenizer.json, as `tokenizer.save_pretrained` writes") from error  # fmt: skip
+        raise UnsupportedNetwork(
+            f"{origin.shown}: no tokenizer can be read from {origin.folder} ({error}). Expected "
+            "tokenizer.json, as `tokenizer.save_pretrained` writes"
+        ) from error
     # From a folder without one, transformers makes an empty tokenizer of the right class.
     files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
     if not any((origin.folder / file).is_file() for file in files):
-        raise UnsupportedNetwork(f"{origin.shown}: {origin.folder} holds no tokenizer; expected tokenizer.json, as "
-                                 "`tokenizer.save_pretrained` writes")  # fmt: skip
+        raise UnsupportedNetwork(
+            f"{origin.shown}: {origin.folder} holds no tokenizer; expected tokenizer.json, as "
+            "`tokenizer.save_pretrained` writes"
+        )
     if not tokenizer.is_fast:
-        raise UnsupportedNetwork(f"{origin.shown}: its tokenizer {type(tokenizer).__name__} does not tell which "
-                                 "characters a token stands for; a fast one (tokenizer.json) is needed")  # fmt: skip
+        raise UnsupportedNetwork(
+            f"{origin.shown}: its tokenizer {type(tokenizer).__name__} does not tell which "
+            "characters a token stands for; a fast one (tokenizer.json) is needed"
+        )
     return tokenizer
 
 
@@ -139,12 +145,20 @@ def _load_model(origin: _Origin, config: Any, choice: WeightsChoice) -> Any:
     try:
         # Whatever does not fit is reported here instead of drawn at random, which is transformers' habit.
         model, fit = model_class.from_pretrained(
-            path if state is None else None, config=config, state_dict=state, dtype=torch.float32,
-            local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True, weights_only=True,
-        )  # fmt: skip
+            path if state is None else None,
+            config=config,
+            state_dict=state,
+            dtype=torch.float32,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            weights_only=True,
+        )
     except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"weights {path} can't be loaded into {origin.shown}: {error}; expected a folder with "
-                           "model.safetensors, or a file with a state dict") from error  # fmt: skip
+        raise WeightsError(
+            f"weights {path} can't be loaded into {origin.shown}: {error}; expected a folder with "
+            "model.safetensors, or a file with a state dict"
+        ) from error
     check_fit(path, origin.shown, fit["missing_keys"], fit["unexpected_keys"], list(fit["mismatched_keys"]))
     return model.eval()
 
@@ -155,8 +169,10 @@ def _model_class(origin: _Origin, config: Any) -> Any:
     try:
         return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     except KeyError:
-        raise UnsupportedNetwork(f"{origin.shown} is a {config.model_type}, which transformers does not know as a "
-                                 "causal language model; GPT-2, Llama, Qwen, Pythia … are") from None  # fmt: skip
+        raise UnsupportedNetwork(
+            f"{origin.shown} is a {config.model_type}, which transformers does not know as a "
+            "causal language model; GPT-2, Llama, Qwen, Pythia … are"
+        ) from None
 
 
 def _bridge(model: Any, tokenizer: Any, origin: _Origin) -> Any:
@@ -170,8 +186,10 @@ def _bridge(model: Any, tokenizer: Any, origin: _Origin) -> Any:
         )
     except (ValueError, NotImplementedError, AttributeError) as error:
         # What it raises for an architecture that it doesn't know; what it said is kept in ours.
-        raise UnsupportedNetwork(f"{origin.shown}: TransformerLens has no bridge for {type(model).__name__} "
-                                 f"({error}); GPT-2, Llama, Qwen, Pythia … have one") from error  # fmt: skip
+        raise UnsupportedNetwork(
+            f"{origin.shown}: TransformerLens has no bridge for {type(model).__name__} "
+            f"({error}); GPT-2, Llama, Qwen, Pythia … have one"
+        ) from error
     _restore_attention(bridge, attention)
     return bridge
 
@@ -214,8 +232,10 @@ def _settle(reading: TextReading, bridge: Any, tokenizer: Any, shown: str) -> di
     max_length = min(LONGEST_DEFAULT, context) if reading.max_length is None else reading.max_length
     shortest = 1 + prepend_bos
     if not shortest <= max_length <= context:
-        raise UsageError(f"max_length {max_length} is impossible for {shown}; expected {shortest} to {context}, "
-                         "the model's context")  # fmt: skip
+        raise UsageError(
+            f"max_length {max_length} is impossible for {shown}; expected {shortest} to {context}, "
+            "the model's context"
+        )
     return {"prepend_bos": prepend_bos, "max_length": max_length, "processed_weights": False}
 
 

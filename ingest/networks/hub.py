@@ -51,15 +51,21 @@ def _snapshot(name: str, patterns: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=NOT_NEEDED))
     except HFValidationError as error:
-        raise UsageError(f"network {name!r} is neither a folder here nor a name that a hub could have; expected "
-                         "`inceptionv1`, `demo:gpt2`, `demo:inceptionv1`, a folder in Hugging Face's format, or a "
-                         "hub name such as gpt2") from error  # fmt: skip
+        raise UsageError(
+            f"network {name!r} is neither a folder here nor a name that a hub could have; expected "
+            "`inceptionv1`, `demo:gpt2`, `demo:inceptionv1`, a folder in Hugging Face's format, or a "
+            "hub name such as gpt2"
+        ) from error
     except GatedRepoError as error:
-        raise HubUnavailable(f"{name!r} is gated on the Hugging Face hub: accept its licence on "
-                             f"https://huggingface.co/{name} and run `hf auth login`") from error  # fmt: skip
+        raise HubUnavailable(
+            f"{name!r} is gated on the Hugging Face hub: accept its licence on "
+            f"https://huggingface.co/{name} and run `hf auth login`"
+        ) from error
     except RepositoryNotFoundError as error:
-        raise UnknownName(f"network {name!r} is neither a folder here nor a model that the Hugging Face hub shows "
-                          "you; check the name, or run `hf auth login` if it is private") from error  # fmt: skip
+        raise UnknownName(
+            f"network {name!r} is neither a folder here nor a model that the Hugging Face hub shows "
+            "you; check the name, or run `hf auth login` if it is private"
+        ) from error
     except (LocalEntryNotFoundError, HTTPError, OSError) as error:
         raise HubUnavailable(_elsewhere(name, error)) from error
 

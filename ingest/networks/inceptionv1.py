@@ -145,12 +145,16 @@ class InceptionV1:
         names = {site.name for site in self._sites}
         for site in (*codes, *activations):
             if site.name not in names:
-                raise UnknownName(f"{self._info.name} has no site {site.name!r}; its sites: {', '.join(BLOCKS)}, "
-                                  f"each also with {FULL_SUFFIX}")  # fmt: skip
+                raise UnknownName(
+                    f"{self._info.name} has no site {site.name!r}; its sites: {', '.join(BLOCKS)}, "
+                    f"each also with {FULL_SUFFIX}"
+                )
         for view in batch:
             if not (0 <= view.row < 1 and 0 <= view.column < 1):
-                raise UsageError(f"position ({view.row}, {view.column}) lies outside the image; expected row and "
-                                 "column from 0 up to, not including, 1")  # fmt: skip
+                raise UsageError(
+                    f"position ({view.row}, {view.column}) lies outside the image; expected row and "
+                    "column from 0 up to, not including, 1"
+                )
 
 
 def _layout(device: torch.device) -> torch.memory_format:

@@ -149,8 +149,10 @@ def _metadata_reading(path: Path, metadata: Mapping[str, str]) -> ImageReading:
             std=tuple(map(float, metadata["std"].split())) if "std" in metadata else None,
         )
     except ValueError as error:
-        raise WeightsError(f"weights {path}: their metadata can't be understood ({error}); expected `size` as a "
-                           "whole number, `mean` and `std` as three numbers") from error  # fmt: skip
+        raise WeightsError(
+            f"weights {path}: their metadata can't be understood ({error}); expected `size` as a "
+            "whole number, `mean` and `std` as three numbers"
+        ) from error
 
 
 def _settle(asked: ImageReading, known: ImageReading) -> dict[str, Any]:
@@ -170,8 +172,10 @@ def _settle(asked: ImageReading, known: ImageReading) -> dict[str, Any]:
     }
     for field in ("mean", "std"):
         if len(settled[field]) != 3 or (field == "std" and min(settled[field]) <= 0):
-            raise UsageError(f"{field} {settled[field]} is impossible; expected three numbers"
-                             f"{' above 0' if field == 'std' else ''}, for red, green and blue")  # fmt: skip
+            raise UsageError(
+                f"{field} {settled[field]} is impossible; expected three numbers"
+                f"{' above 0' if field == 'std' else ''}, for red, green and blue"
+            )
     return settled
 
 
@@ -203,8 +207,10 @@ def _model(
     known = material.classes if named is None else named
     n_classes = _n_classes(material, known)
     if known is not None and len(known) != n_classes:
-        raise WeightsError(f"{len(known)} class names for {n_classes} outputs of weights {material.origin}; expected "
-                           "one name an output, in order")  # fmt: skip
+        raise WeightsError(
+            f"{len(known)} class names for {n_classes} outputs of weights {material.origin}; expected "
+            "one name an output, in order"
+        )
     # Weights overwrite what is drawn here, but a forked generator leaves the caller's random numbers alone.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(choice.seed)
@@ -221,8 +227,10 @@ def _n_classes(material: _Material, known: tuple[str, ...] | None) -> int:
     if material.state is None:
         return len(known) if known else IMAGENET_CLASSES
     if "fc.weight" not in material.state:
-        raise WeightsError(f"weights {material.origin} don't fit inceptionv1: no 'fc.weight', which tells the number "
-                           "of classes. Pass a state dict of torchvision's GoogLeNet")  # fmt: skip
+        raise WeightsError(
+            f"weights {material.origin} don't fit inceptionv1: no 'fc.weight', which tells the number "
+            "of classes. Pass a state dict of torchvision's GoogLeNet"
+        )
     return int(material.state["fc.weight"].shape[0])
 
 
@@ -230,8 +238,11 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Copy weights into the network, auxiliary classifiers left out; `WeightsError` unless all the rest fits."""
     state = {name: tensor for name, tensor in state.items() if not name.startswith(AUXILIARY)}
     own = model.state_dict()
-    misshapen = [(name, state[name].shape, own[name].shape) for name in state.keys() & own.keys()
-                 if state[name].shape != own[name].shape]  # fmt: skip
+    misshapen = [
+        (name, state[name].shape, own[name].shape)
+        for name in state.keys() & own.keys()
+        if state[name].shape != own[name].shape
+    ]
     check_fit(origin, "inceptionv1", own.keys() - state.keys(), state.keys() - own.keys(), misshapen)
     model.load_state_dict(state)
 

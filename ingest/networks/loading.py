@@ -39,8 +39,9 @@ def resolve_device(device: str) -> torch.device:
     if device not in DEVICES:
         raise UsageError(f"device {device!r} is unknown; expected one of {', '.join(DEVICES)}")
     if device not in available:
-        raise UsageError(f"device {device!r} is not available here; available: {', '.join(available)}. "
-                         "Pass one of them, or `auto`")  # fmt: skip
+        raise UsageError(
+            f"device {device!r} is not available here; available: {', '.join(available)}. Pass one of them, or `auto`"
+        )
     return torch.device(device)
 
 
@@ -71,8 +72,10 @@ class WeightsChoice:
             raise UsageError(f"weights {weights!r} name no seed; write random:0 or random-raw:0 (any whole number)")
         path = Path(weights).expanduser()
         if not path.exists():
-            raise WeightsError(f"weights {weights!r}: no such file; expected a path, random:SEED, random-raw:SEED, "
-                               f"or nothing for the network's own ({own})")  # fmt: skip
+            raise WeightsError(
+                f"weights {weights!r}: no such file; expected a path, random:SEED, random-raw:SEED, "
+                f"or nothing for the network's own ({own})"
+            )
         return cls("file", path.resolve())
 
     @property
@@ -137,14 +140,17 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
             "damaged; expected what `torch.save(model.state_dict(), PATH)` writes"
         ) from error
     except (OSError, RuntimeError, EOFError) as error:
-        raise WeightsError(f"weights {path} can't be read: {error}; expected what "
-                           "`torch.save(model.state_dict(), PATH)` writes") from error  # fmt: skip
+        raise WeightsError(
+            f"weights {path} can't be read: {error}; expected what `torch.save(model.state_dict(), PATH)` writes"
+        ) from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"weights {path} hold a {type(content).__name__}; expected a state dict")
     strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
-        raise WeightsError(f"weights {path} hold other things than tensors ({_listed(strangers)}), as a training "
-                           "checkpoint does; save its state dict by itself")  # fmt: skip
+        raise WeightsError(
+            f"weights {path} hold other things than tensors ({_listed(strangers)}), as a training "
+            "checkpoint does; save its state dict by itself"
+        )
     return dict(content)
 
 
@@ -168,8 +174,9 @@ def check_fit(
         shapes = [f"{name}: {tuple(got)} for {tuple(expected)}" for name, got, expected in sorted(misshapen)]
         complaints.append(f"{len(misshapen)} of another shape ({_listed(shapes)})")
     if complaints:
-        raise WeightsError(f"weights {path} don't fit {network}: {'; '.join(complaints)}. "
-                           "Pass weights of this architecture")  # fmt: skip
+        raise WeightsError(
+            f"weights {path} don't fit {network}: {'; '.join(complaints)}. Pass weights of this architecture"
+        )
 
 
 def _listed(names: Collection[str]) -> str:

@@ -26,13 +26,17 @@ BATCH_ROWS = 2 * ROW_GROUP_ROWS
 BATCH_BYTES = 16 << 20
 """A batch ends where either is reached: 8,192 codes of 3,072 gates are 3 MB, a long row is a megabyte by itself."""
 
-CODES = pa.schema([
-    ("site_id", pa.uint16()), ("example_id", pa.uint32()), ("code", pa.binary()), ("n_active", pa.uint32())
-])  # fmt: skip
-ACTIVATIONS = pa.schema([
-    ("site_id", pa.uint16()), ("example_id", pa.uint32()), ("part", pa.uint16()),
-    ("activation", pa.list_(pa.float32())),
-])  # fmt: skip
+CODES = pa.schema(
+    [("site_id", pa.uint16()), ("example_id", pa.uint32()), ("code", pa.binary()), ("n_active", pa.uint32())]
+)
+ACTIVATIONS = pa.schema(
+    [
+        ("site_id", pa.uint16()),
+        ("example_id", pa.uint32()),
+        ("part", pa.uint16()),
+        ("activation", pa.list_(pa.float32())),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -162,8 +166,10 @@ def _activation_batch(pieces: list[_Piece]) -> pa.RecordBatch:
 
 def _labels(pieces: list[_Piece], repeats: list[int]) -> tuple[pa.Array, pa.Array]:
     """Site and example of every row, each example ``repeats`` times."""
-    site_ids = np.repeat([piece.site_id for piece in pieces],
-                         [len(piece) * times for piece, times in zip(pieces, repeats, strict=True)])  # fmt: skip
+    site_ids = np.repeat(
+        [piece.site_id for piece in pieces],
+        [len(piece) * times for piece, times in zip(pieces, repeats, strict=True)],
+    )
     ids = np.concatenate([np.repeat(piece.ids, times) for piece, times in zip(pieces, repeats, strict=True)])
     return pa.array(site_ids.astype(np.uint16)), pa.array(ids.astype(np.uint32))
 

@@ -89,9 +89,16 @@ def _add_network(atlas: Atlas, network: Network) -> int:
     atlas.execute(
         "insert into networks select (select coalesce(max(network_id), 0) + 1 from networks), "
         "$1, $2, $3, $4, $5, $6, $7 where not exists (from networks where name = $1)",
-        [info.name, info.architecture, info.kind, info.source, info.weights, info.weights_digest,
-         json.dumps(info.reading, sort_keys=True)],
-    )  # fmt: skip
+        [
+            info.name,
+            info.architecture,
+            info.kind,
+            info.source,
+            info.weights,
+            info.weights_digest,
+            json.dumps(info.reading, sort_keys=True),
+        ],
+    )
     return int(atlas.value("select network_id from networks where name = $1", [info.name]))
 
 
@@ -107,9 +114,20 @@ def _add_sites(atlas: Atlas, network: Network, network_id: int) -> None:
         atlas.execute(
             "insert into sites (site_id, network_id, name, ordinal, scope, n_units, n_gates, nonlinearity, exact, "
             "unit_shape, layout) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-            [site_id, network_id, site.name, site.ordinal, site.scope, site.n_units, site.n_gates,
-             site.nonlinearity, site.exact, list(site.unit_shape) or [site.n_units], json.dumps(layout)],
-        )  # fmt: skip
+            [
+                site_id,
+                network_id,
+                site.name,
+                site.ordinal,
+                site.scope,
+                site.n_units,
+                site.n_gates,
+                site.nonlinearity,
+                site.exact,
+                list(site.unit_shape) or [site.n_units],
+                json.dumps(layout),
+            ],
+        )
 
 
 def _stage_inputs(atlas: Atlas, plan: Plan, folder: Path) -> None:
@@ -296,9 +314,17 @@ def _add_run(
     atlas.execute(
         "insert into runs values ($1, $2, $3, $4, $5, $6, (select count(*) from staged_examples), "
         "(select count(*) from staged_inputs where reason is not null), $7, $8)",
-        [run_id, run, network_id, dataset_id, json.dumps(plan.document, sort_keys=True), plan.digest,
-         started_at.replace(tzinfo=None), datetime.now(UTC).replace(tzinfo=None)],
-    )  # fmt: skip
+        [
+            run_id,
+            run,
+            network_id,
+            dataset_id,
+            json.dumps(plan.document, sort_keys=True),
+            plan.digest,
+            started_at.replace(tzinfo=None),
+            datetime.now(UTC).replace(tzinfo=None),
+        ],
+    )
     atlas.execute(
         "insert into bad_inputs select $1, key, reason from staged_inputs where reason is not null order by ordinal",
         [run_id],

@@ -40,18 +40,34 @@ DEFAULT_WRITE_BATCH = 1024
 """Parquet closes a page once it has a megabyte, but looks only every 1,024 rows: pages of whole convolutional tensors
 would be gigabytes, grown by copying, and take 2.8 times as long to write."""
 
-INPUTS = pa.schema([
-    ("ordinal", pa.uint32()), ("key", pa.string()), ("label", pa.string()), ("kind", pa.string()),
-    ("content_hash", pa.string()), ("text", pa.string()), ("thumbnail", pa.binary()), ("width", pa.uint32()),
-    ("height", pa.uint32()), ("reason", pa.string()),
-])  # fmt: skip
+INPUTS = pa.schema(
+    [
+        ("ordinal", pa.uint32()),
+        ("key", pa.string()),
+        ("label", pa.string()),
+        ("kind", pa.string()),
+        ("content_hash", pa.string()),
+        ("text", pa.string()),
+        ("thumbnail", pa.binary()),
+        ("width", pa.uint32()),
+        ("height", pa.uint32()),
+        ("reason", pa.string()),
+    ]
+)
 """Columns of the inputs' file; ``reason`` says why an input was skipped, and then only its key is set beside it."""
 
 EXAMPLES = (
-    ("ordinal", pa.uint32()), ("position", pa.uint32()), ("row", pa.float32()), ("column", pa.float32()),
-    ("token", pa.string()), ("context", pa.string()), ("context_offset", pa.uint32()), ("prediction", pa.string()),
-    ("probability", pa.float32()), ("loss", pa.float32()),
-)  # fmt: skip
+    ("ordinal", pa.uint32()),
+    ("position", pa.uint32()),
+    ("row", pa.float32()),
+    ("column", pa.float32()),
+    ("token", pa.string()),
+    ("context", pa.string()),
+    ("context_offset", pa.uint32()),
+    ("prediction", pa.string()),
+    ("probability", pa.float32()),
+    ("loss", pa.float32()),
+)
 """Columns of the examples' file before the codes and activations; ``ordinal`` counts the run's inputs."""
 
 
@@ -250,8 +266,10 @@ def _table(reading: Reading, places: Sequence[_Place], plan: Plan, schema: pa.Sc
     ]
     columns += [_fixed(reading.codes[site.name]) for site in plan.sites]
     columns += [_fixed(reading.activations[site.name].astype("<f4", copy=False)) for site in plan.stored_activations]
-    arrays = [pa.array(column, type=field.type) if not isinstance(column, pa.Array) else column
-              for column, field in zip(columns, schema, strict=True)]  # fmt: skip
+    arrays = [
+        pa.array(column, type=field.type) if not isinstance(column, pa.Array) else column
+        for column, field in zip(columns, schema, strict=True)
+    ]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
@@ -285,9 +303,13 @@ def _parquet(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
     widest = max([1, *(field.type.byte_width for field in schema if pa.types.is_fixed_size_binary(field.type))])
     # Codes and activations hardly compress and their statistics are never asked for.
     return pq.ParquetWriter(
-        file, schema, compression="none", use_dictionary=False, write_statistics=False,
+        file,
+        schema,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
         write_batch_size=max(1, min(DEFAULT_WRITE_BATCH, PAGE_BYTES // widest)),
-    )  # fmt: skip
+    )
 
 
 @contextmanager

@@ -116,9 +116,17 @@ def _answer(
         "select name from named_clusters where clustering_id = $1 and label = $2", [found.clustering_id, cluster]
     )
     return Membership(
-        subject, found.clustering_id, found.target.network.name, found.target.name, found.space, found.metric,
-        cluster, name, probability, stored,
-    )  # fmt: skip
+        subject,
+        found.clustering_id,
+        found.target.network.name,
+        found.target.name,
+        found.space,
+        found.metric,
+        cluster,
+        name,
+        probability,
+        stored,
+    )
 
 
 def _distances(

@@ -124,9 +124,7 @@ def member_flow(
 
 def _stages(atlas: Atlas, found: Clustering, steps: int, backwards: bool) -> list[tuple[str, int]]:
     """Names of the clustered sites after the last site of the target, or before the first, and their clusterings."""
-    scope, last, first = (
-        found.target.sites[0].scope, found.target.sites[-1].ordinal, found.target.sites[0].ordinal
-    )  # fmt: skip
+    scope, last, first = (found.target.sites[0].scope, found.target.sites[-1].ordinal, found.target.sites[0].ordinal)
     rows = atlas.rows(
         """
         select sites.name, max(clustering_id)

@@ -79,10 +79,10 @@ def clusters(
 ) -> pd.DataFrame:
     """The clusters of one clustering: the one with that id, or the newest of the site or span in ``space``.
 
-    Columns: label, name and note (given by a person, see `query.clustering.names`), size, persistence, purity, top_label,
-    entropy, medoid (example id), medoid_token and medoid_context, or medoid_key of an image, and samples: short
-    strings of the ``samples`` strongest members that read differently. ``frame.attrs``: clustering, network, target,
-    space, metric, current.
+    Columns: label, name and note (given by a person, see `query.clustering.names`), size, persistence, purity,
+    top_label, entropy, medoid (example id), medoid_token and medoid_context, or medoid_key of an image, and samples:
+    short strings of the ``samples`` strongest members that read differently. ``frame.attrs``: clustering, network,
+    target, space, metric, current.
 
     Raises `UnknownName` where there is no such clustering, `UsageError`.
     """

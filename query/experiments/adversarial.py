@@ -102,9 +102,17 @@ def adversarial(
     measured = pd.DataFrame(rows)
     measured.insert(1, "input", inputs_of_examples(atlas, measured["example"].to_numpy()))
     table = _table(measured, np.random.default_rng([seed, 13]))
-    parameters = {"span": live.place.name, "example": example, "examples": len(ids), "epsilons": radii,
-                  "steps": steps, "n_random": n_random, "tolerance": tolerance, "seed": seed,
-                  "n_gates": live.place.n_gates}  # fmt: skip
+    parameters = {
+        "span": live.place.name,
+        "example": example,
+        "examples": len(ids),
+        "epsilons": radii,
+        "steps": steps,
+        "n_random": n_random,
+        "tolerance": tolerance,
+        "seed": seed,
+        "n_gates": live.place.n_gates,
+    }
     notes = _notes(live.tail(int(ids[0])), pd.DataFrame(paths), tolerance, dropped)
     return Result("adversarial", live.owner.name, parameters, {"table": table, "examples": measured}, notes)
 
@@ -129,11 +137,13 @@ def draw_adversarial(result: Result) -> go.Figure:
     figure.update_traces(cliponaxis=False)
     legend_above(figure)
     return finish(
-        figure, f"Boundaries that adversarial perturbations cross, {p['span']} of {result.network}",
+        figure,
+        f"Boundaries that adversarial perturbations cross, {p['span']} of {result.network}",
         f"{p['n_gates']:,} gates; n in examples of {table['inputs'].max()} inputs, {p['n_random']} random directions "
         "each; intervals: 95 %",
-        result.notes, height=560,
-    )  # fmt: skip
+        result.notes,
+        height=560,
+    )
 
 
 # --- perturbing ----------------------------------------------------------------------------------------------------
@@ -179,14 +189,25 @@ class Attack:
 
     def _effect(self, delta: Float64[np.ndarray, " units"]) -> dict[str, float]:
         there = (self.point + delta).astype(np.float32)
-        profile = profile_of(self._tail, self.point.astype(np.float32), there, self._sites, EDGES, exact=False,
-                             tolerance=self._tolerance)  # fmt: skip
+        profile = profile_of(
+            self._tail,
+            self.point.astype(np.float32),
+            there,
+            self._sites,
+            EDGES,
+            exact=False,
+            tolerance=self._tolerance,
+        )
         self.paths.append(profile.how)
         norm, crossings = float(np.linalg.norm(delta)), int(profile.per_step.sum())
         logits = logits_at(self._tail, there[None])[0]
-        return {"norm": norm, "crossings": crossings, "density": crossings / norm if norm else np.nan,
-                "changed": float(int(logits.argmax()) != self._label),
-                "loss": self._loss_at(self.point + delta) - self._loss}  # fmt: skip
+        return {
+            "norm": norm,
+            "crossings": crossings,
+            "density": crossings / norm if norm else np.nan,
+            "changed": float(int(logits.argmax()) != self._label),
+            "loss": self._loss_at(self.point + delta) - self._loss,
+        }
 
     def _loss_at(self, point: Float64[np.ndarray, " units"]) -> float:
         import torch
@@ -227,17 +248,25 @@ def _table(measured: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         for kind in KINDS:
             group, density = here[here["kind"] == kind].sort_values("example"), wide[kind].to_numpy()
             changed = group["changed"].to_numpy(np.float64)
-            of_changed = (mean_interval(changed, rng, units=inputs) if kind == "random"  # of directions, no yes or no
-                          else share_interval(int(changed.sum()), len(changed), independent=n_inputs))  # fmt: skip
-            rows.append({
-                "kind": kind, "epsilon": epsilon, **mean_interval(density, rng, units=inputs).columns("density"),
-                **of_changed.columns("changed"),
-                **mean_interval(group["loss"].to_numpy(), rng, units=inputs).columns("loss"),
-                **_ratio(density, random, inputs, rng),
-                **mean_interval(density - random, rng, units=inputs).columns("difference"),
-                "p": np.nan if kind == "random" else paired_p(density - random, rng, units=inputs),
-                "n": len(density), "inputs": n_inputs,
-            })  # fmt: skip
+            of_changed = (
+                mean_interval(changed, rng, units=inputs)
+                if kind == "random"  # of directions, no yes or no
+                else share_interval(int(changed.sum()), len(changed), independent=n_inputs)
+            )
+            rows.append(
+                {
+                    "kind": kind,
+                    "epsilon": epsilon,
+                    **mean_interval(density, rng, units=inputs).columns("density"),
+                    **of_changed.columns("changed"),
+                    **mean_interval(group["loss"].to_numpy(), rng, units=inputs).columns("loss"),
+                    **_ratio(density, random, inputs, rng),
+                    **mean_interval(density - random, rng, units=inputs).columns("difference"),
+                    "p": np.nan if kind == "random" else paired_p(density - random, rng, units=inputs),
+                    "n": len(density),
+                    "inputs": n_inputs,
+                }
+            )
     return pd.DataFrame(rows)
 
 

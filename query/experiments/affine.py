@@ -104,9 +104,18 @@ def affine(
     shown = int(ids[0] if example is None else example)
     checked = _checks(tails, ids, points, cotangents, checks, rng)
     mapped, singular = _map(tails.of(shown), points[list(ids).index(shown)], shown)
-    parameters = {"site": live.place.site.name, "example": example, "examples": len(ids), "probes": probes,
-                  "checks": checks, "seed": seed, "n_gates": live.place.n_gates, "shown": shown,
-                  "exact_distance": cotangents.identity, "n_outputs": cotangents.n_outputs}  # fmt: skip
+    parameters = {
+        "site": live.place.site.name,
+        "example": example,
+        "examples": len(ids),
+        "probes": probes,
+        "checks": checks,
+        "seed": seed,
+        "n_gates": live.place.n_gates,
+        "shown": shown,
+        "exact_distance": cotangents.identity,
+        "n_outputs": cotangents.n_outputs,
+    }
     inputs = np.column_stack([inputs_of_examples(atlas, table[end].to_numpy()) for end in ("a", "b")])
     summary = _summary(table, inputs, len(ids), rng)
     tables = {"table": table, "map": mapped, "checks": checked, "singular": singular, "summary": summary}
@@ -141,19 +150,34 @@ def draw_affine(result: Result) -> go.Figure:
     shown = table if len(table) <= SHOWN_POINTS else table.sample(SHOWN_POINTS, random_state=0)
     for place, (name, chosen) in enumerate(_by_label(shown["same_label"])):
         rows = shown[chosen]
-        figure.add_trace(go.Scatter(
-            x=rows["hamming"], y=rows["frobenius"], mode="markers", name=f"{name}, n = {len(rows)} pairs",
-            marker={**style(place).marker, "size": 6, "opacity": 0.6},
-            hovertext=[f"{a} and {b}" for a, b in zip(rows["a"], rows["b"], strict=True)],
-            hovertemplate="examples %{hovertext}<br>%{x} gates<br>‖A₁ − A₂‖ = %{y:.4g}<extra></extra>",
-        ), row=1, col=1)  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=rows["hamming"],
+                y=rows["frobenius"],
+                mode="markers",
+                name=f"{name}, n = {len(rows)} pairs",
+                marker={**style(place).marker, "size": 6, "opacity": 0.6},
+                hovertext=[f"{a} and {b}" for a, b in zip(rows["a"], rows["b"], strict=True)],
+                hovertemplate="examples %{hovertext}<br>%{x} gates<br>‖A₁ − A₂‖ = %{y:.4g}<extra></extra>",
+            ),
+            row=1,
+            col=1,
+        )
     singular, p = result.tables["singular"], result.parameters
     if len(singular):
-        figure.add_trace(go.Scatter(
-            x=singular["rank"], y=singular["value"], mode="lines+markers", line=style(3).line,
-            marker={**style(3).marker, "size": 5}, name=f"singular values, example {p['shown']}",
-            hovertemplate="rank %{x}<br>σ = %{y:.4g}<extra></extra>",
-        ), row=1, col=2)  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=singular["rank"],
+                y=singular["value"],
+                mode="lines+markers",
+                line=style(3).line,
+                marker={**style(3).marker, "size": 5},
+                name=f"singular values, example {p['shown']}",
+                hovertemplate="rank %{x}<br>σ = %{y:.4g}<extra></extra>",
+            ),
+            row=1,
+            col=2,
+        )
     figure.update_xaxes(title="Hamming distance, gates", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title="Distance of the affine maps, ‖A₁ − A₂‖_F", rangemode="tozero", row=1, col=1)
     figure.update_xaxes(title="Rank", row=1, col=2)
@@ -162,10 +186,11 @@ def draw_affine(result: Result) -> go.Figure:
     [rho] = result.tables["summary"].head(1).to_dict("records")
     correlation = interval(rho["rho"], rho["rho_low"], rho["rho_high"])
     return finish(
-        figure, f"Affine maps from {p['site']} of {result.network} to its {p['n_outputs']:,} outputs",
-        f"rank correlation {correlation}, {len(table):,} pairs of {p['examples']} examples; "
-        f"{p['n_gates']:,} gates", result.notes,
-    )  # fmt: skip
+        figure,
+        f"Affine maps from {p['site']} of {result.network} to its {p['n_outputs']:,} outputs",
+        f"rank correlation {correlation}, {len(table):,} pairs of {p['examples']} examples; {p['n_gates']:,} gates",
+        result.notes,
+    )
 
 
 def _by_label(same_label: pd.Series) -> list[tuple[str, Bool[np.ndarray, " pairs"]]]:
@@ -185,8 +210,9 @@ def _chosen(live: Live, example: int | None, examples: int, seed: int) -> Int64[
         asked = live.checked(example)
         ids = np.unique(np.append(ids[ids != asked][: examples - 1], asked))
     if len(ids) < 2:
-        raise UsageError(f"maps are compared, so at least two examples are needed; network {live.owner.name} has "
-                         f"{len(ids)}")  # fmt: skip
+        raise UsageError(
+            f"maps are compared, so at least two examples are needed; network {live.owner.name} has {len(ids)}"
+        )
     return ids
 
 
@@ -243,14 +269,18 @@ def _pairs(
     rows = []
     for i, j in combinations(range(len(ids)), 2):
         frobenius = float(np.sqrt(squares[i, j]))
-        rows.append({
-            "a": int(ids[i]), "b": int(ids[j]),
-            "same_label": None if labels[i] is None or labels[j] is None else labels[i] == labels[j],
-            "hamming": 0 if codes[i] is None else int(hamming(codes[i], codes[j])[0]),  # type: ignore[arg-type]
-            "distance": float(euclidean(points[i : i + 1], points[j : j + 1])[0]), "frobenius": frobenius,
-            # The error of a square root: that of the square over twice the root.
-            "standard_error": float(errors[i, j] / (2 * frobenius)) if frobenius else 0.0,
-        })  # fmt: skip
+        rows.append(
+            {
+                "a": int(ids[i]),
+                "b": int(ids[j]),
+                "same_label": None if labels[i] is None or labels[j] is None else labels[i] == labels[j],
+                "hamming": 0 if codes[i] is None else int(hamming(codes[i], codes[j])[0]),  # type: ignore[arg-type]
+                "distance": float(euclidean(points[i : i + 1], points[j : j + 1])[0]),
+                "frobenius": frobenius,
+                # The error of a square root: that of the square over twice the root.
+                "standard_error": float(errors[i, j] / (2 * frobenius)) if frobenius else 0.0,
+            }
+        )
     return pd.DataFrame(rows).astype({"same_label": object})  # a boolean, or None
 
 
@@ -283,9 +313,17 @@ def _checks(
                 # Of Vᵀ(F(x') − F(x) − A(x' − x)), V the unit vectors or the probes.
                 error = np.linalg.norm(v @ (there - value) - pulled @ step) / np.sqrt(len(v) / cotangents.n_outputs)
                 change = float(np.linalg.norm(there - value))
-                rows.append({"example": int(ids[i]), "radius": radius, "same_polytope": same, "error": float(error),
-                             "relative": float(error / np.linalg.norm(there)),
-                             "of_change": float(error / change) if change else np.nan, "nudged": nudged})  # fmt: skip
+                rows.append(
+                    {
+                        "example": int(ids[i]),
+                        "radius": radius,
+                        "same_polytope": same,
+                        "error": float(error),
+                        "relative": float(error / np.linalg.norm(there)),
+                        "of_change": float(error / change) if change else np.nan,
+                        "nudged": nudged,
+                    }
+                )
     return pd.DataFrame(
         rows, columns=["example", "radius", "same_polytope", "error", "relative", "of_change", "nudged"]
     )
@@ -348,12 +386,18 @@ def _map(tail: Tail, point: Float32[np.ndarray, " units"], example: int) -> tupl
     units[np.arange(len(outputs)), outputs] = 1
     slope = pull_back(tail, point, units)
     strongest = np.argsort(-np.abs(slope), axis=1, kind="stable")[:, :STRONGEST]
-    rows = pd.DataFrame({
-        "example": example, "output": outputs, "name": [tail.output_name(int(output)) for output in outputs],
-        "logit": logits[outputs], "b": logits[outputs] - slope @ point.astype(np.float64),
-        "norm": np.linalg.norm(slope, axis=1), "units": strongest.tolist(),
-        "weights": np.take_along_axis(slope, strongest, axis=1).tolist(),
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "example": example,
+            "output": outputs,
+            "name": [tail.output_name(int(output)) for output in outputs],
+            "logit": logits[outputs],
+            "b": logits[outputs] - slope @ point.astype(np.float64),
+            "norm": np.linalg.norm(slope, axis=1),
+            "units": strongest.tolist(),
+            "weights": np.take_along_axis(slope, strongest, axis=1).tolist(),
+        }
+    )
     values = np.linalg.svd(slope, compute_uv=False) if whole_map else np.empty(0)
     return rows, pd.DataFrame({"example": example, "rank": np.arange(1, len(values) + 1), "value": values})
 
@@ -364,11 +408,18 @@ def _map(tail: Tail, point: Float32[np.ndarray, " units"], example: int) -> tupl
 def _summary(table: pd.DataFrame, inputs: Units, n_examples: int, rng: np.random.Generator) -> pd.DataFrame:
     questions = (("hamming", "frobenius"), ("distance", "frobenius"), ("hamming", "distance"))
     values = {name: table[name].to_numpy(np.float64) for name in ("hamming", "distance", "frobenius")}
-    return pd.DataFrame([
-        {"of": x, "with": y, **spearman_interval(values[x], values[y], rng, units=inputs).columns("rho"),
-         "n": len(table), "n_examples": n_examples}
-        for x, y in questions
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "of": x,
+                "with": y,
+                **spearman_interval(values[x], values[y], rng, units=inputs).columns("rho"),
+                "n": len(table),
+                "n_examples": n_examples,
+            }
+            for x, y in questions
+        ]
+    )
 
 
 def _notes(

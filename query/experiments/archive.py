@@ -51,11 +51,13 @@ def save(atlas: Atlas, result: Result) -> int:
         "asked": asked,
         "parameters": _dumps(result.parameters),
         "data_digest": digest,
-        "result": _dumps({
-            "tables": {name: _columns(name, table) for name, table in result.tables.items()},
-            "notes": list(result.notes),
-        }),
-    }  # fmt: skip
+        "result": _dumps(
+            {
+                "tables": {name: _columns(name, table) for name, table in result.tables.items()},
+                "notes": list(result.notes),
+            }
+        ),
+    }
     known = _find(atlas, result.kind, network, asked, digest)
     with atlas.transaction():
         number = known or 1 + int(atlas.value("select coalesce(max(experiment_id), 0) from experiments"))
@@ -230,10 +232,17 @@ def data_digest(atlas: Atlas, kind: str, network: str | None, parameters: Mappin
     return digest.hexdigest()
 
 
-_SCHEMA = pa.schema([
-    ("experiment_id", pa.uint32()), ("kind", pa.string()), ("network_id", pa.uint16()), ("asked", pa.string()),
-    ("parameters", pa.string()), ("data_digest", pa.string()), ("result", pa.string()),
-])  # fmt: skip
+_SCHEMA = pa.schema(
+    [
+        ("experiment_id", pa.uint32()),
+        ("kind", pa.string()),
+        ("network_id", pa.uint16()),
+        ("asked", pa.string()),
+        ("parameters", pa.string()),
+        ("data_digest", pa.string()),
+        ("result", pa.string()),
+    ]
+)
 
 
 def _labels(atlas: Atlas, network: NetworkRecord) -> list[Any]:
@@ -283,15 +292,20 @@ def _save_directions(atlas: Atlas, result: Result, number: int) -> None:
     record = atlas.catalog.network(result.network)
     for found in result.directions:
         explained = found.explained or (None,) * len(found.vectors)
-        atlas.insert("directions", pa.table({
-            "experiment_id": [number] * len(found.vectors),
-            "network_id": [record.network_id] * len(found.vectors),
-            "site_id": [sites[found.site].site_id] * len(found.vectors),
-            "method": [found.method] * len(found.vectors),
-            "component": np.arange(len(found.vectors)),
-            "vector": list(found.vectors),
-            "explained": pa.array(explained, pa.float64()),
-        }))  # fmt: skip
+        atlas.insert(
+            "directions",
+            pa.table(
+                {
+                    "experiment_id": [number] * len(found.vectors),
+                    "network_id": [record.network_id] * len(found.vectors),
+                    "site_id": [sites[found.site].site_id] * len(found.vectors),
+                    "method": [found.method] * len(found.vectors),
+                    "component": np.arange(len(found.vectors)),
+                    "vector": list(found.vectors),
+                    "explained": pa.array(explained, pa.float64()),
+                }
+            ),
+        )
 
 
 # --- tables as JSON --------------------------------------------------------------------------------------------

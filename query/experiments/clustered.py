@@ -86,8 +86,9 @@ def asked_clusterings(
         if clustering.target != names.get(clustering.target.name):
             raise UsageError(f"{clustering.name} is of none of {', '.join(names)}; `polytope clusterings` lists them")
         if place in found:
-            raise UsageError(f"{clustering.name} and clustering {found[place]} are both of {' in '.join(place)}; "
-                             "give one")  # fmt: skip
+            raise UsageError(
+                f"{clustering.name} and clustering {found[place]} are both of {' in '.join(place)}; give one"
+            )
         found[place] = clustering.clustering_id
     return found
 

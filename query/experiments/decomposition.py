@@ -58,8 +58,13 @@ def cosines(
 ) -> Float32[np.ndarray, "examples components"]:
     """Cosine of every point with every direction (of length 1); 0 for a point at the origin."""
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
-    shares = np.divide(points @ directions.T, lengths, out=np.zeros((len(points), len(directions)), np.float32),
-                       where=lengths > 0, casting="same_kind")  # fmt: skip
+    shares = np.divide(
+        points @ directions.T,
+        lengths,
+        out=np.zeros((len(points), len(directions)), np.float32),
+        where=lengths > 0,
+        casting="same_kind",
+    )
     return np.asarray(np.clip(shares, -1, 1), dtype=np.float32)
 
 
@@ -91,5 +96,10 @@ def _pca(activations: np.ndarray, components: int, seed: int) -> Basis:
     vectors = model.components_
     largest = np.abs(vectors).argmax(axis=1)
     vectors = vectors * np.sign(vectors[np.arange(len(vectors)), largest])[:, None]
-    return Basis("pca", vectors.astype(np.float32), model.mean_.astype(np.float32),
-                 tuple(float(part) for part in model.explained_variance_ratio_), ())  # fmt: skip
+    return Basis(
+        "pca",
+        vectors.astype(np.float32),
+        model.mean_.astype(np.float32),
+        tuple(float(part) for part in model.explained_variance_ratio_),
+        (),
+    )

@@ -69,9 +69,14 @@ def density(
             done += 1
             try:
                 frame = class_density(
-                    atlas, network=shown.name, spans=[span], pairs=pairs, seed=seed, resamples=resamples,
+                    atlas,
+                    network=shown.name,
+                    spans=[span],
+                    pairs=pairs,
+                    seed=seed,
+                    resamples=resamples,
                     confidence=confidence,
-                )  # fmt: skip
+                )
             except (NotStored, UnknownName, UsageError) as error:
                 if place == 0:
                     raise
@@ -87,9 +92,14 @@ def density(
     for network, span in table.loc[~table["exact"].astype(bool), ["network", "span"]].itertuples(index=False):
         notes.add(exactness(atlas.catalog.target(span=span, network=network)))
     parameters = {
-        "spans": names, "site_by_site": site_by_site, "beside": [other.name for other in others], "pairs": pairs,
-        "seed": seed, "resamples": resamples, "confidence": confidence,
-    }  # fmt: skip
+        "spans": names,
+        "site_by_site": site_by_site,
+        "beside": [other.name for other in others],
+        "pairs": pairs,
+        "seed": seed,
+        "resamples": resamples,
+        "confidence": confidence,
+    }
     return Result("density", record.name, parameters, {"table": table}, notes.lines())
 
 
@@ -120,28 +130,38 @@ def draw_density(result: Result) -> go.Figure:
     name_axis(figure, spans, "", row=1, col=1)
     name_axis(figure, spans, "Span, from input to output", row=2, col=1)
     legend_above(figure)
-    n = [f"{table[column].min():,} to {table[column].max():,}" if table[column].nunique() > 1
-         else f"{table[column].iloc[0]:,}" for column in ("n_intra", "n_inter")]  # fmt: skip
+    n = [
+        f"{table[column].min():,} to {table[column].max():,}"
+        if table[column].nunique() > 1
+        else f"{table[column].iloc[0]:,}"
+        for column in ("n_intra", "n_inter")
+    ]
     return finish(
-        figure, f"{result.network}: boundaries between classes and within",
+        figure,
+        f"{result.network}: boundaries between classes and within",
         f"n = {n[0]} pairs within and {n[1]} between classes, a span and network; bars: "
         f"{result.parameters['confidence']:.0%} intervals; dotted: no difference",
-        result.notes, height=620, below=100,
-    )  # fmt: skip
+        result.notes,
+        height=620,
+        below=100,
+    )
 
 
 def _draw_means(figure: go.Figure, rows: pd.DataFrame, x: list[float], look: Style, hover: list[str]) -> None:
     for kind, symbol, words, aside in (("intra", "-open", "within", -0.04), ("inter", "", "between", 0.04)):
-        frame = pd.DataFrame({
-            "mean": rows[f"{kind}_per_gate"],
-            "mean_low": rows[f"{kind}_low"] / rows["n_gates"],
-            "mean_high": rows[f"{kind}_high"] / rows["n_gates"],
-        })  # fmt: skip
+        frame = pd.DataFrame(
+            {
+                "mean": rows[f"{kind}_per_gate"],
+                "mean_low": rows[f"{kind}_low"] / rows["n_gates"],
+                "mean_high": rows[f"{kind}_high"] / rows["n_gates"],
+            }
+        )
         shaped = Style(look.colour, look.symbol + symbol, look.dash, look.pattern)
         figure.add_trace(
-            points(words, [place + aside for place in x], frame, "mean", shaped, hover=hover,
-                   showlegend=False), row=2, col=1,
-        )  # fmt: skip
+            points(words, [place + aside for place in x], frame, "mean", shaped, hover=hover, showlegend=False),
+            row=2,
+            col=1,
+        )
 
 
 def _hover(row: dict[Any, Any]) -> str:

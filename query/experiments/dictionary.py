@@ -134,16 +134,36 @@ def dictionary(
     overcomplete = wanted > len(kept.gate)
     which = "an overcomplete basis" if overcomplete else "not overcomplete, which takes more atoms than gates"
     notes.add(f"{wanted} atoms for {len(kept.gate):,} gates: {which}")
-    tables = _tables(atlas, target, ids, labels, kept, found, tops, clusters, shown,
-                     {"seed": seed, "resamples": resamples, "confidence": confidence})  # fmt: skip
+    tables = _tables(
+        atlas,
+        target,
+        ids,
+        labels,
+        kept,
+        found,
+        tops,
+        clusters,
+        shown,
+        {"seed": seed, "resamples": resamples, "confidence": confidence},
+    )
     tell(progress, 3, 3)
     parameters = {
-        "span": target.name if "->" in target.name else None, "site": None if "->" in target.name else target.name,
-        "atoms": int(found.weights.shape[0]), "method": method, "sparsity": sparsity, "k": k, "by": by,
-        "clustering": stored.clustering.clustering_id if stored and stored.clustering else None, "gates": gates,
-        "shown": shown, "examples": examples, "n": len(ids), "seed": seed, "resamples": resamples,
+        "span": target.name if "->" in target.name else None,
+        "site": None if "->" in target.name else target.name,
+        "atoms": int(found.weights.shape[0]),
+        "method": method,
+        "sparsity": sparsity,
+        "k": k,
+        "by": by,
+        "clustering": stored.clustering.clustering_id if stored and stored.clustering else None,
+        "gates": gates,
+        "shown": shown,
+        "examples": examples,
+        "n": len(ids),
+        "seed": seed,
+        "resamples": resamples,
         "confidence": confidence,
-    }  # fmt: skip
+    }
     return Result("dictionary", record.name, parameters, tables, notes.lines())
 
 
@@ -151,15 +171,26 @@ def draw_dictionary(result: Result) -> go.Figure:
     """Which sites each atom's weight lies in, and purity of atoms against clusters and chance."""
     layers, table = result.tables["layers"], result.table
     figure = make_subplots(
-        rows=1, cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.16,
+        rows=1,
+        cols=2,
+        column_widths=[0.62, 0.38],
+        horizontal_spacing=0.16,
         subplot_titles=("share of an atom's weight by site", f"purity of groups in {result.parameters['by']}"),
-    )  # fmt: skip
+    )
     grid = layers.pivot(index="site", columns="atom", values="weight").loc[list(dict.fromkeys(layers["site"]))]
     figure.add_trace(
-        go.Heatmap(z=grid.to_numpy(), x=grid.columns, y=[text(name) for name in grid.index], colorscale="Cividis",
-                   zmin=0, colorbar={"title": "Share", "x": 0.55, "thickness": 12},
-                   hovertemplate="atom %{x}, %{y}: %{z:.0%}<extra></extra>"), row=1, col=1,
-    )  # fmt: skip
+        go.Heatmap(
+            z=grid.to_numpy(),
+            x=grid.columns,
+            y=[text(name) for name in grid.index],
+            colorscale="Cividis",
+            zmin=0,
+            colorbar={"title": "Share", "x": 0.55, "thickness": 12},
+            hovertemplate="atom %{x}, %{y}: %{z:.0%}<extra></extra>",
+        ),
+        row=1,
+        col=1,
+    )
     figure.update_xaxes(title="Atom", row=1, col=1)
     kinds = table["kind"].tolist()
     for place, row in enumerate(table.to_dict("records")):
@@ -170,19 +201,23 @@ def draw_dictionary(result: Result) -> go.Figure:
         )
         figure.add_trace(
             points(str(row["kind"]), [place], table.iloc[[place]], "purity", look, hover=[hover], showlegend=False),
-            row=1, col=2,
-        )  # fmt: skip
+            row=1,
+            col=2,
+        )
     name_axis(figure, [f"{kind} ({n:,})" for kind, n in zip(kinds, table["groups"], strict=True)], "", row=1, col=2)
     figure.update_yaxes(title="Purity (share of commonest)", row=1, col=2)
     [summary] = result.tables["summary"].to_dict("records")
     name = result.parameters["span"] or result.parameters["site"]
     return finish(
-        figure, f"{result.network}, {name}: a sparse basis of codes",
+        figure,
+        f"{result.network}, {name}: a sparse basis of codes",
         f"n = {summary['n']:,} examples; {summary['atoms']} atoms over {summary['kept']:,} of {summary['gates']:,} "
         f"gates explain {summary['explained']:.0%} of the variance, "
         f"{interval(*(summary.get(f'per_example{end}', np.nan) for end in ('', '_low', '_high')))} atoms an example",
-        result.notes, height=440, below=90,
-    )  # fmt: skip
+        result.notes,
+        height=440,
+        below=90,
+    )
 
 
 def _target(atlas: Atlas, network: str, span: str | None, site: str | None) -> Target:
@@ -262,14 +297,26 @@ def _factor(codes: np.ndarray, atoms: int, method: str, sparsity: float, seed: i
         # NNDSVD has only as many atoms as the matrix has rows or columns; an overcomplete basis starts at random.
         start = "nndsvda" if atoms <= min(codes.shape) else "random"
         model: Any = NMF(
-            atoms, init=start, tol=TOLERANCE, max_iter=ITERATIONS, random_state=seed, alpha_H=0.0, l1_ratio=1.0,
+            atoms,
+            init=start,
+            tol=TOLERANCE,
+            max_iter=ITERATIONS,
+            random_state=seed,
+            alpha_H=0.0,
+            l1_ratio=1.0,
             alpha_W=sparsity / codes.shape[1],
-        )  # fmt: skip
+        )
     else:
         model = MiniBatchDictionaryLearning(
-            atoms, alpha=sparsity * np.sqrt(codes.shape[1]), max_iter=ITERATIONS, random_state=seed,
-            positive_code=True, fit_algorithm="cd", transform_algorithm="lasso_cd", batch_size=256,
-        )  # fmt: skip
+            atoms,
+            alpha=sparsity * np.sqrt(codes.shape[1]),
+            max_iter=ITERATIONS,
+            random_state=seed,
+            positive_code=True,
+            fit_algorithm="cd",
+            transform_algorithm="lasso_cd",
+            batch_size=256,
+        )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         coefficients = np.asarray(model.fit_transform(codes), dtype=np.float64)
@@ -329,8 +376,13 @@ def _tables(
     atoms = measure(tops, labels, chance)
     atoms.insert(0, "atom", np.arange(len(tops)))
     each = (found.coefficients > 0).sum(axis=1).astype(np.float64)
-    used = mean_interval(each, np.random.default_rng([seed, 4]), units=labels.inputs, resamples=options["resamples"],
-                         confidence=options["confidence"])  # fmt: skip
+    used = mean_interval(
+        each,
+        np.random.default_rng([seed, 4]),
+        units=labels.inputs,
+        resamples=options["resamples"],
+        confidence=options["confidence"],
+    )
     above = np.maximum(found.weights - found.weights.mean(axis=0), 0)
     return {
         "table": pd.DataFrame(rows),
@@ -338,11 +390,19 @@ def _tables(
         "layers": _layers(target, kept, above),
         "gates": _gate_rows(target, kept, found.weights, above, shown),
         "examples": _example_rows(atlas, target, ids, labels, found.coefficients, tops),
-        "summary": pd.DataFrame([{
-            "atoms": len(tops), "gates": target.n_gates, "kept": len(kept.gate), "explained": found.explained,
-            **used.columns("per_example"), "n": len(ids),
-        }]),
-    }  # fmt: skip
+        "summary": pd.DataFrame(
+            [
+                {
+                    "atoms": len(tops),
+                    "gates": target.n_gates,
+                    "kept": len(kept.gate),
+                    "explained": found.explained,
+                    **used.columns("per_example"),
+                    "n": len(ids),
+                }
+            ]
+        ),
+    }
 
 
 def _mean_row(kind: str, frame: pd.DataFrame, rng: np.random.Generator, options: dict[str, Any]) -> dict[str, Any]:
@@ -356,11 +416,17 @@ def _mean_row(kind: str, frame: pd.DataFrame, rng: np.random.Generator, options:
 
 def _layers(target: Target, kept: _Gates, above: np.ndarray) -> pd.DataFrame:
     total = above.sum(axis=1)
-    return pd.DataFrame([
-        {"atom": atom, "site": site.name,
-         "weight": float(above[atom, kept.site == place].sum() / total[atom]) if total[atom] else np.nan}
-        for atom in range(len(above)) for place, site in enumerate(target.sites)
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "atom": atom,
+                "site": site.name,
+                "weight": float(above[atom, kept.site == place].sum() / total[atom]) if total[atom] else np.nan,
+            }
+            for atom in range(len(above))
+            for place, site in enumerate(target.sites)
+        ]
+    )
 
 
 def _gate_rows(target: Target, kept: _Gates, weights: np.ndarray, above: np.ndarray, shown: int) -> pd.DataFrame:
@@ -369,10 +435,17 @@ def _gate_rows(target: Target, kept: _Gates, weights: np.ndarray, above: np.ndar
         for rank, column in enumerate(np.argsort(-above[atom], kind="stable")[:shown], start=1):
             site, gate = target.sites[kept.site[column]], int(kept.gate[column])
             module = next((r.module for r in site.layout if r.start <= gate < r.start + r.count), None)
-            rows.append({
-                "atom": atom, "rank": rank, "site": site.name, "gate": gate, "module": module,
-                "weight": float(weights[atom, column]), "on_rate": float(kept.on_rate[column]),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "atom": atom,
+                    "rank": rank,
+                    "site": site.name,
+                    "gate": gate,
+                    "module": module,
+                    "weight": float(weights[atom, column]),
+                    "on_rate": float(kept.on_rate[column]),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -382,9 +455,13 @@ def _example_rows(
     atoms = np.repeat(np.arange(len(tops)), [len(top) for top in tops])
     places = np.concatenate(tops)
     shows = "token" if target.network.kind == "text" else "key"
-    return pd.DataFrame({
-        "atom": atoms, "rank": np.concatenate([np.arange(1, len(top) + 1) for top in tops]),
-        "example_id": ids[places], "coefficient": coefficients[places, atoms],
-        "label": [labels.names[n] if n >= 0 else None for n in labels.numbers[places]],
-        shows: describe(atlas, target.network, ids[places])[shows].to_numpy(),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "atom": atoms,
+            "rank": np.concatenate([np.arange(1, len(top) + 1) for top in tops]),
+            "example_id": ids[places],
+            "coefficient": coefficients[places, atoms],
+            "label": [labels.names[n] if n >= 0 else None for n in labels.numbers[places]],
+            shows: describe(atlas, target.network, ids[places])[shows].to_numpy(),
+        }
+    )

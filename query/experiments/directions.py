@@ -113,11 +113,20 @@ def directions(
             found.append(Directions(place.name, method, basis.vectors, basis.explained))
     tell(progress, len(chosen) + 1, len(chosen) + 1)
     parameters = {
-        "site": place.name, "methods": chosen, "components": components, "k": k, "threshold": threshold,
-        "shown": shown, "bins": bins, "examples": examples, "n": len(data.ids), "seed": seed, "resamples": resamples,
+        "site": place.name,
+        "methods": chosen,
+        "components": components,
+        "k": k,
+        "threshold": threshold,
+        "shown": shown,
+        "bins": bins,
+        "examples": examples,
+        "n": len(data.ids),
+        "seed": seed,
+        "resamples": resamples,
         "clustering": data.clusters.clustering.clustering_id if data.clusters.clustering else None,
         "confidence": confidence,
-    }  # fmt: skip
+    }
     tables = {
         "table": pd.DataFrame(rows),
         "components": pd.concat(frames, ignore_index=True),
@@ -135,17 +144,22 @@ def draw_directions(result: Result) -> go.Figure:
     methods = list(dict.fromkeys(panels["method"]))
     columns = int(panels.groupby("method").size().max())
     titles = {
-        (row["method"], row["component"]):
-            f"{row['method'].upper()} {row['component']}<br>{row['top_share']:.0%} one cluster"
+        (
+            row["method"],
+            row["component"],
+        ): f"{row['method'].upper()} {row['component']}<br>{row['top_share']:.0%} one cluster"
         for row in components.to_dict("records")
-    }  # fmt: skip
+    }
     order = {method: panels.loc[panels["method"] == method, "component"].tolist() for method in methods}
     figure = make_subplots(
-        rows=len(methods), cols=columns, horizontal_spacing=0.05, vertical_spacing=0.16,
+        rows=len(methods),
+        cols=columns,
+        horizontal_spacing=0.05,
+        vertical_spacing=0.16,
         subplot_titles=[
             titles.get((m, order[m][c]), "") if c < len(order[m]) else "" for m in methods for c in range(columns)
         ],
-    )  # fmt: skip
+    )
     figure.update_annotations(font={"size": 10})  # in half a screen a panel is 80 pixels wide
     legend: set[str] = set()
     for row, method in enumerate(methods, start=1):
@@ -161,11 +175,13 @@ def draw_directions(result: Result) -> go.Figure:
         for row in result.table.to_dict("records")
     )
     return finish(
-        figure, f"{result.network}, {result.parameters['site']}: is a direction about one cluster?",
+        figure,
+        f"{result.network}, {result.parameters['site']}: is a direction about one cluster?",
         f"n = {result.parameters['n']:,} clustered examples; share of directions whose top {result.parameters['k']} "
         f"are mostly of one cluster: {shares}",
-        result.notes, height=240 * len(methods),
-    )  # fmt: skip
+        result.notes,
+        height=240 * len(methods),
+    )
 
 
 def _spread(rows: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -184,13 +200,18 @@ def _draw_histogram(figure: go.Figure, here: pd.DataFrame, row: int, column: int
         words = "other clusters" if cluster == OTHER else f"cluster {cluster}"
         figure.add_trace(
             go.Bar(
-                x=(bars["low"] + bars["high"]) / 2, y=bars["n"], width=bars["high"] - bars["low"], name=name,
-                legendgroup=name, showlegend=name not in legend,
+                x=(bars["low"] + bars["high"]) / 2,
+                y=bars["n"],
+                width=bars["high"] - bars["low"],
+                name=name,
+                legendgroup=name,
+                showlegend=name not in legend,
                 marker={"color": look.colour, "pattern": {"shape": look.pattern, "size": 4}, "line": {"width": 0}},
                 hovertemplate=f"{text(words)}: %{{y}} at cosine %{{x:.3f}}<extra></extra>",
             ),
-            row=row, col=column,
-        )  # fmt: skip
+            row=row,
+            col=column,
+        )
         legend.add(name)
 
 
@@ -246,12 +267,20 @@ def _components(
         top = labels[np.argsort(-angle, kind="stable")[:k]]
         found, counts = np.unique(top, return_counts=True)
         largest = counts.max() / len(top)
-        rows.append({
-            "method": method, "component": component,
-            "explained": basis.explained[component] if basis.explained else np.nan, "top": len(top),
-            "top_share": float(largest), "top_cluster": int(found[counts.argmax()]), "clusters": len(found),
-            "entropy": entropy(top), "highest": float(angle.max()), "monosemantic": bool(largest > threshold),
-        })  # fmt: skip
+        rows.append(
+            {
+                "method": method,
+                "component": component,
+                "explained": basis.explained[component] if basis.explained else np.nan,
+                "top": len(top),
+                "top_share": float(largest),
+                "top_cluster": int(found[counts.argmax()]),
+                "clusters": len(found),
+                "entropy": entropy(top),
+                "highest": float(angle.max()),
+                "monosemantic": bool(largest > threshold),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -261,9 +290,12 @@ def _row(
     mono = share_interval(int(frame["monosemantic"].sum()), len(frame), confidence=confidence)
     top = mean_interval(frame["top_share"].to_numpy(np.float64), rng, resamples=resamples, confidence=confidence)
     return {
-        "method": method, "directions": len(frame), **mono.columns("monosemantic"), **top.columns("top_share"),
+        "method": method,
+        "directions": len(frame),
+        **mono.columns("monosemantic"),
+        **top.columns("top_share"),
         "explained": sum(basis.explained) if basis.explained else np.nan,
-    }  # fmt: skip
+    }
 
 
 def _histograms(method: str, frame: pd.DataFrame, angles: np.ndarray, labels: np.ndarray, bins: int) -> pd.DataFrame:
@@ -280,8 +312,14 @@ def _histograms(method: str, frame: pd.DataFrame, angles: np.ndarray, labels: np
             chosen = ~np.isin(labels, named) if cluster == OTHER else labels == cluster
             heights = np.histogram(angle[chosen], edges)[0]
             rows += [
-                {"method": method, "component": int(component), "cluster": int(cluster), "low": low, "high": high,
-                 "n": int(height)}
+                {
+                    "method": method,
+                    "component": int(component),
+                    "cluster": int(cluster),
+                    "low": low,
+                    "high": high,
+                    "n": int(height),
+                }
                 for low, high, height in zip(edges[:-1].tolist(), edges[1:].tolist(), heights, strict=True)
-            ]  # fmt: skip
+            ]
     return pd.DataFrame(rows)

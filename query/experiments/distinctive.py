@@ -100,11 +100,19 @@ def gate_table(
     log_odds = np.log((on_inside + 0.5) / (m - on_inside + 0.5)) - np.log((on_outside + 0.5) / (n - on_outside + 0.5))
     p = fisher_p(on_inside, m, on_outside, n)
     q = benjamini_hochberg(p)
-    frame = pd.DataFrame({
-        "gate": np.arange(site.n_gates), "module": _modules(layout, site.n_gates), "inside": on_inside / m,
-        "outside": on_outside / n, "log_odds": log_odds, "p": p, "q": q, "distinctive": q <= RATE,
-        "on": 2 * on_inside > m,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "gate": np.arange(site.n_gates),
+            "module": _modules(layout, site.n_gates),
+            "inside": on_inside / m,
+            "outside": on_outside / n,
+            "log_odds": log_odds,
+            "p": p,
+            "q": q,
+            "distinctive": q <= RATE,
+            "on": 2 * on_inside > m,
+        }
+    )
     order = np.lexsort([frame["gate"], -np.abs(log_odds), ~frame["distinctive"].to_numpy()])
     return frame.iloc[order].reset_index(drop=True)
 

@@ -78,12 +78,25 @@ def points(
     """A series of values with the ends of their intervals, from ``column``, ``column_low`` and ``column_high``."""
     value = frame[column]
     return go.Scatter(
-        x=list(x), y=value, name=text(name), mode="lines+markers" if lines else "markers",
-        marker=look.marker, line=look.line,
-        error_y={"type": "data", "symmetric": False, "array": frame[f"{column}_high"] - value,
-                 "arrayminus": value - frame[f"{column}_low"], "color": look.colour, "thickness": 1.4, "width": 4},
-        hovertext=hover, hoverinfo="text" if hover is not None else None, **more,
-    )  # fmt: skip
+        x=list(x),
+        y=value,
+        name=text(name),
+        mode="lines+markers" if lines else "markers",
+        marker=look.marker,
+        line=look.line,
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": frame[f"{column}_high"] - value,
+            "arrayminus": value - frame[f"{column}_low"],
+            "color": look.colour,
+            "thickness": 1.4,
+            "width": 4,
+        },
+        hovertext=hover,
+        hoverinfo="text" if hover is not None else None,
+        **more,
+    )
 
 
 def interval(value: float, low: float, high: float) -> str:
@@ -107,9 +120,18 @@ def finish(
     lines = [line for note in notes for line in textwrap.wrap(note, NOTE_WIDTH) or [""]]
     if lines:
         figure.add_annotation(
-            text="<br>".join(text(line) for line in lines), xref="paper", yref="paper", x=0, y=0, xanchor="left",
-            yanchor="top", yshift=-below, align="left", showarrow=False, font={"size": 11, "color": "#666666"},
-        )  # fmt: skip
+            text="<br>".join(text(line) for line in lines),
+            xref="paper",
+            yref="paper",
+            x=0,
+            y=0,
+            xanchor="left",
+            yanchor="top",
+            yshift=-below,
+            align="left",
+            showarrow=False,
+            font={"size": 11, "color": "#666666"},
+        )
     foot = below + NOTE_LINE * len(lines) + 10
     titles = [a for a in figure.layout.annotations if a.yref == "paper" and a.yanchor == "bottom"]  # of subplots
     for title_ in titles:
@@ -118,12 +140,23 @@ def finish(
     head = 64 + NOTE_LINE * (len(under) - 1) + 18 * (figure.layout.legend.orientation == "h") + 22 * bool(titles)
     figure.update_layout(
         template="plotly_white",
-        title={"text": text(title), "subtitle": {"text": "<br>".join(map(text, under))},
-               "font": {"size": 15, "color": INK}, "x": 0, "xanchor": "left", "xref": "paper", "y": 1,
-               "yref": "container", "yanchor": "top", "pad": {"t": 12}},
-        height=height + foot + head, margin={"l": 10, "r": 20, "t": head, "b": foot},
-        hoverlabel={"align": "left"}, font={"color": INK},
-    )  # fmt: skip
+        title={
+            "text": text(title),
+            "subtitle": {"text": "<br>".join(map(text, under))},
+            "font": {"size": 15, "color": INK},
+            "x": 0,
+            "xanchor": "left",
+            "xref": "paper",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 12},
+        },
+        height=height + foot + head,
+        margin={"l": 10, "r": 20, "t": head, "b": foot},
+        hoverlabel={"align": "left"},
+        font={"color": INK},
+    )
     figure.update_xaxes(automargin="left+right")
     figure.update_yaxes(automargin=True)
     return figure
@@ -137,9 +170,15 @@ def legend_above(figure: go.Figure) -> None:
 def name_axis(figure: go.Figure, names: Sequence[str], title: str, **where: Any) -> None:
     """An x axis of names at 0, 1, 2, …, in their order."""
     figure.update_xaxes(
-        title=title, tickvals=list(range(len(names))), ticktext=[text(name) for name in names],
-        range=[-0.6, len(names) - 0.4], zeroline=False, showgrid=False, autotickangles=TICK_ANGLES, **where,
-    )  # fmt: skip
+        title=title,
+        tickvals=list(range(len(names))),
+        ticktext=[text(name) for name in names],
+        range=[-0.6, len(names) - 0.4],
+        zeroline=False,
+        showgrid=False,
+        autotickangles=TICK_ANGLES,
+        **where,
+    )
 
 
 def text(words: object) -> str:

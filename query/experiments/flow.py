@@ -135,12 +135,22 @@ def flow(
     }
     tell(progress, 4, 4)
     parameters = {
-        "before": ends[0].name, "after": ends[1].name, "space": space, "quantile": quantile, "pairs": pairs, "by": by,
+        "before": ends[0].name,
+        "after": ends[1].name,
+        "space": space,
+        "quantile": quantile,
+        "pairs": pairs,
+        "by": by,
         "clustering_before": clusters[0].clustering.clustering_id if clusters[0].clustering else None,
         "clustering_after": clusters[1].clustering.clustering_id if clusters[1].clustering else None,
-        "shown": shown, "examples": examples, "n": len(ids), "n_pairs": len(found.first), "seed": seed,
-        "resamples": resamples, "confidence": confidence,
-    }  # fmt: skip
+        "shown": shown,
+        "examples": examples,
+        "n": len(ids),
+        "n_pairs": len(found.first),
+        "seed": seed,
+        "resamples": resamples,
+        "confidence": confidence,
+    }
     return Result("flow", record.name, parameters, tables, notes.lines())
 
 
@@ -148,21 +158,32 @@ def draw_flow(result: Result) -> go.Figure:
     """Where the clusters go (Sankey), and how the distance of pairs changes."""
     parameters, [summary] = result.parameters, result.tables["summary"].to_dict("records")
     figure = make_subplots(
-        rows=1, cols=2, column_widths=[0.55, 0.45], specs=[[{"type": "domain"}, {"type": "xy"}]],
+        rows=1,
+        cols=2,
+        column_widths=[0.55, 0.45],
+        specs=[[{"type": "domain"}, {"type": "xy"}]],
         subplot_titles=("members of clusters", "distance of pairs"),
-    )  # fmt: skip
+    )
     figure.add_trace(_sankey(result.tables["matrix"], parameters["before"], parameters["after"]), row=1, col=1)
     grid = result.tables["distances"].pivot(index="after", columns="before", values="n").astype(np.float64)
     grid = grid.where(grid > 0)  # no pair, no colour
     figure.add_trace(
         go.Heatmap(
-            x=grid.columns, y=grid.index, z=np.log10(grid.to_numpy()), colorscale="Cividis",
-            customdata=grid.to_numpy(), colorbar={"title": "Pairs", "tickvals": [0, 1, 2, 3, 4],
-                                                  "ticktext": ["1", "10", "100", "1,000", "10,000"]},
+            x=grid.columns,
+            y=grid.index,
+            z=np.log10(grid.to_numpy()),
+            colorscale="Cividis",
+            customdata=grid.to_numpy(),
+            colorbar={
+                "title": "Pairs",
+                "tickvals": [0, 1, 2, 3, 4],
+                "ticktext": ["1", "10", "100", "1,000", "10,000"],
+            },
             hovertemplate="before %{x:.3g}, after %{y:.3g}: %{customdata:,} pairs<extra></extra>",
         ),
-        row=1, col=2,
-    )  # fmt: skip
+        row=1,
+        col=2,
+    )
     unit = "1 − cosine" if parameters["space"] == "activations" else "share of gates that differ"
     figure.update_xaxes(title=f"At {text(parameters['before'])} ({unit})", row=1, col=2)
     figure.update_yaxes(title=f"At {text(parameters['after'])} ({unit})", row=1, col=2)
@@ -173,12 +194,14 @@ def draw_flow(result: Result) -> go.Figure:
         for kind in ("convergence", "divergence")
     )
     return finish(
-        figure, f"{result.network}: from {parameters['before']} to {parameters['after']}",
+        figure,
+        f"{result.network}: from {parameters['before']} to {parameters['after']}",
         f"n = {parameters['n']:,} examples, {parameters['n_pairs']:,} pairs; {lifts}; rank correlation of distances "
         f"{interval(summary['spearman'], summary['spearman_low'], summary['spearman_high'])}; clusterings agree with "
         f"AMI {summary['ami']:.2f} (n = {summary['n_both']:,})",
-        result.notes, height=440,
-    )  # fmt: skip
+        result.notes,
+        height=440,
+    )
 
 
 def _ends(atlas: Atlas, network: NetworkRecord, before: str | None, after: str | None) -> tuple[Target, Target]:
@@ -274,16 +297,23 @@ def _table(pairs: _Pairs, kinds: dict[str, np.ndarray], seed: int, resamples: in
         was, becomes = (kinds[side].astype(np.float64) for side in (f"{before} before", f"{after} after"))
 
         def lift(weights: np.ndarray, chosen: Any = chosen, was: Any = was, becomes: Any = becomes) -> np.ndarray:
-            return ratio(weighted_mean(weights, chosen.astype(np.float64)),
-                         weighted_mean(weights, was) * weighted_mean(weights, becomes))  # fmt: skip
+            return ratio(
+                weighted_mean(weights, chosen.astype(np.float64)),
+                weighted_mean(weights, was) * weighted_mean(weights, becomes),
+            )
 
         rng = np.random.default_rng([seed, 2, number])
         agree = mean_interval(pairs.same[chosen], rng, units=pairs.inputs[chosen], **options)
-        rows.append({
-            "kind": kind, "n": int(chosen.sum()), "share": float(chosen.mean()),
-            **bootstrap(len(chosen), lift, rng, units=pairs.inputs, **options).columns("lift"),
-            **agree.columns("same"), **everyone.columns("same_all"),
-        })  # fmt: skip
+        rows.append(
+            {
+                "kind": kind,
+                "n": int(chosen.sum()),
+                "share": float(chosen.mean()),
+                **bootstrap(len(chosen), lift, rng, units=pairs.inputs, **options).columns("lift"),
+                **agree.columns("same"),
+                **everyone.columns("same_all"),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -307,14 +337,18 @@ def _summary(
     from sklearn.metrics import adjusted_mutual_info_score
 
     found = spearman_interval(
-        pairs.before, pairs.after, np.random.default_rng([seed, 3]), units=pairs.inputs, resamples=resamples,
+        pairs.before,
+        pairs.after,
+        np.random.default_rng([seed, 3]),
+        units=pairs.inputs,
+        resamples=resamples,
         confidence=confidence,
-    )  # fmt: skip
+    )
     both = (clusters[0].labels >= 0) & (clusters[1].labels >= 0)
     ami = adjusted_mutual_info_score(clusters[0].labels[both], clusters[1].labels[both]) if both.any() else np.nan
-    return pd.DataFrame([{
-        **found.columns("spearman"), "ami": float(ami), "n_both": int(both.sum()), "n_pairs": found.n, "n": n
-    }])  # fmt: skip
+    return pd.DataFrame(
+        [{**found.columns("spearman"), "ami": float(ami), "n_both": int(both.sum()), "n_pairs": found.n, "n": n}]
+    )
 
 
 def _shown(
@@ -347,9 +381,9 @@ def _shown(
 
 def _distances(pairs: _Pairs) -> pd.DataFrame:
     counts, x, y = np.histogram2d(pairs.before, pairs.after, bins=BINS)
-    return pd.DataFrame({
-        "before": np.repeat(x[:-1], BINS), "after": np.tile(y[:-1], BINS), "n": counts.astype(np.int64).ravel()
-    })  # fmt: skip
+    return pd.DataFrame(
+        {"before": np.repeat(x[:-1], BINS), "after": np.tile(y[:-1], BINS), "n": counts.astype(np.int64).ravel()}
+    )
 
 
 def _sankey(matrix: pd.DataFrame, before: str, after: str) -> go.Sankey:
@@ -365,14 +399,27 @@ def _sankey(matrix: pd.DataFrame, before: str, after: str) -> go.Sankey:
         numbers.append({cluster: len(nodes) + place for place, cluster in enumerate([*named, OTHER, NOISE])})
         nodes += [str(cluster) for cluster in named] + ["others", "noise"]
         colours += [style(place % 6).colour for place in range(len(named))] + [OTHERS.colour, CHANCE.colour]
-    flows = matrix.assign(
-        source=[numbers[0].get(int(c), numbers[0][OTHER]) for c in matrix["from"]],
-        target=[numbers[1].get(int(c), numbers[1][OTHER]) for c in matrix["to"]],
-    ).groupby(["source", "target"], as_index=False)["n"].sum()  # fmt: skip
+    flows = (
+        matrix.assign(
+            source=[numbers[0].get(int(c), numbers[0][OTHER]) for c in matrix["from"]],
+            target=[numbers[1].get(int(c), numbers[1][OTHER]) for c in matrix["to"]],
+        )
+        .groupby(["source", "target"], as_index=False)["n"]
+        .sum()
+    )
     return go.Sankey(
         arrangement="snap",
-        node={"label": nodes, "color": colours, "pad": 6, "thickness": 12,
-              "hovertemplate": f"%{{label}}: %{{value:,}} examples ({text(before)} → {text(after)})<extra></extra>"},
-        link={"source": flows["source"], "target": flows["target"], "value": flows["n"],
-              "color": "rgba(120,120,120,0.28)"},
-    )  # fmt: skip
+        node={
+            "label": nodes,
+            "color": colours,
+            "pad": 6,
+            "thickness": 12,
+            "hovertemplate": f"%{{label}}: %{{value:,}} examples ({text(before)} → {text(after)})<extra></extra>",
+        },
+        link={
+            "source": flows["source"],
+            "target": flows["target"],
+            "value": flows["n"],
+            "color": "rgba(120,120,120,0.28)",
+        },
+    )

@@ -62,15 +62,17 @@ def measure(groups: Sequence[Members], labels: Labels, chance: Chance) -> pd.Dat
         counts = np.bincount(numbers[numbers >= 0], minlength=len(labels.names))
         labelled = int(counts.sum())
         known = labelled >= 2
-        rows.append({
-            "size": len(members),
-            "labelled": labelled,
-            "inputs": len(np.unique(labels.inputs[members])),
-            "purity": float(counts.max() / labelled) if known else np.nan,
-            "entropy": normalised_entropy(counts) if known else np.nan,
-            "lift": float(counts.max() / labelled / chance.purity(labelled)) if known else np.nan,
-            "top_label": labels.names[int(counts.argmax())] if labelled else None,
-        })  # fmt: skip
+        rows.append(
+            {
+                "size": len(members),
+                "labelled": labelled,
+                "inputs": len(np.unique(labels.inputs[members])),
+                "purity": float(counts.max() / labelled) if known else np.nan,
+                "entropy": normalised_entropy(counts) if known else np.nan,
+                "lift": float(counts.max() / labelled / chance.purity(labelled)) if known else np.nan,
+                "top_label": labels.names[int(counts.argmax())] if labelled else None,
+            }
+        )
     columns = ["size", "labelled", "inputs", "purity", "entropy", "lift", "top_label"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -32,10 +32,13 @@ SHOWN_GATES = 200
 """Rows of table ``gates`` at most, beyond those that were set."""
 
 MEASURES = {
-    "kl": "change of the output, KL(before ‖ after), nats", "tv": "change of the output, total variation",
-    "changed": "prediction changed", "gain": "nearer to the cluster's output, nats",
-    "later": "later gates flipped", "moved": "change of the preactivations, ‖Δz‖₂",
-}  # fmt: skip
+    "kl": "change of the output, KL(before ‖ after), nats",
+    "tv": "change of the output, total variation",
+    "changed": "prediction changed",
+    "gain": "nearer to the cluster's output, nats",
+    "later": "later gates flipped",
+    "moved": "change of the preactivations, ‖Δz‖₂",
+}
 
 
 def intervene(
@@ -100,15 +103,31 @@ def intervene(
     tell(progress, 1, 1)
     kept = pd.DataFrame([row for row in rows if row is not None])
     if kept.empty:
-        raise UsageError(f"all {len(ids)} examples have these {int(table['set'].sum())} gates as cluster {cluster} "
-                         "has them; there is nothing to set")  # fmt: skip
+        raise UsageError(
+            f"all {len(ids)} examples have these {int(table['set'].sum())} gates as cluster {cluster} "
+            "has them; there is nothing to set"
+        )
     kept.insert(1, "input", inputs_of_examples(atlas, kept["example"].to_numpy()))
-    parameters = {"site": aim.name, "cluster": cluster, "clustering": groups.clustering.clustering_id,
-                  "example": example, "examples": len(ids), "gates": int(table["set"].sum()), "n_random": n_random,
-                  "epsilon": float(epsilon), "seed": seed, "members": len(members), "shown": work.shown,
-                  "n_gates": aim.n_gates}  # fmt: skip
-    tables = {"table": _summary(kept, np.random.default_rng([seed, 12])), "examples": kept,
-              "gates": table[table["set"] | (table.index < SHOWN_GATES)], "outputs": work.outputs}  # fmt: skip
+    parameters = {
+        "site": aim.name,
+        "cluster": cluster,
+        "clustering": groups.clustering.clustering_id,
+        "example": example,
+        "examples": len(ids),
+        "gates": int(table["set"].sum()),
+        "n_random": n_random,
+        "epsilon": float(epsilon),
+        "seed": seed,
+        "members": len(members),
+        "shown": work.shown,
+        "n_gates": aim.n_gates,
+    }
+    tables = {
+        "table": _summary(kept, np.random.default_rng([seed, 12])),
+        "examples": kept,
+        "gates": table[table["set"] | (table.index < SHOWN_GATES)],
+        "outputs": work.outputs,
+    }
     notes = _notes(live.tail(int(ids[0])), groups, table, len(members), len(rows) - len(kept))
     return Result("intervene", live.owner.name, parameters, tables, notes)
 
@@ -120,47 +139,96 @@ def draw_intervene(result: Result) -> go.Figure:
     figure = make_subplots(rows=1, cols=2, column_widths=[0.55, 0.45], horizontal_spacing=0.14)
     outputs, examples, p = result.tables["outputs"], result.tables["examples"], result.parameters
     names = [one_line(repr(name) if name.strip() != name or not name else name, 20) for name in outputs["output"]]
-    for place, (column, name) in enumerate((("before", "before"), ("after", "after"), ("random", "random sets"),
-                                            ("cluster", "mean of the cluster"))):  # fmt: skip
+    for place, (column, name) in enumerate(
+        (("before", "before"), ("after", "after"), ("random", "random sets"), ("cluster", "mean of the cluster"))
+    ):
         look, more = style(place), {}
         if column == "random":
-            more = {"error_x": {"type": "data", "symmetric": False, "color": look.colour,
-                                "array": outputs["random_high"] - outputs["random"],
-                                "arrayminus": outputs["random"] - outputs["random_low"]}}  # fmt: skip
-        figure.add_trace(go.Scatter(
-            x=outputs[column], y=[line + 0.2 * (place - 1.5) for line in range(len(outputs))], mode="markers",
-            marker=look.marker, name=name,
-            hovertext=[f"{output}<br>{name}: {value:.3g}"
-                       for output, value in zip(names, outputs[column], strict=True)],
-            hoverinfo="text", **more,
-        ), row=1, col=1)  # fmt: skip
+            more = {
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "color": look.colour,
+                    "array": outputs["random_high"] - outputs["random"],
+                    "arrayminus": outputs["random"] - outputs["random_low"],
+                }
+            }
+        figure.add_trace(
+            go.Scatter(
+                x=outputs[column],
+                y=[line + 0.2 * (place - 1.5) for line in range(len(outputs))],
+                mode="markers",
+                marker=look.marker,
+                name=name,
+                hovertext=[
+                    f"{output}<br>{name}: {value:.3g}" for output, value in zip(names, outputs[column], strict=True)
+                ],
+                hoverinfo="text",
+                **more,
+            ),
+            row=1,
+            col=1,
+        )
     look = style(4)
-    figure.add_trace(go.Scatter(
-        x=examples["random_kl"], y=examples["kl"], mode="markers", marker=look.marker,
-        name=f"an example, n = {len(examples)}",
-        hovertext=[f"example {row['example']}<br>{one_line(row['before'])} → {one_line(row['after'])}"
-                   for row in examples.to_dict("records")], hoverinfo="text",
-    ), row=1, col=2)  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=examples["random_kl"],
+            y=examples["kl"],
+            mode="markers",
+            marker=look.marker,
+            name=f"an example, n = {len(examples)}",
+            hovertext=[
+                f"example {row['example']}<br>{one_line(row['before'])} → {one_line(row['after'])}"
+                for row in examples.to_dict("records")
+            ],
+            hoverinfo="text",
+        ),
+        row=1,
+        col=2,
+    )
     most = float(max(examples["kl"].max(), examples["random_kl"].max()))
-    figure.add_trace(go.Scatter(x=[0, most], y=[0, most], mode="lines", showlegend=False, hoverinfo="skip",
-                                line={"color": "#8a8a8a", "width": 1, "dash": "dot"}), row=1, col=2)  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=[0, most],
+            y=[0, most],
+            mode="lines",
+            showlegend=False,
+            hoverinfo="skip",
+            line={"color": "#8a8a8a", "width": 1, "dash": "dot"},
+        ),
+        row=1,
+        col=2,
+    )
     # What is probable stays so, most often: on a linear axis the outputs that move would all lie at 0.
-    figure.update_xaxes(title=f"Probability, example {p['shown']}", type="log", dtick=1, exponentformat="power",
-                        row=1, col=1)  # fmt: skip
-    figure.update_yaxes(title="Output", tickvals=list(range(len(names))), ticktext=names, showgrid=False,
-                        zeroline=False, range=[len(names) - 0.5, -0.5], row=1, col=1)  # fmt: skip
+    figure.update_xaxes(
+        title=f"Probability, example {p['shown']}", type="log", dtick=1, exponentformat="power", row=1, col=1
+    )
+    figure.update_yaxes(
+        title="Output",
+        tickvals=list(range(len(names))),
+        ticktext=names,
+        showgrid=False,
+        zeroline=False,
+        range=[len(names) - 0.5, -0.5],
+        row=1,
+        col=1,
+    )
     for line in range(1, len(names)):
         figure.add_hline(y=line - 0.5, line={"color": "#e5e5e5", "width": 1}, row=1, col=1)
-    figure.update_xaxes(title="Change by random sets, KL, nats", rangemode="tozero", exponentformat="power",
-                        row=1, col=2)  # fmt: skip
-    figure.update_yaxes(title="Change by distinctive gates, KL, nats", rangemode="tozero", exponentformat="power",
-                        row=1, col=2)  # fmt: skip
+    figure.update_xaxes(
+        title="Change by random sets, KL, nats", rangemode="tozero", exponentformat="power", row=1, col=2
+    )
+    figure.update_yaxes(
+        title="Change by distinctive gates, KL, nats", rangemode="tozero", exponentformat="power", row=1, col=2
+    )
     figure.update_traces(cliponaxis=False)
     legend_above(figure)
     return finish(
-        figure, f"{p['gates']} distinctive gates of cluster {p['cluster']} set at {p['site']} of {result.network}",
-        f"n = {len(examples)} examples; {p['n_random']} random sets of as many flips each", result.notes,
-    )  # fmt: skip
+        figure,
+        f"{p['gates']} distinctive gates of cluster {p['cluster']} set at {p['site']} of {result.network}",
+        f"n = {len(examples)} examples; {p['n_random']} random sets of as many flips each",
+        result.notes,
+    )
 
 
 # --- what is asked -------------------------------------------------------------------------------------------------
@@ -177,8 +245,9 @@ def _check(epsilon: float, gates: int, n_random: int, examples: int) -> None:
 def _place(atlas: Atlas, reader: Network, name: str) -> tuple[Live, Site]:
     """Running on from the site before the one whose gates are set, and that one."""
     aim = place_of(reader, site=name).site
-    earlier = sorted((s for s in reader.sites if s.scope == aim.scope and s.ordinal < aim.ordinal),
-                     key=lambda s: s.ordinal)  # fmt: skip
+    earlier = sorted(
+        (s for s in reader.sites if s.scope == aim.scope and s.ordinal < aim.ordinal), key=lambda s: s.ordinal
+    )
     if not earlier:
         later = [s.name for s in reader.sites if s.scope == aim.scope and s.name != aim.name]
         raise UsageError(
@@ -196,8 +265,10 @@ def _examples(
         return live.asked(example, 1, seed)
     outside = np.intersect1d(groups.ids[~groups.inside], live.examples()["example_id"].to_numpy(np.int64))
     if not len(outside):
-        raise UsageError(f"no example outside cluster {groups.cluster} of {groups.clustering.name} can be run on "
-                         f"from {live.place.site.name}; name one as example")  # fmt: skip
+        raise UsageError(
+            f"no example outside cluster {groups.cluster} of {groups.clustering.name} can be run on "
+            f"from {live.place.site.name}; name one as example"
+        )
     return drawn(outside, examples, seed)
 
 
@@ -232,9 +303,11 @@ class Work:
         if self.shown < 0:
             self.shown, self.outputs = example, self._outputs(tail, plain, after)
         row: dict[str, Any] = {
-            "example": example, "flipped": len(flips), "before": tail.output_name(int(plain.argmax())),
+            "example": example,
+            "flipped": len(flips),
+            "before": tail.output_name(int(plain.argmax())),
             "after": tail.output_name(int(after[0].argmax())),
-        }  # fmt: skip
+        }
         for name, values in self._measures(plain, after, later, z, wanted).items():
             row |= {name: float(values[0]), f"random_{name}": float(values[1:].mean())}
         return row
@@ -253,8 +326,10 @@ class Work:
         """First the distinctive set, then random ones, which flip as many of the other gates."""
         others = np.setdiff1d(np.arange(len(bits)), self._gates)
         if len(others) < len(flips):
-            raise UsageError(f"random sets of {len(flips)} gates are drawn from the others of {self._aim.name}, of "
-                             f"which there are {len(others)}; set fewer gates")  # fmt: skip
+            raise UsageError(
+                f"random sets of {len(flips)} gates are drawn from the others of {self._aim.name}, of "
+                f"which there are {len(others)}; set fewer gates"
+            )
         wanted = np.zeros((1 + self._n_random, len(bits)), np.int8)
         random = [self._rng.choice(others, len(flips), replace=False) for _ in range(self._n_random)]
         for row, flipped in zip(wanted, [flips, *random], strict=True):
@@ -269,11 +344,12 @@ class Work:
 
         read = [
             tail.read_set(
-                torch.from_numpy(np.repeat(point, len(some), axis=0)), self._later,
+                torch.from_numpy(np.repeat(point, len(some), axis=0)),
+                self._later,
                 GateSettings(self._aim, some, self._epsilon),
             )
             for some in np.split(wanted, range(tail.batch, len(wanted), tail.batch))
-        ]  # fmt: skip
+        ]
         logits = np.concatenate([found.logits for found in read]).astype(np.float64)
         if not self._later:
             return logits, np.zeros(len(wanted) - 1, np.int64)
@@ -308,11 +384,17 @@ class Work:
         share = np.exp(after)
         most = np.argsort(-np.maximum(np.exp(plain), share[0]), kind="stable")[:SHOWN_OUTPUTS]
         low, high = np.quantile(share[1:][:, most], [0.025, 0.975], axis=0)
-        return pd.DataFrame({
-            "output": [tail.output_name(int(output)) for output in most], "before": np.exp(plain[most]),
-            "after": share[0, most], "random": share[1:][:, most].mean(axis=0), "random_low": low,
-            "random_high": high, "cluster": self.cluster[most],
-        })  # fmt: skip
+        return pd.DataFrame(
+            {
+                "output": [tail.output_name(int(output)) for output in most],
+                "before": np.exp(plain[most]),
+                "after": share[0, most],
+                "random": share[1:][:, most].mean(axis=0),
+                "random_low": low,
+                "random_high": high,
+                "cluster": self.cluster[most],
+            }
+        )
 
 
 def settable(live: Live, example: int) -> SettableTail:
@@ -345,12 +427,16 @@ def _summary(examples: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     rows, inputs = [], examples["input"].to_numpy(np.int64)
     for name in MEASURES:
         distinctive, random = (examples[c].to_numpy(np.float64) for c in (name, f"random_{name}"))
-        rows.append({
-            "measure": name, **mean_interval(distinctive, rng, units=inputs).columns("distinctive"),
-            **mean_interval(random, rng, units=inputs).columns("random"),
-            **mean_interval(distinctive - random, rng, units=inputs).columns("difference"),
-            "p": paired_p(distinctive - random, rng, units=inputs), "n": len(examples),
-        })  # fmt: skip
+        rows.append(
+            {
+                "measure": name,
+                **mean_interval(distinctive, rng, units=inputs).columns("distinctive"),
+                **mean_interval(random, rng, units=inputs).columns("random"),
+                **mean_interval(distinctive - random, rng, units=inputs).columns("difference"),
+                "p": paired_p(distinctive - random, rng, units=inputs),
+                "n": len(examples),
+            }
+        )
     return pd.DataFrame(rows)
 
 

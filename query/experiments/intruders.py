@@ -87,7 +87,7 @@ def _norms(
             [site.site_id, first, last],
         )
         for first, last in id_ranges(atlas, site, progress)
-    ]  # fmt: skip
+    ]
     rows = pd.concat(found, ignore_index=True)
     return rows["example_id"].to_numpy(np.int64), rows["norm"].to_numpy(np.float64)
 
@@ -114,9 +114,12 @@ def distinctive_gates(
     one, groups = target.sites[0], split(atlas, target, cluster, found.clustering_id)
     frame = gate_table(atlas, one, one.layout, groups, progress)
     attributes = {
-        "site": one.name, "n_gates": one.n_gates, "n_distinctive": int(frame["distinctive"].sum()),
-        "n_inside": int(groups.inside.sum()), "n_outside": int((~groups.inside).sum()),
-    }  # fmt: skip
+        "site": one.name,
+        "n_gates": one.n_gates,
+        "n_distinctive": int(frame["distinctive"].sum()),
+        "n_inside": int(groups.inside.sum()),
+        "n_outside": int((~groups.inside).sum()),
+    }
     frame = frame.head(most).reset_index(drop=True)
     frame.attrs.update(attributes)
     return frame

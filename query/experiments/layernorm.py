@@ -83,8 +83,12 @@ def layernorm(
     measured = measured[COLUMNS]
     rng = np.random.default_rng([seed, 13])
     tables = {"table": _table(measured, rng), "examples": measured, "summary": _summary(measured, rng)}
-    parameters = {"sites": [site.name for site in chosen], "examples": len(ids), "alphas": factors.tolist(),
-                  "seed": seed}  # fmt: skip
+    parameters = {
+        "sites": [site.name for site in chosen],
+        "examples": len(ids),
+        "alphas": factors.tolist(),
+        "seed": seed,
+    }
     return Result("layernorm", lives[0].owner.name, parameters, tables, _notes(lives, measured))
 
 
@@ -95,18 +99,30 @@ def draw_layernorm(result: Result) -> go.Figure:
     for place, scaled in enumerate(dict.fromkeys(table["scaled"])):
         look, here = style(place), table[table["scaled"] == scaled]
         for site, rows in here[here["site"] != ALL].groupby("site", sort=False):
-            figure.add_trace(go.Scatter(
-                x=rows["alpha"], y=rows["share"], mode="lines", line={**look.line, "width": 0.8}, opacity=0.5,
-                showlegend=False,
-                hovertemplate=f"{scaled}, {site}<br>α = %{{x:g}}<br>%{{y:.3g}} % of gates<extra></extra>",
-            ))  # fmt: skip
+            figure.add_trace(
+                go.Scatter(
+                    x=rows["alpha"],
+                    y=rows["share"],
+                    mode="lines",
+                    line={**look.line, "width": 0.8},
+                    opacity=0.5,
+                    showlegend=False,
+                    hovertemplate=f"{scaled}, {site}<br>α = %{{x:g}}<br>%{{y:.3g}} % of gates<extra></extra>",
+                )
+            )
         rows = here[here["site"] == ALL]
         add_band(figure, rows["alpha"], rows, "share", look)
-        figure.add_trace(go.Scatter(
-            x=rows["alpha"], y=rows["share"], mode="lines+markers", line=look.line, marker=look.marker,
-            name=f"α scales: {scaled}, n = {rows['n'].iloc[0]}",
-            hovertemplate=f"{scaled}, mean over sites<br>α = %{{x:g}}<br>%{{y:.3g}} % of gates<extra></extra>",
-        ))  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=rows["alpha"],
+                y=rows["share"],
+                mode="lines+markers",
+                line=look.line,
+                marker=look.marker,
+                name=f"α scales: {scaled}, n = {rows['n'].iloc[0]}",
+                hovertemplate=f"{scaled}, mean over sites<br>α = %{{x:g}}<br>%{{y:.3g}} % of gates<extra></extra>",
+            )
+        )
     figure.add_vline(x=1, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
     alphas = sorted({1.0, *result.parameters["alphas"]})
     figure.update_xaxes(title="α", type="log", tickvals=alphas, ticktext=[f"{alpha:g}" for alpha in alphas])
@@ -114,10 +130,12 @@ def draw_layernorm(result: Result) -> go.Figure:
     figure.update_traces(cliponaxis=False)
     legend_above(figure)
     return finish(
-        figure, f"Scaling before LayerNorm, and after it, in {result.network}",
+        figure,
+        f"Scaling before LayerNorm, and after it, in {result.network}",
         f"n in tokens, of {table['inputs'].max()} texts; thick: mean over {len(result.parameters['sites'])} sites, "
-        "thin: each site; bands: bootstrap over texts, 95 %", result.notes,
-    )  # fmt: skip
+        "thin: each site; bands: bootstrap over texts, 95 %",
+        result.notes,
+    )
 
 
 # --- what is asked ------------------------------------------------------------------------------------------------
@@ -170,10 +188,20 @@ def _before(
         for alpha in factors:
             moved, other = reader.after_norm(site, (alpha * residual[site.name]).astype(np.float32))
             flipped = ((gates > 0) != (other > 0)).sum(axis=1)
-            rows.append(pd.DataFrame({
-                "scaled": BEFORE, "site": site.name, "alpha": alpha, "example": ids, "flipped": flipped,
-                "n_gates": site.n_gates, "share": flipped / site.n_gates, "change": _change(plain, moved),
-            }))  # fmt: skip
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "scaled": BEFORE,
+                        "site": site.name,
+                        "alpha": alpha,
+                        "example": ids,
+                        "flipped": flipped,
+                        "n_gates": site.n_gates,
+                        "share": flipped / site.n_gates,
+                        "change": _change(plain, moved),
+                    }
+                )
+            )
     return rows
 
 
@@ -196,10 +224,18 @@ def _hidden(live: Live, example: int, factors: Float64[np.ndarray, " alphas"]) -
     read = [span_codes(tail.read(part, sites), sites).packed for part in points.split(tail.batch)]
     codes = SplineCodes(np.concatenate(read), tuple(site.n_gates for site in sites))
     flipped = hamming(codes[:1], codes[1:])
-    return pd.DataFrame({
-        "scaled": HIDDEN, "site": live.place.site.name, "alpha": factors, "example": example, "flipped": flipped,
-        "n_gates": live.place.n_gates, "share": flipped / live.place.n_gates, "change": np.nan,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "scaled": HIDDEN,
+            "site": live.place.site.name,
+            "alpha": factors,
+            "example": example,
+            "flipped": flipped,
+            "n_gates": live.place.n_gates,
+            "share": flipped / live.place.n_gates,
+            "change": np.nan,
+        }
+    )
 
 
 # --- statistics ---------------------------------------------------------------------------------------------------
@@ -224,14 +260,17 @@ def _row(group: pd.DataFrame, site: str, each: pd.DataFrame, rng: np.random.Gene
     inputs = each["input"].to_numpy(np.int64)
     n_inputs = len(np.unique(inputs))
     return {
-        "scaled": group["scaled"].iloc[0], "site": site, "alpha": group["alpha"].iloc[0],
+        "scaled": group["scaled"].iloc[0],
+        "site": site,
+        "alpha": group["alpha"].iloc[0],
         "n_gates": int(each["n_gates"].iloc[0]),
         **mean_interval(each["share"].to_numpy(np.float64), rng, units=inputs).columns("share"),
         **share_interval(int((each["flipped"] > 0).sum()), len(each), independent=n_inputs).columns("any"),
         "most": int(each["flipped"].max()),
-        **mean_interval(each["change"].to_numpy(np.float64), rng, units=inputs).columns("change"), "n": len(each),
+        **mean_interval(each["change"].to_numpy(np.float64), rng, units=inputs).columns("change"),
+        "n": len(each),
         "inputs": n_inputs,
-    }  # fmt: skip
+    }
 
 
 def _summary(measured: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -240,8 +279,7 @@ def _summary(measured: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     for scaled, group in other.groupby("scaled", sort=False):
         each = group.groupby(["example", "input"], as_index=False)["share"].mean()
         found = mean_interval(each["share"].to_numpy(), rng, units=each["input"].to_numpy(np.int64))
-        rows.append({"scaled": scaled, **found.columns("share"), "n": len(each),
-                     "inputs": each["input"].nunique()})  # fmt: skip
+        rows.append({"scaled": scaled, **found.columns("share"), "n": len(each), "inputs": each["input"].nunique()})
     return pd.DataFrame(rows)
 
 

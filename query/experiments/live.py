@@ -178,9 +178,13 @@ class Live:
         info = self.reader.info
         reading = json.loads(json.dumps(info.reading))
         return next(
-            (n for n in self._atlas.catalog.networks if n.weights_digest == info.weights_digest
-             and n.reading == reading), None,
-        )  # fmt: skip
+            (
+                n
+                for n in self._atlas.catalog.networks
+                if n.weights_digest == info.weights_digest and n.reading == reading
+            ),
+            None,
+        )
 
     def _stored_site(self, network: NetworkRecord) -> SiteRecord | None:
         sites = self._atlas.catalog.sites_of(network)

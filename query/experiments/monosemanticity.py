@@ -27,8 +27,13 @@ from .result import Result
 from .targets import Notes, asked_sites, drawn, labels_of, whole
 
 CODES, ACTIVATIONS, NEURONS, NMF, PCA, RANDOM = (
-    "code clusters", "activation clusters", "neurons", "NMF", "PCA", "random groups",
-)  # fmt: skip
+    "code clusters",
+    "activation clusters",
+    "neurons",
+    "NMF",
+    "PCA",
+    "random groups",
+)
 MEASURES = ("purity", "entropy", "lift", "intruder")
 
 NOTES = (
@@ -102,13 +107,19 @@ def monosemanticity(
     targets = [atlas.catalog.target(site=site.name, network=record.name) for site in chosen]
     asked = asked_clusterings(atlas, targets, clusterings)
     parameters = {
-        "sites": [site.name for site in chosen], "by": by, "k": None if k is None else whole("k", k, 2),
-        "units": whole("units", units), "components": whole("components", components),
-        "members": whole("members", members, 2), "trials": whole("trials", trials),
-        "examples": whole("examples", examples, 2), "seed": whole("seed", seed, 0), "resamples": resamples,
+        "sites": [site.name for site in chosen],
+        "by": by,
+        "k": None if k is None else whole("k", k, 2),
+        "units": whole("units", units),
+        "components": whole("components", components),
+        "members": whole("members", members, 2),
+        "trials": whole("trials", trials),
+        "examples": whole("examples", examples, 2),
+        "seed": whole("seed", seed, 0),
+        "resamples": resamples,
         "confidence": confidence,
         "clusterings": {site.name: {space: asked.get((site.name, space)) for space in SPACES} for site in chosen},
-    }  # fmt: skip
+    }
     check_interval(resamples, confidence)
     notes, tables = Notes(*NOTES), []
     for done, site in enumerate(chosen):
@@ -124,8 +135,11 @@ def draw_monosemanticity(result: Result) -> go.Figure:
     """Purity, lift and intruder score by site, a series a method."""
     table = result.table
     sites = list(dict.fromkeys(table["site"]))
-    shown = [("purity", "Purity (share of commonest)"), ("lift", "Lift over random groups"),
-             ("intruder", "Intruder found (share)")]  # fmt: skip
+    shown = [
+        ("purity", "Purity (share of commonest)"),
+        ("lift", "Lift over random groups"),
+        ("intruder", "Intruder found (share)"),
+    ]
     figure = make_subplots(rows=len(shown), cols=1, shared_xaxes=True, vertical_spacing=0.05)
     methods = [method for method in (CODES, ACTIVATIONS, NEURONS, NMF, PCA, RANDOM) if method in set(table["method"])]
     for place, method in enumerate(methods):
@@ -141,8 +155,9 @@ def draw_monosemanticity(result: Result) -> go.Figure:
             ]
             figure.add_trace(
                 points(method, x, rows, measure_, look, hover=hover, legendgroup=method, showlegend=row == 1),
-                row=row, col=1,
-            )  # fmt: skip
+                row=row,
+                col=1,
+            )
     for row, (_, title) in enumerate(shown, start=1):
         figure.update_yaxes(title=title, row=row, col=1)
     figure.add_hline(y=1, line={"color": CHANCE.colour, "dash": "dot", "width": 1}, row=2, col=1)
@@ -155,11 +170,14 @@ def draw_monosemanticity(result: Result) -> go.Figure:
     count = f"{n.max():,}" if n.nunique() == 1 else f"{n.min():,} to {n.max():,}"
     what = "labels" if result.parameters["by"] == "label" else "tokens"
     return finish(
-        figure, f"{result.network}: are groups of examples about one thing?",
+        figure,
+        f"{result.network}: are groups of examples about one thing?",
         f"n = {count} examples a site; purity in {what}; dotted: chance; bars: "
         f"{result.parameters['confidence']:.0%} intervals",
-        result.notes, height=780, below=70,
-    )  # fmt: skip
+        result.notes,
+        height=780,
+        below=70,
+    )
 
 
 def _read(atlas: Atlas, site: SiteRecord, parameters: dict, notes: Notes) -> _Site:
@@ -270,18 +288,29 @@ def _summary(groups: pd.DataFrame, methods: list[dict[str, Any]], parameters: di
         frame = groups[(groups["site"] == method["site"]) & (groups["method"] == method["method"])]
         rng = np.random.default_rng([parameters["seed"], 4, place])
         row: dict[str, object] = {
-            "site": method["site"], "method": method["method"], "examples": method["examples"],
-            "groups": len(frame), "size": float(frame["size"].median()), "coverage": method["coverage"],
+            "site": method["site"],
+            "method": method["method"],
+            "examples": method["examples"],
+            "groups": len(frame),
+            "size": float(frame["size"].median()),
+            "coverage": method["coverage"],
             "inputs": float(frame["inputs"].median()),
-        }  # fmt: skip
+        }
         for name in MEASURES:
             found = mean_interval(
-                frame[name].to_numpy(np.float64), rng, resamples=parameters["resamples"],
+                frame[name].to_numpy(np.float64),
+                rng,
+                resamples=parameters["resamples"],
                 confidence=parameters["confidence"],
-            )  # fmt: skip
+            )
             row |= found.columns(name)
         share = share_monosemantic(frame, parameters["confidence"])
-        rows.append(row | share.columns("monosemantic") | {
-            "n_judged": share.n, "chance": 1 / (parameters["members"] + 1),
-        })  # fmt: skip
+        rows.append(
+            row
+            | share.columns("monosemantic")
+            | {
+                "n_judged": share.n,
+                "chance": 1 / (parameters["members"] + 1),
+            }
+        )
     return pd.DataFrame(rows)

@@ -94,27 +94,46 @@ def neuron(
     }
     tell(progress, 3, 3)
     parameters = {
-        "site": place.name, "unit": chosen, "k": k, "bands": bands, "per_band": per_band, "by": by,
-        "clustering": clusters.clustering.clustering_id if clusters.clustering else None, "examples": examples,
-        "n": len(ids), "seed": seed, "resamples": resamples, "confidence": confidence,
-    }  # fmt: skip
+        "site": place.name,
+        "unit": chosen,
+        "k": k,
+        "bands": bands,
+        "per_band": per_band,
+        "by": by,
+        "clustering": clusters.clustering.clustering_id if clusters.clustering else None,
+        "examples": examples,
+        "n": len(ids),
+        "seed": seed,
+        "resamples": resamples,
+        "confidence": confidence,
+    }
     return Result("neuron", record.name, parameters, tables, notes.lines())
 
 
 def draw_neuron(result: Result) -> go.Figure:
     """What the unit's top and bands are made of, and where it stands among all units."""
     figure = make_subplots(
-        rows=1, cols=3, column_widths=[0.36, 0.36, 0.28], horizontal_spacing=0.09,
+        rows=1,
+        cols=3,
+        column_widths=[0.36, 0.36, 0.28],
+        horizontal_spacing=0.09,
         subplot_titles=("by cluster", f"by {result.parameters['by']}", "all units of the site"),
-    )  # fmt: skip
+    )
     for column, what in enumerate(("cluster", "label"), start=1):
         _draw_composition(figure, result.tables["composition"], what, column)
     ranking, unit = result.tables["ranking"], result.parameters["unit"]
     entropy = ranking["cluster_entropy"]
     figure.add_trace(
-        go.Histogram(x=entropy, marker={"color": style(0).colour}, showlegend=False, nbinsx=24,
-                     hovertemplate="%{x} bits: %{y} units<extra></extra>"), row=1, col=3,
-    )  # fmt: skip
+        go.Histogram(
+            x=entropy,
+            marker={"color": style(0).colour},
+            showlegend=False,
+            nbinsx=24,
+            hovertemplate="%{x} bits: %{y} units<extra></extra>",
+        ),
+        row=1,
+        col=3,
+    )
     summary = result.tables["summary"]
     chance = summary.loc[summary["of"] == "random sets", "cluster_entropy"].tolist()
     own = ranking.loc[ranking["unit"] == unit, "cluster_entropy"].tolist()
@@ -122,17 +141,25 @@ def draw_neuron(result: Result) -> go.Figure:
     marks = zip((chance, own), ("dot", "solid"), ("random sets", "this unit"), sides, strict=True)
     for values, dash, words, side in marks:
         for value in values:
-            figure.add_vline(x=value, line={"color": GREY, "dash": dash, "width": 1.5}, annotation_text=words,
-                             annotation_position=f"top {side}", row=1, col=3)  # fmt: skip
+            figure.add_vline(
+                x=value,
+                line={"color": GREY, "dash": dash, "width": 1.5},
+                annotation_text=words,
+                annotation_position=f"top {side}",
+                row=1,
+                col=3,
+            )
     figure.update_xaxes(title="Entropy of the top over clusters (bits)", row=1, col=3)
     figure.update_yaxes(title="Units", row=1, col=3)
     figure.update_layout(barmode="stack", bargap=0.15, legend={"font": {"size": 10}})
     return finish(
-        figure, f"{result.network}, {result.parameters['site']}: unit {unit}",
+        figure,
+        f"{result.network}, {result.parameters['site']}: unit {unit}",
         f"n = {result.parameters['n']:,} examples, {len(ranking):,} units that are ever above 0; in brackets: "
         "examples in that part",
-        result.notes, height=440,
-    )  # fmt: skip
+        result.notes,
+        height=440,
+    )
 
 
 def _draw_composition(figure: go.Figure, table: pd.DataFrame, what: str, column: int) -> None:
@@ -157,11 +184,16 @@ def _draw_composition(figure: go.Figure, table: pd.DataFrame, what: str, column:
         shares = [counts.get(part, 0) / max(1, totals.get(part, 0)) for part in parts]
         figure.add_trace(
             go.Bar(
-                y=ticks, x=shares, orientation="h", name=f"{what} {one_line(name, 18)}", legendgroup=what,
+                y=ticks,
+                x=shares,
+                orientation="h",
+                name=f"{what} {one_line(name, 18)}",
+                legendgroup=what,
                 marker={"color": look.colour, "pattern": {"shape": look.pattern, "size": 5}},
                 hovertemplate=f"{one_line(name)}: %{{x:.0%}} of %{{y}}<extra></extra>",
             ),
-            row=1, col=column,
-        )  # fmt: skip
+            row=1,
+            col=column,
+        )
     figure.update_xaxes(title="Share of examples", tickformat=".0%", range=[0, 1], row=1, col=column)
     figure.update_yaxes(autorange="reversed", row=1, col=column, showticklabels=column == 1)

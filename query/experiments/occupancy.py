@@ -91,18 +91,25 @@ def draw_occupancy(result: Result) -> go.Figure:
             for row in rows.itertuples()
         ]
         figure.add_bar(
-            x=rows.index, y=rows["saturation"], name=words, hovertext=hover, hoverinfo="text",
+            x=rows.index,
+            y=rows["saturation"],
+            name=words,
+            hovertext=hover,
+            hoverinfo="text",
             marker={"color": style(place).colour, "pattern": {"shape": style(place).pattern}},
-        )  # fmt: skip
+        )
     n = result.table["examples"]
     count = f"{n.max():,}" if n.nunique() == 1 else f"{n.min():,} to {n.max():,}"
     name_axis(figure, result.table["target"].tolist(), "Site or span, from input to output")
     figure.update_yaxes(title="Distinct codes per example", range=[0, 1.02])
     legend_above(figure)
     return finish(
-        figure, f"{result.network}: how many polytopes the examples are spread over", f"n = {count} examples",
-        result.notes, below=120,
-    )  # fmt: skip
+        figure,
+        f"{result.network}: how many polytopes the examples are spread over",
+        f"n = {count} examples",
+        result.notes,
+        below=120,
+    )
 
 
 def _targets(atlas: Atlas, network: NetworkRecord, names: Sequence[str] | None) -> list[Target]:

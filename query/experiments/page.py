@@ -189,9 +189,19 @@ def _text(words: object) -> str:
 
 def verdicts_as_json(blocks: Sequence[Block]) -> str:
     """The verdicts alone, for a machine: section, claim, network, weights, verdict, because or reason, experiment."""
-    return json.dumps([
-        {"section": block.section.key, "claim": block.section.claim, "network": block.network.name,
-         "weights": block.kind, "verdict": word_of(block), "experiment_id": block.experiment_id,
-         "because": block.verdict.because if block.verdict else block.reason}
-        for block in blocks
-    ], ensure_ascii=False, indent=1)  # fmt: skip
+    return json.dumps(
+        [
+            {
+                "section": block.section.key,
+                "claim": block.section.claim,
+                "network": block.network.name,
+                "weights": block.kind,
+                "verdict": word_of(block),
+                "experiment_id": block.experiment_id,
+                "because": block.verdict.because if block.verdict else block.reason,
+            }
+            for block in blocks
+        ],
+        ensure_ascii=False,
+        indent=1,
+    )

@@ -111,8 +111,17 @@ def interpolate(
         measured[kept].reset_index(drop=True),
         [p for p, keep in zip(profiles, kept, strict=True) if keep],
     )
-    parameters = {"span": live.place.name, "a": a, "b": b, "pairs": wanted, "steps": n_steps, "method": method,
-                  "tolerance": tolerance, "seed": seed, "n_gates": live.place.n_gates}  # fmt: skip
+    parameters = {
+        "span": live.place.name,
+        "a": a,
+        "b": b,
+        "pairs": wanted,
+        "steps": n_steps,
+        "method": method,
+        "tolerance": tolerance,
+        "seed": seed,
+        "n_gates": live.place.n_gates,
+    }
     inputs = np.column_stack([inputs_of_examples(atlas, measured[end].to_numpy()) for end in ("a", "b")])
     tables = {
         "table": _mean_profiles(measured, np.array(profiles), inputs, edges, rng),
@@ -136,19 +145,27 @@ def draw_interpolate(result: Result) -> go.Figure:
         look = style(place)
         middle = (rows["t_low"] + rows["t_high"]) / 2
         add_band(figure, middle, rows, "density", look)
-        figure.add_trace(go.Scatter(
-            x=middle, y=rows["density"], mode="lines+markers", line=look.line,
-            marker={**look.marker, "size": 6}, name=f"{KINDS[kind]}, n = {rows['n'].iloc[0]}",
-            hovertemplate="t = %{x:.3g}<br>%{y:.4g} boundaries per unit<extra>" + KINDS[kind] + "</extra>",
-        ))  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=middle,
+                y=rows["density"],
+                mode="lines+markers",
+                line=look.line,
+                marker={**look.marker, "size": 6},
+                name=f"{KINDS[kind]}, n = {rows['n'].iloc[0]}",
+                hovertemplate="t = %{x:.3g}<br>%{y:.4g} boundaries per unit<extra>" + KINDS[kind] + "</extra>",
+            )
+        )
     figure.update_xaxes(title="t along x(t) = (1 − t)·x + t·y", range=[0, 1])
     figure.update_yaxes(title="Boundaries crossed per unit of distance", rangemode="tozero")
     legend_above(figure)
     p = result.parameters
     return finish(
-        figure, f"Polytope density between two examples, {p['span']} of {result.network}",
-        f"{p['n_gates']:,} gates; bands: bootstrap over inputs, 95 %", result.notes,
-    )  # fmt: skip
+        figure,
+        f"Polytope density between two examples, {p['span']} of {result.network}",
+        f"{p['n_gates']:,} gates; bands: bootstrap over inputs, 95 %",
+        result.notes,
+    )
 
 
 def add_band(figure: go.Figure, x: pd.Series, rows: pd.DataFrame, column: str, look: Any, **place: int) -> None:
@@ -156,10 +173,20 @@ def add_band(figure: go.Figure, x: pd.Series, rows: pd.DataFrame, column: str, l
     low, high = rows[f"{column}_low"], rows[f"{column}_high"]
     if low.isna().all():
         return
-    figure.add_trace(go.Scatter(
-        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", mode="lines", line={"width": 0},
-        fillcolor=look.colour, opacity=0.18, showlegend=False, hoverinfo="skip",
-    ), **place)  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=[*x, *x[::-1]],
+            y=[*high, *low[::-1]],
+            fill="toself",
+            mode="lines",
+            line={"width": 0},
+            fillcolor=look.colour,
+            opacity=0.18,
+            showlegend=False,
+            hoverinfo="skip",
+        ),
+        **place,
+    )
 
 
 # --- measuring -------------------------------------------------------------------------------------------------
@@ -184,8 +211,16 @@ def profile_of(
     sampled = sampled_crossings(
         tail, start, end, sites, edges, tolerance=tolerance, most_points=MOST_POINTS, told=told
     )
-    return Profile(sampled.per_step, {"method": "sampled", "points": sampled.points, "growth": sampled.growth,
-                                      "converged": sampled.converged, "switches": np.nan})  # fmt: skip
+    return Profile(
+        sampled.per_step,
+        {
+            "method": "sampled",
+            "points": sampled.points,
+            "growth": sampled.growth,
+            "converged": sampled.converged,
+            "switches": np.nan,
+        },
+    )
 
 
 def path_notes(tail: Tail, measured: pd.DataFrame, dropped: int, tolerance: float) -> list[str]:
@@ -253,9 +288,10 @@ def _draw(live: Live, wanted: int, rng: np.random.Generator) -> list[tuple[str, 
             "never paired; pairs of one label need them"
         )
     return [
-        (kind, int(ids[i]), int(ids[j])) for kind, (first, second) in found.items()
+        (kind, int(ids[i]), int(ids[j]))
+        for kind, (first, second) in found.items()
         for i, j in zip(first, second, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _measure(
@@ -282,18 +318,25 @@ def _measure(
     crossings = int(profile.per_step.sum())
     with np.errstate(divide="ignore", invalid="ignore"):
         density = profile.per_step / (np.diff(edges) * distance)
-    row = {"kind": kind, "a": x, "b": y, "distance": distance, "hamming": apart, "crossings": crossings,
-           "density": crossings / distance if distance else np.nan,
-           "detour": crossings / apart if apart else np.nan, **profile.how}  # fmt: skip
+    row = {
+        "kind": kind,
+        "a": x,
+        "b": y,
+        "distance": distance,
+        "hamming": apart,
+        "crossings": crossings,
+        "density": crossings / distance if distance else np.nan,
+        "detour": crossings / apart if apart else np.nan,
+        **profile.how,
+    }
     return row, density
 
 
 def _ends(tail: Tail, start: np.ndarray, end: np.ndarray, sites: Sequence[Site]) -> list[tuple[int, TailReading]]:
     """Readings of the two ends, one at a time: a batch may hold a single point of a large tail."""
     return [
-        (row, reading) for row in (0, 1)
-        for _, reading in read_along(tail, start, end, sites, np.array([float(row)]))
-    ]  # fmt: skip
+        (row, reading) for row in (0, 1) for _, reading in read_along(tail, start, end, sites, np.array([float(row)]))
+    ]
 
 
 def _is_exact(tail: Tail, method: str, kind: str, cost: int) -> bool:
@@ -324,8 +367,16 @@ def _mean_profiles(
         here = (measured["kind"] == kind).to_numpy()
         for step, values in enumerate(profiles[here].T):
             density = _mean(values, inputs[here], rng)
-            rows.append({"kind": kind, "step": step, "t_low": edges[step], "t_high": edges[step + 1],
-                         **density.columns("density"), "n": int(here.sum())})  # fmt: skip
+            rows.append(
+                {
+                    "kind": kind,
+                    "step": step,
+                    "t_low": edges[step],
+                    "t_high": edges[step + 1],
+                    **density.columns("density"),
+                    "n": int(here.sum()),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -335,12 +386,15 @@ def _summary(measured: pd.DataFrame, inputs: Units, rng: np.random.Generator) ->
         here = (measured["kind"] == kind).to_numpy()
         of_kind = measured[here]
         found = _ratio(measured, inputs, rng) if kind == "different" else Interval(np.nan, np.nan, np.nan, 0)
-        rows.append({
-            "kind": kind, "n": int(here.sum()),
-            **_mean(of_kind["density"].to_numpy(), inputs[here], rng).columns("density"),
-            **_mean(of_kind["detour"].to_numpy(), inputs[here], rng).columns("detour"),
-            **found.columns("ratio"),
-        })  # fmt: skip
+        rows.append(
+            {
+                "kind": kind,
+                "n": int(here.sum()),
+                **_mean(of_kind["density"].to_numpy(), inputs[here], rng).columns("density"),
+                **_mean(of_kind["detour"].to_numpy(), inputs[here], rng).columns("detour"),
+                **found.columns("ratio"),
+            }
+        )
     return pd.DataFrame(rows)
 
 

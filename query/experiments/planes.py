@@ -235,10 +235,17 @@ def _layers(tail: Tail, grid: Grid, sites: Sequence[Site], first: int, last: int
         state = tail.enter(points)
         for stage in needed_stages(tail, starts):
             values = stage.preactivations(state)
-            numbers = np.concatenate([np.empty(0, np.int64), *(
-                np.arange(gates.count) + starts[name] + gates.start if name in starts else np.full(gates.count, -1)
-                for name, gates in stage.gates
-            )])  # fmt: skip
+            numbers = np.concatenate(
+                [
+                    np.empty(0, np.int64),
+                    *(
+                        np.arange(gates.count) + starts[name] + gates.start
+                        if name in starts
+                        else np.full(gates.count, -1)
+                        for name, gates in stage.gates
+                    ),
+                ]
+            )
             yield _layer(values, numbers, stage.switches(state), shape)
             state = stage.advance(state, values)
 
@@ -286,10 +293,13 @@ def _march(
     order = np.argsort(~crossed, axis=1, kind="stable")
     order[saddle & ~alone] = [3, 0, 1, 2]
     number, left, right = (
-        np.concatenate([x, y]) for x, y in (
-            (np.arange(len(row)), np.flatnonzero(saddle)), (order[:, 0], order[saddle, 2]),
-            (order[:, 1], order[saddle, 3]))
-    )  # fmt: skip
+        np.concatenate([x, y])
+        for x, y in (
+            (np.arange(len(row)), np.flatnonzero(saddle)),
+            (order[:, 0], order[saddle, 2]),
+            (order[:, 1], order[saddle, 3]),
+        )
+    )
     cell = row[number] + first, column[number]
     ends = [_edge(grid, *cell, edge, corners[number]) for edge in (left, right)]
     return _Marched(

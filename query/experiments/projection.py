@@ -101,16 +101,34 @@ def projection(
     tell(progress, 1, 2)
     table = _table(scalars, found, labels, threshold, confidence, np.random.default_rng([seed, 1]))
     mono = table[table["monosemantic"]]
-    summary = pd.DataFrame([{
-        "intervals": len(table), "monosemantic": len(mono), "top_labels": mono["top_label"].nunique(),
-        "noise": float((found < 0).mean()), "n": len(ids),
-    }])  # fmt: skip
+    summary = pd.DataFrame(
+        [
+            {
+                "intervals": len(table),
+                "monosemantic": len(mono),
+                "top_labels": mono["top_label"].nunique(),
+                "noise": float((found < 0).mean()),
+                "n": len(ids),
+            }
+        ]
+    )
     tell(progress, 2, 2)
     parameters = {
-        "site": place.name, "unit": unit, "method": method, "component": component, "direction": name, "by": by,
-        "min_cluster_size": min_cluster_size, "selection": selection, "threshold": threshold, "examples": examples,
-        "n": len(ids), "seed": seed, "resamples": resamples, "confidence": confidence,
-    }  # fmt: skip
+        "site": place.name,
+        "unit": unit,
+        "method": method,
+        "component": component,
+        "direction": name,
+        "by": by,
+        "min_cluster_size": min_cluster_size,
+        "selection": selection,
+        "threshold": threshold,
+        "examples": examples,
+        "n": len(ids),
+        "seed": seed,
+        "resamples": resamples,
+        "confidence": confidence,
+    }
     tables = {"table": table, "summary": summary, "histogram": _histogram(scalars, labels)}
     return Result("projection", record.name, parameters, tables, notes.lines())
 
@@ -124,13 +142,16 @@ def draw_projection(result: Result) -> go.Figure:
         look = OTHERS if label == "others" else style(place)
         figure.add_trace(
             go.Bar(
-                x=(bars["low"] + bars["high"]) / 2, y=bars["n"], width=bars["high"] - bars["low"],
-                name=one_line(label, 30), marker={"color": look.colour, "line": {"width": 0},
-                                                  "pattern": {"shape": look.pattern, "size": 4}},
+                x=(bars["low"] + bars["high"]) / 2,
+                y=bars["n"],
+                width=bars["high"] - bars["low"],
+                name=one_line(label, 30),
+                marker={"color": look.colour, "line": {"width": 0}, "pattern": {"shape": look.pattern, "size": 4}},
                 hovertemplate=f"{one_line(label)}: %{{y}} at %{{x:.3g}}<extra></extra>",
             ),
-            row=1, col=1,
-        )  # fmt: skip
+            row=1,
+            col=1,
+        )
     for row in table.to_dict("records"):
         hover = (
             f"[{row['low']:.3g}, {row['high']:.3g}]: {one_line(row['top_label'])}, purity {row['purity']:.2f}, "
@@ -139,12 +160,18 @@ def draw_projection(result: Result) -> go.Figure:
         look = style(0) if row["monosemantic"] else CHANCE
         figure.add_trace(
             go.Scatter(
-                x=[row["low"], row["high"]], y=[row["purity"]] * 2, mode="lines+markers", showlegend=False,
+                x=[row["low"], row["high"]],
+                y=[row["purity"]] * 2,
+                mode="lines+markers",
+                showlegend=False,
                 line={"color": look.colour, "width": 3, "dash": "solid" if row["monosemantic"] else "dot"},
-                marker={"symbol": "line-ns-open", "color": look.colour, "size": 8}, hovertext=hover, hoverinfo="text",
+                marker={"symbol": "line-ns-open", "color": look.colour, "size": 8},
+                hovertext=hover,
+                hoverinfo="text",
             ),
-            row=2, col=1,
-        )  # fmt: skip
+            row=2,
+            col=1,
+        )
     figure.add_hline(y=result.parameters["threshold"], line={"color": CHANCE.colour, "dash": "dot"}, row=2, col=1)
     figure.update_yaxes(title="Examples", row=1, col=1)
     figure.update_yaxes(title="Purity of interval", range=[0, 1.05], row=2, col=1)
@@ -152,11 +179,13 @@ def draw_projection(result: Result) -> go.Figure:
     figure.update_layout(barmode="stack", bargap=0, legend={"font": {"size": 10}})
     [summary] = result.tables["summary"].to_dict("records")
     return finish(
-        figure, f"{result.network}, {result.parameters['site']}: one direction, how many regions?",
+        figure,
+        f"{result.network}, {result.parameters['site']}: one direction, how many regions?",
         f"n = {summary['n']:,} examples, {summary['noise']:.0%} in no interval; {summary['intervals']} intervals, "
         f"{summary['monosemantic']} of them monosemantic, in {summary['top_labels']} different labels",
-        result.notes, height=460,
-    )  # fmt: skip
+        result.notes,
+        height=460,
+    )
 
 
 def _vector(
@@ -240,10 +269,12 @@ def _histogram(scalars: np.ndarray, labels: Labels) -> pd.DataFrame:
     rest = ~np.isin(labels.numbers, named)
     if rest.any():
         series.append(("others", rest))
-    return pd.DataFrame([
-        {"label": name, "low": low, "high": high, "n": int(height)}
-        for name, chosen in series
-        for low, high, height in zip(
-            edges[:-1].tolist(), edges[1:].tolist(), np.histogram(scalars[chosen], edges)[0], strict=True
-        )
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {"label": name, "low": low, "high": high, "n": int(height)}
+            for name, chosen in series
+            for low, high, height in zip(
+                edges[:-1].tolist(), edges[1:].tolist(), np.histogram(scalars[chosen], edges)[0], strict=True
+            )
+        ]
+    )

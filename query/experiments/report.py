@@ -164,8 +164,12 @@ def _span(site: SiteRecord) -> str:
 
 
 def _scaled(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
-    return {"span": _span(_site(atlas, network, SCALED)), "examples": 6, "tolerance": 0.05,
-            "alphas": np.round(np.arange(0, 2.51, 0.1), 2).tolist()}  # fmt: skip
+    return {
+        "span": _span(_site(atlas, network, SCALED)),
+        "examples": 6,
+        "tolerance": 0.05,
+        "alphas": np.round(np.arange(0, 2.51, 0.1), 2).tolist(),
+    }
 
 
 def _interpolated(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
@@ -188,8 +192,13 @@ def _sliced(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> di
     a = frame.iloc[0]
     same, other = frame[1:][frame["label"][1:] == a["label"]], frame[1:][frame["label"][1:] != a["label"]]
     b, c = (same.iloc[0], other.iloc[0]) if len(same) and len(other) else (frame.iloc[1], frame.iloc[2])
-    return {"span": _span(_site(atlas, network, SLICED)), "a": int(a["example_id"]), "b": int(b["example_id"]),
-            "c": int(c["example_id"]), "size": 128}  # fmt: skip
+    return {
+        "span": _span(_site(atlas, network, SLICED)),
+        "a": int(a["example_id"]),
+        "b": int(b["example_id"]),
+        "c": int(c["example_id"]),
+        "size": 128,
+    }
 
 
 def _later(atlas: Atlas, network: NetworkRecord, height: float) -> str:
@@ -201,8 +210,14 @@ def _later(atlas: Atlas, network: NetworkRecord, height: float) -> str:
 
 
 def _attacked(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
-    return {"span": _span(_site(atlas, network, SCALED)), "examples": 8, "epsilons": [0.1, 0.3], "steps": 5,
-            "n_random": 2, "tolerance": 0.05}  # fmt: skip
+    return {
+        "span": _span(_site(atlas, network, SCALED)),
+        "examples": 8,
+        "epsilons": [0.1, 0.3],
+        "steps": 5,
+        "n_random": 2,
+        "tolerance": 0.05,
+    }
 
 
 def _softened(_: Atlas, __: NetworkRecord, ___: Mapping[str, Result]) -> dict[str, Any]:
@@ -238,19 +253,26 @@ def _of_slice(result: Result) -> pd.DataFrame:
         ("exact_lines", "share of the length of the lines drawn that is exact", summary["lines"]),
     )
     rows = [(words, summary[name], n) for name, words, n in counts if name in summary]
-    rows += [(f"share of the points where {row['class']} is predicted", row["share"], points)
-             for row in result.table.to_dict("records")]  # fmt: skip
+    rows += [
+        (f"share of the points where {row['class']} is predicted", row["share"], points)
+        for row in result.table.to_dict("records")
+    ]
     return _counted(rows)
 
 
 def _of_occupancy(result: Result) -> pd.DataFrame:
-    measured = (("distinct", "distinct codes"), ("saturation", "distinct codes over examples"),
-                ("largest", "examples in the fullest polytope"))  # fmt: skip
-    return _counted([
-        (f"{row['target']}: {words}", row[name], row["examples"])
-        for row in result.table.to_dict("records")
-        for name, words in measured
-    ])  # fmt: skip
+    measured = (
+        ("distinct", "distinct codes"),
+        ("saturation", "distinct codes over examples"),
+        ("largest", "examples in the fullest polytope"),
+    )
+    return _counted(
+        [
+            (f"{row['target']}: {words}", row[name], row["examples"])
+            for row in result.table.to_dict("records")
+            for name, words in measured
+        ]
+    )
 
 
 def _counted(rows: list[tuple[str, float, int]]) -> pd.DataFrame:
@@ -267,96 +289,204 @@ P1, P2, P3 = (
 
 SECTIONS = (
     Section(
-        "slice", "Introduction", "The activation space of a layer is cut into polytopes by the gates of all layers "
-        "after it.",
-        "slice", _sliced, shown=_of_slice,
+        "slice",
+        "Introduction",
+        "The activation space of a layer is cut into polytopes by the gates of all layers after it.",
+        "slice",
+        _sliced,
+        shown=_of_slice,
     ),
     Section(
-        "clusters", P1, "The majority of clusters of spline codes are monosemantic.",
-        "monosemanticity", _named, verdicts.clusters_are_monosemantic, verdicts.CLUSTERS_RULE, untrained=True,
-    ),
-    Section(
-        "activations", P1, "The majority of clusters of activations are monosemantic.",
-        "monosemanticity", _named, verdicts.activation_clusters_are_monosemantic, verdicts.CLUSTERS_RULE,
+        "clusters",
+        P1,
+        "The majority of clusters of spline codes are monosemantic.",
+        "monosemanticity",
+        _named,
+        verdicts.clusters_are_monosemantic,
+        verdicts.CLUSTERS_RULE,
         untrained=True,
     ),
     Section(
-        "tops", P1, "Such regions are more monosemantic than what activates a neuron.",
-        "monosemanticity", _named, verdicts.clusters_beat_neurons, verdicts.NEURONS_RULE, untrained=True,
+        "activations",
+        P1,
+        "The majority of clusters of activations are monosemantic.",
+        "monosemanticity",
+        _named,
+        verdicts.activation_clusters_are_monosemantic,
+        verdicts.CLUSTERS_RULE,
+        untrained=True,
     ),
     Section(
-        "neuron", P1, "Neurons are polysemantic: what activates one most belongs to several clusters.",
-        "neuron", _named, verdicts.neurons_are_polysemantic, verdicts.POLYSEMANTIC_RULE,
+        "tops",
+        P1,
+        "Such regions are more monosemantic than what activates a neuron.",
+        "monosemanticity",
+        _named,
+        verdicts.clusters_beat_neurons,
+        verdicts.NEURONS_RULE,
+        untrained=True,
     ),
     Section(
-        "projection", P1, "The meanings of a polysemantic direction are monosemantic regions along it.",
-        "projection", _neuron_before, verdicts.one_neuron_meets_regions, verdicts.REGIONS_RULE,
+        "neuron",
+        P1,
+        "Neurons are polysemantic: what activates one most belongs to several clusters.",
+        "neuron",
+        _named,
+        verdicts.neurons_are_polysemantic,
+        verdicts.POLYSEMANTIC_RULE,
     ),
     Section(
-        "directions", P1, "Directions found by NMF are largely monosemantic.",
-        "directions", _named, verdicts.nmf_is_monosemantic, verdicts.NMF_RULE,
+        "projection",
+        P1,
+        "The meanings of a polysemantic direction are monosemantic regions along it.",
+        "projection",
+        _neuron_before,
+        verdicts.one_neuron_meets_regions,
+        verdicts.REGIONS_RULE,
     ),
     Section(
-        "density", P2, "Networks place more boundaries between inputs of different classes than of the same class; "
+        "directions",
+        P1,
+        "Directions found by NMF are largely monosemantic.",
+        "directions",
+        _named,
+        verdicts.nmf_is_monosemantic,
+        verdicts.NMF_RULE,
+    ),
+    Section(
+        "density",
+        P2,
+        "Networks place more boundaries between inputs of different classes than of the same class; "
         "untrained networks do not.",
-        "density", _named, verdicts.boundaries_separate_classes, verdicts.DENSITY_RULE,
+        "density",
+        _named,
+        verdicts.boundaries_separate_classes,
+        verdicts.DENSITY_RULE,
     ),
     Section(
-        "depth", P2, "The difference gets more robust in higher layers.",
-        "density", _named, verdicts.difference_grows_with_depth, verdicts.DEPTH_RULE,
+        "depth",
+        P2,
+        "The difference gets more robust in higher layers.",
+        "density",
+        _named,
+        verdicts.difference_grows_with_depth,
+        verdicts.DEPTH_RULE,
     ),
     Section(
-        "peak", P3, "Boundaries lie densest between the origin and the activation, and less densely at either.",
-        "scale", _scaled, verdicts_paths.peak_inside, verdicts_paths.PEAK_RULE,
+        "peak",
+        P3,
+        "Boundaries lie densest between the origin and the activation, and less densely at either.",
+        "scale",
+        _scaled,
+        verdicts_paths.peak_inside,
+        verdicts_paths.PEAK_RULE,
     ),
     Section(
-        "change", P3, "The predicted class changes where boundaries are dense.",
-        "scale", _scaled, verdicts_paths.class_changes_where_dense, verdicts_paths.CHANGE_RULE,
+        "change",
+        P3,
+        "The predicted class changes where boundaries are dense.",
+        "scale",
+        _scaled,
+        verdicts_paths.class_changes_where_dense,
+        verdicts_paths.CHANGE_RULE,
     ),
     Section(
-        "flow", "Discussion", "Representations converge and diverge between layers, more than if layers were "
-        "independent.",
-        "flow", _named, verdicts_discussion.representations_flow, verdicts_discussion.FLOW_RULE,
+        "flow",
+        "Discussion",
+        "Representations converge and diverge between layers, more than if layers were independent.",
+        "flow",
+        _named,
+        verdicts_discussion.representations_flow,
+        verdicts_discussion.FLOW_RULE,
     ),
     Section(
-        "dictionary", "Discussion", "A sparse basis of codes decomposes them better than one cluster each.",
-        "dictionary", _named, verdicts_discussion.basis_beats_clusters, verdicts_discussion.BASIS_RULE,
+        "dictionary",
+        "Discussion",
+        "A sparse basis of codes decomposes them better than one cluster each.",
+        "dictionary",
+        _named,
+        verdicts_discussion.basis_beats_clusters,
+        verdicts_discussion.BASIS_RULE,
     ),
     Section(
-        "adversarial", "Discussion", "Adversarial perturbations cross many polytope boundaries.",
-        "adversarial", _attacked, verdicts_discussion.attacks_cross_more, verdicts_discussion.CROSSING_RULE,
+        "adversarial",
+        "Discussion",
+        "Adversarial perturbations cross many polytope boundaries.",
+        "adversarial",
+        _attacked,
+        verdicts_discussion.attacks_cross_more,
+        verdicts_discussion.CROSSING_RULE,
     ),
     Section(
-        "path", "Appendix A: interpolating", "On the way between images of different classes boundaries are denser.",
-        "interpolate", _interpolated, verdicts_paths.paths_between_classes_are_denser, verdicts_paths.PATH_RULE,
+        "path",
+        "Appendix A: interpolating",
+        "On the way between images of different classes boundaries are denser.",
+        "interpolate",
+        _interpolated,
+        verdicts_paths.paths_between_classes_are_denser,
+        verdicts_paths.PATH_RULE,
     ),
     Section(
-        "untrained", "Appendix B: scaling", "The peak between origin and activation is absent in untrained networks.",
-        "scale", _scaled, verdicts_paths.no_peak_untrained, verdicts_paths.UNTRAINED_PEAK_RULE,
+        "untrained",
+        "Appendix B: scaling",
+        "The peak between origin and activation is absent in untrained networks.",
+        "scale",
+        _scaled,
+        verdicts_paths.no_peak_untrained,
+        verdicts_paths.UNTRAINED_PEAK_RULE,
     ),
     Section(
-        "noise", "Appendix B: scaling", "The peak is there for directions of Gaussian noise too.",
-        "scale", _scaled, verdicts_paths.peak_for_noise, verdicts_paths.GAUSSIAN_RULE,
+        "noise",
+        "Appendix B: scaling",
+        "The peak is there for directions of Gaussian noise too.",
+        "scale",
+        _scaled,
+        verdicts_paths.peak_for_noise,
+        verdicts_paths.GAUSSIAN_RULE,
     ),
     Section(
-        "maps", "Appendix C: splines", "Hamming distance corresponds to the distance of the affine transformations.",
-        "affine", _mapped, verdicts_paths.gates_follow_maps, verdicts_paths.MAP_RULE,
+        "maps",
+        "Appendix C: splines",
+        "Hamming distance corresponds to the distance of the affine transformations.",
+        "affine",
+        _mapped,
+        verdicts_paths.gates_follow_maps,
+        verdicts_paths.MAP_RULE,
     ),
     Section(
-        "soft", "Appendix C: splines", "Smooth activations blur the boundaries of polytopes; ReLU's are sharp.",
-        "soft", _softened, verdicts_discussion.smooth_gates_blur, verdicts_discussion.BLUR_RULE,
+        "soft",
+        "Appendix C: splines",
+        "Smooth activations blur the boundaries of polytopes; ReLU's are sharp.",
+        "soft",
+        _softened,
+        verdicts_discussion.smooth_gates_blur,
+        verdicts_discussion.BLUR_RULE,
     ),
     Section(
-        "norm", "Comments", "LayerNorm makes polytopes indifferent to the scale of what it reads.",
-        "layernorm", _normed, verdicts_discussion.norm_removes_scale, verdicts_discussion.NORM_RULE,
+        "norm",
+        "Comments",
+        "LayerNorm makes polytopes indifferent to the scale of what it reads.",
+        "layernorm",
+        _normed,
+        verdicts_discussion.norm_removes_scale,
+        verdicts_discussion.NORM_RULE,
     ),
     Section(
-        "gates", "Comments", "Setting a few gates as a cluster has them moves the output towards the cluster's.",
-        "intervene", _intervened, verdicts_discussion.gates_carry_meaning, verdicts_discussion.GATES_RULE,
+        "gates",
+        "Comments",
+        "Setting a few gates as a cluster has them moves the output towards the cluster's.",
+        "intervene",
+        _intervened,
+        verdicts_discussion.gates_carry_meaning,
+        verdicts_discussion.GATES_RULE,
     ),
     Section(
-        "occupancy", "Beside the post", "How many polytopes the examples are spread over; the post makes no claim.",
-        "occupancy", _named, shown=_of_occupancy,
+        "occupancy",
+        "Beside the post",
+        "How many polytopes the examples are spread over; the post makes no claim.",
+        "occupancy",
+        _named,
+        shown=_of_occupancy,
     ),
-)  # fmt: skip
+)
 """In the order of the post. Appendix E, examples of clusters, is `cluster_table`."""

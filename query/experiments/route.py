@@ -101,10 +101,13 @@ def _read(
         found.append(span_codes(reading, sites))
         tell(progress, rows.stop, 2 * len(points))
     outputs = np.concatenate(best)
-    table = pd.DataFrame({
-        "at": points, "prediction": [tail.output_name(int(output)) for output in outputs],
-        "probability": np.concatenate(probability),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "at": points,
+            "prediction": [tail.output_name(int(output)) for output in outputs],
+            "probability": np.concatenate(probability),
+        }
+    )
     return table, SplineCodes(np.concatenate([codes.packed for codes in found]), found[0].parts)
 
 

@@ -31,8 +31,12 @@ boundaries pass through the origin would seem to cross them there. A power of 2 
 HIGHEST, STEPS = 2.5, 50
 """The α that scaling goes up to unless asked otherwise, and its steps: from 0 to well above 1 (SCIENCE 5)."""
 
-KINDS = {"activation": "activation", "gaussian": "Gaussian direction", "random": "untrained, calibrated",
-         "random-raw": "untrained, raw"}  # fmt: skip
+KINDS = {
+    "activation": "activation",
+    "gaussian": "Gaussian direction",
+    "random": "untrained, calibrated",
+    "random-raw": "untrained, raw",
+}
 
 
 def scale(
@@ -98,9 +102,16 @@ def scale(
     table = pd.concat(classes, ignore_index=True)
     measured = _with_changes(pd.DataFrame(rows), table)
     measured.insert(2, "input", inputs_of_examples(atlas, measured["example"].to_numpy()))
-    parameters = {"span": live.place.name, "example": example, "examples": len(ids), "alphas": edges.tolist(),
-                  "tolerance": tolerance, "seed": seed, "n_gates": live.place.n_gates,
-                  "controls": sorted(controls or {})}  # fmt: skip
+    parameters = {
+        "span": live.place.name,
+        "example": example,
+        "examples": len(ids),
+        "alphas": edges.tolist(),
+        "tolerance": tolerance,
+        "seed": seed,
+        "n_gates": live.place.n_gates,
+        "controls": sorted(controls or {}),
+    }
     per_alpha = np.array(shares)
     tables = {
         "table": _profiles(measured, per_alpha, edges, live.place.n_gates, rng),
@@ -127,15 +138,33 @@ def draw_scale(result: Result) -> go.Figure:
         shown = rows.assign(**{c: 100 * rows[c] for c in ("share", "share_low", "share_high")})
         add_band(figure, middle, shown, "share", look)
         label = f"{name}, n = {rows['n'].iloc[0]}"
-        figure.add_trace(go.Scatter(x=middle, y=shown["share"], mode="lines", line=look.line, name=label,
-            hovertemplate="α = %{x:.3g}<br>%{y:.3g} % of gates per unit of α<extra>" + name + "</extra>"),
-            row=1, col=1)  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=middle,
+                y=shown["share"],
+                mode="lines",
+                line=look.line,
+                name=label,
+                hovertemplate="α = %{x:.3g}<br>%{y:.3g} % of gates per unit of α<extra>" + name + "</extra>",
+            ),
+            row=1,
+            col=1,
+        )
         kept = probable[probable["kind"] == kind]
         if "kept_low" in kept:
             add_band(figure, kept["alpha"], kept, "kept", look, row=2, col=1)
-        figure.add_trace(go.Scatter(x=kept["alpha"], y=kept["kept"], mode="lines", line=look.line, showlegend=False,
-            hovertemplate="α = %{x:.3g}<br>probability %{y:.3g}<extra>" + name + "</extra>"),
-            row=2, col=1)  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=kept["alpha"],
+                y=kept["kept"],
+                mode="lines",
+                line=look.line,
+                showlegend=False,
+                hovertemplate="α = %{x:.3g}<br>probability %{y:.3g}<extra>" + name + "</extra>",
+            ),
+            row=2,
+            col=1,
+        )
     for row in (1, 2):
         figure.add_vline(x=1, line={"color": "#8a8a8a", "width": 1, "dash": "dot"}, row=row, col=1)
     figure.update_yaxes(title="Gates crossed, % per unit of α", rangemode="tozero", row=1, col=1)
@@ -144,9 +173,12 @@ def draw_scale(result: Result) -> go.Figure:
     legend_above(figure)
     p = result.parameters
     return finish(
-        figure, f"Boundaries along a scaled activation, {p['span']} of {result.network}",
-        f"{p['n_gates']:,} gates; n in examples; bands: bootstrap over inputs, 95 %", result.notes, height=560,
-    )  # fmt: skip
+        figure,
+        f"Boundaries along a scaled activation, {p['span']} of {result.network}",
+        f"{p['n_gates']:,} gates; n in examples; bands: bootstrap over inputs, 95 %",
+        result.notes,
+        height=560,
+    )
 
 
 # --- measuring -------------------------------------------------------------------------------------------------
@@ -180,13 +212,23 @@ def _measure(
 ) -> tuple[dict[str, Any], Int64[np.ndarray, " steps"]]:
     low, high = edges[0], edges[-1]
     profile = profile_of(
-        tail, (low * point).astype(np.float32), (high * point).astype(np.float32), live.place.sites,
-        (edges - low) / (high - low), exact=False, tolerance=tolerance, told=told,
-    )  # fmt: skip
+        tail,
+        (low * point).astype(np.float32),
+        (high * point).astype(np.float32),
+        live.place.sites,
+        (edges - low) / (high - low),
+        exact=False,
+        tolerance=tolerance,
+        told=told,
+    )
     counts = profile.per_step
     densest = int((counts / np.diff(edges)).argmax())
-    row = {"norm": float(np.linalg.norm(point.astype(np.float64))), "crossings": int(counts.sum()),
-           "peak": (edges[densest] + edges[densest + 1]) / 2 if counts.any() else np.nan, **profile.how}  # fmt: skip
+    row = {
+        "norm": float(np.linalg.norm(point.astype(np.float64))),
+        "crossings": int(counts.sum()),
+        "peak": (edges[densest] + edges[densest + 1]) / 2 if counts.any() else np.nan,
+        **profile.how,
+    }
     return row, counts
 
 
@@ -203,10 +245,15 @@ def _classes(tail: Tail, point: Float32[np.ndarray, " units"], edges: Float64[np
         probable.append(np.column_stack([best, shares[np.arange(len(best)), best], shares[:, first]]))
     best, probability, kept = np.concatenate(probable).T
     names = [tail.output_name(int(output)) for output in best]
-    return pd.DataFrame({
-        "alpha": alphas, "output": best.astype(np.int64), "prediction": names, "probability": probability,
-        "kept": kept,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "alpha": alphas,
+            "output": best.astype(np.int64),
+            "prediction": names,
+            "probability": probability,
+            "kept": kept,
+        }
+    )
 
 
 def _with_changes(measured: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:
@@ -240,23 +287,36 @@ def _profiles(
         here = (measured["kind"] == kind).to_numpy()
         inputs = measured["input"].to_numpy(np.int64)[here]
         for step in range(len(edges) - 1):
-            rows.append({
-                "kind": kind, "step": step, "alpha_low": edges[step], "alpha_high": edges[step + 1],
-                **mean_interval(density[here, step], rng, units=inputs).columns("density"),
-                **mean_interval(per_alpha[here, step], rng, units=inputs).columns("share"), "n": int(here.sum()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "kind": kind,
+                    "step": step,
+                    "alpha_low": edges[step],
+                    "alpha_high": edges[step + 1],
+                    **mean_interval(density[here, step], rng, units=inputs).columns("density"),
+                    **mean_interval(per_alpha[here, step], rng, units=inputs).columns("share"),
+                    "n": int(here.sum()),
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def _kept(measured: pd.DataFrame, classes: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """The mean probability of the class at α = 1, along α."""
     inputs = measured.drop_duplicates("example").set_index("example")["input"]
-    return pd.DataFrame([
-        {"kind": kind, "alpha": alpha, "n": len(rows),
-         **mean_interval(rows["kept"].to_numpy(), rng, units=inputs.loc[rows["example"]].to_numpy(np.int64))
-         .columns("kept")}
-        for (kind, alpha), rows in classes.groupby(["kind", "alpha"], sort=False)
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "kind": kind,
+                "alpha": alpha,
+                "n": len(rows),
+                **mean_interval(
+                    rows["kept"].to_numpy(), rng, units=inputs.loc[rows["example"]].to_numpy(np.int64)
+                ).columns("kept"),
+            }
+            for (kind, alpha), rows in classes.groupby(["kind", "alpha"], sort=False)
+        ]
+    )
 
 
 def _summary(
@@ -272,17 +332,21 @@ def _summary(
         inputs = here["input"].to_numpy(np.int64)
         below, above, peaks = (here[name].dropna() for name in ("changes_below", "changes_above", "peak"))
         n_inputs = len(np.unique(inputs))
-        rows.append({
-            "kind": kind, "n": len(here),
-            **_peak(paths, edges, inputs, rng).columns("peak"),
-            **_peak_height(paths, edges, inputs, rng).columns("peak_height"),
-            **share_interval(int((peaks < 1).sum()), len(peaks),
-                             independent=here.loc[peaks.index, "input"].nunique()).columns("peak_inside"),
-            **share_interval(len(below), len(here), independent=n_inputs).columns("below"),
-            **share_interval(len(above), len(here), independent=n_inputs).columns("above"),
-            **mean_interval(here["changes_below"].to_numpy(), rng, units=inputs).columns("change_below"),
-            **mean_interval(here["changes_above"].to_numpy(), rng, units=inputs).columns("change_above"),
-        })  # fmt: skip
+        rows.append(
+            {
+                "kind": kind,
+                "n": len(here),
+                **_peak(paths, edges, inputs, rng).columns("peak"),
+                **_peak_height(paths, edges, inputs, rng).columns("peak_height"),
+                **share_interval(
+                    int((peaks < 1).sum()), len(peaks), independent=here.loc[peaks.index, "input"].nunique()
+                ).columns("peak_inside"),
+                **share_interval(len(below), len(here), independent=n_inputs).columns("below"),
+                **share_interval(len(above), len(here), independent=n_inputs).columns("above"),
+                **mean_interval(here["changes_below"].to_numpy(), rng, units=inputs).columns("change_below"),
+                **mean_interval(here["changes_above"].to_numpy(), rng, units=inputs).columns("change_above"),
+            }
+        )
     return pd.DataFrame(rows)
 
 

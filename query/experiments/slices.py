@@ -106,25 +106,49 @@ def slice(
     tell(progress, 1, 1)
     classes, table = _classes(tail, regions.output, regions.polytope)
     exact = float(found.exact.mean()) if len(found.exact) else np.nan
-    parameters = {"span": live.place.name, "a": a, "b": b, "c": c,
-                  "directions": None if directions is None else list(directions), "reach": reach,
-                  "middle": None if middle is None else [float(at) for at in middle], "zoom": zoom,
-                  "size": size, "lines": lines, "seed": seed, "n_gates": live.place.n_gates,
-                  "sequence": around if live.owner.kind == "text" else None,
-                  "u": [grid.u[0], grid.u[-1]], "v": [grid.v[0], grid.v[-1]]}  # fmt: skip
-    summary = {"polytopes": int(regions.polytope.max()) + 1, "codes": int(regions.code.max()) + 1,
-               "points": size * size, "gates": live.place.n_gates, "gates_crossed": len(regions.varies),
-               "lines": len(drawn), "exact_lines": exact}  # fmt: skip
+    parameters = {
+        "span": live.place.name,
+        "a": a,
+        "b": b,
+        "c": c,
+        "directions": None if directions is None else list(directions),
+        "reach": reach,
+        "middle": None if middle is None else [float(at) for at in middle],
+        "zoom": zoom,
+        "size": size,
+        "lines": lines,
+        "seed": seed,
+        "n_gates": live.place.n_gates,
+        "sequence": around if live.owner.kind == "text" else None,
+        "u": [grid.u[0], grid.u[-1]],
+        "v": [grid.v[0], grid.v[-1]],
+    }
+    summary = {
+        "polytopes": int(regions.polytope.max()) + 1,
+        "codes": int(regions.code.max()) + 1,
+        "points": size * size,
+        "gates": live.place.n_gates,
+        "gates_crossed": len(regions.varies),
+        "lines": len(drawn),
+        "exact_lines": exact,
+    }
     rows, columns = np.indices(regions.polytope.shape)
     tables = {
         "table": table,
         "summary": pd.DataFrame([summary]),
-        "grid": pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), "polytope": regions.polytope.ravel(),
-                              "code": regions.code.ravel(), "class": classes.ravel()}),
+        "grid": pd.DataFrame(
+            {
+                "row": rows.ravel(),
+                "column": columns.ravel(),
+                "polytope": regions.polytope.ravel(),
+                "code": regions.code.ravel(),
+                "class": classes.ravel(),
+            }
+        ),
         "boundaries": _boundaries(joined, sites),
         "sites": _sites(regions.varies, sites),
         "examples": _examples_in(atlas, live, plane, grid, named),
-    }  # fmt: skip
+    }
     return Result("slice", live.owner.name, _plain(parameters), tables, _notes(tail, summary, live, grid, around))
 
 
@@ -136,50 +160,90 @@ def draw_slice(result: Result) -> go.Figure:
     classes = _raster(result, "class")
     names = np.array([text(name) for name in table["class"]], dtype=object)
     places = {"x": np.linspace(u0, u1, p["size"]), "y": np.linspace(v0, v1, p["size"])}
-    figure.add_trace(go.Heatmap(
-        z=classes, **places, customdata=_raster(result, "polytope"), colorscale=_colours(len(table)),
-        zmin=-0.5, zmax=len(table) - 0.5, showscale=False, opacity=0.75, text=names[classes],
-        hovertemplate="%{text}<br>polytope %{customdata}<br>u = %{x:.4g}, v = %{y:.4g}<extra></extra>",
-    ))  # fmt: skip
-    figure.add_trace(go.Heatmap(
-        z=_raster(result, "polytope") * 5 % SHADES, **places,
-        colorscale=[[0, "rgba(255,255,255,0.45)"], [1, "rgba(0,0,0,0.2)"]], showscale=False, hoverinfo="skip",
-    ))  # fmt: skip
+    figure.add_trace(
+        go.Heatmap(
+            z=classes,
+            **places,
+            customdata=_raster(result, "polytope"),
+            colorscale=_colours(len(table)),
+            zmin=-0.5,
+            zmax=len(table) - 0.5,
+            showscale=False,
+            opacity=0.75,
+            text=names[classes],
+            hovertemplate="%{text}<br>polytope %{customdata}<br>u = %{x:.4g}, v = %{y:.4g}<extra></extra>",
+        )
+    )
+    figure.add_trace(
+        go.Heatmap(
+            z=_raster(result, "polytope") * 5 % SHADES,
+            **places,
+            colorscale=[[0, "rgba(255,255,255,0.45)"], [1, "rgba(0,0,0,0.2)"]],
+            showscale=False,
+            hoverinfo="skip",
+        )
+    )
     boundaries = result.tables["boundaries"]
     for place, site in enumerate(boundaries["site"].unique()):
         lines = boundaries[boundaries["site"] == site]
         u, v = _with_gaps(lines)
         dash = PALETTE[place % len(PALETTE)].dash
-        figure.add_trace(go.Scatter(
-            x=u, y=v, mode="lines", line={"width": 0.8, "color": "#222222", "dash": dash}, hoverinfo="skip",
-            name=f"boundaries of {site}, {lines['line'].nunique()} lines",
-        ))  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=u,
+                y=v,
+                mode="lines",
+                line={"width": 0.8, "color": "#222222", "dash": dash},
+                hoverinfo="skip",
+                name=f"boundaries of {site}, {lines['line'].nunique()} lines",
+            )
+        )
     for place, row in enumerate(table.head(len(PALETTE)).to_dict("records")):
-        figure.add_trace(go.Scatter(
-            x=[None], y=[None], mode="markers", name=f"{one_line(row['class'])}, {row['share']:.0%}",
-            marker={"symbol": "square", "size": 12, "color": PALETTE[place].colour},
-        ))  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=[None],
+                y=[None],
+                mode="markers",
+                name=f"{one_line(row['class'])}, {row['share']:.0%}",
+                marker={"symbol": "square", "size": 12, "color": PALETTE[place].colour},
+            )
+        )
     examples = result.tables["examples"]
     marked = examples.to_dict("records")
-    figure.add_trace(go.Scatter(
-        x=examples["u"], y=examples["v"], mode="markers", name=f"examples, n = {len(examples)}",
-        marker={"symbol": "circle", "size": 10, "color": "#ffffff", "line": {"color": "#000000", "width": 2}},
-        hovertext=[f"example {row['example']}, {one_line(row['label'])}" for row in marked], hoverinfo="text",
-    ))  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=examples["u"],
+            y=examples["v"],
+            mode="markers",
+            name=f"examples, n = {len(examples)}",
+            marker={"symbol": "circle", "size": 10, "color": "#ffffff", "line": {"color": "#000000", "width": 2}},
+            hovertext=[f"example {row['example']}, {one_line(row['label'])}" for row in marked],
+            hoverinfo="text",
+        )
+    )
     for row in marked:
         if row["named"]:
-            figure.add_annotation(x=row["u"], y=row["v"], text=f"{row['named']} {row['example']}", showarrow=False,
-                                  yshift=16, bgcolor="rgba(255,255,255,0.85)", font={"size": 12})  # fmt: skip
+            figure.add_annotation(
+                x=row["u"],
+                y=row["v"],
+                text=f"{row['named']} {row['example']}",
+                showarrow=False,
+                yshift=16,
+                bgcolor="rgba(255,255,255,0.85)",
+                font={"size": 12},
+            )
     figure.update_xaxes(title="u, distance in the activation space", range=[u0, u1], constrain="domain")
     figure.update_yaxes(
         title="v, distance in the activation space", range=[v0, v1], scaleanchor="x", constrain="domain"
     )
     [s] = result.tables["summary"].to_dict("records")
     return finish(
-        figure, f"Slice through the polytopes of {p['span']} of {result.network}",
+        figure,
+        f"Slice through the polytopes of {p['span']} of {result.network}",
         f"{_counted(s)} met by {s['points']:,} points; {s['gates_crossed']:,} of {s['gates']:,} gates change",
-        result.notes, height=640,
-    )  # fmt: skip
+        result.notes,
+        height=640,
+    )
 
 
 def _counted(summary: dict[Any, Any]) -> str:
@@ -245,10 +309,16 @@ def _plane(
     points = live.activations(list(named.values())) if named else np.zeros((0, live.place.site.n_units), np.float32)
     if directions is None:
         if len(named) != 3:
-            raise UsageError(f"a plane goes through three examples, a, b and c, got {', '.join(named) or 'none'}; "
-                             "or name two directions")  # fmt: skip
-        plane = Plane.through(points[0], points[1] - points[0], points[2] - points[0],
-                              f"the activations of examples {', '.join(map(str, named.values()))}")  # fmt: skip
+            raise UsageError(
+                f"a plane goes through three examples, a, b and c, got {', '.join(named) or 'none'}; "
+                "or name two directions"
+            )
+        plane = Plane.through(
+            points[0],
+            points[1] - points[0],
+            points[2] - points[0],
+            f"the activations of examples {', '.join(map(str, named.values()))}",
+        )
         at = plane.coordinates(points)
         low, high = at.min(axis=0), at.max(axis=0)
         middle, around = (low + high) / 2, float((high - low).max()) / 2 * (1 + 2 * MARGIN)
@@ -328,11 +398,14 @@ def _classes(
     kinds, number, counts = np.unique(outputs, return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     rank = np.argsort(order, kind="stable")
-    table = pd.DataFrame({
-        "class": [tail.output_name(int(kinds[i])) for i in order], "points": counts[order],
-        "share": counts[order] / outputs.size,
-        "polytopes": [len(np.unique(polytopes[outputs == kinds[i]])) for i in order],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "class": [tail.output_name(int(kinds[i])) for i in order],
+            "points": counts[order],
+            "share": counts[order] / outputs.size,
+            "polytopes": [len(np.unique(polytopes[outputs == kinds[i]])) for i in order],
+        }
+    )
     return rank[number].reshape(outputs.shape).astype(np.int64), table
 
 
@@ -342,8 +415,18 @@ def _boundaries(lines: Sequence[Polyline], sites: Sequence[Site]) -> pd.DataFram
     for number, line in enumerate(lines):
         which = int(np.searchsorted(starts, line.gate, side="right")) - 1
         u, v = line.points.T
-        frames.append(pd.DataFrame({"line": number, "site": sites[which].name, "gate": line.gate - int(starts[which]),
-                                    "u": u, "v": v, "exact": line.exact}))  # fmt: skip
+        frames.append(
+            pd.DataFrame(
+                {
+                    "line": number,
+                    "site": sites[which].name,
+                    "gate": line.gate - int(starts[which]),
+                    "u": u,
+                    "v": v,
+                    "exact": line.exact,
+                }
+            )
+        )
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 

@@ -60,11 +60,18 @@ TANH_GELU = Kind(_tanh_gelu, "½(1 + tanh(√(2/π)·(z + 0.044715·z³))), an a
 SWISH = Kind(expit, "σ(z)")
 
 GATES = {
-    "relu": HARD, "relu2": HARD, "gelu": EXACT_GELU, "gelu_python": EXACT_GELU, "gelu_new": TANH_GELU,
-    "gelu_pytorch_tanh": TANH_GELU, "gelu_fast": TANH_GELU,
-    "quick_gelu": Kind(lambda z: expit(1.702 * z), "σ(1.702·z), an approximation of Φ(z)"), "silu": SWISH,
-    "swish": SWISH, "mish": Kind(_mish, "tanh(log(1 + eᶻ))"),
-}  # fmt: skip
+    "relu": HARD,
+    "relu2": HARD,
+    "gelu": EXACT_GELU,
+    "gelu_python": EXACT_GELU,
+    "gelu_new": TANH_GELU,
+    "gelu_pytorch_tanh": TANH_GELU,
+    "gelu_fast": TANH_GELU,
+    "quick_gelu": Kind(lambda z: expit(1.702 * z), "σ(1.702·z), an approximation of Φ(z)"),
+    "silu": SWISH,
+    "swish": SWISH,
+    "mish": Kind(_mish, "tanh(log(1 + eᶻ))"),
+}
 """By the name of the nonlinearity. relu2, z² where z > 0, has no g in (0, 1): its gate is that of ReLU."""
 
 
@@ -132,8 +139,11 @@ def draw_soft(result: Result) -> go.Figure:
         over = 1 if column == "undecided" else table["n_gates"]
         for name in (column, f"{column}_low", f"{column}_high"):
             share[name] = 100 * table[name] / over
-    shown = (("hard", "hard codes differ", 0), ("expected", "soft codes differ, expected", 1),
-             ("blur", "a soft code and itself, expected", 2))  # fmt: skip
+    shown = (
+        ("hard", "hard codes differ", 0),
+        ("expected", "soft codes differ, expected", 1),
+        ("blur", "a soft code and itself, expected", 2),
+    )
     for number, (column, name, look) in enumerate(shown):
         x = [place + 0.12 * (number - 1) for place in places]
         figure.add_trace(points(f"{name}, n = {n} pairs", x, share, column, style(look)), row=1, col=1)
@@ -145,10 +155,13 @@ def draw_soft(result: Result) -> go.Figure:
     name_axis(figure, table["site"].tolist(), "Site", row=2, col=1)
     legend_above(figure)
     return finish(
-        figure, f"Soft codes of {result.network}",
-        f"n = {n} pairs of {2 * n} examples; intervals: bootstrap, 95 %", result.notes, height=560,
+        figure,
+        f"Soft codes of {result.network}",
+        f"n = {n} pairs of {2 * n} examples; intervals: bootstrap, 95 %",
+        result.notes,
+        height=560,
         below=110,
-    )  # fmt: skip
+    )
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------
@@ -235,10 +248,17 @@ class Source:
         """A hard gate is on or off: codes differ as they are drawn, and none is undecided."""
         apart = hamming(*(self._atlas.codes([record], ends)[1] for ends in pairs.T))
         return [
-            {"site": name, "a": int(a), "b": int(b), "expected": float(gates), "hard": int(gates), "blur": 0.0,
-             "undecided": 0.0}
+            {
+                "site": name,
+                "a": int(a),
+                "b": int(b),
+                "expected": float(gates),
+                "hard": int(gates),
+                "blur": 0.0,
+                "undecided": 0.0,
+            }
             for (a, b), gates in zip(pairs, apart, strict=True)
-        ]  # fmt: skip
+        ]
 
     def _lacking(self, example: int, kept: str) -> NotStored:
         names = ", ".join(site.name for site in self.again)
@@ -255,9 +275,10 @@ def _with_codes(
     """The sites with hard gates at which all of the examples have a stored code."""
     records = {record.name: record for record in atlas.catalog.sites_of(live.owner) if record.n_codes}
     return {
-        site.name: records[site.name] for site in sites
+        site.name: records[site.name]
+        for site in sites
         if gate_of(site).hard and site.name in records and _all_held(atlas, records[site.name], pairs)
-    }  # fmt: skip
+    }
 
 
 def _all_held(atlas: Atlas, site: SiteRecord, pairs: Int64[np.ndarray, "pairs 2"]) -> bool:
@@ -278,11 +299,17 @@ def _soft(
         z = values[2 * place : 2 * place + 2].astype(np.float64)
         g, on = gate_of(site).gate(z), z > 0
         undecided = (g > UNDECIDED[0]) & (g < UNDECIDED[1])
-        rows.append({
-            "site": site.name, "a": int(a), "b": int(b), "expected": float(expected_hamming(g[0], g[1])),
-            "hard": int((on[0] != on[1]).sum()), "blur": float(expected_hamming(g, g).mean()),
-            "undecided": float(undecided.mean()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "site": site.name,
+                "a": int(a),
+                "b": int(b),
+                "expected": float(expected_hamming(g[0], g[1])),
+                "hard": int((on[0] != on[1]).sum()),
+                "blur": float(expected_hamming(g, g).mean()),
+                "undecided": float(undecided.mean()),
+            }
+        )
     return rows
 
 
@@ -312,14 +339,18 @@ def _summary(
             return (times @ expected) / (times @ hard)
 
     return {
-        "site": site.name, "nonlinearity": site.nonlinearity, "gate": gate_of(site).formula, "n_gates": site.n_gates,
+        "site": site.name,
+        "nonlinearity": site.nonlinearity,
+        "gate": gate_of(site).formula,
+        "n_gates": site.n_gates,
         **mean_interval(expected, rng, units=inputs).columns("expected"),
         **mean_interval(hard, rng, units=inputs).columns("hard"),
         **bootstrap(len(pairs), ratio, rng, units=inputs).columns("ratio"),
         **mean_interval(pairs["blur"].to_numpy(), rng, units=inputs).columns("blur"),
         **mean_interval(pairs["undecided"].to_numpy(), rng, units=inputs).columns("undecided"),
-        **spearman_interval(expected, hard, rng, units=inputs).columns("rho"), "n": len(pairs),
-    }  # fmt: skip
+        **spearman_interval(expected, hard, rng, units=inputs).columns("rho"),
+        "n": len(pairs),
+    }
 
 
 def _notes(sites: Sequence[Site], source: Source) -> tuple[str, ...]:

@@ -90,11 +90,18 @@ def stored_verdicts(atlas: Atlas, network: str | None = None, *, progress: Progr
     experiment_id (of the stored result; None where there is none).
     """
     rows = [
-        {"section": block.section.key, "claim": block.section.claim, "rule": block.section.rule,
-         "network": block.network.name, "weights": block.kind, "verdict": word_of(block),
-         "because": block.verdict.because if block.verdict else block.reason, "experiment_id": block.experiment_id}
+        {
+            "section": block.section.key,
+            "claim": block.section.claim,
+            "rule": block.section.rule,
+            "network": block.network.name,
+            "weights": block.kind,
+            "verdict": word_of(block),
+            "because": block.verdict.because if block.verdict else block.reason,
+            "experiment_id": block.experiment_id,
+        }
         for block in stored_blocks(atlas, network, progress=progress)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows).astype({"experiment_id": "Int64"})
 
 

@@ -65,12 +65,19 @@ def rank_units(
         top = _top(column, k)
         own = clusters.labels[top]
         known = labels.numbers[top]
-        rows.append({
-            "unit": int(unit), "active": float((column > 0).mean()), "highest": float(column.max()), "top": len(top),
-            "clusters": len(np.unique(own[own >= 0])), "cluster_entropy": entropy(own[own >= 0]),
-            "noise": int((own < 0).sum()), "labels": len(np.unique(known[known >= 0])),
-            "label_entropy": entropy(known[known >= 0]),
-        })  # fmt: skip
+        rows.append(
+            {
+                "unit": int(unit),
+                "active": float((column > 0).mean()),
+                "highest": float(column.max()),
+                "top": len(top),
+                "clusters": len(np.unique(own[own >= 0])),
+                "cluster_entropy": entropy(own[own >= 0]),
+                "noise": int((own < 0).sum()),
+                "labels": len(np.unique(known[known >= 0])),
+                "label_entropy": entropy(known[known >= 0]),
+            }
+        )
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
@@ -99,10 +106,12 @@ def summary_of_units(
     rng = np.random.default_rng([seed, 1])
     n = len(labels.ids)
     sets = [rng.choice(n, size=min(k, n), replace=False) for _ in range(RANDOM_TOPS)]
-    by_chance = pd.DataFrame({
-        "cluster_entropy": [entropy(clusters.labels[chosen][clusters.labels[chosen] >= 0]) for chosen in sets],
-        "label_entropy": [entropy(labels.numbers[chosen][labels.numbers[chosen] >= 0]) for chosen in sets],
-    })  # fmt: skip
+    by_chance = pd.DataFrame(
+        {
+            "cluster_entropy": [entropy(clusters.labels[chosen][clusters.labels[chosen] >= 0]) for chosen in sets],
+            "label_entropy": [entropy(labels.numbers[chosen][labels.numbers[chosen] >= 0]) for chosen in sets],
+        }
+    )
     rows = []
     for of, frame in (("units", ranking), ("random sets", by_chance)):
         row: dict[str, Any] = {"of": of, "n": len(frame)}
@@ -144,12 +153,16 @@ def examples_of_parts(
         rows += [(part, rank, place) for rank, place in enumerate(chosen, start=1)]
     places = np.array([place for _, _, place in rows], dtype=np.int64)
     described = describe(atlas, atlas.catalog.network(site.network), ids[places])
-    frame = pd.DataFrame({
-        "part": [part for part, _, _ in rows], "rank": [rank for _, rank, _ in rows], "example_id": ids[places],
-        "activation": column[places].astype(np.float64),
-        "label": [labels.names[n] if n >= 0 else None for n in labels.numbers[places]],
-        "cluster": clusters.labels[places],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "part": [part for part, _, _ in rows],
+            "rank": [rank for _, rank, _ in rows],
+            "example_id": ids[places],
+            "activation": column[places].astype(np.float64),
+            "label": [labels.names[n] if n >= 0 else None for n in labels.numbers[places]],
+            "cluster": clusters.labels[places],
+        }
+    )
     for name in ("token", "context", "context_offset", "key"):
         if name in described:
             frame[name] = described[name]

@@ -114,9 +114,11 @@ def _monosemantic(result: Result, method: str) -> Verdict:
         numbers += [
             _share(f"{row['site']}: monosemantic {method}, share{voice}", share),
             _share(f"{row['site']}: the same of random groups of their sizes", by_chance),
-            *(number(f"{row['site']}: {label} of {method}", row, name, row["groups"])
-              for name, label in (("purity", "mean purity"), ("lift", "mean lift"), ("intruder", "intruder found"))),
-        ]  # fmt: skip
+            *(
+                number(f"{row['site']}: {label} of {method}", row, name, row["groups"])
+                for name, label in (("purity", "mean purity"), ("lift", "mean lift"), ("intruder", "intruder found"))
+            ),
+        ]
     because = (
         f"{sum(v > 0 for v in votes)} of {len(votes)} voting sites for, {sum(v < 0 for v in votes)} against; "
         f"{len(rows) - len(votes)} have fewer than {LEAST_GROUPS} clusters and do not vote"
@@ -144,8 +146,9 @@ def clusters_beat_neurons(result: Result) -> Verdict:
     ]
     numbers = [
         number(f"{site}: mean lift of {words}", rows[site], "lift", rows[site]["groups"])
-        for site in sites for words, rows in (("code clusters", clusters), ("neurons' tops", neurons))
-    ]  # fmt: skip
+        for site in sites
+        for words, rows in (("code clusters", clusters), ("neurons' tops", neurons))
+    ]
     because = (
         f"clusters are clearly purer at {sum(v > 0 for v in votes)} of {len(votes)} voting sites, neurons at "
         f"{sum(v < 0 for v in votes)}; {len(clusters) - len(votes)} do not vote"
@@ -166,13 +169,19 @@ def neurons_are_polysemantic(result: Result) -> Verdict:
     share = share_interval(int((known["clusters"] >= 2).sum()), len(known))
     summary = {row["of"]: row for row in result.tables["summary"].to_dict("records")}
     numbers = [
-        {"what": "share of units whose top meets 2 clusters or more", "value": share.value, "low": share.low,
-         "high": share.high, "n": share.n},
+        {
+            "what": "share of units whose top meets 2 clusters or more",
+            "value": share.value,
+            "low": share.low,
+            "high": share.high,
+            "n": share.n,
+        },
         number("entropy of a unit's top over clusters, bits", summary["units"], "cluster_entropy", len(ranking)),
         number("the same of random examples", summary["random sets"], "cluster_entropy", summary["random sets"]["n"]),
-    ]  # fmt: skip
-    return Verdict(word_for(vote_of(share.low, share.high, 0.5)), f"{share.value:.0%} of {share.n} units",
-                   pd.DataFrame(numbers))  # fmt: skip
+    ]
+    return Verdict(
+        word_for(vote_of(share.low, share.high, 0.5)), f"{share.value:.0%} of {share.n} units", pd.DataFrame(numbers)
+    )
 
 
 REGIONS_RULE = (
@@ -215,8 +224,11 @@ def nmf_is_monosemantic(result: Result) -> Verdict:
         )
     ]
     nmf = rows["nmf"]
-    return Verdict(word_for(vote_of(nmf["monosemantic_low"], nmf["monosemantic_high"], 0.5)),
-                   f"{nmf['monosemantic']:.0%} of {nmf['directions']} directions", pd.DataFrame(numbers))  # fmt: skip
+    return Verdict(
+        word_for(vote_of(nmf["monosemantic_low"], nmf["monosemantic_high"], 0.5)),
+        f"{nmf['monosemantic']:.0%} of {nmf['directions']} directions",
+        pd.DataFrame(numbers),
+    )
 
 
 # --- Prediction 2 ------------------------------------------------------------------------------------------------
@@ -248,8 +260,11 @@ def boundaries_separate_classes(result: Result) -> Verdict:
         word = "not supported"
     else:
         word = "undecided"
-    beside = (f"; untrained: no difference at {sum(quiet)} of {len(quiet)}" if controls
-              else "; no untrained control is in the atlas")  # fmt: skip
+    beside = (
+        f"; untrained: no difference at {sum(quiet)} of {len(quiet)}"
+        if controls
+        else "; no untrained control is in the atlas"
+    )
     return Verdict(
         word, f"the ratio lies above 1 at {sum(above)} of {len(above)} spans{beside}", pd.DataFrame(numbers)
     )
@@ -283,8 +298,15 @@ def difference_grows_with_depth(result: Result) -> Verdict:
         number(f"{row['span']}: ratio", row, "ratio", f"{row['n_intra']} + {row['n_inter']} pairs") for row in rows
     ]
     # Of all spans that there are, which share gates: no sample, and so no interval.
-    numbers.append({"what": "rank correlation of ratio and depth, of these spans", "value": correlation,
-                    "low": np.nan, "high": np.nan, "n": len(rows)})  # fmt: skip
+    numbers.append(
+        {
+            "what": "rank correlation of ratio and depth, of these spans",
+            "value": correlation,
+            "low": np.nan,
+            "high": np.nan,
+            "n": len(rows),
+        }
+    )
     because = f"{first['ratio']:.3g} at {first['span']}, {last['ratio']:.3g} at {last['span']}"
     return Verdict(word, because, pd.DataFrame(numbers))
 

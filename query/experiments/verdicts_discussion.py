@@ -67,8 +67,10 @@ def attacks_cross_more(result: Result) -> Verdict:
         for row in rows
         for name, words in (("ratio", "crossings, over random"), ("changed", "share of predictions changed"))
     ]
-    because = f"attacks cross more than random directions at {sum(v > 0 for v in votes)} of {len(votes)} kinds and " \
-              f"norms, fewer at {sum(v < 0 for v in votes)}"  # fmt: skip
+    because = (
+        f"attacks cross more than random directions at {sum(v > 0 for v in votes)} of {len(votes)} kinds and "
+        f"norms, fewer at {sum(v < 0 for v in votes)}"
+    )
     return Verdict(majority(votes), because, pd.DataFrame(numbers))
 
 
@@ -102,8 +104,10 @@ def smooth_gates_blur(result: Result) -> Verdict:
         for name, words in (("undecided", "share of undecided gates"), ("ratio", "soft distance over hard"))
     ]
     least, most = (f(row["undecided"] for row in rows) for f in (min, max))
-    because = f"{least:.0%} to {most:.0%} of the gates of a site are undecided; {sum(v > 0 for v in votes)} of " \
-              f"{len(votes)} sites are for it, {sum(v < 0 for v in votes)} against"  # fmt: skip
+    because = (
+        f"{least:.0%} to {most:.0%} of the gates of a site are undecided; {sum(v > 0 for v in votes)} of "
+        f"{len(votes)} sites are for it, {sum(v < 0 for v in votes)} against"
+    )
     return Verdict(majority(votes), because, pd.DataFrame(numbers))
 
 
@@ -138,12 +142,17 @@ def gates_carry_meaning(result: Result) -> Verdict:
     """`GATES_RULE`, on `intervene`."""
     rows = {row["measure"]: row for row in result.table.to_dict("records")}
     gain = rows["gain"]
-    shown = (("gain", "nearer to the cluster's output, nats"), ("kl", "change of the output, nats"),
-             ("changed", "share of predictions changed"), ("moved", "change of preactivations"))  # fmt: skip
+    shown = (
+        ("gain", "nearer to the cluster's output, nats"),
+        ("kl", "change of the output, nats"),
+        ("changed", "share of predictions changed"),
+        ("moved", "change of preactivations"),
+    )
     numbers = [
         number(f"{words}: {column}", rows[name], column, gain["n"])
-        for name, words in shown for column in ("distinctive", "random", "difference")
-    ]  # fmt: skip
+        for name, words in shown
+        for column in ("distinctive", "random", "difference")
+    ]
     because = f"{gain['distinctive']:.3g} nats nearer by distinctive gates, {gain['random']:.3g} by random ones"
     return Verdict(
         word_for(vote_of(gain["difference_low"], gain["difference_high"], 0.0)), because, pd.DataFrame(numbers)

@@ -80,11 +80,21 @@ def class_changes_where_dense(result: Result) -> Verdict:
         else:
             place = np.searchsorted(high, alphas, side="left")
         place = np.clip(place, 0, len(high) - 1)
-        found = mean_interval(share[place] / np.average(share, weights=high - low), np.random.default_rng(0),
-                              units=changing["input"].to_numpy(np.int64))  # fmt: skip
+        found = mean_interval(
+            share[place] / np.average(share, weights=high - low),
+            np.random.default_rng(0),
+            units=changing["input"].to_numpy(np.int64),
+        )
         votes[words] = vote_of(found.low, found.high, 1.0) if found.n >= LEAST_CHANGES else 0
-        rows.append({"what": f"density where the class changes {words} α = 1, over the mean", "value": found.value,
-                     "low": found.low, "high": found.high, "n": found.n})  # fmt: skip
+        rows.append(
+            {
+                "what": f"density where the class changes {words} α = 1, over the mean",
+                "value": found.value,
+                "low": found.low,
+                "high": found.high,
+                "n": found.n,
+            }
+        )
     both = [votes[words] for words, row in zip(("below", "above"), rows, strict=True) if row["n"] >= LEAST_CHANGES]
     word = word_for(both[0]) if both and len(set(both)) == 1 else "undecided"
     because = "; ".join(f"{row['what']}: {row['value']:.3g} (n = {row['n']})" for row in rows if row["n"])
@@ -113,8 +123,11 @@ def paths_between_classes_are_denser(result: Result) -> Verdict:
     ratio = rows["different"]
     numbers = [number(f"density along paths, {kind} class", row, "density", row["n"]) for kind, row in rows.items()]
     numbers.append(number("ratio, different over same", ratio, "ratio", ratio["n"]))
-    return Verdict(word_for(vote_of(ratio["ratio_low"], ratio["ratio_high"], 1.0)), f"ratio {ratio['ratio']:.3g}",
-                   pd.DataFrame(numbers))  # fmt: skip
+    return Verdict(
+        word_for(vote_of(ratio["ratio_low"], ratio["ratio_high"], 1.0)),
+        f"ratio {ratio['ratio']:.3g}",
+        pd.DataFrame(numbers),
+    )
 
 
 MAP_RULE = (
@@ -128,8 +141,11 @@ def gates_follow_maps(result: Result) -> Verdict:
     rows = result.tables["summary"].to_dict("records")
     main = next(row for row in rows if row["of"] == "hamming" and row["with"] == "frobenius")
     numbers = [number(f"rank correlation of {row['of']} and {row['with']}", row, "rho", row["n"]) for row in rows]
-    return Verdict(word_for(vote_of(main["rho_low"], main["rho_high"], 0.0)), f"rank correlation {main['rho']:.3g}",
-                   pd.DataFrame(numbers))  # fmt: skip
+    return Verdict(
+        word_for(vote_of(main["rho_low"], main["rho_high"], 0.0)),
+        f"rank correlation {main['rho']:.3g}",
+        pd.DataFrame(numbers),
+    )
 
 
 # --- rows of tables ----------------------------------------------------------------------------------------------
@@ -163,8 +179,10 @@ def _peak_words(row: Row) -> str:
 
 
 def _peak_numbers(rows: dict[str, Row]) -> pd.DataFrame:
-    return pd.DataFrame([
-        number(f"{kind}: {words}", row, name, row["n"])
-        for kind, row in rows.items()
-        for name, words in (("peak", "densest α"), ("peak_height", "density there over that just below α = 1"))
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            number(f"{kind}: {words}", row, name, row["n"])
+            for kind, row in rows.items()
+            for name, words in (("peak", "densest α"), ("peak_height", "density there over that just below α = 1"))
+        ]
+    )

@@ -41,8 +41,18 @@ class Exported:
     @property
     def command(self) -> list[str]:
         """What opens it."""
-        return ["embedding-atlas", str(self.path), "--x", "x", "--y", "y", f"--{self.shown}", self.shown,
-                "--neighbors", "neighbors"]  # fmt: skip
+        return [
+            "embedding-atlas",
+            str(self.path),
+            "--x",
+            "x",
+            "--y",
+            "y",
+            f"--{self.shown}",
+            self.shown,
+            "--neighbors",
+            "neighbors",
+        ]
 
 
 def export_embedding_atlas(
@@ -105,28 +115,41 @@ def _schema(found: StoredLayout) -> pa.Schema:
     text = found.target.network.kind == "text"
     shown = [("text", pa.string()), ("token", pa.string()), ("position", pa.int32())]
     seen = [("image", _IMAGE), ("key", pa.string())]
-    return pa.schema([
-        ("x", pa.float32()), ("y", pa.float32()), *(shown if text else seen), ("label", pa.string()),
-        ("cluster", pa.string()), ("prediction", pa.string()), ("loss", pa.float32()), ("distance", pa.float32()),
-        ("example_id", pa.int64()), ("neighbors", _NEIGHBORS),
-    ])  # fmt: skip
+    return pa.schema(
+        [
+            ("x", pa.float32()),
+            ("y", pa.float32()),
+            *(shown if text else seen),
+            ("label", pa.string()),
+            ("cluster", pa.string()),
+            ("prediction", pa.string()),
+            ("loss", pa.float32()),
+            ("distance", pa.float32()),
+            ("example_id", pa.int64()),
+            ("neighbors", _NEIGHBORS),
+        ]
+    )
 
 
 def _rows(atlas: Atlas, found: StoredLayout, points: pd.DataFrame, rows: slice) -> pa.Table:
     ids = points["example_id"].to_numpy(np.int64)
     part = points[rows]
     columns: dict[str, Any] = {
-        "x": part["x"], "y": part["y"], "distance": part["distance"], "example_id": ids[rows],
+        "x": part["x"],
+        "y": part["y"],
+        "distance": part["distance"],
+        "example_id": ids[rows],
         "cluster": [_cluster(label) for label in part["cluster"]] if "cluster" in part else [None] * len(part),
         "neighbors": _neighbors(atlas, found, ids, rows),
-    }  # fmt: skip
+    }
     described = describe(atlas, found.target.network, ids[rows])
     if found.target.network.kind == "text":
         described = described.rename(columns={"context": "text"})
     else:
         pictures = zip(described["thumbnail"], described["key"], strict=True)
-        columns["image"] = [{"bytes": None if pd.isna(data) else bytes(data), "path": _text(key)}
-                            for data, key in pictures]  # fmt: skip
+        columns["image"] = [
+            {"bytes": None if pd.isna(data) else bytes(data), "path": _text(key)} for data, key in pictures
+        ]
     schema = _schema(found)
     return pa.table(
         [

@@ -193,9 +193,15 @@ def layout_points(atlas: Atlas, layout: int, clustering: int | None = None) -> p
         )
         frame["cluster"] = _looked_up(frame["example_id"].to_numpy(), given["example_id"], given["label"])
     frame.attrs.update(
-        layout=found.layout_id, network=found.target.network.name, target=found.target.name, space=found.space,
-        metric=found.metric, neighbors=found.neighbors, current=found.current, clustering=clustering,
-    )  # fmt: skip
+        layout=found.layout_id,
+        network=found.target.network.name,
+        target=found.target.name,
+        space=found.space,
+        metric=found.metric,
+        neighbors=found.neighbors,
+        current=found.current,
+        clustering=clustering,
+    )
     return frame
 
 
@@ -229,9 +235,12 @@ def layout_examples(
     frame.insert(1, "x", chosen["x"])
     frame.insert(2, "y", chosen["y"])
     frame.attrs.update(
-        layout=found.layout_id, network=found.target.network.name, target=found.target.name,
-        size=int(chosen["size"].iloc[0]) if len(chosen) else 0, sql=region_sql(found.layout_id, region),
-    )  # fmt: skip
+        layout=found.layout_id,
+        network=found.target.network.name,
+        target=found.target.name,
+        size=int(chosen["size"].iloc[0]) if len(chosen) else 0,
+        sql=region_sql(found.layout_id, region),
+    )
     return frame
 
 

@@ -87,17 +87,28 @@ def nearest_many(
 
     shown = described(atlas, target.network, ids.ravel())
     shown.pop("thumbnail", None)
-    frame = pd.DataFrame({
-        "query_id": np.repeat(asked, count), "rank": np.tile(np.arange(1, count + 1), len(asked)),
-        "example_id": shown.pop("example_id"), "distance": distances.ravel(), "label": shown.pop("label"),
-        "cluster": cluster_column(atlas, labels, ids.ravel()), **shown,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "query_id": np.repeat(asked, count),
+            "rank": np.tile(np.arange(1, count + 1), len(asked)),
+            "example_id": shown.pop("example_id"),
+            "distance": distances.ravel(),
+            "label": shown.pop("label"),
+            "cluster": cluster_column(atlas, labels, ids.ravel()),
+            **shown,
+        }
+    )
     frame.attrs.update(
-        network=target.network.name, target=target.name, n_gates=target.n_gates, n_codes=len(flat),
-        n_searched=n_searched, exact=target.exact, exact_note=exactness(target),
+        network=target.network.name,
+        target=target.name,
+        n_gates=target.n_gates,
+        n_codes=len(flat),
+        n_searched=n_searched,
+        exact=target.exact,
+        exact_note=exactness(target),
         clustering=labels.clustering_id if labels is not None else None,
         **how_searched(indexes, indexes.approximate is not None),
-    )  # fmt: skip
+    )
     return frame
 
 

@@ -43,9 +43,11 @@ def check_searchable(device: Device, indexes: Indexes, *, filtered: bool, radius
     """Raise `UsageError` for another device, and where ``cuda`` was asked for and the answer comes from elsewhere."""
     check_device(device)
     reasons = {
-        "blocks": indexes.flat is None, "filter": filtered, "radius": radius,
+        "blocks": indexes.flat is None,
+        "filter": filtered,
+        "radius": radius,
         "approximate": indexes.approximate is not None,
-    }  # fmt: skip
+    }
     why = next((PROCESSOR_ONLY[name] for name, holds in reasons.items() if holds), None)
     if device == "cuda" and why is not None:
         raise UsageError(f"device is cuda, but {why}; use auto or cpu")

@@ -105,16 +105,30 @@ def nearest(
     densities, density_note = _densities(atlas, before, subject, ids, distances, density_note)
 
     shown = described(atlas, target.network, ids)
-    frame = pd.DataFrame({
-        "rank": np.arange(1, len(ids) + 1), "example_id": shown.pop("example_id"), "distance": distances,
-        "density": densities, "label": shown.pop("label"), "cluster": cluster_column(atlas, labels, ids), **shown,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "rank": np.arange(1, len(ids) + 1),
+            "example_id": shown.pop("example_id"),
+            "distance": distances,
+            "density": densities,
+            "label": shown.pop("label"),
+            "cluster": cluster_column(atlas, labels, ids),
+            **shown,
+        }
+    )
     frame.attrs.update(
-        subject=subject.name, network=target.network.name, target=target.name, n_gates=target.n_gates,
-        n_codes=indexes.n_codes, n_searched=n_searched, exact=target.exact, exact_note=exactness(target),
-        clustering=labels.clustering_id if labels is not None else None, density_note=density_note,
+        subject=subject.name,
+        network=target.network.name,
+        target=target.name,
+        n_gates=target.n_gates,
+        n_codes=indexes.n_codes,
+        n_searched=n_searched,
+        exact=target.exact,
+        exact_note=exactness(target),
+        clustering=labels.clustering_id if labels is not None else None,
+        density_note=density_note,
         **how_searched(indexes, approximate),
-    )  # fmt: skip
+    )
     return frame
 
 
@@ -157,10 +171,12 @@ def how_searched(indexes: Indexes, approximate: bool) -> dict[str, object]:
     if index is not None and approximate:
         measured = f"recall@10 {index.recall:.4f}, measured on {index.sample} stored codes"
         return {
-            "exact_search": False, "searched": f"{index.kind} index", "recall": index.recall,
+            "exact_search": False,
+            "searched": f"{index.kind} index",
+            "recall": index.recall,
             "search_note": f"approximate search with the {index.kind} index ({measured}): neighbours may be missing; "
-                           "ask with exact (--exact) to compare all codes",
-        }  # fmt: skip
+            "ask with exact (--exact) to compare all codes",
+        }
     with_what = "Hamming index" if indexes.flat is not None else "all codes, block by block (this span has no index)"
     return {"exact_search": True, "searched": with_what, "recall": None, "search_note": None}
 

@@ -95,10 +95,17 @@ def unit(
     if clusters.clustering is None:
         composition = composition[composition["what"] == "label"].reset_index(drop=True)
     return Unit(
-        place.name, number, gate_of(place, number), len(ids), int((column > 0).sum()), float(column.max()),
-        pd.concat([known, described], axis=1), composition, _histogram(column, clusters, labels, bins),
+        place.name,
+        number,
+        gate_of(place, number),
+        len(ids),
+        int((column > 0).sum()),
+        float(column.max()),
+        pd.concat([known, described], axis=1),
+        composition,
+        _histogram(column, clusters, labels, bins),
         clusters.clustering.clustering_id if clusters.clustering else None,
-    )  # fmt: skip
+    )
 
 
 def units(
@@ -125,14 +132,18 @@ def units(
     notes = Notes(*NOTES)
     ids, values, clusters, labels = read_units(
         atlas, place, by, clustering, whole("examples", examples, 2), seed, notes
-    )  # fmt: skip
+    )
     frame = rank_units(values, clusters, labels, whole("k", k, 2), progress)
     frame.attrs.update(
-        site=place.name, network=place.network, n=len(ids), notes=list(notes.lines()),
+        site=place.name,
+        network=place.network,
+        n=len(ids),
+        notes=list(notes.lines()),
         clustering=clusters.clustering.clustering_id if clusters.clustering else None,
-        chance=None if frame.empty else
-        summary_of_units(frame, clusters, labels, k, seed, RESAMPLES, CONFIDENCE).to_dict("records"),
-    )  # fmt: skip
+        chance=None
+        if frame.empty
+        else summary_of_units(frame, clusters, labels, k, seed, RESAMPLES, CONFIDENCE).to_dict("records"),
+    )
     return frame
 
 
@@ -155,7 +166,7 @@ def unit_values(
             [site.site_id, unit // PART_UNITS, unit % PART_UNITS + 1, first, last],
         )
         for first, last in id_ranges(atlas, site, progress)
-    ]  # fmt: skip
+    ]
     return (
         np.concatenate([piece["example_id"] for piece in found]).astype(np.int64),
         np.concatenate([piece["value"] for piece in found]).astype(np.float32),

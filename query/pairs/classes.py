@@ -350,6 +350,10 @@ def _intervals(
 
     intra, inter = mean(True), mean(False)
     return bootstraps(
-        len(density), [intra, inter, lambda weights: ratio(inter(weights), intra(weights))], rng, units=inputs,
-        resamples=resamples, confidence=confidence,
-    )  # fmt: skip
+        len(density),
+        [intra, inter, lambda weights: ratio(inter(weights), intra(weights))],
+        rng,
+        units=inputs,
+        resamples=resamples,
+        confidence=confidence,
+    )

@@ -62,9 +62,18 @@ def density(
         )
     crossed = int(hamming(codes[:1], codes[1:])[0])
     return PairDensity(
-        target.network.name, target.name, ids[0], ids[1], crossed, distance, crossed / distance,
-        crossed / distance / target.n_gates, target.n_gates, target.exact, exactness(target),
-    )  # fmt: skip
+        target.network.name,
+        target.name,
+        ids[0],
+        ids[1],
+        crossed,
+        distance,
+        crossed / distance,
+        crossed / distance / target.n_gates,
+        target.n_gates,
+        target.exact,
+        exactness(target),
+    )
 
 
 def exactness(target: Target) -> str:

@@ -42,11 +42,18 @@ def gates_apart(
         only = on[0] & ~on[1], on[1] & ~on[0]
         differ = np.flatnonzero(only[0] | only[1])
         gates.append(pd.DataFrame({"site": name, "gate": differ, "on_in": np.where(only[0][differ], *ids)}))
-        sites.append({
-            "site": name, "n_gates": n_gates, "on_x": int(on[0].sum()), "on_y": int(on[1].sum()),
-            "only_x": int(only[0].sum()), "only_y": int(only[1].sum()), "differ": len(differ),
-            "share": len(differ) / n_gates,
-        })  # fmt: skip
+        sites.append(
+            {
+                "site": name,
+                "n_gates": n_gates,
+                "on_x": int(on[0].sum()),
+                "on_y": int(on[1].sum()),
+                "only_x": int(only[0].sum()),
+                "only_y": int(only[1].sum()),
+                "differ": len(differ),
+                "share": len(differ) / n_gates,
+            }
+        )
     return GatesApart(pd.concat(gates, ignore_index=True), pd.DataFrame(sites))
 
 

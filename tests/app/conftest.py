@@ -29,9 +29,14 @@ pytest.register_assert_rewrite("tests.app.browsing")  # an assertion in there is
 from tests.app.explorer.browsing import CHROMIUM, HOSTILE, STARTING, OpenPage, drawn, serving  # noqa: E402
 
 QUIET = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 MAPPED = ("inception5b", "blocks.2.mlp")
 """Sites that have a map."""
 

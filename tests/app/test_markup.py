@@ -121,8 +121,16 @@ def test_an_error_is_its_own_sentence():
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0, "0"), (1234, "1,234"), (32.0032, "32.00"), (0.97234, "0.9723"), (1e-9, "1e-09"), (float("inf"), "∞"),
-     (float("nan"), "–"), (None, "–")],
-)  # fmt: skip
+    [
+        (0, "0"),
+        (1234, "1,234"),
+        (32.0032, "32.00"),
+        (0.97234, "0.9723"),
+        (1e-9, "1e-09"),
+        (float("inf"), "∞"),
+        (float("nan"), "–"),
+        (None, "–"),
+    ],
+)
 def test_numbers_keep_their_zeros(value, shown):
     assert markup.number(value) == shown

@@ -64,18 +64,20 @@ class NoisyNetwork:
         tokens = np.concatenate([window.ids[window.positions] for window in batch])
         width = self.sites[0].n_units
         z = {
-            site.name: np.stack([
-                np.random.default_rng([token, site.ordinal]).standard_normal(width, np.float32) for token in tokens
-            ])
+            site.name: np.stack(
+                [np.random.default_rng([token, site.ordinal]).standard_normal(width, np.float32) for token in tokens]
+            )
             for site in codes
-        }  # fmt: skip
+        }
         n = len(tokens)
         return Reading(
             {site.name: np.packbits(z[site.name] > 0, axis=1) for site in codes},
             {site.name: z[site.name] for site in activations},
             {site.name: np.ones(n, bool) for site in codes},
-            ["next"] * n, np.full(n, 0.5, np.float32), np.full(n, 0.7, np.float32),
-        )  # fmt: skip
+            ["next"] * n,
+            np.full(n, 0.5, np.float32),
+            np.full(n, 0.7, np.float32),
+        )
 
 
 def peak_megabytes() -> float:

@@ -8,11 +8,35 @@ import query
 
 def test_exported_names():
     assert query.__all__ == [
-        "class_density", "cluster_names", "cluster_path", "clusterings", "clusters", "density", "differing_gates",
-        "fate", "gates_apart", "info", "layout_examples", "layout_points", "layouts", "member_counts", "member_flow",
-        "members", "membership", "name_cluster", "near_clusters", "nearest", "nearest_many", "neighborhoods",
-        "passage", "rasters", "sql", "unit", "units", "verify",
-    ]  # fmt: skip
+        "class_density",
+        "cluster_names",
+        "cluster_path",
+        "clusterings",
+        "clusters",
+        "density",
+        "differing_gates",
+        "fate",
+        "gates_apart",
+        "info",
+        "layout_examples",
+        "layout_points",
+        "layouts",
+        "member_counts",
+        "member_flow",
+        "members",
+        "membership",
+        "name_cluster",
+        "near_clusters",
+        "nearest",
+        "nearest_many",
+        "neighborhoods",
+        "passage",
+        "rasters",
+        "sql",
+        "unit",
+        "units",
+        "verify",
+    ]
     assert all(callable(getattr(query, name)) for name in query.__all__)
     assert all(getattr(query, name).__doc__ for name in query.__all__)
 

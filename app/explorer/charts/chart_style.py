@@ -55,9 +55,12 @@ def _parts(rows: pd.DataFrame, by: str | None) -> list[tuple[str, pd.DataFrame]]
 
 def finished(figure: go.Figure, title: str, height: int) -> go.Figure:
     figure.update_layout(
-        title={"text": text(title), "font": {"size": 14}} if title else None, height=height,
-        margin={"l": 10, "r": 20, "t": 50 if title else 30, "b": 10}, hoverlabel={"align": "left"}, bargap=0.25,
-    )  # fmt: skip
+        title={"text": text(title), "font": {"size": 14}} if title else None,
+        height=height,
+        margin={"l": 10, "r": 20, "t": 50 if title else 30, "b": 10},
+        hoverlabel={"align": "left"},
+        bargap=0.25,
+    )
     figure.update_xaxes(automargin=True)
     figure.update_yaxes(automargin=True)
     return figure

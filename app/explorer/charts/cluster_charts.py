@@ -24,13 +24,17 @@ Names = Mapping[tuple[int, int], str]
 
 
 def counts(frame: pd.DataFrame, by: str, title: str) -> go.Figure:
-    """Members by label, token or prediction. Columns of `query.clustering.relations.member_counts`; beside each bar its lift."""
+    """Members by label, token or prediction, beside each bar its lift: columns of `query.member_counts`."""
     names = distinct(["∅" if pd.isna(value) else one_line(str(value), 32) for value in frame["value"]])
     figure = go.Figure(
         go.Bar(
-            x=frame["n"], y=[text(name) for name in names], orientation="h", marker_color=BLUE,
+            x=frame["n"],
+            y=[text(name) for name in names],
+            orientation="h",
+            marker_color=BLUE,
             text=[f"{n:,} · ×{_times(lift)}" for n, lift in zip(frame["n"], frame["lift"], strict=True)],
-            textposition="outside", cliponaxis=False,
+            textposition="outside",
+            cliponaxis=False,
             hovertext=[
                 f"<b>{text(name)}</b><br>{counted(row['n'], 'member')} ({row['share']:.1%})<br>"
                 f"{row['n_all']:,} of all<br>{_times(row['lift'])} times as common as in all"
@@ -38,9 +42,10 @@ def counts(frame: pd.DataFrame, by: str, title: str) -> go.Figure:
             ],
             hoverinfo="text",
         )
-    )  # fmt: skip
-    figure.update_xaxes(title="Members · × lift over all", rangemode="tozero", nticks=4,
-                        range=[0, 1.35 * float(frame["n"].max())])  # fmt: skip
+    )
+    figure.update_xaxes(
+        title="Members · × lift over all", rangemode="tozero", nticks=4, range=[0, 1.35 * float(frame["n"].max())]
+    )
     figure.update_yaxes(title=by.capitalize(), autorange="reversed", type="category")
     return finished(figure, title, 110 + BAR_HEIGHT * max(2, len(frame)))
 
@@ -70,7 +75,7 @@ class _Nodes:
 
 
 def flow(frame: pd.DataFrame, names: Names, title: str) -> go.Figure:
-    """Where members lie at one site after another (`query.clustering.relations.member_flow`), a column of nodes a site.
+    """Where members lie at one site after another (`query.member_flow`), a column of nodes a site.
 
     The largest clusters of a site have a node each, the others one, the noise one.
     """
@@ -78,33 +83,51 @@ def flow(frame: pd.DataFrame, names: Names, title: str) -> go.Figure:
     for place, (clustering, sizes) in enumerate(stages):
         named = [int(cluster) for cluster in sizes.drop(NOISE, errors="ignore").index[:SHOWN_CLUSTERS]]
         nodes.add_column(clustering, named, names, 0.01 + 0.98 * place / (len(stages) - 1))
-    ends = pd.DataFrame({
-        "source": nodes.numbers(frame["step"], frame["from_cluster"]),
-        "target": nodes.numbers(frame["step"] + 1, frame["to_cluster"]), "n": frame["n"],
-    })  # fmt: skip
+    ends = pd.DataFrame(
+        {
+            "source": nodes.numbers(frame["step"], frame["from_cluster"]),
+            "target": nodes.numbers(frame["step"] + 1, frame["to_cluster"]),
+            "n": frame["n"],
+        }
+    )
     links = ends.groupby(["source", "target"], as_index=False)["n"].sum()
     used = np.unique(links[["source", "target"]].to_numpy())
     passing = np.maximum(*(links.groupby(end)["n"].sum().reindex(used, fill_value=0) for end in ("source", "target")))
     figure = go.Figure(
         go.Sankey(
             arrangement="snap",
-            node={"label": [nodes.labels[node] for node in used], "color": [nodes.colours[node] for node in used],
-                  "x": [nodes.x[node] for node in used], "y": _heights(nodes, used, passing.to_numpy()), "pad": 10,
-                  "thickness": 14,
-                  "customdata": [counted(n, "member") for n in passing],
-                  "hovertemplate": "%{label}: %{customdata}<extra></extra>"},
-            link={"source": np.searchsorted(used, links["source"]), "target": np.searchsorted(used, links["target"]),
-                  "value": links["n"], "color": "rgba(120, 120, 120, 0.28)",
-                  "customdata": [counted(n, "member") for n in links["n"]],
-                  "hovertemplate": "%{source.label} → %{target.label}: %{customdata}<extra></extra>"},
+            node={
+                "label": [nodes.labels[node] for node in used],
+                "color": [nodes.colours[node] for node in used],
+                "x": [nodes.x[node] for node in used],
+                "y": _heights(nodes, used, passing.to_numpy()),
+                "pad": 10,
+                "thickness": 14,
+                "customdata": [counted(n, "member") for n in passing],
+                "hovertemplate": "%{label}: %{customdata}<extra></extra>",
+            },
+            link={
+                "source": np.searchsorted(used, links["source"]),
+                "target": np.searchsorted(used, links["target"]),
+                "value": links["n"],
+                "color": "rgba(120, 120, 120, 0.28)",
+                "customdata": [counted(n, "member") for n in links["n"]],
+                "hovertemplate": "%{source.label} → %{target.label}: %{customdata}<extra></extra>",
+            },
         )
-    )  # fmt: skip
+    )
     sites = [str(frame["from_site"].iloc[0]), *frame.drop_duplicates("step")["to_site"].astype(str)]
     for place, site in enumerate(sites):
         figure.add_annotation(
-            text=text(site), x=place / (len(sites) - 1), y=1.02, xref="paper", yref="paper", showarrow=False,
-            xanchor="left" if place == 0 else "right" if place == len(sites) - 1 else "center", yanchor="bottom",
-        )  # fmt: skip
+            text=text(site),
+            x=place / (len(sites) - 1),
+            y=1.02,
+            xref="paper",
+            yref="paper",
+            showarrow=False,
+            xanchor="left" if place == 0 else "right" if place == len(sites) - 1 else "center",
+            yanchor="bottom",
+        )
     figure = finished(figure, title, 170 + 24 * len(used))
     figure.update_layout(margin={"t": 80})
     return figure
@@ -139,13 +162,18 @@ def _node(clustering: int, cluster: int, names: Names) -> str:
 
 
 def fates(frame: pd.DataFrame, title: str) -> go.Figure:
-    """Members by cluster of another clustering (`query.clustering.relations.fate`)."""
+    """Members by cluster of another clustering (`query.fate`)."""
     rows = frame.to_dict("records")
     names = [_called(row["cluster"], row["name"]) for row in rows]
     figure = go.Figure(
         go.Bar(
-            x=frame["n"], y=names, orientation="h", text=[f"{n:,}" for n in frame["n"]], textposition="outside",
-            cliponaxis=False, marker_color=[CHANCE.colour if row["cluster"] == NOISE else BLUE for row in rows],
+            x=frame["n"],
+            y=names,
+            orientation="h",
+            text=[f"{n:,}" for n in frame["n"]],
+            textposition="outside",
+            cliponaxis=False,
+            marker_color=[CHANCE.colour if row["cluster"] == NOISE else BLUE for row in rows],
             hovertext=[
                 f"<b>{name}</b><br>{row['n']:,} of the members ({row['share']:.1%})<br>"
                 f"{counted(row['size'], 'member')} of its own<br>overlap {row['overlap']:.2f}"
@@ -153,7 +181,7 @@ def fates(frame: pd.DataFrame, title: str) -> go.Figure:
             ],
             hoverinfo="text",
         )
-    )  # fmt: skip
+    )
     figure.update_xaxes(title="Members", rangemode="tozero", nticks=4)
     figure.update_yaxes(title="Cluster there", autorange="reversed", type="category")
     return finished(figure, title, 110 + BAR_HEIGHT * max(2, len(frame)))

@@ -39,13 +39,19 @@ def code_raster(rasters: Sequence[Raster], title: str) -> go.Figure:
         places.append(top + height / 2)
         top += height + GAP
     figure.update_xaxes(
-        title=f"Gate or channel, {columns} a row", range=[-0.5, min(columns, widest) - 0.5], showgrid=False,
+        title=f"Gate or channel, {columns} a row",
+        range=[-0.5, min(columns, widest) - 0.5],
+        showgrid=False,
         zeroline=False,
-    )  # fmt: skip
+    )
     figure.update_yaxes(
-        tickvals=places, ticktext=[_name(raster) for raster in rasters], range=[top, -GAP], showgrid=False,
-        zeroline=False, title="Site, from input to output",
-    )  # fmt: skip
+        tickvals=places,
+        ticktext=[_name(raster) for raster in rasters],
+        range=[top, -GAP],
+        showgrid=False,
+        zeroline=False,
+        title="Site, from input to output",
+    )
     return finished(figure, title, int(top) + 120)
 
 
@@ -61,11 +67,18 @@ def _band(raster: Raster, rows: int, columns: int, top: float, height: float) ->
     padded[: len(labels)] = labels
     padded[len(labels) :] = labels[:1]  # under cells that are not there
     return go.Heatmap(
-        x=np.arange(columns + 1) - 0.5, y=top + height * np.arange(rows + 1), z=cells.reshape(rows, columns),
-        customdata=padded.reshape(rows, columns), zmin=0, zmax=1, colorscale=[[0, OFF], [1, BLUE]], showscale=False,
-        hovertemplate=f"<b>{text(raster.site)}</b><br>{hover}<extra></extra>", hoverongaps=False,
+        x=np.arange(columns + 1) - 0.5,
+        y=top + height * np.arange(rows + 1),
+        z=cells.reshape(rows, columns),
+        customdata=padded.reshape(rows, columns),
+        zmin=0,
+        zmax=1,
+        colorscale=[[0, OFF], [1, BLUE]],
+        showscale=False,
+        hovertemplate=f"<b>{text(raster.site)}</b><br>{hover}<extra></extra>",
+        hoverongaps=False,
         ygap=0.5 if rows > 1 else 0,
-    )  # fmt: skip
+    )
 
 
 def _hover(raster: Raster) -> tuple[str, np.ndarray]:
@@ -79,11 +92,16 @@ def _hover(raster: Raster) -> tuple[str, np.ndarray]:
 def raster_table(rasters: Sequence[Raster]) -> pd.DataFrame:
     """The picture's numbers: site, module, cell (gate, or channel of the module), positions, share_on."""
     frames = [
-        pd.DataFrame({
-            "site": raster.site, "module": module, "cell": np.arange(count), "positions": positions,
-            "share_on": raster.values[first : first + count],
-        })
+        pd.DataFrame(
+            {
+                "site": raster.site,
+                "module": module,
+                "cell": np.arange(count),
+                "positions": positions,
+                "share_on": raster.values[first : first + count],
+            }
+        )
         for raster in rasters
         for module, first, count, positions in raster.parts
-    ]  # fmt: skip
+    ]
     return pd.concat(frames, ignore_index=True)

@@ -87,13 +87,20 @@ def layout(
     def add(rows: np.ndarray, name: str, more: str, *, listed: bool = True, **marker: Any) -> None:
         figure.add_trace(
             go.Scattergl(
-                x=frame["x"].to_numpy(np.float32)[rows], y=frame["y"].to_numpy(np.float32)[rows],
-                customdata=facts[rows], mode="markers", name=text(name), marker={"size": size, **marker},
+                x=frame["x"].to_numpy(np.float32)[rows],
+                y=frame["y"].to_numpy(np.float32)[rows],
+                customdata=facts[rows],
+                mode="markers",
+                name=text(name),
+                marker={"size": size, **marker},
                 text=None if labels is None else [_label(label) for label in labels.iloc[rows]],
-                hovertemplate=hover + more + "<extra></extra>", legendgroup=text(name), showlegend=listed,
-                unselected={"marker": {"opacity": 0.12}}, selected={"marker": {"opacity": 1}},
+                hovertemplate=hover + more + "<extra></extra>",
+                legendgroup=text(name),
+                showlegend=listed,
+                unselected={"marker": {"opacity": 0.12}},
+                selected={"marker": {"opacity": 1}},
             )
-        )  # fmt: skip
+        )
 
     if colour == "density" and len(frame) > LARGE:
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=_scale(frame), showlegend=False))
@@ -106,17 +113,33 @@ def layout(
         for kind in kinds(frame, colour, names or {}):
             more = f"<br>{colour} {text(kind.name)}" if colour == "label" else ""
             for part, rows in enumerate(_parts(kind.rows)):
-                add(rows, f"{kind.name} ({len(kind.rows):,})", more, listed=part == 0, color=kind.colour,
-                    symbol=kind.symbol, opacity=kind.opacity, size=size * kind.size)  # fmt: skip
+                add(
+                    rows,
+                    f"{kind.name} ({len(kind.rows):,})",
+                    more,
+                    listed=part == 0,
+                    color=kind.colour,
+                    symbol=kind.symbol,
+                    opacity=kind.opacity,
+                    size=size * kind.size,
+                )
     _outline(figure, opened)
     figure.update_layout(
-        title={"text": text(title), "font": {"size": 14}}, height=HEIGHT, dragmode="select",
-        margin=_margin(colour, large=len(frame) > LARGE), hoverlabel={"align": "left"},
-        legend={"orientation": "h", "y": -0.13, "yanchor": "top", "itemsizing": "constant",
-                **({"x": 0.5, "xanchor": "center"} if len(frame) > LARGE else {"x": 0}),
-                "title": {"text": f"{colour} "}},
+        title={"text": text(title), "font": {"size": 14}},
+        height=HEIGHT,
+        dragmode="select",
+        margin=_margin(colour, large=len(frame) > LARGE),
+        hoverlabel={"align": "left"},
+        legend={
+            "orientation": "h",
+            "y": -0.13,
+            "yanchor": "top",
+            "itemsizing": "constant",
+            **({"x": 0.5, "xanchor": "center"} if len(frame) > LARGE else {"x": 0}),
+            "title": {"text": f"{colour} "},
+        },
         showlegend=colour != "density",
-    )  # fmt: skip
+    )
     axis = {"zeroline": False, "automargin": len(frame) <= LARGE}
     figure.update_xaxes(title="x (no unit: only who is near whom is meant)", **axis)
     figure.update_yaxes(title="y (no unit)", scaleanchor="x", **axis)
@@ -198,10 +221,15 @@ def _scale(frame: pd.DataFrame) -> dict[str, Any]:
     unit = "gates" if frame.attrs.get("metric") == "hamming" else "distance"
     return {
         "color": frame["distance"].to_numpy(np.float32)[: 1 if len(frame) > LARGE else None],
-        "colorscale": SCALE, "cmin": low, "cmax": high, "opacity": DENSITY_OPACITY,
-        "colorbar": {"title": {"text": f"mean {unit} to the {frame.attrs.get('neighbors')} nearest", "side": "right"},
-                     "thickness": 14},
-    }  # fmt: skip
+        "colorscale": SCALE,
+        "cmin": low,
+        "cmax": high,
+        "opacity": DENSITY_OPACITY,
+        "colorbar": {
+            "title": {"text": f"mean {unit} to the {frame.attrs.get('neighbors')} nearest", "side": "right"},
+            "thickness": 14,
+        },
+    }
 
 
 def _outline(figure: go.Figure, corners: Sequence[tuple[float, float]]) -> None:

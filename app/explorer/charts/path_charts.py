@@ -60,13 +60,24 @@ def profile(
     if baseline is not None:
         figure.add_trace(_line(baseline, "Gaussian direction of the same norm", VERMILLION, "dash"), row=1, col=1)
     if points is not None:
-        figure.add_trace(go.Scatter(
-            x=points["at"], y=points["probability"], mode="lines+markers", name="prediction", showlegend=False,
-            line={"color": BLUE, "width": 1.5}, marker={"size": 5, "color": BLUE},
-            hovertext=[f"{axis} = {spot(at)}<br>{text(short(name))}, {share:.3f}" for at, name, share
-                       in zip(points["at"], points["prediction"], points["probability"], strict=True)],
-            hoverinfo="text",
-        ), row=2, col=1)  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=points["at"],
+                y=points["probability"],
+                mode="lines+markers",
+                name="prediction",
+                showlegend=False,
+                line={"color": BLUE, "width": 1.5},
+                marker={"size": 5, "color": BLUE},
+                hovertext=[
+                    f"{axis} = {spot(at)}<br>{text(short(name))}, {share:.3f}"
+                    for at, name, share in zip(points["at"], points["prediction"], points["probability"], strict=True)
+                ],
+                hoverinfo="text",
+            ),
+            row=2,
+            col=1,
+        )
         _changes(figure, stretches(points["at"], points["prediction"]))
         figure.update_yaxes(
             title="Probability of<br>the prediction", range=[0, 1.3], tickvals=[0, 0.5, 1], row=2, col=1
@@ -86,14 +97,22 @@ _AXES = {"α": "α along x(α) = α·x", "t": "t along x(t) = (1 − t)·a + t·
 def _line(steps: pd.DataFrame, name: str, colour: str, dash: str, filled: bool = False) -> go.Scatter:
     """Steps as a staircase: a density holds over a whole step."""
     return go.Scatter(
-        x=[*steps["low"], steps["high"].iloc[-1]], y=[*steps["density"], steps["density"].iloc[-1]], mode="lines",
-        line={"color": colour, "dash": dash, "width": 2, "shape": "hv"}, name=name,
-        fill="tozeroy" if filled else None, fillcolor="rgba(0, 114, 178, 0.12)" if filled else None,
-        hovertext=[f"{spot(low)} to {spot(high)}<br>{density:.4g} boundaries per unit, {crossings:,.0f} crossed"
-                   for low, high, density, crossings
-                   in zip(steps["low"], steps["high"], steps["density"], steps["crossings"], strict=True)] + [""],
+        x=[*steps["low"], steps["high"].iloc[-1]],
+        y=[*steps["density"], steps["density"].iloc[-1]],
+        mode="lines",
+        line={"color": colour, "dash": dash, "width": 2, "shape": "hv"},
+        name=name,
+        fill="tozeroy" if filled else None,
+        fillcolor="rgba(0, 114, 178, 0.12)" if filled else None,
+        hovertext=[
+            f"{spot(low)} to {spot(high)}<br>{density:.4g} boundaries per unit, {crossings:,.0f} crossed"
+            for low, high, density, crossings in zip(
+                steps["low"], steps["high"], steps["density"], steps["crossings"], strict=True
+            )
+        ]
+        + [""],
         hoverinfo="text",
-    )  # fmt: skip
+    )
 
 
 def _changes(figure: go.Figure, found: list[Stretch]) -> None:
@@ -104,9 +123,16 @@ def _changes(figure: go.Figure, found: list[Stretch]) -> None:
         return
     for stretch in found:
         figure.add_annotation(
-            x=(stretch.start + stretch.end) / 2, y=1.28, yanchor="top", text=text(short(stretch.prediction)),
-            showarrow=False, font={"size": 12}, textangle=0 if len(found) <= MOST_NAMED // 2 else -90, row=2, col=1,
-        )  # fmt: skip
+            x=(stretch.start + stretch.end) / 2,
+            y=1.28,
+            yanchor="top",
+            text=text(short(stretch.prediction)),
+            showarrow=False,
+            font={"size": 12},
+            textangle=0 if len(found) <= MOST_NAMED // 2 else -90,
+            row=2,
+            col=1,
+        )
 
 
 def spot(value: float) -> str:
@@ -123,12 +149,19 @@ def differing(sites: pd.DataFrame, names: tuple[str, str], title: str) -> go.Fig
     """Share of each site's gates that are on in one of two examples alone. Columns: those of `GatesApart.sites`."""
     figure = go.Figure()
     for column, name, colour, pattern in (("only_x", names[0], BLUE, ""), ("only_y", names[1], VERMILLION, "/")):
-        figure.add_trace(go.Bar(
-            x=[text(site) for site in sites["site"]], y=100 * sites[column] / sites["n_gates"], name=name,
-            marker={"color": colour, "pattern": {"shape": pattern}},
-            hovertext=[f"<b>{text(row.site)}</b><br>{getattr(row, column):,} of {row.n_gates:,} gates {name}"
-                       for row in sites.itertuples()], hoverinfo="text",
-        ))  # fmt: skip
+        figure.add_trace(
+            go.Bar(
+                x=[text(site) for site in sites["site"]],
+                y=100 * sites[column] / sites["n_gates"],
+                name=name,
+                marker={"color": colour, "pattern": {"shape": pattern}},
+                hovertext=[
+                    f"<b>{text(row.site)}</b><br>{getattr(row, column):,} of {row.n_gates:,} gates {name}"
+                    for row in sites.itertuples()
+                ],
+                hoverinfo="text",
+            )
+        )
     figure.update_layout(barmode="stack", legend_traceorder="normal", showlegend=True)
     if len(sites) < 5:
         figure.update_traces(width=0.45)
@@ -141,6 +174,7 @@ def _with_legend(figure: go.Figure, title: str, height: int) -> go.Figure:
     """Finished, with the legend in a line of its own between the title and the chart."""
     figure = finished(figure, title, height)
     return figure.update_layout(
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}, margin={"t": 66},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        margin={"t": 66},
         title={"y": 1, "yanchor": "top", "pad": {"t": 14}},
-    )  # fmt: skip
+    )

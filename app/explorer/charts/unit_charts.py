@@ -28,13 +28,15 @@ def activations(histogram: pd.DataFrame, what: str, edges: Sequence[float], titl
         colour, pattern = _look(str(name), place)
         figure.add_trace(
             go.Bar(
-                x=(part["low"] + part["high"]) / 2, y=part["n"], width=part["high"] - part["low"],
+                x=(part["low"] + part["high"]) / 2,
+                y=part["n"],
+                width=part["high"] - part["low"],
                 name=_named(what, name),
                 marker={"color": colour, "pattern": {"shape": pattern, "size": 5}, "line": {"width": 0}},
                 customdata=[counted(n, "example") for n in part["n"]],
                 hovertemplate=f"{_named(what, name)}: %{{customdata}} at %{{x:.3g}}<extra></extra>",
             )
-        )  # fmt: skip
+        )
     for edge in edges:
         figure.add_vline(x=edge, line={"color": GREY, "dash": "dot", "width": 1})
     figure.update_xaxes(title="Activation (dotted: where bands of equally many examples meet)")
@@ -66,12 +68,14 @@ def composition(table: pd.DataFrame, what: str, shown: Sequence[str], title: str
         colour, pattern = _look(name, place)
         figure.add_trace(
             go.Bar(
-                y=[f"{text(part)} ({totals[part]:,})" for part in parts], orientation="h", name=_named(what, name),
+                y=[f"{text(part)} ({totals[part]:,})" for part in parts],
+                orientation="h",
+                name=_named(what, name),
                 x=[counts.get(part, 0) / totals[part] for part in parts],
                 marker={"color": colour, "pattern": {"shape": pattern, "size": 5}},
                 hovertemplate=f"{_named(what, name)}: %{{x:.0%}} of %{{y}}<extra></extra>",
             )
-        )  # fmt: skip
+        )
     figure.update_xaxes(title="Share of the examples (n in brackets)", tickformat=".0%", range=[0, 1])
     figure.update_yaxes(
         autorange="reversed", title="Part of its range (off: at or below 0)" if OFF in parts else None
@@ -84,13 +88,20 @@ def entropies(ranking: pd.DataFrame, column: str, chance: float | None, title: s
     """Over how many clusters or labels the tops of units are spread, beside random sets of examples."""
     figure = go.Figure(
         go.Histogram(
-            x=ranking[column], nbinsx=32, marker={"color": SERIES[0]}, showlegend=False,
+            x=ranking[column],
+            nbinsx=32,
+            marker={"color": SERIES[0]},
+            showlegend=False,
             hovertemplate="%{x} bits, units: %{y}<extra></extra>",
         )
-    )  # fmt: skip
+    )
     if chance is not None and not pd.isna(chance):
-        figure.add_vline(x=chance, line={"color": GREY, "dash": "dash", "width": 1.5},
-                         annotation_text="random examples", annotation_position="top")  # fmt: skip
+        figure.add_vline(
+            x=chance,
+            line={"color": GREY, "dash": "dash", "width": 1.5},
+            annotation_text="random examples",
+            annotation_position="top",
+        )
     figure.update_xaxes(title=f"Entropy of the top over {column.split('_')[0]}s (bits)")
     figure.update_yaxes(title="Units", rangemode="tozero")
     return finished(figure, title, 280)

@@ -59,10 +59,15 @@ def example(
     """The id of an example of the network, its first to begin with."""
     known = examples_of(view)
     return address.number(
-        label, known.lowest, known.highest, known.lowest if default is None else default, key=key,
-        expected=f"an example of network {view.network.name}, {known.lowest:,} to {known.highest:,}", width=200,
+        label,
+        known.lowest,
+        known.highest,
+        known.lowest if default is None else default,
+        key=key,
+        expected=f"an example of network {view.network.name}, {known.lowest:,} to {known.highest:,}",
+        width=200,
         on_change=on_change,
-    )  # fmt: skip
+    )
 
 
 def ranged(view: View, label: str) -> str:
@@ -81,9 +86,10 @@ def another(view: View, key: str) -> None:
         st.session_state[key] = to
 
     for words, other, icon in (
-        ("Previous", before, ":material/chevron_left:"), ("Next", after, ":material/chevron_right:"),
+        ("Previous", before, ":material/chevron_left:"),
+        ("Next", after, ":material/chevron_right:"),
         ("Random", random, ":material/shuffle:"),
-    ):  # fmt: skip
+    ):
         st.button(words, icon=icon, on_click=go, args=(other,), disabled=other is None, key=f"{words}-{key}")
 
 
@@ -127,11 +133,17 @@ def span(view: View, on_change: Callable[[], None] | None = None) -> str:
     address.follow("span", first)
     options = offered if first in offered else [first, *offered]
     chosen = st.selectbox(
-        "Space and gates", options, index=options.index(first), key="span",
-        bind="query-params", accept_new_options=True, width=240,
+        "Space and gates",
+        options,
+        index=options.index(first),
+        key="span",
+        bind="query-params",
+        accept_new_options=True,
+        width=240,
         help="`AFTER->TO`: the activations are those of AFTER, and the boundaries those of the gates after it, up to "
-        "TO or the output.", on_change=on_change,
-    )  # fmt: skip
+        "TO or the output.",
+        on_change=on_change,
+    )
     return chosen or first
 
 

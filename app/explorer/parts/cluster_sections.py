@@ -55,9 +55,10 @@ def members(view: View, clustering: int, cluster: int) -> None:
     cards.examples(view, shown)
     st.html(markup.notes([f"{start + 1:,} to {start + len(shown):,} of {size:,}, strongest membership first."]))
     source(
-        view, call(query.members, cluster, clustering, **wanted),
+        view,
+        call(query.members, cluster, clustering, **wanted),
         sql=_members_sql(clustering, cluster, per_page, start),
-    )  # fmt: skip
+    )
 
 
 def _medoid(view: View, clustering: int, cluster: int) -> None:
@@ -98,9 +99,12 @@ def counts(view: View, clustering: int, cluster: int) -> None:
             of = f"; the {len(found)} commonest of {about['n_values']:,}" if about["n_values"] > len(found) else ""
             title = f"By {by}, n = {about['size']:,} of {about['n_examples']:,}{of}"
             figures.show(
-                cluster_charts.counts(found, by, title), f"cluster-{cluster}-{by}s", key=f"by-{by}", data=found,
+                cluster_charts.counts(found, by, title),
+                f"cluster-{cluster}-{by}s",
+                key=f"by-{by}",
+                data=found,
                 alt=title,
-            )  # fmt: skip
+            )
             source(view, call(member_counts, clustering, cluster, by, MOST_COUNTED), sql=_counts_sql(clustering, by))
 
 
@@ -127,29 +131,37 @@ def gates(view: View, clustering: int, cluster: int) -> None:
     about = found.attrs
     several = found["module"].nunique() > 1
     heads = [
-        ("Gate", "Bit of the code at this site", "pa-number"), *([("Module", "", "pa-code")] if several else []),
+        ("Gate", "Bit of the code at this site", "pa-number"),
+        *([("Module", "", "pa-code")] if several else []),
         ("On inside", "Share of the members that have it on", "pa-number"),
         ("On outside", "Share of all other clustered examples that have it on", "pa-number"),
         ("Log odds", "Of being on, inside against outside (Haldane)", "pa-number"),
-        ("q", "False discovery rate at which it is called distinctive (Fisher's exact test, Benjamini-Hochberg)",
-         "pa-number"),
-    ]  # fmt: skip
+        (
+            "q",
+            "False discovery rate at which it is called distinctive (Fisher's exact test, Benjamini-Hochberg)",
+            "pa-number",
+        ),
+    ]
     rows = [
         [
             cards.gate_link(view, site, row["gate"], str(row["gate"])),
             *([markup.plain(row["module"])] if several else []),
-            f"{row['inside']:.0%}", f"{row['outside']:.0%}", markup.number(float(row["log_odds"]), 3),
+            f"{row['inside']:.0%}",
+            f"{row['outside']:.0%}",
+            markup.number(float(row["log_odds"]), 3),
             markup.number(float(row["q"]), 2),
         ]
         for row in records(found[found["distinctive"]])
-    ]  # fmt: skip
+    ]
     st.html(
-        markup.notes([
-            f"{about['n_distinctive']:,} of {about['n_gates']:,} gates of {site} tell its {about['n_inside']:,} "
-            f"members from {about['n_outside']:,} others, at a false discovery rate of 5 %"
-            + (f"; the {len(rows)} clearest:" if rows else ".")
-        ])
-    )  # fmt: skip
+        markup.notes(
+            [
+                f"{about['n_distinctive']:,} of {about['n_gates']:,} gates of {site} tell its {about['n_inside']:,} "
+                f"members from {about['n_outside']:,} others, at a false discovery rate of 5 %"
+                + (f"; the {len(rows)} clearest:" if rows else ".")
+            ]
+        )
+    )
     if rows:
         st.html(markup.table(heads, rows))
     gates_of = call(distinctive_gates, clustering, cluster, site, MOST_GATES)
@@ -170,19 +182,25 @@ def neighbours(view: View, clustering: int, cluster: int) -> None:
         "Euclidean distance of the medoids' activations" if n_gates is None else "Gates in which the medoids differ"
     )
     heads = [
-        ("Cluster", "", "pa-key"), ("Distance", unit, "pa-number"), ("Size", "", "pa-number"),
+        ("Cluster", "", "pa-key"),
+        ("Distance", unit, "pa-number"),
+        ("Size", "", "pa-number"),
         ("Purity", "Share of labelled members with the commonest label", "pa-number"),
-        ("Commonest label", "", "pa-key"), ("Medoid", "The member nearest to all others", "pa-wide"),
-    ]  # fmt: skip
+        ("Commonest label", "", "pa-key"),
+        ("Medoid", "The member nearest to all others", "pa-wide"),
+    ]
     seen = records(view.ask(describe, view.network, found["medoid"].tolist()))
     rows = [
         [
-            cards.cluster_link(view, clustering, row["cluster"], row["name"]), _distance(row["distance"], n_gates),
-            f"{row['size']:,}", markup.number(row["purity"], 2), markup.words(row["top_label"]),
+            cards.cluster_link(view, clustering, row["cluster"], row["name"]),
+            _distance(row["distance"], n_gates),
+            f"{row['size']:,}",
+            markup.number(row["purity"], 2),
+            markup.words(row["top_label"]),
             _small(view, medoid),
         ]
         for row, medoid in zip(records(found), seen, strict=True)
-    ]  # fmt: skip
+    ]
     st.html(markup.table(heads, rows))
     st.html(markup.notes([f"{len(found)} of {found.attrs['n_clusters'] - 1:,} other clusters, by {unit.lower()}."]))
     source(view, call(near_clusters, clustering, cluster, NEAR))
@@ -248,10 +266,14 @@ def against(view: View, clustering: int, cluster: int) -> None:
     words = {int(r["clustering_id"]): f"{r['clustering_id']}: {r['space']} of {r['target']}" for r in records(held)}
     offered = [words[number] for number in numbers]
     chosen = address.one_of(
-        "Against clustering", offered, key="other", width=340, placeholder="choose another",
+        "Against clustering",
+        offered,
+        key="other",
+        width=340,
+        placeholder="choose another",
         first=words[int(best["clustering_id"].iloc[-1])] if len(best) else None,
         also={str(number): words[number] for number in numbers},
-    )  # fmt: skip
+    )
     if chosen is not None:
         _fate(view, clustering, cluster, int(chosen.split(":")[0]))
 
@@ -269,9 +291,11 @@ def _fate(view: View, clustering: int, cluster: int, other: int) -> None:
         figures.show(cluster_charts.fates(shown, title), f"cluster-{cluster}-fate", key="fate", data=found, alt=title)
     with right:
         heads = [
-            ("Cluster", "", "pa-key"), ("Share", "Of the members", "pa-number"), ("Size", "", "pa-number"),
+            ("Cluster", "", "pa-key"),
+            ("Share", "Of the members", "pa-number"),
+            ("Size", "", "pa-number"),
             ("Overlap", "Members of both over members of either: 1 where they are the same", "pa-number"),
-        ]  # fmt: skip
+        ]
         target = str(view.ask(find_clustering, other).target.name)
         st.html(markup.table(heads, [_row(view, other, target, row) for row in records(shown)]))
     if len(found) > len(shown):

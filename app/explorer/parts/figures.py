@@ -81,16 +81,26 @@ def show(
     with st.container(key=f"figure-{key}", gap=None):
         tools = {"displayModeBar": bool(toolbar), "displaylogo": False, "modeBarButtons": [list(toolbar)]}
         plotly.draw(
-            figure, key, alt=alt or name, config=tools | ({"plotGlPixelRatio": 1} if many else {}), on_drag=on_drag,
+            figure,
+            key,
+            alt=alt or name,
+            config=tools | ({"plotGlPixelRatio": 1} if many else {}),
+            on_drag=on_drag,
             shows_points=shows_points,
-        )  # fmt: skip
+        )
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"take-{key}"):
             _buttons()(data={"key": key, "name": name, "scale": PNG_SCALE}, key=f"take-figure-{key}", width="content")
             if data is not None:
                 st.download_button(
-                    "CSV", partial(csv, data), f"{name}.csv", "text/csv", on_click="ignore", type="tertiary",
-                    key=f"csv-{key}", help="Download the figure's numbers",
-                )  # fmt: skip
+                    "CSV",
+                    partial(csv, data),
+                    f"{name}.csv",
+                    "text/csv",
+                    on_click="ignore",
+                    type="tertiary",
+                    key=f"csv-{key}",
+                    help="Download the figure's numbers",
+                )
 
 
 def csv(rows: pd.DataFrame) -> bytes:

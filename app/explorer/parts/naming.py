@@ -52,10 +52,12 @@ def _form(view: View, borne: ClusterName) -> None:
         st.text_input("Name", typed[0] or "", max_chars=NAME_LENGTH, key=name)
         st.text_area("Note", typed[1] or "", max_chars=NOTE_LENGTH, key=note, height=100)
         st.form_submit_button(
-            "Save", type="primary", on_click=_save,
+            "Save",
+            type="primary",
+            on_click=_save,
             args=(view.path, borne.clustering, borne.cluster, (borne.name, borne.note), name, note),
             help="Everyone who opens this atlas sees it. Empty both to take the name away.",
-        )  # fmt: skip
+        )
 
 
 @guarded

@@ -148,10 +148,16 @@ def draw(
     figure.update_layout(template=None)
     listening = {} if on_drag is None else {"on_drag_change": on_drag}
     _component()(
-        data={"figure": plotly.io.to_json(figure, validate=False), "config": config, "library": library(), "alt": alt,
-              "showsNoPoints": not shows_points},
-        key=key, **listening,
-    )  # fmt: skip
+        data={
+            "figure": plotly.io.to_json(figure, validate=False),
+            "config": config,
+            "library": library(),
+            "alt": alt,
+            "showsNoPoints": not shows_points,
+        },
+        key=key,
+        **listening,
+    )
 
 
 def dragged(key: str) -> tuple[str, Sequence[float], Sequence[float]]:

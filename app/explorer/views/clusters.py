@@ -39,7 +39,7 @@ def render(view: View) -> None:
         chosen = next(row for row in records(mine) if row["clustering_id"] == clustering)
         st.html(f'<div class="pa pa-beside">{_in_words(chosen)}</div>')
     _counts(chosen)
-    found = view.ask(query.clustering.stored, clustering)
+    found = view.ask(query.clusters, clustering)
     found = found.sort_values("size", ascending=False, kind="stable", ignore_index=True)
     if not found.attrs["current"]:
         st.html(markup.notes([f"Examples were added to {view.target} since: cluster again to include them."]))
@@ -86,9 +86,12 @@ def _counts(chosen: dict[str, Any]) -> None:
         ("Clusters", f"{int(chosen['n_clusters']):,}", None),
         ("Examples", f"{n_examples:,}", None),
         ("In no cluster (noise)", f"{n_noise / n_examples:.1%}", markup.counted(n_noise, "example")),
-        ("Purity", markup.number(chosen["purity"], 3),
-         "Share of clustered, labelled examples that bear their cluster's commonest label"),
-    ]  # fmt: skip
+        (
+            "Purity",
+            markup.number(chosen["purity"], 3),
+            "Share of clustered, labelled examples that bear their cluster's commonest label",
+        ),
+    ]
     with st.container(horizontal=True, gap="small", key="counts"):  # a grid, of two columns on half a screen
         for name, value, hint in shown:
             st.metric(name, value, border=True, help=hint)
@@ -110,7 +113,7 @@ def _choose(view: View, found: pd.DataFrame, clustering: int, n_noise: int) -> i
         shown = found if scores is None else found.merge(scores, on="label", how="left")
         rows = _paged(len(found), labels.index(cluster), (clustering, cluster))
         _table(shown.iloc[rows], names[rows], cluster, f"clusters-{clustering}-{rows.start}")
-        said = call(query.clustering.stored, clustering) + SORTED
+        said = call(query.clusters, clustering) + SORTED
         if scores is not None:
             said += f".merge({call(intruder_scores, clustering)}, on='label', how='left')"
         source(view, said, sql=_CLUSTERS_SQL.format(clustering))
@@ -136,11 +139,13 @@ def _intruders(view: View, clustering: int) -> pd.DataFrame | None:
     if scores is not None:
         n, chance = scores.attrs["trials"], scores.attrs["chance"]
         st.html(
-            markup.notes([
-                f"Intruder: share of {n} tests in which an outsider stood out among {scores.attrs['members']} "
-                f"members, by the distances of their codes; by chance {chance:.2f}. Seed {scores.attrs['seed']}."
-            ])
-        )  # fmt: skip
+            markup.notes(
+                [
+                    f"Intruder: share of {n} tests in which an outsider stood out among {scores.attrs['members']} "
+                    f"members, by the distances of their codes; by chance {chance:.2f}. Seed {scores.attrs['seed']}."
+                ]
+            )
+        )
     return scores
 
 
@@ -169,15 +174,24 @@ def _table(found: pd.DataFrame, names: list[str], cluster: int, key: str) -> Non
     shown = found.assign(samples=["   ".join(map(_short, strings)) for strings in found["samples"]])
     absent = {name for name in ("name", "intruder") if name not in shown or shown[name].isna().all()}
     st.dataframe(
-        shown[[name for name in COLUMNS if name not in absent]], key=key, on_select=follow,
-        selection_mode="single-row", hide_index=True, placeholder="–",
+        shown[[name for name in COLUMNS if name not in absent]],
+        key=key,
+        on_select=follow,
+        selection_mode="single-row",
+        hide_index=True,
+        placeholder="–",
         height="content" if len(shown) < TABLE_ROWS else TABLE_HEIGHT,
         column_config={
             "label": st.column_config.NumberColumn("Cluster", width=70),
             "name": st.column_config.TextColumn("Name", width="medium", help="Given by a person"),
             "size": st.column_config.NumberColumn("Size", format="localized", width=70),
             "purity": st.column_config.ProgressColumn(
-                "Purity", format="%.2f", min_value=0, max_value=1, color="blue", width=120,
+                "Purity",
+                format="%.2f",
+                min_value=0,
+                max_value=1,
+                color="blue",
+                width=120,
                 help="Share of labelled members with the commonest label",
             ),
             "top_label": st.column_config.TextColumn("Commonest label", width=120),
@@ -192,7 +206,7 @@ def _table(found: pd.DataFrame, names: list[str], cluster: int, key: str) -> Non
             ),
             "samples": st.column_config.TextColumn("Strongest members", width="large"),
         },
-    )  # fmt: skip
+    )
 
 
 # --- one of them -----------------------------------------------------------------------------------------------

@@ -28,13 +28,15 @@ GATES_SHOWN = 60  # of one site's gates that differ, by number
 
 def render(view: View) -> None:
     st.html(
-        markup.notes([
-            "Density of a pair: gates in which the codes of two examples differ, over the distance of their "
-            "activations at the site before. If boundaries between polytopes follow meaning, pairs of different "
-            "labels cross more of them per unit distance than pairs of the same label, and in untrained networks "
-            "they don't."
-        ])
-    )  # fmt: skip
+        markup.notes(
+            [
+                "Density of a pair: gates in which the codes of two examples differ, over the distance of their "
+                "activations at the site before. If boundaries between polytopes follow meaning, pairs of different "
+                "labels cross more of them per unit distance than pairs of the same label, and in untrained networks "
+                "they don't."
+            ]
+        )
+    )
     st.subheader("Same label against different labels", anchor=False)
     with explained():
         _classes(view)
@@ -53,8 +55,13 @@ def _classes(view: View) -> None:
     if found is None:
         return
     result = found.result
-    figures.show(measured.drawn(result), f"density-{view.network.name}", key="class-density", data=result.table,
-                 alt="Density between labels over that within labels, by span and network")  # fmt: skip
+    figures.show(
+        measured.drawn(result),
+        f"density-{view.network.name}",
+        key="class-density",
+        data=result.table,
+        alt="Density between labels over that within labels, by span and network",
+    )
     st.html(_table(result.table))
     measured.remarks(found)
     measured.code(view, "density", result.asked or result.parameters)
@@ -72,18 +79,23 @@ def _chosen(view: View) -> measured.Answer | None:
     options = [*stored, NOW]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         chosen = address.one_of(
-            "Measurement", options, key="measurement", first=at, width=420,
+            "Measurement",
+            options,
+            key="measurement",
+            first=at,
+            width=420,
             also={str(number): words for words, number in stored.items()},
-        )  # fmt: skip
+        )
         if chosen in stored:
             return measured.Answer(view.ask(load, stored[chosen]), stored[chosen])
         pairs = address.number("Pairs of each kind", 10, MOST_PAIRS, PAIRS, key="pairs", step=100, width=170)
         seed = address.number("Seed", 0, None, 0, key="seed", width=120)
         site_by_site = address.switch(
-            "Each site alone", key="site_by_site",
+            "Each site alone",
+            key="site_by_site",
             help="Besides each span to the output also the span that ends at the next site, whose gates are that "
             "site's alone",
-        )  # fmt: skip
+        )
     options_asked = {
         "network": view.network.name,
         "pairs": pairs,
@@ -119,13 +131,18 @@ def _table(found: pd.DataFrame) -> str:
     order = found.assign(place=found["span"].map({span: i for i, span in enumerate(found["span"].unique())}))
     rows = [
         [
-            markup.plain(row["span"]), _weights(row), f"{row['n_intra']:,} + {row['n_inter']:,}",
-            _interval(row, "intra_mean", "intra"), _interval(row, "inter_mean", "inter"),
-            _interval(row, "ratio", "ratio"), f"{row['cohens_d']:.2f}",
-            f"{row['auc']:.3f}", f"{row['p_value']:.2g}",
+            markup.plain(row["span"]),
+            _weights(row),
+            f"{row['n_intra']:,} + {row['n_inter']:,}",
+            _interval(row, "intra_mean", "intra"),
+            _interval(row, "inter_mean", "inter"),
+            _interval(row, "ratio", "ratio"),
+            f"{row['cohens_d']:.2f}",
+            f"{row['auc']:.3f}",
+            f"{row['p_value']:.2g}",
         ]
         for row in records(order.sort_values("place", kind="stable"))
-    ]  # fmt: skip
+    ]
     return markup.table(heads, rows)
 
 
@@ -143,11 +160,7 @@ def _controls(view: View) -> None:
     if kind_of(view.network) != TRAINED or view.ask(_has_controls, view.network.name):
         return
     lines = view.ask(adding_controls, view.network.name)
-    st.html(
-        markup.notes([
-            "To add the untrained networks that stand beside (polytope report does so by itself):"
-        ])
-    )  # fmt: skip
+    st.html(markup.notes(["To add the untrained networks that stand beside (polytope report does so by itself):"]))
     st.code("\n".join(lines), "sh", wrap_lines=True)
 
 
@@ -173,7 +186,7 @@ def _pair(view: View) -> None:
 
 
 def _metrics(view: View, x: int, y: int, apart: GatesApart) -> None:
-    found = view.ask(query.pairs.density, x, y, network=view.network.name, **view.named)
+    found = view.ask(query.density, x, y, network=view.network.name, **view.named)
     before = space_before(view.atlas.catalog.target(site=view.target, network=view.network.name)).name
     values = [
         ("Density", markup.number(found.density), "Boundaries per unit distance"),
@@ -183,11 +196,13 @@ def _metrics(view: View, x: int, y: int, apart: GatesApart) -> None:
     ]
     measured.metrics(values)
     st.html(
-        markup.notes([
-            f"Codes of {found.target}; activations at {before}. {markup.sentence(found.note)}",
-        ])
-    )  # fmt: skip
-    source(view, call(query.pairs.density, x, y, **view.named, network=view.network.name))
+        markup.notes(
+            [
+                f"Codes of {found.target}; activations at {before}. {markup.sentence(found.note)}",
+            ]
+        )
+    )
+    source(view, call(query.density, x, y, **view.named, network=view.network.name))
 
 
 def _sites(view: View, x: int, y: int, apart: GatesApart) -> None:
@@ -197,20 +212,30 @@ def _sites(view: View, x: int, y: int, apart: GatesApart) -> None:
     title = f"{total:,} of {n_gates:,} gates of {view.target} differ between examples {x} and {y}"
     figures.show(
         path_charts.differing(sites, (f"on in x ({x}) alone", f"on in y ({y}) alone"), title),
-        f"gates-{x}-{y}", key="gates-apart", data=sites, alt=title,
-    )  # fmt: skip
+        f"gates-{x}-{y}",
+        key="gates-apart",
+        data=sites,
+        alt=title,
+    )
     heads = [
-        ("Site", "", "pa-key"), ("Gates", "", "pa-number"), ("On in x", "", "pa-number"),
-        ("On in y", "", "pa-number"), ("Differ", "", "pa-number"),
+        ("Site", "", "pa-key"),
+        ("Gates", "", "pa-number"),
+        ("On in x", "", "pa-number"),
+        ("On in y", "", "pa-number"),
+        ("Differ", "", "pa-number"),
         ("Which", f"Bits of the site's code, the first {GATES_SHOWN}: + on in x, − on in y", ""),
-    ]  # fmt: skip
+    ]
     rows = [
         [
-            markup.plain(row["site"]), f"{row['n_gates']:,}", f"{row['on_x']:,}", f"{row['on_y']:,}",
-            f"{row['differ']:,}", _which(view, row["site"], apart.gates[apart.gates["site"] == row["site"]], x),
+            markup.plain(row["site"]),
+            f"{row['n_gates']:,}",
+            f"{row['on_x']:,}",
+            f"{row['on_y']:,}",
+            f"{row['differ']:,}",
+            _which(view, row["site"], apart.gates[apart.gates["site"] == row["site"]], x),
         ]
         for row in records(sites)
-    ]  # fmt: skip
+    ]
     st.html(markup.table(heads, rows))
     st.html(markup.notes([f"+ on in x alone, − on in y alone; at most {GATES_SHOWN} gates a site are listed."]))
     said = call(gates_apart, x, y, **view.named, network=view.network.name)

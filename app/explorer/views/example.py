@@ -64,16 +64,17 @@ def _itself(view: View, row: dict[str, Any]) -> None:
         place = st.container()
         found = view.ask(passage, example)
         shown = (
-            markup.NO_CONTEXT if found is None  # a text whose context was not stored
+            markup.NO_CONTEXT
+            if found is None  # a text whose context was not stored
             else markup.passage(found.text, found.token, found.offset, LINES_BEFORE, LINES_AFTER)
-        )  # fmt: skip
+        )
         place.html(f'<div class="pa">{shown}</div>')
         facts.append(("token", f"{int(row['position']):,} of its text"))
     place.html(f'<div class="pa">{markup.facts(facts)}</div>')
     with place:
         sql = f"from examples join inputs using (input_id)\nwhere example_id = {example}"
         seen = [call(passage, example)] if view.network.kind == "text" else []
-        source(view, call(query.store.queries, sql), *seen, sql=sql)
+        source(view, call(query.sql, sql), *seen, sql=sql)
 
 
 # --- its way through the network -------------------------------------------------------------------------------
@@ -97,11 +98,13 @@ def _path(view: View, example: int) -> None:
         )
     left_out = int(path["clustering"].isna().sum())
     st.html(
-        markup.notes([
-            "Newest clustering of each site; the bar is the strength of membership, 0 to 1.",
-            f"{markup.counted(left_out, 'site is', 'sites are')} not clustered." if left_out else None,
-        ])
-    )  # fmt: skip
+        markup.notes(
+            [
+                "Newest clustering of each site; the bar is the strength of membership, 0 to 1.",
+                f"{markup.counted(left_out, 'site is', 'sites are')} not clustered." if left_out else None,
+            ]
+        )
+    )
     source(view, call(cluster_path, example, space))
 
 
@@ -147,20 +150,25 @@ def _code(view: View, example: int) -> None:
     drawn = scopes[scope]
     figures.show(
         code_raster(drawn, f"Gates of example {example} that are on; beside each site how many of how many"),
-        f"code-{example}", key="code", data=raster_table(drawn),
+        f"code-{example}",
+        key="code",
+        data=raster_table(drawn),
         alt=f"The code of example {example}: gates that are on, at {markup.counted(len(drawn), 'site')}",
-    )  # fmt: skip
+    )
     if scope == _SCOPES["full"]:
         st.html(
-            markup.notes([
-                "Codes of all positions are too wide for a pixel a gate: a pixel is a channel, shaded by the share "
-                "of its positions at which it is on."
-            ])
-        )  # fmt: skip
+            markup.notes(
+                [
+                    "Codes of all positions are too wide for a pixel a gate: a pixel is a channel, shaded by the "
+                    "share of its positions at which it is on."
+                ]
+            )
+        )
     source(
-        view, call(rasters, example),
+        view,
+        call(rasters, example),
         sql=f"select site, n_active, code\nfrom spline_codes\nwhere example_id = {example}",
-    )  # fmt: skip
+    )
 
 
 # --- its neighbours --------------------------------------------------------------------------------------------
@@ -192,9 +200,10 @@ def _near(view: View, example: int) -> None:
     alone = "No other example lies in its polytope." if n == 0 else None
     st.html(markup.notes([alone, cards.DIFFERING if len(nearest) else None, about["search_note"]]))
     source(
-        view, f"{call(query.nearest, example=example, k=k, **here)}.query('distance > 0')",
+        view,
+        f"{call(query.nearest, example=example, k=k, **here)}.query('distance > 0')",
         call(differing_gates, example, nearest["example_id"].tolist(), **here),
-    )  # fmt: skip
+    )
 
 
 def around(

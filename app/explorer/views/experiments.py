@@ -71,17 +71,20 @@ def _stored(view: View) -> None:
         address.held_by_none("kind", ALL, ALL)
         address.held_by_none("experiment", "the number of a stored result", f"none, for none is stored of {whose}")
         st.html(
-            markup.notes([
-                f"No result is stored for {whose}. An experiment that is run on the command line is stored; “Not "
-                "stored” lists all, each with its command."
-            ])
-        )  # fmt: skip
+            markup.notes(
+                [
+                    f"No result is stored for {whose}. An experiment that is run on the command line is stored; “Not "
+                    "stored” lists all, each with its command."
+                ]
+            )
+        )
         return
     rows = address.paged(len(held), PAGE_ROWS, of=(of, kind))
     keep = {
-        "everywhere": "true" if everything else None, "kind": None if kind == ALL else kind,
+        "everywhere": "true" if everything else None,
+        "kind": None if kind == ALL else kind,
         "page": 1 + rows.start // PAGE_ROWS if rows.start else None,
-    }  # fmt: skip
+    }
     _list(view, held.iloc[rows], keep)
     source(view, call(shelf, of) + ("" if kind == ALL else f".query({f'kind == {kind!r}'!r})"))
     numbers = [int(number) for number in held["experiment_id"]]
@@ -91,28 +94,33 @@ def _stored(view: View) -> None:
     elif wanted.isdecimal() and int(wanted) in numbers:
         _result(view, held, int(wanted))
     else:
-        st.html(markup.error(
-            f"no experiment {wanted} is stored of {'any network' if everything else view.network.name}"
-            f"{'' if kind == ALL else f' and kind {kind}'}; the list above has all that are"
-        ))  # fmt: skip
+        st.html(
+            markup.error(
+                f"no experiment {wanted} is stored of {'any network' if everything else view.network.name}"
+                f"{'' if kind == ALL else f' and kind {kind}'}; the list above has all that are"
+            )
+        )
 
 
 def _list(view: View, held: pd.DataFrame, keep: dict[str, object]) -> None:
     """Results, each a link to itself that keeps what is listed."""
     heads = [
-        ("Number", "Follow it to see the result", "pa-number"), ("Experiment", "", "pa-key"),
-        ("Network", "", "pa-key"), ("Asked for", "Where it is not the default", "pa-wide"),
+        ("Number", "Follow it to see the result", "pa-number"),
+        ("Experiment", "", "pa-key"),
+        ("Network", "", "pa-key"),
+        ("Asked for", "Where it is not the default", "pa-wide"),
         ("Current", "Asked again, this is the answer: the data that it rests on have not changed", "pa-key"),
-    ]  # fmt: skip
+    ]
     rows = [
         [
             _link(view, row["experiment_id"], str(row["experiment_id"]), **keep),
-            markup.plain(row["kind"]), markup.words(row["network"]),
+            markup.plain(row["kind"]),
+            markup.words(row["network"]),
             markup.visible(markup.one_line(said(row["asked"]), SAID)),
             "yes" if row["current"] else '<span title="Run it again">no: the data have changed</span>',
         ]
         for row in records(held)
-    ]  # fmt: skip
+    ]
     st.html(markup.table(heads, rows))
 
 
@@ -124,8 +132,9 @@ def said(options: dict[str, Any]) -> str:
     """Options in a line."""
     return ", ".join(
         f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in options.items() if name not in ("network", "controls")
-    ) + (f"; beside {', '.join(options['controls'])}" if options.get("controls") else "")  # fmt: skip
+        for name, value in options.items()
+        if name not in ("network", "controls")
+    ) + (f"; beside {', '.join(options['controls'])}" if options.get("controls") else "")
 
 
 def _result(view: View, held: pd.DataFrame, number: int) -> None:
@@ -135,19 +144,38 @@ def _result(view: View, held: pd.DataFrame, number: int) -> None:
     st.subheader(f"Experiment {number}: {markup.markdown(result.kind)}", anchor=False)
     known = EXPERIMENTS.get(result.kind)
     if known is None:
-        st.html(markup.error(
-            f"this polytope-atlas has no experiment {result.kind}, so it draws no figure of it; its tables are below"
-        ))  # fmt: skip
+        st.html(
+            markup.error(
+                f"this polytope-atlas has no experiment {result.kind}, so it draws no figure of it; "
+                "its tables are below"
+            )
+        )
     else:
-        st.html(markup.notes([known.summary, None if row["current"] else
-                "The data have changed since: the command below measures it again."]))  # fmt: skip
-        figures.show(measured.drawn(result), f"{result.kind}-{number}", key=f"experiment-{number}", data=result.table,
-                     alt=f"Figure of experiment {number}, {result.kind}")  # fmt: skip
+        st.html(
+            markup.notes(
+                [
+                    known.summary,
+                    None if row["current"] else "The data have changed since: the command below measures it again.",
+                ]
+            )
+        )
+        figures.show(
+            measured.drawn(result),
+            f"{result.kind}-{number}",
+            key=f"experiment-{number}",
+            data=result.table,
+            alt=f"Figure of experiment {number}, {result.kind}",
+        )
         if known.has_picture:
             st.download_button(
-                "PNG without text", partial(known.picture, result), f"{result.kind}-{number}-plain.png", "image/png",
-                on_click="ignore", type="tertiary", key="plain-png",
-            )  # fmt: skip
+                "PNG without text",
+                partial(known.picture, result),
+                f"{result.kind}-{number}-plain.png",
+                "image/png",
+                on_click="ignore",
+                type="tertiary",
+                key="plain-png",
+            )
     measured.remarks(found)
     _parameters(result.parameters)
     _table(number, result.tables)
@@ -168,15 +196,23 @@ def _table(number: int, tables: dict[str, pd.DataFrame]) -> None:
         rows = markup.counted(len(table), "row") if whole else f"The first {TABLE_ROWS} of {len(table):,} rows"
         st.html(markup.notes([f"{rows}."]))
         st.download_button(
-            "CSV", partial(figures.csv, table), f"experiment-{number}-{name}.csv", "text/csv", on_click="ignore",
-            type="tertiary", key="table-csv", help="All rows of this table",
-        )  # fmt: skip
+            "CSV",
+            partial(figures.csv, table),
+            f"experiment-{number}-{name}.csv",
+            "text/csv",
+            on_click="ignore",
+            type="tertiary",
+            key="table-csv",
+            help="All rows of this table",
+        )
 
 
 def _parameters(parameters: dict[str, Any]) -> None:
     with st.expander("Parameters"):
-        rows = [[markup.plain(name), f"<code>{markup.plain(json.dumps(value, ensure_ascii=False))}</code>"]
-                for name, value in parameters.items()]  # fmt: skip
+        rows = [
+            [markup.plain(name), f"<code>{markup.plain(json.dumps(value, ensure_ascii=False))}</code>"]
+            for name, value in parameters.items()
+        ]
         st.html(markup.table([("Parameter", "", "pa-key"), ("Value", "As JSON", "")], rows))
 
 
@@ -189,22 +225,27 @@ def _unasked(view: View) -> None:
         st.html(markup.notes([f"Every experiment is stored for {view.network.name}, and current."]))
         return
     st.html(
-        markup.notes([
-            f"{len(found)} of {len(EXPERIMENTS)} experiments {'has' if len(found) == 1 else 'have'} no current "
-            f"result for {view.network.name}. The command stores one; what is computed on this page is not stored."
-        ])
-    )  # fmt: skip
+        markup.notes(
+            [
+                f"{len(found)} of {len(EXPERIMENTS)} experiments {'has' if len(found) == 1 else 'have'} no current "
+                f"result for {view.network.name}. The command stores one; what is computed on this page "
+                "is not stored."
+            ]
+        )
+    )
     heads = [
-        ("Experiment", "Follow it to see its command", "pa-key"), ("What comes out", "", ""),
+        ("Experiment", "Follow it to see its command", "pa-key"),
+        ("What comes out", "", ""),
         ("Takes", "Whether the network itself is run", "pa-key"),
-    ]  # fmt: skip
+    ]
     rows = [
         [
             markup.link("experiments", row["kind"], show=UNASKED, compute=row["kind"], **view.state),
-            markup.plain(row["summary"]), "the network" if row["needs"] == "live" else "the atlas alone",
+            markup.plain(row["summary"]),
+            "the network" if row["needs"] == "live" else "the atlas alone",
         ]
         for row in records(found)
-    ]  # fmt: skip
+    ]
     st.html(markup.table(heads, rows))
     source(view, call(unasked, view.network.name))
     kind = st.query_params.get("compute", found["kind"].iloc[0])
@@ -238,11 +279,13 @@ def _report(view: View) -> None:
         return
     there = int(found["experiment_id"].notna().sum())
     st.html(
-        markup.notes([
-            f"{there} of {len(found)} measurements of the report {'is' if there == 1 else 'are'} stored. This "
-            "command measures the others and writes the page; it goes on where it was stopped."
-        ])
-    )  # fmt: skip
+        markup.notes(
+            [
+                f"{there} of {len(found)} measurements of the report {'is' if there == 1 else 'are'} stored. This "
+                "command measures the others and writes the page; it goes on where it was stopped."
+            ]
+        )
+    )
     st.code(f"polytope report {quote(str(view.path))} -o report.html", "sh", wrap_lines=True)
     _verdicts(view, found)
     source(view, call(stored_verdicts))
@@ -256,9 +299,14 @@ def _report(view: View) -> None:
     text = view.work("Writing the report", stored_report, turns=jobs.LONG)
     if text is not None:
         st.download_button(
-            f"Download report.html ({len(text) / 1e6:.1f} MB)", text, "report.html", "text/html", on_click="ignore",
-            type="primary", key="report",
-        )  # fmt: skip
+            f"Download report.html ({len(text) / 1e6:.1f} MB)",
+            text,
+            "report.html",
+            "text/html",
+            on_click="ignore",
+            type="primary",
+            key="report",
+        )
 
 
 VERDICTS = """
@@ -277,21 +325,27 @@ VERDICTS = """
 def _verdicts(view: View, found: pd.DataFrame) -> None:
     """Every claim on every network: the verdict, what decided it, and the measurement."""
     heads = [
-        ("Claim of the post", "", "pa-claim"), ("Network", "", "pa-key"), ("Verdict", "By the stated rule", "pa-key"),
-        ("Because", "", ""), ("Measured", "The stored result", "pa-key"),
-    ]  # fmt: skip
+        ("Claim of the post", "", "pa-claim"),
+        ("Network", "", "pa-key"),
+        ("Verdict", "By the stated rule", "pa-key"),
+        ("Because", "", ""),
+        ("Measured", "The stored result", "pa-key"),
+    ]
     rows, last = [], ""
     for row in records(found):
         word, claim = row["verdict"], markup.plain(row["claim"])
         if row["rule"]:
             claim += _folded("Rule", f'<p class="pa-note">{markup.plain(row["rule"])}</p>')
         number = row["experiment_id"]
-        rows.append([
-            "" if row["section"] == last else claim, _network(row),
-            f'<span class="pa-verdict pa-{word.replace(" ", "-")}">{SYMBOLS[word]} {word}</span>',
-            _because(row["because"]),
-            "–" if pd.isna(number) else _link(view, int(number), f"experiment {number}", everywhere="true"),
-        ])  # fmt: skip
+        rows.append(
+            [
+                "" if row["section"] == last else claim,
+                _network(row),
+                f'<span class="pa-verdict pa-{word.replace(" ", "-")}">{SYMBOLS[word]} {word}</span>',
+                _because(row["because"]),
+                "–" if pd.isna(number) else _link(view, int(number), f"experiment {number}", everywhere="true"),
+            ]
+        )
         last = row["section"]
     st.html(markup.table(heads, rows))
 

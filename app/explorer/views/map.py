@@ -49,10 +49,12 @@ def render(view: View) -> None:
     _draw(view, layout, clustering, colour)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
-            "Region", key="within", bind="query-params",
+            "Region",
+            key="within",
+            bind="query-params",
             placeholder="drag a box or a lasso on the map, or type x, y, x, y",
             help="Two opposite corners of a box, or the corners of a polygon, as x, y each, with commas.",
-        )  # fmt: skip
+        )
         st.button("Clear", on_click=_clear, disabled=not _within())
     if region is not None:
         with explained():
@@ -65,7 +67,7 @@ def render(view: View) -> None:
 def _chosen(view: View) -> list[dict[str, Any]] | None:
     """The maps of the target, newest last; where there are none, the page says how to make one."""
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
-    held = view.ask(query.layout.stored)
+    held = view.ask(query.layouts)
     mine = held[(held["network"] == view.network.name) & (held["target"] == target.name)]
     if len(mine):
         return records(mine)
@@ -83,10 +85,14 @@ def _missing(view: View, sentence: str, others: pd.DataFrame) -> None:
     st.html(markup.notes([f"{words.strip().rstrip(';').capitalize()}. It is made on the command line:"]))
     st.code(command, "sh")
     links = [
-        markup.link("map", f"{row['target']} ({row['space']})", layout=row["layout_id"],
-                    **{**view.state, "target": row["target"]})
+        markup.link(
+            "map",
+            f"{row['target']} ({row['space']})",
+            layout=row["layout_id"],
+            **{**view.state, "target": row["target"]},
+        )
         for row in records(others)
-    ]  # fmt: skip
+    ]
     if links:
         st.html(
             f'<div class="pa">Maps of {markup.plain(view.network.name)} that are stored: {", ".join(links)}</div>'
@@ -120,9 +126,13 @@ def _numbered(label: str, words: dict[int, str], key: str, first: int, width: in
     """One of several things that have a number and are told by words; an address may give the number alone."""
     titles = {number: f"{number}: {said}" for number, said in words.items()}
     chosen = address.one_of(
-        label, list(titles.values()), key=key, first=titles[first], width=width,
+        label,
+        list(titles.values()),
+        key=key,
+        first=titles[first],
+        width=width,
         also={str(number): title for number, title in titles.items()},
-    )  # fmt: skip
+    )
     return next(number for number, title in titles.items() if title == chosen)
 
 
@@ -139,21 +149,30 @@ def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str)
     # The same part of the same map in another colour, without what was outlined by hand or hidden in the legend.
     figure.update_layout(uirevision=layout.layout_id, selectionrevision=repr(shown), legend_uirevision=repr(shown))
     figures.show(
-        figure, f"map-{layout.target.name}".replace("->", "-to-").replace(":", "-"), key=FIGURE, toolbar=TOOLS,
-        data=points, on_drag=_select, many=len(points) > layout_charts.LARGE,
+        figure,
+        f"map-{layout.target.name}".replace("->", "-to-").replace(":", "-"),
+        key=FIGURE,
+        toolbar=TOOLS,
+        data=points,
+        on_drag=_select,
+        many=len(points) > layout_charts.LARGE,
         shows_points=len(points) <= layout_charts.SHOWN_INSIDE,
         alt=f"Map of {layout.n_examples} examples at {layout.target.name}, coloured by {colour}",
-    )  # fmt: skip
+    )
     sure = "" if layout.proven == 1 else f" {layout.proven:.1%} of them are proven to be the nearest."
     measure = "gates that differ" if layout.metric == "hamming" else "Euclidean distance"
     st.html(
-        markup.notes([
-            f"UMAP of the {layout.neighbors} nearest others of each of {layout.n_examples:,} examples, by {measure}, "
-            f"least distance {layout.min_dist:g}, seed {layout.seed}.{sure}",
-            f"Density: the mean distance ({measure}) to those {layout.neighbors}; where it is small, examples lie "
-            "densely." if colour == DENSITY else None,
-        ])
-    )  # fmt: skip
+        markup.notes(
+            [
+                f"UMAP of the {layout.neighbors} nearest others of each of {layout.n_examples:,} examples, by "
+                f"{measure}, least distance {layout.min_dist:g}, seed {layout.seed}.{sure}",
+                f"Density: the mean distance ({measure}) to those {layout.neighbors}; where it is small, examples "
+                "lie densely."
+                if colour == DENSITY
+                else None,
+            ]
+        )
+    )
     source(view, call(query.layout_points, layout.layout_id, clustering), sql=_POINTS_SQL.format(layout.layout_id))
 
 
@@ -247,9 +266,10 @@ def _listed(view: View, layout: StoredLayout, clustering: int | None, region: Re
     st.html('<div class="pa pa-muted">As a predicate on layout_points:</div>')
     st.code(f"layout_id = {layout.layout_id} and {region.sql}", "sql", wrap_lines=True)
     source(
-        view, call(query.layout_examples, layout.layout_id, corners, **wanted),
+        view,
+        call(query.layout_examples, layout.layout_id, corners, **wanted),
         sql=region_sql(layout.layout_id, region),
-    )  # fmt: skip
+    )
 
 
 def _counted(view: View, counts: pd.DataFrame, what: str, clustering: int | None) -> None:
@@ -265,9 +285,10 @@ def _counted(view: View, counts: pd.DataFrame, what: str, clustering: int | None
         return cards.cluster_link(view, clustering, number, names.get(number))
 
     heads = [
-        (what.capitalize(), "", "pa-key"), ("Here", "Examples in the region", "pa-number"),
+        (what.capitalize(), "", "pa-key"),
+        ("Here", "Examples in the region", "pa-number"),
         ("Lift", "Share in the region over share on the whole map", "pa-number"),
-    ]  # fmt: skip
+    ]
     rows = [
         [words(row), f"{row['n']:,}", markup.number(float(row["lift"]), 3)] for row in records(counts.head(COUNTED))
     ]

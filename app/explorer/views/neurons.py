@@ -34,10 +34,14 @@ BANDS = 5
 
 RANKED_ROWS = 25  # units a page of the ranking
 ORDERS = {
-    "Most clusters": ("cluster_entropy", False), "Fewest clusters": ("cluster_entropy", True),
-    "Most labels": ("label_entropy", False), "Fewest labels": ("label_entropy", True),
-    "Most active": ("active", False), "Highest": ("highest", False), "Number": ("unit", True),
-}  # fmt: skip
+    "Most clusters": ("cluster_entropy", False),
+    "Fewest clusters": ("cluster_entropy", True),
+    "Most labels": ("label_entropy", False),
+    "Fewest labels": ("label_entropy", True),
+    "Most active": ("active", False),
+    "Highest": ("highest", False),
+    "Number": ("unit", True),
+}
 TELLING = 10
 """Examples that a unit needs in its top to be said to be about few things: of two examples nothing is learnt."""
 
@@ -58,10 +62,11 @@ def _site(view: View) -> SiteRecord | None:
     if not span and target.sites[0].n_activations:
         return target.sites[0]
     why = (
-        f"a span ({target.name}) has gates but no units of its own" if span else
-        f"no activations are stored for site {target.name} of network {view.network.name}; ingest with "
+        f"a span ({target.name}) has gates but no units of its own"
+        if span
+        else f"no activations are stored for site {target.name} of network {view.network.name}; ingest with "
         "--store-activations"
-    )  # fmt: skip
+    )
     st.html(markup.notes([why]))
     others = [site for site in view.atlas.catalog.sites_of(view.network) if site.n_activations]
     links = [markup.link("neurons", site.name, network=view.network.name, target=site.name) for site in others]
@@ -77,8 +82,12 @@ def _unit(view: View, site: SiteRecord) -> None:
     number = _pick(site)
     kind = view.network.kind
     wanted: dict[str, Any] = {
-        "site": site.name, "network": view.network.name, "k": TOP[kind], "bands": BANDS, "per_band": PER_BAND[kind],
-    }  # fmt: skip
+        "site": site.name,
+        "network": view.network.name,
+        "k": TOP[kind],
+        "bands": BANDS,
+        "per_band": PER_BAND[kind],
+    }
     found = view.work(f"Reading unit {number}", query.unit, number, **wanted)
     if found is None:
         return
@@ -103,9 +112,14 @@ def _pick(site: SiteRecord) -> int:
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         number = address.number(
-            f"Unit (0 to {last:,})", 0, last, 0, key="unit", width=170,
+            f"Unit (0 to {last:,})",
+            0,
+            last,
+            0,
+            key="unit",
+            width=170,
             expected=f"a unit of site {site.name}, which has {site.n_units:,}, numbered from 0",
-        )  # fmt: skip
+        )
         st.button("Previous", on_click=go, args=(number - 1,), disabled=number == 0)
         st.button("Next", on_click=go, args=(number + 1,), disabled=number == last)
         st.button("Another at random", on_click=go, args=(int(np.random.default_rng().integers(last + 1)),))
@@ -116,9 +130,12 @@ def _facts(view: View, site: SiteRecord, found: Unit) -> None:
     shown = [
         ("Above 0", f"{found.n_on / found.n:.1%}", f"{found.n_on:,} of {found.n:,} examples"),
         ("Highest activation", markup.number(found.highest), None),
-        ("Gate", "–" if found.gate is None else f"{found.gate:,}",
-         "Of the code of the same site; it is on exactly where the unit is above 0"),
-    ]  # fmt: skip
+        (
+            "Gate",
+            "–" if found.gate is None else f"{found.gate:,}",
+            "Of the code of the same site; it is on exactly where the unit is above 0",
+        ),
+    ]
     with st.container(horizontal=True, gap="small"):
         for name, value, hint in shown:
             st.metric(name, value, border=True, help=hint, width="stretch")
@@ -142,17 +159,21 @@ def _figures(view: View, found: Unit, what: str) -> None:
     with left:
         title = f"Unit {found.unit}: {found.n_on:,} of {found.n:,} examples above 0"
         figures.show(
-            unit_charts.activations(found.histogram, what, edges, title), stem, key="activations",
+            unit_charts.activations(found.histogram, what, edges, title),
+            stem,
+            key="activations",
             data=found.histogram[found.histogram["what"] == what],
             alt=f"Histogram of the activations of unit {found.unit} by {what}",
-        )  # fmt: skip
+        )
     with right:
         table = found.composition[found.composition["what"] == what]
         figures.show(
             unit_charts.composition(found.composition, what, shown, f"What its range is made of; n = {found.n:,}"),
-            f"{stem}-parts", key="parts", data=table,
+            f"{stem}-parts",
+            key="parts",
+            data=table,
             alt=f"Share of each {what} in the top and the bands of unit {found.unit}",
-        )  # fmt: skip
+        )
 
 
 def _examples(view: View, found: Unit) -> None:
@@ -200,7 +221,7 @@ def _gate(view: View, found: Unit) -> None:
 
 def _ranking(view: View, site: SiteRecord) -> None:
     wanted: dict[str, Any] = {"site": site.name, "network": view.network.name}
-    found = view.work("Ranking units", query.neurons.unit_examples, turns=jobs.LONG, **wanted)
+    found = view.work("Ranking units", query.units, turns=jobs.LONG, **wanted)
     if found is None:
         return
     if found.empty:
@@ -209,9 +230,11 @@ def _ranking(view: View, site: SiteRecord) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         order = address.one_of("Order", list(ORDERS), key="order", first=next(iter(ORDERS)), width=200)
         telling = address.switch(
-            f"Only units with {TELLING} or more in their top", default=True, key="telling",
+            f"Only units with {TELLING} or more in their top",
+            default=True,
+            key="telling",
             help="Of a unit that is above 0 in two examples it means little that they are of one cluster.",
-        )  # fmt: skip
+        )
     column, ascending = ORDERS[order]
     shown = found[found["top"] >= TELLING] if telling else found
     sorting: dict[str, Any] = {"by": [column, "unit"], "ascending": [ascending, True], "kind": "stable"}
@@ -220,14 +243,17 @@ def _ranking(view: View, site: SiteRecord) -> None:
     means = {row["of"]: row[by] for row in found.attrs["chance"]}
     title = f"{len(shown):,} of {site.n_units:,} units; n = {found.attrs['n']:,} examples"
     figures.show(
-        unit_charts.entropies(shown, by, means.get("random sets"), title), f"units-{site.name}".replace(":", "-"),
-        key="entropies", data=shown[["unit", by]], alt="Histogram of the entropies of units' tops",
-    )  # fmt: skip
+        unit_charts.entropies(shown, by, means.get("random sets"), title),
+        f"units-{site.name}".replace(":", "-"),
+        key="entropies",
+        data=shown[["unit", by]],
+        alt="Histogram of the entropies of units' tops",
+    )
     _rows(view, shown.iloc[address.paged(len(shown), RANKED_ROWS, of=(site.name, order, telling))])
     st.html(markup.notes(found.attrs["notes"]))
     kept = f".query('top >= {TELLING}')" if telling else ""
     sorted_by = ", ".join(f"{name}={value!r}" for name, value in sorting.items())
-    source(view, f"{call(query.neurons.unit_examples, **wanted)}{kept}.sort_values({sorted_by})")
+    source(view, f"{call(query.units, **wanted)}{kept}.sort_values({sorted_by})")
 
 
 def _rows(view: View, shown: pd.DataFrame) -> None:
@@ -241,16 +267,21 @@ def _rows(view: View, shown: pd.DataFrame) -> None:
         ("Noise", "Examples of its top that are in no cluster", "pa-number"),
         ("Labels", "Distinct labels in its top", "pa-number"),
         ("Label entropy", "Over the labels of its top, bits", "pa-number"),
-    ]  # fmt: skip
+    ]
     rows = [
         [
-            markup.link("neurons", str(row["unit"]), unit=row["unit"], **view.state), f"{row['active']:.1%}",
-            markup.number(row["highest"]), str(row["top"]), str(row["clusters"]),
-            markup.number(row["cluster_entropy"], 3), str(row["noise"]), str(row["labels"]),
+            markup.link("neurons", str(row["unit"]), unit=row["unit"], **view.state),
+            f"{row['active']:.1%}",
+            markup.number(row["highest"]),
+            str(row["top"]),
+            str(row["clusters"]),
+            markup.number(row["cluster_entropy"], 3),
+            str(row["noise"]),
+            str(row["labels"]),
             markup.number(row["label_entropy"], 3),
         ]
         for row in records(shown)
-    ]  # fmt: skip
+    ]
     st.html(markup.table(heads, rows))
 
 
@@ -273,9 +304,12 @@ def _directions(view: View, site: SiteRecord) -> None:
             return
     result = found.result
     figures.show(
-        measured.drawn(result), f"directions-{site.name}".replace(":", "-"), key="directions",
-        data=result.tables["histogram"], alt="Histograms of cosines with directions of NMF and PCA, by cluster",
-    )  # fmt: skip
+        measured.drawn(result),
+        f"directions-{site.name}".replace(":", "-"),
+        key="directions",
+        data=result.tables["histogram"],
+        alt="Histograms of cosines with directions of NMF and PCA, by cluster",
+    )
     measured.remarks(found)
     _components(view, result)
     given = {name: value for name, value in result.asked.items() if name != "network"}
@@ -291,9 +325,10 @@ def _any_stored(view: View, site: SiteRecord) -> measured.Answer | None:
 def _newest(atlas: Atlas, network: str, site: str) -> tuple[int | None, Result | None]:
     held = archive.stored(atlas, "directions")
     mine = [
-        row for row in records(held)
+        row
+        for row in records(held)
         if row["network"] == network and row["current"] and row["parameters"].get("site") == site
-    ]  # fmt: skip
+    ]
     return (
         (int(mine[-1]["experiment_id"]), archive.load(atlas, int(mine[-1]["experiment_id"])))
         if mine
@@ -309,19 +344,26 @@ def _components(view: View, result: Result) -> None:
     )
     rows_shown = address.paged(len(shown), RANKED_ROWS, of=DIRECTIONS)
     heads = [
-        ("Method", "", "pa-key"), ("Direction", "Number of the component", "pa-number"),
+        ("Method", "", "pa-key"),
+        ("Direction", "Number of the component", "pa-number"),
         ("Top in one cluster", "Share of its top that the commonest cluster holds", "pa-number"),
-        ("Cluster", "The commonest of its top", "pa-key"), ("Clusters", "In its top", "pa-number"),
+        ("Cluster", "The commonest of its top", "pa-key"),
+        ("Clusters", "In its top", "pa-number"),
         ("Entropy", "Over the clusters of its top, bits", "pa-number"),
-        ("Highest cosine", "", "pa-number"), ("Explained", "Share of the variance", "pa-number"),
-    ]  # fmt: skip
+        ("Highest cosine", "", "pa-number"),
+        ("Explained", "Share of the variance", "pa-number"),
+    ]
     rows = [
         [
-            markup.plain(row["method"]), str(row["component"]), f"{row['top_share']:.0%}",
+            markup.plain(row["method"]),
+            str(row["component"]),
+            f"{row['top_share']:.0%}",
             cards.cluster_link(view, clustering, row["top_cluster"], None) if clustering else str(row["top_cluster"]),
-            str(row["clusters"]), markup.number(row["entropy"], 3), markup.number(row["highest"], 3),
+            str(row["clusters"]),
+            markup.number(row["entropy"], 3),
+            markup.number(row["highest"], 3),
             markup.number(row["explained"], 3),
         ]
         for row in records(shown.iloc[rows_shown])
-    ]  # fmt: skip
+    ]
     st.html(markup.table(heads, rows))

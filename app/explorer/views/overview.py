@@ -40,7 +40,7 @@ CHECK, MEASURE = "check", "measure"
 
 
 def render(view: View) -> None:
-    held = view.ask(query.store.contents)
+    held = view.ask(query.info)
     networks, sites, clusterings = held["networks"], held["sites"], held["clusterings"]
     stored = sites[sites["n_codes"] > 0]
     counts = [
@@ -97,7 +97,7 @@ def begin(path: Path) -> None:
 
 def _code(view: View, measured: list[str]) -> None:
     """What gives the tables of sites: the sites, and what was measured of them, each by its own call."""
-    held = [f"{call(query.store.contents)}[{part!r}]" for part in ("sites", "spans", "clusterings")]
+    held = [f"{call(query.info)}[{part!r}]" for part in ("sites", "spans", "clusterings")]
     source(view, *held, *measured, sql=_SITES_SQL.format(network=literal(view.network.name)))
 
 
@@ -126,10 +126,17 @@ def _sites(view: View, sites: pd.DataFrame, spans: pd.DataFrame, clusterings: pd
     mine = sites[(sites["network"] == view.network.name) & (sites["n_codes"] > 0)]
     rows = [{**row, "name": row["site"]} for row in records(mine)]
     for row in records(spans[spans["network"] == view.network.name]):
-        rows.append({
-            "name": row["span"], "scope": "span", "n_gates": row["n_gates"], "n_units": None, "n_codes": None,
-            "nonlinearity": None, "exact": row["exact"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": row["span"],
+                "scope": "span",
+                "n_gates": row["n_gates"],
+                "n_units": None,
+                "n_codes": None,
+                "nonlinearity": None,
+                "exact": row["exact"],
+            }
+        )
     newest = _newest(clusterings[clusterings["network"] == view.network.name])
     for row in rows:
         row |= newest.get(row["name"], {"clustering_id": None, "n_clusters": None, "purity": None})
@@ -162,12 +169,15 @@ def _strip(view: View, rows: list[dict[str, Any]]) -> None:
             + _table(view, some)
         )
     st.html(
-        markup.notes([
-            "Width: gates, with a least width. The purer the newest clustering of its codes, the darker a site. "
-            "Occupancy: distinct polytopes over examples; 1 where every example has one to itself. Density: "
-            "boundaries of all later sites per unit of distance here, of pairs of the same and of different labels."
-        ])
-    )  # fmt: skip
+        markup.notes(
+            [
+                "Width: gates, with a least width. The purer the newest clustering of its codes, the darker a site. "
+                "Occupancy: distinct polytopes over examples; 1 where every example has one to itself. Density: "
+                "boundaries of all later sites per unit of distance here, of pairs of the same and of different "
+                "labels."
+            ]
+        )
+    )
 
 
 def _piece(view: View, row: dict[str, Any]) -> str:
@@ -196,14 +206,17 @@ def _piece(view: View, row: dict[str, Any]) -> str:
 
 def _table(view: View, rows: list[dict[str, Any]]) -> str:
     heads = [
-        ("Span" if rows[0]["scope"] == "span" else "Site", "", "pa-key"), ("Gates", "Bits of a code", "pa-number"),
+        ("Span" if rows[0]["scope"] == "span" else "Site", "", "pa-key"),
+        ("Gates", "Bits of a code", "pa-number"),
         ("Units", "Numbers of an activation", "pa-number"),
-        ("Examples", "With a code", "pa-number"), ("Clusters", "Of the newest clustering of codes", "pa-number"),
+        ("Examples", "With a code", "pa-number"),
+        ("Clusters", "Of the newest clustering of codes", "pa-number"),
         ("Purity", "Share of clustered, labelled examples that bear their cluster's commonest label", "pa-number"),
         ("Occupancy", "Distinct polytopes over examples", "pa-number"),
         ("Density", "Of pairs of the same label, and of different labels", "pa-number"),
-        ("Exact", "Whether equal codes mean the same affine map", "pa-key"), ("Look", "", "pa-key"),
-    ]  # fmt: skip
+        ("Exact", "Whether equal codes mean the same affine map", "pa-key"),
+        ("Look", "", "pa-key"),
+    ]
     return markup.table(heads, (_cells(view, row) for row in rows))
 
 
@@ -219,10 +232,17 @@ def _cells(view: View, row: dict[str, Any]) -> list[str]:
         occupancy = f'<span title="{hint}">{markup.number(row["occupancy"], 3)}</span>'
     density = "–" if row["intra"] is None else f"{markup.number(row['intra'], 3)} | {markup.number(row['inter'], 3)}"
     return [
-        markup.plain(row["name"]), f"{row['n_gates']:,}", _count(row["n_units"]), _count(row["n_codes"]), clusters,
-        markup.number(row["purity"], 3), occupancy, density, "yes" if row["exact"] else "no",
+        markup.plain(row["name"]),
+        f"{row['n_gates']:,}",
+        _count(row["n_units"]),
+        _count(row["n_codes"]),
+        clusters,
+        markup.number(row["purity"], 3),
+        occupancy,
+        density,
+        "yes" if row["exact"] else "no",
         " · ".join(markup.link(page, words, **state) for page, words in pages.items()),
-    ]  # fmt: skip
+    ]
 
 
 def _count(value: Any) -> str:
@@ -275,9 +295,10 @@ def stored_densities(atlas: Atlas, network: str) -> Densities | None:
     """Out of the newest result of experiment density that still holds; None where there is none."""
     held = archive.stored(atlas, "density")
     mine = [
-        int(row["experiment_id"]) for row in records(held)
+        int(row["experiment_id"])
+        for row in records(held)
         if row["network"] == network and row["current"] and not row["parameters"].get("site_by_site")
-    ]  # fmt: skip
+    ]
     if not mine:
         return None
     table = archive.load(atlas, mine[-1]).table
@@ -317,7 +338,7 @@ def _health(view: View) -> None:
             )
         return
     with explained():
-        checks = view.work("Checking", query.store.verification, turns=jobs.LONG)
+        checks = view.work("Checking", query.verify, turns=jobs.LONG)
         if checks is None:
             return
         failed = checks[~checks["ok"]]
@@ -332,7 +353,7 @@ def _health(view: View) -> None:
                     ([markup.plain(row[name]) for name in ("check", "subject", "detail")] for row in records(failed)),
                 )
             )
-        source(view, call(query.store.verification))
+        source(view, call(query.verify))
 
 
 # --- the rest --------------------------------------------------------------------------------------------------
@@ -340,22 +361,27 @@ def _health(view: View) -> None:
 
 def _networks(view: View, networks: pd.DataFrame) -> None:
     heads = [
-        ("Name", "", "pa-key"), ("Architecture", "", "pa-key"), ("Reads", "", "pa-key"), ("Source", "", "pa-key"),
+        ("Name", "", "pa-key"),
+        ("Architecture", "", "pa-key"),
+        ("Reads", "", "pa-key"),
+        ("Source", "", "pa-key"),
         ("Examples", "Tokens or images that it read", "pa-number"),
         ("Weights digest", "SHA-256 over all parameters and buffers", "pa-key"),
-    ]  # fmt: skip
+    ]
     rows = [
         [
-            markup.link(".", row["name"], network=row["name"]), markup.plain(row["architecture"]),
+            markup.link(".", row["name"], network=row["name"]),
+            markup.plain(row["architecture"]),
             f"{markup.plain(row['kind'])}s",
-            f"{markup.plain(row['source'])}, weights {markup.plain(row['weights'])}", f"{row['n_examples']:,}",
+            f"{markup.plain(row['source'])}, weights {markup.plain(row['weights'])}",
+            f"{row['n_examples']:,}",
             f'<code title="{markup.plain(row["weights_digest"])}">'
             f"{markup.plain(row['weights_digest'][:DIGEST_SHOWN])}…</code>",
         ]
         for row in records(networks)
-    ]  # fmt: skip
+    ]
     st.html(markup.table(heads, rows))
-    source(view, f"{call(query.store.contents)}['networks']", sql=_NETWORKS_SQL)
+    source(view, f"{call(query.info)}['networks']", sql=_NETWORKS_SQL)
 
 
 _NETWORKS_SQL = """select name, architecture, kind, source, weights, weights_digest, count(example_id) as n_examples
@@ -366,19 +392,26 @@ order by network_id"""
 
 def _datasets(view: View, datasets: pd.DataFrame) -> None:
     heads = [
-        ("Dataset", "", "pa-key"), ("Kind", "", "pa-key"), ("Source", "", ""),
-        ("Inputs", "Duplicates counted", "pa-number"), ("Labels", "", "pa-number"),
+        ("Dataset", "", "pa-key"),
+        ("Kind", "", "pa-key"),
+        ("Source", "", ""),
+        ("Inputs", "Duplicates counted", "pa-number"),
+        ("Labels", "", "pa-number"),
         ("Without label", "", "pa-number"),
-    ]  # fmt: skip
+    ]
     rows = [
         [
-            markup.plain(row["name"]), markup.plain(row["kind"]), markup.plain(row["source"]), f"{row['n_inputs']:,}",
-            f"{row['n_labels']:,}", f"{row['n_unlabelled']:,}",
+            markup.plain(row["name"]),
+            markup.plain(row["kind"]),
+            markup.plain(row["source"]),
+            f"{row['n_inputs']:,}",
+            f"{row['n_labels']:,}",
+            f"{row['n_unlabelled']:,}",
         ]
         for row in records(datasets)
-    ]  # fmt: skip
+    ]
     st.html(markup.table(heads, rows))
-    source(view, f"{call(query.store.contents)}['datasets']", sql=_DATASETS_SQL)
+    source(view, f"{call(query.info)}['datasets']", sql=_DATASETS_SQL)
 
 
 _DATASETS_SQL = """select name, kind, source, n_inputs, count(distinct label) as n_labels,
@@ -390,19 +423,26 @@ order by dataset_id"""
 
 def _runs(view: View, runs: pd.DataFrame) -> None:
     heads = [
-        ("Run", "", "pa-key"), ("Network", "", "pa-key"), ("Dataset", "", "pa-key"), ("Examples", "", "pa-number"),
-        ("Inputs skipped", "Listed in table bad_inputs", "pa-number"), ("Published (UTC)", "", "pa-key"),
-    ]  # fmt: skip
+        ("Run", "", "pa-key"),
+        ("Network", "", "pa-key"),
+        ("Dataset", "", "pa-key"),
+        ("Examples", "", "pa-number"),
+        ("Inputs skipped", "Listed in table bad_inputs", "pa-number"),
+        ("Published (UTC)", "", "pa-key"),
+    ]
     rows = [
         [
-            markup.plain(row["run"]), markup.plain(row["network"]), markup.plain(row["dataset"]),
-            f"{row['n_examples']:,}", f"{row['n_bad']:,}",
+            markup.plain(row["run"]),
+            markup.plain(row["network"]),
+            markup.plain(row["dataset"]),
+            f"{row['n_examples']:,}",
+            f"{row['n_bad']:,}",
             "–" if pd.isna(row["published_at"]) else f"{row['published_at']:%Y-%m-%d %H:%M}",
         ]
         for row in records(runs)
-    ]  # fmt: skip
+    ]
     st.html(markup.table(heads, rows))
-    source(view, f"{call(query.store.contents)}['runs']", sql=_RUNS_SQL)
+    source(view, f"{call(query.info)}['runs']", sql=_RUNS_SQL)
 
 
 _RUNS_SQL = """select runs.name as run, networks.name as network, datasets.name as dataset, n_examples, n_bad,

@@ -34,12 +34,14 @@ T_STEPS = 40
 
 def render(view: View) -> None:
     st.html(
-        markup.notes([
-            "A straight path through the activation space of a site. Where it crosses a boundary, a gate after the "
-            "site flips. Move along it with the slider: what the network predicts there, how many boundaries lie "
-            "behind, and which stored example is nearest by its code."
-        ])
-    )  # fmt: skip
+        markup.notes(
+            [
+                "A straight path through the activation space of a site. Where it crosses a boundary, a gate after "
+                "the site flips. Move along it with the slider: what the network predicts there, how many boundaries "
+                "lie behind, and which stored example is nearest by its code."
+            ]
+        )
+    )
     with explained():
         _page(view)
 
@@ -81,8 +83,10 @@ def _profile(view: View, name: str, options: dict[str, Any], axis: str, here: fl
     known = measured.stored(view, name, options)
     if not measured.offer(
         "Runs the network on from the site: seconds for a small network, minutes for a large one or an early site."
-        if known is None else "This profile is stored. The nearest examples on the way take the network.", "path"
-    ):  # fmt: skip
+        if known is None
+        else "This profile is stored. The nearest examples on the way take the network.",
+        "path",
+    ):
         if known is None:
             _means(view, name, options["span"], here)
         else:
@@ -145,10 +149,12 @@ def _draw(
     title = f"{boundaries} of {n_gates:,} gates crossed, {span}, n = 1 path"
     _metrics(steps, points, way, axis, here)
     figures.show(
-        path_charts.profile(steps, points, here, axis, title, baseline), f"{result.kind}-{view.network.name}",
-        key="path-profile", data=_numbers(steps, points),
+        path_charts.profile(steps, points, here, axis, title, baseline),
+        f"{result.kind}-{view.network.name}",
+        key="path-profile",
+        data=_numbers(steps, points),
         alt=f"{title}; the place marked is {axis} = {here:g}",
-    )  # fmt: skip
+    )
     if points is not None:
         _stretches(points, axis)
     _cards(view, way, axis, here, options["example"] if axis == "α" else options["a"], options.get("b"))
@@ -194,10 +200,8 @@ def _stretches(points: pd.DataFrame, axis: str) -> None:
         return
     times = markup.counted(len(found) - 1, "time")
     st.html(
-        markup.notes([
-            f"The prediction changes {times} over {len(points)} points. Along {axis}: {'; '.join(words)}."
-        ])
-    )  # fmt: skip
+        markup.notes([f"The prediction changes {times} over {len(points)} points. Along {axis}: {'; '.join(words)}."])
+    )
 
 
 # --- the nearest examples --------------------------------------------------------------------------------------
@@ -225,37 +229,55 @@ def _met(view: View, way: Route, axis: str, wanted: dict[str, Any]) -> None:
     """All examples that are nearest somewhere on the way."""
     st.subheader("Nearest on the way", anchor=False)
     address.switch(
-        "Other examples only", key="others",
+        "Other examples only",
+        key="others",
         help="Leave out the path's own examples, which are often the nearest to all of it",
-    )  # fmt: skip
+    )
     if way.table["nearest"].isna().all():
         return
     met = way.table.assign(stay=(way.table["nearest"] != way.table["nearest"].shift()).cumsum())
     stays = met.groupby("stay").agg(
-        low=("at", "first"), high=("at", "last"), example_id=("nearest", "first"), closest=("distance", "min"),
+        low=("at", "first"),
+        high=("at", "last"),
+        example_id=("nearest", "first"),
+        closest=("distance", "min"),
         prediction=("prediction", lambda names: names.mode().iloc[0]),
-    )  # fmt: skip
-    described = {int(row["example_id"]): row for row in records(
-        view.ask(describe, view.network, sorted({int(i) for i in stays["example_id"]}))
-    )}  # fmt: skip
-    heads = [(axis, "Points of the path over which this example is the nearest", "pa-number"),
-             ("Gates", "Least distance there", "pa-number"), ("Predicted", "By the network on the path", "pa-key"),
-             ("Example", "", "pa-number"), ("Label", "", "pa-key"), ("", "", "pa-wide")]  # fmt: skip
+    )
+    described = {
+        int(row["example_id"]): row
+        for row in records(view.ask(describe, view.network, sorted({int(i) for i in stays["example_id"]})))
+    }
+    heads = [
+        (axis, "Points of the path over which this example is the nearest", "pa-number"),
+        ("Gates", "Least distance there", "pa-number"),
+        ("Predicted", "By the network on the path", "pa-key"),
+        ("Example", "", "pa-number"),
+        ("Label", "", "pa-key"),
+        ("", "", "pa-wide"),
+    ]
     cells = []
     for stay in records(stays):
         known = described[int(stay["example_id"])]
         low, high = spot(stay["low"]), spot(stay["high"])
-        cells.append([
-            low if low == high else f"{low} to {high}", f"{int(stay['closest']):,}", markup.words(stay["prediction"]),
-            markup.link("example", str(int(stay["example_id"])), example=int(stay["example_id"]), **view.state),
-            markup.words(known["label"]),
-            cards.within(view, known, THUMB, markup.CONTEXT_BEFORE, markup.CONTEXT_AFTER),
-        ])  # fmt: skip
+        cells.append(
+            [
+                low if low == high else f"{low} to {high}",
+                f"{int(stay['closest']):,}",
+                markup.words(stay["prediction"]),
+                markup.link("example", str(int(stay["example_id"])), example=int(stay["example_id"]), **view.state),
+                markup.words(known["label"]),
+                cards.within(view, known, THUMB, markup.CONTEXT_BEFORE, markup.CONTEXT_AFTER),
+            ]
+        )
     st.html(markup.table(heads, cells))
-    st.html(markup.notes([
-        f"{len(described)} of the atlas's examples {'is' if len(described) == 1 else 'are'} nearest somewhere among "
-        f"{len(way.table)} points. Of several at one distance the lowest id is taken."
-    ]))  # fmt: skip
+    st.html(
+        markup.notes(
+            [
+                f"{len(described)} of the atlas's examples {'is' if len(described) == 1 else 'are'} nearest "
+                f"somewhere among {len(way.table)} points. Of several at one distance the lowest id is taken."
+            ]
+        )
+    )
     said = call(route, **wanted)
     source(view, f"{said[:-1]}, reader={reader_of(view.network.name)}).table")
 
@@ -269,7 +291,7 @@ def _means(view: View, name: str, span: str, here: float) -> None:
     held = held[(held["kind"] == name) & (held["network"] == view.network.name)]
     if held.empty:
         return
-    spans = [address.get("span") for address in held["asked"]]
+    spans = [asked.get("span") for asked in held["asked"]]
     numbers = [int(number) for number in held["experiment_id"]]
     st.subheader("Stored: means over several examples", anchor=False)
     same = [number for number, of in zip(numbers, spans, strict=True) if of == span]
@@ -280,6 +302,8 @@ def _means(view: View, name: str, span: str, here: float) -> None:
         figures.show(figure, f"{name}-mean-{view.network.name}", key="path-means", data=found.result.table)
         measured.remarks(found)
         measured.code(view, name, found.result.asked)
-    links = [markup.link("experiments", f"experiment {number} ({of})", experiment=number, **view.state)
-             for number, of in zip(numbers, spans, strict=True)]  # fmt: skip
+    links = [
+        markup.link("experiments", f"experiment {number} ({of})", experiment=number, **view.state)
+        for number, of in zip(numbers, spans, strict=True)
+    ]
     st.html(f'<div class="pa">Stored results of <code>{name}</code>: {", ".join(links)}</div>')

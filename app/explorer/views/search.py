@@ -20,8 +20,7 @@ from query.neighbors.one import DEFAULT_K
 
 from ... import markup
 from .. import address, jobs
-from ..parts import cards
-from ..parts import choices as choosing
+from ..parts import cards, choices
 from ..parts.code import call, reader_of, source
 from ..view import View, explained, literal, records
 
@@ -78,7 +77,7 @@ def _how_many(view: View, *, beside: int) -> Asked:
 
 def _filters(view: View) -> Asked:
     """Conditions that all must hold; the search is among the examples that meet them."""
-    labels, datasets = view.ask(choices, view.network.network_id)
+    labels, datasets = view.ask(filter_choices, view.network.network_id)
     given = [name for name in ("label", "in_cluster", "dataset", "where") if st.query_params.get(name)]
     words = f"Only among … ({', '.join(given).replace('in_', '')})" if given else "Only among …"
     with st.expander(words, expanded=bool(given), icon=":material/filter_alt:"):
@@ -87,18 +86,26 @@ def _filters(view: View) -> Asked:
             label = _one_of("Label", "label", labels)
         with places[1]:
             cluster = address.number(
-                "Cluster", NOISE, None, None, key="in_cluster", placeholder="any",
+                "Cluster",
+                NOISE,
+                None,
+                None,
+                key="in_cluster",
+                placeholder="any",
                 help="Of the newest clustering of this site or span; −1 is noise.",
-            )  # fmt: skip
+            )
         dataset = None
         if len(datasets) > 1:
             with places[2]:
                 dataset = _one_of("Data set", "dataset", datasets)
         with places[-1]:
             where = st.text_input(
-                "Where (SQL)", key="where", bind="query-params", placeholder="loss < 1 and token = ' the'",
+                "Where (SQL)",
+                key="where",
+                bind="query-params",
+                placeholder="loss < 1 and token = ' the'",
                 help="A condition on the columns of table examples; the SQL page lists them.",
-            )  # fmt: skip
+            )
     return {"label": label, "cluster": cluster, "dataset": dataset, "where": where.strip() or None}
 
 
@@ -111,7 +118,7 @@ def _one_of(title: str, key: str, names: list[str]) -> str | None:
     return chosen or None
 
 
-def choices(atlas: Atlas, network_id: int) -> tuple[list[str], list[str]]:
+def filter_choices(atlas: Atlas, network_id: int) -> tuple[list[str], list[str]]:
     """The labels of a network's examples, commonest first, and the names of data sets."""
     labels = atlas.rows(
         """
@@ -135,8 +142,8 @@ def choices(atlas: Atlas, network_id: int) -> tuple[list[str], list[str]]:
 def _from_example(view: View, wanted: Asked) -> None:
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        example = choosing.example(view, choosing.ranged(view, "Example"), "example")
-        choosing.another(view, "example")
+        example = choices.example(view, choices.ranged(view, "Example"), "example")
+        choices.another(view, "example")
     subject = {"example": example}
     row = records(view.ask(describe, view.network, [example]))[0]
     left, right = st.columns([1, 4], gap="medium") if view.network.kind == "image" else (st.container(),) * 2
@@ -186,9 +193,12 @@ def _text() -> str:
     if "text" not in st.session_state:
         st.session_state["text"] = st.query_params.get("text", "")[:TEXT_LIMIT]
     text = st.text_area(
-        "Text", key="text", max_chars=TEXT_LIMIT, height=110,
+        "Text",
+        key="text",
+        max_chars=TEXT_LIMIT,
+        height=110,
         placeholder="Paste a text. The network that made the atlas reads it here; nothing is stored.",
-    )  # fmt: skip
+    )
     assert text is not None
     if text and len(text) <= LINK_LIMIT:
         st.query_params["text"] = text
@@ -196,11 +206,13 @@ def _text() -> str:
         del st.query_params["text"]
     if len(text) > LINK_LIMIT:
         st.html(
-            markup.notes([
-                f"This text of {len(text):,} characters is too long for a link (at most {LINK_LIMIT:,}): the address "
-                "of this page does not hold it."
-            ])
-        )  # fmt: skip
+            markup.notes(
+                [
+                    f"This text of {len(text):,} characters is too long for a link (at most {LINK_LIMIT:,}): the "
+                    "address of this page does not hold it."
+                ]
+            )
+        )
     return text
 
 
@@ -225,9 +237,13 @@ def _token(text: str, strings: list[str]) -> int | None:
         address.refuse("token", wanted, f"a token of this text, 0 to {last:,}", begin)
     if len(strings) <= PILLS:
         chosen = st.pills(
-            f"Token ({len(strings):,})", range(len(strings)), default=begin, required=True, key=f"token-{hash(text)}",
+            f"Token ({len(strings):,})",
+            range(len(strings)),
+            default=begin,
+            required=True,
+            key=f"token-{hash(text)}",
             format_func=lambda i: markup.markdown(markup.one_line(strings[i])) or NO_CHARACTERS,
-        )  # fmt: skip
+        )
     else:
         chosen = st.number_input(f"Token (0 to {last:,})", 0, last, begin, width=220)
         near = strings[max(0, chosen - 40) : chosen + 20]
@@ -240,9 +256,12 @@ def _token(text: str, strings: list[str]) -> int | None:
 
 def _from_image(view: View, wanted: Asked) -> None:
     file = st.file_uploader(
-        "Image", type=sorted(suffix[1:] for suffix in IMAGE_SUFFIXES), max_upload_size=UPLOAD_MEGABYTES, key="image",
+        "Image",
+        type=sorted(suffix[1:] for suffix in IMAGE_SUFFIXES),
+        max_upload_size=UPLOAD_MEGABYTES,
+        key="image",
         help="The network that made the atlas reads it here; nothing is stored. A link does not hold it.",
-    )  # fmt: skip
+    )
     if file is None:
         return
     data = file.getvalue()
@@ -396,11 +415,13 @@ def _nearest(found: pd.DataFrame, view: View, wanted: Asked, shared: bool) -> No
         apart = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         share = " to ".join(dict.fromkeys(f"{distance / about['n_gates']:.1%}" for distance in (low, high)))
         st.html(
-            markup.notes([
-                f"{apart} of {about['n_gates']:,} gates apart ({share}). "
-                f"{'Exact' if about['exact_search'] else 'Approximate'} search; searched: {about['searched']}."
-            ])
-        )  # fmt: skip
+            markup.notes(
+                [
+                    f"{apart} of {about['n_gates']:,} gates apart ({share}). "
+                    f"{'Exact' if about['exact_search'] else 'Approximate'} search; searched: {about['searched']}."
+                ]
+            )
+        )
         cards.examples(view, cards.dense(found), about["clustering"])
     elif shared:
         behind = "Too many share the polytope to look behind them; `polytope nearest` with a greater k does."

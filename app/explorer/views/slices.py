@@ -32,12 +32,14 @@ CLASSES_SHOWN = 12
 
 def render(view: View) -> None:
     st.html(
-        markup.notes([
-            "A plane through the activation space of a site. Every polytope that it meets is an area, every boundary "
-            "a line; colours are predicted classes. Draw a box on the figure to look closer: the same grid is laid "
-            "over the smaller window."
-        ])
-    )  # fmt: skip
+        markup.notes(
+            [
+                "A plane through the activation space of a site. Every polytope that it meets is an area, every "
+                "boundary a line; colours are predicted classes. Draw a box on the figure to look closer: the same "
+                "grid is laid over the smaller window."
+            ]
+        )
+    )
     with explained():
         _page(view)
 
@@ -49,10 +51,17 @@ def _page(view: View) -> None:
         span = choices.span(view, _whole)
         plane = _examples(view) if by != DIRECTIONS else _directions(view)
         sizes = [str(size) for size in sorted({*SIZES, *_size_of_link()})]
-        size = int(address.one_of(
-            "Points a side", sizes, key="size", first=str(SIZE), width=110, expected=f"a number from 2 to {LARGEST}",
-            help="Of the grid; the time grows with their square",
-        ))  # fmt: skip
+        size = int(
+            address.one_of(
+                "Points a side",
+                sizes,
+                key="size",
+                first=str(SIZE),
+                width=110,
+                expected=f"a number from 2 to {LARGEST}",
+                help="Of the grid; the time grows with their square",
+            )
+        )
     window = _window()
     options: dict[str, Any] = {"span": span, **plane, "size": size, **window}
     _slice(view, options)
@@ -85,16 +94,20 @@ def _size_of_link() -> set[int]:
 
 def _examples(view: View) -> dict[str, Any]:
     first = choices.begin_with(choices.examples_of(view), 3)
-    return {name: choices.example(view, f"Example {name}", name, default, on_change=_whole)
-            for name, default in zip("abc", first, strict=True)}  # fmt: skip
+    return {
+        name: choices.example(view, f"Example {name}", name, default, on_change=_whole)
+        for name, default in zip("abc", first, strict=True)
+    }
 
 
 def _directions(view: View) -> dict[str, Any]:
     hint = "random:SEED, unit:NUMBER, or METHOD:COMPONENT of a stored direction, such as pca:0"
-    first = st.text_input("First direction", "random:0", key="d1", bind="query-params", width=150, help=hint,
-                          on_change=_whole)  # fmt: skip
-    second = st.text_input("Second direction", "random:1", key="d2", bind="query-params", width=150, help=hint,
-                           on_change=_whole)  # fmt: skip
+    first = st.text_input(
+        "First direction", "random:0", key="d1", bind="query-params", width=150, help=hint, on_change=_whole
+    )
+    second = st.text_input(
+        "Second direction", "random:1", key="d2", bind="query-params", width=150, help=hint, on_change=_whole
+    )
     [start] = choices.begin_with(choices.examples_of(view), 1)
     a = choices.example(view, "from example", "a", start, on_change=_whole)
     return {"a": a, "directions": [first.strip(), second.strip()]}
@@ -117,10 +130,12 @@ def _window() -> dict[str, Any]:
             raise ValueError
     except ValueError:
         words = ", ".join(f"{name} {value!r}" for name, value in given.items())
-        st.html(markup.error(
-            f"the address names a window by {words}; expected three numbers: u and v of its middle, and reach, half "
-            "its width. The whole plane is shown"
-        ))  # fmt: skip
+        st.html(
+            markup.error(
+                f"the address names a window by {words}; expected three numbers: u and v of its middle, and reach, "
+                "half its width. The whole plane is shown"
+            )
+        )
         return {}
     middle = {"middle": [numbers["u"], numbers["v"]]} if "u" in numbers else {}
     return {**middle, "reach": numbers["reach"]}
@@ -150,9 +165,11 @@ def _zoom_buttons(result: Result | None) -> None:
             for words, hint, where in (
                 ("Zoom in", "Half the width, about the middle", (u, v, half / 2)),
                 ("Zoom out", "Twice the width", (u, v, half * 2)),
-                ("←", "Move left", (u - STEP * half, v, half)), ("→", "Move right", (u + STEP * half, v, half)),
-                ("↑", "Move up", (u, v + STEP * half, half)), ("↓", "Move down", (u, v - STEP * half, half)),
-            ):  # fmt: skip
+                ("←", "Move left", (u - STEP * half, v, half)),
+                ("→", "Move right", (u + STEP * half, v, half)),
+                ("↑", "Move up", (u, v + STEP * half, half)),
+                ("↓", "Move down", (u, v - STEP * half, half)),
+            ):
                 st.button(words, help=hint, on_click=_to, args=where, key=f"zoom-{words}")
         if "reach" in st.query_params:
             st.button("Whole plane", on_click=_whole, key="zoom-whole")
@@ -165,28 +182,47 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
     result = found.result
     [summary] = result.tables["summary"].to_dict("records")
     values = [
-        ("Polytopes met", f"{summary['polytopes']:,}",
-         f"Distinct ones, by codes and pooling switches, at {summary['points']:,} points: at least so many"),
-        ("Gates that change", f"{summary['gates_crossed']:,}",
-         f"Of {summary['gates']:,}: on at some points, off at others"),
+        (
+            "Polytopes met",
+            f"{summary['polytopes']:,}",
+            f"Distinct ones, by codes and pooling switches, at {summary['points']:,} points: at least so many",
+        ),
+        (
+            "Gates that change",
+            f"{summary['gates_crossed']:,}",
+            f"Of {summary['gates']:,}: on at some points, off at others",
+        ),
         ("Classes", f"{len(result.table):,}", "Predicted somewhere in the window"),
-        ("Window", markup.number(float(result.parameters["u"][1] - result.parameters["u"][0])),
-         "Its width, in units of distance in the activation space"),
-    ]  # fmt: skip
+        (
+            "Window",
+            markup.number(float(result.parameters["u"][1] - result.parameters["u"][0])),
+            "Its width, in units of distance in the activation space",
+        ),
+    ]
     measured.metrics(values)
     _zoom_buttons(result)
     figure = measured.drawn(result)
     figure.update_layout(dragmode="select", modebar={"orientation": "v"})
     figure.add_trace(_handle(result))
     figures.show(
-        figure, f"slice-{view.network.name}", key="slice", data=result.tables["grid"],
-        toolbar=["select2d", "zoom2d", "pan2d", "resetScale2d"], on_drag=_picked,
+        figure,
+        f"slice-{view.network.name}",
+        key="slice",
+        data=result.tables["grid"],
+        toolbar=["select2d", "zoom2d", "pan2d", "resetScale2d"],
+        on_drag=_picked,
         alt=f"Slice: {summary['polytopes']:,} polytopes and {len(result.table)} predicted classes",
-    )  # fmt: skip
+    )
     st.download_button(
-        "PNG of the slice alone", partial(find("slice").picture, result), f"slice-{view.network.name}-plain.png",
-        "image/png", on_click="ignore", type="tertiary", key="slice-png", help="1,024 × 1,024 pixels, without text",
-    )  # fmt: skip
+        "PNG of the slice alone",
+        partial(find("slice").picture, result),
+        f"slice-{view.network.name}-plain.png",
+        "image/png",
+        on_click="ignore",
+        type="tertiary",
+        key="slice-png",
+        help="1,024 × 1,024 pixels, without text",
+    )
     _tables(result)
     measured.remarks(found)
     measured.code(view, "slice", result.asked or options, tables=[MAIN, "sites"])
@@ -195,8 +231,11 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
 def _tables(result: Result) -> None:
     left, right = st.columns(2, gap="medium")
     classes = result.table.head(CLASSES_SHOWN)
-    heads = [("Class", "Predicted", "pa-key"), ("Share", "Of the points of the grid", "pa-number"),
-             ("Polytopes", "Distinct ones among them", "pa-number")]  # fmt: skip
+    heads = [
+        ("Class", "Predicted", "pa-key"),
+        ("Share", "Of the points of the grid", "pa-number"),
+        ("Polytopes", "Distinct ones among them", "pa-number"),
+    ]
     rows = [[markup.words(row["class"]), f"{row['share']:.1%}", f"{row['polytopes']:,}"] for row in records(classes)]
     left.html(markup.table(heads, rows))
     if len(result.table) > CLASSES_SHOWN:
@@ -206,8 +245,10 @@ def _tables(result: Result) -> None:
         ("Gates", "", "pa-number"),
         ("Change", "On at some points, off at others", "pa-number"),
     ]
-    rows = [[markup.plain(row["site"]), f"{row['gates']:,}", f"{row['crossed']:,}"]
-            for row in records(result.tables["sites"])]  # fmt: skip
+    rows = [
+        [markup.plain(row["site"]), f"{row['gates']:,}", f"{row['crossed']:,}"]
+        for row in records(result.tables["sites"])
+    ]
     right.html(markup.table(heads, rows))
 
 
@@ -217,10 +258,15 @@ def _handle(result: Result) -> Any:
 
     u, v = result.parameters["u"], result.parameters["v"]
     return go.Scatter(
-        x=[u[0], u[1], (u[0] + u[1]) / 2], y=[v[0], v[1], (v[0] + v[1]) / 2], mode="markers", marker={"opacity": 0},
-        selected={"marker": {"opacity": 0}}, unselected={"marker": {"opacity": 0}}, hoverinfo="skip",
+        x=[u[0], u[1], (u[0] + u[1]) / 2],
+        y=[v[0], v[1], (v[0] + v[1]) / 2],
+        mode="markers",
+        marker={"opacity": 0},
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+        hoverinfo="skip",
         showlegend=False,
-    )  # fmt: skip
+    )
 
 
 @guarded
@@ -254,35 +300,41 @@ def _stored_slices(view: View) -> None:
     if opened and not {*opened[0][1], "span", "size", *WINDOW, measured.RUN} & set(st.query_params):
         _open(opened[0][1])
     links = [
-        markup.link("slices", f"experiment {number}: {state['span']}, {state['size']} × {state['size']}",
-                    **state, **view.state)
+        markup.link(
+            "slices",
+            f"experiment {number}: {state['span']}, {state['size']} × {state['size']}",
+            **state,
+            **view.state,
+        )
         for number, state in opened
-    ]  # fmt: skip
+    ]
     if len(stored) > len(opened):
         links.append(markup.link("experiments", f"{len(stored) - len(opened)} more", kind="slice", **view.state))
     st.html(f'<div class="pa"><span class="pa-muted">Stored:</span> {" · ".join(links)}</div>')
 
 
 def _can_be_shown(asked: dict[str, Any]) -> bool:
-    if not set(address) <= SHOWABLE or ("middle" in address and "reach" not in address):
+    if not set(asked) <= SHOWABLE or ("middle" in asked and "reach" not in asked):
         return False
-    return ("a" in address) if "directions" in address else set("abc") <= set(address)
+    return ("a" in asked) if "directions" in asked else set("abc") <= set(asked)
 
 
 def _state(asked: dict[str, Any]) -> dict[str, Any]:
     """The address of a slice: what the widgets of this page are to hold, and the window."""
-    directions = address.get("directions")
+    directions = asked.get("directions")
     return {
-        "span": address["span"], "size": str(address.get("size", LARGEST)), **({"by": DIRECTIONS} if directions else {}),
-        **{name: address[name] for name in "abc" if name in address},
+        "span": asked["span"],
+        "size": str(asked.get("size", LARGEST)),
+        **({"by": DIRECTIONS} if directions else {}),
+        **{name: asked[name] for name in "abc" if name in asked},
         **dict(zip(("d1", "d2"), directions or (), strict=False)),
-        **{name: repr(value) for name, value in zip(("u", "v"), address.get("middle") or (), strict=False)},
-        **({"reach": repr(address["reach"])} if "reach" in address else {}),
-    }  # fmt: skip
+        **{name: repr(value) for name, value in zip(("u", "v"), asked.get("middle") or (), strict=False)},
+        **({"reach": repr(asked["reach"])} if "reach" in asked else {}),
+    }
 
 
 def _open(state: dict[str, Any]) -> None:
-    """Choose what a stored slice was asked with, before the widgets are there: they and the address then say so."""
+    """Choose what a stored slice was asked with, before the widgets are there: they and the asked then say so."""
     if "span" in st.session_state:  # the reader has been here, and chose otherwise
         return
     st.query_params.update({name: str(value) for name, value in state.items()})

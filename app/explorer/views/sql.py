@@ -97,16 +97,23 @@ def _run(view: View, text: str, limit: int, timeout: int) -> None:
         st.html(f'<div class="pa">{_counted(rows, took)}</div>')
         how = address.segment("Show as", [TABLE, CHART], key="show", label_visibility="collapsed")
         st.download_button(
-            "Download CSV", partial(figures.csv, rows), "query.csv", "text/csv", on_click="ignore",
-            disabled=rows.empty, help="All rows of the answer; lists as JSON, bytes in hexadecimal",
-        )  # fmt: skip
+            "Download CSV",
+            partial(figures.csv, rows),
+            "query.csv",
+            "text/csv",
+            on_click="ignore",
+            disabled=rows.empty,
+            help="All rows of the answer; lists as JSON, bytes in hexadecimal",
+        )
     if how == TABLE:
         part = address.paged(len(rows), PAGE_ROWS, of=text)
         shown, pictures = _shown(rows.iloc[part])
         st.dataframe(
-            shown, hide_index=True, placeholder="null",
+            shown,
+            hide_index=True,
+            placeholder="null",
             column_config={name: st.column_config.ImageColumn(name, width="small") for name in pictures},
-        )  # fmt: skip
+        )
         if len(shown) < len(rows):
             st.html(markup.notes([f"Rows {part.start + 1:,} to {part.stop:,} of {len(rows):,}"]))
     else:
@@ -136,15 +143,17 @@ def _chart(rows: pd.DataFrame) -> None:
         up = address.one_of("Up", numbers, key="y", first=last, width=220)
         by = address.one_of("Colour", [NO_COLUMN, *words], key="by", first=NO_COLUMN, width=220)
     figures.show(
-        chart_style.chart(rows, across, up, None if by == NO_COLUMN else by), "query", key="query-chart",
+        chart_style.chart(rows, across, up, None if by == NO_COLUMN else by),
+        "query",
+        key="query-chart",
         data=rows[list(dict.fromkeys([across, up, *([] if by == NO_COLUMN else [by])]))],
-    )  # fmt: skip
+    )
 
 
 def _call(text: str, limit: int, timeout: int) -> str:
     """The query as Python, on lines of its own where quotes allow it."""
     if '"""' in text or "\\" in text:
-        return call(query.store.queries, text, limit=limit, timeout=float(timeout))
+        return call(query.sql, text, limit=limit, timeout=float(timeout))
     return f'query.sql(a, """\n{text}\n""", limit={limit}, timeout={timeout})'
 
 

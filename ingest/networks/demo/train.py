@@ -2,10 +2,10 @@
 
     python -m ingest.networks.demo.train [gpt2|inceptionv1|all] [--minutes M]
 
-Both learn from data that every installation carries (`ingest.datasets.builtin`), need no accelerator, and are judged on the
-held-out part, as the written half-precision file makes them. On two cores the digits take about two minutes and the
-text about a quarter of an hour. Seeds are fixed; what differs from run to run is the order of floating-point sums,
-and the text is that of the running Python.
+Both learn from data that every installation carries (`ingest.datasets.builtin`), need no accelerator, and are judged
+on the held-out part, as the written half-precision file makes them. On two cores the digits take about two minutes
+and the text about a quarter of an hour. Seeds are fixed; what differs from run to run is the order of floating-point
+sums, and the text is that of the running Python.
 """
 
 import argparse
@@ -75,10 +75,21 @@ def train_gpt2(folder: Path, minutes: float | None = None) -> None:
     print("training tokens:", {kind: len(stream) for kind, stream in zip(texts, streams, strict=True)})
 
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=128, n_layer=4, n_head=4, activation_function="gelu_new",
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=end, eos_token_id=end, use_cache=False,
-        architectures=["GPT2LMHeadModel"], dtype="float32",
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        n_positions=CONTEXT,
+        n_embd=128,
+        n_layer=4,
+        n_head=4,
+        activation_function="gelu_new",
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=end,
+        eos_token_id=end,
+        use_cache=False,
+        architectures=["GPT2LMHeadModel"],
+        dtype="float32",
+    )
     model = GPT2LMHeadModel(config).train()
     optimizer = torch.optim.AdamW(_decayed(model, weight_decay=0.1), lr=TEXT_RATE, betas=(0.9, 0.95))
     # Source code is three quarters of the text; the square root leaves prose and tables their share.
@@ -148,8 +159,9 @@ def train_inceptionv1(file: Path, minutes: float | None = None) -> None:
         if step % REPORT_EVERY == 0:
             print(f"inceptionv1 step {step}: {loss.item():.3f} nats", flush=True)
 
-    weights = {name: tensor.half() if tensor.is_floating_point() else tensor
-               for name, tensor in model.state_dict().items()}  # fmt: skip
+    weights = {
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()
+    }
     metadata = {
         "format": "pt",
         "classes": " ".join(DIGIT_CLASSES),

@@ -76,11 +76,31 @@ def test_nothing_is_stored_when_told_so(own: Path, polytope: Run) -> None:
 
 
 def test_lists_go_by_commas_and_other_tables_by_name(own: Path, polytope: Run) -> None:
-    answer = polytope("experiment", "occupancy", own, "--network", "demo-gpt2", "--targets",
-                      "blocks.1.mlp, blocks.0.mlp->", "--format", "csv")  # fmt: skip
+    answer = polytope(
+        "experiment",
+        "occupancy",
+        own,
+        "--network",
+        "demo-gpt2",
+        "--targets",
+        "blocks.1.mlp, blocks.0.mlp->",
+        "--format",
+        "csv",
+    )
     assert pd.read_csv(io.StringIO(answer.out))["target"].tolist() == ["blocks.1.mlp", "blocks.0.mlp->"]
-    other = polytope("experiment", "occupancy", own, "--network", "demo-gpt2", "--targets",
-                     "blocks.1.mlp, blocks.0.mlp->", "--table", "rarefaction", "--format", "csv")  # fmt: skip
+    other = polytope(
+        "experiment",
+        "occupancy",
+        own,
+        "--network",
+        "demo-gpt2",
+        "--targets",
+        "blocks.1.mlp, blocks.0.mlp->",
+        "--table",
+        "rarefaction",
+        "--format",
+        "csv",
+    )
     assert pd.read_csv(io.StringIO(other.out)).columns.tolist() == ["target", "examples", "distinct"]
     wrong = polytope("experiment", "occupancy", own, "--network", "demo-gpt2", "--table", "nothing")
     assert wrong.status == 1 and "--table is 'nothing'; occupancy has table, rarefaction" in wrong.err

@@ -66,9 +66,10 @@ def test_every_command_has_help_and_says_what_each_option_is(command: str, polyt
     assert polytope(command, "--help").status == 0
     parameters = get_command(cli).commands[command].params  # type: ignore[attr-defined]
     silent = [
-        parameter.name for parameter in parameters
+        parameter.name
+        for parameter in parameters
         if not getattr(parameter, "help", None) and not getattr(parameter, "secondary_opts", None)
-    ]  # fmt: skip
+    ]
     assert silent == []
 
 
@@ -224,7 +225,7 @@ def test_ingest_from_a_folder_prints_its_plan_and_can_be_given_again(polytope: R
         (("ingest", "{new}", "--network", "demo:inceptionv1", "--data", "builtin:digits", "--worker", "3"), "I/N"),
         (("ingest", "{new}", "--network", "demo:gpt2", "--data", "no/such/folder"), "no/such/folder"),
     ],
-)  # fmt: skip
+)
 def test_an_error_is_one_message_on_stderr_and_status_1(
     arguments: tuple[object, ...], said: str, demo_atlas: Path, polytope: Run, tmp_path: Path
 ) -> None:

@@ -187,8 +187,16 @@ def test_the_printed_command_survives_a_path_with_spaces_and_an_apostrophe() -> 
 
     result = Result("occupancy", "my net", {}, {}, asked={"scope": "position"})
     line = command(result, "my net", "/data/Ann's atlases/a.atlas")
-    assert shlex.split(line) == ["polytope", "experiment", "occupancy", "/data/Ann's atlases/a.atlas", "--network",
-                                 "my net", "--scope", "position"]  # fmt: skip
+    assert shlex.split(line) == [
+        "polytope",
+        "experiment",
+        "occupancy",
+        "/data/Ann's atlases/a.atlas",
+        "--network",
+        "my net",
+        "--scope",
+        "position",
+    ]
 
 
 def test_what_cannot_be_measured_says_why(demo_atlas: Path, tmp_path: Path, polytope: Run) -> None:
@@ -196,8 +204,19 @@ def test_what_cannot_be_measured_says_why(demo_atlas: Path, tmp_path: Path, poly
     with atlas.open(path, writable=True) as writer, writer.transaction():
         writer.execute("delete from activations")
         writer.execute("update sites set n_activations = 0, activations_digest = null")
-    answer = polytope("report", path, "-o", tmp_path / "bare.html", "--no-live", "--no-controls", "--network",
-                      "demo-gpt2", "--only", "neuron,projection,density,peak", "--json")  # fmt: skip
+    answer = polytope(
+        "report",
+        path,
+        "-o",
+        tmp_path / "bare.html",
+        "--no-live",
+        "--no-controls",
+        "--network",
+        "demo-gpt2",
+        "--only",
+        "neuron,projection,density,peak",
+        "--json",
+    )
     found = {row["section"]: row for row in json.loads(answer.out)}
     assert {row["verdict"] for row in found.values()} == {"not measured"}
     assert (
@@ -254,8 +273,12 @@ def test_interrupted_in_the_middle_of_a_measurement_it_leaves_no_row_of_it_and_g
     demo_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path(shutil.copytree(demo_atlas, tmp_path / "cut.atlas"))
-    options: dict[str, Any] = {"network": "demo-inceptionv1", "only": ["density", "occupancy"], "controls": False,
-                               "quick": True}  # fmt: skip
+    options: dict[str, Any] = {
+        "network": "demo-inceptionv1",
+        "only": ["density", "occupancy"],
+        "controls": False,
+        "quick": True,
+    }
 
     @contextmanager
     def step(self: TerminalProgress, name: str, **_: Any) -> Iterator[Step]:

@@ -31,10 +31,14 @@ def options(line: list[str]) -> dict[str, str]:
 def test_what_a_config_file_says_makes_nothing_less_safe():
     set_to = options(command(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False))
     assert {
-        "--server.enableXsrfProtection": "true", "--server.enableCORS": "true",
-        "--server.enableStaticServing": "false", "--server.maxUploadSize": str(UPLOAD_MEGABYTES),
-        "--server.maxMessageSize": "200", "--server.address": "127.0.0.1", "--client.showErrorDetails": "none",
-    }.items() <= set_to.items()  # fmt: skip
+        "--server.enableXsrfProtection": "true",
+        "--server.enableCORS": "true",
+        "--server.enableStaticServing": "false",
+        "--server.maxUploadSize": str(UPLOAD_MEGABYTES),
+        "--server.maxMessageSize": "200",
+        "--server.address": "127.0.0.1",
+        "--client.showErrorDetails": "none",
+    }.items() <= set_to.items()
 
 
 def test_the_script_is_told_when_names_are_turned_off():
@@ -68,8 +72,14 @@ class TestInABrowser:
         folder = f"/{library().rpartition('/')[0]}"
         assert status(server, f"{folder}/plotly.min.js") == 200
         above = "/".join([".."] * 12)
-        for path in ("", "../graph_objects/__init__.py", "..%2fgraph_objects%2f__init__.py", f"{above}/etc/passwd",
-                     f"{above.replace('..', '%2e%2e')}/etc/passwd", "/etc/passwd"):  # fmt: skip
+        for path in (
+            "",
+            "../graph_objects/__init__.py",
+            "..%2fgraph_objects%2f__init__.py",
+            f"{above}/etc/passwd",
+            f"{above.replace('..', '%2e%2e')}/etc/passwd",
+            "/etc/passwd",
+        ):
             assert status(server, f"{folder}/{path}") in (400, 403, 404), path
 
     def test_uploads_are_limited_in_bytes_and_need_a_token(
@@ -129,9 +139,13 @@ def upgraded(server: str, host: str, origin: str | None = None) -> int:
     with closing(http.client.HTTPConnection(str(urlsplit(server).netloc), timeout=20)) as connection:
         connection.putrequest("GET", "/_stcore/stream", skip_host=True)
         for name, value in {
-            "Host": host, "Origin": origin or f"http://{host}", "Connection": "Upgrade", "Upgrade": "websocket",
-            "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-        }.items():  # fmt: skip
+            "Host": host,
+            "Origin": origin or f"http://{host}",
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }.items():
             connection.putheader(name, value)
         connection.endheaders()
         return connection.getresponse().status

@@ -67,11 +67,19 @@ def test_numbers_of_a_list_are_as_short_as_any():
 
 
 def test_a_number_stands_beside_its_interval():
-    frame = pd.DataFrame({
-        "ratio": [1.5, 2.0], "ratio_low": [1.25, np.nan], "ratio_high": [1.75, np.nan],
-        "intra_mean": [12345.6, 3.0], "intra_low": [12000.0, 2.0], "intra_high": [13000.0, 4.0],
-        "lonely_low": [1.0, 2.0], "alpha_low": [0.0, 0.5], "alpha_high": [0.5, 1.0],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "ratio": [1.5, 2.0],
+            "ratio_low": [1.25, np.nan],
+            "ratio_high": [1.75, np.nan],
+            "intra_mean": [12345.6, 3.0],
+            "intra_low": [12000.0, 2.0],
+            "intra_high": [13000.0, 4.0],
+            "lonely_low": [1.0, 2.0],
+            "alpha_low": [0.0, 0.5],
+            "alpha_high": [0.5, 1.0],
+        }
+    )
     shown = beside_intervals(frame)
     assert list(shown) == ["ratio", "intra_mean", "lonely_low", "alpha_low", "alpha_high"]
     assert shown["ratio"].tolist() == ["1.5 [1.25, 1.75]", 2.0]

@@ -167,8 +167,10 @@ def test_the_sql_page_says_what_its_widgets_cannot_hold(demo_atlas: Path):
     asked = {"limit": "0", "timeout": "301", "table": "none", "show": "Pie", "query": " "}
     app = opened(sql_page, str(demo_atlas), TEXT, SITE, **asked)
     assert [sentence.partition("; expected")[0] for sentence in said(app)] == [
-        "limit 0", "timeout 301", "table none",
-    ]  # fmt: skip
+        "limit 0",
+        "timeout 301",
+        "table none",
+    ]
     assert "limit 0; expected a whole number from 1 to 10,000; shown is 1000" in said(app)
     assert "timeout 301; expected a whole number from 1 to 300; shown is 30" in said(app)
     held = opened(sql_page, str(demo_atlas), TEXT, SITE, limit="7", timeout="300", table="sites", query=" ")

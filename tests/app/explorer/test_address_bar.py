@@ -29,15 +29,21 @@ pytestmark = IN_BROWSER
 REFUSED = {
     "search": (
         {"example": 999999, "k": 5000, "radius": "far", "by": "Smell", "label": "middle"},
-        ["by Smell; expected one of Example, Text; shown is Example",
-         "k 5000; expected a whole number from 1 to 200; shown is 10",
-         "radius far; expected a whole number from 0 to 512; shown is any",
-         "example 999999; expected an example of network demo-gpt2, 101 to "],
+        [
+            "by Smell; expected one of Example, Text; shown is Example",
+            "k 5000; expected a whole number from 1 to 200; shown is 10",
+            "radius far; expected a whole number from 0 to 512; shown is any",
+            "example 999999; expected an example of network demo-gpt2, 101 to ",
+        ],
     ),
     "clusters": (
         {"clustering": 99, "cluster": 99, "part": "<b>", "page": -1},
-        ["clustering 99; expected ", "cluster 99; expected one of ", "part <b>; expected one of Members, Labels",
-         "page -1; expected a page from 1 to 10; shown is 1"],
+        [
+            "clustering 99; expected ",
+            "cluster 99; expected one of ",
+            "part <b>; expected one of Members, Labels",
+            "page -1; expected a page from 1 to 10; shown is 1",
+        ],
     ),
     "map": (
         {"layout": 99, "clustering": "x", "colour": "taste"},
@@ -45,15 +51,26 @@ REFUSED = {
     ),
     "neurons": (
         {"section": "Ranking", "order": "Best", "telling": "perhaps", "page": 99},
-        ["order Best; expected one of Most clusters", "telling perhaps; expected true or false; shown is True",
-         "page 99; expected "],
+        [
+            "order Best; expected one of Most clusters",
+            "telling perhaps; expected true or false; shown is True",
+            "page 99; expected ",
+        ],
     ),
-    "density": ({"x": 999999, "pairs": 1, "y": "y"}, ["x 999999; expected an example of", "y y; expected an example",
-                                                      "pairs 1; expected a whole number from 10 to 20,000"]),
-    "paths": ({"alpha": 9, "path": "Down"}, ["alpha 9; expected a number from 0 to 2.5; shown is 1.0",
-                                            "path Down; expected one of Scaling"]),
+    "density": (
+        {"x": 999999, "pairs": 1, "y": "y"},
+        [
+            "x 999999; expected an example of",
+            "y y; expected an example",
+            "pairs 1; expected a whole number from 10 to 20,000",
+        ],
+    ),
+    "paths": (
+        {"alpha": 9, "path": "Down"},
+        ["alpha 9; expected a number from 0 to 2.5; shown is 1.0", "path Down; expected one of Scaling"],
+    ),
     "slices": ({"size": 9999, "c": 0}, ["size 9999; expected a number from 2 to 256; shown is 48", "c 0; expected"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("path", REFUSED)
@@ -72,8 +89,9 @@ def test_experiments_that_are_not_there_are_said(measured_server: str, open_page
     answered(page)
     shown = page.locator(".pa-error")
     expect(shown).to_have_count(2)
-    expect(shown.first).to_have_text("the address asks for kind nonsense; expected one of all, density, slice, "
-                                     "occupancy; shown is all")  # fmt: skip
+    expect(shown.first).to_have_text(
+        "the address asks for kind nonsense; expected one of all, density, slice, occupancy; shown is all"
+    )
     expect(shown.last).to_have_text("the address asks for page 99; expected the only page, 1; shown is 1")
 
 

@@ -231,7 +231,9 @@ def test_ctrl_c_ends_the_server_with_status_0(demo_atlas: Path):
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    script = f"import sys; from app.cli.serve import serve; sys.exit(serve({demo_atlas!r}, {port=}, open_browser=False))"
+    script = (
+        f"import sys; from app.cli.serve import serve; sys.exit(serve({demo_atlas!r}, {port=}, open_browser=False))"
+    )
     line = [sys.executable, "-c", f"from pathlib import PosixPath, WindowsPath; {script}"]
     with subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL) as running:
         wait_for(f"http://127.0.0.1:{port}/_stcore/health", running)

@@ -35,9 +35,21 @@ COVERED = """each => {
 
 
 LOOKED_AT = (
-    "overview-images", "example-image", "search", "clusters", "clusters-gates", "clusters-flow", "map-region",
-    "neurons", "neurons-directions", "density-pair", "paths", "slices", "sql", "experiments",
-)  # fmt: skip
+    "overview-images",
+    "example-image",
+    "search",
+    "clusters",
+    "clusters-gates",
+    "clusters-flow",
+    "map-region",
+    "neurons",
+    "neurons-directions",
+    "density-pair",
+    "paths",
+    "slices",
+    "sql",
+    "experiments",
+)
 """Every page, and those of its parts that have a figure or a table of their own."""
 
 

@@ -65,9 +65,21 @@ def tab_to(page: Page, selector: str, most: int = MOST) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["overview", "example", "search", "clusters", "map", "neurons", "density-pair", "paths", "slices", "sql",
-             "experiments"],
-)  # fmt: skip
+    "name",
+    [
+        "overview",
+        "example",
+        "search",
+        "clusters",
+        "map",
+        "neurons",
+        "density-pair",
+        "paths",
+        "slices",
+        "sql",
+        "experiments",
+    ],
+)
 def test_tab_reaches_everything_and_one_sees_where_it_is(
     server: str, measured_server: str, open_page: OpenPage, name: str
 ):

@@ -187,11 +187,14 @@ def test_a_link_for_another_tab_leaves_this_one_alone(server: str, open_page: Op
     expect(page.locator("h1")).to_have_text("Search")
 
 
-@pytest.mark.parametrize(("path", "held"), [
-    ("sql", {}),  # the first query to begin with
-    ("clusters", {"cluster": "noise", "part": "Gates"}),  # the rows around it
-    ("map", {"layout": 1, "colour": "label"}),  # told by its number
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "held"),
+    [
+        ("sql", {}),  # the first query to begin with
+        ("clusters", {"cluster": "noise", "part": "Gates"}),  # the rows around it
+        ("map", {"layout": 1, "colour": "label"}),  # told by its number
+    ],
+)
 def test_the_way_back_begins_with_what_a_page_begins_with(
     measured_server: str, open_page: OpenPage, path: str, held: dict[str, object]
 ):

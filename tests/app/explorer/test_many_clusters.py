@@ -12,11 +12,22 @@ from app.explorer.views import clusters
 
 
 def test_a_page_of_the_columns_that_are_shown_is_sent():
-    found = pd.DataFrame({
-        "label": np.arange(250), "name": None, "note": "long", "size": 250 - np.arange(250), "persistence": 0.5,
-        "purity": 1.0, "top_label": "a", "entropy": 0.0, "medoid": 1, "medoid_token": "x", "medoid_context": "y",
-        "samples": [["a «b» c"]] * 250,
-    })  # fmt: skip
+    found = pd.DataFrame(
+        {
+            "label": np.arange(250),
+            "name": None,
+            "note": "long",
+            "size": 250 - np.arange(250),
+            "persistence": 0.5,
+            "purity": 1.0,
+            "top_label": "a",
+            "entropy": 0.0,
+            "medoid": 1,
+            "medoid_token": "x",
+            "medoid_context": "y",
+            "samples": [["a «b» c"]] * 250,
+        }
+    )
     with (
         patch.object(st, "session_state", {}),
         patch.object(st, "query_params", {}),

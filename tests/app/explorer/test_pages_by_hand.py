@@ -144,8 +144,10 @@ def test_a_search_among_a_cluster_or_a_data_set_finds_the_nearest_of_it(made: Pa
     assert not any(answer in unwanted for answer in (in_mine, in_other, in_noise))
     here: dict[str, object] = {"network": WORDS, "target": SITE, "example": example, "k": K}
     for filters, expected in (
-        ({"in_cluster": cluster}, in_mine), ({"in_cluster": -1}, in_noise), ({"dataset": "others"}, in_others),
-    ):  # fmt: skip
+        ({"in_cluster": cluster}, in_mine),
+        ({"in_cluster": -1}, in_noise),
+        ({"dataset": "others"}, in_others),
+    ):
         app = opened(made, "search", **here, **filters)
         assert found(app) == expected, filters
         assert f"lies in cluster {cluster} of clustering {NEW} (strength {strength:.2f})" in words(app)
@@ -161,8 +163,11 @@ def test_a_search_among_a_cluster_or_a_data_set_finds_the_nearest_of_it(made: Pa
 
 def test_all_others_can_be_looked_for_and_from_a_new_image_everyone(made: Path):
     with atlas.open(made) as a:
-        n, site = a.rows("select n_codes, sites.name from sites join networks using (network_id) "
-                         "where networks.name = $1 and n_codes > 0 order by ordinal", [MUTE])[0]  # fmt: skip
+        n, site = a.rows(
+            "select n_codes, sites.name from sites join networks using (network_id) "
+            "where networks.name = $1 and n_codes > 0 order by ordinal",
+            [MUTE],
+        )[0]
     for by, most in (("Example", n - 1), ("Image", n)):
         app = opened(made, "search", network=MUTE, target=site, by=by, k=n)
         assert app.number_input(key="k").max == most
@@ -228,9 +233,11 @@ def fates(labels: dict[int, int], cluster: int, there: dict[int, int]) -> list[l
         held = {example for example, label in there.items() if label == other}
         both = len(members & held)
         row = [
-            called(other), f"{both / len(members):.0%}", f"{len(held):,}",
+            called(other),
+            f"{both / len(members):.0%}",
+            f"{len(held):,}",
             f"{both / len(members | held):#.2g}",
-        ]  # fmt: skip
+        ]
         rows += [(-both, other, row)] if both else []
     return [row for _, _, row in sorted(rows)]
 
@@ -327,9 +334,14 @@ def in_vain(app: AppTest) -> list[str]:
 def test_a_result_or_kind_that_there_is_not_is_said_where_none_is_stored(made: Path, part: str):
     address: dict[str, object] = {"network": WORDS, "show": part, "experiment": "nope", "kind": "nonesuch"}
     app = opened(made, "experiments", **address)
-    kinds, number = ("all", f"none, for none is stored of {WORDS}") if part == "Stored" else (
-        "all or the name of an experiment", "none",
-    )  # fmt: skip
+    kinds, number = (
+        ("all", f"none, for none is stored of {WORDS}")
+        if part == "Stored"
+        else (
+            "all or the name of an experiment",
+            "none",
+        )
+    )
     sentences = [
         f"kind nonesuch; expected {kinds}; shown is all",
         f"experiment nope; expected the number of a stored result; shown is {number}",
@@ -401,10 +413,17 @@ def test_a_trained_networks_density_stands_beside_its_controls(own: Path):
 
     def shown(*networks: tuple[str, str]) -> list[list[str]]:
         return [
-            ["conv1->:full", called, f"{found.n_same} + {found.n_different}", f"{found.same:#.4g}",
-             f"{found.different:#.4g}", f"{found.different / found.same:#.4g}"]
-            for network, called in networks for found in [expected[network]]
-        ]  # fmt: skip
+            [
+                "conv1->:full",
+                called,
+                f"{found.n_same} + {found.n_different}",
+                f"{found.same:#.4g}",
+                f"{found.different:#.4g}",
+                f"{found.different / found.same:#.4g}",
+            ]
+            for network, called in networks
+            for found in [expected[network]]
+        ]
 
     def measured(network: str, **address: object) -> list[list[str]]:
         app = opened(own, "density", network=network, target="conv2:full", **address)

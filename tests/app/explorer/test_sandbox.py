@@ -37,9 +37,11 @@ def test_an_answer_is_that_of_our_own_process(built: Path) -> None:
     queries = [
         "from spline_codes order by all",
         "select label, count(*) as n, avg(loss) from examples group by all order by 1",
-        "select 1 as a, 2 as a", "select null as nothing, [1, 2] as many, 'é' as word, code::blob as b from codes",
-        "from range(3000)", "describe codes",
-    ]  # fmt: skip
+        "select 1 as a, 2 as a",
+        "select null as nothing, [1, 2] as many, 'é' as word, code::blob as b from codes",
+        "from range(3000)",
+        "describe codes",
+    ]
     with atlas.open(built) as a:
         for query in queries:
             ours, theirs = a.sql(query, row_limit=1000, timeout=60.0), ask(built, query)

@@ -53,13 +53,11 @@ VIEWS = {
     "density": _measured("density"),
     "density-pair": _image("density", FULL_SITE, x=2, y=9),
     "paths": _image("paths", span="inception5a->:full", example=7, run=1),
-    "paths-between": _image(
-        "paths", path="From one example to another", span="inception5a->:full", a=3, b=8, run=1
-    ),
+    "paths-between": _image("paths", path="From one example to another", span="inception5a->:full", a=3, b=8, run=1),
     "slices": _measured("slices", **SLICED),
     "sql": _text("sql"),
     "sql-chart": _text("sql", show="Chart"),
     "experiments": _measured("experiments"),
     "experiments-unasked": _measured("experiments", show="Not stored"),
     "experiments-report": _measured("experiments", show="Report"),
-}  # fmt: skip
+}

@@ -74,9 +74,13 @@ def test_no_point_outside_a_list_is_nearer_than_its_bound(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    seed=SEEDS, n=st.integers(12, 120), samples=st.integers(1, 4), more=st.integers(0, 4), probes=st.integers(1, 11),
+    seed=SEEDS,
+    n=st.integers(12, 120),
+    samples=st.integers(1, 4),
+    more=st.integers(0, 4),
+    probes=st.integers(1, 11),
     as_codes=st.booleans(),
-)  # fmt: skip
+)
 def test_every_edge_that_counts_as_proven_belongs_to_a_minimum_spanning_tree(
     seed: int, n: int, samples: int, more: int, probes: int, as_codes: bool
 ) -> None:

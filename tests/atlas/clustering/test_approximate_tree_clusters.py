@@ -110,8 +110,11 @@ def test_a_saved_index_answers_as_it_did_and_lists_are_mapped(index: Approximate
     index.save(path)
     loaded = ApproximateIndex.load(path, index.exact)
     assert (loaded.kind, loaded.parameters, loaded.recall, loaded.sample) == (
-        index.kind, index.parameters, index.recall, index.sample,
-    )  # fmt: skip
+        index.kind,
+        index.parameters,
+        index.recall,
+        index.sample,
+    )
     queries = index.exact.codes(np.arange(0, 6000, 60))
     for before, after in zip(index.search(queries, 10), loaded.search(queries, 10), strict=True):
         np.testing.assert_array_equal(before, after)
@@ -200,9 +203,16 @@ def test_progress_of_several_builds_rises(exact: HammingIndex) -> None:
 
 @pytest.mark.parametrize(
     "edit",
-    [{"parameters": {"nlist": 4}}, {"parameters": {"nprobe": "4"}}, {"parameters": 3}, {"recall": "1"}, {"recall": 7},
-     {"sample": None}, {"parameters": {"nprobe": 1 << 40}}],
-)  # fmt: skip
+    [
+        {"parameters": {"nlist": 4}},
+        {"parameters": {"nprobe": "4"}},
+        {"parameters": 3},
+        {"recall": "1"},
+        {"recall": 7},
+        {"sample": None},
+        {"parameters": {"nprobe": 1 << 40}},
+    ],
+)
 def test_an_edited_description_of_how_to_search_is_damage(exact: HammingIndex, tmp_path: Path, edit: dict) -> None:
     path = tmp_path / "a.faiss"
     ApproximateIndex.build(exact, "ivf").save(path)

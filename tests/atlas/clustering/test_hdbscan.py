@@ -654,7 +654,9 @@ def test_impossible_parameters_are_errors() -> None:
     ],
 )
 def test_arguments_of_another_kind_are_errors_without_a_type_checker(call: str, message: str) -> None:
-    code = "import numpy as np\nfrom atlas.clustering.hdbscan import cluster_activations\nx = np.ones((20, 2))\n" + call
+    code = (
+        "import numpy as np\nfrom atlas.clustering.hdbscan import cluster_activations\nx = np.ones((20, 2))\n" + call
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "UsageError: " in ran.stderr and message in ran.stderr.splitlines()[-1]
 

@@ -40,10 +40,22 @@ from atlas.search.files import (
 from atlas.search.hamming_index import HammingIndex, candidates_of, parted, without_own
 
 EDITS: list[dict[str, object]] = [
-    {"count": "50"}, {"count": 2**70}, {"count": -1}, {"count": 50.0}, {"count": True}, {"parts": ["40"]},
-    {"parts": 40}, {"parts": []}, {"parts": [0, 40]}, {"kind": "ivf"}, {"kind": ["flat"]}, {"digest": 7},
-    {"size": "458"}, {"sha256": None}, {"sampled": 3},
-]  # fmt: skip
+    {"count": "50"},
+    {"count": 2**70},
+    {"count": -1},
+    {"count": 50.0},
+    {"count": True},
+    {"parts": ["40"]},
+    {"parts": 40},
+    {"parts": []},
+    {"parts": [0, 40]},
+    {"kind": "ivf"},
+    {"kind": ["flat"]},
+    {"digest": 7},
+    {"size": "458"},
+    {"sha256": None},
+    {"sampled": 3},
+]
 """What someone may have made of the JSON beside an index of 50 codes of 40 gates."""
 
 
@@ -149,9 +161,12 @@ def test_without_its_own_id_an_answer_is_one_shorter() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60), n_queries=st.integers(0, 4), radius=st.integers(0, 2**40),
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 60),
+    n_queries=st.integers(0, 4),
+    radius=st.integers(0, 2**40),
     share=st.none() | st.floats(0, 1),
-)  # fmt: skip
+)
 def test_within_finds_every_code_up_to_and_at_the_radius(
     seed: int, n: int, n_queries: int, radius: int, share: float | None
 ) -> None:

@@ -425,10 +425,17 @@ def insert_codes(a: Atlas, n_gates: int, n_codes: int, share_on: float) -> None:
             codes = pa.FixedSizeBinaryArray.from_buffers(
                 pa.binary(packed.shape[1]), len(packed), [None, pa.py_buffer(packed)]
             )
-            a.insert("codes", pa.table({
-                "site_id": np.ones(len(packed), np.uint16), "example_id": np.arange(first, first + len(packed)),
-                "code": codes, "n_active": gates.sum(axis=1),
-            }))  # fmt: skip
+            a.insert(
+                "codes",
+                pa.table(
+                    {
+                        "site_id": np.ones(len(packed), np.uint16),
+                        "example_id": np.arange(first, first + len(packed)),
+                        "code": codes,
+                        "n_active": gates.sum(axis=1),
+                    }
+                ),
+            )
 
 
 def test_a_query_that_needs_more_memory_than_readers_may_take_says_so(

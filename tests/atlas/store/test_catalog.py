@@ -33,7 +33,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
         yield opened
 
 
-def names(target: atlas.store.catalog.Target) -> list[str]:
+def names(target: atlas.catalog.Target) -> list[str]:
     return [site.name for site in target.sites]
 
 

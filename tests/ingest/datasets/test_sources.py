@@ -60,10 +60,19 @@ def summary(dataset: Dataset) -> list[tuple]:
 
 
 def test_text_folder(tmp_path):
-    source = write(tmp_path / "texts", {
-        "top.md": "# top", "b/deep/er/x.TXT": "x", "a/2.txt": "zwei — 2", "a/10.rst": "ten\r\n", "a/data.csv": "1,2",
-        "b/.hidden.txt": "no", ".git/config.txt": "no", "v1.txt/LICENSE": "no",
-    })  # fmt: skip
+    source = write(
+        tmp_path / "texts",
+        {
+            "top.md": "# top",
+            "b/deep/er/x.TXT": "x",
+            "a/2.txt": "zwei — 2",
+            "a/10.rst": "ten\r\n",
+            "a/data.csv": "1,2",
+            "b/.hidden.txt": "no",
+            ".git/config.txt": "no",
+            "v1.txt/LICENSE": "no",
+        },
+    )
     dataset = open_dataset(source, kind="text")
     assert summary(dataset) == [
         ("a/10.rst", "a", "ten\r\n"),
@@ -74,9 +83,13 @@ def test_text_folder(tmp_path):
     assert dataset.ignored == {"hidden": 2, ".csv": 1, "no suffix": 1}
     assert [item.content_hash for item in dataset.items(1, 2)] == [hashlib.sha256("zwei — 2".encode()).hexdigest()]
     assert describe(dataset) == {
-        "name": "texts", "kind": "text", "source": source, "n_items": 4, "ignored": dataset.ignored,
+        "name": "texts",
+        "kind": "text",
+        "source": source,
+        "n_items": 4,
+        "ignored": dataset.ignored,
         "fingerprint": dataset.fingerprint,
-    }  # fmt: skip
+    }
 
 
 def test_image_folder(tmp_path):
@@ -229,12 +242,20 @@ def jsonl(path: Path, *lines: object) -> str:
 
 
 def test_json_lines(tmp_path):
-    source = jsonl(tmp_path / "r.jsonl", {"text": "one", "label": 1}, b"", {"text": "zwei…", "label": None}, b"  ",
-                   {"text": "three", "n": 3})  # fmt: skip
+    source = jsonl(
+        tmp_path / "r.jsonl",
+        {"text": "one", "label": 1},
+        b"",
+        {"text": "zwei…", "label": None},
+        b"  ",
+        {"text": "three", "n": 3},
+    )
     dataset = open_dataset(source, kind="text")
     assert summary(dataset) == [
-        ("r.jsonl:1", "1", "one"), ("r.jsonl:3", None, "zwei…"), ("r.jsonl:5", None, "three"),
-    ]  # fmt: skip
+        ("r.jsonl:1", "1", "one"),
+        ("r.jsonl:3", None, "zwei…"),
+        ("r.jsonl:5", None, "three"),
+    ]
     assert dataset.name == "r"
 
 
@@ -305,8 +326,9 @@ def test_parquet_texts_over_files_and_row_groups(tmp_path):
     for part, rows in (("b/1", 7), ("a/0", 5)):
         (tmp_path / part).parent.mkdir()
         texts = [f"{part} {row}" for row in range(rows)]
-        pq.write_table(pa.table({"text": texts, "label": list(range(rows))}), tmp_path / f"{part}.parquet",
-                       row_group_size=3)  # fmt: skip
+        pq.write_table(
+            pa.table({"text": texts, "label": list(range(rows))}), tmp_path / f"{part}.parquet", row_group_size=3
+        )
     dataset = open_dataset(str(tmp_path), kind="text")
     assert summary(dataset) == [
         (f"{part}.parquet:{row}", str(row), f"{part} {row}")
@@ -427,9 +449,13 @@ def library():
 
 
 def test_saved_texts(library, tmp_path):
-    features = library.Features({
-        "text": library.Value("string"), "n": library.Value("int64"), "label": library.ClassLabel(names=["no", "yes"])
-    })  # fmt: skip
+    features = library.Features(
+        {
+            "text": library.Value("string"),
+            "n": library.Value("int64"),
+            "label": library.ClassLabel(names=["no", "yes"]),
+        }
+    )
     rows = {"text": ["a", "b", "c"], "n": [1, 2, 3], "label": [1, -1, 0]}
     library.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "one")
     dataset = open_dataset(str(tmp_path / "one"), kind="text")
@@ -455,8 +481,12 @@ def test_saved_splits(library, tmp_path):
 def test_saved_images(library, tmp_path):
     data = encoded(noise())
     (tmp_path / "outside.png").write_bytes(data)
-    cells = [{"bytes": data, "path": None}, {"bytes": data[:300], "path": None}, None,
-             {"bytes": None, "path": str(tmp_path / "outside.png")}]  # fmt: skip
+    cells = [
+        {"bytes": data, "path": None},
+        {"bytes": data[:300], "path": None},
+        None,
+        {"bytes": None, "path": str(tmp_path / "outside.png")},
+    ]
     features = library.Features({"picture": library.Image()})
     library.Dataset.from_dict({"picture": cells}, features=features).save_to_disk(tmp_path / "saved")
     dataset = open_dataset(str(tmp_path / "saved"), kind="image")
@@ -513,8 +543,9 @@ def any_dataset(request, tmp_path) -> Dataset:
     elif request.param == "parquet":
         (tmp_path / "x").mkdir()
         for i in range(2):
-            pq.write_table(pa.table({"text": texts[300 * i : 300 * i + 300]}), tmp_path / f"x/{i}.parquet",
-                           row_group_size=290)  # fmt: skip
+            pq.write_table(
+                pa.table({"text": texts[300 * i : 300 * i + 300]}), tmp_path / f"x/{i}.parquet", row_group_size=290
+            )
     else:
         request.getfixturevalue("library").Dataset.from_dict({"text": texts}).save_to_disk(tmp_path / "x")
     return open_dataset(str(tmp_path / "x"), kind="text")

@@ -41,8 +41,10 @@ def labels(path: Path, number: int) -> list[tuple]:
 
 def counts(path: Path) -> list[int]:
     with atlas.open(path) as a:
-        return [a.value(f"select count(*) from {table}")
-                for table in ("clusterings", "cluster_labels", "clusters", "condensed_trees")]  # fmt: skip
+        return [
+            a.value(f"select count(*) from {table}")
+            for table in ("clusterings", "cluster_labels", "clusters", "condensed_trees")
+        ]
 
 
 def test_the_same_clustering_is_stored_once_and_another_beside_it(words: Path) -> None:

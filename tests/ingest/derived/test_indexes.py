@@ -288,5 +288,6 @@ def test_two_networks_may_have_sites_of_one_name(path: Path) -> None:
     build_indexes(path)
     assert store_neighbors(path, site="hidden", k=1) == 2
     assert rows(path, "select network_id, example_id, neighbor_id from neighbors order by all") == [
-        (2, 361, 362), (2, 362, 361),
-    ]  # fmt: skip
+        (2, 361, 362),
+        (2, 362, 361),
+    ]

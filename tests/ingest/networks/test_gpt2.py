@@ -238,8 +238,10 @@ def test_lab_network(lab):
     for site, preactivations, activations in zip(network.sites, gates, hidden, strict=True):
         assert_same_gates(reading.codes[site.name], preactivations)
         np.testing.assert_allclose(reading.activations[site.name], activations, rtol=1e-3, atol=1e-4)
-    on = [SplineCodes(reading.codes[site.name], (site.n_gates,)).n_active().mean() / site.n_gates
-          for site in network.sites]  # fmt: skip
+    on = [
+        SplineCodes(reading.codes[site.name], (site.n_gates,)).n_active().mean() / site.n_gates
+        for site in network.sites
+    ]
     assert np.mean(on) < 0.25  # its codes are sparse
 
 

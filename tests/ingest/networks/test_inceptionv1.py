@@ -145,9 +145,20 @@ def test_gate_counts_of_the_real_network():
     assert sites["inception5b:full"].n_gates == 1264 * 49
     assert sites["inception5b:full"].unit_shape == (1024, 7, 7)
     # By the table of Szegedy et al. (2015) with the bug that makes 5x5 branches 3x3: channels times positions.
-    channels = {"conv1": 64, "conv2": 64, "conv3": 192, "inception3a": 368, "inception3b": 640, "inception4a": 624,
-                "inception4b": 648, "inception4c": 664, "inception4d": 704, "inception4e": 1024,
-                "inception5a": 1024, "inception5b": 1264}  # fmt: skip
+    channels = {
+        "conv1": 64,
+        "conv2": 64,
+        "conv3": 192,
+        "inception3a": 368,
+        "inception3b": 640,
+        "inception4a": 624,
+        "inception4b": 648,
+        "inception4c": 664,
+        "inception4d": 704,
+        "inception4e": 1024,
+        "inception5a": 1024,
+        "inception5b": 1264,
+    }
     sides = {"conv1": 112, "conv2": 56, "conv3": 56, "inception3": 28, "inception4": 14, "inception5": 7}
     assert {name: sites[name].n_gates for name in channels} == channels
     for name, count in channels.items():
@@ -237,9 +248,12 @@ def test_calibrated_control_stays_in_range_where_the_raw_one_vanishes(noise):
 
 def test_lab_network(lab: Path):
     network = load_network(
-        "inceptionv1", weights=str(lab / "inceptionv1-lab.pt"), classes=lab / "inceptionv1-lab.classes.txt",
-        image_size=64, device="cpu",
-    )  # fmt: skip
+        "inceptionv1",
+        weights=str(lab / "inceptionv1-lab.pt"),
+        classes=lab / "inceptionv1-lab.classes.txt",
+        image_size=64,
+        device="cpu",
+    )
     files = sorted((lab / "images").glob("*/val_*.JPEG"))[::45]
     views = [ImageView(Image.open(file), label=file.parent.name) for file in files]
     reading = network.read(views, network.sites[:12], network.sites[:12])

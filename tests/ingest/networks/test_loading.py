@@ -98,8 +98,11 @@ def test_files_of_another_kind_are_explained(state, saved, spoil, message):
 
 
 def test_unreadable_files_are_explained(tmp_path):
-    for name, message in [("broken.pt", "can't be read|damaged"), ("broken.safetensors", "safetensors"),
-                          ("weights.h5", "end in '.h5'")]:  # fmt: skip
+    for name, message in [
+        ("broken.pt", "can't be read|damaged"),
+        ("broken.safetensors", "safetensors"),
+        ("weights.h5", "end in '.h5'"),
+    ]:
         (tmp_path / name).write_bytes(b"not a file of weights")
         with pytest.raises(WeightsError, match=message):
             inception(tmp_path / name)
@@ -217,8 +220,10 @@ def test_folders_that_are_no_model_are_explained(tmp_path, tiny_model):
 
 def test_language_controls(tiny_model):
     folder = str(tiny_model("gpt2"))
-    infos = {weights: load_network(folder, weights=weights, device="cpu").info
-             for weights in ("random:0", "random-raw:0", "random:1")}  # fmt: skip
+    infos = {
+        weights: load_network(folder, weights=weights, device="cpu").info
+        for weights in ("random:0", "random-raw:0", "random:1")
+    }
     assert infos["random:0"].name == "gpt2-random-0" and infos["random-raw:0"].name == "gpt2-random-raw-0"
     # Without batch norm the two controls are one.
     assert infos["random:0"].weights_digest == infos["random-raw:0"].weights_digest
@@ -320,9 +325,14 @@ def load_without_connection(home: Path, sources: list[str], **environment: str) 
     inherited = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     inherited |= {"HTTPS_PROXY": nowhere, "HF_ENDPOINT": nowhere, "HF_HOME": str(home), "TORCH_HOME": str(home)}
     done = subprocess.run(
-        [sys.executable, "-c", UNREACHABLE, *sources], env=inherited | environment, cwd=Path(__file__).parents[3],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", UNREACHABLE, *sources],
+        env=inherited | environment,
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
     return [(float(seconds), message) for seconds, message in lines]
 

@@ -18,10 +18,19 @@ NEAR_ZERO = 1e-5
 sums in another order."""
 
 GOOGLENET_224 = {
-    "conv1": (112, 64), "conv2": (56, 64), "conv3": (56, 192), "inception3a": (28, 368), "inception3b": (28, 640),
-    "inception4a": (14, 624), "inception4b": (14, 648), "inception4c": (14, 664), "inception4d": (14, 704),
-    "inception4e": (14, 1024), "inception5a": (7, 1024), "inception5b": (7, 1264),
-}  # fmt: skip
+    "conv1": (112, 64),
+    "conv2": (56, 64),
+    "conv3": (56, 192),
+    "inception3a": (28, 368),
+    "inception3b": (28, 640),
+    "inception4a": (14, 624),
+    "inception4b": (14, 648),
+    "inception4c": (14, 664),
+    "inception4d": (14, 704),
+    "inception4e": (14, 1024),
+    "inception5a": (7, 1024),
+    "inception5b": (7, 1264),
+}
 """Side of the grid and gates at each position (Szegedy et al. 2014, table 1, reduce columns included)."""
 
 

@@ -179,8 +179,9 @@ def test_codes_of_an_image_network_are_published_bit_for_bit_full_ones_included(
         assert {site.name.endswith(FULL_SUFFIX) for site in a.catalog.sites} == {True, False}
     work_of = {
         (item.content_hash, None): ImageView(item.content, 0.5, 0.5, item.label)
-        for item in data.items() if item.content_hash in kept
-    }  # fmt: skip
+        for item in data.items()
+        if item.content_hash in kept
+    }
     check_published(tmp_path / "a", network, data, work_of)
 
 

@@ -117,9 +117,11 @@ def test_the_same_text_twice_is_stored_once_with_both_memberships(tmp_path: Path
         ) order by all
     """
     assert rows(path, memberships) == [
-        ("first", "fruit/0.txt", "fruit"), ("first", "metal/copy.txt", "metal"), ("first", "river/copy.txt", "river"),
+        ("first", "fruit/0.txt", "fruit"),
+        ("first", "metal/copy.txt", "metal"),
+        ("first", "river/copy.txt", "river"),
         ("second", "fruit/0.txt", "fruit"),
-    ]  # fmt: skip
+    ]
 
 
 def test_texts_without_a_label_are_null_and_clusters_know_it(tmp_path: Path) -> None:
@@ -207,9 +209,11 @@ def test_the_forecast_counts_spans_and_is_remembered(tmp_path: Path) -> None:
 
 def peak_megabytes(path: Path, n_texts: int) -> float:
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.ingest.generated", str(path), str(n_texts)], capture_output=True, text=True,
+        [sys.executable, "-m", "tests.ingest.generated", str(path), str(n_texts)],
+        capture_output=True,
+        text=True,
         check=True,
-    )  # fmt: skip
+    )
     return float(ran.stdout)
 
 

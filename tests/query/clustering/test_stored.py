@@ -17,8 +17,11 @@ def test_clusterings_are_listed_with_their_parameters(a):
     found = query.clusterings(a).set_index("clustering_id")
     assert found.index.tolist() == [1, 2, 3, 4, 5, 6]
     assert found.loc[2, ["network", "target", "space", "metric"]].tolist() == [
-        "words", "blocks.3.mlp", "codes", "hamming",
-    ]  # fmt: skip
+        "words",
+        "blocks.3.mlp",
+        "codes",
+        "hamming",
+    ]
     assert found["current"].all()
     assert (found["n_noise"] < found["n_examples"]).all()
 
@@ -26,9 +29,19 @@ def test_clusterings_are_listed_with_their_parameters(a):
 def test_clusters_of_a_text(a):
     found = query.clusters(a, 4, samples=2)
     assert found.columns.tolist() == [
-        "label", "name", "note", "size", "persistence", "purity", "top_label", "entropy", "medoid", "medoid_token",
-        "medoid_context", "samples",
-    ]  # fmt: skip
+        "label",
+        "name",
+        "note",
+        "size",
+        "persistence",
+        "purity",
+        "top_label",
+        "entropy",
+        "medoid",
+        "medoid_token",
+        "medoid_context",
+        "samples",
+    ]
     rows = a.frame("select label, example_id from cluster_labels where clustering_id = 4 and label >= 0")
     assert found["size"].tolist() == rows.groupby("label").size().tolist()
     assert set(found["top_label"]) <= set(KINDS)
@@ -36,13 +49,21 @@ def test_clusters_of_a_text(a):
         members = rows.loc[rows["label"] == row.label, "example_id"].tolist()
         assert row.medoid in members and row.medoid_token in row.medoid_context
         assert 1 <= len(row.samples) <= 2
-        tokens = {token for (token,) in a.rows(
-            "select token from examples where example_id in (select unnest($1::uinteger[]))", [members])}  # fmt: skip
+        tokens = {
+            token
+            for (token,) in a.rows(
+                "select token from examples where example_id in (select unnest($1::uinteger[]))", [members]
+            )
+        }
         assert all(sample.split("«")[1].split("»")[0] in tokens for sample in row.samples)
     assert found.attrs == {
-        "clustering": 4, "network": "words", "target": "blocks.3.mlp", "space": "activations", "metric": "euclidean",
+        "clustering": 4,
+        "network": "words",
+        "target": "blocks.3.mlp",
+        "space": "activations",
+        "metric": "euclidean",
         "current": True,
-    }  # fmt: skip
+    }
     assert query.clusters(a, 4, samples=0)["samples"].tolist() == [[]] * len(found)
 
 
@@ -73,9 +94,17 @@ def test_members_and_noise(a):
     page = query.members(a, -1, 4, limit=5, offset=3)
     assert page["example_id"].tolist() == query.members(a, -1, 4)["example_id"].tolist()[3:8]
     assert found.columns.tolist() == [
-        "example_id", "probability", "label", "prediction", "loss", "token", "context", "context_offset", "input_id",
+        "example_id",
+        "probability",
+        "label",
+        "prediction",
+        "loss",
+        "token",
+        "context",
+        "context_offset",
+        "input_id",
         "position",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +128,7 @@ def test_members_and_noise(a):
         (lambda a: query.membership(a, example=3, clustering=2), UnknownName, "read by network plane, not by words"),
         (lambda a: query.membership(a, code="1" * 31, clustering=4), UsageError, "is of activations, and a code has"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(a, ask, error, message):
     with pytest.raises(error, match=message):
         ask(a)

@@ -50,8 +50,10 @@ def test_a_path_names_the_stored_cluster_at_every_site(a: Atlas):
     for site, row in path[path["clustering"].notna()].iterrows():
         where = query.membership(a, example=example, site=str(site), network="words", space="activations")
         assert (row["clustering"], row["cluster"], row["probability"]) == (
-            where.clustering, where.cluster, where.probability
-        )  # fmt: skip
+            where.clustering,
+            where.cluster,
+            where.probability,
+        )
     assert path["cluster"].isna().sum() == len(path) - 2
     codes = cluster_path(a, example).set_index("site")
     newest = a.value("select max(clustering_id) from clusterings where target = 'blocks.3.mlp' and space = 'codes'")

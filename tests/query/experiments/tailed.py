@@ -31,9 +31,15 @@ def dense_tail(site, later, layers, names, dtype=torch.float32):
     kinds = [LinearReluStage] * (len(layers) - 1) + [LastStage]
     stages = [kind(other, *layer) for kind, other, layer in zip(kinds, later, tensors, strict=True)]
     return PiecewiseTail(
-        site, later, stages, lambda x: (x,), lambda state: state[0], names=names, like=tensors[0][0],
+        site,
+        later,
+        stages,
+        lambda x: (x,),
+        lambda state: state[0],
+        names=names,
+        like=tensors[0][0],
         precise_tail=lambda: dense_tail(site, later, layers, names, torch.float64),
-    )  # fmt: skip
+    )
 
 
 class TailedReader(WordReader):

@@ -68,8 +68,10 @@ def test_perturbations_have_the_norm_asked_for_and_raise_the_loss(seed):
     assert np.linalg.norm(fgsm) == pytest.approx(0.05) and len(set(np.abs(fgsm).round(9))) == 1
     assert np.linalg.norm(pgd) <= 0.05 * (1 + 1e-9)
     before = attack._loss_at(attack.point)
-    random = [attack._loss_at(attack.point + 0.05 * v / np.linalg.norm(v)) - before
-              for v in np.random.default_rng(0).standard_normal((50, 4))]  # fmt: skip
+    random = [
+        attack._loss_at(attack.point + 0.05 * v / np.linalg.norm(v)) - before
+        for v in np.random.default_rng(0).standard_normal((50, 4))
+    ]
     raised = attack._loss_at(attack.point + pgd) - before
     assert raised > 0 and raised >= 0.9 * max(random)
 
@@ -112,22 +114,38 @@ def test_gradients_reach_the_demos_inceptionv1(tmp_path):
     path = tmp_path / "digits.atlas"
     digit_atlas(path)
     with atlas.open(path) as a:
-        result = run(a, "adversarial", reader=demo_inception(), span="inception5a->", examples=4, n_random=2,
-                     epsilons=[0.05, 1.0], tolerance=0.05)  # fmt: skip
+        result = run(
+            a,
+            "adversarial",
+            reader=demo_inception(),
+            span="inception5a->",
+            examples=4,
+            n_random=2,
+            epsilons=[0.05, 1.0],
+            tolerance=0.05,
+        )
     loss = result.tables["examples"].pivot_table(index=["example", "epsilon"], columns="kind", values="loss")
     assert (loss["pgd"] > loss["random"]).all() and (loss["fgsm"] > loss["random"]).mean() > 0.7
     assert result.tables["examples"]["crossings"].max() > 0
 
 
-@pytest.mark.parametrize(("options", "error", "message"), [
-    ({"epsilons": [0]}, UsageError, r"epsilons are \[0.0\]; expected at least 1, finite and increasing"),
-    ({"epsilons": [-0.1, 0.1]}, UsageError, "above 0"), ({"epsilons": [0.2, 0.1]}, UsageError, "increasing"),
-    ({"epsilons": []}, UsageError, "at least 1"),
-    ({"epsilons": [0.1, float("nan"), 0.3]}, UsageError, "finite"), ({"steps": 0}, UsageError, "steps is 0"),
-    ({"n_random": 0}, UsageError, "n_random is 0"), ({"examples": 0}, UsageError, "examples is 0"),
-    ({"tolerance": 1}, UsageError, "tolerance is 1"), ({"example": 999}, UnknownName, "no example 999"),
-    ({"span": "nowhere->"}, UnknownName, "no site 'nowhere'"), ({"span": "out->"}, UsageError, "holds no site"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epsilons": [0]}, UsageError, r"epsilons are \[0.0\]; expected at least 1, finite and increasing"),
+        ({"epsilons": [-0.1, 0.1]}, UsageError, "above 0"),
+        ({"epsilons": [0.2, 0.1]}, UsageError, "increasing"),
+        ({"epsilons": []}, UsageError, "at least 1"),
+        ({"epsilons": [0.1, float("nan"), 0.3]}, UsageError, "finite"),
+        ({"steps": 0}, UsageError, "steps is 0"),
+        ({"n_random": 0}, UsageError, "n_random is 0"),
+        ({"examples": 0}, UsageError, "examples is 0"),
+        ({"tolerance": 1}, UsageError, "tolerance is 1"),
+        ({"example": 999}, UnknownName, "no example 999"),
+        ({"span": "nowhere->"}, UnknownName, "no site 'nowhere'"),
+        ({"span": "out->"}, UsageError, "holds no site"),
+    ],
+)
 def test_adversarial_refuses_impossible_questions(plane, options, error, message):
     with pytest.raises(error, match=message):
         ask(plane, **options)

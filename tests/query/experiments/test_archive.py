@@ -25,15 +25,26 @@ def writer(built, tmp_path):
 
 def result(**changes):
     tables = {
-        "table": pd.DataFrame({
-            "name": ["a", None, "c"], "ratio": [1.5, np.nan, -np.inf], "n": [3, 4, 5], "ok": [True, False, True],
-            "single": np.array([0.1, 0.2, np.inf], np.float32), "lists": [[1, 2], None, ["x", math.nan]],
-        }),
+        "table": pd.DataFrame(
+            {
+                "name": ["a", None, "c"],
+                "ratio": [1.5, np.nan, -np.inf],
+                "n": [3, 4, 5],
+                "ok": [True, False, True],
+                "single": np.array([0.1, 0.2, np.inf], np.float32),
+                "lists": [[1, 2], None, ["x", math.nan]],
+            }
+        ),
         "empty": pd.DataFrame({"site": pd.Series([], dtype="str"), "n": pd.Series([], dtype="int64")}),
-    }  # fmt: skip
+    }
     parameters = {"seed": 3, "limit": math.inf, "sites": ["b", "a"]}
-    fields = {"kind": "occupancy", "network": "words", "parameters": parameters, "tables": tables,
-              "notes": ("one ≥ two",)}  # fmt: skip
+    fields = {
+        "kind": "occupancy",
+        "network": "words",
+        "parameters": parameters,
+        "tables": tables,
+        "notes": ("one ≥ two",),
+    }
     return Result(**(fields | changes))
 
 

@@ -66,15 +66,25 @@ def test_single_sites_are_measured_besides_spans(side_by_side):
         side_by_side, "density", network="trained", beside=[], site_by_site=True, pairs=100, resamples=20
     )
     assert found.table["span"].tolist() == [
-        "blocks.0.mlp->", "blocks.1.mlp->", "blocks.2.mlp->", "blocks.0.mlp->blocks.1.mlp",
+        "blocks.0.mlp->",
+        "blocks.1.mlp->",
+        "blocks.2.mlp->",
+        "blocks.0.mlp->blocks.1.mlp",
         "blocks.1.mlp->blocks.2.mlp",
-    ]  # fmt: skip
+    ]
     assert found.table["n_gates"].tolist() == [60, 40, 31, 20, 9]
 
 
 def test_other_networks_stand_beside_when_they_are_named(side_by_side):
-    found = registry.run(side_by_side, "density", network="trained", beside=["other"], spans=["blocks.1.mlp->"],
-                         pairs=100, resamples=20)  # fmt: skip
+    found = registry.run(
+        side_by_side,
+        "density",
+        network="trained",
+        beside=["other"],
+        spans=["blocks.1.mlp->"],
+        pairs=100,
+        resamples=20,
+    )
     numbers = found.table.drop(columns=["network"])
     assert found.table["network"].tolist() == ["trained", "other"]
     assert numbers.iloc[0].equals(numbers.iloc[1])  # the same network under another name

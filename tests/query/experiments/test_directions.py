@@ -77,8 +77,12 @@ def test_histograms_count_every_clustered_example_once(a):
 
 def test_tops_are_the_nearest_in_angle_and_shares_are_counted(a):
     found = run(a, components=3, k=12, clustering=2)
-    ids, clusters = zip(*a.rows("select example_id, label from cluster_labels where clustering_id = 2 and label >= 0 "
-                                "order by example_id"), strict=True)  # fmt: skip
+    ids, clusters = zip(
+        *a.rows(
+            "select example_id, label from cluster_labels where clustering_id = 2 and label >= 0 order by example_id"
+        ),
+        strict=True,
+    )
     _, points = a.activations(a.catalog.target(site="blocks.3.mlp").sites[0], ids)
     for directions in found.directions:
         centre = points.mean(axis=0) if directions.method == "pca" else 0
@@ -143,8 +147,11 @@ def test_the_interval_of_a_purity_is_as_wide_as_the_labelled_inputs_are_few(a):
     compared = 0
     for row in table.to_dict("records"):
         assert row["labelled"] > row["inputs"]
-        inside = [known[i] for i, value in zip(ids.tolist(), points[:, 0].tolist(), strict=True)
-                  if row["low"] <= value <= row["high"] and i in known]  # fmt: skip
+        inside = [
+            known[i]
+            for i, value in zip(ids.tolist(), points[:, 0].tolist(), strict=True)
+            if row["low"] <= value <= row["high"] and i in known
+        ]
         if len(inside) != row["labelled"]:
             continue  # noise lies inside as well
         compared += 1
@@ -165,8 +172,10 @@ def test_a_stored_direction_is_projected_on(built, tmp_path):
         expected = writer.activations(site)[1] @ directions.directions[1].vectors[1]
     assert found.parameters["direction"] == "pca direction 1"
     table = found.table
-    inside = [int(((expected >= low - 1e-5) & (expected <= high + 1e-5)).sum())
-              for low, high in zip(table["low"], table["high"], strict=True)]  # fmt: skip
+    inside = [
+        int(((expected >= low - 1e-5) & (expected <= high + 1e-5)).sum())
+        for low, high in zip(table["low"], table["high"], strict=True)
+    ]
     assert len(table) >= 2 and all(n <= held for n, held in zip(table["size"], inside, strict=True))  # noise inside
     assert (table["low"].to_numpy()[1:] > table["high"].to_numpy()[:-1]).all()
 

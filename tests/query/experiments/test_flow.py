@@ -42,8 +42,12 @@ def test_the_sample_of_pairs_agrees_with_all_pairs(a, space):
     _, _, _, before, after = every_pair(a, found, space)
     near = [values <= np.quantile(values, 0.2) for values in (before, after)]
     far = [values >= np.quantile(values, 0.8) for values in (before, after)]
-    truth = {"convergence": far[0] & near[1], "divergence": near[0] & far[1], "stays near": near[0] & near[1],
-             "stays far": far[0] & far[1]}  # fmt: skip
+    truth = {
+        "convergence": far[0] & near[1],
+        "divergence": near[0] & far[1],
+        "stays near": near[0] & near[1],
+        "stays far": far[0] & far[1],
+    }
     table = found.table.set_index("kind")
     for kind, chosen in truth.items():
         assert table.loc[kind, "share"] == pytest.approx(chosen.mean(), abs=0.03), kind

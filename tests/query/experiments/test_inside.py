@@ -11,10 +11,19 @@ from query.experiments.registry import run
 from tests.builder import add_clustering, add_texts
 
 LINES = (
-    "import os, sys", "def walk(path):", "The quick brown fox jumps", "return sorted(names)", "class A(B): pass",
-    "x = [i for i in range(10)]", "It was the best of times", "raise ValueError(message)", "a, b = b, a + b",
-    "There is no place like home", "assert x is not None", "with open(path) as file:",
-)  # fmt: skip
+    "import os, sys",
+    "def walk(path):",
+    "The quick brown fox jumps",
+    "return sorted(names)",
+    "class A(B): pass",
+    "x = [i for i in range(10)]",
+    "It was the best of times",
+    "raise ValueError(message)",
+    "a, b = b, a + b",
+    "There is no place like home",
+    "assert x is not None",
+    "with open(path) as file:",
+)
 
 QUESTIONS = {
     "layernorm": {"examples": 3, "alphas": [0.5, 2.0]},
@@ -36,8 +45,11 @@ def path(tmp_path_factory, network):
     with atlas.create(found) as a:
         add_texts(a, network, [(str(i), "code", line) for i, line in enumerate(LINES)], every=2)
         number = add_clustering(a, "blocks.2.mlp", network.info.name, min_cluster_size=3)
-        a.execute("update cluster_labels set label = cast(e.input_id in (3, 7, 10) as integer) from examples e "
-                  "where e.example_id = cluster_labels.example_id and clustering_id = $1", [number])  # fmt: skip
+        a.execute(
+            "update cluster_labels set label = cast(e.input_id in (3, 7, 10) as integer) from examples e "
+            "where e.example_id = cluster_labels.example_id and clustering_id = $1",
+            [number],
+        )
     return found
 
 

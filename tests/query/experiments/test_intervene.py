@@ -24,8 +24,10 @@ def write_clustering(a, target, clusters):
     number = add_clustering(a, target, "tailed", min_cluster_size=2)
     a.execute("delete from clusters where clustering_id = $1", [number])
     for example, label in clusters.items():
-        a.execute("update cluster_labels set label = $3 where clustering_id = $1 and example_id = $2",
-                  [number, example, label])  # fmt: skip
+        a.execute(
+            "update cluster_labels set label = $3 where clustering_id = $1 and example_id = $2",
+            [number, example, label],
+        )
     return number
 
 
@@ -136,8 +138,9 @@ def test_gates_of_inceptionv1_are_set_as_in_its_own_tail(tmp_path):
     with atlas.open(path, writable=True) as a:
         add_clustering(a, "inception5b:full", "demo-inceptionv1", min_cluster_size=4)
         sizes = a.rows("select label, count(*) from cluster_labels where label >= 0 group by label order by 2 desc")
-        result = run(a, "intervene", reader=network, site="inception5b", cluster=sizes[0][0], examples=3, gates=30,
-                     n_random=4)  # fmt: skip
+        result = run(
+            a, "intervene", reader=network, site="inception5b", cluster=sizes[0][0], examples=3, gates=30, n_random=4
+        )
         rows, chosen = result.tables["examples"], result.tables["gates"].query("set")
         assert 1 <= len(chosen) <= 30 and chosen["q"].max() <= 0.05 and chosen["module"].str.startswith("inc").all()
         ids = a.catalog.target(site="inception5b:full").sites[0]
@@ -159,13 +162,19 @@ def test_an_unknown_cluster_and_a_missing_clustering_are_named(plane, tmp_path):
         ask(plane, clustering=99)
 
 
-@pytest.mark.parametrize(("options", "error", "message"), [
-    ({"epsilon": 0}, UsageError, "epsilon is 0"), ({"epsilon": -1.0}, UsageError, "epsilon is -1.0"),
-    ({"gates": 0}, UsageError, "gates is 0"), ({"n_random": 0}, UsageError, "n_random is 0"),
-    ({"examples": 0}, UsageError, "examples is 0"), ({"site": "nowhere"}, UnknownName, "no site 'nowhere'"),
-    ({"site": "embed"}, UsageError, "embed is the first site of network tailed"),
-    ({"gates": 3, "clustering": 1, "example": "0:0"}, UsageError, "random sets of 3 gates are drawn"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epsilon": 0}, UsageError, "epsilon is 0"),
+        ({"epsilon": -1.0}, UsageError, "epsilon is -1.0"),
+        ({"gates": 0}, UsageError, "gates is 0"),
+        ({"n_random": 0}, UsageError, "n_random is 0"),
+        ({"examples": 0}, UsageError, "examples is 0"),
+        ({"site": "nowhere"}, UnknownName, "no site 'nowhere'"),
+        ({"site": "embed"}, UsageError, "embed is the first site of network tailed"),
+        ({"gates": 3, "clustering": 1, "example": "0:0"}, UsageError, "random sets of 3 gates are drawn"),
+    ],
+)
 def test_intervene_refuses_impossible_questions(plane, options, error, message):
     with pytest.raises(error, match=message):
         ask(plane, **options)

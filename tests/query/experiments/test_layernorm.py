@@ -114,14 +114,25 @@ def test_layernorm_settles_it_for_a_real_gpt2(tmp_path):
         pd.testing.assert_frame_equal(table, again.tables[name])
 
 
-@pytest.mark.parametrize(("options", "error", "message"), [
-    ({"alphas": [0.5, 0.5]}, UsageError, "increasing, all above 0"), ({"alphas": []}, UsageError, "at least 1"),
-    ({"alphas": [0.5, float("nan"), 2]}, UsageError, "finite"), ({"seed": -1}, UsageError, "seed is -1"),
-    ({"alphas": [0, 1]}, UsageError, "above 0"), ({"alphas": [1]}, UsageError, "scales nothing"),
-    ({"examples": 0}, UsageError, "examples is 0"), ({"sites": "embed"}, UsageError, "list of names"),
-    ({"sites": []}, UsageError, "list of names"),
-    ({"sites": ["blocks.9.mlp"]}, UnknownName, "no site 'blocks.9.mlp' in network normed; it has embed, hidden, out"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"alphas": [0.5, 0.5]}, UsageError, "increasing, all above 0"),
+        ({"alphas": []}, UsageError, "at least 1"),
+        ({"alphas": [0.5, float("nan"), 2]}, UsageError, "finite"),
+        ({"seed": -1}, UsageError, "seed is -1"),
+        ({"alphas": [0, 1]}, UsageError, "above 0"),
+        ({"alphas": [1]}, UsageError, "scales nothing"),
+        ({"examples": 0}, UsageError, "examples is 0"),
+        ({"sites": "embed"}, UsageError, "list of names"),
+        ({"sites": []}, UsageError, "list of names"),
+        (
+            {"sites": ["blocks.9.mlp"]},
+            UnknownName,
+            "no site 'blocks.9.mlp' in network normed; it has embed, hidden, out",
+        ),
+    ],
+)
 def test_layernorm_refuses_impossible_questions(tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         ask(NormedReader, tmp_path / "n.atlas", **options)

@@ -68,11 +68,16 @@ def test_an_image_network_is_run_on_from_whole_tensors(digit):
     assert place_of(network, site="inception5b").sites == ()
 
 
-@pytest.mark.parametrize(("asked", "error"), [
-    ({"span": "inception9z->"}, UnknownName), ({"site": "inception9z"}, UnknownName),
-    ({"span": "inception5a->inception4c"}, UsageError), ({"span": "inception5b->"}, UsageError),
-    ({"span": "inception5a"}, UsageError),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({"span": "inception9z->"}, UnknownName),
+        ({"site": "inception9z"}, UnknownName),
+        ({"span": "inception5a->inception4c"}, UsageError),
+        ({"span": "inception5b->"}, UsageError),
+        ({"span": "inception5a"}, UsageError),
+    ],
+)
 def test_impossible_places_are_refused(digit, asked, error):
     with pytest.raises(error):
         place_of(digit[1], **asked)
@@ -170,18 +175,21 @@ def test_pairs_of_the_same_and_of_different_labels_are_averaged_apart(plane):
     assert ratio["different"] == pytest.approx(means["different"] / means["same"]) and math.isnan(ratio["same"])
 
 
-@pytest.mark.parametrize(("options", "error", "message"), [
-    ({"a": "1:1", "b": "1:1"}, UsageError, "both example"),
-    ({"a": "1:1"}, UsageError, "or neither"),
-    ({"pairs": 0}, UsageError, "nothing to do"),
-    ({"steps": 0}, UsageError, "steps is 0"),
-    ({"method": "guess"}, UsageError, "auto, exact, sampled"),
-    ({"tolerance": 1.5}, UsageError, "tolerance is 1.5"),
-    ({"a": 9999, "b": 1}, UnknownName, "no example 9999"),
-    ({"span": "out->"}, UsageError, "holds no site"),
-    ({"span": "nowhere->"}, UnknownName, "no site 'nowhere'"),
-    ({"span": "out->hidden"}, UsageError, "must end after"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"a": "1:1", "b": "1:1"}, UsageError, "both example"),
+        ({"a": "1:1"}, UsageError, "or neither"),
+        ({"pairs": 0}, UsageError, "nothing to do"),
+        ({"steps": 0}, UsageError, "steps is 0"),
+        ({"method": "guess"}, UsageError, "auto, exact, sampled"),
+        ({"tolerance": 1.5}, UsageError, "tolerance is 1.5"),
+        ({"a": 9999, "b": 1}, UnknownName, "no example 9999"),
+        ({"span": "out->"}, UsageError, "holds no site"),
+        ({"span": "nowhere->"}, UnknownName, "no site 'nowhere'"),
+        ({"span": "out->hidden"}, UsageError, "must end after"),
+    ],
+)
 def test_interpolate_refuses_impossible_questions(plane, options, error, message):
     with pytest.raises(error, match=message):
         ask(plane, "interpolate", **{"span": SPAN, **options})
@@ -258,8 +266,15 @@ def test_a_control_of_photos_has_the_activations_that_were_ingested_with_it(phot
         beside = live.beside(control)
         found = beside.activations([7, 1, 4])
         np.testing.assert_allclose(found, expected.activations[live.place.site.name], rtol=1e-5, atol=1e-12)
-        result = run(a, "scale", reader=trained, span="inception5a->", examples=3, alphas=[0, 1, 2],
-                     controls={"random-raw": control})  # fmt: skip
+        result = run(
+            a,
+            "scale",
+            reader=trained,
+            span="inception5a->",
+            examples=3,
+            alphas=[0, 1, 2],
+            controls={"random-raw": control},
+        )
     assert set(result.table["kind"]) == {"activation", "gaussian", "random-raw"}
     norms = result.tables["examples"].set_index(["kind", "example"])["norm"]
     for example in norms["random-raw"].index:
@@ -271,20 +286,37 @@ def test_a_control_that_cannot_be_read_is_refused_before_anything_is_measured(ph
     path, trained, _, _ = photos
     told = []
     with atlas.open(path) as a, pytest.raises(NotStored, match="with --weights random-raw:1 --full inception5a"):
-        run(a, "scale", reader=trained, span="inception5a->", examples=3, alphas=[0, 1, 2],
+        run(
+            a,
+            "scale",
+            reader=trained,
+            span="inception5a->",
+            examples=3,
+            alphas=[0, 1, 2],
             controls={"random-raw": load_control(trained, "random-raw:1", "cpu")},
-            progress=lambda done, total: told.append(done))  # fmt: skip
+            progress=lambda done, total: told.append(done),
+        )
     assert not told
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"alphas": [0, float("nan"), 2]}, "finite"), ({"alphas": [0, 1, float("inf")]}, "finite"),
-    ({"alphas": []}, "at least 2"), ({"alphas": "0,1"}, "list of numbers"), ({"seed": -1}, "seed is -1"),
-    ({"seed": 2**32}, "from 0 to 4294967295"), ({"tolerance": float("nan")}, "tolerance is nan"),
-    ({"alphas": [0, 1, 1]}, "increasing"), ({"alphas": [1]}, "at least 2"), ({"alphas": [-1, 2]}, "below 0"),
-    ({"alphas": [0, 0.5]}, "must lie among them"), ({"examples": 0}, "examples is 0"),
-    ({"tolerance": -1}, "tolerance"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alphas": [0, float("nan"), 2]}, "finite"),
+        ({"alphas": [0, 1, float("inf")]}, "finite"),
+        ({"alphas": []}, "at least 2"),
+        ({"alphas": "0,1"}, "list of numbers"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**32}, "from 0 to 4294967295"),
+        ({"tolerance": float("nan")}, "tolerance is nan"),
+        ({"alphas": [0, 1, 1]}, "increasing"),
+        ({"alphas": [1]}, "at least 2"),
+        ({"alphas": [-1, 2]}, "below 0"),
+        ({"alphas": [0, 0.5]}, "must lie among them"),
+        ({"examples": 0}, "examples is 0"),
+        ({"tolerance": -1}, "tolerance"),
+    ],
+)
 def test_scale_refuses_impossible_questions(plane, options, message):
     with pytest.raises(UsageError, match=message):
         ask(plane, "scale", span=SPAN, **options)
@@ -297,8 +329,11 @@ def test_affine_maps_are_those_worked_out_on_paper(plane):
     """F = (x − y, (x + y − 2)⁺ − 1) where x, y > 0."""
     _, _, reader = plane
     tail = reader.tail(reader.sites[0], TokenWindow(np.array([0]), np.array([0]))).precise()
-    for point, slope, offset in (((3, 1), [[1, -1], [1, 1]], [0, -3]), ((0.5, 0.25), [[1, -1], [0, 0]], [0, -1]),
-                                 ((-1, 2), [[0, -1], [0, 0]], [0, -1])):  # fmt: skip
+    for point, slope, offset in (
+        ((3, 1), [[1, -1], [1, 1]], [0, -3]),
+        ((0.5, 0.25), [[1, -1], [0, 0]], [0, -1]),
+        ((-1, 2), [[0, -1], [0, 0]], [0, -1]),
+    ):
         found = affine_map(tail, np.array(point, np.float32))
         np.testing.assert_allclose(found[0], slope, atol=1e-12)
         np.testing.assert_allclose(found[1], offset, atol=1e-12)
@@ -444,9 +479,14 @@ def test_affine_of_inceptionv1_shows_that_it_is_the_network(digit):
     assert len(result.tables["singular"]) == 10 and result.parameters["exact_distance"]
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"examples": 1}, "examples is 1"), ({"probes": 0}, "probes is 0"), ({"checks": 0}, "checks is 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"examples": 1}, "examples is 1"),
+        ({"probes": 0}, "probes is 0"),
+        ({"checks": 0}, "checks is 0"),
+    ],
+)
 def test_affine_refuses_impossible_questions(plane, options, message):
     with pytest.raises(UsageError, match=message):
         ask(plane, "affine", site="embed", **options)
@@ -521,11 +561,19 @@ def test_codes_of_a_tail_and_of_the_atlas_agree(plane):
             assert span_codes(reading, live.place.sites).to_strings() == stored.to_strings()
 
 
-@pytest.mark.parametrize(("name", "options"), [
-    ("interpolate", {"span": SPAN}), ("scale", {"span": SPAN}), ("slice", {"span": SPAN}),
-    ("affine", {"site": "out"}), ("adversarial", {"span": SPAN}), ("soft", {}),
-    ("layernorm", {}), ("intervene", {"site": "out", "cluster": 0}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("interpolate", {"span": SPAN}),
+        ("scale", {"span": SPAN}),
+        ("slice", {"span": SPAN}),
+        ("affine", {"site": "out"}),
+        ("adversarial", {"span": SPAN}),
+        ("soft", {}),
+        ("layernorm", {}),
+        ("intervene", {"site": "out", "cluster": 0}),
+    ],
+)
 @pytest.mark.parametrize("seed", [-1, 1.5, 2**32])
 def test_a_seed_that_no_generator_takes_is_refused(plane, name, options, seed):
     with pytest.raises(UsageError, match=f"seed is {seed}; expected a whole number from 0 to 4294967295"):

@@ -163,10 +163,15 @@ def test_a_clustering_by_another_distance_can_be_chosen_and_is_recorded(a):
     assert sorted(found) == sorted(n for (n,) in sizes)
 
 
-@pytest.mark.parametrize(("clusterings", "message"), [
-    ([2, 3], "both of blocks.3.mlp in codes"), ([1], "of none of blocks.3.mlp"), ([5], "of none of blocks.3.mlp"),
-    (["x"], "named by its id"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("clusterings", "message"),
+    [
+        ([2, 3], "both of blocks.3.mlp in codes"),
+        ([1], "of none of blocks.3.mlp"),
+        ([5], "of none of blocks.3.mlp"),
+        (["x"], "named by its id"),
+    ],
+)
 def test_clusterings_of_other_sites_or_two_of_one_are_refused(a, clusterings, message):
     with pytest.raises(UsageError, match=message):
         run(a, sites=["blocks.3.mlp"], clusterings=clusterings)

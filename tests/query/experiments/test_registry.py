@@ -19,8 +19,11 @@ def test_every_experiment_has_a_function_a_figure_a_seed_and_a_definition(experi
     assert inspect.signature(experiment.function).return_annotation in (Result, "Result")
     assert callable(getattr(inspect.getmodule(experiment.function), f"draw_{experiment.name}"))
     assert "seed" in experiment.options
-    assert all(p.kind is p.KEYWORD_ONLY for n, p in inspect.signature(experiment.function).parameters.items()
-               if n not in ("atlas", "reader"))  # fmt: skip
+    assert all(
+        p.kind is p.KEYWORD_ONLY
+        for n, p in inspect.signature(experiment.function).parameters.items()
+        if n not in ("atlas", "reader")
+    )
     assert experiment.section is None or re.search(rf"^## {experiment.section} ", DEFINITIONS, re.MULTILINE)
     assert experiment.summary.endswith(".")
 

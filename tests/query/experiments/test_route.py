@@ -50,8 +50,15 @@ def test_a_path_between_two_examples_begins_and_ends_in_their_polytopes(tmp_path
     digit_atlas(tmp_path / "d.atlas")
     seen = []
     with atlas.open(tmp_path / "d.atlas") as a:
-        found = route(a, demo_inception(), span="inception5a->", start=2, end=9, at=np.linspace(0, 1, 9).tolist(),
-                      progress=lambda done, total: seen.append((done, total)))  # fmt: skip
+        found = route(
+            a,
+            demo_inception(),
+            span="inception5a->",
+            start=2,
+            end=9,
+            at=np.linspace(0, 1, 9).tolist(),
+            progress=lambda done, total: seen.append((done, total)),
+        )
         predictions = dict(a.rows("select example_id, prediction from examples"))
     assert (found.table["nearest"].iloc[0], found.table["nearest"].iloc[-1]) == (2, 9)
     assert found.table["distance"].iloc[[0, -1]].tolist() == [0, 0] and found.table["distance"].iloc[4] > 0
@@ -82,13 +89,16 @@ def test_codes_that_are_not_stored_leave_the_nearest_out_and_say_why(tmp_path):
     assert "inception5b:full" in found.notes[0] and "--full" in found.notes[0]
 
 
-@pytest.mark.parametrize(("asked", "error", "message"), [
-    ({"start": "1:4", "end": "1:4", "at": [0.0]}, UsageError, "start and end are both example"),
-    ({"start": "1:4", "at": []}, UsageError, "at has 0 values"),
-    ({"start": "1:4", "at": [float("nan")]}, UsageError, "at has 1 values"),
-    ({"start": "nobody", "at": [1.0]}, UnknownName, "no example"),
-    ({"start": "1:4", "at": [1.0], "span": "nowhere->"}, UnknownName, "no site 'nowhere'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        ({"start": "1:4", "end": "1:4", "at": [0.0]}, UsageError, "start and end are both example"),
+        ({"start": "1:4", "at": []}, UsageError, "at has 0 values"),
+        ({"start": "1:4", "at": [float("nan")]}, UsageError, "at has 1 values"),
+        ({"start": "nobody", "at": [1.0]}, UnknownName, "no example"),
+        ({"start": "1:4", "at": [1.0], "span": "nowhere->"}, UnknownName, "no site 'nowhere'"),
+    ],
+)
 def test_impossible_routes_are_refused(plane, asked, error, message):
     path, ids, reader = plane
     asked = {"span": SPAN, **{k: ids.get(v, 9999) if k in ("start", "end") else v for k, v in asked.items()}}
@@ -125,5 +135,6 @@ def test_whoever_waits_can_stop_a_path_on_the_way(plane):
     with pytest.raises(Enough):
         exact_crossings(tail.precise(), *ends, live.place.sites, told=at_once)
     with pytest.raises(Enough):
-        sampled_crossings(tail, *ends, live.place.sites, np.linspace(0, 1, 3), tolerance=0.0, most_points=9,
-                          told=at_once)  # fmt: skip
+        sampled_crossings(
+            tail, *ends, live.place.sites, np.linspace(0, 1, 3), tolerance=0.0, most_points=9, told=at_once
+        )

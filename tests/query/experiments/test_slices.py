@@ -241,8 +241,9 @@ def test_a_window_anywhere_shows_what_the_whole_plane_shows_there(plane):
         for result, size in ((wide, 61), (near, 11))
     ]
     np.testing.assert_array_equal(classes[0][15:26, 30:41], classes[1])
-    polytopes = [result.tables["grid"]["polytope"].to_numpy().reshape(size, size)
-                 for result, size in ((wide, 61), (near, 11))]  # fmt: skip
+    polytopes = [
+        result.tables["grid"]["polytope"].to_numpy().reshape(size, size) for result, size in ((wide, 61), (near, 11))
+    ]
     pairs = set(zip(polytopes[0][15:26, 30:41].ravel(), polytopes[1].ravel(), strict=True))
     assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
@@ -261,27 +262,30 @@ def test_boundaries_beyond_the_limit_are_thinned_out_and_said_so(plane):
     assert ask(plane, a="0:0", b="4:0", c="0:4", size=32, lines=0).tables["boundaries"].empty
 
 
-@pytest.mark.parametrize(("options", "error", "message"), [
-    ({"a": "1:1", "b": "1:1", "c": "2:3"}, UsageError, "the same example twice"),
-    ({"a": "0:0", "b": "2:2", "c": "5:5"}, UsageError, "lie on one line"),
-    ({"a": "1:1", "b": "2:3"}, UsageError, "three examples, a, b and c, got a, b"),
-    ({}, UsageError, "got none"),
-    ({"a": "1:1", "b": "2:3", "c": 9999}, UnknownName, "no example 9999"),
-    ({"a": "1:1", "b": "2:3", "c": "3:1", "span": "nowhere->"}, UnknownName, "no site 'nowhere'"),
-    ({"a": "1:1", "b": "2:3", "c": "3:1", "size": 1}, UsageError, "size is 1"),
-    ({"a": "1:1", "b": "2:3", "c": "3:1", "zoom": 0}, UsageError, "zoom is 0"),
-    ({"a": "1:1", "b": "2:3", "c": "3:1", "reach": -1.0}, UsageError, "reach is -1.0"),
-    ({"a": "1:1", "b": "2:3", "c": "3:1", "reach": math.inf}, UsageError, "reach is inf"),
-    ({"a": "1:1", "b": "2:3", "c": "3:1", "middle": [1.0]}, UsageError, r"middle is \[1.0\]"),
-    ({"a": "1:1", "b": "2:3", "c": "3:1", "middle": [1.0, math.nan]}, UsageError, "middle is"),
-    ({"directions": ["unit:0", "unit:1"]}, UsageError, "say how far it goes with reach"),
-    ({"directions": ["unit:0"], "reach": 1.0}, UsageError, "two directions, got unit:0"),
-    ({"directions": ["unit:0", "unit:0"], "reach": 1.0}, UsageError, "lie on one line"),
-    ({"directions": ["unit:0", "unit:7"], "reach": 1.0}, UnknownName, "no unit 7"),
-    ({"directions": ["unit:0", "up"], "reach": 1.0}, UsageError, "random:SEED"),
-    ({"directions": ["unit:0", "pca:0"], "reach": 1.0}, NotStored, "no direction pca:0"),
-    ({"a": "1:1", "b": "2:2", "directions": ["unit:0", "unit:1"]}, UsageError, "leave them out"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"a": "1:1", "b": "1:1", "c": "2:3"}, UsageError, "the same example twice"),
+        ({"a": "0:0", "b": "2:2", "c": "5:5"}, UsageError, "lie on one line"),
+        ({"a": "1:1", "b": "2:3"}, UsageError, "three examples, a, b and c, got a, b"),
+        ({}, UsageError, "got none"),
+        ({"a": "1:1", "b": "2:3", "c": 9999}, UnknownName, "no example 9999"),
+        ({"a": "1:1", "b": "2:3", "c": "3:1", "span": "nowhere->"}, UnknownName, "no site 'nowhere'"),
+        ({"a": "1:1", "b": "2:3", "c": "3:1", "size": 1}, UsageError, "size is 1"),
+        ({"a": "1:1", "b": "2:3", "c": "3:1", "zoom": 0}, UsageError, "zoom is 0"),
+        ({"a": "1:1", "b": "2:3", "c": "3:1", "reach": -1.0}, UsageError, "reach is -1.0"),
+        ({"a": "1:1", "b": "2:3", "c": "3:1", "reach": math.inf}, UsageError, "reach is inf"),
+        ({"a": "1:1", "b": "2:3", "c": "3:1", "middle": [1.0]}, UsageError, r"middle is \[1.0\]"),
+        ({"a": "1:1", "b": "2:3", "c": "3:1", "middle": [1.0, math.nan]}, UsageError, "middle is"),
+        ({"directions": ["unit:0", "unit:1"]}, UsageError, "say how far it goes with reach"),
+        ({"directions": ["unit:0"], "reach": 1.0}, UsageError, "two directions, got unit:0"),
+        ({"directions": ["unit:0", "unit:0"], "reach": 1.0}, UsageError, "lie on one line"),
+        ({"directions": ["unit:0", "unit:7"], "reach": 1.0}, UnknownName, "no unit 7"),
+        ({"directions": ["unit:0", "up"], "reach": 1.0}, UsageError, "random:SEED"),
+        ({"directions": ["unit:0", "pca:0"], "reach": 1.0}, NotStored, "no direction pca:0"),
+        ({"a": "1:1", "b": "2:2", "directions": ["unit:0", "unit:1"]}, UsageError, "leave them out"),
+    ],
+)
 def test_slice_refuses_impossible_questions(plane, options, error, message):
     with pytest.raises(error, match=message):
         ask(plane, **options)

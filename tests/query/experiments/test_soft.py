@@ -152,8 +152,9 @@ def test_soft_codes_of_gpt2_agree_with_its_stored_codes_and_are_read_in_batches(
 def test_soft_and_hard_distances_correlate_as_scipy_says_with_an_interval():
     from scipy.stats import spearmanr
 
-    pairs = pd.DataFrame({"expected": [1.5, 2.5, 2.0, 5.5, 4.0, 6.5], "hard": [1, 2, 2, 5, 6, 6], "blur": 0.5,
-                          "undecided": 0.1})  # fmt: skip
+    pairs = pd.DataFrame(
+        {"expected": [1.5, 2.5, 2.0, 5.5, 4.0, 6.5], "hard": [1, 2, 2, 5, 6, 6], "blur": 0.5, "undecided": 0.1}
+    )
     site = Site("s", 0, 4, 4, "gelu", exact=False)
     row = _summary(site, pairs, None, np.random.default_rng(0))
     assert row["rho"] == pytest.approx(spearmanr(pairs["expected"], pairs["hard"]).statistic)
@@ -168,20 +169,29 @@ def test_pairs_share_no_example(tmp_path):
     ends = result.tables["pairs"][["a", "b"]].to_numpy().ravel()
     assert len(ends) == 8 and len(set(ends)) == 8
     codes = {
-        word: SplineCodes.pack(np.array([[x > 0, y > 0, x + y > 2]])) for word, (x, y) in
-        ((word, map(int, word.split(":"))) for word in words)
-    }  # fmt: skip
+        word: SplineCodes.pack(np.array([[x > 0, y > 0, x + y > 2]]))
+        for word, (x, y) in ((word, map(int, word.split(":"))) for word in words)
+    }
     names = dict(enumerate(words, start=1))
     for row in result.tables["pairs"].to_dict("records"):
         assert row["hard"] == int(hamming(codes[names[row["a"]]], codes[names[row["b"]]])[0])
 
 
-@pytest.mark.parametrize(("options", "error", "message"), [
-    ({"sites": ["blocks.7.mlp"]}, UnknownName, "no site 'blocks.7.mlp' in network open; it has embed, hidden, out"),
-    ({"sites": []}, UsageError, "list of names"), ({"sites": "out"}, UsageError, "list of names"),
-    ({"examples": 1}, UsageError, "examples is 1"), ({"act": "tanh"}, UsageError, "nonlinearity tanh"),
-    ({"words": ("1:1",)}, UsageError, "of 1 inputs, none could be made"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"sites": ["blocks.7.mlp"]},
+            UnknownName,
+            "no site 'blocks.7.mlp' in network open; it has embed, hidden, out",
+        ),
+        ({"sites": []}, UsageError, "list of names"),
+        ({"sites": "out"}, UsageError, "list of names"),
+        ({"examples": 1}, UsageError, "examples is 1"),
+        ({"act": "tanh"}, UsageError, "nonlinearity tanh"),
+        ({"words": ("1:1",)}, UsageError, "of 1 inputs, none could be made"),
+    ],
+)
 def test_soft_refuses_impossible_questions(tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         ask(tmp_path / "e.atlas", **{"words": ("1:1", "2:2"), **options})

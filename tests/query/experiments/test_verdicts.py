@@ -24,10 +24,16 @@ UP, DOWN, WIDE = (1.2, 1.4), (0.7, 0.9), (0.8, 1.3)
 
 def groups(method, *lifts, n=20):
     return [
-        {"site": f"s{i}", "method": method, "groups": n, **interval("purity", 0.5, 0.6), **interval("lift", *lift),
-         **interval("intruder", 0.8, 0.9)}
+        {
+            "site": f"s{i}",
+            "method": method,
+            "groups": n,
+            **interval("purity", 0.5, 0.6),
+            **interval("lift", *lift),
+            **interval("intruder", 0.8, 0.9),
+        }
         for i, lift in enumerate(lifts)
-    ]  # fmt: skip
+    ]
 
 
 def clustered(method, *sites):
@@ -67,8 +73,10 @@ PURE, MIXED, EVEN = 18, 2, 10  # of 20: Wilson's intervals lie above one half, b
 )
 @pytest.mark.parametrize("method", ["code clusters", "activation clusters"])
 def test_clusters_are_monosemantic_where_most_are_about_one_label(sites, word, voting, method):
-    judge = {"code clusters": verdicts.clusters_are_monosemantic,
-             "activation clusters": verdicts.activation_clusters_are_monosemantic}[method]  # fmt: skip
+    judge = {
+        "code clusters": verdicts.clusters_are_monosemantic,
+        "activation clusters": verdicts.activation_clusters_are_monosemantic,
+    }[method]
     found = judge(clustered(method, *sites))
     assert found.word == word
     assert f"of {voting} voting sites" in found.because
@@ -122,22 +130,44 @@ def test_neurons_are_polysemantic_where_most_tops_meet_two_clusters(met, word):
     ],
 )
 def test_one_neuron_meets_regions_of_different_labels(rows, word):
-    table = [{"low": 0.0, "high": 1.0, "top_label": label, "purity": purity, "purity_low": low, "purity_high": 1.0,
-              "labelled": 30} for label, purity, low in rows]  # fmt: skip
+    table = [
+        {
+            "low": 0.0,
+            "high": 1.0,
+            "top_label": label,
+            "purity": purity,
+            "purity_low": low,
+            "purity_high": 1.0,
+            "labelled": 30,
+        }
+        for label, purity, low in rows
+    ]
     assert verdicts.one_neuron_meets_regions(result("projection", table=table)).word == word
 
 
-@pytest.mark.parametrize(("ends", "word"), [((0.6, 0.8), "supported"), ((0.4, 0.6), "undecided"),
-                                           ((0.1, 0.3), "not supported")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ends", "word"), [((0.6, 0.8), "supported"), ((0.4, 0.6), "undecided"), ((0.1, 0.3), "not supported")]
+)
 def test_nmf_decides_on_nmf_alone(ends, word):
-    rows = [{"method": method, "directions": 64, **interval("monosemantic", *both), **interval("top_share", 0.2, 0.9)}
-            for method, both in (("nmf", ends), ("pca", (0.9, 1.0)))]  # fmt: skip
+    rows = [
+        {"method": method, "directions": 64, **interval("monosemantic", *both), **interval("top_share", 0.2, 0.9)}
+        for method, both in (("nmf", ends), ("pca", (0.9, 1.0)))
+    ]
     assert verdicts.nmf_is_monosemantic(result("directions", table=rows)).word == word
 
 
 def densities(network, weights, *ratios):
-    return [{"network": network, "weights": weights, "span": f"s{i}->", "n_intra": 5, "n_inter": 6,
-             **interval("ratio", *ends)} for i, ends in enumerate(ratios)]  # fmt: skip
+    return [
+        {
+            "network": network,
+            "weights": weights,
+            "span": f"s{i}->",
+            "n_intra": 5,
+            "n_inter": 6,
+            **interval("ratio", *ends),
+        }
+        for i, ends in enumerate(ratios)
+    ]
 
 
 FLAT = (0.97, 1.04)
@@ -178,10 +208,14 @@ def test_the_difference_grows_where_last_and_first_part(ratios, word):
 def scaling(**kinds):
     rows = []
     for kind, (peak, height) in kinds.items():
-        rows.append({"kind": kind.replace("_", "-"), "n": 8, **interval("peak", *peak),
-                     **interval("peak_height", *height)})  # fmt: skip
-    table = [{"kind": row["kind"], "alpha_low": low, "alpha_high": high}
-             for row in rows for low, high in pairwise((0, 0.1, 0.5, 1, 2))]  # fmt: skip
+        rows.append(
+            {"kind": kind.replace("_", "-"), "n": 8, **interval("peak", *peak), **interval("peak_height", *height)}
+        )
+    table = [
+        {"kind": row["kind"], "alpha_low": low, "alpha_high": high}
+        for row in rows
+        for low, high in pairwise((0, 0.1, 0.5, 1, 2))
+    ]
     return result("scale", table=table, summary=rows)
 
 
@@ -215,8 +249,10 @@ def test_a_peak_lies_inside_and_is_dense(kinds, peak, untrained):
 def changes(below, above):
     """Density 4 up to α = 0.5 and 1 from there to 2; the mean over α is 1.75."""
     edges = np.linspace(0, 2, 9)
-    table = [{"kind": "activation", "alpha_low": low, "alpha_high": high, "share": 4.0 if high <= 0.5 else 1.0}
-             for low, high in pairwise(edges)]  # fmt: skip
+    table = [
+        {"kind": "activation", "alpha_low": low, "alpha_high": high, "share": 4.0 if high <= 0.5 else 1.0}
+        for low, high in pairwise(edges)
+    ]
     examples = [
         {"kind": "activation", "input": i, "changes_below": b, "changes_above": a}
         for i, (b, a) in enumerate(zip(below, above, strict=True))
@@ -259,16 +295,21 @@ def test_above_one_a_change_lies_in_the_step_that_ends_at_it():
 
 @pytest.mark.parametrize(("ends", "word"), [(UP, "supported"), (WIDE, "undecided"), (DOWN, "not supported")])
 def test_paths_decide_by_the_ratio(ends, word):
-    rows = [{"kind": "same", "n": 4, **interval("density", 1, 2), **interval("ratio", np.nan, np.nan)},
-            {"kind": "different", "n": 4, **interval("density", 2, 3), **interval("ratio", *ends)}]  # fmt: skip
+    rows = [
+        {"kind": "same", "n": 4, **interval("density", 1, 2), **interval("ratio", np.nan, np.nan)},
+        {"kind": "different", "n": 4, **interval("density", 2, 3), **interval("ratio", *ends)},
+    ]
     assert verdicts_paths.paths_between_classes_are_denser(result("interpolate", summary=rows)).word == word
 
 
-@pytest.mark.parametrize(("ends", "word"), [((0.1, 0.5), "supported"), ((-0.1, 0.5), "undecided"),
-                                           ((-0.5, -0.1), "not supported")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ends", "word"), [((0.1, 0.5), "supported"), ((-0.1, 0.5), "undecided"), ((-0.5, -0.1), "not supported")]
+)
 def test_maps_decide_by_the_correlation_with_hamming_distance(ends, word):
-    rows = [{"of": "distance", "with": "frobenius", "n": 9, **interval("rho", 0.8, 0.9)},
-            {"of": "hamming", "with": "frobenius", "n": 9, **interval("rho", *ends)}]  # fmt: skip
+    rows = [
+        {"of": "distance", "with": "frobenius", "n": 9, **interval("rho", 0.8, 0.9)},
+        {"of": "hamming", "with": "frobenius", "n": 9, **interval("rho", *ends)},
+    ]
     assert verdicts_paths.gates_follow_maps(result("affine", summary=rows)).word == word
 
 
@@ -285,15 +326,19 @@ def test_maps_decide_by_the_correlation_with_hamming_distance(ends, word):
     ],
 )
 def test_flow_needs_more_convergence_and_divergence_than_independent_layers_would_give(lifts, word):
-    rows = [{"kind": kind, "n": 9, **interval("lift", *ends)}
-            for kind, ends in zip(("convergence", "divergence"), lifts, strict=True)]  # fmt: skip
+    rows = [
+        {"kind": kind, "n": 9, **interval("lift", *ends)}
+        for kind, ends in zip(("convergence", "divergence"), lifts, strict=True)
+    ]
     summary = [{"n_pairs": 99, **interval("spearman", 0.3, 0.4)}]
     assert verdicts_discussion.representations_flow(result("flow", table=rows, summary=summary)).word == word
 
 
 def test_a_basis_needs_clusters_to_beat():
-    rows = [{"kind": kind, "groups": 9, **interval("purity", *ends)}
-            for kind, ends in (("atoms", (0.8, 0.9)), ("clusters", (0.5, 0.7)))]  # fmt: skip
+    rows = [
+        {"kind": kind, "groups": 9, **interval("purity", *ends)}
+        for kind, ends in (("atoms", (0.8, 0.9)), ("clusters", (0.5, 0.7)))
+    ]
     assert verdicts_discussion.basis_beats_clusters(result("dictionary", table=rows)).word == "supported"
     assert verdicts_discussion.basis_beats_clusters(result("dictionary", table=rows[:1])).word == "undecided"
     rows[0] |= interval("purity", 0.1, 0.4)
@@ -311,16 +356,26 @@ def test_a_basis_needs_clusters_to_beat():
 )
 def test_attacks_are_judged_by_kind_and_norm_and_random_directions_have_no_vote(ratios, word):
     asked = [(kind, epsilon) for kind in ("fgsm", "pgd") for epsilon in (0.1, 0.3)]
-    rows = [{"kind": kind, "epsilon": epsilon, "n": 7, **interval("ratio", *ends), **interval("changed", 0.2, 0.4)}
-            for (kind, epsilon), ends in zip(asked, ratios, strict=True)]  # fmt: skip
+    rows = [
+        {"kind": kind, "epsilon": epsilon, "n": 7, **interval("ratio", *ends), **interval("changed", 0.2, 0.4)}
+        for (kind, epsilon), ends in zip(asked, ratios, strict=True)
+    ]
     rows += [{**rows[0], "kind": "random", "epsilon": epsilon, **interval("ratio", 1, 1)} for epsilon in (0.1, 0.3)]
     found = verdicts_discussion.attacks_cross_more(result("adversarial", table=rows))
     assert found.word == word and len(found.numbers) == 8
 
 
 def softness(nonlinearity, *undecided, apart=0.0):
-    table = [{"site": f"s{i}", "nonlinearity": nonlinearity, "n": 9, **interval("undecided", *ends),
-              **interval("ratio", 1, 2)} for i, ends in enumerate(undecided)]  # fmt: skip
+    table = [
+        {
+            "site": f"s{i}",
+            "nonlinearity": nonlinearity,
+            "n": 9,
+            **interval("undecided", *ends),
+            **interval("ratio", 1, 2),
+        }
+        for i, ends in enumerate(undecided)
+    ]
     pairs = [{"site": row["site"], "expected": 5.0 + apart, "hard": 5.0} for row in table]
     return result("soft", table=table, pairs=pairs)
 
@@ -350,15 +405,26 @@ def test_smooth_gates_are_to_blur_and_hard_ones_not(found, word):
     ],
 )
 def test_a_norm_removes_scale_where_scaling_before_it_flips_next_to_nothing(before, hidden, word):
-    rows = [{"scaled": scaled, "n": 9, **interval("share", *ends)}
-            for scaled, ends in (("before the norm", before), ("MLP hidden vector", hidden)) if ends]  # fmt: skip
+    rows = [
+        {"scaled": scaled, "n": 9, **interval("share", *ends)}
+        for scaled, ends in (("before the norm", before), ("MLP hidden vector", hidden))
+        if ends
+    ]
     assert verdicts_discussion.norm_removes_scale(result("layernorm", summary=rows)).word == word
 
 
-@pytest.mark.parametrize(("ends", "word"), [((0.1, 0.5), "supported"), ((-0.1, 0.5), "undecided"),
-                                           ((-0.5, -0.1), "not supported")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ends", "word"), [((0.1, 0.5), "supported"), ((-0.1, 0.5), "undecided"), ((-0.5, -0.1), "not supported")]
+)
 def test_gates_are_judged_by_how_much_nearer_they_bring_the_output_than_random_ones(ends, word):
-    rows = [{"measure": measure, "n": 9, **interval("distinctive", 1, 2), **interval("random", 1, 2),
-             **interval("difference", *(ends if measure == "gain" else (5, 6)))}
-            for measure in ("kl", "tv", "changed", "gain", "later", "moved")]  # fmt: skip
+    rows = [
+        {
+            "measure": measure,
+            "n": 9,
+            **interval("distinctive", 1, 2),
+            **interval("random", 1, 2),
+            **interval("difference", *(ends if measure == "gain" else (5, 6))),
+        }
+        for measure in ("kl", "tv", "changed", "gain", "later", "moved")
+    ]
     assert verdicts_discussion.gates_carry_meaning(result("intervene", table=rows)).word == word

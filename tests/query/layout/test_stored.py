@@ -37,17 +37,42 @@ def path(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             apart = hamming_matrix(codes, codes).astype(float)
             np.fill_diagonal(apart, np.inf)
             near = np.argsort(apart, axis=1, kind="stable")[:, :NEAREST]
-            a.insert("layouts", pa.Table.from_pylist([{
-                "layout_id": number, "network_id": target.network.network_id, "target": site, "space": "codes",
-                "metric": "hamming", "algorithm": "umap", "neighbors": NEAREST, "min_dist": 0.1, "epochs": 1,
-                "seed": 0, "proven": 1.0, "n_examples": len(ids), "data_digest": target.digest,
-            }]))  # fmt: skip
+            a.insert(
+                "layouts",
+                pa.Table.from_pylist(
+                    [
+                        {
+                            "layout_id": number,
+                            "network_id": target.network.network_id,
+                            "target": site,
+                            "space": "codes",
+                            "metric": "hamming",
+                            "algorithm": "umap",
+                            "neighbors": NEAREST,
+                            "min_dist": 0.1,
+                            "epochs": 1,
+                            "seed": 0,
+                            "proven": 1.0,
+                            "n_examples": len(ids),
+                            "data_digest": target.digest,
+                        }
+                    ]
+                ),
+            )
             xy = rng.uniform(-10, 10, (len(ids), 2)).astype(np.float32)
-            a.insert("layout_points", pa.table({
-                "layout_id": [number] * len(ids), "example_id": ids, "x": xy[:, 0], "y": xy[:, 1],
-                "neighbors": list(ids[near].astype(np.uint32)),
-                "distances": list(np.take_along_axis(apart, near, axis=1).astype(np.float32)),
-            }))  # fmt: skip
+            a.insert(
+                "layout_points",
+                pa.table(
+                    {
+                        "layout_id": [number] * len(ids),
+                        "example_id": ids,
+                        "x": xy[:, 0],
+                        "y": xy[:, 1],
+                        "neighbors": list(ids[near].astype(np.uint32)),
+                        "distances": list(np.take_along_axis(apart, near, axis=1).astype(np.float32)),
+                    }
+                ),
+            )
     return path
 
 
@@ -72,9 +97,9 @@ def test_a_map_places_everybody_and_says_how_near_their_neighbours_are(mapped: A
     truth = mapped.frame("select * from layout_points where layout_id = 1 order by example_id")
     assert found[["example_id", "x", "y"]].equals(truth[["example_id", "x", "y"]])
     np.testing.assert_allclose(found["distance"], np.stack(truth["distances"]).mean(axis=1), rtol=1e-6)
-    clusters = dict(mapped.rows(
-        "select example_id, label from cluster_labels where clustering_id = $1", [clustering]
-    ))  # fmt: skip
+    clusters = dict(
+        mapped.rows("select example_id, label from cluster_labels where clustering_id = $1", [clustering])
+    )
     assert found["cluster"].tolist() == [clusters[i] for i in found["example_id"]]
     labels = dict(mapped.rows("select example_id, label from examples where label is not null"))
     assert [None if pd.isna(label) else label for label in found["label"]] == [

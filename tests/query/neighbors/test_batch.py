@@ -11,9 +11,19 @@ from ingest.derived.neighbors import store_neighbors
 from tests.builder import add_texts, word_network, word_texts
 
 SHOWN = [
-    "rank", "example_id", "distance", "label", "cluster", "prediction", "loss", "token", "context", "context_offset",
-    "input_id", "position",
-]  # fmt: skip
+    "rank",
+    "example_id",
+    "distance",
+    "label",
+    "cluster",
+    "prediction",
+    "loss",
+    "token",
+    "context",
+    "context_offset",
+    "input_id",
+    "position",
+]
 
 
 def one_by_one(a, examples, **asked):
@@ -130,8 +140,9 @@ def test_a_second_job_replaces_the_first_and_stale_ones_are_recognised(damaged):
     store_neighbors(path, site="hidden", k=3)
     with atlas.open(path) as a:
         assert a.rows("select target, count(*) from neighbors group by all order by 1") == [
-            ("blocks.2.mlp", 720), ("hidden", 33),
-        ]  # fmt: skip
+            ("blocks.2.mlp", 720),
+            ("hidden", 33),
+        ]
         assert query.verify(a)["ok"].all()
     with atlas.open(path, writable=True) as a:
         add_texts(a, word_network(), word_texts(63)[60:])
@@ -151,6 +162,8 @@ def test_neighbors_that_contradict_their_counts_are_found_by_verify(damaged):
     failed = {(row.check, row.subject): row.detail for row in found[~found["ok"]].itertuples()}
     assert failed == {
         ("neighbors are k of each example", "words blocks.2.mlp"): "719 rows instead of 2 for each of 360",
-        ("refers to what exists", "neighbors.neighbor_id"):
-            "1 rows refer to examples that are not there, the first to neighbor_id 9999",
-    }  # fmt: skip
+        (
+            "refers to what exists",
+            "neighbors.neighbor_id",
+        ): "1 rows refer to examples that are not there, the first to neighbor_id 9999",
+    }

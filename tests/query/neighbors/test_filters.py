@@ -36,16 +36,22 @@ FILTERS = [
     ({"label": "metal"}, "label = 'metal'"),
     ({"where": "position < 3"}, "position < 3"),
     ({"where": "token like 'river%' or loss < 0 -- a comment"}, "token like 'river%' or loss < 0"),
-    ({"where": "prediction in (select prediction from examples group by all having count(*) > 20)"},
-     "prediction in (select prediction from examples group by all having count(*) > 20)"),
+    (
+        {"where": "prediction in (select prediction from examples group by all having count(*) > 20)"},
+        "prediction in (select prediction from examples group by all having count(*) > 20)",
+    ),
     ({"dataset": "texts"}, "true"),
-    ({"cluster": 0, "clustering": 2},
-     "example_id in (select example_id from cluster_labels where clustering_id = 2 and label = 0)"),
-    ({"cluster": -1, "clustering": 2, "label": "fruit"},
-     "label = 'fruit' and example_id in "
-     "(select example_id from cluster_labels where clustering_id = 2 and label = -1)"),
+    (
+        {"cluster": 0, "clustering": 2},
+        "example_id in (select example_id from cluster_labels where clustering_id = 2 and label = 0)",
+    ),
+    (
+        {"cluster": -1, "clustering": 2, "label": "fruit"},
+        "label = 'fruit' and example_id in "
+        "(select example_id from cluster_labels where clustering_id = 2 and label = -1)",
+    ),
     ({"label": "river", "where": "example_id % 3 = 0", "dataset": "texts"}, "label = 'river' and example_id % 3 = 0"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -130,8 +136,11 @@ def test_a_dataset_holds_inputs_whoever_read_them_first(tmp_path):
         ({"where": " + ".join(["1"] * 500)}, SqlRefused, "nested too deeply to be checked"),
         ({"where": "loss <"}, SqlFailed, r'Parser Error: syntax error at or near "\)"$'),
         ({"where": "label::int = 3"}, SqlFailed, r"lists them\): Conversion Error: [^\n(]*$"),
-        ({"where": "loss in (select size from read_blob(current_setting('allowed_paths')[4]))"}, SqlRefused,
-         "own tables only, .*: the function read_blob is none"),
+        (
+            {"where": "loss in (select size from read_blob(current_setting('allowed_paths')[4]))"},
+            SqlRefused,
+            "own tables only, .*: the function read_blob is none",
+        ),
         ({"where": "exists (with x as (copy meta to 'x.csv') from x)"}, SqlRefused, "COPY is not a query"),
         ({"where": "loss < $1"}, SqlRefused, "that is not one condition; .* without parameters"),
         ({"where": "false"}, UsageError, r"none of the examples of network words .* the filter \(where 'false'"),
@@ -139,7 +148,7 @@ def test_a_dataset_holds_inputs_whoever_read_them_first(tmp_path):
         ({"where": "example_id = 40"}, UsageError, "none of the other examples"),  # itself alone
         ({"where": "example_id < 15", "k": 4}, UsageError, r"codes of 3 examples with where 'example_id < 15'"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("many", [False, True])
 def test_what_a_filter_refuses(a, wanted, error, message, many):
     with pytest.raises(error, match=message):
@@ -152,14 +161,24 @@ def test_what_a_filter_refuses(a, wanted, error, message, many):
 @pytest.mark.parametrize(
     "condition",
     [
-        "loss < 5", "(loss < 5) or (loss >= 5)", "label in ('metal', 'fruit')", "position between 1 and 3",
-        "case when loss < 5 then true else false end", "not coalesce(loss < 5, false)", "loss is not null",
-        "loss < (select avg(loss) from examples)", "exists (from sites)", "(loss, position) > (1, 1)",
-        "token like 'river%' escape '!' -- (", "/* ) */ label = ')' and token glob ('r*') /* or */",
-        "label = any (select label from examples)", "coalesce(loss, 1) > 0", "len([i for i in [1, 2] if i > 1]) = 1",
+        "loss < 5",
+        "(loss < 5) or (loss >= 5)",
+        "label in ('metal', 'fruit')",
+        "position between 1 and 3",
+        "case when loss < 5 then true else false end",
+        "not coalesce(loss < 5, false)",
+        "loss is not null",
+        "loss < (select avg(loss) from examples)",
+        "exists (from sites)",
+        "(loss, position) > (1, 1)",
+        "token like 'river%' escape '!' -- (",
+        "/* ) */ label = ')' and token glob ('r*') /* or */",
+        "label = any (select label from examples)",
+        "coalesce(loss, 1) > 0",
+        "len([i for i in [1, 2] if i > 1]) = 1",
         "cast(loss as int) > 1\n-- a comment\n",
     ],
-)  # fmt: skip
+)
 def test_whatever_is_one_expression_is_a_condition(a, condition):
     a.check_condition("examples", condition)
     a.rows(f"select 1 from examples where (\n{condition}\n)")

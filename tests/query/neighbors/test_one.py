@@ -33,13 +33,33 @@ from tests.builder import (
 )
 
 TEXT_COLUMNS = [
-    "rank", "example_id", "distance", "density", "label", "cluster", "prediction", "loss", "token", "context",
-    "context_offset", "input_id", "position",
-]  # fmt: skip
-IMAGE_COLUMNS = [
-    "rank", "example_id", "distance", "density", "label", "cluster", "prediction", "loss", "key", "thumbnail",
+    "rank",
+    "example_id",
+    "distance",
+    "density",
+    "label",
+    "cluster",
+    "prediction",
+    "loss",
+    "token",
+    "context",
+    "context_offset",
     "input_id",
-]  # fmt: skip
+    "position",
+]
+IMAGE_COLUMNS = [
+    "rank",
+    "example_id",
+    "distance",
+    "density",
+    "label",
+    "cluster",
+    "prediction",
+    "loss",
+    "key",
+    "thumbnail",
+    "input_id",
+]
 
 # Indexed sites, an indexed span, spans without an index.
 TARGETS = ["blocks.0.mlp", "blocks.2.mlp", "blocks.0.mlp->", "blocks.1.mlp->", "blocks.1.mlp->blocks.2.mlp"]
@@ -340,7 +360,7 @@ def test_the_reader_must_be_the_network_of_the_atlas(a, words):
         ({"text": "metal1", "reader": word_network(), "token": "a"}, UsageError, "a whole number, got 'a'"),
         ({"image": "x.png", "reader": PixelNetwork()}, UsageError, "image was given, but network words reads texts"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(a, asked, error, message):
     with pytest.raises(error, match=message):
         query.nearest(a, **asked, site="blocks.2.mlp")
@@ -354,9 +374,10 @@ def test_code_of_another_span_is_refused(a):
         query.nearest(a, code=codes[:2], site="blocks.1.mlp")
     of_span = a.codes(a.catalog.target(span="blocks.1.mlp->").sites, [40])[1]
     found = query.nearest(a, code=of_span, span="blocks.1.mlp->", k=9)
-    assert found["example_id"].tolist() == query.nearest(
-        a, example=40, span="blocks.1.mlp->", k=9, include_self=True
-    )["example_id"].tolist()  # fmt: skip
+    assert (
+        found["example_id"].tolist()
+        == query.nearest(a, example=40, span="blocks.1.mlp->", k=9, include_self=True)["example_id"].tolist()
+    )
 
 
 def test_text_for_an_image_network_is_refused(a, words):

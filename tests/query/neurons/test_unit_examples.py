@@ -40,8 +40,9 @@ def test_the_top_and_the_bands_are_those_of_all_activations(a: Atlas):
         assert rows.loc[rows["what"] == "label", "n"].sum() == len(band)
         shown = found.table.loc[found.table["part"] == f"band {number}", "activation"]
         assert len(shown) == 3 and shown.between(band.min(), band.max()).all()
-    clusters = dict(a.rows("select example_id, label from cluster_labels where clustering_id = $1",
-                           [found.clustering]))  # fmt: skip
+    clusters = dict(
+        a.rows("select example_id, label from cluster_labels where clustering_id = $1", [found.clustering])
+    )
     assert found.table["cluster"].tolist() == [clusters[i] for i in found.table["example_id"]]
 
 

@@ -130,10 +130,13 @@ def test_all_pairs_equal_brute_force(tmp_path):
     assert (found["n_intra"], found["n_inter"], found["dropped"]) == (len(intra), len(inter), dropped)
     assert (found["n_examples"], found["n_unlabelled"], found["n_gates"]) == (19 * 6, 6, 40)
     expected = {
-        "intra_mean": intra.mean(), "inter_mean": inter.mean(), "ratio": inter.mean() / intra.mean(),
-        "intra_per_gate": intra.mean() / 40, "inter_per_gate": inter.mean() / 40,
+        "intra_mean": intra.mean(),
+        "inter_mean": inter.mean(),
+        "ratio": inter.mean() / intra.mean(),
+        "intra_per_gate": intra.mean() / 40,
+        "inter_per_gate": inter.mean() / 40,
         "auc": np.mean((inter[:, None] > intra) + 0.5 * (inter[:, None] == intra)),
-    }  # fmt: skip
+    }
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-9), name
     assert found["intra_low"] <= found["intra_mean"] <= found["intra_high"]
@@ -228,8 +231,10 @@ def test_what_waits_is_told_of_every_span_and_may_stop_it(a):
 
 
 def test_a_label_with_one_input_is_counted_and_in_pairs_of_two_labels_alone(damaged):
-    path = damaged("update examples set label = 'lone' where input_id = (select min(input_id) from examples "
-                   "where network_id = 2 and label is not null)")  # fmt: skip
+    path = damaged(
+        "update examples set label = 'lone' where input_id = (select min(input_id) from examples "
+        "where network_id = 2 and label is not null)"
+    )
     with atlas.open(path) as a:
         found = query.class_density(a, network="words", spans=["blocks.0.mlp->"], pairs=100, resamples=5)
     assert found["n_lone"].tolist() == [1]
@@ -253,9 +258,11 @@ def test_drawn_pairs_are_distinct_allowed_and_uniform(kind):
     labels = np.array([2, 0, 0, 1, 1, 1, 0, 2, 0, 2])
     inputs = np.array([5, 1, 1, 2, 3, 3, 4, 5, 6, 1])  # 1 bears the labels 0 and 2
     allowed = {
-        (i, j) for i in range(10) for j in range(i)
+        (i, j)
+        for i in range(10)
+        for j in range(i)
         if inputs[i] != inputs[j] and (labels[i] == labels[j]) == (kind == "same")
-    }  # fmt: skip
+    }
     draw = draw_same if kind == "same" else draw_different
     first, second = draw(labels, inputs, 1000, rng)
     assert len(first) == len(allowed)
@@ -329,8 +336,10 @@ def test_statistics_of_known_numbers():
         n_far += abs(together[mask].mean() - together[~mask].mean()) >= 2 - 1e-9
     p = permutation_p(intra, inter, 20_000, np.random.default_rng(0))
     assert p == pytest.approx(n_far / 20, abs=0.01)
-    null = [permutation_p(*np.random.default_rng(i).normal(size=(2, 40)), 99, np.random.default_rng(i + 1000))
-            for i in range(200)]  # fmt: skip
+    null = [
+        permutation_p(*np.random.default_rng(i).normal(size=(2, 40)), 99, np.random.default_rng(i + 1000))
+        for i in range(200)
+    ]
     assert 0.4 < np.mean(null) < 0.6 and np.mean(np.array(null) <= 0.05) < 0.1
 
 

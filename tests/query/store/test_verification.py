@@ -53,63 +53,118 @@ def once(key):
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        (f"update codes set code = '101' {HERE}",
-         {WIDTH: "1 codes are not 2 bytes (9 gates), the first at example 40", CODES: "codes of another width"}),
-        (f"{FLIPPED} and example_id = 12",
-         {CODES: "it was changed since", ACTIVE: "the first at example 12",
-          INDEX: "it does not find the code of example 12; build it with `polytope index"}),
-        (f"update codes set code = set_bit(code, 12, 1), n_active = n_active + 1 {HERE}",
-         {PADDING: "1 codes have a padding bit set"}),
+        (
+            f"update codes set code = '101' {HERE}",
+            {WIDTH: "1 codes are not 2 bytes (9 gates), the first at example 40", CODES: "codes of another width"},
+        ),
+        (
+            f"{FLIPPED} and example_id = 12",
+            {
+                CODES: "it was changed since",
+                ACTIVE: "the first at example 12",
+                INDEX: "it does not find the code of example 12; build it with `polytope index",
+            },
+        ),
+        (
+            f"update codes set code = set_bit(code, 12, 1), n_active = n_active + 1 {HERE}",
+            {PADDING: "1 codes have a padding bit set"},
+        ),
         (f"update codes set n_active = n_active + 1 {HERE}", {ACTIVE: "1 codes have another number of gates on"}),
-        (f"delete from codes {HERE}",
-         {CODES: "sites says 360, there are 359", INDEX: "the index was built from 360 codes"}),
-        (f"insert into codes (site_id, example_id, code, n_active) "
-         f"select site_id, example_id, code, n_active from codes {HERE}",
-         {once("codes (site_id, example_id)"): "site_id, example_id = 5, 40 occurs 2 times"}),
-        (f"update codes set example_id = 9999 {HERE}",
-         {refers("codes.example_id"): "1 rows refer to examples that are not there, the first to example_id 9999"}),
+        (
+            f"delete from codes {HERE}",
+            {CODES: "sites says 360, there are 359", INDEX: "the index was built from 360 codes"},
+        ),
+        (
+            f"insert into codes (site_id, example_id, code, n_active) "
+            f"select site_id, example_id, code, n_active from codes {HERE}",
+            {once("codes (site_id, example_id)"): "site_id, example_id = 5, 40 occurs 2 times"},
+        ),
+        (
+            f"update codes set example_id = 9999 {HERE}",
+            {refers("codes.example_id"): "1 rows refer to examples that are not there, the first to example_id 9999"},
+        ),
         (f"update codes set site_id = 99 {HERE}", {refers("codes.site_id"): "the first to site_id 99"}),
-        (f"update codes set example_id = 372 {HERE}",
-         {("codes belong to their network", "codes"): "1 codes belong to an example of another network"}),
+        (
+            f"update codes set example_id = 372 {HERE}",
+            {("codes belong to their network", "codes"): "1 codes belong to an example of another network"},
+        ),
         (f"update activations set example_id = 9999 {HERE}", {refers("activations.example_id"): "9999"}),
-        (f"insert into activations from activations {HERE}",
-         {once("activations (site_id, example_id, part)"): "occurs 2 times"}),
-        (f"update activations set activation = activation[:3] {HERE}",
-         {LENGTH: "1 are not 9 long, the first at example 40"}),
-        (f"update activations set activation = list_transform(activation, lambda x: 'nan'::float) {HERE}",
-         {FINITE: "1 hold NaN or infinity, the first at example 40"}),
-        (f"update activations set activation = list_concat(activation[:8], ['inf'::float]) {HERE}",
-         {FINITE: "1 hold NaN or infinity"}),
-        (f"update activations set activation = list_transform(activation, lambda x: x + 1) {HERE}",
-         {ACTIVATIONS: "it was changed since"}),
-        ("update sites set n_codes = 361, n_activations = 0 where site_id = 5",
-         {CODES: "sites says 361, there are 360", ACTIVATIONS: "sites says 0, there are 360"}),
-        ("update sites set codes_digest = 'x' where site_id = 5",
-         {CODES: "sites says x, what is stored has", INDEX: "the atlas holds 360 codes with digest x"}),
-        ("update examples set input_id = 9999, run_id = 99, network_id = 98 where example_id = 40",
-         {refers("examples.input_id"): "9999", refers("examples.run_id"): "99", refers("examples.network_id"): "98"}),
+        (
+            f"insert into activations from activations {HERE}",
+            {once("activations (site_id, example_id, part)"): "occurs 2 times"},
+        ),
+        (
+            f"update activations set activation = activation[:3] {HERE}",
+            {LENGTH: "1 are not 9 long, the first at example 40"},
+        ),
+        (
+            f"update activations set activation = list_transform(activation, lambda x: 'nan'::float) {HERE}",
+            {FINITE: "1 hold NaN or infinity, the first at example 40"},
+        ),
+        (
+            f"update activations set activation = list_concat(activation[:8], ['inf'::float]) {HERE}",
+            {FINITE: "1 hold NaN or infinity"},
+        ),
+        (
+            f"update activations set activation = list_transform(activation, lambda x: x + 1) {HERE}",
+            {ACTIVATIONS: "it was changed since"},
+        ),
+        (
+            "update sites set n_codes = 361, n_activations = 0 where site_id = 5",
+            {CODES: "sites says 361, there are 360", ACTIVATIONS: "sites says 0, there are 360"},
+        ),
+        (
+            "update sites set codes_digest = 'x' where site_id = 5",
+            {CODES: "sites says x, what is stored has", INDEX: "the atlas holds 360 codes with digest x"},
+        ),
+        (
+            "update examples set input_id = 9999, run_id = 99, network_id = 98 where example_id = 40",
+            {
+                refers("examples.input_id"): "9999",
+                refers("examples.run_id"): "99",
+                refers("examples.network_id"): "98",
+            },
+        ),
         ("insert into examples from examples where example_id = 40", {once("examples (example_id)"): "2 times"}),
-        ("update dataset_inputs set input_id = 9999 where ordinal = 5 and dataset_id = 2",
-         {refers("dataset_inputs.input_id"): "9999"}),
-        ("update cluster_labels set example_id = 9999 where clustering_id = 2 and example_id = 40",
-         {refers("cluster_labels.example_id"): "9999"}),
+        (
+            "update dataset_inputs set input_id = 9999 where ordinal = 5 and dataset_id = 2",
+            {refers("dataset_inputs.input_id"): "9999"},
+        ),
+        (
+            "update cluster_labels set example_id = 9999 where clustering_id = 2 and example_id = 40",
+            {refers("cluster_labels.example_id"): "9999"},
+        ),
         ("insert into cluster_labels values (77, 40, 0, 1, 1, 1)", {refers("cluster_labels.clustering_id"): "77"}),
-        ("delete from cluster_labels where clustering_id = 2 and example_id = 40",
-         {("labels have the clustering's counts", CLUSTERING): "its labels give (359,"}),
-        ("update clusters set size = size + 1, medoid = 3 where clustering_id = 2 and label = 0",
-         {("clusters have their sizes", CLUSTERING): "clusters [0] have other sizes",
-          ("medoids are members", CLUSTERING): "not so in clusters [0]"}),
-        ("delete from indexes where target = 'blocks.2.mlp'",
-         {INDEX: "there is none; build it with `polytope index"}),
-        ("update indexes set n_codes = 3 where target = 'blocks.2.mlp'",
-         {INDEX: "the table of indexes says 3 codes"}),
+        (
+            "delete from cluster_labels where clustering_id = 2 and example_id = 40",
+            {("labels have the clustering's counts", CLUSTERING): "its labels give (359,"},
+        ),
+        (
+            "update clusters set size = size + 1, medoid = 3 where clustering_id = 2 and label = 0",
+            {
+                ("clusters have their sizes", CLUSTERING): "clusters [0] have other sizes",
+                ("medoids are members", CLUSTERING): "not so in clusters [0]",
+            },
+        ),
+        (
+            "delete from indexes where target = 'blocks.2.mlp'",
+            {INDEX: "there is none; build it with `polytope index"},
+        ),
+        (
+            "update indexes set n_codes = 3 where target = 'blocks.2.mlp'",
+            {INDEX: "the table of indexes says 3 codes"},
+        ),
         ("update indexes set file = 'none.faiss' where target = 'blocks.2.mlp'", {INDEX: "there is no index at"}),
-        ("insert into indexes values (2, 'blocks.9.mlp', 'flat', 'x', 1, 'x', null, null, null)",
-         {("index fits the codes", "words blocks.9.mlp"): "no site 'blocks.9.mlp' in network words"}),
-        ("insert into spans values (2, 2, 'blocks.1.mlp->')",
-         {("index fits the codes", "words blocks.1.mlp->"): "there is none"}),
+        (
+            "insert into indexes values (2, 'blocks.9.mlp', 'flat', 'x', 1, 'x', null, null, null)",
+            {("index fits the codes", "words blocks.9.mlp"): "no site 'blocks.9.mlp' in network words"},
+        ),
+        (
+            "insert into spans values (2, 2, 'blocks.1.mlp->')",
+            {("index fits the codes", "words blocks.1.mlp->"): "there is none"},
+        ),
     ],
-)  # fmt: skip
+)
 def test_damage_is_found(damaged, statement, expected):
     found = failures(damaged(statement))
     for check, detail in expected.items():

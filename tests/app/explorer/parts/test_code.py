@@ -103,6 +103,8 @@ def test_code_names_functions_as_they_can_be_imported(demo_atlas: Path):
         one, other = call(query.nearest, example=3, site="inception5b", k=None), call(polytope_counts)
         code = script(view, one, f"{other}.head(2)")
     assert "query.nearest(a, example=3, site='inception5b')" in code
-    assert code.startswith("import atlas, query\nfrom query.store.contents import polytope_counts\n\nwith atlas.open(")
+    assert code.startswith(
+        "import atlas, query\nfrom query.store.contents import polytope_counts\n\nwith atlas.open("
+    )
     nearest, counts = printed(code)
     assert len(nearest) == 10 and list(counts.columns)[:2] == ["network", "site"] and len(counts) == 2

@@ -20,21 +20,31 @@ def read(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def test_numbers_and_words_are_as_pandas_writes_them():
-    rows = pd.DataFrame({
-        "n": [1, 2], "x": [0.1, np.nan], "ok": [True, False], "word": ["a,b", None], "mixed": [1, None],
-        "kind": pd.Categorical(["a", "b"]), "day": pd.to_datetime(["2024-01-01", "2024-01-02"]),
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "n": [1, 2],
+            "x": [0.1, np.nan],
+            "ok": [True, False],
+            "word": ["a,b", None],
+            "mixed": [1, None],
+            "kind": pd.Categorical(["a", "b"]),
+            "day": pd.to_datetime(["2024-01-01", "2024-01-02"]),
+        }
+    )
     rows["mixed"] = rows["mixed"].astype(object).where(rows["mixed"].notna(), None)
     assert figures.csv(rows) == rows.to_csv(index=False).encode()
 
 
 def test_what_no_cell_can_hold_is_written_whole():
     many = np.arange(3000)
-    rows = pd.DataFrame({
-        "bytes": [b"\x01\xff", bytearray(b"\x02")], "many": [many, np.array([b"\x03", None], object)],
-        "nested": [{"a": [1, date(2024, 1, 2)]}, [np.array([1.5]), "ü"]],
-        "missing": [np.ma.masked_array([1, 2], [False, True]), None],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "bytes": [b"\x01\xff", bytearray(b"\x02")],
+            "many": [many, np.array([b"\x03", None], object)],
+            "nested": [{"a": [1, date(2024, 1, 2)]}, [np.array([1.5]), "ü"]],
+            "missing": [np.ma.masked_array([1, 2], [False, True]), None],
+        }
+    )
     before = rows.copy(deep=True)
     heads, [first, second] = read(rows)
     assert heads == list(rows.columns)

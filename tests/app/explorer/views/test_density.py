@@ -58,9 +58,10 @@ def test_a_link_measures_what_it_says(server: str, open_page: OpenPage, demo_atl
     assert len(apart.gates) == pair.hamming
     [site] = apart.sites.to_dict("records")
     eventually(
-        page, lambda: [cells(page, column, 1)[0] for column in (1, 3, 4, 5)],
+        page,
+        lambda: [cells(page, column, 1)[0] for column in (1, 3, 4, 5)],
         [FULL_SITE, f"{site['on_x']:,}", f"{site['on_y']:,}", f"{site['differ']:,}"],
-    )  # fmt: skip
+    )
     signs = ["+" if on == 2 else "−" for on in apart.gates["on_in"][:3]]
     first = " ".join(f"{sign}{gate}" for sign, gate in zip(signs, apart.gates["gate"][:3], strict=True))
     eventually(page, lambda: cells(page, 6, 1)[0][: len(first)], first)

@@ -39,8 +39,9 @@ def test_a_token_with_its_path_its_code_and_its_neighbours(server: str, open_pag
     with atlas.open(demo_atlas) as a:
         example = a.value(
             "select min(example_id) from cluster_members where network = $1 and target = $2 and space = 'codes' "
-            "and cluster >= 0", [TEXT, SITE],
-        )  # fmt: skip
+            "and cluster >= 0",
+            [TEXT, SITE],
+        )
         path = query.cluster_path(a, example)
         bits = query.rasters(a, example)
         found = query.nearest(a, example=example, site=SITE, network=TEXT, k=8)

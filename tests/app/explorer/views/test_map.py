@@ -190,10 +190,12 @@ def test_a_site_without_a_map_says_how_to_make_one(server: str, open_page: OpenP
 
 def test_a_region_that_is_none_is_a_sentence_beside_the_map(server: str, open_page: OpenPage):
     page = open_page(address(server, "map", network=TEXT, target=SITE, within="1,2,<b>", colour="density", layout=99))
-    expect(page.locator(".pa-error")).to_have_text([
-        re.compile("^the address asks for layout 99; expected "),
-        "a region of a map is numbers with commas between them, got '1,2,<b>'",
-    ])  # fmt: skip
+    expect(page.locator(".pa-error")).to_have_text(
+        [
+            re.compile("^the address asks for layout 99; expected "),
+            "a region of a map is numbers with commas between them, got '1,2,<b>'",
+        ]
+    )
     expect(page.locator(".js-plotly-plot")).to_be_visible()
     photograph(page, "map-density")
 

@@ -140,5 +140,6 @@ def test_without_the_network_the_page_says_why(measured_server: str, open_page: 
 def test_a_path_to_itself_is_a_sentence(measured_server: str, open_page: OpenPage):
     path = "From one example to another"
     page = open_page(address(measured_server, "paths", network=IMAGE, path=path, span=SPAN, a=3, b=3, run=1))
-    expect(page.locator(".pa-error")).to_have_text("a and b are both example 3; a path needs two different ones",
-                                                   timeout=COMPUTING)  # fmt: skip
+    expect(page.locator(".pa-error")).to_have_text(
+        "a and b are both example 3; a path needs two different ones", timeout=COMPUTING
+    )

@@ -110,9 +110,12 @@ def test_sample_queries_are_about_the_last_site_of_a_span(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         text, last = a.catalog.network(TEXT), "blocks.3.mlp"
         for target, site in {
-            "blocks.1.mlp": "blocks.1.mlp", "blocks.0.mlp->blocks.2.mlp": "blocks.2.mlp", "blocks.1.mlp->": last,
-            "no such site": last, "": last,
-        }.items():  # fmt: skip
+            "blocks.1.mlp": "blocks.1.mlp",
+            "blocks.0.mlp->blocks.2.mlp": "blocks.2.mlp",
+            "blocks.1.mlp->": last,
+            "no such site": last,
+            "": last,
+        }.items():
             assert f"site = '{site}'" in sample_queries(View(a, text, target))["Fullest polytopes"], target
 
 
