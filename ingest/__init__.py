@@ -1,1 +1,76 @@
-"""From a network and data to an atlas: adapters, datasets, sampling, and the resumable pipeline."""
+"""From a network and data to an atlas.
+
+>>> import ingest
+>>> network = ingest.load_network("demo:gpt2")
+>>> dataset = ingest.open_dataset("builtin:python-heldout", kind="text")
+>>> ingest.ingest("demo.atlas", network, dataset, ingest.Choices(limit=100))
+
+A name is imported when it is first used: loading a network takes torch, clustering takes hdbscan, and what only looks
+at a dataset or at a plan needs neither.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .datasets.base import BadItem, Dataset, Item
+    from .datasets.sources import open_dataset
+    from .derived.clusters import cluster
+    from .derived.indexes import Built, build_indexes
+    from .derived.layouts import layout
+    from .derived.neighbors import store_neighbors
+    from .networks import load_control, load_network, reload_network
+    from .progress import Progress, Step
+    from .run.plan import Choices
+    from .run.run import Outcome, calibration_images, ingest
+    from .run.sampling import ImageSampling, TokenSampling
+
+__all__ = [
+    "BadItem",
+    "Built",
+    "Choices",
+    "Dataset",
+    "ImageSampling",
+    "Item",
+    "Outcome",
+    "Progress",
+    "Step",
+    "TokenSampling",
+    "build_indexes",
+    "calibration_images",
+    "cluster",
+    "ingest",
+    "layout",
+    "load_control",
+    "load_network",
+    "open_dataset",
+    "reload_network",
+    "store_neighbors",
+]
+
+_MODULES = {
+    ".datasets.base": ("BadItem", "Dataset", "Item"),
+    ".datasets.sources": ("open_dataset",),
+    ".derived.clusters": ("cluster",),
+    ".derived.indexes": ("Built", "build_indexes"),
+    ".derived.layouts": ("layout",),
+    ".derived.neighbors": ("store_neighbors",),
+    ".networks": ("load_control", "load_network", "reload_network"),
+    ".progress": ("Progress", "Step"),
+    ".run.plan": ("Choices",),
+    ".run.run": ("Outcome", "calibration_images", "ingest"),
+    ".run.sampling": ("ImageSampling", "TokenSampling"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

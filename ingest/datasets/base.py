@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -44,6 +44,7 @@ class BadItem:
     reason: str
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Inputs in a fixed order, numbered from 0. Memory grows with their names or offsets, not with their content."""
 

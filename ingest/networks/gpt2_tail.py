@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from atlas.errors import UnknownName, UnsupportedNetwork, UsageError, WidthError
-from atlas.network import GateSettings, Site, TailReading, TokenWindow
+from atlas.network import Site, TokenWindow
+from atlas.tails import GateSettings, TailReading
 
 from .packing import pack_bits
 from .tails import as_wanted, wanted_of

@@ -16,7 +16,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from atlas.errors import UsageError
-from atlas.network import FULL_SUFFIX, GateRange, PiecewiseLinearTail, Site, Stage
+from atlas.network import FULL_SUFFIX, GateRange, Site
+from atlas.tails import PiecewiseLinearTail, Stage
 
 from .inceptionv1 import BLOCKS, STEM, float32_convolutions
 from .tails import NoPooling, PiecewiseTail, State, pool_switches, pool_windows

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int8, UInt8
 from torch import Tensor
 
 from atlas.errors import UnknownName, WidthError
-from atlas.network import GateRange, GateSettings, PiecewiseLinearTail, Site, Stage, TailReading
+from atlas.network import GateRange, Site
+from atlas.tails import GateSettings, PiecewiseLinearTail, Stage, TailReading
 
 from .packing import pack_bits
 

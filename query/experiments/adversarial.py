@@ -12,7 +12,8 @@ from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, Network
 from atlas.errors import UsageError
-from atlas.network import Site, Tail
+from atlas.network import Site
+from atlas.tails import Tail
 
 from ..progress import Progress, tell
 from ..statistics import bootstrap, mean_interval, paired_p, share_interval

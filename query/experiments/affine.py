@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from atlas import Atlas, Network, hamming
 from atlas.errors import UsageError
-from atlas.network import Site, Tail
+from atlas.network import Site
+from atlas.tails import Tail
 
 from ..pairs.density import euclidean
 from ..progress import Progress, tell

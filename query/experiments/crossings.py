@@ -23,7 +23,8 @@ from jaxtyping import Float32, Float64, Int64
 from atlas import SplineCodes, hamming
 from atlas.codes import concatenate
 from atlas.errors import TooManyPoints
-from atlas.network import PiecewiseLinearTail, Site, Stage, Tail, TailReading
+from atlas.network import Site
+from atlas.tails import PiecewiseLinearTail, Stage, Tail, TailReading
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float32, Float64, Int8, Int64
 
 from atlas import Atlas, Network, SplineCodes, hamming
 from atlas.errors import UsageError
-from atlas.network import FULL_SUFFIX, GateSettings, SettableTail, Site, Span, Tail
+from atlas.network import FULL_SUFFIX, Site, Span
+from atlas.tails import GateSettings, SettableTail, Tail
 
 from ..progress import Progress, tell
 from ..statistics import mean_interval, paired_p

@@ -22,8 +22,9 @@ from PIL import Image
 
 from atlas import Atlas, Network, Site, Span
 from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
-from atlas.network import FULL_SUFFIX, ImageView, Scope, Tail, TailedNetwork, TextNetwork, TokenWindow
+from atlas.network import FULL_SUFFIX, ImageView, Scope, TextNetwork, TokenWindow
 from atlas.store.catalog import NetworkRecord, SiteRecord
+from atlas.tails import Tail, TailedNetwork
 
 from ..examples.stored import check_network, checked_id, with_activation
 from ..examples.subjects import check_reader

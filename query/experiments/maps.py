@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from atlas import SplineCodes
-from atlas.network import PiecewiseLinearTail, Site, Tail
+from atlas.network import Site
+from atlas.tails import PiecewiseLinearTail, Tail
 
 from .crossings import span_codes
 from .live import Live

@@ -13,7 +13,8 @@ from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, Network, hamming
 from atlas.errors import UsageError
-from atlas.network import PiecewiseLinearTail, Site, Tail
+from atlas.network import Site
+from atlas.tails import PiecewiseLinearTail, Tail
 
 from ..examples.stored import check_network, checked_id
 from ..pairs.classes import LONE, draw_different, draw_same, lone_labels
@@ -27,7 +28,7 @@ from .result import Result
 from .targets import checked_seed, checked_tolerance, whole
 
 if TYPE_CHECKING:
-    from atlas.network import TailReading
+    from atlas.tails import TailReading
 
 METHODS = ("auto", "exact", "sampled")
 

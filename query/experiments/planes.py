@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from atlas.errors import UsageError
-from atlas.network import PiecewiseLinearTail, Site, Tail
+from atlas.network import Site
+from atlas.tails import PiecewiseLinearTail, Tail
 
 from .crossings import needed_stages, span_codes
 

@@ -15,8 +15,8 @@ from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, Network, SplineCodes
 from atlas.errors import NotStored, UsageError
-from atlas.network import Tail
 from atlas.search.hamming_index import hamming_matrix
+from atlas.tails import Tail
 
 from ..examples.stored import check_network, checked_id, holders
 from ..progress import Progress, tell

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, Network
 from atlas.errors import UsageError
-from atlas.network import Tail
+from atlas.tails import Tail
 
 from ..progress import Progress, part, tell
 from ..statistics import Interval, bootstrap, mean_interval, share_interval

@@ -15,7 +15,8 @@ from jaxtyping import Float64, Int64
 
 from atlas import Atlas, Network
 from atlas.errors import NotStored, UnknownName, UsageError
-from atlas.network import Site, Tail
+from atlas.network import Site
+from atlas.tails import Tail
 
 from ..progress import Progress, tell
 from .figures import PALETTE, finish, one_line, text

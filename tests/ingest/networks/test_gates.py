@@ -7,7 +7,8 @@ from transformers.activations import ACT2FN
 
 from atlas.codes import SplineCodes
 from atlas.errors import UnknownName, UsageError, WidthError
-from atlas.network import GatedNetwork, GateSettings, ImageView, NormedNetwork, SettableTail, TokenWindow
+from atlas.network import GatedNetwork, ImageView, NormedNetwork, TokenWindow
+from atlas.tails import GateSettings, SettableTail
 from ingest.networks import load_network
 from ingest.networks.inceptionv1 import modules_of
 

@@ -8,7 +8,8 @@ import torch
 
 from atlas.codes import SplineCodes
 from atlas.errors import UnknownName, UsageError, WidthError
-from atlas.network import ImageView, PiecewiseLinearTail, Span, TailedNetwork, TokenWindow
+from atlas.network import ImageView, Span, TokenWindow
+from atlas.tails import PiecewiseLinearTail, TailedNetwork
 from ingest.networks import load_network
 from ingest.networks.inceptionv1 import BLOCKS
 from ingest.networks.tails import pool_switches, pool_windows, pooled_size
