@@ -11,11 +11,12 @@ import html
 import math
 import re
 from collections.abc import Iterable, Sequence
-from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 
 import pandas as pd
+
+from .plain_text import SIGNS, one_line
 
 CONTEXT_BEFORE, CONTEXT_AFTER = 64, 40
 """Characters shown either side of a token: with the columns beside it a line of a 1,280 pixel window."""
@@ -23,8 +24,6 @@ CONTEXT_BEFORE, CONTEXT_AFTER = 64, 40
 LINES_BEFORE, LINES_AFTER = 5, 2  # shown of a passage, the token's own line counted on both sides
 
 NO_CONTEXT = '<span class="pa-muted">no context</span>'
-
-LABEL_LENGTH = 24  # characters of a token in a pill or a table cell
 
 _MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")  # all ASCII punctuation: CommonMark lets each be escaped
 _ARROWS = re.compile("([-<>=~])")
@@ -181,28 +180,8 @@ def plain(text: object) -> str:
 def visible(text: str, breaks: bool = False) -> str:
     """A text as HTML: newlines ⏎ (with ``breaks`` also ended there), tabs →, other control characters as ␀ to ␟; what
     has no width as its name."""
-    shown = "".join(_SIGNS.get(letter) or plain(letter) for letter in text)
-    return shown.replace(_SIGNS["\n"], _SIGNS["\n"] + "<br>") if breaks else shown
-
-
-def one_line(text: str, length: int = LABEL_LENGTH) -> str:
-    """A text as plain characters on one line, cut to a length; a text of spaces alone shows them as ␣."""
-    shown = "".join(_LETTERS.get(letter, letter) for letter in text)
-    shown = "␣" * len(shown) if shown and not shown.strip() else shown
-    return shown if len(shown) <= length else shown[: length - 1] + "…"
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """Names that are told apart, those that occur again by a number: columns or bars of one name would be one."""
-    taken, met, found = set(names), set[str](), list[str]()
-    for name in names:
-        shown = name
-        if name in met:
-            shown = next(other for n in count(2) if (other := f"{name} ({n})") not in taken)
-            taken.add(shown)
-        met.add(name)
-        found.append(shown)
-    return found
+    shown = "".join(_MARKED_SIGNS.get(letter) or plain(letter) for letter in text)
+    return shown.replace(_MARKED_SIGNS["\n"], _MARKED_SIGNS["\n"] + "<br>") if breaks else shown
 
 
 def markdown(text: str) -> str:
@@ -213,28 +192,7 @@ def markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", _ARROWS.sub("\\1\u2060", text))
 
 
-_UNSEEN = {
-    "\u200e": "LRM",
-    "\u200f": "RLM",
-    "\u061c": "ALM",
-    "\u202a": "LRE",
-    "\u202b": "RLE",
-    "\u202c": "PDF",
-    "\u202d": "LRO",
-    "\u202e": "RLO",
-    "\u2066": "LRI",
-    "\u2067": "RLI",
-    "\u2068": "FSI",
-    "\u2069": "PDI",
-    "\u200b": "ZWSP",
-    "\u2060": "WJ",
-    "\ufeff": "BOM",
-}
-"""Characters that have no width and no picture, by Unicode's abbreviations: most change the order of the others."""
-
-_LETTERS = {chr(code): chr(0x2400 + code) for code in range(32)} | {"\n": "⏎", "\t": "→", "\x7f": "␡", "\r": "␍"}
-_LETTERS |= {letter: f"‹{name}›" for letter, name in _UNSEEN.items()}
-_SIGNS = {letter: f'<span class="pa-sign">{sign}</span>' for letter, sign in _LETTERS.items()}
+_MARKED_SIGNS = {letter: f'<span class="pa-sign">{sign}</span>' for letter, sign in SIGNS.items()}
 
 
 # --- pieces ----------------------------------------------------------------------------------------------------
@@ -332,11 +290,6 @@ def number(value: Any, digits: int = 4) -> str:
         return f"{value:,}"
     shown = f"{value:#.{digits}g}"  # with the zeros that say how exact it is
     return shown.rstrip(".") if "e" not in shown else f"{value:.{digits}g}"
-
-
-def counted(n: int, thing: str, things: str | None = None) -> str:
-    """So many of a thing, as 1 row and 2 rows; ``things``: the plural, where it is more than an s."""
-    return f"{n:,} {thing if n == 1 else things or thing + 's'}"
 
 
 def sentence(note: str) -> str:

@@ -17,7 +17,7 @@ from atlas.errors import UsageError
 from atlas.network import Network
 from atlas.store.atlas import Atlas
 
-from ..markup import counted
+from ..plain_text import counted
 from .build import AtlasPath, Device, NetworkName, SiteName, SpanName
 from .tables import Format, emit, note, readable_density, show
 

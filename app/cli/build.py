@@ -363,7 +363,7 @@ def neighbors(
 
 
 def _report(path: Path, outcome: Outcome) -> None:
-    from ..markup import counted
+    from ..plain_text import counted
     from .tables import note
 
     if not outcome.published:

@@ -28,7 +28,7 @@ from query.experiments.archive import as_json, load, recall, save, stored
 from query.experiments.registry import EXPERIMENTS, Experiment
 from query.experiments.result import MAIN, Result
 
-from ..markup import counted
+from ..plain_text import counted
 from .build import AtlasPath
 from .tables import Format, emit, note, show
 

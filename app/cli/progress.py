@@ -17,7 +17,7 @@ from ingest.progress import Progress, Step
 from ingest.run.forecast import Forecast
 from ingest.run.plan import Plan
 
-from ..markup import counted
+from ..plain_text import counted
 
 LINE_EVERY = 10.0
 """Seconds between two lines of a log."""

@@ -19,6 +19,8 @@ from rich.text import Text
 
 from atlas.errors import UsageError
 
+from ..plain_text import with_signs
+
 LEAST_CONTEXT, MOST_CONTEXT = 16, 64
 """Characters of context before a token; a third as many after it."""
 
@@ -240,7 +242,7 @@ def _marked(row: Mapping[Any, Any], shown: int) -> Text:
     before = ("…" if start > shown else "") + context[max(0, start - shown) : start]
     after = context[end : end + shown // 3]
     # Marked with signs as well as colour: a pipe and a colour-blind reader see them too.
-    return Text.assemble(_one_line(before), ("«" + _one_line(token) + "»", "bold reverse"), _one_line(after))
+    return Text.assemble(with_signs(before), ("«" + with_signs(token) + "»", "bold reverse"), with_signs(after))
 
 
 def _cell(value: Any) -> Text:
@@ -252,12 +254,8 @@ def _cell(value: Any) -> Text:
         return Text(f"{value:.4g}")
     if isinstance(value, list | np.ndarray):
         value = f"[{', '.join(_cell(one).plain for one in value)}]"
-    text = _one_line(str(value))
+    text = with_signs(str(value))
     return Text(text if len(text) <= CELL else text[: CELL - 1] + "…")
-
-
-def _one_line(text: str) -> str:
-    return "".join({"\n": "⏎", "\t": "→", "\r": ""}.get(letter, letter) for letter in text)
 
 
 def _json(frame: pd.DataFrame) -> str:

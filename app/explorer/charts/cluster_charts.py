@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from query.clustering.stored import NOISE
 from query.experiments.figures import CHANCE, OTHERS, style
 
-from ...markup import counted, distinct, one_line
+from ...plain_text import counted, distinct, one_line
 from .chart_style import BAR_HEIGHT, BLUE, finished, text
 
 SHOWN_CLUSTERS = 8

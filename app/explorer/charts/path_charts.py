@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ...markup import one_line
+from ...plain_text import one_line
 from .chart_style import BLUE, GREY, ORANGE, VERMILLION, finished, text
 
 NAME_LENGTH = 18  # characters of a class or token

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from query.experiments.tops import OFF
 from query.neurons.unit_examples import NONE_NAMES, OTHERS
 
-from ...markup import counted
+from ...plain_text import counted
 from .chart_style import GREY, SERIES, finished, text
 
 PATTERNS = ["", "/", "x", "-", "\\", "+"]

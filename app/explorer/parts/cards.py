@@ -12,6 +12,7 @@ from atlas import Atlas
 from query.clustering.stored import NOISE
 
 from ... import markup
+from ...plain_text import one_line
 from ..view import View, records
 
 Row = dict[str, Any]
@@ -87,7 +88,7 @@ def cluster_link(view: View, clustering: int, cluster: int, name: str | None, ta
     """A link to a cluster, called by its number and its name; of another site or span with ``target``."""
     number = cluster_name(cluster)
     state = {**view.state, "target": target or view.target}
-    words = number if name is None or pd.isna(name) else f"{number} · {markup.one_line(name, NAME_SHOWN)}"
+    words = number if name is None or pd.isna(name) else f"{number} · {one_line(name, NAME_SHOWN)}"
     return markup.link("clusters", words, clustering=clustering, cluster=number, **state)
 
 

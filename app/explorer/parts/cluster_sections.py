@@ -16,6 +16,7 @@ from query.examples.stored import describe, is_span
 from query.experiments.intruders import distinctive_gates
 
 from ... import markup
+from ...plain_text import counted
 from .. import address
 from ..charts import cluster_charts
 from ..view import View, records
@@ -237,8 +238,8 @@ def flow(view: View, clustering: int, cluster: int) -> None:
         for number in {*found["from_clustering"], *found["to_clustering"]}
         for label, name in cards.cluster_names(view, int(number)).items()
     }
-    members_of = f"{markup.counted(found.attrs['size'], 'member')} of {_called(cluster)}"
-    title = f"{members_of}, by their cluster at {markup.counted(found['step'].nunique(), 'other site')}"
+    members_of = f"{counted(found.attrs['size'], 'member')} of {_called(cluster)}"
+    title = f"{members_of}, by their cluster at {counted(found['step'].nunique(), 'other site')}"
     figures.show(
         cluster_charts.flow(found, names, title), f"cluster-{cluster}-flow", key="flow", data=found, alt=title
     )

@@ -11,6 +11,7 @@ from atlas.errors import PolytopeError, UsageError
 from query.clustering.names import NAME_LENGTH, NOTE_LENGTH, ClusterName, borne_name, checked_name, checked_note
 
 from ... import markup
+from ...plain_text import one_line
 from ..access import writing
 from ..view import View, guarded
 
@@ -84,4 +85,4 @@ def _save(path: Path, clustering: int, cluster: int, seen: Words, name: str, not
 
 
 def _said(words: str | None, length: int) -> str:
-    return "empty" if words is None else f"“{markup.one_line(words, length)}”"
+    return "empty" if words is None else f"“{one_line(words, length)}”"

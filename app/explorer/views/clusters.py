@@ -14,6 +14,7 @@ from query.clustering.stored import NOISE, clustering_of
 from query.experiments.intruders import intruder_scores
 
 from ... import markup
+from ...plain_text import counted
 from .. import address, jobs
 from ..arriving import begin_with
 from ..parts import cards, cluster_sections, naming
@@ -85,7 +86,7 @@ def _counts(chosen: dict[str, Any]) -> None:
     shown = [
         ("Clusters", f"{int(chosen['n_clusters']):,}", None),
         ("Examples", f"{n_examples:,}", None),
-        ("In no cluster (noise)", f"{n_noise / n_examples:.1%}", markup.counted(n_noise, "example")),
+        ("In no cluster (noise)", f"{n_noise / n_examples:.1%}", counted(n_noise, "example")),
         (
             "Purity",
             markup.number(chosen["purity"], 3),
@@ -216,11 +217,11 @@ def _cluster(view: View, clustering: int, cluster: int, mine: pd.DataFrame) -> N
     counts = view.ask(query.member_counts, clustering, cluster)
     size = counts.attrs["size"]
     if cluster == NOISE:
-        st.subheader(f"Noise: {markup.counted(size, 'member')}", anchor=False)
+        st.subheader(f"Noise: {counted(size, 'member')}", anchor=False)
     else:
         borne = view.ask(borne_name, cluster, clustering)
         called = f" · {markup.markdown(borne.name)}" if borne.name else ""
-        st.subheader(f"Cluster {cluster}{called}: {markup.counted(size, 'member')}", anchor=False)
+        st.subheader(f"Cluster {cluster}{called}: {counted(size, 'member')}", anchor=False)
         naming.show(view, borne)
     space = str(mine.loc[mine["clustering_id"] == clustering, "space"].iloc[0])
     parts = cluster_sections.parts(cluster, space)

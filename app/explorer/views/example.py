@@ -16,6 +16,7 @@ from query.examples.stored import describe
 from query.progress import Progress, tell
 
 from ... import markup
+from ...plain_text import counted
 from .. import address
 from ..charts.code_charts import code_raster, raster_table
 from ..parts import cards, choices, figures
@@ -101,7 +102,7 @@ def _path(view: View, example: int) -> None:
         markup.notes(
             [
                 "Newest clustering of each site; the bar is the strength of membership, 0 to 1.",
-                f"{markup.counted(left_out, 'site is', 'sites are')} not clustered." if left_out else None,
+                f"{counted(left_out, 'site is', 'sites are')} not clustered." if left_out else None,
             ]
         )
     )
@@ -125,7 +126,7 @@ def _stop(view: View, row: dict[str, Any]) -> str:
     if row["cluster"] == NOISE:
         return f"<li{here}><small>{site}</small>{name}</li>"
     strength = float(row["probability"])
-    about = [markup.counted(row["size"], "member")]
+    about = [counted(row["size"], "member")]
     if pd.notna(row["purity"]):
         about.append(f"most {markup.words(row['top_label'])} ({row['purity']:.0%})")
     return (
@@ -153,7 +154,7 @@ def _code(view: View, example: int) -> None:
         f"code-{example}",
         key="code",
         data=raster_table(drawn),
-        alt=f"The code of example {example}: gates that are on, at {markup.counted(len(drawn), 'site')}",
+        alt=f"The code of example {example}: gates that are on, at {counted(len(drawn), 'site')}",
     )
     if scope == _SCOPES["full"]:
         st.html(
@@ -188,7 +189,7 @@ def _near(view: View, example: int) -> None:
     nearest, inhabitants = found
     about, n = nearest.attrs, len(inhabitants)
     if n:
-        many = f"the first {n}" if n == MOST_INHABITANTS else markup.counted(n, "other")
+        many = f"the first {n}" if n == MOST_INHABITANTS else counted(n, "other")
         st.html(f'<div class="pa"><b>In the same polytope</b>: {many}, with the same code.</div>')
         cards.examples(view, inhabitants.drop(columns=["rank", "density"]), about["clustering"])
         source(view, call(query.nearest, example=example, radius=0, k=most, **here))

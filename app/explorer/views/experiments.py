@@ -19,6 +19,7 @@ from query.experiments.result import MAIN
 from query.experiments.standing import stored_report, stored_verdicts, unasked
 
 from ... import markup
+from ...plain_text import counted, one_line
 from .. import address, jobs
 from ..parts import figures, measured
 from ..parts.code import call, source
@@ -116,7 +117,7 @@ def _list(view: View, held: pd.DataFrame, keep: dict[str, object]) -> None:
             _link(view, row["experiment_id"], str(row["experiment_id"]), **keep),
             markup.plain(row["kind"]),
             markup.words(row["network"]),
-            markup.visible(markup.one_line(said(row["asked"]), SAID)),
+            markup.visible(one_line(said(row["asked"]), SAID)),
             "yes" if row["current"] else '<span title="Run it again">no: the data have changed</span>',
         ]
         for row in records(held)
@@ -193,7 +194,7 @@ def _table(number: int, tables: dict[str, pd.DataFrame]) -> None:
     st.dataframe(figures.in_text(table.head(TABLE_ROWS)), hide_index=True, placeholder="–")
     with st.container(horizontal=True, vertical_alignment="center"):
         whole = len(table) <= TABLE_ROWS
-        rows = markup.counted(len(table), "row") if whole else f"The first {TABLE_ROWS} of {len(table):,} rows"
+        rows = counted(len(table), "row") if whole else f"The first {TABLE_ROWS} of {len(table):,} rows"
         st.html(markup.notes([f"{rows}."]))
         st.download_button(
             "CSV",

@@ -13,6 +13,7 @@ from atlas.errors import UnknownName, UsageError
 from query.layout.stored import MOST_CORNERS, Region, StoredLayout, find_layout, layout_of, region_counts, region_sql
 
 from ... import markup
+from ...plain_text import counted
 from .. import address
 from ..charts import layout_charts
 from ..parts import cards, figures
@@ -118,7 +119,7 @@ def _clustering(offered: pd.DataFrame, space: str) -> int:
     counts = dict(zip(offered["clustering_id"].tolist(), offered["n_clusters"], strict=True))
     numbers = [int(number) for number in spaces]
     alike = [number for number in numbers if spaces[number] == space]
-    words = {number: f"{markup.counted(counts[number], 'cluster')} of {spaces[number]}" for number in numbers}
+    words = {number: f"{counted(counts[number], 'cluster')} of {spaces[number]}" for number in numbers}
     return _numbered("Clustering", words, "clustering", (alike or numbers)[-1], 250)
 
 

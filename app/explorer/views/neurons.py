@@ -19,6 +19,7 @@ from query.experiments.tops import OFF
 from query.neurons.unit_examples import NONE_NAMES, OTHERS, Unit
 
 from ... import markup
+from ...plain_text import counted
 from .. import address, jobs
 from ..charts import unit_charts
 from ..parts import cards, figures, measured
@@ -182,7 +183,7 @@ def _examples(view: View, found: Unit) -> None:
     for part, rows in found.table.groupby("part", sort=False):
         about = held[part]
         span = f"{markup.number(about['low'])} to {markup.number(about['high'])}"
-        n = markup.counted(about["n_part"], "example")
+        n = counted(about["n_part"], "example")
         title = {"top": f"Top {len(rows)}: {span}", OFF: f"Off, {span}: {len(rows)} of {n} at random"}.get(
             str(part), f"B{str(part)[1:]} of {BANDS}, {span}: {len(rows)} of {n} at random"
         )

@@ -18,6 +18,7 @@ from query.progress import Progress
 from query.store.contents import polytope_counts
 
 from ... import markup
+from ...plain_text import counted
 from .. import jobs
 from ..access import reading
 from ..parts.code import call, source
@@ -183,12 +184,12 @@ def _strip(view: View, rows: list[dict[str, Any]]) -> None:
 def _piece(view: View, row: dict[str, Any]) -> str:
     share = 0.0 if row["purity"] is None or pd.isna(row["purity"]) else float(row["purity"])
     here = ' class="pa-here" aria-current="true"' if row["name"] == view.target else ""
-    lines = [("Bits of a code", markup.counted(row["n_gates"], "gate"))]
+    lines = [("Bits of a code", counted(row["n_gates"], "gate"))]
     if row["n_clusters"] is not None:
-        lines.append((f"Purity {markup.number(row['purity'], 3)}", markup.counted(int(row["n_clusters"]), "cluster")))
+        lines.append((f"Purity {markup.number(row['purity'], 3)}", counted(int(row["n_clusters"]), "cluster")))
     if row["occupancy"] is not None:
-        polytopes = markup.counted(row["n_polytopes"], "polytope")
-        hint = f"Occupancy: {polytopes} of {markup.counted(row['n_codes'], 'example')}"
+        polytopes = counted(row["n_polytopes"], "polytope")
+        hint = f"Occupancy: {polytopes} of {counted(row['n_codes'], 'example')}"
         lines.append((hint, f"occ. {markup.number(row['occupancy'], 2)}"))
     if row["intra"] is not None:
         intra, inter = markup.number(row["intra"], 3), markup.number(row["inter"], 3)

@@ -17,6 +17,7 @@ from query.experiments.scaling import HIGHEST, STEPS
 from query.progress import Progress
 
 from ... import markup
+from ...plain_text import counted
 from .. import address
 from ..charts import path_charts
 from ..charts.path_charts import spot
@@ -145,7 +146,7 @@ def _draw(
         points = classes[classes["kind"] == "activation"].rename(columns={"alpha": "at"}).reset_index(drop=True)
     total = int(steps["crossings"].sum())
     span, n_gates = result.parameters["span"], result.parameters["n_gates"]
-    boundaries = markup.counted(total, "boundary", "boundaries")
+    boundaries = counted(total, "boundary", "boundaries")
     title = f"{boundaries} of {n_gates:,} gates crossed, {span}, n = 1 path"
     _metrics(steps, points, way, axis, here)
     figures.show(
@@ -198,7 +199,7 @@ def _stretches(points: pd.DataFrame, axis: str) -> None:
     if len(found) == 1:
         st.html(markup.notes([f"The prediction is the same at all {len(points)} points: {words[0]}."]))
         return
-    times = markup.counted(len(found) - 1, "time")
+    times = counted(len(found) - 1, "time")
     st.html(
         markup.notes([f"The prediction changes {times} over {len(points)} points. Along {axis}: {'; '.join(words)}."])
     )
@@ -213,7 +214,7 @@ def _cards(view: View, way: Route | None, axis: str, here: float, start: int, en
     if way is not None and way.table["nearest"].notna().any():
         row = _at(way.table, here)
         ids.append(int(row["nearest"]))
-        titles.append(f"nearest at {axis} = {spot(row['at'])}: {markup.counted(int(row['distance']), 'gate')} away")
+        titles.append(f"nearest at {axis} = {spot(row['at'])}: {counted(int(row['distance']), 'gate')} away")
     if end is not None:
         ids.append(end)
         titles.append("b")

@@ -19,6 +19,7 @@ from query.examples.stored import describe
 from query.neighbors.one import DEFAULT_K
 
 from ... import markup
+from ...plain_text import one_line
 from .. import address, jobs
 from ..parts import cards, choices
 from ..parts.code import call, reader_of, source
@@ -184,7 +185,7 @@ def _from_text(view: View, wanted: Asked) -> None:
     token = None if tokens is None else _token(text, tokens)
     if tokens is None or token is None:
         return
-    shown = markup.one_line(tokens[token]) or NO_CHARACTERS  # HTML would show spaces as one
+    shown = one_line(tokens[token]) or NO_CHARACTERS  # HTML would show spaces as one
     _answered(view, {"text": text, "token": token}, wanted, live=True, name=f"token {token} ('{shown}') of the text")
 
 
@@ -242,7 +243,7 @@ def _token(text: str, strings: list[str]) -> int | None:
             default=begin,
             required=True,
             key=f"token-{hash(text)}",
-            format_func=lambda i: markup.markdown(markup.one_line(strings[i])) or NO_CHARACTERS,
+            format_func=lambda i: markup.markdown(one_line(strings[i])) or NO_CHARACTERS,
         )
     else:
         chosen = st.number_input(f"Token (0 to {last:,})", 0, last, begin, width=220)

@@ -16,6 +16,7 @@ from atlas.errors import NotStored, UnknownName, UsageError
 from query.store.queries import DEFAULT_LIMIT, DEFAULT_TIMEOUT, schema
 
 from ... import markup
+from ...plain_text import distinct
 from .. import address, jobs
 from ..arriving import begin_with
 from ..charts import chart_style
@@ -168,7 +169,7 @@ def _shown(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Rows as the browser can show them, and the columns that hold pictures. Names that occur twice are numbered."""
     mixed = [place for place in range(rows.shape[1]) if _is_mixed(rows.iloc[:, place])]
     shown = rows.copy()
-    shown.columns = pd.Index(markup.distinct([str(name) for name in rows.columns]))
+    shown.columns = pd.Index(distinct([str(name) for name in rows.columns]))
     for place in mixed:
         cells = figures.in_text(shown.iloc[:, [place]]).iloc[:, 0]
         shown.isetitem(place, cells.map(str, na_action="ignore").astype(object).array)

@@ -25,7 +25,7 @@ IN_BROWSER = [
     pytest.mark.browser,
     pytest.mark.skipif(
         CHROMIUM is None and not os.environ.get("CI"),  # there the tests of pages fail for want of it
-        reason="no Chromium: install it, or name it in the variable CHROMIUM",
+        reason="no Chromium: `apt install chromium`, or name one in the variable CHROMIUM",
     ),
 ]
 """The marks of a module of tests that look at pages."""

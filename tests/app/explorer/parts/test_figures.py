@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from app.explorer.parts import figures
-from app.markup import distinct
+from app.plain_text import distinct
 
 
 def read(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

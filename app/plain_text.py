@@ -1,0 +1,67 @@
+"""Plain text for people, in a terminal or on a page: counts, names told apart, signs for letters nobody sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+LABEL_LENGTH = 24
+"""Characters of a token in a table's cell or a button."""
+
+_UNSEEN = {
+    "\u200e": "LRM",
+    "\u200f": "RLM",
+    "\u061c": "ALM",
+    "\u202a": "LRE",
+    "\u202b": "RLE",
+    "\u202c": "PDF",
+    "\u202d": "LRO",
+    "\u202e": "RLO",
+    "\u2066": "LRI",
+    "\u2067": "RLI",
+    "\u2068": "FSI",
+    "\u2069": "PDI",
+    "\u200b": "ZWSP",
+    "\u2060": "WJ",
+    "\u2028": "LSEP",
+    "\u2029": "PSEP",
+    "\ufeff": "BOM",
+}
+"""Characters that have no width and no picture, by Unicode's abbreviations: most change the order of the others."""
+
+SIGNS = {chr(code): f"‹{code:02X}›" for code in range(0x80, 0xA0)}
+SIGNS |= {chr(code): chr(0x2400 + code) for code in range(32)} | {"\n": "⏎", "\t": "→", "\x7f": "␡", "\r": "␍"}
+SIGNS |= {letter: f"‹{name}›" for letter, name in _UNSEEN.items()}
+"""What is shown in place of a letter that a terminal would obey, or that nobody sees."""
+
+_TRANSLATION = str.maketrans(SIGNS)
+
+
+def with_signs(text: str) -> str:
+    """A text with a sign for every letter that a terminal would obey, or that nobody sees."""
+    return text.translate(_TRANSLATION)
+
+
+def one_line(text: str, length: int = LABEL_LENGTH) -> str:
+    """A text as plain characters on one line, cut to a length; a text of spaces alone shows them as ␣."""
+    shown = with_signs(text)
+    shown = "␣" * len(shown) if shown and not shown.strip() else shown
+    return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names that are told apart, those that occur again by a number: columns or bars of one name would be one."""
+    taken, met, found = set(names), set[str](), list[str]()
+    for name in names:
+        shown = name
+        if name in met:
+            shown = next(other for n in count(2) if (other := f"{name} ({n})") not in taken)
+            taken.add(shown)
+        met.add(name)
+        found.append(shown)
+    return found
+
+
+def counted(n: int, thing: str, things: str | None = None) -> str:
+    """So many of a thing, as 1 row and 2 rows; ``things``: the plural, where it is more than an s."""
+    return f"{n:,} {thing if n == 1 else things or thing + 's'}"
