@@ -16,7 +16,7 @@ from .examples.rasters import cluster_path, differing_gates, passage, rasters
 from .layout.stored import layout_examples, layout_points, layouts
 from .neighbors.batch import nearest_many, neighborhoods
 from .neighbors.one import nearest
-from .neurons.unit_examples import unit, units
+from .neurons.units import unit, units
 from .pairs.classes import class_density
 from .pairs.density import density
 from .pairs.gates_apart import gates_apart

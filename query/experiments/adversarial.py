@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, Network
+from atlas.checks import whole
 from atlas.errors import UsageError
 from atlas.network import Site
 from atlas.tails import Tail
@@ -22,7 +23,7 @@ from .live import Live, inputs_of_examples, place_of
 from .maps import logits_at
 from .paths import path_notes, profile_of
 from .result import Result
-from .targets import checked_seed, checked_tolerance, increasing, whole
+from .targets import checked_seed, checked_tolerance, increasing
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from atlas import Atlas, Network, hamming
+from atlas.checks import whole
 from atlas.errors import UsageError
 from atlas.network import Site
 from atlas.tails import Tail
@@ -22,7 +23,7 @@ from .figures import finish, interval, style
 from .live import Live, inputs_of_examples, labels_of_examples, place_of
 from .maps import AffineMap, Cotangents, PreciseTails, affine_map, logits_at, pull_back, state_at
 from .result import Result
-from .targets import checked_seed, whole
+from .targets import checked_seed
 
 EXACT_OUTPUTS = 256
 """Outputs up to which ‖A₁ − A₂‖_F is computed from all rows of the maps; beyond, it is estimated from some."""

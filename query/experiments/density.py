@@ -11,10 +11,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from atlas import Atlas, Span
+from atlas.checks import whole
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
+from ..notes import Notes
 from ..pairs.classes import LONE, NOTE, class_density
 from ..pairs.density import exactness
 from ..progress import Progress, tell
@@ -23,7 +25,7 @@ from ..store.spans import spans_with_density
 from .controls import TRAINED, controls_of, kind_of
 from .figures import CHANCE, Style, finish, interval, legend_above, name_axis, points, style, text
 from .result import Result
-from .targets import Notes, checked_seed, whole
+from .targets import checked_seed
 
 
 def density(

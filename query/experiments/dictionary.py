@@ -13,17 +13,21 @@ from jaxtyping import Float32, Float64, Int64
 from plotly.subplots import make_subplots
 
 from atlas import Atlas, SplineCodes
+from atlas.checks import whole
 from atlas.errors import UsageError
 from atlas.store.catalog import SiteRecord, Target
 
+from ..clustering.labels import Clusters, Members, any_clusters, remark, stored_clusters
+from ..examples.labels import Labels, drawn, labels_of
 from ..examples.stored import describe, holders
+from ..notes import Notes
 from ..progress import Progress, tell
+from ..sites import asked_network
 from ..statistics import check_interval, mean_interval
-from .clustered import Clusters, any_clusters, remark, stored_clusters
 from .figures import CHANCE, finish, interval, name_axis, points, style, text
-from .groups import Chance, Members, measure, random_groups
+from .groups import Chance, measure, random_groups
 from .result import Result
-from .targets import Labels, Notes, asked_network, checked_seed, drawn, labels_of, whole
+from .targets import checked_seed
 
 UNPACKED_BYTES = 1 << 26  # gates of a batch as booleans, before those that are kept are chosen
 ATOMS_WITHOUT_CLUSTERS, DEFAULT_TOP = 32, 20  # where there are no clusters to compare with

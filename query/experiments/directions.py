@@ -13,18 +13,22 @@ from jaxtyping import Float32, Int64
 from plotly.subplots import make_subplots
 
 from atlas import Atlas
+from atlas.checks import whole
 from atlas.errors import UsageError
 from atlas.store.catalog import SiteRecord
 
+from ..clustering.labels import Clusters, any_clusters, no_clustering, remark, stored_clusters
+from ..examples.labels import drawn
 from ..examples.stored import holders, with_activation
+from ..neurons.ranking import entropy
+from ..notes import Notes
 from ..progress import Progress, tell
+from ..sites import asked_network, asked_site
 from ..statistics import check_interval, mean_interval, share_interval
-from .clustered import Clusters, any_clusters, no_clustering, remark, stored_clusters
 from .decomposition import METHODS, Basis, decompose
 from .figures import OTHERS, finish, interval, style, text
 from .result import Directions, Result
-from .targets import Notes, asked_network, asked_site, checked_seed, drawn, share, whole
-from .tops import entropy
+from .targets import checked_seed, share
 
 RANDOM = "random"
 SHOWN_CLUSTERS = 5  # with a colour of their own; the rest are drawn as one

@@ -12,16 +12,19 @@ from jaxtyping import Bool, Float64, Int64
 from plotly.subplots import make_subplots
 
 from atlas import Atlas, hamming
+from atlas.checks import whole
 from atlas.errors import NotStored, UsageError
 from atlas.store.catalog import NetworkRecord, Target
 
+from ..clustering.labels import Clusters, any_clusters, no_clustering, remark, stored_clusters
+from ..examples.labels import LABELLINGS, Labels, drawn, labels_of
 from ..examples.stored import describe, holders, with_activation
+from ..notes import Notes
 from ..progress import Progress, tell
+from ..sites import asked_network, asked_sites
 from ..statistics import bootstrap, check_interval, mean_interval, ratio, spearman_interval, weighted_mean
-from .clustered import Clusters, any_clusters, no_clustering, remark, stored_clusters
 from .figures import CHANCE, OTHERS, finish, interval, style, text
 from .result import Result
-from .targets import LABELLINGS, Labels, Notes, asked_network, asked_sites, drawn, labels_of, whole
 
 HELD_BYTES = 1 << 28  # activations or codes of both sites that are held at once
 PAIRS_AT_ONCE = 2048

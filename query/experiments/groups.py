@@ -13,8 +13,9 @@ from jaxtyping import Float, Float64, Int64
 from atlas import Atlas, SplineCodes, hamming
 from atlas.store.catalog import SiteRecord
 
+from ..clustering.labels import Members
+from ..examples.labels import Labels
 from ..statistics import CONFIDENCE, Interval, share_interval
-from .targets import Labels
 
 RANDOM_GROUPS = 500
 """Random groups of each size: their mean purity is then known to a hundredth or so of itself."""
@@ -27,9 +28,6 @@ NEAREST_NORMS = 10
 
 CODES_AT_ONCE = 1 << 27  # bytes of codes that an intruder test holds
 TRIALS_AT_ONCE = 1024
-
-Members = Int64[np.ndarray, "_"]
-"""A group: places of its members among the examples looked at. They differ in size: no dimension name."""
 
 
 @dataclass

@@ -10,20 +10,22 @@ import plotly.graph_objects as go
 from jaxtyping import Bool, Float32, Float64, Int8, Int64
 
 from atlas import Atlas, Network, SplineCodes, hamming
+from atlas.checks import whole
 from atlas.errors import UsageError
 from atlas.network import FULL_SUFFIX, Site, Span
 from atlas.tails import GateSettings, SettableTail, Tail
 
+from ..clustering.labels import remarks
+from ..examples.labels import drawn
 from ..progress import Progress, tell
 from ..statistics import mean_interval, paired_p
-from .clustered import remarks
 from .crossings import span_codes
 from .distinctive import RATE, Split, gate_table, split
 from .figures import finish, legend_above, one_line, style
 from .live import Live, inputs_of_examples, place_of
 from .maps import log_softmax
 from .result import Result
-from .targets import checked_seed, drawn, whole
+from .targets import checked_seed
 
 MEMBERS = 30
 """Members of the cluster whose outputs are averaged, at most."""

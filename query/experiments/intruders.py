@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from atlas import Atlas
+from atlas.checks import whole
 from atlas.errors import NotStored, UsageError
 from atlas.store.catalog import SiteRecord
 
@@ -15,7 +16,6 @@ from ..progress import Progress, part
 from ..store.pieces import id_ranges
 from .distinctive import gate_table, split
 from .groups import Codes, intruder
-from .targets import whole
 
 MEMBERS, TRIALS = 5, 20
 """Members shown beside the intruder, and tests of a cluster; the defaults of the experiment monosemanticity."""

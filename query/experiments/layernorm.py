@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, Network, SplineCodes, hamming
+from atlas.checks import whole
 from atlas.errors import UnknownName, UsageError
 from atlas.network import NormedNetwork, Site
 
@@ -20,7 +21,7 @@ from .figures import finish, legend_above, style
 from .live import READ_AT_ONCE, Live, inputs_of_examples, place_of
 from .paths import add_band
 from .result import Result
-from .targets import checked_seed, increasing, whole
+from .targets import checked_seed, increasing
 
 ALPHAS = (0.1, 0.2, 0.5, 0.8, 1.25, 2.0, 5.0, 10.0)
 """Factors unless asked otherwise: a decade either side of 1, evenly on a logarithmic axis."""

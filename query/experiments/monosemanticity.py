@@ -13,18 +13,21 @@ from jaxtyping import Float32, Int64
 from plotly.subplots import make_subplots
 
 from atlas import Atlas
+from atlas.checks import whole
 from atlas.store.catalog import SiteRecord, Target
 
+from ..clustering.labels import Clusters, Members, any_clusters, asked_clusterings, remark, stored_clusters
 from ..clustering.stored import SPACES
+from ..examples.labels import drawn, labels_of
 from ..examples.stored import holders, with_activation
+from ..notes import Notes
 from ..progress import Progress, tell
+from ..sites import asked_sites
 from ..statistics import check_interval, mean_interval
-from .clustered import Clusters, any_clusters, asked_clusterings, remark, stored_clusters
 from .decomposition import decompose
 from .figures import CHANCE, finish, interval, legend_above, name_axis, points, style, text
-from .groups import Chance, Codes, Members, intruder, measure, random_groups, share_monosemantic, top_groups
+from .groups import Chance, Codes, intruder, measure, random_groups, share_monosemantic, top_groups
 from .result import Result
-from .targets import Notes, asked_sites, drawn, labels_of, whole
 
 CODES, ACTIVATIONS, NEURONS, NMF, PCA, RANDOM = (
     "code clusters",

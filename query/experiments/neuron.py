@@ -7,23 +7,18 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from atlas import Atlas
+from atlas.checks import whole
 from atlas.errors import UsageError
 
+from ..neurons.bands import OFF, composition_of_parts, examples_of_parts, parts_of_unit
+from ..neurons.ranking import NOTES, rank_units, read_units, summary_of_units
+from ..notes import Notes
 from ..progress import Progress, part, tell
+from ..sites import asked_network, asked_site
 from ..statistics import check_interval
 from .figures import CHANCE, GREY, OTHERS, finish, one_line, style, text
 from .result import Result
-from .targets import Notes, asked_network, asked_site, checked_seed, whole
-from .tops import (
-    NOTES,
-    OFF,
-    composition_of_parts,
-    examples_of_parts,
-    parts_of_unit,
-    rank_units,
-    read_units,
-    summary_of_units,
-)
+from .targets import checked_seed
 
 SHOWN_NAMES = 6  # labels or clusters with a colour of their own; the palette has eight
 

@@ -16,12 +16,13 @@ from atlas import Atlas
 from atlas.errors import NotStored
 from atlas.store.catalog import NetworkRecord, SiteRecord, Target
 
+from ..clustering.labels import remark
+from ..notes import Notes
 from ..progress import Progress, tell
 from ..store.spans import spans_to_output
-from .clustered import remark
 from .figures import finish, legend_above, name_axis, style, text
 from .result import Result
-from .targets import Notes, checked_seed
+from .targets import checked_seed
 
 DIGEST_BYTES = 16
 """Bytes that stand for a code: among 10⁹ codes two unequal ones share them with a probability of 10⁻²¹."""

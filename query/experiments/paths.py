@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, Network, hamming
+from atlas.checks import whole
 from atlas.errors import UsageError
 from atlas.network import Site
 from atlas.tails import PiecewiseLinearTail, Tail
@@ -25,7 +26,7 @@ from .crossings import Told, exact_crossings, read_along, sampled_crossings, spa
 from .figures import finish, legend_above, style
 from .live import Live, inputs_of_examples, labels_of_examples, place_of
 from .result import Result
-from .targets import checked_seed, checked_tolerance, whole
+from .targets import checked_seed, checked_tolerance
 
 if TYPE_CHECKING:
     from atlas.tails import TailReading

@@ -11,27 +11,20 @@ from jaxtyping import Float64, Int64
 from plotly.subplots import make_subplots
 
 from atlas import Atlas
+from atlas.checks import whole
 from atlas.errors import TooManyPoints, UnknownName, UsageError
 from atlas.store.catalog import SiteRecord
 
+from ..examples.labels import Labels, drawn, labels_of
 from ..examples.stored import holders, with_activation
+from ..notes import Notes
 from ..progress import Progress, tell
+from ..sites import asked_network, asked_site
 from ..statistics import Interval, check_interval, share_interval
 from .figures import CHANCE, OTHERS, finish, one_line, style, text
 from .groups import Chance, measure
 from .result import Result
-from .targets import (
-    Labels,
-    Notes,
-    asked_network,
-    asked_site,
-    checked_seed,
-    drawn,
-    labels_of,
-    share,
-    stored_direction,
-    whole,
-)
+from .targets import checked_seed, share, stored_direction
 
 SHOWN_LABELS = 6
 BINS = 60

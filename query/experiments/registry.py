@@ -16,8 +16,8 @@ from atlas.errors import UnknownName, UsageError
 
 from ..examples.stored import network_of
 from ..progress import Progress
+from ..sites import network_with
 from .result import Result
-from .targets import network_with
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

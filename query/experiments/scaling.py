@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, Network
+from atlas.checks import whole
 from atlas.errors import UsageError
 from atlas.tails import Tail
 
@@ -22,7 +23,7 @@ from .live import Live, inputs_of_examples, place_of
 from .maps import log_softmax
 from .paths import add_band, path_notes, profile_of
 from .result import Result
-from .targets import checked_seed, checked_tolerance, increasing, whole
+from .targets import checked_seed, checked_tolerance, increasing
 
 ORIGIN = 2.0**-20
 """What stands for α = 0. At the origin itself a gate without offset lies on its boundary: a network all of whose

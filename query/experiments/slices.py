@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float64, Int64
 
 from atlas import Atlas, Network
+from atlas.checks import whole
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import Site
 from atlas.tails import Tail
@@ -23,7 +24,7 @@ from .figures import PALETTE, finish, one_line, text
 from .live import Live, labels_of_examples, place_of
 from .planes import Grid, Plane, Polyline, find_boundaries, polylines, read_regions
 from .result import Result
-from .targets import checked_seed, stored_direction, whole
+from .targets import checked_seed, stored_direction
 
 LARGEST = 2048
 """Points a side at most: 4 million codes."""

@@ -16,16 +16,19 @@ from jaxtyping import Float32, Float64, Int64
 from scipy.special import expit, ndtr
 
 from atlas import Atlas, Network, hamming
+from atlas.checks import whole
 from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
 from atlas.network import GatedNetwork, Site
 from atlas.store.catalog import SiteRecord
 
+from ..examples.labels import drawn
+from ..notes import Notes
 from ..progress import Progress, tell
 from ..statistics import bootstrap, mean_interval, spearman_interval
 from .figures import finish, legend_above, name_axis, points, style
 from .live import Live, inputs_of_examples, place_of
 from .result import Result
-from .targets import Notes, checked_seed, drawn, whole
+from .targets import checked_seed
 
 READ_BYTES = 1 << 27
 """Bytes of preactivations of a batch: two images of 224 pixels at all positions of all blocks take 25 MB."""

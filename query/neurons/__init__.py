@@ -1,1 +1,1 @@
-"""What activates single units."""
+"""Single units: what activates one, and which of a site are about how many things."""

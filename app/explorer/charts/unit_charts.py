@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from query.experiments.tops import OFF
-from query.neurons.unit_examples import NONE_NAMES, OTHERS
+from query.neurons.bands import OFF
+from query.neurons.units import NONE_NAMES, OTHERS
 
 from ...plain_text import counted
 from .chart_style import GREY, SERIES, finished, text

@@ -15,8 +15,8 @@ from atlas.store.catalog import SiteRecord
 from query.examples.stored import is_span
 from query.experiments import archive
 from query.experiments.result import Result
-from query.experiments.tops import OFF
-from query.neurons.unit_examples import NONE_NAMES, OTHERS, Unit
+from query.neurons.bands import OFF
+from query.neurons.units import NONE_NAMES, OTHERS, Unit
 
 from ... import markup
 from ...plain_text import counted

@@ -6,7 +6,7 @@ import pytest
 from atlas.errors import UnknownName, UsageError
 from query.experiments import registry
 from query.experiments.dictionary import _factor, _read
-from query.experiments.targets import Notes
+from query.notes import Notes
 
 
 def run(a, **options):

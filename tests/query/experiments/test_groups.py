@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import atlas
+from query.examples.labels import Labels
 from query.experiments.groups import (
     NEAREST_NORMS,
     Chance,
@@ -16,7 +17,6 @@ from query.experiments.groups import (
     random_groups,
     top_groups,
 )
-from query.experiments.targets import Labels
 from tests.builder import add_texts, plane_network
 
 

@@ -96,7 +96,7 @@ def test_a_site_whose_clustering_finds_nothing_has_a_row_of_no_groups(damaged):
 
 
 def test_a_site_that_is_not_clustered_and_too_large_to_be_has_a_row_too(a, monkeypatch):
-    monkeypatch.setattr("query.experiments.clustered.UNASKED_POINTS", 100)
+    monkeypatch.setattr("query.clustering.labels.UNASKED_POINTS", 100)
     found = run(a, sites=["blocks.1.mlp"])
     row = found.table.set_index("method").loc["code clusters"]
     assert row["groups"] == 0 and any("no clustering of codes is stored" in note for note in found.notes)

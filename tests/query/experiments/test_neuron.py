@@ -8,7 +8,7 @@ import pytest
 import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.experiments import registry
-from query.experiments.tops import entropy
+from query.neurons.ranking import entropy
 from tests.builder import add_texts, word_network, word_texts
 
 

@@ -17,7 +17,7 @@ from atlas.network import GateRange
 from query.clustering.stored import latest_clustering
 from query.experiments import run
 from query.experiments.intruders import intruder_scores
-from query.neurons.unit_examples import gate_of, unit_values
+from query.neurons.activations import gate_of, unit_values
 from query.store.pieces import PIECES
 
 SITE = "blocks.3.mlp"

@@ -1,4 +1,4 @@
-"""The units of a site: what activates one over its whole range, and which are about how many things (SCIENCE 2)."""
+"""What activates a unit over its whole range, and which units are about how many things (SCIENCE 2)."""
 
 from __future__ import annotations
 
@@ -6,29 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Int64
 
 from atlas import Atlas
+from atlas.checks import whole
 from atlas.errors import NotStored, UnknownName
-from atlas.network import PART_UNITS
 from atlas.store.catalog import SiteRecord, Target
 
+from ..clustering.labels import Clusters, stored_clusters
 from ..clustering.stored import NOISE, latest_clustering
+from ..examples.labels import Labels
 from ..examples.stored import describe
-from ..experiments.clustered import Clusters, stored_clusters
-from ..experiments.targets import Labels, Notes, asked_network, asked_site, whole
-from ..experiments.tops import (
-    NOTES,
-    composition_of_parts,
-    examples_of_parts,
-    parts_of_unit,
-    rank_units,
-    read_units,
-    summary_of_units,
-)
+from ..notes import Notes
 from ..progress import Progress
+from ..sites import asked_network, asked_site
 from ..statistics import CONFIDENCE, RESAMPLES
-from ..store.pieces import id_ranges
+from .activations import no_activations, gate_of, unit_values
+from .bands import composition_of_parts, examples_of_parts, parts_of_unit
+from .ranking import NOTES, rank_units, read_units, summary_of_units
 
 SHOWN_GROUPS = 6
 """Clusters or labels that a histogram tells apart; the others are counted together."""
@@ -147,54 +141,6 @@ def units(
     return frame
 
 
-def unit_values(
-    atlas: Atlas, site: SiteRecord, unit: int, progress: Progress | None = None
-) -> tuple[Int64[np.ndarray, " examples"], Float32[np.ndarray, " examples"]]:
-    """Example ids, in order, and the activation of one unit in each; reads no other unit's into memory.
-
-    Raises `NotStored` where the site stores none.
-    """
-    if not site.n_activations:
-        raise _not_stored(site)
-    found = [
-        atlas.columns(
-            """
-            select example_id, activation[$3] as value from activations
-            where site_id = $1 and part = $2 and example_id between $4 and $5
-            order by example_id
-            """,
-            [site.site_id, unit // PART_UNITS, unit % PART_UNITS + 1, first, last],
-        )
-        for first, last in id_ranges(atlas, site, progress)
-    ]
-    return (
-        np.concatenate([piece["example_id"] for piece in found]).astype(np.int64),
-        np.concatenate([piece["value"] for piece in found]).astype(np.float32),
-    )
-
-
-def gate_of(site: SiteRecord, unit: int) -> int | None:
-    """The gate that is on exactly where a unit is above 0; None where the site's gates don't tell.
-
-    The units of a block of branches are the outputs of each branch's last module, in order; the modules before it
-    are gates of the block but not its units.
-    """
-    if site.n_gates == site.n_units:
-        return unit
-    last: dict[str, tuple[int, int]] = {}
-    for gates in site.layout:
-        branch, _, step = gates.module.rpartition(".")
-        last[branch if step.isdecimal() else gates.module] = (gates.start, gates.count)
-    before = 0
-    if sum(count for _, count in last.values()) != site.n_units:
-        return None
-    for start, count in last.values():
-        if unit < before + count:
-            return start + unit - before
-        before += count
-    return None
-
-
 def _site(atlas: Atlas, site: str | None, network: str | None) -> SiteRecord:
     record = asked_network(atlas, network, site)
     if site is not None:
@@ -202,14 +148,8 @@ def _site(atlas: Atlas, site: str | None, network: str | None) -> SiteRecord:
         if len(found.sites) != 1 or "->" in found.name:
             raise NotStored(f"a span ({found.name}) has gates but no units of its own; name a site")
         if not found.sites[0].n_activations:
-            raise _not_stored(found.sites[0])
+            raise no_activations(found.sites[0])
     return asked_site(atlas, record, site)
-
-
-def _not_stored(site: SiteRecord) -> NotStored:
-    return NotStored(
-        f"no activations are stored for site {site.name} of network {site.network}; ingest with --store-activations"
-    )
 
 
 def _checked(unit: object, site: SiteRecord) -> int:

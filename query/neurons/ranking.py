@@ -1,4 +1,4 @@
-"""What lies at the top of units and in the bands of one, as numbers; `neuron` draws them."""
+"""Units ranked by how many things their highest activations are about (SCIENCE 2: polysemanticity)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from jaxtyping import Float, Int64
 from atlas import Atlas
 from atlas.store.catalog import SiteRecord
 
-from ..examples.stored import describe, holders, with_activation
+from ..clustering.labels import Clusters, any_clusters, no_clustering, remark, stored_clusters
+from ..examples.labels import Labels, drawn, labels_of
+from ..examples.stored import holders, with_activation
+from ..notes import Notes
 from ..progress import Progress, tell
 from ..statistics import mean_interval
-from .clustered import Clusters, any_clusters, no_clustering, remark, stored_clusters
-from .groups import Members
-from .targets import Labels, Notes, drawn, labels_of
 
-OFF = "off"
 RANDOM_TOPS = 500  # random sets of k examples behind the entropy to expect by chance
 
 NOTES = (
@@ -62,7 +61,7 @@ def rank_units(
     for done, unit in enumerate(ever):
         tell(progress, done, len(ever))
         column = values[:, unit]
-        top = _top(column, k)
+        top = highest_examples(column, k)
         own = clusters.labels[top]
         known = labels.numbers[top]
         rows.append(
@@ -93,7 +92,7 @@ def entropy(numbers: Int64[np.ndarray, " members"]) -> float:
     return abs(float((shares * np.log2(shares)).sum()))
 
 
-def _top(column: Float[np.ndarray, " examples"], k: int) -> Int64[np.ndarray, " top"]:
+def highest_examples(column: Float[np.ndarray, " examples"], k: int) -> Int64[np.ndarray, " top"]:
     """The k highest values above 0, highest first; of equals the first."""
     top = np.argsort(-column, kind="stable")[:k]
     return top[column[top] > 0]
@@ -119,70 +118,4 @@ def summary_of_units(
             values = frame[name].to_numpy(np.float64)
             row |= mean_interval(values, rng, resamples=resamples, confidence=confidence).columns(name)
         rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def parts_of_unit(column: Float[np.ndarray, " examples"], k: int, bands: int) -> dict[str, Members]:
-    """The top, the bands from the highest to the lowest, and what is at or below 0, as places of examples."""
-    on = np.flatnonzero(column > 0)
-    rising = on[np.argsort(column[on], kind="stable")]
-    parts = {"top": _top(column, k)}
-    for number, members in reversed(list(enumerate(np.array_split(rising, bands), start=1))):
-        parts[f"band {number}"] = members[::-1]
-    parts[OFF] = np.flatnonzero(column <= 0)
-    return {name: members for name, members in parts.items() if len(members)}
-
-
-def examples_of_parts(
-    atlas: Atlas,
-    site: SiteRecord,
-    ids: np.ndarray,
-    column: np.ndarray,
-    parts: dict[str, np.ndarray],
-    per_band: int,
-    clusters: Clusters,
-    labels: Labels,
-    seed: int,
-) -> pd.DataFrame:
-    """All of the top and ``per_band`` of every other part, drawn at random; the table of `neuron`."""
-    rng = np.random.default_rng([seed, 2])
-    rows = []
-    for part, members in parts.items():
-        shown = members if part == "top" else np.sort(rng.permutation(len(members))[:per_band])
-        chosen = members if part == "top" else members[shown]
-        rows += [(part, rank, place) for rank, place in enumerate(chosen, start=1)]
-    places = np.array([place for _, _, place in rows], dtype=np.int64)
-    described = describe(atlas, atlas.catalog.network(site.network), ids[places])
-    frame = pd.DataFrame(
-        {
-            "part": [part for part, _, _ in rows],
-            "rank": [rank for _, rank, _ in rows],
-            "example_id": ids[places],
-            "activation": column[places].astype(np.float64),
-            "label": [labels.names[n] if n >= 0 else None for n in labels.numbers[places]],
-            "cluster": clusters.labels[places],
-        }
-    )
-    for name in ("token", "context", "context_offset", "key"):
-        if name in described:
-            frame[name] = described[name]
-    return frame
-
-
-def composition_of_parts(
-    column: np.ndarray, parts: dict[str, np.ndarray], clusters: Clusters, labels: Labels
-) -> pd.DataFrame:
-    """How many of each part lie in each cluster and bear each label; the composition of `neuron`."""
-    rows = []
-    for part, members in parts.items():
-        bounds = {"n_part": len(members), "low": float(column[members].min()), "high": float(column[members].max())}
-        for what, numbers, name in (
-            ("cluster", clusters.labels[members], lambda n: str(n) if n >= 0 else "noise"),
-            ("label", labels.numbers[members], lambda n: labels.names[n] if n >= 0 else "none"),
-        ):
-            found, counts = np.unique(numbers, return_counts=True)
-            rows += [
-                {"part": part, **bounds, "what": what, "name": name(int(n)), "n": int(count)}
-                for n, count in zip(found, counts, strict=True)
-            ]
     return pd.DataFrame(rows)

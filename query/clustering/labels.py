@@ -1,4 +1,4 @@
-"""Clusters of a site's codes or activations, as groups of the examples that an experiment looks at."""
+"""The cluster that each of some examples lies in, stored or made on the spot, as groups to measure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from atlas import Atlas
 from atlas.errors import UnknownName, UsageError
 from atlas.store.catalog import Target
 
-from ..clustering.stored import NOISE, Clustering, asked_clustering, clustering_of, latest_clustering
+from ..notes import Notes
 from ..pairs.density import exactness
-from .groups import Members
-from .targets import Notes
+from .stored import NOISE, Clustering, asked_clustering, clustering_of, latest_clustering
 
 UNASKED_POINTS = 5000
 """At most this many activations are clustered on the spot where no clustering is stored: a few seconds."""
+
+Members = Int64[np.ndarray, "_"]
+"""A group: places of its members among the examples looked at. They differ in size: no dimension name."""
 
 MIN_CLUSTER_SIZE = 5  # the default of `polytope cluster`
 

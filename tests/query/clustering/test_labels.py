@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 import atlas
+from query.clustering.labels import remark
 from query.experiments import registry
-from query.experiments.clustered import remark
-from query.experiments.targets import Notes
+from query.notes import Notes
 
 SITE = "blocks.3.mlp"
 READING = {
