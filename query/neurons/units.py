@@ -20,7 +20,7 @@ from ..notes import Notes
 from ..progress import Progress
 from ..sites import asked_network, asked_site
 from ..statistics import CONFIDENCE, RESAMPLES
-from .activations import no_activations, gate_of, unit_values
+from .activations import gate_of, no_activations, unit_values
 from .bands import composition_of_parts, examples_of_parts, parts_of_unit
 from .ranking import NOTES, rank_units, read_units, summary_of_units
 
