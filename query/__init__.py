@@ -8,18 +8,22 @@ read by a network that the caller hands in as ``reader``.
 ...     query.nearest(a, example=17, site="blocks.2.mlp", k=5)
 """
 
+from .clustering.clusterings import clusterings
+from .clustering.clusters import clusters, member_counts, members, near_clusters
+from .clustering.flow import cluster_path, fate, member_flow
+from .clustering.membership import membership
 from .clustering.names import cluster_names, name_cluster
-from .clustering.placing import membership
-from .clustering.relations import fate, member_counts, member_flow, near_clusters
-from .clustering.stored import clusterings, clusters, members
-from .examples.rasters import cluster_path, differing_gates, passage, rasters
-from .layout.stored import layout_examples, layout_points, layouts
-from .neighbors.batch import nearest_many, neighborhoods
-from .neighbors.one import nearest
+from .examples.passages import passage
+from .examples.rasters import rasters
+from .layout.layouts import layout_points, layouts
+from .layout.regions import layout_examples
+from .neighbors.nearest import nearest
+from .neighbors.nearest_many import nearest_many
+from .neighbors.neighborhoods import neighborhoods
 from .neurons.units import unit, units
-from .pairs.classes import class_density
+from .pairs.class_density import class_density
 from .pairs.density import density
-from .pairs.gates_apart import gates_apart
+from .pairs.differing_gates import differing_gates, gates_apart
 from .store.contents import info
 from .store.queries import sql
 from .store.verification import verify

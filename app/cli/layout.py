@@ -83,7 +83,7 @@ def export(
     clustering: Clustering = None,
 ) -> None:
     """Write a stored map to a file that another tool opens, and print the command that does."""
-    from query.layout.export import export_embedding_atlas
+    from query.layout.embedding_atlas import export_embedding_atlas
 
     from .progress import TerminalProgress
 

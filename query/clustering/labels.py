@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int64
 
 from atlas import Atlas
 from atlas.errors import UnknownName, UsageError
 from atlas.store.catalog import Target
 
+from ..examples.description import pays
 from ..notes import Notes
 from ..pairs.density import exactness
-from .stored import NOISE, Clustering, asked_clustering, clustering_of, latest_clustering
+from .clusterings import NOISE, Clustering, asked_clustering, clustering_of, find_clustering, latest_clustering
 
 UNASKED_POINTS = 5000
 """At most this many activations are clustered on the spot where no clustering is stored: a few seconds."""
@@ -146,3 +148,38 @@ def _labels(atlas: Atlas, clustering: Clustering, ids: Int64[np.ndarray, " examp
         "select example_id, label from cluster_labels where clustering_id = $1", [clustering.clustering_id]
     )
     return frame.set_index("example_id")["label"].reindex(ids).fillna(NOISE).to_numpy(np.int64)
+
+
+# --- the cluster of each ---------------------------------------------------------------------------------------
+
+
+def shown_clustering(atlas: Atlas, target: Target, clustering: int | None) -> Clustering | None:
+    """The clustering of that id, or the newest of the target; None where it has none."""
+    key = ("clustering", target.network.network_id, target.name, clustering)
+    if clustering is None:
+        return atlas.keep(key, lambda: latest_clustering(atlas, target))
+    return atlas.keep(key, lambda: find_clustering(atlas, clustering, target))
+
+
+def cluster_column(
+    atlas: Atlas, clustering: Clustering | None, ids: Int64[np.ndarray, " found"]
+) -> pd.arrays.IntegerArray:
+    """Each example's cluster; <NA> without a clustering, or for an example that came after it."""
+    if clustering is None:
+        return pd.arrays.IntegerArray(np.zeros(len(ids), np.int64), np.ones(len(ids), np.bool_))
+    number, labels = clustering.clustering_id, "select example_id, label from cluster_labels where clustering_id = $1"
+
+    def read(which: str = "", *more: object) -> tuple[np.ndarray, np.ndarray]:
+        known = atlas.frame(f"{labels} {which} order by example_id", [number, *more])
+        return known["example_id"].to_numpy(np.int64), known["label"].to_numpy(np.int64)
+
+    if pays(atlas, ("labels", number)):  # 16 bytes an example
+        known, clusters = atlas.keep(("labels", number), read)
+    else:
+        known, clusters = read("and example_id in (select unnest($2::uinteger[]))", ids.tolist())
+    found = np.zeros(len(ids), np.int64)
+    places = np.searchsorted(known, ids)
+    there = places < len(known)
+    there[there] = known[places[there]] == ids[there]
+    found[there] = clusters[places[there]]
+    return pd.arrays.IntegerArray(found, ~there)

@@ -18,7 +18,7 @@ import pandas as pd
 from atlas import Atlas
 from atlas.errors import UnknownName, UsageError
 
-from .stored import NOISE, Clustering, asked_clustering
+from .clusterings import NOISE, Clustering, asked_clustering
 
 NAME_LENGTH = 80
 """Characters of a name: a line of a table."""

@@ -23,7 +23,7 @@ from atlas.network import ImageView, TextNetwork, Tokens, TokenWindow
 from atlas.search.hamming_index import HammingIndex
 from atlas.store.catalog import NetworkRecord, SiteRecord, Target
 
-from .stored import check_network, checked_id, is_span, network_of, with_activation
+from .ids import check_network, checked_id, is_span, network_of, with_activation
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Decoders that may see a user's file. Pillow has others, one of which runs a program (EPS)."""

@@ -17,7 +17,7 @@ from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
 from ..notes import Notes
-from ..pairs.classes import LONE, NOTE, class_density
+from ..pairs.class_density import LONE, NOTE, class_density
 from ..pairs.density import exactness
 from ..progress import Progress, tell
 from ..statistics import check_interval

@@ -18,8 +18,9 @@ from atlas.errors import UsageError
 from atlas.store.catalog import SiteRecord, Target
 
 from ..clustering.labels import Clusters, Members, any_clusters, remark, stored_clusters
+from ..examples.description import describe
+from ..examples.ids import holders
 from ..examples.labels import Labels, drawn, labels_of
-from ..examples.stored import describe, holders
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..sites import asked_network

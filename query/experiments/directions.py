@@ -18,8 +18,8 @@ from atlas.errors import UsageError
 from atlas.store.catalog import SiteRecord
 
 from ..clustering.labels import Clusters, any_clusters, no_clustering, remark, stored_clusters
+from ..examples.ids import holders, with_activation
 from ..examples.labels import drawn
-from ..examples.stored import holders, with_activation
 from ..neurons.ranking import entropy
 from ..notes import Notes
 from ..progress import Progress, tell

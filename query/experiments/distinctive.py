@@ -16,7 +16,7 @@ from atlas.network import FULL_SUFFIX, GateRange
 from atlas.store.atlas import BLOCK_ROWS
 from atlas.store.catalog import SiteRecord, Target
 
-from ..clustering.stored import Clustering, clustering_of, find_clustering, latest_clustering
+from ..clustering.clusterings import Clustering, clustering_of, find_clustering, latest_clustering
 from ..progress import Progress, tell
 
 RATE = 0.05

@@ -17,8 +17,9 @@ from atlas.errors import NotStored, UsageError
 from atlas.store.catalog import NetworkRecord, Target
 
 from ..clustering.labels import Clusters, any_clusters, no_clustering, remark, stored_clusters
+from ..examples.description import describe
+from ..examples.ids import holders, with_activation
 from ..examples.labels import LABELLINGS, Labels, drawn, labels_of
-from ..examples.stored import describe, holders, with_activation
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..sites import asked_network, asked_sites

@@ -11,7 +11,7 @@ from atlas.checks import whole
 from atlas.errors import NotStored, UsageError
 from atlas.store.catalog import SiteRecord
 
-from ..clustering.stored import find_clustering
+from ..clustering.clusterings import find_clustering
 from ..progress import Progress, part
 from ..store.pieces import id_ranges
 from .distinctive import gate_table, split

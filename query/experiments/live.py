@@ -26,8 +26,8 @@ from atlas.network import FULL_SUFFIX, ImageView, Scope, TextNetwork, TokenWindo
 from atlas.store.catalog import NetworkRecord, SiteRecord
 from atlas.tails import Tail, TailedNetwork
 
+from ..examples.ids import check_network, checked_id, with_activation
 from ..examples.labels import drawn
-from ..examples.stored import check_network, checked_id, with_activation
 from ..examples.subjects import check_reader
 
 READ_AT_ONCE = 16

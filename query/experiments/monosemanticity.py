@@ -16,10 +16,10 @@ from atlas import Atlas
 from atlas.checks import whole
 from atlas.store.catalog import SiteRecord, Target
 
+from ..clustering.clusterings import SPACES
 from ..clustering.labels import Clusters, Members, any_clusters, asked_clusterings, remark, stored_clusters
-from ..clustering.stored import SPACES
+from ..examples.ids import holders, with_activation
 from ..examples.labels import drawn, labels_of
-from ..examples.stored import holders, with_activation
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..sites import asked_sites

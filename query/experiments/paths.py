@@ -17,8 +17,8 @@ from atlas.errors import UsageError
 from atlas.network import Site
 from atlas.tails import PiecewiseLinearTail, Tail
 
-from ..examples.stored import check_network, checked_id
-from ..pairs.classes import LONE, draw_different, draw_same, lone_labels
+from ..examples.ids import check_network, checked_id
+from ..pairs.class_density import LONE, draw_different, draw_same, lone_labels
 from ..pairs.density import euclidean
 from ..progress import Progress, part, tell
 from ..statistics import Interval, Units, bootstrap, mean_interval, ratio, weighted_mean

@@ -15,8 +15,8 @@ from atlas.checks import whole
 from atlas.errors import TooManyPoints, UnknownName, UsageError
 from atlas.store.catalog import SiteRecord
 
+from ..examples.ids import holders, with_activation
 from ..examples.labels import Labels, drawn, labels_of
-from ..examples.stored import holders, with_activation
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..sites import asked_network, asked_site

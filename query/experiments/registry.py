@@ -14,7 +14,7 @@ import numpy as np
 from atlas import Atlas, Network
 from atlas.errors import UnknownName, UsageError
 
-from ..examples.stored import network_of
+from ..examples.ids import network_of
 from ..progress import Progress
 from ..sites import network_with
 from .result import Result

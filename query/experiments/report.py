@@ -18,7 +18,8 @@ from atlas.errors import NotStored
 from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
-from ..clustering.stored import clustering_of, clusterings, clusters
+from ..clustering.clusterings import clustering_of, clusterings
+from ..clustering.clusters import clusters
 from . import verdicts, verdicts_discussion, verdicts_paths
 from .controls import TRAINED, controls_of, kind_of
 from .registry import EXPERIMENTS

@@ -18,7 +18,7 @@ from atlas.errors import NotStored, UsageError
 from atlas.search.hamming_index import hamming_matrix
 from atlas.tails import Tail
 
-from ..examples.stored import check_network, checked_id, holders
+from ..examples.ids import check_network, checked_id, holders
 from ..progress import Progress, tell
 from .crossings import read_along, span_codes
 from .live import Live, labels_of_examples, place_of

@@ -14,7 +14,7 @@ from atlas import Atlas
 from atlas.errors import SqlError, SqlRefused, UnknownName, UsageError
 from atlas.store.catalog import Target
 
-from ..clustering.stored import NOISE, Clustering
+from ..clustering.clusterings import NOISE, Clustering
 from ..store.queries import sql
 
 SHOWN = 12

@@ -11,7 +11,7 @@ from atlas.search.files import INDEXES as INDEXES
 from atlas.search.hamming_index import PROCESSOR_ONLY, Device, HammingIndex, check_device
 from atlas.store.catalog import Target
 
-from ..examples.stored import count_codes, is_span
+from ..examples.ids import count_codes, is_span
 
 if TYPE_CHECKING:
     from atlas.search.approximate import ApproximateIndex

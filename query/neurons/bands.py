@@ -10,8 +10,8 @@ from atlas import Atlas
 from atlas.store.catalog import SiteRecord
 
 from ..clustering.labels import Clusters, Members
+from ..examples.description import describe
 from ..examples.labels import Labels
-from ..examples.stored import describe
 from .ranking import highest_examples
 
 OFF = "off"

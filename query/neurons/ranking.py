@@ -12,8 +12,8 @@ from atlas import Atlas
 from atlas.store.catalog import SiteRecord
 
 from ..clustering.labels import Clusters, any_clusters, no_clustering, remark, stored_clusters
+from ..examples.ids import holders, with_activation
 from ..examples.labels import Labels, drawn, labels_of
-from ..examples.stored import holders, with_activation
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..statistics import mean_interval

@@ -12,10 +12,10 @@ from atlas.checks import whole
 from atlas.errors import NotStored, UnknownName
 from atlas.store.catalog import SiteRecord, Target
 
+from ..clustering.clusterings import NOISE, latest_clustering
 from ..clustering.labels import Clusters, stored_clusters
-from ..clustering.stored import NOISE, latest_clustering
+from ..examples.description import describe
 from ..examples.labels import Labels
-from ..examples.stored import describe
 from ..notes import Notes
 from ..progress import Progress
 from ..sites import asked_network, asked_site

@@ -12,7 +12,7 @@ from atlas.errors import NotStored, UsageError
 from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import SiteRecord, Target
 
-from ..examples.stored import check_network, checked_id, network_of, with_activation
+from ..examples.ids import check_network, checked_id, network_of, with_activation
 
 BLOCK_BYTES = 1 << 26
 """Bytes of float64 differences worked on at once; more brings no speed."""

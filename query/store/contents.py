@@ -8,7 +8,7 @@ import pandas as pd
 
 from atlas import Atlas, Span
 
-from ..clustering.stored import clusterings
+from ..clustering.clusterings import clusterings
 
 
 def info(atlas: Atlas, *, polytopes: bool = False) -> dict[str, pd.DataFrame]:

@@ -14,7 +14,7 @@ from atlas.errors import DamagedAtlas, HammingIndexError, NotStored, UnknownName
 from atlas.search.hamming_index import HammingIndex
 from atlas.store.catalog import SiteRecord, Target
 
-from ..examples.stored import holders
+from ..examples.ids import holders
 from ..neighbors.indexes import INDEXES, flat_index
 
 SAMPLED_CODES = 64

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from query.clustering.stored import NOISE
+from query.clustering.clusterings import NOISE
 from query.experiments.figures import CHANCE, OTHERS, style
 
 from ...plain_text import counted, distinct, one_line

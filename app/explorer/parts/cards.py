@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from atlas import Atlas
-from query.clustering.stored import NOISE
+from query.clustering.clusterings import NOISE
 
 from ... import markup
 from ...plain_text import one_line

@@ -10,7 +10,7 @@ import streamlit as st
 from atlas import Atlas
 from atlas.errors import NotStored
 from atlas.network import FULL_SUFFIX
-from query.examples.stored import describe
+from query.examples.description import describe
 
 from .. import address
 from ..view import View, guarded, records

@@ -10,9 +10,11 @@ import streamlit as st
 
 import query
 from atlas import Atlas
-from query.clustering.relations import fate, member_counts, member_flow, near_clusters
-from query.clustering.stored import NOISE, find_clustering
-from query.examples.stored import describe, is_span
+from query.clustering.clusterings import NOISE, find_clustering
+from query.clustering.clusters import member_counts, near_clusters
+from query.clustering.flow import fate, member_flow
+from query.examples.description import describe
+from query.examples.ids import is_span
 from query.experiments.intruders import distinctive_gates
 
 from ... import markup

@@ -9,8 +9,8 @@ import streamlit as st
 
 import query
 from atlas.errors import NotStored, UsageError
+from query.clustering.clusterings import NOISE, clustering_of
 from query.clustering.names import borne_name
-from query.clustering.stored import NOISE, clustering_of
 from query.experiments.intruders import intruder_scores
 
 from ... import markup

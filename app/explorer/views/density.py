@@ -10,7 +10,7 @@ from atlas import Atlas
 from query.experiments.archive import load, shelf
 from query.experiments.controls import TRAINED, controls_of, kind_of
 from query.pairs.density import space_before
-from query.pairs.gates_apart import GatesApart, gates_apart
+from query.pairs.differing_gates import GatesApart, gates_apart
 
 from ... import markup
 from ...controls import adding_controls

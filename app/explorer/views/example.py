@@ -10,9 +10,12 @@ import streamlit as st
 import query
 from atlas import Atlas
 from atlas.errors import UnknownName
-from query.clustering.stored import NOISE, SPACES
-from query.examples.rasters import cluster_path, differing_gates, passage, rasters
-from query.examples.stored import describe
+from query.clustering.clusterings import NOISE, SPACES
+from query.clustering.flow import cluster_path
+from query.examples.description import describe
+from query.examples.passages import passage
+from query.examples.rasters import rasters
+from query.pairs.differing_gates import differing_gates
 from query.progress import Progress, tell
 
 from ... import markup

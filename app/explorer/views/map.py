@@ -10,7 +10,8 @@ import streamlit as st
 
 import query
 from atlas.errors import UnknownName, UsageError
-from query.layout.stored import MOST_CORNERS, Region, StoredLayout, find_layout, layout_of, region_counts, region_sql
+from query.layout.layouts import StoredLayout, find_layout, layout_of
+from query.layout.regions import MOST_CORNERS, Region, region_counts, region_sql
 
 from ... import markup
 from ...plain_text import counted

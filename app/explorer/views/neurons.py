@@ -12,7 +12,7 @@ import query
 from atlas import Atlas
 from atlas.network import PART_UNITS
 from atlas.store.catalog import SiteRecord
-from query.examples.stored import is_span
+from query.examples.ids import is_span
 from query.experiments import archive
 from query.experiments.result import Result
 from query.neurons.bands import OFF

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from atlas import Atlas, Network
-from query.examples.stored import describe
+from query.examples.description import describe
 from query.experiments.archive import load, shelf
 from query.experiments.result import Result
 from query.experiments.route import Route, route

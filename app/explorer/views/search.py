@@ -13,10 +13,10 @@ from atlas import Atlas, Network
 from atlas.errors import BadInput, PolytopeError, UsageError
 from atlas.network import TextNetwork
 from ingest.datasets.images import IMAGE_SUFFIXES, decode_image, thumbnail
-from query.clustering.placing import Membership
-from query.clustering.stored import NOISE
-from query.examples.stored import describe
-from query.neighbors.one import DEFAULT_K
+from query.clustering.clusterings import NOISE
+from query.clustering.membership import Membership
+from query.examples.description import describe
+from query.neighbors.nearest import DEFAULT_K
 
 from ... import markup
 from ...plain_text import one_line

@@ -10,7 +10,7 @@ import pandas as pd
 
 import atlas
 import query
-from query.layout.stored import layout_of
+from query.layout.layouts import layout_of
 from tests.app.cli.test_main import Run, polytope  # noqa: F401  (a fixture)
 
 SITE, IMAGE_SITE = "blocks.2.mlp", "inception5b"

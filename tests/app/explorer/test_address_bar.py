@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 import atlas
 import query
-from query.clustering.stored import latest_clustering
+from query.clustering.clusterings import latest_clustering
 from tests.app.explorer.browsing import (
     IN_BROWSER,
     OpenPage,

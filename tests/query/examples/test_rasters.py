@@ -9,7 +9,9 @@ import query
 from atlas import hamming
 from atlas.errors import UnknownName, UsageError
 from atlas.store.atlas import Atlas
-from query.examples.rasters import cluster_path, differing_gates, rasters
+from query.clustering.flow import cluster_path
+from query.examples.rasters import rasters
+from query.pairs.differing_gates import differing_gates
 
 
 def one_of(a: Atlas, network: str, place: int = 5) -> int:

@@ -11,7 +11,7 @@ import query
 from atlas.errors import SqlFailed, SqlRefused, SqlTimeout, UnknownName, UsageError
 from atlas.store.atlas import too_much_memory, took_too_long
 from tests.builder import add_texts, word_network, word_texts
-from tests.query.neighbors.test_one import by_numpy
+from tests.query.neighbors.test_nearest import by_numpy
 
 TARGETS = ["blocks.2.mlp", "blocks.0.mlp->", "blocks.1.mlp->"]  # a site, a span with an index, a span without
 WORDS = "network_id = 2"

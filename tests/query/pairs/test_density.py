@@ -7,7 +7,7 @@ from scipy.stats import binom
 import atlas
 import query
 from atlas.errors import NotStored, UnknownName, UsageError
-from query.pairs.classes import _intervals, _measure, _Pairs, draw_different, draw_same, lone_labels
+from query.pairs.class_density import _intervals, _measure, _Pairs, draw_different, draw_same, lone_labels
 from query.statistics import auc, cohens_d, disjoint_pairs, permutation_p
 from tests.builder import PixelNetwork, add_images, add_texts, pixel_images, plane_network, word_network, word_texts
 

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 import atlas
 import query
 from ingest.derived.clusters import cluster as cluster_again
-from query.clustering.stored import latest_clustering
+from query.clustering.clusterings import latest_clustering
 from query.experiments.intruders import distinctive_gates, intruder_scores
 from tests.app.explorer.browsing import (
     IN_BROWSER,

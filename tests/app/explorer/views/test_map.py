@@ -19,7 +19,8 @@ import atlas
 import query
 from app.explorer.charts import layout_charts
 from app.explorer.views.map import simplified
-from query.layout.stored import MOST_CORNERS, Region, layout_of
+from query.layout.layouts import layout_of
+from query.layout.regions import MOST_CORNERS, Region
 from tests.app.explorer.browsing import (
     IN_BROWSER,
     OpenPage,

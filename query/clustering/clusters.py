@@ -1,70 +1,20 @@
-"""Clusterings that an atlas holds, their clusters and the members of each (SCIENCE 1; post: Prediction 1)."""
+"""The clusters of a clustering, and the members of one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
 
-from atlas import Atlas
+from atlas import Atlas, hamming
 from atlas.errors import UnknownName, UsageError
-from atlas.store.catalog import Target
 
-from ..examples.stored import describe, is_span
+from ..examples.description import describe
+from ..pairs.density import euclidean
+from .clusterings import NOISE, Clustering, asked_clustering, find_clustering
 
-NOISE = -1
-SPACES = ("codes", "activations")
 SAMPLE_BEFORE, SAMPLE_AFTER = 40, 24  # characters shown either side of a sample's token: about a line
-
-
-@dataclass(frozen=True)
-class Clustering:
-    """A row of ``clusterings``, with the target that was clustered."""
-
-    clustering_id: int
-    target: Target
-    space: str
-    metric: str
-    min_cluster_size: int
-    min_samples: int
-    selection: str
-    exact: bool
-    n_examples: int
-    n_clusters: int
-    data_digest: str
-
-    @property
-    def name(self) -> str:
-        """How to call it in a sentence."""
-        of = f"{self.target.name} of network {self.target.network.name}"
-        return f"clustering {self.clustering_id} ({of}, {self.space})"
-
-    @property
-    def current(self) -> bool:
-        """Whether the target still holds exactly what was clustered."""
-        return data_digest(self.target, self.space) == self.data_digest
-
-
-def clusterings(atlas: Atlas) -> pd.DataFrame:
-    """Every clustering with its parameters, oldest first.
-
-    ``exact`` is False where the hierarchy was made from some ``neighbors`` of each example; ``proven`` is then the
-    share of its spanning tree that is surely minimal. ``current`` is False where examples were added to the target
-    since: cluster again to include them.
-    """
-    frame = atlas.frame(
-        """
-        select
-            clustering_id, networks.name as network, target, space, metric, min_cluster_size, min_samples, selection,
-            algorithm, exact, neighbors, proven, n_examples, n_clusters, n_noise, purity
-        from clusterings join networks using (network_id)
-        order by clustering_id
-        """
-    )
-    frame["current"] = [_load(atlas, number).current for number in frame["clustering_id"].tolist()]
-    return frame
 
 
 def clusters(
@@ -155,91 +105,6 @@ def members(
     return frame
 
 
-def find_clustering(atlas: Atlas, clustering: int, target: Target | None = None) -> Clustering:
-    """The clustering of that id; with a target, one whose labels its examples can bear: of the same network."""
-    found = _load(atlas, clustering)
-    if target is not None and found.target.network.name != target.network.name:
-        raise UsageError(
-            f"{found.name} is of network {found.target.network.name}, but the question is about "
-            f"{target.network.name}; `polytope clusters {atlas.path}` lists clusterings"
-        )
-    return found
-
-
-def latest_clustering(atlas: Atlas, target: Target, spaces: tuple[str, ...] = SPACES) -> Clustering | None:
-    """The newest clustering of a target in the first of the spaces that has one."""
-    for space in spaces:
-        number = atlas.value(
-            "select max(clustering_id) from clusterings where network_id = $1 and target = $2 and space = $3",
-            [target.network.network_id, target.name, space],
-        )
-        if number is not None:
-            return _load(atlas, number)
-    return None
-
-
-def clustering_of(atlas: Atlas, target: Target, clustering: int | None, space: str) -> Clustering:
-    """The clustering of that id, which must be of this target, or the newest of the target in the space."""
-    if space not in SPACES:
-        raise UsageError(f"space is {space!r}; expected {' or '.join(SPACES)}")
-    if clustering is not None:
-        found = find_clustering(atlas, clustering, target)
-        if found.target.name != target.name:
-            raise UsageError(f"{found.name} is not of {target.name}; give its id alone, or the site or span alone")
-        return found
-    newest = latest_clustering(atlas, target, (space,))
-    if newest is None:
-        option = "--span" if is_span(target) else "--site"
-        raise UnknownName(
-            f"no clustering of {target.name} of network {target.network.name} in {space}; "
-            f"`polytope cluster {atlas.path} {option} '{target.name}' --space {space}` makes one"
-        )
-    return newest
-
-
-def data_digest(target: Target, space: str) -> str | None:
-    """Digest of what a clustering of the target in that space clusters."""
-    return target.digest if space == "codes" else target.sites[0].activations_digest
-
-
-def asked_clustering(
-    atlas: Atlas, clustering: int | None, site: str | None, span: str | None, network: str | None, space: str
-) -> Clustering:
-    """The clustering of that id, or the newest of the site or span in the space."""
-    if clustering is not None and site is None and span is None:
-        found = _load(atlas, clustering)
-        if network not in (None, found.target.network.name):
-            raise UsageError(f"{found.name} is not of network {network}; give its id alone")
-        return found
-    if clustering is None and site is None and span is None:
-        raise UsageError("name a clustering by its id, or a site or span; `polytope clusters` lists clusterings")
-    return clustering_of(atlas, atlas.catalog.target(site=site, span=span, network=network), clustering, space)
-
-
-def _load(atlas: Atlas, clustering: object) -> Clustering:
-    if not isinstance(clustering, Integral) or isinstance(clustering, bool):
-        raise UsageError(f"a clustering is named by its id, a whole number, got {clustering!r}")
-    rows = atlas.records(
-        """
-        select
-            clustering_id, networks.name as network, target, space, metric, min_cluster_size, min_samples, selection,
-            exact, n_examples, n_clusters, data_digest
-        from clusterings join networks using (network_id)
-        where clustering_id = $1
-        """,
-        [int(clustering)],
-    )
-    if not rows:
-        held = ", ".join(
-            str(number) for (number,) in atlas.rows("select clustering_id from clusterings order by all")
-        )
-        raise UnknownName(f"no clustering {clustering} in {atlas.path}; it holds {held or 'none'}")
-    row = rows[0]
-    # A name with an arrow in it is read as a span's.
-    target = atlas.catalog.target(site=row.pop("target"), network=row.pop("network"))
-    return Clustering(target=target, **row)
-
-
 def _whole_limit(limit: int | None, found: Clustering) -> int:
     return found.n_examples if limit is None else int(limit)
 
@@ -306,3 +171,94 @@ def _attributes(found: Clustering) -> dict[str, object]:
         "metric": found.metric,
         "current": found.current,
     }
+
+
+COUNTED = ("label", "token", "prediction")
+"""What members of a cluster can be counted by: columns of the table examples."""
+
+
+def member_counts(atlas: Atlas, clustering: int, cluster: int, by: str = "label", limit: int = 25) -> pd.DataFrame:
+    """How many members bear each label, token or prediction, commonest first, against the whole clustering.
+
+    Columns: value (None where there is none), n, n_all (of all clustered examples, noise included), share (n over the
+    cluster's size), lift = share / (n_all / all): how many times as common as in the whole. At most ``limit`` rows;
+    ``frame.attrs``: size, n_examples, n_values (how many different values the members have).
+
+    Raises `UnknownName` where there is no such clustering or cluster (-1 is the noise), `UsageError`.
+    """
+    if by not in COUNTED:
+        raise UsageError(f"by is {by!r}; expected {', '.join(COUNTED)}")
+    found = clustering_with(atlas, clustering, cluster)
+    frame = atlas.frame(
+        f"""
+        with counted as (
+            select
+                examples.{by} as value, count(*) filter (cluster_labels.label = $2) as n, count(*) as n_all
+            from cluster_labels join examples using (example_id)
+            where clustering_id = $1
+            group by examples.{by}
+        )
+        select value, n::bigint as n, n_all, count(*) over () as n_values, sum(n) over ()::bigint as size
+        from counted
+        where n > 0
+        order by n desc, n_all, value nulls last
+        limit $3
+        """,
+        [found.clustering_id, int(cluster), int(limit)],
+    )
+    size, n_values = (int(frame[name].iloc[0]) if len(frame) else 0 for name in ("size", "n_values"))
+    frame = frame.drop(columns=["n_values", "size"])
+    frame["share"] = frame["n"] / size
+    frame["lift"] = frame["share"] / (frame["n_all"] / found.n_examples)
+    frame.attrs.update(size=size, n_examples=found.n_examples, n_values=n_values)
+    return frame
+
+
+def near_clusters(atlas: Atlas, clustering: int, cluster: int, k: int = 10) -> pd.DataFrame:
+    """The clusters of the same clustering whose medoids are nearest to that of a cluster, nearest first.
+
+    Columns: cluster, name, distance (gates that differ; of activations the Euclidean distance), size, purity,
+    top_label, medoid. ``frame.attrs``: n_gates (None for activations), n_clusters.
+
+    Raises `UnknownName`; `UsageError` for the noise, which has no medoid.
+    """
+    found = clustering_with(atlas, clustering, cluster)
+    if cluster == NOISE:
+        raise UsageError("the noise has no medoid; name a cluster, from 0")
+    frame = atlas.frame(
+        """
+        select label as cluster, name, size, purity, top_label, medoid
+        from named_clusters where clustering_id = $1 order by label
+        """,
+        [found.clustering_id],
+    )
+    medoids = frame["medoid"].to_numpy(np.int64)
+    if found.space == "codes":
+        _, codes = atlas.codes(found.target.sites, medoids)
+        frame.insert(2, "distance", hamming(codes, codes[[int(cluster)]]).astype(np.int64))
+    else:
+        _, points = atlas.activations(found.target.sites[0], medoids)
+        frame.insert(2, "distance", euclidean(points[[int(cluster)]], points))
+    others = frame[frame["cluster"] != cluster].sort_values(["distance", "cluster"], kind="stable")
+    others = others.head(k).reset_index(drop=True)
+    n_gates = found.target.n_gates if found.space == "codes" else None
+    others.attrs.update(n_gates=n_gates, n_clusters=found.n_clusters)
+    return others
+
+
+def clustering_with(atlas: Atlas, clustering: int, cluster: int) -> Clustering:
+    found = find_clustering(atlas, clustering)
+    if not NOISE <= cluster < found.n_clusters:
+        raise UnknownName(
+            f"no cluster {cluster} in {found.name}; it has {found.n_clusters} clusters, numbered from 0, and {NOISE} "
+            "for noise"
+        )
+    return found
+
+
+def cluster_size(atlas: Atlas, found: Clustering, cluster: int) -> int:
+    size = atlas.value(
+        "select count(*) from cluster_labels where clustering_id = $1 and label = $2",
+        [found.clustering_id, int(cluster)],
+    )
+    return int(size)

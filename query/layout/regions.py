@@ -1,4 +1,4 @@
-"""Maps that are stored: which there are, where each example lies, and who lies in a part of one."""
+"""A part of a layout, and the examples in it."""
 
 from __future__ import annotations
 
@@ -6,50 +6,21 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
-from shlex import quote
 
 import numpy as np
 import pandas as pd
 
 from atlas import Atlas
-from atlas.errors import UnknownName, UsageError
-from atlas.store.catalog import Target
+from atlas.errors import UsageError
 
-from ..clustering.stored import data_digest, find_clustering
-from ..examples.stored import describe, is_span
+from ..examples.description import describe
+from .layouts import find_layout
 
 MOST_CORNERS = 100
 """Corners of a polygon: a lasso drawn by hand has fewer that matter, and a query of that many takes a moment."""
 
 DECIMALS = 3
 """Of a region's numbers: a map is some 20 across, so this is finer than a pixel."""
-
-
-@dataclass(frozen=True)
-class StoredLayout:
-    """A row of ``layouts``, with the target that was laid out."""
-
-    layout_id: int
-    target: Target
-    space: str
-    metric: str
-    algorithm: str
-    neighbors: int
-    min_dist: float
-    seed: int
-    proven: float
-    n_examples: int
-    data_digest: str
-
-    @property
-    def name(self) -> str:
-        """How to call it in a sentence."""
-        return f"layout {self.layout_id} ({self.target.name} of network {self.target.network.name}, {self.space})"
-
-    @property
-    def current(self) -> bool:
-        """Whether the target still holds exactly what was laid out."""
-        return data_digest(self.target, self.space) == self.data_digest
 
 
 @dataclass(frozen=True)
@@ -97,112 +68,6 @@ class Region:
             return box
         polygon = ", ".join(f"[{x:g}, {y:g}]" for x, y in self.corners)
         return f"{box}\n    and inside(x, y, [{polygon}])"
-
-
-def layouts(atlas: Atlas) -> pd.DataFrame:
-    """Every stored map with its parameters, oldest first.
-
-    ``proven`` is the share of examples whose neighbours are surely their nearest. ``current`` is False where examples
-    were added to the target since: lay it out again to include them.
-    """
-    frame = atlas.frame(
-        """
-        select
-            layout_id, networks.name as network, target, space, metric, algorithm, neighbors, min_dist, epochs, seed,
-            proven, n_examples
-        from layouts join networks using (network_id)
-        order by layout_id
-        """
-    )
-    frame["current"] = [find_layout(atlas, number).current for number in frame["layout_id"].tolist()]
-    return frame
-
-
-def find_layout(atlas: Atlas, layout: object) -> StoredLayout:
-    """The map of that id; `UnknownName` where there is none, `UsageError` for what is no id."""
-    if not isinstance(layout, Integral) or isinstance(layout, bool):
-        raise UsageError(f"a layout is named by its id, a whole number, got {layout!r}")
-    rows = atlas.records(
-        """
-        select
-            layout_id, networks.name as network, target, space, metric, algorithm, neighbors, min_dist, seed,
-            proven, n_examples, data_digest
-        from layouts join networks using (network_id)
-        where layout_id = $1
-        """,
-        [int(layout)],
-    )
-    if not rows:
-        held = ", ".join(str(number) for (number,) in atlas.rows("select layout_id from layouts order by all"))
-        raise UnknownName(f"no layout {layout} in {atlas.path}; it holds {held or 'none'}")
-    row = rows[0]
-    target = atlas.catalog.target(site=row.pop("target"), network=row.pop("network"))
-    return StoredLayout(target=target, **row)
-
-
-def layout_of(atlas: Atlas, target: Target, space: str | None = None) -> StoredLayout:
-    """The newest map of a target, in one space or, without one, of its codes rather than of its activations.
-
-    Raises `UnknownName` where there is none, with the command that makes one.
-    """
-    number = atlas.value(
-        """
-        select layout_id from layouts
-        where network_id = $1 and target = $2 and ($3 is null or space = $3)
-        order by space = 'codes' desc, layout_id desc
-        limit 1
-        """,
-        [target.network.network_id, target.name, space],
-    )
-    if number is None:
-        option = "--span" if is_span(target) else "--site"
-        among = f" --network {quote(target.network.name)}" if len(atlas.catalog.networks) > 1 else ""
-        wanted = f" --space {space}" if space == "activations" else ""
-        raise UnknownName(
-            f"no layout of {target.name} of network {target.network.name} is stored; "
-            f"`polytope layout {quote(str(atlas.path))} {option} {quote(target.name)}{among}{wanted}` makes one"
-        )
-    return find_layout(atlas, number)
-
-
-def layout_points(atlas: Atlas, layout: int, clustering: int | None = None) -> pd.DataFrame:
-    """Where every example of a map lies, in order of id.
-
-    Columns: example_id, x, y (float32), label (a category; null where there is none), cluster (of ``clustering``, −1
-    where the example is in none; without a clustering the column is absent), and distance: the mean distance to the
-    neighbours that it was laid out by, in ``metric``; small where examples lie densely.
-
-    Raises `UnknownName`, and `UsageError` for a clustering of another network.
-    """
-    found = find_layout(atlas, layout)
-    frame = atlas.frame(
-        """
-        select layout_points.example_id, x, y, label, cast(list_avg(distances) as float) as distance
-        from layout_points join examples using (example_id)
-        where layout_id = $1
-        order by layout_points.example_id
-        """,
-        [found.layout_id],
-    )
-    frame["label"] = frame["label"].astype("category")
-    if clustering is not None:
-        labels = find_clustering(atlas, clustering, found.target)
-        given = atlas.columns(
-            "select example_id, label from cluster_labels where clustering_id = $1 order by example_id",
-            [labels.clustering_id],
-        )
-        frame["cluster"] = _looked_up(frame["example_id"].to_numpy(), given["example_id"], given["label"])
-    frame.attrs.update(
-        layout=found.layout_id,
-        network=found.target.network.name,
-        target=found.target.name,
-        space=found.space,
-        metric=found.metric,
-        neighbors=found.neighbors,
-        current=found.current,
-        clustering=clustering,
-    )
-    return frame
 
 
 def layout_examples(
@@ -288,13 +153,3 @@ def region_sql(layout: int, region: Region) -> str:
         f"where layout_id = {layout} and {region.sql}\n"
         "order by example_id"
     )
-
-
-def _looked_up(ids: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The value of each id, −1 where it is not known; ``known`` ascends."""
-    places = np.searchsorted(known, ids.astype(known.dtype))
-    there = places < len(known)
-    there[there] = known[places[there]] == ids[there]
-    found = np.full(len(ids), -1, np.int32)
-    found[there] = values[places[there]]
-    return found

@@ -19,12 +19,14 @@ from atlas.errors import NotStored, UsageError
 from atlas.search.hamming_index import Device, HammingIndex
 from atlas.store.catalog import SiteRecord, Target
 
-from ..clustering.stored import Clustering, find_clustering, latest_clustering
-from ..examples.stored import described, distances_to_code, holders, pays
+from ..clustering.labels import cluster_column, shown_clustering
+from ..examples.description import described
+from ..examples.ids import holders
 from ..examples.subjects import Asked, Subject, find_subject
 from ..pairs.density import distances_to_activation, exactness, space_before
 from .filters import Filter, allowed_examples
 from .indexes import Indexes, check_searchable, open_indexes
+from .linear_scan import distances_to_code
 
 DEFAULT_K = 10
 
@@ -255,38 +257,3 @@ def _densities(
         notes.append(f"density is undefined for {equal} of {len(ids)}: their activations at {before.name} are equal")
     distances[distances == 0] = np.nan
     return crossed / distances, "; ".join(notes) or None
-
-
-# --- the cluster of each ---------------------------------------------------------------------------------------
-
-
-def shown_clustering(atlas: Atlas, target: Target, clustering: int | None) -> Clustering | None:
-    """The clustering of that id, or the newest of the target; None where it has none."""
-    key = ("clustering", target.network.network_id, target.name, clustering)
-    if clustering is None:
-        return atlas.keep(key, lambda: latest_clustering(atlas, target))
-    return atlas.keep(key, lambda: find_clustering(atlas, clustering, target))
-
-
-def cluster_column(
-    atlas: Atlas, clustering: Clustering | None, ids: Int64[np.ndarray, " found"]
-) -> pd.arrays.IntegerArray:
-    """Each example's cluster; <NA> without a clustering, or for an example that came after it."""
-    if clustering is None:
-        return pd.arrays.IntegerArray(np.zeros(len(ids), np.int64), np.ones(len(ids), np.bool_))
-    number, labels = clustering.clustering_id, "select example_id, label from cluster_labels where clustering_id = $1"
-
-    def read(which: str = "", *more: object) -> tuple[np.ndarray, np.ndarray]:
-        known = atlas.frame(f"{labels} {which} order by example_id", [number, *more])
-        return known["example_id"].to_numpy(np.int64), known["label"].to_numpy(np.int64)
-
-    if pays(atlas, ("labels", number)):  # 16 bytes an example
-        known, clusters = atlas.keep(("labels", number), read)
-    else:
-        known, clusters = read("and example_id in (select unnest($2::uinteger[]))", ids.tolist())
-    found = np.zeros(len(ids), np.int64)
-    places = np.searchsorted(known, ids)
-    there = places < len(known)
-    there[there] = known[places[there]] == ids[there]
-    found[there] = clusters[places[there]]
-    return pd.arrays.IntegerArray(found, ~there)

@@ -17,9 +17,10 @@ import query
 from atlas.errors import UnknownName, UsageError
 from atlas.search.hamming_index import hamming_matrix
 from atlas.store.atlas import Atlas
-from query.clustering.stored import latest_clustering
-from query.layout.export import export_embedding_atlas
-from query.layout.stored import Region, layout_of, region_counts
+from query.clustering.clusterings import latest_clustering
+from query.layout.embedding_atlas import export_embedding_atlas
+from query.layout.layouts import layout_of
+from query.layout.regions import Region, region_counts
 
 SITE, NEAREST = "blocks.3.mlp", 4
 
@@ -169,7 +170,7 @@ def test_what_is_not_there_is_named(mapped: Atlas):
 
 
 def test_an_export_has_rows_that_name_each_other(mapped: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("query.layout.export.ROWS", 100)  # several row groups
+    monkeypatch.setattr("query.layout.embedding_atlas.ROWS", 100)  # several row groups
     written = export_embedding_atlas(mapped, tmp_path / "words.parquet", site=SITE)
     table = pd.read_parquet(tmp_path / "words.parquet")  # as the tool itself reads it
     points = query.layout_points(mapped, 1, written.clustering)

@@ -1,4 +1,4 @@
-"""A map as a file that another tool opens: Parquet for Embedding Atlas (https://apple.github.io/embedding-atlas)."""
+"""A layout as a file that Embedding Atlas opens: Parquet (https://apple.github.io/embedding-atlas)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from atlas.errors import UsageError
 from atlas.search.files import replacing
 from atlas.store.atlas import disk_full
 
-from ..clustering.stored import NOISE, find_clustering, latest_clustering
-from ..examples.stored import describe
+from ..clustering.clusterings import NOISE, find_clustering, latest_clustering
+from ..examples.description import describe
 from ..progress import Progress
-from .stored import StoredLayout, find_layout, layout_of, layout_points
+from .layouts import StoredLayout, find_layout, layout_of, layout_points
 
 ROWS = 8192
 """Examples written at once: with thumbnails of 128 × 128 pixels some 100 MB at most."""

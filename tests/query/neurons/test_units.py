@@ -14,7 +14,7 @@ import query
 from atlas import Atlas
 from atlas.errors import NotStored, UsageError
 from atlas.network import GateRange
-from query.clustering.stored import latest_clustering
+from query.clustering.clusterings import latest_clustering
 from query.experiments import run
 from query.experiments.intruders import intruder_scores
 from query.neurons.activations import gate_of, unit_values

@@ -1,4 +1,4 @@
-"""Nearest neighbours for many queries at once, and those that were stored for all examples."""
+"""Nearest neighbours of many examples or codes, in one search."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from atlas.errors import UnknownName, UsageError
 from atlas.search.hamming_index import Device, HammingIndex, without_own
 from atlas.store.catalog import Target
 
-from ..examples.stored import check_network, checked_id, described, network_of
+from ..clustering.labels import cluster_column, shown_clustering
+from ..examples.description import described
+from ..examples.ids import check_network, checked_id, network_of
 from ..pairs.density import exactness
 from .filters import Filter, allowed_examples
 from .indexes import check_searchable, flat_index, open_indexes
-from .one import DEFAULT_K, checked_k, cluster_column, held_ids, how_searched, shown_clustering
+from .nearest import DEFAULT_K, checked_k, held_ids, how_searched
 
 
 def nearest_many(
@@ -110,26 +112,6 @@ def nearest_many(
         **how_searched(indexes, indexes.approximate is not None),
     )
     return frame
-
-
-def neighborhoods(atlas: Atlas) -> pd.DataFrame:
-    """The sites and spans whose nearest neighbours, of all examples, are stored in the table ``neighbors``.
-
-    Columns: network, target, k, n_codes, current: False where examples were added since, which have no neighbours and
-    are nobody's.
-    """
-    frame = atlas.frame(
-        """
-        select networks.name as network, target, k, n_codes, digest
-        from neighborhoods join networks using (network_id)
-        order by network_id, target
-        """
-    )
-    frame["current"] = [
-        atlas.catalog.target(site=target, network=network).digest == digest
-        for target, network, digest in frame[["target", "network", "digest"]].itertuples(index=False)
-    ]
-    return frame.drop(columns="digest")
 
 
 def _places(

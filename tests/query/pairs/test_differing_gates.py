@@ -5,7 +5,7 @@ import pytest
 
 import query
 from atlas.errors import UnknownName
-from query.pairs.gates_apart import gates_apart
+from query.pairs.differing_gates import gates_apart
 
 
 @pytest.mark.parametrize("asked", [{"site": "blocks.1.mlp"}, {"span": "blocks.0.mlp->"}])

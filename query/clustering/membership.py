@@ -13,10 +13,11 @@ from PIL import Image
 from atlas import Atlas, Network, SplineCodes
 from atlas.errors import DamagedAtlas, NotStored, UsageError
 
-from ..examples.stored import check_network, distances_to_code
+from ..examples.ids import check_network
 from ..examples.subjects import Asked, Subject, find_subject
+from ..neighbors.linear_scan import distances_to_code
 from ..pairs.density import distances_to_activation
-from .stored import Clustering, clustering_of, find_clustering
+from .clusterings import Clustering, clustering_of, find_clustering
 
 if TYPE_CHECKING:
     from atlas.clustering.hdbscan import Hierarchy

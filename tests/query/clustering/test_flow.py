@@ -12,7 +12,8 @@ import query
 from atlas import hamming
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.store.atlas import Atlas
-from query.clustering.relations import fate, member_counts, member_flow, near_clusters
+from query.clustering.clusters import member_counts, near_clusters
+from query.clustering.flow import fate, member_flow
 from query.experiments import distinctive
 from query.experiments.distinctive import gate_table, split
 from query.experiments.groups import Codes, intruder

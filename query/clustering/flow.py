@@ -1,89 +1,17 @@
-"""A cluster from all sides: what its members are, which clusters lie near, and where its members lie elsewhere."""
+"""Where the members of a cluster lie in other clusterings, and one example at every site."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 import pandas as pd
 
-from atlas import Atlas, hamming
-from atlas.errors import UnknownName, UsageError
+from atlas import Atlas
+from atlas.errors import UsageError
 
-from ..pairs.density import euclidean
-from .stored import NOISE, Clustering, find_clustering
-
-COUNTED = ("label", "token", "prediction")
-"""What members of a cluster can be counted by: columns of the table examples."""
-
-
-def member_counts(atlas: Atlas, clustering: int, cluster: int, by: str = "label", limit: int = 25) -> pd.DataFrame:
-    """How many members bear each label, token or prediction, commonest first, against the whole clustering.
-
-    Columns: value (None where there is none), n, n_all (of all clustered examples, noise included), share (n over the
-    cluster's size), lift = share / (n_all / all): how many times as common as in the whole. At most ``limit`` rows;
-    ``frame.attrs``: size, n_examples, n_values (how many different values the members have).
-
-    Raises `UnknownName` where there is no such clustering or cluster (-1 is the noise), `UsageError`.
-    """
-    if by not in COUNTED:
-        raise UsageError(f"by is {by!r}; expected {', '.join(COUNTED)}")
-    found = _held(atlas, clustering, cluster)
-    frame = atlas.frame(
-        f"""
-        with counted as (
-            select
-                examples.{by} as value, count(*) filter (cluster_labels.label = $2) as n, count(*) as n_all
-            from cluster_labels join examples using (example_id)
-            where clustering_id = $1
-            group by examples.{by}
-        )
-        select value, n::bigint as n, n_all, count(*) over () as n_values, sum(n) over ()::bigint as size
-        from counted
-        where n > 0
-        order by n desc, n_all, value nulls last
-        limit $3
-        """,
-        [found.clustering_id, int(cluster), int(limit)],
-    )
-    size, n_values = (int(frame[name].iloc[0]) if len(frame) else 0 for name in ("size", "n_values"))
-    frame = frame.drop(columns=["n_values", "size"])
-    frame["share"] = frame["n"] / size
-    frame["lift"] = frame["share"] / (frame["n_all"] / found.n_examples)
-    frame.attrs.update(size=size, n_examples=found.n_examples, n_values=n_values)
-    return frame
-
-
-def near_clusters(atlas: Atlas, clustering: int, cluster: int, k: int = 10) -> pd.DataFrame:
-    """The clusters of the same clustering whose medoids are nearest to that of a cluster, nearest first.
-
-    Columns: cluster, name, distance (gates that differ; of activations the Euclidean distance), size, purity,
-    top_label, medoid. ``frame.attrs``: n_gates (None for activations), n_clusters.
-
-    Raises `UnknownName`; `UsageError` for the noise, which has no medoid.
-    """
-    found = _held(atlas, clustering, cluster)
-    if cluster == NOISE:
-        raise UsageError("the noise has no medoid; name a cluster, from 0")
-    frame = atlas.frame(
-        """
-        select label as cluster, name, size, purity, top_label, medoid
-        from named_clusters where clustering_id = $1 order by label
-        """,
-        [found.clustering_id],
-    )
-    medoids = frame["medoid"].to_numpy(np.int64)
-    if found.space == "codes":
-        _, codes = atlas.codes(found.target.sites, medoids)
-        frame.insert(2, "distance", hamming(codes, codes[[int(cluster)]]).astype(np.int64))
-    else:
-        _, points = atlas.activations(found.target.sites[0], medoids)
-        frame.insert(2, "distance", euclidean(points[[int(cluster)]], points))
-    others = frame[frame["cluster"] != cluster].sort_values(["distance", "cluster"], kind="stable")
-    others = others.head(k).reset_index(drop=True)
-    n_gates = found.target.n_gates if found.space == "codes" else None
-    others.attrs.update(n_gates=n_gates, n_clusters=found.n_clusters)
-    return others
+from ..examples.ids import checked_id, network_of
+from .clusterings import SPACES, Clustering, find_clustering
+from .clusters import cluster_size, clustering_with
 
 
 def member_flow(
@@ -97,7 +25,7 @@ def member_flow(
 
     Raises `UnknownName` where there is no such clustering or cluster.
     """
-    found = _held(atlas, clustering, cluster)
+    found = clustering_with(atlas, clustering, cluster)
     stages = [(found.target.name, found.clustering_id), *_stages(atlas, found, steps, backwards)]
     frames = []
     for step, ((here, first), (there, second)) in enumerate(pairwise(stages)):
@@ -118,7 +46,7 @@ def member_flow(
         frames.append(counted)
     columns = ["step", "from_site", "from_clustering", "from_cluster", "to_site", "to_clustering", "to_cluster", "n"]
     whole = pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
-    whole.attrs.update(size=_size(atlas, found, cluster))
+    whole.attrs.update(size=cluster_size(atlas, found, cluster))
     return whole
 
 
@@ -149,7 +77,7 @@ def fate(atlas: Atlas, clustering: int, cluster: int, other: int) -> pd.DataFram
 
     Raises `UnknownName`, `UsageError` for a clustering of another network.
     """
-    found = _held(atlas, clustering, cluster)
+    found = clustering_with(atlas, clustering, cluster)
     second = find_clustering(atlas, other, found.target)
     frame = atlas.frame(
         """
@@ -168,26 +96,44 @@ def fate(atlas: Atlas, clustering: int, cluster: int, other: int) -> pd.DataFram
         """,
         [found.clustering_id, int(cluster), second.clustering_id],
     )
-    size, n_both = _size(atlas, found, cluster), int(frame["n"].sum())
+    size, n_both = cluster_size(atlas, found, cluster), int(frame["n"].sum())
     frame.insert(3, "share", frame["n"] / n_both)
     frame["overlap"] = frame["n"] / (size + frame["size"] - frame["n"])
     frame.attrs.update(size=size, n_both=n_both)
     return frame
 
 
-def _held(atlas: Atlas, clustering: int, cluster: int) -> Clustering:
-    found = find_clustering(atlas, clustering)
-    if not NOISE <= cluster < found.n_clusters:
-        raise UnknownName(
-            f"no cluster {cluster} in {found.name}; it has {found.n_clusters} clusters, numbered from 0, and {NOISE} "
-            "for noise"
-        )
-    return found
+def cluster_path(atlas: Atlas, example: int, space: str = "codes") -> pd.DataFrame:
+    """In which cluster an example lies at every site, from input to output, position sites first.
 
+    Of each site its newest clustering in ``space``. Columns: site, scope, clustering (its id), cluster (-1 is noise,
+    <NA> where the site is not clustered or the example came later), name (given by a person), probability (strength
+    of membership, 0 to 1), size, purity and top_label of the cluster.
 
-def _size(atlas: Atlas, found: Clustering, cluster: int) -> int:
-    size = atlas.value(
-        "select count(*) from cluster_labels where clustering_id = $1 and label = $2",
-        [found.clustering_id, int(cluster)],
+    Raises `UnknownName` for an example that is not there, `UsageError` for an unknown space.
+    """
+    if space not in SPACES:
+        raise UsageError(f"space is {space!r}; expected {' or '.join(SPACES)}")
+    network = atlas.catalog.network(network_of(atlas, example))
+    frame = atlas.frame(
+        """
+        with newest as (
+            select target, max(clustering_id) as clustering_id
+            from clusterings where network_id = $1 and space = $2
+            group by target
+        ),
+        placed as (select clustering_id, label, probability from cluster_labels where example_id = $3)
+        select
+            sites.name as site, scope, newest.clustering_id as clustering, placed.label as cluster,
+            named_clusters.name, placed.probability, size, purity, top_label
+        from sites
+        left join newest on newest.target = sites.name
+        left join placed using (clustering_id)
+        left join named_clusters
+            on named_clusters.clustering_id = newest.clustering_id and named_clusters.label = placed.label
+        where network_id = $1 and n_codes > 0
+        order by scope desc, ordinal
+        """,
+        [network.network_id, space, checked_id(example)],
     )
-    return int(size)
+    return frame.astype(dict.fromkeys(("clustering", "cluster", "size"), "Int64"))

@@ -1,16 +1,55 @@
-"""Two examples gate by gate: where their codes differ."""
+"""The gates in which the codes of stored examples differ."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from atlas import Atlas, SplineCodes
+from atlas.errors import UsageError
 from atlas.store.catalog import Target
 
-from ..examples.stored import check_network, checked_id, network_of
+from ..examples.ids import check_network, checked_id, network_of
+
+FIRST_GATES = 8
+"""Gates named of those in which two codes differ; there may be thousands."""
+
+
+def differing_gates(
+    atlas: Atlas,
+    example: int,
+    others: Sequence[int],
+    *,
+    site: str | None = None,
+    span: str | None = None,
+    network: str | None = None,
+    first: int = FIRST_GATES,
+) -> pd.DataFrame:
+    """In which gates other examples differ from one, a row each, in the order given.
+
+    Columns: example_id, distance (gates that differ), gates: the first ``first`` of them in the order of the code, as
+    (site, gate, on): the gate counts from 0 within the site, and ``on`` says whether the *other* example has it on.
+
+    Raises `UnknownName`, `NotStored`, and `UsageError` for a ``first`` below 0.
+    """
+    if first < 0:
+        raise UsageError(f"first is {first}; expected a whole number of at least 0")
+    target = atlas.catalog.target(site=site, span=span, network=network or network_of(atlas, example))
+    ids = [check_network(atlas, number, target.network) for number in (example, *others)]
+    distances = np.zeros(len(others), np.int64)
+    gates: list[list[tuple[str, int, bool]]] = [[] for _ in others]
+    for one in target.sites:
+        packed = atlas.codes([one], ids)[1].packed
+        for place, (code, changes) in enumerate(zip(packed[1:], packed[1:] ^ packed[:1], strict=True)):
+            changed = np.flatnonzero(np.unpackbits(changes))  # padding is 0 in both
+            distances[place] += len(changed)
+            for gate in changed[: first - len(gates[place])].tolist():
+                on = bool(code[gate // 8] >> (7 - gate % 8) & 1)
+                gates[place].append((one.name, gate, on))
+    return pd.DataFrame({"example_id": ids[1:], "distance": distances, "gates": gates})
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,150 @@
+"""Clusterings that an atlas holds, found by id or by what they cluster (SCIENCE 1; post: Prediction 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral
+
+import pandas as pd
+
+from atlas import Atlas
+from atlas.errors import UnknownName, UsageError
+from atlas.store.catalog import Target
+
+from ..examples.ids import is_span
+
+NOISE = -1
+SPACES = ("codes", "activations")
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """A row of ``clusterings``, with the target that was clustered."""
+
+    clustering_id: int
+    target: Target
+    space: str
+    metric: str
+    min_cluster_size: int
+    min_samples: int
+    selection: str
+    exact: bool
+    n_examples: int
+    n_clusters: int
+    data_digest: str
+
+    @property
+    def name(self) -> str:
+        """How to call it in a sentence."""
+        of = f"{self.target.name} of network {self.target.network.name}"
+        return f"clustering {self.clustering_id} ({of}, {self.space})"
+
+    @property
+    def current(self) -> bool:
+        """Whether the target still holds exactly what was clustered."""
+        return data_digest(self.target, self.space) == self.data_digest
+
+
+def clusterings(atlas: Atlas) -> pd.DataFrame:
+    """Every clustering with its parameters, oldest first.
+
+    ``exact`` is False where the hierarchy was made from some ``neighbors`` of each example; ``proven`` is then the
+    share of its spanning tree that is surely minimal. ``current`` is False where examples were added to the target
+    since: cluster again to include them.
+    """
+    frame = atlas.frame(
+        """
+        select
+            clustering_id, networks.name as network, target, space, metric, min_cluster_size, min_samples, selection,
+            algorithm, exact, neighbors, proven, n_examples, n_clusters, n_noise, purity
+        from clusterings join networks using (network_id)
+        order by clustering_id
+        """
+    )
+    frame["current"] = [_load(atlas, number).current for number in frame["clustering_id"].tolist()]
+    return frame
+
+
+def find_clustering(atlas: Atlas, clustering: int, target: Target | None = None) -> Clustering:
+    """The clustering of that id; with a target, one whose labels its examples can bear: of the same network."""
+    found = _load(atlas, clustering)
+    if target is not None and found.target.network.name != target.network.name:
+        raise UsageError(
+            f"{found.name} is of network {found.target.network.name}, but the question is about "
+            f"{target.network.name}; `polytope clusters {atlas.path}` lists clusterings"
+        )
+    return found
+
+
+def latest_clustering(atlas: Atlas, target: Target, spaces: tuple[str, ...] = SPACES) -> Clustering | None:
+    """The newest clustering of a target in the first of the spaces that has one."""
+    for space in spaces:
+        number = atlas.value(
+            "select max(clustering_id) from clusterings where network_id = $1 and target = $2 and space = $3",
+            [target.network.network_id, target.name, space],
+        )
+        if number is not None:
+            return _load(atlas, number)
+    return None
+
+
+def clustering_of(atlas: Atlas, target: Target, clustering: int | None, space: str) -> Clustering:
+    """The clustering of that id, which must be of this target, or the newest of the target in the space."""
+    if space not in SPACES:
+        raise UsageError(f"space is {space!r}; expected {' or '.join(SPACES)}")
+    if clustering is not None:
+        found = find_clustering(atlas, clustering, target)
+        if found.target.name != target.name:
+            raise UsageError(f"{found.name} is not of {target.name}; give its id alone, or the site or span alone")
+        return found
+    newest = latest_clustering(atlas, target, (space,))
+    if newest is None:
+        option = "--span" if is_span(target) else "--site"
+        raise UnknownName(
+            f"no clustering of {target.name} of network {target.network.name} in {space}; "
+            f"`polytope cluster {atlas.path} {option} '{target.name}' --space {space}` makes one"
+        )
+    return newest
+
+
+def data_digest(target: Target, space: str) -> str | None:
+    """Digest of what a clustering of the target in that space clusters."""
+    return target.digest if space == "codes" else target.sites[0].activations_digest
+
+
+def asked_clustering(
+    atlas: Atlas, clustering: int | None, site: str | None, span: str | None, network: str | None, space: str
+) -> Clustering:
+    """The clustering of that id, or the newest of the site or span in the space."""
+    if clustering is not None and site is None and span is None:
+        found = _load(atlas, clustering)
+        if network not in (None, found.target.network.name):
+            raise UsageError(f"{found.name} is not of network {network}; give its id alone")
+        return found
+    if clustering is None and site is None and span is None:
+        raise UsageError("name a clustering by its id, or a site or span; `polytope clusters` lists clusterings")
+    return clustering_of(atlas, atlas.catalog.target(site=site, span=span, network=network), clustering, space)
+
+
+def _load(atlas: Atlas, clustering: object) -> Clustering:
+    if not isinstance(clustering, Integral) or isinstance(clustering, bool):
+        raise UsageError(f"a clustering is named by its id, a whole number, got {clustering!r}")
+    rows = atlas.records(
+        """
+        select
+            clustering_id, networks.name as network, target, space, metric, min_cluster_size, min_samples, selection,
+            exact, n_examples, n_clusters, data_digest
+        from clusterings join networks using (network_id)
+        where clustering_id = $1
+        """,
+        [int(clustering)],
+    )
+    if not rows:
+        held = ", ".join(
+            str(number) for (number,) in atlas.rows("select clustering_id from clusterings order by all")
+        )
+        raise UnknownName(f"no clustering {clustering} in {atlas.path}; it holds {held or 'none'}")
+    row = rows[0]
+    # A name with an arrow in it is read as a span's.
+    target = atlas.catalog.target(site=row.pop("target"), network=row.pop("network"))
+    return Clustering(target=target, **row)
