@@ -9,9 +9,12 @@ from typing import Any
 from atlas import Atlas
 from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import NetworkRecord
+from ingest.networks.registry import adapter_of
 
-CONTROLS = {"image": ("random:0", "random-raw:0"), "text": ("random:0",)}
-"""Without batch norm the calibrated control is the raw one: a text network has one (docs/SCIENCE.md, section 4)."""
+
+def _controls(record: NetworkRecord) -> tuple[str, ...]:
+    """Without batch norm the calibrated control is the raw one, so there is one of them (docs/SCIENCE.md, 4)."""
+    return ("random:0", "random-raw:0") if adapter_of(record.source).calibrated else ("random:0",)
 
 
 def adding_controls(atlas: Atlas, network: str) -> list[str]:
@@ -25,7 +28,7 @@ def adding_controls(atlas: Atlas, network: str) -> list[str]:
         """,
         [record.network_id],
     )
-    return [_line(atlas, record, weights, *row) for row in rows for weights in CONTROLS[record.kind]]
+    return [_line(atlas, record, weights, *row) for row in rows for weights in _controls(record)]
 
 
 def _line(atlas: Atlas, record: NetworkRecord, weights: str, data: str, plan: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .derived.indexes import Built, build_indexes
     from .derived.layouts import layout
     from .derived.neighbors import store_neighbors
-    from .networks import load_control, load_network, reload_network
+    from .networks import load_control, load_network, network_kind, reload_network
     from .progress import Progress, Step
     from .run.plan import Choices
     from .run.run import Outcome, calibration_images, ingest
@@ -43,6 +43,7 @@ __all__ = [
     "layout",
     "load_control",
     "load_network",
+    "network_kind",
     "open_dataset",
     "reload_network",
     "store_neighbors",
@@ -55,7 +56,7 @@ _MODULES = {
     ".derived.indexes": ("Built", "build_indexes"),
     ".derived.layouts": ("layout",),
     ".derived.neighbors": ("store_neighbors",),
-    ".networks": ("load_control", "load_network", "reload_network"),
+    ".networks": ("load_control", "load_network", "network_kind", "reload_network"),
     ".progress": ("Progress", "Step"),
     ".run.plan": ("Choices",),
     ".run.run": ("Outcome", "calibration_images", "ingest"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from atlas.errors import UsageError
+from ingest.networks.registry import SOURCES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,8 +44,7 @@ def ingest(
     network: Annotated[
         str,
         typer.Option(
-            help="inceptionv1, gpt2 or any causal language model by hub name, a folder in Hugging Face's format, "
-            "demo:gpt2, demo:inceptionv1.",
+            help=f"{SOURCES}.",
             rich_help_panel=NETWORK,
         ),
     ],
@@ -160,7 +160,7 @@ def ingest(
     Give the same command again after a kill, Ctrl-C or a full disk: it goes on at the first missing shard.
     """
     from ingest.datasets.sources import open_dataset
-    from ingest.networks import IMAGE_SOURCES, load_network
+    from ingest.networks import load_network, network_kind
     from ingest.networks.loading import resolve_device
     from ingest.run.plan import Choices
     from ingest.run.run import ingest as run_ingestion
@@ -183,7 +183,7 @@ def ingest(
     )
     dataset = open_dataset(
         data,
-        kind="image" if network in IMAGE_SOURCES else "text",
+        kind=network_kind(network),
         text_column=text_column,
         label_column=label_column,
         split=split,
@@ -383,10 +383,10 @@ def _calibration(
     weights: str | None, network: str, dataset: Dataset, choices: Choices, limit: int | None
 ) -> Callable[[], Iterator[Image]] | None:
     """The images that a ``random:SEED`` control is calibrated on; None for any other network."""
-    from ingest.networks import IMAGE_SOURCES
+    from ingest.networks.registry import adapter_of
     from ingest.run.run import calibration_images
 
-    if network not in IMAGE_SOURCES or not (weights or "").startswith("random:"):
+    if not adapter_of(network).calibrated or not (weights or "").startswith("random:"):
         if limit is not None:
             raise UsageError("--calibrate is for an image network with --weights random:SEED")
         return None

@@ -161,7 +161,10 @@ def untrained(a: Atlas, reader: Network, device: str) -> dict[str, Network]:
 
 def calibration(a: Atlas, reader: Network) -> Callable[[], Iterator[Image]] | None:
     """What calibrates the control of an image network: the images of the first run that read any with it."""
-    return _run_images(a, a.catalog.network(reader.info.name)) if reader.info.kind == "image" else None
+    from ingest.networks.registry import adapter_of
+
+    calibrated = adapter_of(reader.info.source).calibrated
+    return _run_images(a, a.catalog.network(reader.info.name)) if calibrated else None
 
 
 def _run_images(a: Atlas, network: NetworkRecord) -> Callable[[], Iterator[Image]]:
@@ -182,8 +185,9 @@ def _run_images(a: Atlas, network: NetworkRecord) -> Callable[[], Iterator[Image
 def reload(a: Atlas, network: NetworkRecord, weights: str | None, device: str) -> Network:
     """The network that made the atlas, its weights checked; a calibrated control is calibrated as it was then."""
     from ingest.networks import reload_network
+    from ingest.networks.registry import adapter_of
 
-    calibrated = (weights or network.weights).startswith("random:") and network.kind == "image"
+    calibrated = (weights or network.weights).startswith("random:") and adapter_of(network.source).calibrated
     images = _run_images(a, network) if calibrated else None
     return reload_network(network, weights=weights, device=device, calibration=images)
 

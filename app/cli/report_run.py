@@ -163,12 +163,13 @@ class Work:
 def add_controls(path: Path, network: NetworkRecord, device: str) -> None:
     """Ingest the untrained controls that the atlas lacks, over the same inputs and sites as the network's first run.
 
-    Without batch norm the calibrated control is the raw one, so a text network gets one (docs/SCIENCE.md, section 4).
+    Without batch norm the calibrated control is the raw one, so such a network gets one (docs/SCIENCE.md, section 4).
     """
     if kind_of(network) != TRAINED:
         return
     from ingest.datasets.sources import open_dataset
     from ingest.networks import load_control
+    from ingest.networks.registry import adapter_of
     from ingest.run.plan import Choices
     from ingest.run.run import ingest
     from ingest.run.sampling import ImageSampling, TokenSampling
@@ -180,7 +181,7 @@ def add_controls(path: Path, network: NetworkRecord, device: str) -> None:
             "where network_id = $1 order by run_id limit 1",
             [network.network_id],
         )
-    names = ("random", "random-raw") if network.kind == "image" else ("random",)
+    names = ("random", "random-raw") if adapter_of(network.source).calibrated else ("random",)
     missing = [CONTROLS[name] for name in names if CONTROLS[name] not in held]
     plan = json.loads(text)
     if not missing or not plan.get("sites"):

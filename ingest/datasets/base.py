@@ -6,13 +6,13 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
 from atlas.errors import BadInput, EmptyDataset, UsageError
 
-Kind = Literal["text", "image"]
+from ..networks.registry import Kind, example_source
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,7 @@ class Request:
         if self.text_column not in columns and images:
             raise EmptyDataset(
                 f"{where} has no column {self.text_column!r} but images in column {images[0]!r}: use "
-                "an image network such as inceptionv1, or name a column of texts with "
-                "--text-column"
+                f"an image network such as {example_source('image')}, or name a column of texts with --text-column"
             )
         if self.text_column not in columns:
             raise _missing_column(where, self.text_column, columns, "--text-column")
@@ -133,7 +132,8 @@ class Request:
             return "image"
         if not images and self.text_column in columns:
             raise EmptyDataset(
-                f"{where} has no column of images but texts in {self.text_column!r}: use a text network such as gpt2"
+                f"{where} has no column of images but texts in {self.text_column!r}: use a text network such as "
+                f"{example_source('text')}"
             )
         if len(images) != 1:
             raise BadInput(

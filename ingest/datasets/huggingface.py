@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +11,9 @@ from typing import Any
 
 from atlas.errors import BadInput, EmptyDataset, HubUnavailable, UsageError
 
+from ..connection import why_unreachable
 from .base import BadItem, Item, Request, named_class, ordinals, text_item
 from .images import image_cell_item, image_item
-
-PROBE_SECONDS = 5
-"""How long the hub may take to answer at all. ``datasets`` itself retries for 23 s where there is no network."""
 
 
 class HubDataset:
@@ -134,21 +130,11 @@ def _datasets(source: str) -> ModuleType:
 def _offline_if_unreachable(library: ModuleType) -> Iterator[None]:
     """Ask the hub once; where it does not answer, switch ``datasets`` to its cache at once instead of retrying."""
     before = library.config.HF_HUB_OFFLINE
-    library.config.HF_HUB_OFFLINE = before or not _answers(library.config.HF_ENDPOINT)
+    library.config.HF_HUB_OFFLINE = before or why_unreachable(library.config.HF_ENDPOINT) is not None
     try:
         yield
     finally:
         library.config.HF_HUB_OFFLINE = before
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS):
-            return True
-    except urllib.error.HTTPError:  # an answer all the same
-        return True
-    except OSError:
-        return False
 
 
 def _short_name(repository: str, split: str) -> str:

@@ -1,7 +1,4 @@
-"""Adapters: one module for each kind of network that can be ingested, and the one function that loads them all.
-
->>> network = load_network("demo:gpt2")
->>> tokens = network.tokenize("The quick brown fox")
+"""Adapters: one module for each kind of network that can be ingested, and the functions that load them all.
 
 Importing this package loads neither torch nor transformers; loading a network does.
 """
@@ -10,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import UsageError
 from atlas.network import Network, NetworkInfo
 
+from .registry import LoadRequest, adapter_of, network_kind
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGE_SOURCES", "load_control", "load_network", "reload_network"]
+__all__ = ["load_control", "load_network", "network_kind", "reload_network"]
 
-IMAGE_SOURCES = ("inceptionv1", "demo:inceptionv1")
-"""Sources that are image networks; every other one is a causal language model."""
+KIND_IN_WORDS = {"text": "a language model", "image": "an image network"}
 
 
 def load_network(
@@ -31,14 +28,8 @@ def load_network(
     weights: str | None = None,
     name: str | None = None,
     device: str = "auto",
-    prepend_bos: bool | None = None,
-    max_length: int | None = None,
-    image_size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    transform_input: bool | None = None,
-    classes: Path | Sequence[str] | None = None,
     calibration: Sequence[Image] | Callable[[], Iterable[Image]] | None = None,
+    **options: Any,
 ) -> Network:
     """Load a network to ingest.
 
@@ -49,41 +40,34 @@ def load_network(
             models also a folder). ``random:SEED`` or ``random-raw:SEED``: an untrained control (SCIENCE 4).
         name: what the atlas calls the network; default the source's last part, with ``-random-0`` for a control.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``. Everything runs in float32 on any of them.
-        prepend_bos: text: put a beginning-of-sequence token before every window. None: as TransformerLens does.
-        max_length: text: tokens of a window, that token included. None: the model's context, at most 1,024.
-        image_size: images: pixels a side. None: what the weights' metadata says, else 224.
-        mean: images: subtracted from each channel's 0..1 values. None: the metadata's, else ImageNet's.
-        std: images: divides each channel after that. None: the metadata's, else ImageNet's.
-        transform_input: images: turn ImageNet's normalisation into TF-slim's. None: only for torchvision's weights.
-        classes: images: class names in the order of outputs, or a text file with one a line.
         calibration: images: what a ``random:SEED`` control is calibrated on (or a function that gives it).
+        options: how inputs are read, by the names of the adapter's ``Options``; None says nothing.
+            Text: ``prepend_bos`` (whether a beginning-of-sequence token comes before every window), ``max_length``
+            (tokens of a window, that token included). Images: ``image_size`` (pixels a side), ``mean`` and ``std``
+            (of each channel's 0..1 values), ``transform_input`` (whether ImageNet's normalisation is turned into
+            TF-slim's), ``classes`` (names in the order of outputs, or a text file with one a line).
+
+    Returns:
+        The network, on the device.
 
     Raises:
-        UsageError: an argument is impossible, or meant for the other kind of network.
+        UsageError: an argument is impossible, or none of this kind of network.
         WeightsError: weights or class names that do not fit, or can't be read.
         HubUnavailable: a hub is needed and does not answer (within seconds).
         UnknownName: the hub has no such model.
         UnsupportedNetwork: no spline code can be read from this architecture.
     """
-    text = {"prepend_bos": prepend_bos, "max_length": max_length}
-    image = {
-        "image_size": image_size,
-        "mean": mean,
-        "std": std,
-        "transform_input": transform_input,
-        "classes": classes,
-        "calibration": calibration,
-    }
-    if source in IMAGE_SOURCES:
-        _refuse(text, source, "image network")
-        from .inceptionv1_weights import ImageReading, load_inceptionv1
-
-        reading = ImageReading(image_size, mean, std, transform_input, classes)
-        return load_inceptionv1(source, weights, name, device, reading, calibration)
-    _refuse(image, source, "language model")
-    from .gpt2_weights import TextReading, load_causal_lm
-
-    return load_causal_lm(source, weights, name, device, TextReading(prepend_bos, max_length))
+    adapter = adapter_of(source)
+    given = {option: value for option, value in options.items() if value is not None}
+    if calibration is not None and not adapter.calibrated:
+        given["calibration"] = calibration
+    # To ignore what is of no use to this network would be a silent guess.
+    foreign = [option for option in given if option not in _option_names(adapter.module)]
+    if foreign:
+        raise UsageError(f"{source} is {KIND_IN_WORDS[adapter.kind]}; it has no {', '.join(foreign)}")
+    request = LoadRequest(source, weights, name, device, calibration)
+    network: Network = adapter.module.load(request, adapter.module.Options(**given))
+    return network
 
 
 def reload_network(
@@ -94,16 +78,28 @@ def reload_network(
 ) -> Network:
     """Load the network that an atlas was made with again, and make sure that it is the same.
 
-    ``weights`` says where they are now, if not where ``info`` says. ``calibration`` is needed for a calibrated
-    control of an image network, and must be what it was then. Raises `WeightsError` for other weights, by digest,
-    besides all that `load_network` raises.
+    Args:
+        info: what the atlas recorded of it.
+        weights: where they are now, if not where ``info`` says.
+        device: as for `load_network`.
+        calibration: what a calibrated control of an image network was calibrated on.
+
+    Returns:
+        The network, on the device.
+
+    Raises:
+        WeightsError: the weights have another digest. Besides, all that `load_network` raises.
     """
     from .loading import check_digest
 
-    reading = _recorded_reading(info)
     chosen = weights or info.weights
     network = load_network(
-        info.source, weights=chosen, name=info.name, device=device, calibration=calibration, **reading
+        info.source,
+        weights=chosen,
+        name=info.name,
+        device=device,
+        calibration=calibration,
+        **_recorded_options(info),
     )
     check_digest(info.name, info.weights_digest, network.info.weights_digest, info.weights, chosen)
     return network
@@ -115,32 +111,38 @@ def load_control(
     device: str = "auto",
     calibration: Sequence[Image] | Callable[[], Iterable[Image]] | None = None,
 ) -> Network:
-    """An untrained network of the same architecture, fed the same way: ``random:SEED`` or ``random-raw:SEED``.
+    """Load an untrained network of the same architecture, fed the same way (SCIENCE 4).
 
-    ``calibration`` is needed for ``random:SEED`` of an image network. Raises `UsageError` where the source draws
-    another architecture than the network has (a file of narrower weights, say), and all that `load_network` raises.
+    Args:
+        network: the trained one.
+        weights: ``random:SEED`` or ``random-raw:SEED``.
+        device: as for `load_network`.
+        calibration: images, for ``random:SEED`` of an image network.
+
+    Returns:
+        The control, on the device.
+
+    Raises:
+        UsageError: the source draws another architecture than the network has (a file of narrower weights, say).
+            Besides, all that `load_network` raises.
     """
-    reading = _recorded_reading(network.info)
-    control = load_network(network.info.source, weights=weights, device=device, calibration=calibration, **reading)
-    if [(site.name, site.n_gates) for site in control.sites] != [(s.name, s.n_gates) for s in network.sites]:
+    info = network.info
+    control = load_network(
+        info.source, weights=weights, device=device, calibration=calibration, **_recorded_options(info)
+    )
+    if [(site.name, site.n_gates) for site in control.sites] != [(site.name, site.n_gates) for site in network.sites]:
         raise UsageError(
-            f"{network.info.source} with weights {weights} has other sites than {network.info.name}, so it is no "
-            "control of it; go on without controls"
+            f"{info.source} with weights {weights} has other sites than {info.name}, so it is no control of it; go "
+            "on without controls"
         )
     return control
 
 
-def _recorded_reading(info: NetworkInfo) -> dict[str, Any]:
-    """The options of `load_network` that an atlas recorded; other entries of ``reading`` are facts, not options."""
-    if info.kind == "image":
-        from .inceptionv1_weights import ImageReading as Options
-    else:
-        from .gpt2_weights import TextReading as Options  # type: ignore[assignment]
-    return {option.name: info.reading[option.name] for option in fields(Options) if option.name in info.reading}
+def _option_names(module: Any) -> list[str]:
+    return [option.name for option in fields(module.Options)]
 
 
-def _refuse(options: dict[str, Any], source: str, kind: str) -> None:
-    """`UsageError` for options that are not of this kind of network: to ignore them would be a silent guess."""
-    given = [option for option, value in options.items() if value is not None]
-    if given:
-        raise UsageError(f"{source} is {'an' if kind[0] in 'aeiou' else 'a'} {kind}; it has no {', '.join(given)}")
+def _recorded_options(info: NetworkInfo) -> dict[str, Any]:
+    """The options that an atlas recorded; other entries of ``reading`` are facts, not options."""
+    names = _option_names(adapter_of(info.source).module)
+    return {name: info.reading[name] for name in names if name in info.reading}

@@ -19,6 +19,7 @@ from .demo import GPT2_DIR
 from .gpt2 import LONGEST_DEFAULT, CausalLanguageModel, check_architecture, find_sites
 from .hub import fetch_model
 from .loading import WeightsChoice, check_fit, read_state_dict, resolve_device, weights_digest
+from .registry import LoadRequest
 
 DEMO = "demo:gpt2"
 ACTIVATION_FIELDS = ("activation_function", "hidden_activation", "hidden_act", "activation")
@@ -26,7 +27,7 @@ ACTIVATION_FIELDS = ("activation_function", "hidden_activation", "hidden_act", "
 
 
 @dataclass(frozen=True)
-class TextReading:
+class Options:
     """How texts are read: a beginning-of-sequence token before each window (None: as TransformerLens does for the
     model), and the tokens of a window, that token included (None: the model's context, at most 1,024)."""
 
@@ -34,16 +35,15 @@ class TextReading:
     max_length: int | None = None
 
 
-def load_causal_lm(
-    source: str, weights: str | None, name: str | None, device: str, reading: TextReading
-) -> CausalLanguageModel:
+def load(request: LoadRequest, options: Options) -> CausalLanguageModel:
     """Load ``demo:gpt2``, a folder in Hugging Face's format, or a model of the hub.
 
     Raises `HubUnavailable` and `UnknownName` for a hub name that can't be had, `WeightsError` for weights that do
     not fit, `UnsupportedNetwork` for a model without MLPs to read, `UsageError` for an impossible argument.
     """
-    target = resolve_device(device)
-    choice = WeightsChoice.parse(weights, _own_weights(source))
+    source = request.source
+    target = resolve_device(request.device)
+    choice = WeightsChoice.parse(request.weights, _own_weights(source))
     origin = _Origin.find(source, with_weights=choice.kind == "own")
     # The random numbers drawn on the way are nobody's business: the caller's sequence goes on as it was.
     with _quietly(), torch.random.fork_rng(devices=[]):
@@ -55,13 +55,13 @@ def load_causal_lm(
     check_architecture(bridge, origin.shown)
     sites, gate_hooks = find_sites(bridge, origin.shown, _configured_activation(config))
     info = NetworkInfo(
-        name=name or origin.name + choice.name_suffix,
+        name=request.name or origin.name + choice.name_suffix,
         architecture=type(model).__name__,
         kind="text",
         source=origin.recorded,
         weights=choice.recorded(_own_weights(source)),
         weights_digest=digest,
-        reading=_settle(reading, bridge, tokenizer, origin.shown),
+        reading=_settle(options, bridge, tokenizer, origin.shown),
     )
     return CausalLanguageModel(bridge, tokenizer, info, sites, gate_hooks)
 
@@ -220,16 +220,16 @@ def _configured_activation(config: Any) -> str | None:
     return None
 
 
-def _settle(reading: TextReading, bridge: Any, tokenizer: Any, shown: str) -> dict[str, Any]:
+def _settle(options: Options, bridge: Any, tokenizer: Any, shown: str) -> dict[str, Any]:
     """All that decides how a text is read, with defaults filled in; what `NetworkInfo.reading` holds."""
     has_bos = tokenizer.bos_token_id is not None
-    prepend_bos = reading.prepend_bos
+    prepend_bos = options.prepend_bos
     if prepend_bos is None:
         prepend_bos = has_bos and bool(bridge.cfg.default_prepend_bos)
     if prepend_bos and not has_bos:
         raise UsageError(f"{shown} has no beginning-of-sequence token; leave prepend_bos out, or pass False")
     context = int(bridge.cfg.n_ctx)
-    max_length = min(LONGEST_DEFAULT, context) if reading.max_length is None else reading.max_length
+    max_length = min(LONGEST_DEFAULT, context) if options.max_length is None else options.max_length
     shortest = 1 + prepend_bos
     if not shortest <= max_length <= context:
         raise UsageError(

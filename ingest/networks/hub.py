@@ -5,9 +5,6 @@ Both libraries would retry for half a minute, or wait without limit, where there
 
 from __future__ import annotations
 
-import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,8 @@ from torch import Tensor
 
 from atlas.errors import HubUnavailable, UnknownName, UsageError
 
-PROBE_SECONDS = 8
-"""How long a server may take to answer at all; ``huggingface_hub`` itself gives up on its first question in 10."""
+from ..connection import why_unreachable
+from .registry import SOURCES
 
 CONFIGURATION = ["*.json", "*.txt", "*.model", "*.jinja"]
 """What a Hugging Face repository holds besides weights: configuration, vocabulary, merges, chat template."""
@@ -52,9 +49,7 @@ def _snapshot(name: str, patterns: list[str]) -> Path:
         return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=NOT_NEEDED))
     except HFValidationError as error:
         raise UsageError(
-            f"network {name!r} is neither a folder here nor a name that a hub could have; expected "
-            "`inceptionv1`, `demo:gpt2`, `demo:inceptionv1`, a folder in Hugging Face's format, or a "
-            "hub name such as gpt2"
+            f"network {name!r} is neither a folder here nor a name that a hub could have; expected {SOURCES}"
         ) from error
     except GatedRepoError as error:
         raise HubUnavailable(
@@ -82,33 +77,26 @@ def _elsewhere(name: str, error: Exception) -> str:
     )
 
 
-def googlenet_weights() -> Any:
-    """torchvision's entry for its one set of GoogLeNet weights: address, class names, how to feed it."""
-    from torchvision.models import GoogLeNet_Weights
-
-    return GoogLeNet_Weights.IMAGENET1K_V1
-
-
-def fetch_googlenet() -> dict[str, Tensor]:
-    """torchvision's GoogLeNet weights, from torch hub's cache or downloaded now; `HubUnavailable` if neither."""
-    weights = googlenet_weights()
+def fetch_torchvision(weights: Any, source: str) -> dict[str, Tensor]:
+    """The weights of one of torchvision's entries, from torch hub's cache or downloaded now; ``source`` is what the
+    user typed. `HubUnavailable` if neither has them."""
     cached = _torch_hub_file(weights.url)
     # torch waits for a server as long as the operating system does, so the server is asked first.
     if not cached.exists():
-        error = _unreachable(weights.url)
+        error = why_unreachable(weights.url)
         if error is not None:
-            raise HubUnavailable(_download_by_hand(weights.url, cached, error))
+            raise HubUnavailable(_download_by_hand(source, weights.url, cached, error))
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # the connection broke, or the file has another hash
-        raise HubUnavailable(_download_by_hand(weights.url, cached, error)) from error
+        raise HubUnavailable(_download_by_hand(source, weights.url, cached, error)) from error
     return state
 
 
-def _download_by_hand(url: str, cached: Path, error: Exception) -> str:
+def _download_by_hand(source: str, url: str, cached: Path, error: Exception) -> str:
     return (
-        f"inceptionv1: torchvision's weights are not in {cached.parent} and can't be fetched ({error}). On a "
-        f"connected machine download {url}, then put {cached.name} into that folder, or pass its path as the weights"
+        f"{source}: torchvision's weights are not in {cached.parent} and can't be fetched ({error}). On a connected "
+        f"machine download {url}, then put {cached.name} into that folder, or pass its path as the weights"
     )
 
 
@@ -116,23 +104,3 @@ def _torch_hub_file(url: str) -> Path:
     from torch.hub import get_dir
 
     return Path(get_dir()) / "checkpoints" / url.rpartition("/")[2]
-
-
-def _unreachable(url: str) -> Exception | None:
-    """Why a server does not answer, or None if it does, after `PROBE_SECONDS` at most."""
-    failures: list[Exception] = [TimeoutError(f"no answer within {PROBE_SECONDS} s")]
-
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS):
-                failures.clear()
-        except urllib.error.HTTPError:  # an answer all the same; the download says what is wrong
-            failures.clear()
-        except OSError as error:
-            failures[:] = [error]
-
-    # In a thread: a name server that does not answer is not subject to the timeout.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    return failures[0] if failures else None

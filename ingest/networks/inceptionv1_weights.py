@@ -18,11 +18,11 @@ from atlas.network import NetworkInfo
 
 from .demo import INCEPTIONV1_WEIGHTS
 from .googlenet import build_googlenet, preprocess, width_of
-from .hub import fetch_googlenet, googlenet_weights
+from .hub import fetch_torchvision
 from .inceptionv1 import InceptionV1
 from .loading import WeightsChoice, check_fit, read_state_dict, resolve_device, weights_digest
+from .registry import LoadRequest
 
-HUB = "inceptionv1"
 DEMO = "demo:inceptionv1"
 
 IMAGE_SIZE = 224
@@ -41,7 +41,7 @@ CalibrationImages = Sequence[Image] | Callable[[], Iterable[Image]]
 
 
 @dataclass(frozen=True)
-class ImageReading:
+class Options:
     """How images are read. None: as the weights say, else 224 pixels and ImageNet's statistics, no more transform.
 
     ``classes`` is a text file with one name a line, or the names. ``transform_input`` undoes ImageNet's statistics
@@ -62,43 +62,38 @@ class _Material:
     state: Mapping[str, Tensor] | None
     width: float
     origin: str
-    reading: ImageReading = ImageReading()
+    reading: Options = Options()
     classes: tuple[str, ...] | None = None
 
 
-def load_inceptionv1(
-    source: str,
-    weights: str | None,
-    name: str | None,
-    device: str,
-    reading: ImageReading,
-    calibration: CalibrationImages | None,
-) -> InceptionV1:
+def load(request: LoadRequest, options: Options) -> InceptionV1:
     """Load ``inceptionv1`` or ``demo:inceptionv1`` with the chosen weights.
 
-    ``calibration`` gives the images that set the batch-norm statistics of a ``random:SEED`` control.
+    ``request.calibration`` gives the images that set the batch-norm statistics of a ``random:SEED`` control.
     Raises `WeightsError` for weights or class names that do not fit, `HubUnavailable` where torchvision's can't be
     had, `UsageError` for an impossible argument or a missing calibration.
     """
-    target = resolve_device(device)
+    source, calibration = request.source, request.calibration
+    target = resolve_device(request.device)
     own = "demo" if source == DEMO else "hub"
-    choice = WeightsChoice.parse(weights, own)
+    choice = WeightsChoice.parse(request.weights, own)
     if calibration is not None and choice.kind != "random":
-        raise UsageError(f"calibration images are for random:SEED weights; {source} has {weights or 'its own'}")
+        chosen = request.weights or "its own"
+        raise UsageError(f"calibration images are for random:SEED weights; {source} has {chosen}")
     material = _material(source, choice)
-    settled = _settle(reading, material.reading)
-    model, classes = _model(material, choice, settled, named=_class_names(reading.classes))
+    settled = _settle(options, material.reading)
+    model, classes = _model(material, choice, settled, named=_class_names(options.classes))
     if choice.kind == "random":
         _calibrate(model, _calibration_images(calibration, f"{choice.kind}:{choice.seed}"), settled)
     info = NetworkInfo(
-        name=name or source.replace(":", "-") + choice.name_suffix,
+        name=request.name or source.replace(":", "-") + choice.name_suffix,
         architecture="GoogLeNet" if material.width == 1 else f"GoogLeNet, width {material.width:g}",
         kind="image",
         source=source,
         weights=choice.recorded(own),
         weights_digest=weights_digest(model.state_dict()),
         # Names that come with the weights will come with them again.
-        reading=settled | {"classes": None if reading.classes is None else list(classes)},
+        reading=settled | {"classes": None if options.classes is None else list(classes)},
     )
     return InceptionV1(model.to(target), classes, info)
 
@@ -111,7 +106,13 @@ def _material(source: str, choice: WeightsChoice) -> _Material:
         return replace(shipped, state=None) if choice.is_control else shipped
     if choice.is_control:
         return _Material(None, 1.0, source)
-    return _Material(fetch_googlenet(), 1.0, "hub", ImageReading(transform_input=True), _imagenet_classes())
+    return _Material(
+        fetch_torchvision(_torchvision_weights(), source),
+        1.0,
+        "hub",
+        Options(transform_input=True),
+        _imagenet_classes(),
+    )
 
 
 def _from_file(path: Path) -> _Material:
@@ -125,25 +126,32 @@ def _from_file(path: Path) -> _Material:
     except ValueError as error:
         raise WeightsError(f"weights {path} don't fit inceptionv1: {error}") from error
     if _is_hub_file(path):
-        return _Material(state, width, str(path), ImageReading(transform_input=True), _imagenet_classes())
+        return _Material(state, width, str(path), Options(transform_input=True), _imagenet_classes())
     classes = tuple(metadata["classes"].split()) if "classes" in metadata else None
     return _Material(state, width, str(path), _metadata_reading(path, metadata), classes)
 
 
+def _torchvision_weights() -> Any:
+    """torchvision's entry for its one set of GoogLeNet weights: address, class names, how to feed it."""
+    from torchvision.models import GoogLeNet_Weights
+
+    return GoogLeNet_Weights.IMAGENET1K_V1
+
+
 def _is_hub_file(path: Path) -> bool:
     # torch hub names a file after the first digits of its SHA-256.
-    digits = Path(googlenet_weights().url).stem.rpartition("-")[2]
+    digits = Path(_torchvision_weights().url).stem.rpartition("-")[2]
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest().startswith(digits)
 
 
 def _imagenet_classes() -> tuple[str, ...]:
-    return tuple(googlenet_weights().meta["categories"])
+    return tuple(_torchvision_weights().meta["categories"])
 
 
-def _metadata_reading(path: Path, metadata: Mapping[str, str]) -> ImageReading:
+def _metadata_reading(path: Path, metadata: Mapping[str, str]) -> Options:
     try:
-        return ImageReading(
+        return Options(
             image_size=int(metadata["size"]) if "size" in metadata else None,
             mean=tuple(map(float, metadata["mean"].split())) if "mean" in metadata else None,
             std=tuple(map(float, metadata["std"].split())) if "std" in metadata else None,
@@ -155,7 +163,7 @@ def _metadata_reading(path: Path, metadata: Mapping[str, str]) -> ImageReading:
         ) from error
 
 
-def _settle(asked: ImageReading, known: ImageReading) -> dict[str, Any]:
+def _settle(asked: Options, known: Options) -> dict[str, Any]:
     """What `NetworkInfo.reading` holds besides class names: the user's word, then the weights', then the default."""
 
     def first(*choices: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int8, UInt8
 from torch import Tensor
@@ -286,8 +285,3 @@ def pooled_size(size: int, pool: torch.nn.MaxPool2d) -> int:
     count = (-(-span // stride) if pool.ceil_mode else span // stride) + 1
     # With ceil_mode the last window must still begin inside the input or its left padding.
     return count - 1 if pool.ceil_mode and (count - 1) * stride >= size + padding else count
-
-
-def as_numpy(values: Tensor) -> np.ndarray:
-    """A tensor's numbers on the CPU, without their history."""
-    return values.detach().cpu().numpy()

@@ -308,9 +308,9 @@ from ingest.networks import load_network
 for source in sys.argv[1:]:
     # Importing torch is not a matter of the hub's speed.
     if source == "inceptionv1":
-        import ingest.networks.googlenet_weights
+        import ingest.networks.inceptionv1_weights
     else:
-        import ingest.networks.huggingface
+        import ingest.networks.gpt2_weights
     started = time.monotonic()
     try:
         load_network(source)
@@ -356,9 +356,3 @@ def test_offline_mode_is_respected(tmp_path):
 def test_names_that_no_hub_could_have(tmp_path):
     with pytest.raises(UsageError, match="neither a folder here nor a name"):
         load_network(str(tmp_path / "no" / "such" / "folder"), device="cpu")
-
-
-def test_importing_the_package_is_light():
-    code = "import sys, ingest, ingest.networks; print({'torch', 'transformers', 'torchvision'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True)
-    assert done.stdout.strip() == "set()", done.stderr

@@ -1,6 +1,6 @@
 """Trains the two networks that ship with the package, and writes them where the package looks for them.
 
-    python -m ingest.networks.demo.train [gpt2|inceptionv1|all] [--minutes M]
+    python tools/train_demo.py [gpt2|inceptionv1|all] [--minutes M]
 
 Both learn from data that every installation carries (`ingest.datasets.builtin`), need no accelerator, and are judged
 on the held-out part, as the written half-precision file makes them. On two cores the digits take about two minutes
@@ -32,9 +32,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ...datasets.builtin import BuiltinImage, digit_images, python_texts
-from ..googlenet import build_googlenet, preprocess
-from . import GPT2_DIR, INCEPTIONV1_WEIGHTS
+from ingest.datasets.builtin import BuiltinImage, digit_images, python_texts
+from ingest.networks.demo import GPT2_DIR, INCEPTIONV1_WEIGHTS
+from ingest.networks.googlenet import build_googlenet, preprocess
 
 SEED = 0
 THREADS = 2
