@@ -6,18 +6,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from ingest.datasets.base import Dataset
 from ingest.progress import Progress, Step
-from ingest.run.forecast import Forecast
-from ingest.run.plan import Plan
 
 from ..plain_text import counted
+
+if TYPE_CHECKING:  # these load hdbscan, which a bar can do without
+    from ingest.datasets.base import Dataset
+    from ingest.run.forecast import Forecast
+    from ingest.run.plan import Plan
 
 LINE_EVERY = 10.0
 """Seconds between two lines of a log."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -15,8 +13,10 @@ from types import FrameType
 import atlas as store
 from atlas.errors import AtlasLocked, UsageError
 
-STOPPING = 5.0
-"""Seconds that the server has to end by itself after Ctrl-C before it is ended."""
+from ..child_process import end, start
+
+TERMINATED = 143
+"""Exit status of a command ended by SIGTERM, as shells have it (128 + SIGTERM)."""
 
 READ_ONLY = "--read-only"
 """What the explorer's script is told where names and notes are turned off."""
@@ -36,7 +36,7 @@ def serve(
     open_browser: bool = True,
     read_only: bool = False,
 ) -> int:
-    """Show an atlas in the browser until Ctrl-C; returns the server's exit code, 0 after Ctrl-C.
+    """Show an atlas in the browser until Ctrl-C; returns the server's exit code, 0 after Ctrl-C, 143 after SIGTERM.
 
     Raises `NotAnAtlas`, `SchemaVersionError` or `DamagedAtlas` at once. A locked atlas is no obstacle: the page says
     who holds it, and opens by itself once it is free. Raises `UsageError` for an address or port that can't be had.
@@ -46,17 +46,22 @@ def serve(
     with suppress(AtlasLocked):
         store.open(atlas).close()
     _check_free(host, port)
-    line = command(atlas, port=port, host=host, open_browser=open_browser, read_only=read_only)
-    process = subprocess.Popen(line)
-    with _ended_with_us(process):
+    told = arguments(atlas, port=port, host=host, open_browser=open_browser, read_only=read_only)
+    with _sigterm_raises():
         try:
-            return process.wait()
+            process = start("streamlit", *told)
+            try:
+                return process.wait()
+            finally:
+                end(process)
         except KeyboardInterrupt:
             return 0
+        except _Terminated:
+            return TERMINATED
 
 
-def command(atlas: Path, *, port: int, host: str, open_browser: bool, read_only: bool = False) -> list[str]:
-    """The command line that serves an atlas."""
+def arguments(atlas: Path, *, port: int, host: str, open_browser: bool, read_only: bool = False) -> list[str]:
+    """The arguments of `streamlit` that serve an atlas."""
     options = {
         "server.address": host,
         "server.port": str(port),
@@ -91,18 +96,7 @@ def command(atlas: Path, *, port: int, host: str, open_browser: bool, read_only:
     # A page elsewhere whose name is made to point here (DNS rebinding) is turned away.
     hosts = [part for name in _names(host) for part in ("--server.allowedHosts", name)]
     script = Path(__file__).parents[1] / "explorer" / "entry.py"
-    return [
-        sys.executable,
-        "-m",
-        "app.explorer.launch",
-        "run",
-        str(script),
-        *flags,
-        *hosts,
-        "--",
-        str(atlas),
-        *([READ_ONLY] if read_only else []),
-    ]
+    return ["run", str(script), *flags, *hosts, "--", str(atlas), *([READ_ONLY] if read_only else [])]
 
 
 def _names(host: str) -> list[str]:
@@ -129,20 +123,17 @@ def _check_free(host: str, port: int) -> None:
         ) from None
 
 
-@contextmanager
-def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """End the server whenever we end: after Ctrl-C, which it receives too, and when we are told to terminate."""
+class _Terminated(BaseException):
+    """SIGTERM came, which Python would otherwise die of without ending its child."""
 
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
     def terminated(number: int, frame: FrameType | None) -> None:
-        process.terminate()
+        raise _Terminated
 
     before = signal.signal(signal.SIGTERM, terminated)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        try:
-            process.wait(STOPPING)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            process.kill()
-            process.wait()

@@ -31,6 +31,8 @@ import atlas
 from atlas.errors import PolytopeError, SqlFailed
 from atlas.store.atlas import Limits, too_much_memory, took_too_long
 
+from ..child_process import start
+
 MEMORY = 1_000_000_000
 """Bytes that DuckDB may take for a query, before it spills: codes of 12 sites of 100,000 examples take half of it."""
 
@@ -145,11 +147,10 @@ class _Process:
     def __init__(self) -> None:
         self._spill = tempfile.TemporaryDirectory(prefix="polytope-sql-")
         self._ours, theirs = Pipe()
-        line = [sys.executable, "-m", "app.explorer.sandbox", str(theirs.fileno())]
         # A session of its own: Ctrl-C in the terminal is for the explorer, whose end this one notices.
-        self._running = subprocess.Popen(
-            line,
-            stdin=subprocess.DEVNULL,
+        self._running = start(
+            "app.explorer.sandbox",
+            str(theirs.fileno()),
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from app.cli.serve import READ_ONLY, UPLOAD_MEGABYTES, command, serve
+from app.cli.serve import READ_ONLY, UPLOAD_MEGABYTES, arguments, serve
 from app.explorer.parts.plotly import library
 from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, answered, serving, wait_for
 
@@ -24,12 +24,12 @@ NAMING = '[class*="st-key-naming-"]'
 
 def options(line: list[str]) -> dict[str, str]:
     """The flags of a command line, up to what is for our script."""
-    flags = line[line.index("run") + 2 : line.index("--")]
+    flags = line[2 : line.index("--")]
     return dict(zip(flags[::2], flags[1::2], strict=True))
 
 
 def test_what_a_config_file_says_makes_nothing_less_safe():
-    set_to = options(command(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False))
+    set_to = options(arguments(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False))
     assert {
         "--server.enableXsrfProtection": "true",
         "--server.enableCORS": "true",
@@ -42,9 +42,9 @@ def test_what_a_config_file_says_makes_nothing_less_safe():
 
 
 def test_the_script_is_told_when_names_are_turned_off():
-    line = command(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False, read_only=True)
+    line = arguments(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False, read_only=True)
     assert line[line.index("--") :] == ["--", "a.atlas", READ_ONLY]
-    assert READ_ONLY not in command(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False)
+    assert READ_ONLY not in arguments(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False)
 
 
 def test_nothing_but_this_machine_is_listened_to_unless_told_otherwise():

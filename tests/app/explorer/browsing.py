@@ -17,7 +17,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 from playwright.sync_api import Error, FloatRect, Locator, Page, expect
 
-from app.cli.serve import STOPPING, command
+from app.child_process import end, start
+from app.cli.serve import arguments
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -62,20 +63,15 @@ def serving(atlas: Path, script: Path | None = None) -> Iterator[str]:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    line = command(atlas, port=port, host="127.0.0.1", open_browser=False)
+    line = arguments(atlas, port=port, host="127.0.0.1", open_browser=False)
     if script is not None:
-        line[line.index("run") + 1] = str(script)
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        line[1] = str(script)
+    process = start("streamlit", *line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        try:
-            process.wait(STOPPING)
-        except subprocess.TimeoutExpired:  # in the middle of something long: ended as `serve` would end it
-            process.kill()
-            process.wait()
+        end(process)
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import expect
 
 import atlas
-from app.cli.serve import command, serve
+from app.cli.serve import arguments, serve
 from atlas.errors import AtlasLocked, NotAnAtlas, UsageError
 from tests.app.explorer.browsing import (
     IN_BROWSER,
@@ -244,6 +244,6 @@ def test_ctrl_c_ends_the_server_with_status_0(demo_atlas: Path):
 
 
 def test_only_loopback_names_are_served_on_loopback(demo_atlas: Path):
-    line = command(demo_atlas, port=1, host="127.0.0.1", open_browser=False)
+    line = arguments(demo_atlas, port=1, host="127.0.0.1", open_browser=False)
     assert "localhost" in line and line[-2:] == ["--", str(demo_atlas)]
-    assert "--server.allowedHosts" not in command(demo_atlas, port=1, host="0.0.0.0", open_browser=False)
+    assert "--server.allowedHosts" not in arguments(demo_atlas, port=1, host="0.0.0.0", open_browser=False)
