@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, overload
 import streamlit as st
 
 from .. import markup
-from .arriving import begin_with
 
 SHOWN = 40  # characters of what was asked for that are repeated
 LISTED = 8  # options that a sentence lists
@@ -159,7 +158,7 @@ def _begin(
         st.session_state[key] = default
         refuse(key, asked, expected, default)
     elif str(value) != asked and isinstance(value, str):  # in other words than the widget's
-        begin_with(key, value)
+        st.session_state[key] = value
 
 
 def refuse(key: str, asked: str, expected: str, shown: object) -> None:

@@ -28,12 +28,9 @@ from .access import reading
 
 INTERRUPT_EVERY = 0.05  # seconds
 
-ELSEWHERE = 90.0
+INTERESTED_FOR = 90.0
 """Seconds after a session last looked at a job in which it counts as interested: a browser lets a hidden tab look
 only once a minute."""
-
-GONE = 30.0
-"""The same where its tab is closed, or its connection lost: it may come back."""
 
 LEFT = 3.0
 """By so many seconds a session looked at one job later than at another that it has left. A page looks at each of its
@@ -41,9 +38,6 @@ own several times a second; on a busy machine, less often."""
 
 TIDY_EVERY = 1.0
 """Seconds between two looks for jobs that nobody is interested in."""
-
-NOBODY = ""
-"""The session of what is computed before anyone asks for it, which is interested until somebody is."""
 
 LEAST_SHARE = 0.01
 """Of a query, from which on it says how long the rest will take."""
@@ -94,18 +88,14 @@ LONG = Turns(2, 1)
 
 
 class Job:
-    """One computation. ``answer`` or ``error`` is there once ``finished`` is.
+    """One computation, which ``session`` asked for. ``answer`` or ``error`` is set once ``finished`` is."""
 
-    ``session`` asked for it; ``here`` says whether a session's tab is still connected.
-    """
-
-    def __init__(self, label: str, turns: Turns, session: str, here: Callable[[str], bool]) -> None:
+    def __init__(self, label: str, turns: Turns, session: str) -> None:
         self.label = label
         self.turns = turns
         self.answer: Any = None
         self.error: BaseException | None = None
         self._session = session
-        self._here = here
         self._progress: tuple[int, int] | None = None
         self._share: float | None = None
         self._waits_for = "another computation"
@@ -131,16 +121,11 @@ class Job:
 
     def watched_by(self, session: str) -> None:
         self._watchers[session] = time.monotonic()
-        if session != NOBODY:
-            self._watchers.pop(NOBODY, None)
 
     def wanted(self) -> bool:
         """Whether a session is interested."""
         now = time.monotonic()
-        return any(
-            now - seen < GONE or (now - seen < ELSEWHERE and self._here(session))
-            for session, seen in list(self._watchers.items())
-        )
+        return any(now - seen < INTERESTED_FOR for seen in list(self._watchers.values()))
 
     def stop_for(self, session: str) -> None:
         """Stop it, unless another session is waiting for the same answer."""
@@ -254,10 +239,10 @@ def job(
     question: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    *,
+    session: str,
     network: Waited | None = None,
     turns: Turns = PAGE,
-    session: str = NOBODY,
-    here: Callable[[str], bool] = lambda session: True,
 ) -> Job:
     """The job that answers a question, started now unless it is running or waits to be taken. One that was told to
     stop is left to its end, and another begun.
@@ -283,7 +268,7 @@ def job(
                 for other in _jobs.values():
                     if other.turns is SQL:
                         other.replaced_for(session)
-            _jobs[key] = Job(label, turns, session, here)
+            _jobs[key] = Job(label, turns, session)
             _jobs[key].watched_by(session)
             threading.Thread(target=_jobs[key].run, args=(compute, network), name=f"job {label}", daemon=True).start()
             _keep_tidy()

@@ -6,7 +6,6 @@ The state of every page is in its URL, so that a link or a bookmark opens the sa
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +17,9 @@ from atlas.store.catalog import NetworkRecord
 
 from .. import markup
 from ..cli.serve import READ_ONLY
-from . import address, arriving, browser
+from . import address
 from .access import reading
+from .parts import figures
 from .view import View, explained, failed_before, guarded, survived
 from .views import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
 
@@ -62,23 +62,15 @@ def main(arguments: list[str]) -> None:
     st.title(page.title, anchor=False)
     failed_before()
     with survived(), explained():
-        arriving.begin_anew()
         path, read_only = _arguments(arguments)
         try:
             with reading(path) as a:
                 opened.append(choose(a, read_only))
+                figures.send_library()
                 page.run()
         except AtlasLocked as error:
             st.html(markup.error(str(error)))
             _open_once_free(path)
-    with st.sidebar:
-        browser.quicker()
-
-
-def begin(arguments: list[str]) -> None:
-    """What the first page waits for, begun before it is asked for. What is the matter with an atlas, pages say."""
-    with suppress(PolytopeError):
-        overview.begin(_arguments(arguments)[0])
 
 
 def _draw(render: Callable[[View], None], opened: list[View]) -> None:

@@ -10,18 +10,16 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from uuid import uuid4
 
 import pandas as pd
 import streamlit as st
-from streamlit import runtime
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from atlas import Atlas, Network
 from atlas.errors import PolytopeError
@@ -120,7 +118,7 @@ class View:
             return None
         network = partial(_held, "minutes" if turns is jobs.LONG else "seconds", self.network) if live else None
         session = _session()
-        job = jobs.job(key, label, self.path, question, args, kwargs, network, turns, session, _here)
+        job = jobs.job(key, label, self.path, question, args, kwargs, session=session, network=network, turns=turns)
         job.watched_by(session)
         if job.wait(AT_ONCE):
             try:
@@ -136,23 +134,6 @@ class View:
             return answer
         _watch(job, place, session)
         return None
-
-
-def foresee(path: Path, label: str, question: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """Have an answer ready before a page asks for it with `View.work`; returns when it is.
-
-    Where it fails, the page is left to meet the failure itself: the reason may be gone by then.
-    """
-    stamp, name = _stamp(path), _name(question)
-    key = jobs.key_of(stamp, name, args, kwargs)
-    job = jobs.job(key, label, path, question, args, kwargs, here=_here)
-    while not runtime.exists():  # until then, answers would be kept elsewhere
-        time.sleep(LOOK_EVERY)
-    job.wait()
-    if job.error is None:
-        with suppress(_TooLarge):
-            _answer(stamp, name, args, kwargs, lambda: job.answer)
-    jobs.taken(key, job)
 
 
 def _name(question: Callable[..., Any]) -> str:
@@ -233,13 +214,8 @@ def _stopped(label: str, place: str) -> None:
 
 
 def _session() -> str:
-    context = get_script_run_ctx()
-    return context.session_id if context is not None else jobs.NOBODY
-
-
-def _here(session: str) -> bool:
-    """Whether the tab of a session is still connected."""
-    return runtime.exists() and runtime.get_instance().is_active_session(session)
+    """A word for the session of who looks at this page."""
+    return str(st.session_state.setdefault("session", uuid4().hex))
 
 
 # --- networks --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ says under the mouse is put together there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,6 @@ MOST_KINDS = len(COLOURS) * len(SYMBOLS)
 LARGE = 20_000
 """Points from which on a map is drawn more plainly, so that it stays fluid."""
 
-SHOWN_INSIDE = 5_000
-"""Up to so many points those inside a box or lasso stand out while it is dragged: each step draws all of them."""
 
 TRACE_POINTS = 50_000
 """Points of one colour that are a trace, at most: of 100,000 Plotly makes a tree first, to find the one under the
@@ -67,12 +65,10 @@ def layout(
     colour: str,
     title: str,
     names: Mapping[int, str] | None = None,
-    opened: Sequence[tuple[float, float]] = (),
 ) -> go.Figure:
     """Every example of a map. Columns: those of `query.layout_points`.
 
-    ``colour``: cluster, label, or density. ``names``: of clusters that have one. ``opened``: corners of a region to
-    outline, two for a box.
+    ``colour``: cluster, label, or density. ``names``: of clusters that have one.
     """
     figure = go.Figure()
     ids = frame["example_id"].to_numpy(np.int32)
@@ -97,8 +93,6 @@ def layout(
                 hovertemplate=hover + more + "<extra></extra>",
                 legendgroup=text(name),
                 showlegend=listed,
-                unselected={"marker": {"opacity": 0.12}},
-                selected={"marker": {"opacity": 1}},
             )
         )
 
@@ -123,11 +117,10 @@ def layout(
                     opacity=kind.opacity,
                     size=size * kind.size,
                 )
-    _outline(figure, opened)
     figure.update_layout(
         title={"text": text(title), "font": {"size": 14}},
         height=HEIGHT,
-        dragmode="select",
+        dragmode="drawrect",
         margin=_margin(colour, large=len(frame) > LARGE),
         hoverlabel={"align": "left"},
         legend={
@@ -230,15 +223,6 @@ def _scale(frame: pd.DataFrame) -> dict[str, Any]:
             "thickness": 14,
         },
     }
-
-
-def _outline(figure: go.Figure, corners: Sequence[tuple[float, float]]) -> None:
-    if len(corners) == 2:
-        (x0, y0), (x1, y1) = corners
-        corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-    if corners:
-        path = "M " + " L ".join(f"{x:g},{y:g}" for x, y in corners) + " Z"
-        figure.add_shape(type="path", path=path, line={"color": GREY, "width": 1.5, "dash": "dash"})
 
 
 def _label(label: Any) -> str:

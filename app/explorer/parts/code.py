@@ -7,9 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import get_lexer_by_name
 
 import query
 
@@ -22,9 +19,6 @@ TITLE = "Code for this"
 
 _INSIDE = re.compile(r"\b((?:ingest|query)(?:\.[a-z_]+)+)\.(\w+)\((?=a\b)")
 """A function that a package does not export: (``ingest.networks``, ``reload_network``)."""
-
-_PRINTED = re.compile(r"print\(([\w.]+)\(")
-"""What a script calls: the same whatever it is asked."""
 
 
 def call(function: Callable[..., Any], *positional: object, **arguments: object) -> str:
@@ -61,25 +55,10 @@ def script(view: View, *calls: str) -> str:
 
 
 def fold(view: View, python: str, *, sql: str | None = None, line: str | None = None) -> None:
-    """A folded block of whole scripts: a command line first, then Python, then SQL with a link to its page.
-
-    It is on the page as HTML: Streamlit's own highlighter would bring 1.5 MB of script to every first page. What the
-    buttons promise `app.explorer.browser` does.
-    """
-    scripts = [(line, "sh"), (python, "python"), (sql, "sql")]
-    blocks = "".join(_block(code, language) for code, language in scripts if code is not None)
-    if sql is not None:
-        blocks += f"<p>{markup.link('sql', 'Open in the SQL page', query=sql, **view.state)}</p>"
-    kind = markup.plain(" ".join(_PRINTED.findall(python)))
-    st.html(f'<details class="pa pa-code" data-fold="{kind}"><summary>{TITLE}</summary>{blocks}</details>')
-
-
-def _block(code: str, language: str) -> str:
-    lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)  # to the letter
-    return (
-        '<div class="pa-script"><button type="button">Copy</button>'
-        f'<pre><code class="language-{language}">{highlight(code, lexer, _FORMATTER)}</code></pre></div>'
-    )
-
-
-_FORMATTER = HtmlFormatter(nowrap=True)
+    """Whole scripts, folded: a command line first, then Python, then SQL with a link to its page."""
+    with st.expander(TITLE):
+        for script, language in ((line, "sh"), (python, "python"), (sql, "sql")):
+            if script is not None:
+                st.code(script, language, wrap_lines=True)
+        if sql is not None:
+            st.html(f'<div class="pa">{markup.link("sql", "Open in the SQL page", query=sql, **view.state)}</div>')

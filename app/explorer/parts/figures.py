@@ -1,6 +1,8 @@
 """A figure on a page, with what it shows to take along: PNG and SVG as the browser draws them, CSV of the numbers.
 
-`csv` is that of any table of a page.
+Streamlit's own chart offers one format of picture, sends all points of a region that is selected, and is made anew
+whenever a number in it changes. So this one is a component (`static/figure.js`). It runs the script of Plotly that the
+Python package brings along.
 """
 
 from __future__ import annotations
@@ -8,55 +10,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io
+import plotly.offline
 import streamlit as st
-
-from . import plotly
 
 PNG_SCALE = 2
 """Pixels of a downloaded PNG for each on the screen: sharp in a paper's column."""
 
-# Plotly draws the file in the browser, which needs no Chrome on the server and shows the theme that the reader sees.
-_BUTTONS = """
-<span class="pa-take" role="group"></span>
-"""
-
-_SCRIPT = """
-export default function ({ parentElement, data }) {
-  const group = parentElement.querySelector(".pa-take");
-  group.setAttribute("aria-label", `Download the figure ${data.name}`);
-  group.replaceChildren();
-  for (const format of ["png", "svg"]) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = format.toUpperCase();
-    button.title = `Download the figure as ${format.toUpperCase()}`;
-    button.onclick = () => {
-      const plot = parentElement.closest(`.st-key-figure-${data.key}`)?.querySelector(".js-plotly-plot");
-      if (!plot) return;
-      const onScreen = plot._context.plotGlPixelRatio;
-      plot._context.plotGlPixelRatio = data.scale;
-      window.Plotly.downloadImage(plot, { format, filename: data.name, scale: format === "png" ? data.scale : 1 });
-      plot._context.plotGlPixelRatio = onScreen;
-    };
-    group.append(button);
-  }
-}
-"""
-
-_CSS = """
-.pa-take { display: flex; gap: 0.75rem; }
-.pa-take button {
-  all: unset; cursor: pointer; font-size: 0.75rem; line-height: 1.6; opacity: 0.65; color: var(--st-text-color);
-  font-family: var(--st-font);
-}
-.pa-take button:hover { opacity: 1; text-decoration: underline; }
-.pa-take button:focus-visible { opacity: 1; outline: 2px solid var(--st-primary-color); outline-offset: 2px; }
-"""
+STATIC = Path(__file__).parents[1] / "static"
 
 
 def show(
@@ -66,41 +33,70 @@ def show(
     key: str,
     data: pd.DataFrame | None = None,
     toolbar: Sequence[str] = (),
-    on_drag: Callable[[], None] | None = None,
+    on_drawn: Callable[[], None] | None = None,
+    outline: Sequence[dict[str, Any]] = (),
     alt: str | None = None,
     many: bool = False,
-    shows_points: bool = True,
 ) -> None:
-    """Draw a figure in the current place.
+    """Draw a figure in the current place, or change the one of that key that is there.
 
     ``name`` is the stem of the files; ``key`` holds letters, digits and hyphens; ``data`` are the figure's numbers.
-    ``toolbar``: Plotly's buttons to zoom and select with. ``many``: points of WebGL so many that they are drawn pixel
-    by pixel; Plotly would draw four times as many pixels, for smoother edges in twice the time. ``on_drag`` and
-    ``shows_points``: as in `app.explorer.parts.plotly.draw`.
+    ``toolbar``: Plotly's buttons to zoom and draw with. ``many``: points of WebGL so many that they are drawn pixel
+    by pixel; Plotly would draw four times as many pixels, for smoother edges in twice the time. ``on_drawn``: called
+    once someone has drawn a region (`drawn_region`). ``outline``: shapes on the figure that change without it.
     """
+    figure.update_layout(template=None)
+    config = {"displayModeBar": bool(toolbar), "displaylogo": False, "modeBarButtons": [list(toolbar)]}
+    listening = {} if on_drawn is None else {"on_drawn_change": on_drawn}
     with st.container(key=f"figure-{key}", gap=None):
-        tools = {"displayModeBar": bool(toolbar), "displaylogo": False, "modeBarButtons": [list(toolbar)]}
-        plotly.draw(
-            figure,
-            key,
-            alt=alt or name,
-            config=tools | ({"plotGlPixelRatio": 1} if many else {}),
-            on_drag=on_drag,
-            shows_points=shows_points,
+        _component()(
+            data={
+                "figure": plotly.io.to_json(figure, validate=False),
+                "outline": list(outline),
+                "config": config | ({"plotGlPixelRatio": 1} if many else {}),
+                "alt": alt or name,
+                "name": name,
+                "scale": PNG_SCALE,
+            },
+            key=key,
+            **listening,
         )
-        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"take-{key}"):
-            _buttons()(data={"key": key, "name": name, "scale": PNG_SCALE}, key=f"take-figure-{key}", width="content")
-            if data is not None:
-                st.download_button(
-                    "CSV",
-                    partial(csv, data),
-                    f"{name}.csv",
-                    "text/csv",
-                    on_click="ignore",
-                    type="tertiary",
-                    key=f"csv-{key}",
-                    help="Download the figure's numbers",
-                )
+        if data is not None:
+            st.download_button(
+                "CSV",
+                partial(csv, data),
+                f"{name}.csv",
+                "text/csv",
+                on_click="ignore",
+                type="tertiary",
+                key=f"csv-{key}",
+                help="Download the figure's numbers",
+            )
+
+
+def drawn_region(key: str) -> tuple[str, Sequence[float], Sequence[float]]:
+    """What was drawn on the figure of that key, for its ``on_drawn``: box or lasso; x and y of corners."""
+    drawn = st.session_state[key]["drawn"]
+    return drawn["kind"], drawn["x"], drawn["y"]
+
+
+def send_library() -> None:
+    """Send Plotly's script to the browser, once a page; the first figure runs it. Takes no room."""
+    _library()(data=plotly.offline.get_plotlyjs().encode(), key="plotly", height=0)
+
+
+@cache
+def _component() -> Any:
+    html, css, js = ((STATIC / f"figure.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    return st.components.v2.component("polytope_figure", html=html, css=css, js=js, isolate_styles=False)
+
+
+@cache
+def _library() -> Any:
+    return st.components.v2.component("polytope_plotly", js=(STATIC / "plotly.js").read_text(encoding="utf-8"))
+
+
+# --- tables as files -------------------------------------------------------------------------------------------
 
 
 def csv(rows: pd.DataFrame) -> bytes:
@@ -128,8 +124,3 @@ def _in_json(value: object) -> object:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return bytes(value).hex() if isinstance(value, bytes | bytearray) else str(value)
-
-
-@cache
-def _buttons() -> Any:
-    return st.components.v2.component("polytope_take", html=_BUTTONS, js=_SCRIPT, css=_CSS, isolate_styles=False)

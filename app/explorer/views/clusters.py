@@ -16,7 +16,6 @@ from query.experiments.intruders import intruder_scores
 from ... import markup
 from ...plain_text import counted
 from .. import address, jobs
-from ..arriving import begin_with
 from ..parts import cards, cluster_sections, naming
 from ..parts.code import call, source
 from ..view import View, explained, guarded, records
@@ -125,7 +124,7 @@ def _paged(n: int, place: int, chosen: tuple[int, int]) -> slice:
     """The rows of the table that are sent: at first, and when another cluster is chosen, those around it."""
     if st.session_state.get("rows-of") != chosen:
         if "rows-of" in st.session_state or "rows" not in st.query_params:
-            begin_with("rows", 1 + max(0, min(place, n - 1)) // PAGE_ROWS)
+            st.session_state["rows"] = 1 + max(0, min(place, n - 1)) // PAGE_ROWS
         st.session_state["rows-of"] = chosen
     return address.paged(n, PAGE_ROWS, key="rows", of=chosen)
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 import streamlit as st
 
 import query
-from atlas.errors import UnknownName, UsageError
+from atlas.errors import UnknownName
 from query.layout.layouts import StoredLayout, find_layout, layout_of
 from query.layout.regions import MOST_CORNERS, Region, region_counts, region_sql
 
 from ... import markup
 from ...plain_text import counted
 from .. import address
-from ..charts import layout_charts
+from ..charts import chart_style, layout_charts
 from ..parts import cards, figures
 from ..parts.code import call, source
-from ..parts.plotly import dragged
 from ..view import View, explained, guarded, records
 
 PAGE_ROWS = {"text": 20, "image": 36}  # examples of a region a page: about two screens
@@ -30,11 +28,7 @@ CLUSTER, LABEL, DENSITY = "cluster", "label", "density"
 COLOURS = [CLUSTER, LABEL, DENSITY]
 
 FIGURE = "map"
-TOOLS = ["select2d", "lasso2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
-
-DRAWN, DRAGGED, LOOK = "map-drawn", "map-dragged", "map-look"
-"""Of a session: what the figure shows and which region is outlined on it; the region last dragged; a word that
-changes when a region is cleared or the page is arrived at, for the browser not to keep what it outlined by hand."""
+TOOLS = ["drawrect", "drawclosedpath", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
 
 
 def render(view: View) -> None:
@@ -48,7 +42,7 @@ def render(view: View) -> None:
     region = None
     with explained():
         region = _region()
-    _draw(view, layout, clustering, colour)
+    _draw(view, layout, clustering, colour, region)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
             "Region",
@@ -141,24 +135,22 @@ def _numbered(label: str, words: dict[int, str], key: str, first: int, width: in
 # --- drawing ---------------------------------------------------------------------------------------------------
 
 
-def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str) -> None:
+def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str, region: Region | None) -> None:
     names = cards.cluster_names(view, clustering) if clustering is not None else {}
     points = view.ask(query.layout_points, layout.layout_id, clustering)
     title = f"{layout.target.name}, {layout.space}; n = {len(points):,} examples"
-    look = st.session_state.setdefault(LOOK, uuid4().hex)
-    shown = (layout.layout_id, clustering, colour, tuple(names.items()), look)
-    figure = layout_charts.layout(points, colour, title, names, _outlined(shown))
-    # The same part of the same map in another colour, without what was outlined by hand or hidden in the legend.
-    figure.update_layout(uirevision=layout.layout_id, selectionrevision=repr(shown), legend_uirevision=repr(shown))
+    figure = layout_charts.layout(points, colour, title, names)
+    # The same part of the same map in another colour, without what was hidden in the legend.
+    figure.update_layout(uirevision=layout.layout_id, legend={"uirevision": f"{clustering} {colour}"})
     figures.show(
         figure,
         f"map-{layout.target.name}".replace("->", "-to-").replace(":", "-"),
         key=FIGURE,
         toolbar=TOOLS,
         data=points,
-        on_drag=_select,
+        on_drawn=_select,
+        outline=_outline(region),
         many=len(points) > layout_charts.LARGE,
-        shows_points=len(points) <= layout_charts.SHOWN_INSIDE,
         alt=f"Map of {layout.n_examples} examples at {layout.target.name}, coloured by {colour}",
     )
     sure = "" if layout.proven == 1 else f" {layout.proven:.1%} of them are proven to be the nearest."
@@ -189,16 +181,14 @@ order by example_id"""
 
 @guarded
 def _select() -> None:
-    """What was dragged on the map, as the region of the URL; nothing where the selection was taken back."""
-    kind, x, y = dragged(FIGURE)
+    """What was drawn on the map, as the region of the address."""
+    kind, x, y = figures.drawn_region(FIGURE)
     if kind == "lasso":
         corners = simplified(list(zip(x, y, strict=True)))
-        st.session_state["within"] = str(Region.of(number for corner in corners for number in corner))
-    elif kind == "box":
-        st.session_state["within"] = str(Region.of((min(x), min(y), max(x), max(y))))
+        region = Region.of(number for corner in corners for number in corner)
     else:
-        st.session_state["within"] = ""
-    st.session_state[DRAGGED] = st.session_state["within"]
+        region = Region.of((min(x), min(y), max(x), max(y)))
+    st.session_state["within"] = str(region)
     st.session_state["page"] = 1
 
 
@@ -212,7 +202,6 @@ def simplified(corners: list[tuple[float, float]], most: int = MOST_CORNERS // 2
 @guarded
 def _clear() -> None:
     st.session_state["within"] = ""
-    del st.session_state[LOOK]
 
 
 def _region() -> Region | None:
@@ -225,21 +214,17 @@ def _within() -> str:
     return str(st.session_state.get("within", st.query_params.get("within", "")) or "").strip()
 
 
-def _outlined(figure: tuple[object, ...]) -> tuple[tuple[float, float], ...]:
-    """The corners to outline on a figure, which is told by what it shows.
-
-    What is dragged on it the browser outlines by itself, for as long as the figure stays as it is: so nothing is
-    outlined on it for that. A region that came otherwise, or that was dragged on another figure, is.
-    """
-    now, drawn = _within(), st.session_state.get(DRAWN) or (None, "")
-    by_hand = st.session_state.get(DRAGGED)
-    stays = drawn[0] == figure
-    outlined = "" if stays and drawn[1] == "" and now == by_hand else now
-    st.session_state[DRAWN] = (figure, outlined)
-    try:
-        return Region.parse(outlined).corners if outlined else ()
-    except UsageError:  # said above the map
-        return ()
+def _outline(region: Region | None) -> list[dict[str, Any]]:
+    """The region as a shape of Plotly."""
+    if region is None:
+        return []
+    corners = region.corners
+    if len(corners) == 2:
+        (x0, y0), (x1, y1) = corners
+        shape: dict[str, Any] = {"type": "rect", "x0": x0, "y0": y0, "x1": x1, "y1": y1}
+    else:
+        shape = {"type": "path", "path": "M " + " L ".join(f"{x:g},{y:g}" for x, y in corners) + " Z"}
+    return [shape | {"line": {"color": chart_style.GREY, "width": 1.5, "dash": "dash"}}]
 
 
 # --- what is selected ------------------------------------------------------------------------------------------

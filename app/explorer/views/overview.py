@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -20,9 +19,8 @@ from query.store.contents import polytope_counts
 from ... import markup
 from ...plain_text import counted
 from .. import jobs
-from ..access import reading
 from ..parts.code import call, source
-from ..view import View, explained, foresee, guarded, literal, records
+from ..view import View, explained, guarded, literal, records
 
 DIGEST_SHOWN = 12  # hexadecimal digits: 48 bits tell any two weights apart
 
@@ -31,8 +29,6 @@ PAIRS = 200
 
 UNASKED_EXAMPLES = 20_000
 """Up to so many examples density is measured without being asked for; it reads whole codes of hundreds of them."""
-
-COUNTING = "Counting polytopes"
 
 SCOPES = {"position": "Codes of one position", "full": "Codes of all positions", "span": "Spans"}
 
@@ -83,17 +79,6 @@ def render(view: View) -> None:
             _strip(view, rows)
     with coded:
         _code(view, measured)
-
-
-def begin(path: Path) -> None:
-    """Count the polytopes of the first network, so that the page opens without waiting for it.
-
-    Raises what `atlas.open` raises.
-    """
-    with reading(path) as a:
-        networks = a.catalog.networks
-    if networks:
-        foresee(path, COUNTING, polytope_counts, networks[0].name)
 
 
 def _code(view: View, measured: list[str]) -> None:
@@ -257,7 +242,7 @@ def _measure(view: View, rows: list[dict[str, Any]]) -> list[str]:
     """Add occupancy and density to the rows, as far as they are known by now; the calls that give them."""
     calls = []
     with explained():
-        counts = view.work(COUNTING, polytope_counts, view.network.name)
+        counts = view.work("Counting polytopes", polytope_counts, view.network.name)
         if counts is not None:
             calls.append(call(polytope_counts, view.network.name))
             known = {row["site"]: row for row in records(counts)}

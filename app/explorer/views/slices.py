@@ -14,9 +14,7 @@ from query.experiments.result import MAIN, Result
 
 from ... import markup
 from .. import address
-from ..arriving import begin_with
 from ..parts import choices, figures, measured
-from ..parts.plotly import dragged
 from ..view import View, explained, guarded, records
 
 SIZES = [32, 48, 64, 96, 128, 192, 256]
@@ -202,15 +200,14 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
     measured.metrics(values)
     _zoom_buttons(result)
     figure = measured.drawn(result)
-    figure.update_layout(dragmode="select", modebar={"orientation": "v"})
-    figure.add_trace(_handle(result))
+    figure.update_layout(dragmode="drawrect", modebar={"orientation": "v"})
     figures.show(
         figure,
         f"slice-{view.network.name}",
         key="slice",
         data=result.tables["grid"],
-        toolbar=["select2d", "zoom2d", "pan2d", "resetScale2d"],
-        on_drag=_picked,
+        toolbar=["drawrect", "zoom2d", "pan2d", "resetScale2d"],
+        on_drawn=_picked,
         alt=f"Slice: {summary['polytopes']:,} polytopes and {len(result.table)} predicted classes",
     )
     st.download_button(
@@ -252,27 +249,10 @@ def _tables(result: Result) -> None:
     right.html(markup.table(heads, rows))
 
 
-def _handle(result: Result) -> Any:
-    """Invisible points for the box to select among: a heat map has none that Plotly selects."""
-    import plotly.graph_objects as go
-
-    u, v = result.parameters["u"], result.parameters["v"]
-    return go.Scatter(
-        x=[u[0], u[1], (u[0] + u[1]) / 2],
-        y=[v[0], v[1], (v[0] + v[1]) / 2],
-        mode="markers",
-        marker={"opacity": 0},
-        selected={"marker": {"opacity": 0}},
-        unselected={"marker": {"opacity": 0}},
-        hoverinfo="skip",
-        showlegend=False,
-    )
-
-
 @guarded
 def _picked() -> None:
     """A box was drawn: its smallest square is the next window."""
-    kind, x, y = dragged("slice")
+    kind, x, y = figures.drawn_region("slice")
     if kind != "box":
         return
     (u0, u1), (v0, v1) = sorted(x), sorted(y)
@@ -340,4 +320,4 @@ def _open(state: dict[str, Any]) -> None:
     st.query_params.update({name: str(value) for name, value in state.items()})
     for name, value in state.items():
         if name not in WINDOW:
-            begin_with(name, value)
+            st.session_state[name] = value

@@ -18,7 +18,6 @@ from query.store.queries import DEFAULT_LIMIT, DEFAULT_TIMEOUT, schema
 from ... import markup
 from ...plain_text import distinct
 from .. import address, jobs
-from ..arriving import begin_with
 from ..charts import chart_style
 from ..parts import figures
 from ..parts.code import call, source
@@ -53,7 +52,7 @@ def _editor(view: View) -> tuple[int, int]:
             st.button(name, on_click=_write, args=(text,), type="secondary", key=f"sample-{name}")
     first = next(iter(examples.values()))
     if "query" not in st.session_state and "query" not in st.query_params:
-        begin_with("query", first)
+        st.session_state["query"] = first
     elif "query" in st.session_state and st.session_state["query"] == st.session_state.get("query-first"):
         st.session_state["query"] = first  # of another network or site: the address does not name the one before
     st.session_state["query-first"] = first

@@ -15,7 +15,6 @@ import pytest
 from playwright.sync_api import expect
 
 from app.cli.serve import READ_ONLY, UPLOAD_MEGABYTES, arguments, serve
-from app.explorer.parts.plotly import library
 from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, answered, serving, wait_for
 
 TEXT, IMAGE, SITE = "demo-gpt2", "demo-inceptionv1", "inception5b"
@@ -67,21 +66,6 @@ class TestInABrowser:
         port = urlsplit(server).port
         assert upgraded(server, f"127.0.0.1:{port}", origin="http://evil.example") == 403
 
-    def test_where_plotly_lies_leads_to_nothing_else(self, server: str, open_page: OpenPage):
-        answered(open_page(server))  # which says where it lies
-        folder = f"/{library().rpartition('/')[0]}"
-        assert status(server, f"{folder}/plotly.min.js") == 200
-        above = "/".join([".."] * 12)
-        for path in (
-            "",
-            "../graph_objects/__init__.py",
-            "..%2fgraph_objects%2f__init__.py",
-            f"{above}/etc/passwd",
-            f"{above.replace('..', '%2e%2e')}/etc/passwd",
-            "/etc/passwd",
-        ):
-            assert status(server, f"{folder}/{path}") in (400, 403, 404), path
-
     def test_uploads_are_limited_in_bytes_and_need_a_token(
         self, demo_atlas: Path, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
     ):
@@ -124,14 +108,6 @@ class TestInABrowser:
                 expect(page.locator(NAMING)).to_have_count(0)
             finally:
                 running.terminate()
-
-
-def status(server: str, path: str) -> int:
-    """Of the answer to a path that is sent to the letter."""
-    with closing(http.client.HTTPConnection(str(urlsplit(server).netloc), timeout=20)) as connection:
-        connection.putrequest("GET", path)
-        connection.endheaders()
-        return connection.getresponse().status
 
 
 def upgraded(server: str, host: str, origin: str | None = None) -> int:
