@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, overload
 
 import streamlit as st
 
-from .. import markup
+from .parts import markup
 
 SHOWN = 40  # characters of what was asked for that are repeated
 LISTED = 8  # options that a sentence lists
@@ -171,11 +171,11 @@ def refuse(key: str, asked: str, expected: str, shown: object) -> None:
 def still(key: str, shown: object) -> None:
     """Say what the address asked for in vain, while the thing is shown that was put in its place.
 
-    A line of its own, also among widgets that stand side by side (`app.markup.STYLE`).
+    A line of its own, also among widgets that stand side by side (`static/style.css`).
     """
     refusal = st.session_state.get(f"refused-{key}")
     if refusal is not None and shown == refusal.shown:
-        with st.container(key=f"asked-{key}"):
+        with st.container(key=f"refusal-{key}"):
             st.html(markup.error(refusal.sentence))
 
 

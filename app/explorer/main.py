@@ -15,11 +15,10 @@ import atlas
 from atlas.errors import AtlasLocked, NotStored, PolytopeError, UnknownName, UsageError
 from atlas.store.catalog import NetworkRecord
 
-from .. import markup
 from ..cli.serve import READ_ONLY
 from . import address
 from .access import reading
-from .parts import figures
+from .parts import figures, markup
 from .view import View, explained, failed_before, guarded, survived
 from .views import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
 
@@ -51,7 +50,7 @@ def main(arguments: list[str]) -> None:
     """One run of the script: open the atlas, offer what it holds, draw the page, close it."""
     st.set_page_config(page_title="Polytope atlas", page_icon=ICON, layout="wide")
     st.logo(ICON, size="large")
-    st.html(markup.STYLE)
+    st.html(figures.STATIC / "style.css")
     opened: list[View] = []  # filled below: the navigation is there even where the atlas can't be opened
     page = st.navigation(
         [

@@ -26,8 +26,8 @@ from atlas.errors import PolytopeError
 from atlas.store.atlas import DATABASE
 from atlas.store.catalog import NetworkRecord
 
-from .. import markup
 from . import jobs
+from .parts import markup
 
 P = ParamSpec("P")
 R = TypeVar("R")

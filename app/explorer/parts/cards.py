@@ -11,9 +11,9 @@ import streamlit as st
 from atlas import Atlas
 from query.clustering.clusterings import NOISE
 
-from ... import markup
 from ...plain_text import one_line
 from ..view import View, records
+from . import markup
 
 Row = dict[str, Any]
 

@@ -17,12 +17,11 @@ from query.examples.description import describe
 from query.examples.ids import is_span
 from query.experiments.intruders import distinctive_gates
 
-from ... import markup
 from ...plain_text import counted
 from .. import address
 from ..charts import cluster_charts
 from ..view import View, records
-from . import cards, figures
+from . import cards, figures, markup
 from .code import call, source
 
 PAGE_ROWS = {"text": 20, "image": 36}  # members a page: about two screens

@@ -10,7 +10,7 @@ import streamlit as st
 
 import query
 
-from ... import markup
+from . import markup
 
 if TYPE_CHECKING:
     from ..view import View

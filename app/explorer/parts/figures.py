@@ -1,8 +1,8 @@
 """A figure on a page, with what it shows to take along: PNG and SVG as the browser draws them, CSV of the numbers.
 
 Streamlit's own chart offers one format of picture, sends all points of a region that is selected, and is made anew
-whenever a number in it changes. So this one is a component (`static/figure.js`). It runs the script of Plotly that the
-Python package brings along.
+whenever a number in it changes. So this one is a component (`static/figure.js`), which runs the script of Plotly that
+its Python package brings along.
 """
 
 from __future__ import annotations

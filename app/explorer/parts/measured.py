@@ -17,9 +17,9 @@ from query.experiments.registry import find
 from query.experiments.result import MAIN, Result
 from query.progress import Progress
 
-from ... import markup
 from .. import jobs
 from ..view import View, guarded
+from . import markup
 from .code import fold
 
 METRIC = 205  # pixels: four in a row beside the sidebar of a 1,280 pixel window, two in half of it

@@ -10,10 +10,10 @@ import query
 from atlas.errors import PolytopeError, UsageError
 from query.clustering.names import NAME_LENGTH, NOTE_LENGTH, ClusterName, borne_name, checked_name, checked_note
 
-from ... import markup
 from ...plain_text import one_line
 from ..access import writing
 from ..view import View, guarded
+from . import markup
 
 NOTE_SAID = 120
 """Characters of somebody else's note in a sentence; all of it stands above the form."""

@@ -13,10 +13,9 @@ from query.clustering.clusterings import NOISE, clustering_of
 from query.clustering.names import borne_name
 from query.experiments.intruders import intruder_scores
 
-from ... import markup
 from ...plain_text import counted
 from .. import address, jobs
-from ..parts import cards, cluster_sections, naming
+from ..parts import cards, cluster_sections, markup, naming
 from ..parts.code import call, source
 from ..view import View, explained, guarded, records
 

@@ -12,11 +12,10 @@ from query.experiments.controls import TRAINED, controls_of, kind_of
 from query.pairs.density import space_before
 from query.pairs.differing_gates import GatesApart, gates_apart
 
-from ... import markup
 from ...controls import adding_controls
 from .. import address
 from ..charts import path_charts
-from ..parts import cards, figures, measured
+from ..parts import cards, figures, markup, measured
 from ..parts.choices import begin_with, example, examples_of, shown
 from ..parts.code import call, source
 from ..view import View, explained, literal, records

@@ -18,11 +18,10 @@ from query.examples.rasters import rasters
 from query.pairs.differing_gates import differing_gates
 from query.progress import Progress, tell
 
-from ... import markup
 from ...plain_text import counted
 from .. import address
 from ..charts.code_charts import code_raster, raster_table
-from ..parts import cards, choices, figures
+from ..parts import cards, choices, figures, markup
 from ..parts.code import call, source
 from ..view import View, explained, records
 

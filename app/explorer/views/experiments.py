@@ -18,10 +18,9 @@ from query.experiments.registry import EXPERIMENTS
 from query.experiments.result import MAIN
 from query.experiments.standing import stored_report, stored_verdicts, unasked
 
-from ... import markup
 from ...plain_text import counted, one_line
 from .. import address, jobs
-from ..parts import figures, measured
+from ..parts import figures, markup, measured
 from ..parts.code import call, source
 from ..view import View, explained, records
 
@@ -290,7 +289,6 @@ def _report(view: View) -> None:
     st.code(f"polytope report {quote(str(view.path))} -o report.html", "sh", wrap_lines=True)
     _verdicts(view, found)
     source(view, call(stored_verdicts))
-    st.html(f"<style>{VERDICTS}</style>")
     if not measured.offer(
         "Writes the report's page out of what is stored, figures and all: some megabytes.",
         "report",
@@ -308,19 +306,6 @@ def _report(view: View) -> None:
             type="primary",
             key="report",
         )
-
-
-VERDICTS = """
-.pa-verdict { display: inline-block; padding: 0 0.4rem; border: 2px solid; border-radius: 0.2rem; font-weight: 600;
-  white-space: nowrap; font-size: 0.75rem; }
-.pa-supported { color: light-dark(#0072b2, #56b4e9); }
-.pa-not-supported { color: light-dark(#b34700, #e69f00); border-style: dashed; }
-.pa-undecided { border-style: dotted; }
-.pa td.pa-claim { min-width: 16rem; width: 45%; }
-.pa summary { cursor: pointer; font-size: 0.75rem; width: max-content; }
-.pa code.pa-line { overflow-wrap: anywhere; white-space: normal; font-size: 0.75rem; }
-.pa-not-measured, .pa-shown { opacity: 0.6; border-width: 1px; font-weight: 400; }
-"""
 
 
 def _verdicts(view: View, found: pd.DataFrame) -> None:

@@ -12,11 +12,10 @@ from atlas.errors import UnknownName
 from query.layout.layouts import StoredLayout, find_layout, layout_of
 from query.layout.regions import MOST_CORNERS, Region, region_counts, region_sql
 
-from ... import markup
 from ...plain_text import counted
 from .. import address
 from ..charts import chart_style, layout_charts
-from ..parts import cards, figures
+from ..parts import cards, figures, markup
 from ..parts.code import call, source
 from ..view import View, explained, guarded, records
 

@@ -18,11 +18,10 @@ from query.experiments.result import Result
 from query.neurons.bands import OFF
 from query.neurons.units import NONE_NAMES, OTHERS, Unit
 
-from ... import markup
 from ...plain_text import counted
 from .. import address, jobs
 from ..charts import unit_charts
-from ..parts import cards, figures, measured
+from ..parts import cards, figures, markup, measured
 from ..parts.code import call, source
 from ..view import View, explained, guarded, literal, records
 

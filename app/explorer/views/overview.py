@@ -16,9 +16,9 @@ from query.experiments import archive
 from query.progress import Progress
 from query.store.contents import polytope_counts
 
-from ... import markup
 from ...plain_text import counted
 from .. import jobs
+from ..parts import markup
 from ..parts.code import call, source
 from ..view import View, explained, guarded, literal, records
 

@@ -16,12 +16,11 @@ from query.experiments.route import Route, route
 from query.experiments.scaling import HIGHEST, STEPS
 from query.progress import Progress
 
-from ... import markup
 from ...plain_text import counted
 from .. import address
 from ..charts import path_charts
 from ..charts.path_charts import spot
-from ..parts import cards, choices, figures, measured
+from ..parts import cards, choices, figures, markup, measured
 from ..parts.code import call, reader_of, source
 from ..view import View, explained, records
 

@@ -18,10 +18,9 @@ from query.clustering.membership import Membership
 from query.examples.description import describe
 from query.neighbors.nearest import DEFAULT_K
 
-from ... import markup
 from ...plain_text import one_line
 from .. import address, jobs
-from ..parts import cards, choices
+from ..parts import cards, choices, markup
 from ..parts.code import call, reader_of, source
 from ..view import View, explained, literal, records
 

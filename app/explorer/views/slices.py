@@ -12,9 +12,8 @@ from query.experiments.archive import shelf
 from query.experiments.registry import find
 from query.experiments.result import MAIN, Result
 
-from ... import markup
 from .. import address
-from ..parts import choices, figures, measured
+from ..parts import choices, figures, markup, measured
 from ..view import View, explained, guarded, records
 
 SIZES = [32, 48, 64, 96, 128, 192, 256]

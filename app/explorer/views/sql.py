@@ -15,11 +15,10 @@ from atlas import Atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.store.queries import DEFAULT_LIMIT, DEFAULT_TIMEOUT, schema
 
-from ... import markup
 from ...plain_text import distinct
 from .. import address, jobs
 from ..charts import chart_style
-from ..parts import figures
+from ..parts import figures, markup
 from ..parts.code import call, source
 from ..view import View, explained, guarded, literal, records
 

@@ -73,9 +73,8 @@ def parts(node: Node) -> Iterator[Element]:
 
 
 def scripts(app: AppTest, language: str) -> list[str]:
-    """The folded code of a page, to the letter."""
-    blocks = rf'<code class="language-{language}">(.*?)</code>'
-    return [_text(code) for part in app.html for code in re.findall(blocks, part.value, re.DOTALL)]
+    """The code of a page in a language, to the letter."""
+    return [code.value for code in app.code if code.language == language]
 
 
 def _text(markup: str) -> str:

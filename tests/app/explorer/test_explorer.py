@@ -105,7 +105,7 @@ def test_an_unknown_site_is_a_sentence(server: str, open_page: OpenPage):
 BREAKABLE = """
 import sys
 from pathlib import Path
-from app import explorer
+from app.explorer import main as explorer
 title, path, icon, render = explorer.PAGES[0]
 def breakable(view):
     if (view.path / "break").exists():
@@ -154,8 +154,8 @@ def test_errors_are_explained(tmp_path: Path, open_page: OpenPage, demo_atlas: P
 FAILING = """
 import sys
 import streamlit as st
-from app import explorer
-from app.view import guarded
+from app.explorer import main as explorer
+from app.explorer.view import guarded
 from atlas.errors import UsageError
 @guarded
 def fail(error):

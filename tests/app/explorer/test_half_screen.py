@@ -123,18 +123,6 @@ GROUND = """each => getComputedStyle(each).backgroundImage.includes(
 )"""
 
 
-def test_the_sidebar_gives_way_to_the_page_that_is_chosen_in_it(server: str, open_page: OpenPage):
-    page = open_page(address(server, VIEWS["search"].page, **VIEWS["search"].state))
-    page.set_viewport_size(HALF)
-    answered(page)
-    if page.get_by_test_id("stExpandSidebarButton").is_visible():
-        page.get_by_test_id("stExpandSidebarButton").click()
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Paths", exact=True).click()
-    expect(page.locator("h1")).to_have_text("Paths")
-    expect(page.get_by_test_id("stExpandSidebarButton")).to_be_visible()
-    eventually(page, lambda: page.locator("h1").evaluate(COVERED), False)
-
-
 @pytest.mark.parametrize(("name", "figure"), [("map", "map"), ("clusters-flow", "flow")])
 def test_figures_that_are_drawn_otherwise_download_all_the_same(
     server: str, open_page: OpenPage, name: str, figure: str

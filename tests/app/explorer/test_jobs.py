@@ -125,15 +125,6 @@ def test_a_job_that_another_session_waits_for_goes_on(start: Callable[..., jobs.
     assert job.wait(WAIT)
 
 
-def test_a_job_that_nobody_asked_for_is_stopped_by_who_asks_first(start: Callable[..., jobs.Job]):
-    job = start(endless_steps, session=jobs.NOBODY)
-    assert not job.wait(0.3) and job.wanted()
-    assert start(endless_steps) is job
-    job.watched_by("me")
-    job.stop_for("me")
-    assert job.wait(WAIT)
-
-
 # --- turns -----------------------------------------------------------------------------------------------------
 
 
@@ -238,7 +229,7 @@ def test_a_newer_query_of_a_session_takes_the_place_of_the_older(start: Callable
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"GONE": 0.3, "ELSEWHERE": 0.3, "TIDY_EVERY": 0.05}.items():
+    for name, seconds in {"INTERESTED_FOR": 0.3, "TIDY_EVERY": 0.05}.items():
         monkeypatch.setattr(jobs, name, seconds)
 
 
@@ -289,15 +280,6 @@ def test_an_answer_that_nobody_takes_is_dropped(start: Callable[..., jobs.Job], 
     job = start(numbered, 1)
     assert job.wait(WAIT)
     wait_until(lambda: start(numbered, 1) is not job)
-
-
-def test_a_job_waits_longer_for_a_tab_that_is_there_than_for_one_that_is_closed(
-    start: Callable[..., jobs.Job], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(jobs, "GONE", 0.0)
-    hidden = start(endless, 1, session="me", here=lambda session: session == "me")
-    closed = start(endless, 2, session="me", here=lambda session: False)
-    assert hidden.wanted() and not closed.wanted()
 
 
 # --- a user's SQL ----------------------------------------------------------------------------------------------

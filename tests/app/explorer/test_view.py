@@ -5,18 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 import atlas
-from app.explorer import jobs, main, view
+from app.explorer import view
 from app.explorer.view import View
-from app.explorer.views import overview
 from atlas import Atlas
-from atlas.errors import NotAnAtlas, UsageError
-from query.store.contents import polytope_counts
 
 APP = Path(__file__).parents[3] / "app"
 WORDS = ("on_click", "on_change", "on_select")
@@ -93,56 +88,3 @@ def test_an_answer_that_would_drop_everyones_is_not_kept(tmp_path: Path, monkeyp
         for _ in range(2):
             assert page.ask(rows, 10) == bytes(10) and page.ask(rows, 2000) == bytes(2000)
     assert sorted(asked) == [10, 2000, 2000]
-
-
-# --- what is computed ahead ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def serving(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(view, "runtime", SimpleNamespace(exists=lambda: True))
-
-
-def refuse(a: Atlas, n: int) -> None:
-    asked.append(n)
-    raise UsageError("not yet")
-
-
-def no_job(*args: Any) -> jobs.Job:
-    raise AssertionError("computed once more")
-
-
-def test_a_page_has_what_was_foreseen_at_once(tmp_path: Path, serving: None, monkeypatch: pytest.MonkeyPatch):
-    with atlas.create(tmp_path / "a"):
-        pass
-    view.foresee(tmp_path / "a", "Counting", rows, 30)
-    monkeypatch.setattr(jobs, "job", no_job)
-    with atlas.open(tmp_path / "a") as a:
-        assert View(a, None, "").work("Counting", rows, 30) == bytes(30)  # type: ignore[arg-type]
-    assert asked.count(30) == 1
-
-
-def test_a_failure_that_was_foreseen_is_met_anew(tmp_path: Path, serving: None):
-    with atlas.create(tmp_path / "a"):
-        pass
-    for _ in range(2):
-        view.foresee(tmp_path / "a", "Counting", refuse, 40)
-    assert asked.count(40) == 2
-
-
-def test_the_first_page_has_its_counts_before_it_is_asked_for(
-    demo_atlas: Path, serving: None, monkeypatch: pytest.MonkeyPatch
-):
-    main.begin([str(demo_atlas)])
-    monkeypatch.setattr(jobs, "job", no_job)
-    with atlas.open(demo_atlas) as a:
-        first = a.catalog.networks[0]
-        counts = View(a, first, "").work(overview.COUNTING, polytope_counts, first.name)
-        assert counts is not None and counts.equals(polytope_counts(a, first.name))
-
-
-def test_an_atlas_that_cannot_be_opened_is_left_for_the_page_to_explain(tmp_path: Path):
-    with pytest.raises(NotAnAtlas):
-        overview.begin(tmp_path)
-    main.begin([str(tmp_path)])
-    main.begin([])

@@ -62,7 +62,7 @@ def kinds(app: AppTest) -> list[str]:
     for part in parts(app.main):
         if part.type == "subheader":
             found.append("heading")
-        elif part.type == "html" and "pa-code" in part.value:
+        elif part.type == "code":
             found.append("code")
         elif part.type == "dataframe" or (part.type == "html" and "<table" in part.value):
             found.append("table")

@@ -124,8 +124,8 @@ def test_every_part_of_a_cluster_answers_from_the_atlas(server: str, open_page: 
 SCRIPT = """
 import sys
 from pathlib import Path
-from app.explorer import main
-from app.serve import READ_ONLY
+from app.explorer.main import main
+from app.cli.serve import READ_ONLY
 main(sys.argv[1:] + [READ_ONLY] * (Path(sys.argv[1]) / "quiet").exists())
 """
 """The explorer, in which names can't be written once a file of that name is there."""

@@ -31,7 +31,6 @@ from tests.app.explorer.browsing import (
     ids,
     no_error,
     photograph,
-    serving,
     standing,
     state,
 )
@@ -142,21 +141,6 @@ def test_a_box_dragged_on_the_map_lists_who_lies_in_it(
     again.go_back()
     expect(again.get_by_text("examples in this box")).to_have_count(0)
     expect(outlined).to_have_count(0)
-
-
-def test_on_a_large_map_the_browser_does_not_look_for_the_points_in_a_box(
-    demo_atlas: Path, open_page: OpenPage, tmp_path: Path
-):
-    script = tmp_path / "large.py"
-    script.write_text(
-        "import sys\nfrom app import explorer, plots_map\nplots_map.SHOWN_INSIDE = 1\nexplorer.main(sys.argv[1:])\n"
-    )
-    with serving(demo_atlas, script) as server:
-        page = open_page(address(server, "map", network=IMAGE, target=IMAGE_SITE))
-        answered(page)
-        drag(page, [(0.02, 0.02), (0.98, 0.6)])
-        expect(page.get_by_text("examples in this box")).to_be_visible()
-        assert not page.evaluate(POINTS_SHOWN)
 
 
 def test_a_lasso_and_its_sql_name_the_same_examples(server: str, open_page: OpenPage, demo_atlas: Path):

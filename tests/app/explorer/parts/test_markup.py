@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from app import markup
+from app.explorer.parts import markup
 
 HOSTILE = '<script>alert("x")</script> **bold** [a](javascript:b) $x$ :smile: & \'"'
 
