@@ -25,7 +25,9 @@ from atlas.network import Network
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import NetworkRecord
 from query.experiments.archive import as_json, load, recall, save, stored
-from query.experiments.registry import EXPERIMENTS, Experiment
+from query.experiments.options import Option
+from query.experiments.record import Experiment
+from query.experiments.registry import EXPERIMENTS, find
 from query.experiments.result import MAIN, Result
 
 from ..plain_text import counted
@@ -53,7 +55,7 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in EXPERIMENTS:
-            return _command(EXPERIMENTS[cmd_name])
+            return _command(find(cmd_name))
         return super().get_command(ctx, cmd_name)
 
 
@@ -86,17 +88,16 @@ def list_experiments(
     atlas: Annotated[Path | None, typer.Argument(metavar="[ATLAS]", help="Also list what it has stored.")] = None,
 ) -> None:
     """What experiments there are, and which results an atlas holds."""
-    show(
-        pd.DataFrame(
-            {
-                "experiment": [e.name for e in EXPERIMENTS.values()],
-                "section": [e.section for e in EXPERIMENTS.values()],
-                "needs": ["the atlas" if e.needs == "stored" else "the network" for e in EXPERIMENTS.values()],
-                "what comes out": [e.summary for e in EXPERIMENTS.values()],
-            }
-        ).astype({"section": "Int64"}),
-        "section: of docs/SCIENCE.md",
+    every = [find(name) for name in EXPERIMENTS]
+    table = pd.DataFrame(
+        {
+            "experiment": list(EXPERIMENTS),
+            "section": [experiment.section for experiment in every],
+            "needs": ["the network" if experiment.live else "the atlas" for experiment in every],
+            "what comes out": list(EXPERIMENTS.values()),
+        }
     )
+    show(table.astype({"section": "Int64"}), "section: of docs/SCIENCE.md")
     if atlas is not None:
         with store.open(atlas) as a:
             held = stored(a)
@@ -110,7 +111,6 @@ def perform(
     options: dict[str, Any],
     output: Output,
     *,
-    network: str | None = None,
     weights: str | None = None,
     device: str = "auto",
     controls: bool = False,
@@ -120,8 +120,8 @@ def perform(
     if output.arrays is not None and output.arrays.suffix != ".npz":
         raise UsageError(f"--arrays is {output.arrays}; arrays are written as NumPy does: name a file ending in .npz")
     with store.open(path) as a:
-        about = experiment.network(a, {"network": network} | options)
-        if experiment.needs == "live":
+        about = experiment.network(a, options)
+        if experiment.live:
             handed["reader"] = reload(a, a.catalog.network(about), weights, device)
             if controls:
                 handed["controls"] = untrained(a, handed["reader"], device)
@@ -133,7 +133,7 @@ def perform(
 
             with TerminalProgress().step(experiment.name, unit="steps") as step:
                 result = experiment.run(a, **handed, **options, progress=step.update)
-        if output.arrays is not None:
+        if output.arrays is not None and experiment.arrays is not None:
             np.savez(output.arrays, allow_pickle=False, **experiment.arrays(a, handed["reader"], result))
     if known is None and output.store:
         try:
@@ -221,14 +221,19 @@ def _show(experiment: Experiment, result: Result, number: int | None, output: Ou
 def write_figure(result: Result, file: Path) -> None:
     """One HTML file that needs no connection, or a PNG of a slice; `UsageError` for any other ending."""
     if file.suffix == ".png":
-        file.write_bytes(EXPERIMENTS[result.kind].picture(result))
+        picture = find(result.kind).picture
+        if picture is None:
+            raise UsageError(
+                f"experiment {result.kind} draws no PNG; write its figure as HTML, to a file ending in .html"
+            )
+        file.write_bytes(picture(result))
         return
     if file.suffix not in (".html", ".htm"):
         raise UsageError(f"--figure is {file}; figures are written as HTML, so name a file that ends in .html")
     result.figure().write_html(file, include_plotlyjs=True, full_html=True)
 
 
-# --- a command from a function's signature -----------------------------------------------------------------------
+# --- a command from an experiment's options -----------------------------------------------------------------------
 
 
 def _keyword(name: str, kind: Any, default: Any, option: Any) -> inspect.Parameter:
@@ -302,28 +307,26 @@ _CONTROLS = _keyword(
 
 
 def _command(experiment: Experiment) -> Any:
-    """The command of an experiment: its function's keyword-only parameters, and what to do with the result."""
-    kinds = {name: _option_type(experiment, name) for name in experiment.options}
-    outputs = [*_OUTPUT, *([_ARRAYS] if experiment.has_arrays else [])]
+    """The command of an experiment: its options, and what to do with the result."""
+    read = {option.name: _reading(option) for option in experiment.fields.values()}
+    outputs = [*_OUTPUT, *([] if experiment.arrays is None else [_ARRAYS])]
     parameters = [inspect.Parameter("atlas", inspect.Parameter.KEYWORD_ONLY, annotation=AtlasPath)]
-    for name, option in experiment.options.items():
-        default = inspect.Parameter.empty if option.default is option.empty else _written(option.default)
-        parameters.append(_keyword(name, kinds[name][0], default, typer.Option(help=experiment.parameter_help(name))))
-    if experiment.needs == "live":
-        if "network" not in kinds:
-            parameters.append(_keyword("network", str | None, None, typer.Option(help="Name of the network.")))
-        parameters += [*_LIVE, *([_CONTROLS] if experiment.takes_controls else [])]
+    for option in experiment.fields.values():
+        default = inspect.Parameter.empty if option.required else _written(option.default)
+        parameters.append(_keyword(option.name, read[option.name][0], default, typer.Option(help=option.help)))
+    if experiment.live:
+        parameters += [*_LIVE, *([_CONTROLS] if experiment.controls else [])]
 
     def command(**given: Any) -> None:
         path = given.pop("atlas")
         output = Output(**{option.name: given.pop(option.name) for option in outputs})
-        options = {name: read(given.pop(name)) for name, (_, read) in kinds.items()}
+        options = {name: value(given.pop(name)) for name, (_, value) in read.items()}
         perform(path, experiment, options, output, **given)
 
     parameters += outputs
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    command.__doc__ = (inspect.getdoc(experiment.function) or experiment.summary).split("\n\n")[0]
+    command.__doc__ = EXPERIMENTS[experiment.name]
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
     single.command(experiment.name)(command)
     return typer.main.get_command(single)
@@ -332,18 +335,16 @@ def _command(experiment: Experiment) -> Any:
 Reading = Callable[[Any], Any]
 
 
-def _option_type(experiment: Experiment, name: str) -> tuple[Any, Reading]:
-    """The type that typer sees, and how what was typed becomes what the function takes: lists go by commas."""
-    annotation = experiment.options[name].annotation
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
+def _reading(option: Option) -> tuple[Any, Reading]:
+    """The type that typer sees, and how what was typed becomes what the experiment takes: lists go by commas."""
+    annotation = option.type
     given = [kind for kind in _members(annotation) if kind is not type(None)]
     optional = len(given) < len(_members(annotation))
     items = next((kind for kind in given if _is_list(kind)), None)
     if items is None:
         return annotation, lambda value: value
     item = next((kind for kind in get_args(items) if kind is not Ellipsis), str)
-    return (str | None if optional else str), lambda value: _split(name, value, item)
+    return (str | None if optional else str), lambda value: _split(option.name, value, item)
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from atlas.errors import UsageError
 
 from .build import AtlasPath, Device, NetworkName
 
 
+class ReportCommand(TyperCommand):
+    """Looks up the keys of the claims when its help is asked for: that loads all experiments."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from query.experiments.registry import claims
+
+        [only] = [option for option in self.params if isinstance(option, TyperOption) and option.name == "only"]
+        only.help = f"Claims by key, by commas: {', '.join(claim.key for _, claim in claims())}. Default: all."
+        super().format_help(ctx, formatter)
+
+
 def register(cli: typer.Typer) -> None:
-    cli.command(rich_help_panel="Ask")(report)
+    cli.command(cls=ReportCommand, rich_help_panel="Ask")(report)
 
 
 def report(
     atlas: AtlasPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
     network: NetworkName = None,
-    only: Annotated[str | None, typer.Option(help="Sections by key, by commas. Default: all.")] = None,
+    only: Annotated[str | None, typer.Option(help="Claims by key, by commas. Default: all.")] = None,
     live: Annotated[
         bool, typer.Option("--live/--no-live", help="Also what takes the network itself: paths, slices, maps.")
     ] = True,

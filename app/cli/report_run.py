@@ -1,4 +1,4 @@
-"""Measures what a report shows, section by section, and writes the page."""
+"""Measures what a report shows, claim by claim, and writes the page."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import typer
 
 import atlas as store
-from atlas.errors import AtlasLocked, NotStored, PolytopeError, StoreError, UsageError
+from atlas.errors import AtlasLocked, NotStored
 from atlas.network import Network
 from atlas.store.atlas import disk_full
 from atlas.store.catalog import NetworkRecord
 from query.experiments.archive import load, recall, save
 from query.experiments.controls import TRAINED, controls_of, kind_of
-from query.experiments.page import page, verdicts_as_json, word_of
-from query.experiments.registry import Experiment, find
-from query.experiments.report import QUICK, Block, Section, cluster_table, networks_of, sections, trained_networks
+from query.experiments.page import page
+from query.experiments.record import Experiment
+from query.experiments.report import Block, chosen, trained_networks, verdicts, walk
 from query.experiments.result import Result
 
 from .experiment import CONTROLS, calibration, reload, untrained
@@ -42,120 +41,100 @@ def write_report(
     as_json: bool = False,
 ) -> list[Block]:
     """Measure what is not stored yet, write the page, print the verdicts; see `polytope report --help`."""
-    wanted = _wanted(only)
+    chosen(only)  # refuses an unknown key before anything long begins
     with store.open(path) as a:
         networks = trained_networks(a, network)
     if controls:
         for record in networks:
             add_controls(path, record, device)
-    work = Work(path, device, live, fresh, quick)
-    blocks = [block for section in wanted for record in networks for block in work.blocks(section, record)]
-    facts = [f"{record.name}: {record.architecture}, weights {record.weights_digest[:12]}" for record in networks]
-    text = page(f"The polytope lens on {path.name}", facts, blocks, _cluster_tables(path, networks), str(path))
+    measuring = Measuring(device, live, fresh, quick)
+    blocks = []
+    for block in walk(lambda: store.open(path), networks, measuring.answer, only=only):
+        if block.reason and (live or not block.experiment.live):
+            note([f"{block.claim.key} of {block.network.name}: {block.reason}"])
+        try:
+            measuring.store_waiting(path)
+        except AtlasLocked as error:
+            note([f"{block.claim.key} of {block.network.name} is not stored yet: {error}"])
+        number = None if block.result is None else measuring.numbers.get(block.result)
+        blocks.append(replace(block, experiment_id=number))
+    with store.open(path) as a:
+        text = page(a, networks, blocks)
     with disk_full(output):
         output.write_text(text, encoding="utf-8")
+    table = verdicts(blocks)
     if as_json:
-        typer.echo(verdicts_as_json(blocks))
+        typer.echo(table.drop(columns="rule").to_json(orient="records", force_ascii=False, indent=1))
     else:
-        _print(blocks)
+        show(table[["claim", "network", "verdict", "because"]], "verdicts, by the rules that the page states")
     note([f"wrote {output}"])
-    work.store_waiting()
+    measuring.store_waiting(path)
     return blocks
 
 
-class Work:
-    """Measures section by section; networks are loaded once, results stored at once.
+class Measuring:
+    """Answers a claim out of the atlas, or by measuring; networks are loaded once, results stored at once.
 
     Where another process holds the atlas when a result is to be stored, the result waits in memory: the page has it,
     and it is stored with the next one, or at the end.
     """
 
-    def __init__(self, path: Path, device: str, live: bool, fresh: bool, quick: bool = False) -> None:
-        self.path, self.device, self.live, self.fresh, self.quick = path, device, live, fresh, quick
+    def __init__(self, device: str, live: bool, fresh: bool, quick: bool = False) -> None:
+        self.device, self.live, self.fresh, self.quick = device, live, fresh, quick
         self.readers: dict[str, tuple[Network, dict[str, Network]]] = {}
-        self.results: dict[str, dict[str, Result]] = {}
         self.measured: dict[str, Result] = {}
-        self.numbers: dict[str, int] = {}
+        self.numbers: dict[Result, int] = {}
 
-    def blocks(self, section: Section, network: NetworkRecord) -> list[Block]:
-        """The section on the network, and on its controls where it is measured there too."""
-        with store.open(self.path) as a:
-            records = networks_of(a, section, network)
-        return [self._block(section, record) for record in records]
-
-    def store_waiting(self) -> None:
+    def store_waiting(self, path: Path) -> None:
         """Store what is measured and not stored yet. Raises `AtlasLocked` while another process holds the atlas."""
-        waiting = [question for question in self.measured if question not in self.numbers]
+        waiting = [result for result in self.measured.values() if result not in self.numbers]
         if waiting:
-            with store.open(self.path, writable=True) as a:
-                for question in waiting:
-                    self.numbers[question] = save(a, self.measured[question])
+            with store.open(path, writable=True) as a:
+                for result in waiting:
+                    self.numbers[result] = save(a, result)
 
-    def _block(self, section: Section, network: NetworkRecord) -> Block:
-        if find(section.experiment).needs == "live" and not self.live:
-            return Block(section, network, None, "left out by --no-live")
-        try:
-            question, result = self._result(section, network)
-        except StoreError:  # about the atlas, not about the claim
-            raise
-        except PolytopeError as error:  # the sentence is the answer: what is missing, and how to add it
-            note([f"{section.key} of {network.name}: {error}"])
-            return Block(section, network, None, str(error))
-        self.results.setdefault(network.name, {})[section.key] = result
-        try:
-            self.store_waiting()
-        except AtlasLocked as error:
-            note([f"{section.key} of {network.name} is not stored yet: {error}"])
-        return Block(section, network, result, "", self.numbers.get(question))
-
-    def _result(self, section: Section, network: NetworkRecord) -> tuple[str, Result]:
-        """What identifies the measurement, and its result: from memory, from the atlas, or measured now."""
-        experiment = find(section.experiment)
+    def answer(
+        self, a: store.Atlas, experiment: Experiment, network: NetworkRecord, options: dict[str, Any]
+    ) -> tuple[Result, int | None]:
+        """From memory, from the atlas, or measured now."""
         handed: dict[str, Any] = {}
-        if experiment.needs == "live":
-            reader, controls = self._reader(network)
-            handed = {"reader": reader} | ({"controls": controls} if experiment.takes_controls else {})
-        with store.open(self.path) as a:
-            options = section.options(a, network, self.results.get(network.name, {}))
-            options |= QUICK.get(experiment.name, {}) if self.quick else {}
-            question = repr((experiment.name, network.name, sorted(options.items())))
-            if question not in self.measured:
-                label = f"{section.key} ({network.name})"
-                try:
-                    self._answer(a, question, experiment, network.name, options, handed, label)
-                except NotStored as error:
-                    if not handed.get("controls"):
-                        raise
-                    # The trained network alone is half of the answer; where not even that can be had, this says so.
-                    alone = f"no untrained control stands beside it: {error}"
-                    self._answer(a, question, experiment, network.name, options, {"reader": reader}, label, alone)
-        return question, self.measured[question]
+        if experiment.live:
+            if not self.live:
+                raise NotStored("left out by --no-live")
+            reader, controls = self._reader(a, network)
+            handed = {"reader": reader} | ({"controls": controls} if experiment.controls else {})
+        options = options | (dict(experiment.quick) if self.quick else {})
+        question = repr((experiment.name, network.name, sorted(options.items())))
+        if question not in self.measured:
+            try:
+                self.measured[question] = self._result(a, experiment, network.name, options, handed)
+            except NotStored as error:
+                if not handed.get("controls"):
+                    raise
+                # The trained network alone is half of the answer; where not even that can be had, this says so.
+                alone = self._result(a, experiment, network.name, options, {"reader": handed["reader"]})
+                remark = f"no untrained control stands beside it: {error}"
+                new = alone not in self.numbers
+                self.measured[question] = replace(alone, notes=(*alone.notes, remark)) if new else alone
+        result = self.measured[question]
+        return result, self.numbers.get(result)
 
-    def _answer(
-        self,
-        a: store.Atlas,
-        question: str,
-        experiment: Experiment,
-        network: str,
-        options: dict[str, Any],
-        handed: dict[str, Any],
-        label: str,
-        remark: str = "",
-    ) -> None:
-        """The stored answer to a question, or a new one, with ``remark`` among its notes."""
+    def _result(
+        self, a: store.Atlas, experiment: Experiment, network: str, options: dict[str, Any], handed: dict[str, Any]
+    ) -> Result:
+        """The stored answer to a question, or a new one."""
         known = None if self.fresh else recall(a, experiment, network, options, handed.get("controls"))
         if known is not None:
-            self.measured[question], self.numbers[question] = load(a, known), known
-            return
-        with TerminalProgress().step(label, unit="steps") as step:
-            found = experiment.run(a, **handed, **options, progress=step.update)
-        self.measured[question] = replace(found, notes=(*found.notes, remark)) if remark else found
+            result = load(a, known)
+            self.numbers[result] = known
+            return result
+        with TerminalProgress().step(f"{experiment.name} ({network})", unit="steps") as step:
+            return experiment.run(a, **handed, **options, progress=step.update)
 
-    def _reader(self, network: NetworkRecord) -> tuple[Network, dict[str, Network]]:
+    def _reader(self, a: store.Atlas, network: NetworkRecord) -> tuple[Network, dict[str, Network]]:
         if network.name not in self.readers:
-            with store.open(self.path) as a:
-                reader = reload(a, network, None, self.device)
-                controls = untrained(a, reader, self.device) if kind_of(network) == TRAINED else {}
+            reader = reload(a, network, None, self.device)
+            controls = untrained(a, reader, self.device) if kind_of(network) == TRAINED else {}
             self.readers[network.name] = reader, controls
         return self.readers[network.name]
 
@@ -205,38 +184,3 @@ def add_controls(path: Path, network: NetworkRecord, device: str) -> None:
     for weights in missing:
         control = load_control(reader, weights, device, images if weights == CONTROLS["random"] else None)
         ingest(path, control, dataset, choices, cluster=False, progress=TerminalProgress())
-
-
-def _wanted(only: Sequence[str] | None) -> list[Section]:
-    known = sections()
-    if only is None:
-        return known
-    unknown = sorted(set(only) - {section.key for section in known})
-    if unknown or not only:
-        raise UsageError(f"--only is {','.join(only)!r}; sections are {', '.join(section.key for section in known)}")
-    return [section for section in known if section.key in only]
-
-
-def _cluster_tables(path: Path, networks: Sequence[NetworkRecord]) -> dict[str, tuple[str, pd.DataFrame]]:
-    tables = {}
-    with store.open(path) as a:
-        for record in networks:
-            try:
-                tables[record.name] = cluster_table(a, record)
-            except PolytopeError as error:
-                note([f"appendix E: {error}"])
-    return tables
-
-
-def _print(blocks: Sequence[Block]) -> None:
-    show(
-        pd.DataFrame(
-            {
-                "claim": [block.section.claim for block in blocks],
-                "network": [block.network.name for block in blocks],
-                "verdict": [word_of(block) for block in blocks],
-                "because": [block.verdict.because if block.verdict else block.reason for block in blocks],
-            }
-        ),
-        "verdicts, by the rules that the page states",
-    )

@@ -23,7 +23,8 @@ from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import NetworkRecord
 
 from .controls import controls_of
-from .registry import EXPERIMENTS, Experiment
+from .record import Experiment
+from .registry import EXPERIMENTS, draw, find
 from .result import Result
 from .targets import stored_direction
 
@@ -93,6 +94,7 @@ def load(atlas: Atlas, experiment_id: int) -> Result:
         {name: _frame(columns) for name, columns in outcome["tables"].items()},
         tuple(outcome["notes"]),
         _loads(row["asked"]),
+        draw=draw,
     )
 
 
@@ -129,7 +131,7 @@ def recall(
     ``network`` is the one that the result is of; ``options`` and ``controls`` are those of `Experiment.run`.
     """
     record = None if network is None else atlas.catalog.network(network)
-    asked = experiment.asked(options, controls)
+    asked = experiment.question(options, controls)
     rows = atlas.rows(
         "select experiment_id, parameters, data_digest from experiments "
         "where kind = $1 and network_id is not distinct from $2 and asked = $3::json order by experiment_id desc",
@@ -156,7 +158,7 @@ def answered(atlas: Atlas, experiment: Experiment, network: str | None, options:
     )
     if not rows:  # the module of the experiment, which may take a second to load, need not be
         return None
-    question = _loads(_question(experiment.asked(options)))
+    question = _loads(_question(experiment.question(options)))
     for number, asked, parameters, digest in rows:
         same = {name: value for name, value in _loads(asked).items() if name != "controls"} == question
         if same and digest == data_digest(atlas, experiment.name, network, _loads(parameters)):
@@ -181,8 +183,8 @@ def shelf(atlas: Atlas, network: str | None = None) -> pd.DataFrame:
         [network],
     )
     for row in rows:
-        known = EXPERIMENTS[row["kind"]].options if row["kind"] in EXPERIMENTS else {}
-        defaults = _loads(_question({n: o.default for n, o in known.items() if o.default is not o.empty}))
+        fields = find(row["kind"]).fields if row["kind"] in EXPERIMENTS else {}
+        defaults = _loads(_question({name: o.default for name, o in fields.items() if not o.required}))
         asked, parameters = _loads(row["asked"]), _loads(row.pop("parameters"))
         row["asked"] = {name: value for name, value in asked.items() if (name, value) not in defaults.items()}
         row["current"] = row.pop("data_digest") == data_digest(atlas, row["kind"], row["network"], parameters)
@@ -212,7 +214,7 @@ def data_digest(atlas: Atlas, kind: str, network: str | None, parameters: Mappin
     """
     beside = set(parameters.get("beside") or ())
     records = [r for r in atlas.catalog.networks if network is None or r.name == network or r.name in beside]
-    experiment = EXPERIMENTS.get(kind)
+    experiment = find(kind) if kind in EXPERIMENTS else None
     digest = hashlib.sha256()
     for record in records:
         lines: list[Any] = [record.name, record.weights_digest]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -20,49 +21,72 @@ from ..notes import Notes
 from ..pairs.class_density import LONE, NOTE, class_density
 from ..pairs.density import exactness
 from ..progress import Progress, tell
-from ..statistics import check_interval
 from ..store.spans import spans_with_density
+from .claims import Claim, Part, Row, Verdict, Word, number
 from .controls import TRAINED, controls_of, kind_of
 from .figures import CHANCE, Style, finish, interval, legend_above, name_axis, points, style, text
+from .options import IntervalOptions
+from .record import Experiment
 from .result import Result
-from .targets import checked_seed
+from .schema import Column, table_of, with_interval
 
 
-def density(
-    atlas: Atlas,
-    *,
-    network: str | None = None,
-    spans: Sequence[str] | None = None,
-    site_by_site: bool = False,
-    beside: Sequence[str] | None = None,
-    pairs: int = 2000,
-    seed: int = 0,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    progress: Progress | None = None,
-) -> Result:
-    """Whether boundaries lie more densely between classes than within, trained and untrained side by side.
+@dataclass(frozen=True, kw_only=True)
+class Options(IntervalOptions):
+    spans: Sequence[str] | None = None
+    """Spans l->m; by default l-> for every site l whose activations are stored."""
 
-    ``spans``: spans l->m; by default l-> for every site l whose activations are stored.
-    ``site_by_site``: besides each l-> also the span that ends at the next site, whose gates are that site's alone.
-    ``beside``: networks of the atlas to show beside; by default its untrained controls of the same architecture.
-    ``pairs``: of the same and of different classes, each, drawn at random; two examples of one input never pair.
+    site_by_site: bool = False
+    """Besides each l-> also the span that ends at the next site, whose gates are that site's alone."""
 
-    Table, a row a network and span: network, weights (as given; untrained, calibrated; untrained, raw), and the
-    columns of `query.class_density`: means within (intra) and between (inter) classes, their ratio, all with
-    bootstrap intervals over inputs, Cohen's d, AUC, permutation p, both means per gate, n_intra and n_inter,
-    dropped (pairs at distance 0), n_permuted (pairs behind p). A span that a control does not store is left out, and
-    a note says so.
+    beside: Sequence[str] | None = None
+    """Networks of the atlas to show beside; by default its untrained controls of the same architecture."""
 
-    Raises `UnknownName`, `NotStored`, and `UsageError`: for impossible parameters, a span that ends before it starts,
-    fewer than two classes, or no class with two inputs.
+    pairs: int = 2000
+    """Of the same and of different classes, each, drawn at random; two examples of one input never pair."""
+
+
+BOUNDARIES = "boundaries a unit of distance"
+
+TABLES = {
+    "table": table_of(
+        "a network and span",
+        Column("network", str, "name of the network"),
+        Column("weights", str, "as given; untrained; untrained, calibrated; untrained, raw"),
+        Column("span", str, "name of the span"),
+        Column("n_gates", int, "gates of the span"),
+        Column("n_examples", int, "labelled examples, to draw from"),
+        Column("n_unlabelled", int, "examples left out for want of a label"),
+        Column("n_lone", int, "labels with examples of a single input, which only pairs of two classes can hold"),
+        Column("n_intra", int, "pairs within a class"),
+        Column("n_inter", int, "pairs between classes"),
+        Column("dropped", int, "pairs at distance 0, which have no density"),
+        *with_interval("intra_mean", "mean density within classes", BOUNDARIES),
+        *with_interval("inter_mean", "mean density between classes", BOUNDARIES),
+        *with_interval("ratio", "inter_mean over intra_mean"),
+        Column("cohens_d", float, "difference of the means over the pooled standard deviation"),
+        Column("auc", float, "probability that a pair between classes is the denser"),
+        Column("p_value", float, "of a permutation test of the difference"),
+        Column("n_permuted", int, "pairs behind p_value, no two of which share an input"),
+        Column("intra_per_gate", float, "intra_mean over n_gates", BOUNDARIES),
+        Column("inter_per_gate", float, "inter_mean over n_gates", BOUNDARIES),
+        Column("exact", bool, "whether equal codes mean the same affine map"),
+    )
+}
+
+
+def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None) -> Result:
+    """Measure every span of the network, and of the networks beside it.
+
+    A span that a control does not store is left out, and a note says so. Raises `UnknownName`, `NotStored`, and
+    `UsageError`: for impossible options, a span that ends before it starts, fewer than two classes, or no class with
+    two inputs.
     """
-    record = atlas.catalog.network(network)
+    record = atlas.catalog.network(options.network)
     notes = Notes(NOTE)
-    others = _beside(atlas, record, beside, notes)
-    pairs, seed = whole("pairs", pairs), checked_seed(seed)
-    check_interval(resamples, confidence)
-    names = _spans(atlas, record, spans, site_by_site)
+    others = _beside(atlas, record, options.beside, notes)
+    whole("pairs", options.pairs)
+    names = _spans(atlas, record, options.spans, options.site_by_site)
     total = len(names) * (1 + len(others))
     frames, done = [], 0
     for place, shown in enumerate((record, *others)):
@@ -74,10 +98,10 @@ def density(
                     atlas,
                     network=shown.name,
                     spans=[span],
-                    pairs=pairs,
-                    seed=seed,
-                    resamples=resamples,
-                    confidence=confidence,
+                    pairs=options.pairs,
+                    seed=options.seed,
+                    resamples=options.resamples,
+                    confidence=options.confidence,
                 )
             except (NotStored, UnknownName, UsageError) as error:
                 if place == 0:
@@ -95,21 +119,21 @@ def density(
         notes.add(exactness(atlas.catalog.target(span=span, network=network)))
     parameters = {
         "spans": names,
-        "site_by_site": site_by_site,
+        "site_by_site": options.site_by_site,
         "beside": [other.name for other in others],
-        "pairs": pairs,
-        "seed": seed,
-        "resamples": resamples,
-        "confidence": confidence,
+        "pairs": options.pairs,
+        "seed": options.seed,
+        "resamples": options.resamples,
+        "confidence": options.confidence,
     }
     return Result("density", record.name, parameters, {"table": table}, notes.lines())
 
 
-def draw_density(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Ratio inter/intra by span, and both densities per gate, a series a network."""
     table = result.table
     spans = list(dict.fromkeys(table["span"]))
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.5, 0.5])
+    drawing = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.5, 0.5])
     networks = table[["network", "weights"]].drop_duplicates().to_dict("records")
     for place, shown in enumerate(networks):
         rows = table[table["network"] == shown["network"]].reset_index(drop=True)
@@ -118,20 +142,20 @@ def draw_density(result: Result) -> go.Figure:
         x = [spans.index(span) + shift for span in rows["span"]]
         name = result.network if place == 0 else shown["weights"] if shown["weights"] != TRAINED else shown["network"]
         hover = [_hover(row) for row in rows.to_dict("records")]
-        figure.add_trace(points(str(name), x, rows, "ratio", look, hover=hover), row=1, col=1)
-        _draw_means(figure, rows, x, look, hover)
-    figure.add_hline(y=1, line={"color": CHANCE.colour, "dash": "dot", "width": 1}, row=1, col=1)
-    figure.update_yaxes(title="Ratio between ÷ within", row=1, col=1)
-    figure.update_yaxes(
+        drawing.add_trace(points(str(name), x, rows, "ratio", look, hover=hover), row=1, col=1)
+        _draw_means(drawing, rows, x, look, hover)
+    drawing.add_hline(y=1, line={"color": CHANCE.colour, "dash": "dot", "width": 1}, row=1, col=1)
+    drawing.update_yaxes(title="Ratio between ÷ within", row=1, col=1)
+    drawing.update_yaxes(
         title="Boundaries per unit distance and gate<br>open: within, filled: between classes",
         type="log",
         exponentformat="power",
         row=2,
         col=1,
     )
-    name_axis(figure, spans, "", row=1, col=1)
-    name_axis(figure, spans, "Span, from input to output", row=2, col=1)
-    legend_above(figure)
+    name_axis(drawing, spans, "", row=1, col=1)
+    name_axis(drawing, spans, "Span, from input to output", row=2, col=1)
+    legend_above(drawing)
     n = [
         f"{table[column].min():,} to {table[column].max():,}"
         if table[column].nunique() > 1
@@ -139,7 +163,7 @@ def draw_density(result: Result) -> go.Figure:
         for column in ("n_intra", "n_inter")
     ]
     return finish(
-        figure,
+        drawing,
         f"{result.network}: boundaries between classes and within",
         f"n = {n[0]} pairs within and {n[1]} between classes, a span and network; bars: "
         f"{result.parameters['confidence']:.0%} intervals; dotted: no difference",
@@ -206,3 +230,118 @@ def _spans(atlas: Atlas, network: NetworkRecord, spans: Sequence[str] | None, si
 
 def _block(site: SiteRecord) -> str:
     return site.name.removesuffix(FULL_SUFFIX)
+
+
+# --- what it decides ---------------------------------------------------------------------------------------------
+
+UNTRAINED_BAND = 0.02
+"""How far from 1 the ratio of densities may lie in an untrained network that shows no effect."""
+
+DENSITY_RULE = (
+    "Supported: the interval of the ratio (between over within classes) lies above 1 at every span, and in the "
+    f"untrained controls the ratio lies within {UNTRAINED_BAND:.0%} of 1, or its interval holds 1, at every span. "
+    "Not supported: the interval lies below 1, or holds 1, at more than half of the spans, or a control's ratio "
+    "is as large as the trained network's at more than half. Without a control in the atlas the trained network "
+    "alone decides."
+)
+
+
+def boundaries_separate_classes(result: Result) -> Verdict:
+    """`DENSITY_RULE`, on `density`."""
+    table = result.table
+    given = {row["span"]: row for row in table[table["network"] == result.network].to_dict("records")}
+    controls = table[table["weights"].str.startswith("untrained")].to_dict("records")
+    above = [row["ratio_low"] > 1 for row in given.values()]
+    quiet = [_no_effect(row) for row in controls]
+    louder = [row["ratio"] >= given[row["span"]]["ratio"] for row in controls]
+    numbers = [
+        number(f"{row['span']}, {row['weights']}: ratio", row, "ratio", f"{row['n_intra']} + {row['n_inter']} pairs")
+        for row in [*given.values(), *controls]
+    ]
+    if all(above) and all(quiet):
+        word: Word = "supported"
+    elif sum(above) * 2 < len(above) or (louder and sum(louder) * 2 > len(louder)):
+        word = "not supported"
+    else:
+        word = "undecided"
+    beside = (
+        f"; untrained: no difference at {sum(quiet)} of {len(quiet)}"
+        if controls
+        else "; no untrained control is in the atlas"
+    )
+    return Verdict(
+        word, f"the ratio lies above 1 at {sum(above)} of {len(above)} spans{beside}", pd.DataFrame(numbers)
+    )
+
+
+def _no_effect(row: Row) -> bool:
+    return abs(row["ratio"] - 1) <= UNTRAINED_BAND or row["ratio_low"] <= 1 <= row["ratio_high"]
+
+
+DEPTH_RULE = (
+    "Of the trained network's ratio per span: supported where the interval at the last span lies above that at "
+    "the first and the rank correlation with depth is positive; not supported where the interval at the last lies"
+    " below that at the first; else undecided."
+)
+
+
+def difference_grows_with_depth(result: Result) -> Verdict:
+    """`DEPTH_RULE`, on `density`."""
+    table = result.table
+    rows = table[table["network"] == result.network].to_dict("records")
+    first, last = rows[0], rows[-1]
+    ratios = pd.Series([row["ratio"] for row in rows])
+    correlation = float(ratios.rank().corr(pd.Series(range(len(ratios)), dtype=float))) if len(rows) > 1 else np.nan
+    if len(rows) > 1 and last["ratio_low"] > first["ratio_high"] and correlation > 0:
+        word: Word = "supported"
+    elif len(rows) > 1 and last["ratio_high"] < first["ratio_low"]:
+        word = "not supported"
+    else:
+        word = "undecided"
+    numbers = [
+        number(f"{row['span']}: ratio", row, "ratio", f"{row['n_intra']} + {row['n_inter']} pairs") for row in rows
+    ]
+    # Of all spans that there are, which share gates: no sample, and so no interval.
+    numbers.append(
+        {
+            "what": "rank correlation of ratio and depth, of these spans",
+            "value": correlation,
+            "low": np.nan,
+            "high": np.nan,
+            "n": len(rows),
+        }
+    )
+    because = f"{first['ratio']:.3g} at {first['span']}, {last['ratio']:.3g} at {last['span']}"
+    return Verdict(word, because, pd.DataFrame(numbers))
+
+
+EXPERIMENT = Experiment(
+    name="density",
+    version=1,
+    section=4,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    beside=True,
+    quick={"pairs": 300, "resamples": 200},
+    claims=(
+        Claim(
+            "density",
+            Part.PREDICTION_2,
+            1,
+            "Networks place more boundaries between inputs of different classes than of the same class; untrained "
+            "networks do not.",
+            judge=boundaries_separate_classes,
+            rule=DENSITY_RULE,
+        ),
+        Claim(
+            "depth",
+            Part.PREDICTION_2,
+            2,
+            "The difference gets more robust in higher layers.",
+            judge=difference_grows_with_depth,
+            rule=DEPTH_RULE,
+        ),
+    ),
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,12 @@ from ..clustering.labels import remark
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..store.spans import spans_to_output
+from .claims import Claim, Part, counts
 from .figures import finish, legend_above, name_axis, style, text
+from .options import CommonOptions
+from .record import Experiment
 from .result import Result
-from .targets import checked_seed
+from .schema import Column, table_of
 
 DIGEST_BYTES = 16
 """Bytes that stand for a code: among 10⁹ codes two unequal ones share them with a probability of 10⁻²¹."""
@@ -35,37 +39,50 @@ NOTES = (
 )
 
 
-def occupancy(
-    atlas: Atlas,
-    *,
-    network: str | None = None,
-    targets: Sequence[str] | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Result:
-    """Distinct codes, collisions and saturation by site and span.
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    targets: Sequence[str] | None = None
+    """Names of sites and spans; by default every site that has codes and every span l-> that runs to the output."""
 
-    ``targets``: names of sites and spans; by default every site that has codes and every span l-> that runs to the
-    output.
 
-    Nothing is drawn at random: the seed changes nothing.
+TABLES = {
+    "table": table_of(
+        "a site or span",
+        Column("target", str, "name of the site or span"),
+        Column("scope", str, "position or full"),
+        Column("kind", str, "site or span"),
+        Column("n_gates", int, "gates of its codes"),
+        Column("examples", int, "examples that have all of its codes"),
+        Column("distinct", int, "distinct codes among them"),
+        Column("collisions", int, "examples less distinct"),
+        Column("saturation", float, "distinct over examples"),
+        Column("shared", int, "examples whose polytope another example is in as well"),
+        Column("largest", int, "examples in the fullest polytope"),
+        Column("exact", bool, "whether equal codes mean the same affine map"),
+    ),
+    "rarefaction": table_of(
+        "a site or span, and a number of examples",
+        Column("target", str, "name of the site or span"),
+        Column("examples", int, "m, the examples drawn"),
+        Column("distinct", float, "distinct codes to expect among them"),
+    ),
+}
 
-    Table: target, scope, kind (site or span), n_gates, examples (that have all of its codes), distinct (codes),
-    collisions (examples − distinct), saturation (distinct / examples), shared (examples whose polytope another
-    example is in as well), largest (examples in the fullest polytope), exact. Table ``rarefaction``: target,
-    examples m, and distinct, the number of distinct codes to expect among m of the n examples:
+
+def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None) -> Result:
+    """Distinct codes, collisions and saturation, and how many distinct codes to expect among m of the n examples:
 
         E[D_m] = Σ_i 1 − C(n − n_i, m) / C(n, m)        (Hurlbert 1971; n_i examples in polytope i)
 
-    Codes are told apart by 128-bit BLAKE2 digests, a block at a time. Raises `UnknownName`, `NotStored`.
+    Codes are told apart by 128-bit BLAKE2 digests, a block at a time. Nothing is drawn at random: the seed changes
+    nothing. Raises `UnknownName`, `NotStored`.
     """
-    record = atlas.catalog.network(network)
-    checked_seed(seed)
-    asked, notes = _targets(atlas, record, targets), Notes(*NOTES)
+    record = atlas.catalog.network(options.network)
+    targets, notes = _targets(atlas, record, options.targets), Notes(*NOTES)
     digests: dict[int, tuple[Int64[np.ndarray, " codes"], UInt8[np.ndarray, "codes bytes"]]] = {}
     rows, curves = [], []
-    for done, target in enumerate(asked):
-        tell(progress, done, len(asked))
+    for done, target in enumerate(targets):
+        tell(progress, done, len(targets))
         for site in target.sites:
             if site.site_id not in digests:
                 digests[site.site_id] = _digests(atlas, site)
@@ -75,15 +92,15 @@ def occupancy(
             raise NotStored(f"no example of network {record.name} has a code at every site of {target.name}")
         rows.append(_row(target, counts))
         curves.append(_rarefaction(target.name, counts))
-    tell(progress, len(asked), len(asked))
-    parameters = {"targets": [target.name for target in asked], "seed": seed}
+    tell(progress, len(targets), len(targets))
+    parameters = {"targets": [target.name for target in targets], "seed": options.seed}
     tables = {"table": pd.DataFrame(rows), "rarefaction": pd.concat(curves, ignore_index=True)}
     return Result("occupancy", record.name, parameters, tables, notes.lines())
 
 
-def draw_occupancy(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Saturation by target."""
-    figure = go.Figure()
+    drawing = go.Figure()
     for place, (kind, words) in enumerate((("site", "code of a site"), ("span", "code of a span to the output"))):
         rows = result.table[result.table["kind"] == kind]
         hover = [
@@ -91,7 +108,7 @@ def draw_occupancy(result: Result) -> go.Figure:
             f"{row.n_gates:,} gates; the fullest polytope holds {row.largest:,}"
             for row in rows.itertuples()
         ]
-        figure.add_bar(
+        drawing.add_bar(
             x=rows.index,
             y=rows["saturation"],
             name=words,
@@ -101,11 +118,11 @@ def draw_occupancy(result: Result) -> go.Figure:
         )
     n = result.table["examples"]
     count = f"{n.max():,}" if n.nunique() == 1 else f"{n.min():,} to {n.max():,}"
-    name_axis(figure, result.table["target"].tolist(), "Site or span, from input to output")
-    figure.update_yaxes(title="Distinct codes per example", range=[0, 1.02])
-    legend_above(figure)
+    name_axis(drawing, result.table["target"].tolist(), "Site or span, from input to output")
+    drawing.update_yaxes(title="Distinct codes per example", range=[0, 1.02])
+    legend_above(drawing)
     return finish(
-        figure,
+        drawing,
         f"{result.network}: how many polytopes the examples are spread over",
         f"n = {count} examples",
         result.notes,
@@ -181,3 +198,41 @@ def expected_distinct(counts: Int64[np.ndarray, " polytopes"], m: int | np.integ
 
 def _log_binomial(n: Any, k: Any) -> Any:
     return gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+
+
+# --- what it shows -----------------------------------------------------------------------------------------------
+
+
+def numbers_shown(result: Result) -> pd.DataFrame:
+    measured = (
+        ("distinct", "distinct codes"),
+        ("saturation", "distinct codes over examples"),
+        ("largest", "examples in the fullest polytope"),
+    )
+    return counts(
+        [
+            (f"{row['target']}: {words}", row[name], row["examples"])
+            for row in result.table.to_dict("records")
+            for name, words in measured
+        ]
+    )
+
+
+EXPERIMENT = Experiment(
+    name="occupancy",
+    version=1,
+    section=None,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    claims=(
+        Claim(
+            "occupancy",
+            Part.BESIDE,
+            1,
+            "How many polytopes the examples are spread over; the post makes no claim.",
+            shown=numbers_shown,
+        ),
+    ),
+)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
-import shlex
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -12,8 +10,12 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from .report import Block, Section
-from .result import Result
+from atlas import Atlas
+from atlas.errors import NotStored
+from atlas.store.catalog import NetworkRecord
+
+from .claims import Claim
+from .report import Block, cluster_table, command
 
 SYMBOLS = {"supported": "✓", "not supported": "✗", "undecided": "?", "not measured": "–", "shown": "·"}
 """A verdict has a sign besides its colour, so that it reads without colour vision."""
@@ -34,17 +36,16 @@ details { margin: 0.5rem 0; } .network { margin: 1.5rem 0 0.5rem; font-weight: 6
 """
 
 
-def page(
-    title: str,
-    facts: Sequence[str],
-    blocks: Sequence[Block],
-    cluster_tables: Mapping[str, tuple[str, pd.DataFrame]],
-    atlas: str,
-) -> str:
-    """The whole page. ``facts``: lines under the title. ``cluster_tables``: by network, for Appendix E.
-
-    ``atlas``: its path, as it stands in the commands that repeat a measurement.
-    """
+def page(atlas: Atlas, networks: Sequence[NetworkRecord], blocks: Sequence[Block]) -> str:
+    """The whole page: the facts, every claim on every network, and the largest clusters (Appendix E)."""
+    title, path = f"The polytope lens on {atlas.path.name}", str(atlas.path)
+    facts = [f"{record.name}: {record.architecture}, weights {record.weights_digest[:12]}" for record in networks]
+    cluster_tables: dict[str, tuple[str, pd.DataFrame]] = {}
+    for record in networks:
+        try:
+            cluster_tables[record.name] = cluster_table(atlas, record)
+        except NotStored as error:
+            facts.append(f"Appendix E: {error}")
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         f"<meta name='viewport' content='width=device-width'><title>{_text(title)}</title><style>{STYLE}</style>"
@@ -54,20 +55,13 @@ def page(
         _overview(blocks),
     ]
     shown: set[int] = set()
-    for part, members in groupby(blocks, key=lambda block: block.section.part):
+    for part, members in groupby(blocks, key=lambda block: block.claim.part):
         parts.append(f"<h2>{_text(part)}</h2>")
-        for section, found in groupby(members, key=lambda block: block.section):
-            parts.append(_section(section, list(found), atlas, shown))
+        for claim, of_claim in groupby(members, key=lambda block: block.claim):
+            parts.append(_section(claim, list(of_claim), path, shown))
     parts.append(_appendix(cluster_tables))
     parts.append("</body></html>")
     return "\n".join(parts)
-
-
-def word_of(block: Block) -> str:
-    """The verdict of a block in words, or why there is none."""
-    if block.result is None:
-        return "not measured"
-    return block.verdict.word if block.verdict is not None else "shown"
 
 
 def _overview(blocks: Sequence[Block]) -> str:
@@ -75,20 +69,20 @@ def _overview(blocks: Sequence[Block]) -> str:
     names = list(dict.fromkeys((block.network.name, block.kind) for block in blocks))
     head = "".join(f"<th>{_text(name)}<br><small>{_text(kind)}</small></th>" for name, kind in names)
     rows = []
-    for section, members in groupby(blocks, key=lambda block: block.section):
-        words = {block.network.name: word_of(block) for block in members}
+    for claim, members in groupby(blocks, key=lambda block: block.claim):
+        words = {block.network.name: block.word for block in members}
         cells = "".join(f"<td>{_badge(words[name]) if name in words else ''}</td>" for name, _ in names)
-        rows.append(f"<tr><td><a href='#{section.key}'>{_text(section.claim)}</a></td>{cells}</tr>")
+        rows.append(f"<tr><td><a href='#{claim.key}'>{_text(claim.sentence)}</a></td>{cells}</tr>")
     return f"<h2>Verdicts</h2><table><tr><th>Claim</th>{head}</tr>{''.join(rows)}</table>"
 
 
-def _section(section: Section, blocks: Sequence[Block], atlas: str, shown: set[int]) -> str:
-    parts = [f"<h3 id='{section.key}'>{_text(section.claim)}</h3>"]
-    if section.rule:
-        parts.append(f"<p class='rule'>Rule. {_text(section.rule)}</p>")
+def _section(claim: Claim, blocks: Sequence[Block], atlas: str, shown: set[int]) -> str:
+    parts = [f"<h3 id='{claim.key}'>{_text(claim.sentence)}</h3>"]
+    if claim.rule:
+        parts.append(f"<p class='rule'>Rule. {_text(claim.rule)}</p>")
     for block in blocks:
         parts.append(
-            f"<p class='network'>{_text(block.network.name)} ({_text(block.kind)}): {_badge(word_of(block))}</p>"
+            f"<p class='network'>{_text(block.network.name)} ({_text(block.kind)}): {_badge(block.word)}</p>"
         )
         if block.result is None:
             parts.append(f"<p class='why'>{_text(block.reason)}</p>")
@@ -132,23 +126,8 @@ def _repeat(block: Block, atlas: str) -> str:
     notes = "".join(f"<li>{_text(note)}</li>" for note in block.result.notes)
     return (
         f"<details><summary>How it was measured</summary><ul class='notes'>{notes}</ul>"
-        f"<pre>{_text(command(block.result, block.network.name, atlas))}</pre></details>"
+        f"<pre>{_text(command(block.result.kind, block.result.asked, block.network.name, atlas))}</pre></details>"
     )
-
-
-def command(result: Result, network: str, atlas: str) -> str:
-    """The line that repeats a measurement: the options as they were asked for, where they say anything."""
-    words = ["polytope", "experiment", result.kind, shlex.quote(atlas), "--network", shlex.quote(network)]
-    for name, value in sorted(result.asked.items()):
-        if value is None or name in ("network", "controls"):
-            continue
-        option = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            words += [option] if value else []
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            words += [option, shlex.quote(text)]
-    return " ".join([*words, *(["--controls"] if result.asked.get("controls") else [])])
 
 
 def _appendix(tables: Mapping[str, tuple[str, pd.DataFrame]]) -> str:
@@ -185,23 +164,3 @@ def _count(n: Any) -> str:
 
 def _text(words: object) -> str:
     return html.escape(str(words))
-
-
-def verdicts_as_json(blocks: Sequence[Block]) -> str:
-    """The verdicts alone, for a machine: section, claim, network, weights, verdict, because or reason, experiment."""
-    return json.dumps(
-        [
-            {
-                "section": block.section.key,
-                "claim": block.section.claim,
-                "network": block.network.name,
-                "weights": block.kind,
-                "verdict": word_of(block),
-                "experiment_id": block.experiment_id,
-                "because": block.verdict.because if block.verdict else block.reason,
-            }
-            for block in blocks
-        ],
-        ensure_ascii=False,
-        indent=1,
-    )

@@ -1,97 +1,71 @@
-"""The post, claim by claim: which experiment measures each, with which options, and what decides.
+"""The report: one walk over the claims of the post, whose answers are looked up in the atlas or measured now.
 
-`polytope report` runs them. Sections stand in the post's order. One that cannot be measured on a network (no full
-codes, no activations, one label) says why; one whose experiment the registry does not hold is left out.
+`stored_blocks` looks them up: nothing is computed, and no network is needed. `polytope report` measures the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from atlas import Atlas
-from atlas.errors import NotStored
-from atlas.network import FULL_SUFFIX
-from atlas.store.catalog import NetworkRecord, SiteRecord
+from atlas.errors import NotStored, PolytopeError, StoreError, UsageError
+from atlas.store.catalog import NetworkRecord
 
-from ..clustering.clusterings import clustering_of, clusterings
+from ..clustering.clusterings import clusterings
 from ..clustering.clusters import clusters
-from . import verdicts, verdicts_discussion, verdicts_paths
+from ..progress import Progress, tell
+from .archive import answered, load, shelf
+from .claims import Before, Claim, Verdict
 from .controls import TRAINED, controls_of, kind_of
-from .registry import EXPERIMENTS
+from .record import Experiment
+from .registry import EXPERIMENTS, claims, find
 from .result import Result
-from .verdicts import Judge, Verdict
-
-Options = Callable[[Atlas, NetworkRecord, Mapping[str, Result]], dict[str, Any]]
-"""Options of an experiment on a network, given the results of the sections before it, by key."""
-
-SCALED, SLICED = 0.6, 0.85
-"""How far up the network the scaled and the sliced space lie: inception4c and inception5a of InceptionV1's twelve."""
-
-
-QUICK: dict[str, dict[str, Any]] = {
-    "slice": {"size": 32},
-    "monosemanticity": {"units": 30, "components": 8, "trials": 5, "resamples": 200},
-    "neuron": {"resamples": 200},
-    "directions": {"components": 8, "resamples": 200},
-    "density": {"pairs": 300, "resamples": 200},
-    "scale": {"examples": 3, "alphas": [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0], "tolerance": 0.2},
-    "flow": {"resamples": 200},
-    "dictionary": {"gates": 256, "resamples": 200},
-    "adversarial": {"examples": 3, "epsilons": [0.3], "steps": 2, "n_random": 1, "tolerance": 0.2},
-    "interpolate": {"pairs": 3, "steps": 5, "tolerance": 0.2},
-    "affine": {"examples": 5},
-    "soft": {"examples": 20},
-    "layernorm": {"examples": 3, "alphas": [0.5, 2.0]},
-    "intervene": {"examples": 3, "n_random": 2},
-}
-"""What a quick report asks of each experiment: less of everything, so wider intervals."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """``claim``: what the post says, in one sentence. ``rule``: what decides; empty where nothing is claimed.
-    ``shown``: the numbers of a section without a judge, as `Verdict.numbers`.
-
-    ``untrained``: measured on each untrained network of the atlas as well. Of the others, density shows the controls
-    beside the trained network itself, and scale those that are handed in; the rest are of the trained network alone.
-    """
-
-    key: str
-    part: str
-    claim: str
-    experiment: str
-    options: Options
-    judge: Judge | None = None
-    rule: str = ""
-    untrained: bool = False
-    shown: Callable[[Result], pd.DataFrame] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """What came out of a section on one network: a result, or the reason why there is none."""
+    """What came out of a claim on one network: a result, or the reason why there is none.
 
-    section: Section
+    ``options``: what it was asked with; None where it could not be asked. ``experiment_id``: where it is stored.
+    """
+
+    experiment: Experiment
+    claim: Claim
     network: NetworkRecord
-    result: Result | None
-    reason: str = ""
+    options: dict[str, Any] | None
+    result: Result | None = None
     experiment_id: int | None = None
+    reason: str = ""
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        return None if self.result is None or self.claim.judge is None else self.claim.judge(self.result)
 
     @property
-    def verdict(self) -> Verdict | None:
-        return None if self.result is None or self.section.judge is None else self.section.judge(self.result)
+    def word(self) -> str:
+        """The verdict in words, or why there is none."""
+        if self.result is None:
+            return "not measured"
+        return self.verdict.word if self.verdict is not None else "shown"
+
+    @property
+    def because(self) -> str:
+        """What decided the verdict, or why there is no result."""
+        return self.verdict.because if self.verdict is not None else self.reason
 
     @property
     def numbers(self) -> pd.DataFrame | None:
         """What is printed below the figure: what, value, low, high, n; None where there is no result."""
-        if self.result is None or self.section.shown is None:
+        if self.result is None or self.claim.shown is None:
             return None if self.verdict is None else self.verdict.numbers
-        return self.section.shown(self.result)
+        return self.claim.shown(self.result)
 
     @property
     def kind(self) -> str:
@@ -99,22 +73,168 @@ class Block:
         return kind_of(self.network)
 
 
+Answer = Callable[[Atlas, Experiment, NetworkRecord, dict[str, Any]], tuple[Result, int | None]]
+"""The result of an experiment on a network, asked with these options, and its id where it is stored. Raises
+`PolytopeError` where there is none, and says why."""
+
+
+def walk(
+    opened: Callable[[], AbstractContextManager[Atlas]],
+    networks: Sequence[NetworkRecord],
+    answer: Answer,
+    *,
+    only: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Block]:
+    """Every claim, or those of the keys ``only``, on every network and its controls, in the post's order.
+
+    The atlas is opened for one claim at a time, and closed when its block is handed out. Raises `UsageError` for an
+    unknown key.
+    """
+    wanted = chosen(only)
+    with opened() as atlas:
+        questions = [
+            (experiment, claim, network)
+            for experiment, claim in wanted
+            for trained in networks
+            for network in (trained, *(controls_of(atlas, trained) if claim.untrained else ()))
+        ]
+    results: dict[str, dict[str, Result]] = {}
+    for done, (experiment, claim, network) in enumerate(questions):
+        tell(progress, done, len(questions))
+        earlier = results.setdefault(network.name, {})
+        with opened() as atlas:
+            block = _block(atlas, experiment, claim, network, earlier.get, answer)
+        if block.result is not None:
+            earlier[claim.key] = block.result
+        yield block
+    tell(progress, len(questions), len(questions))
+
+
+def _block(
+    atlas: Atlas, experiment: Experiment, claim: Claim, network: NetworkRecord, before: Before, answer: Answer
+) -> Block:
+    options = None
+    try:
+        options = claim.asking(atlas, network, before)
+        result, number = answer(atlas, experiment, network, options)
+    except StoreError:  # about the atlas, not about the claim
+        raise
+    except PolytopeError as error:  # the sentence is the answer: what is missing, and how to add it
+        return Block(experiment, claim, network, options, reason=str(error))
+    return Block(experiment, claim, network, options, result, number)
+
+
+def chosen(only: Sequence[str] | None) -> list[tuple[Experiment, Claim]]:
+    """All claims, or those of the keys given; `UsageError` for a key that no claim has."""
+    every = claims()
+    keys = [claim.key for _, claim in every]
+    if only is not None and (not only or set(only) - set(keys)):
+        raise UsageError(f"--only is {','.join(only)!r}; sections are {', '.join(keys)}")
+    return [pair for pair in every if only is None or pair[1].key in only]
+
+
 def trained_networks(atlas: Atlas, name: str | None = None) -> list[NetworkRecord]:
     """The networks that a report is about: the one named, or all that are no untrained controls."""
     if name is not None:
         return [atlas.catalog.network(name)]
-    found = [network for network in atlas.catalog.networks if kind_of(network) == TRAINED]
-    return found or [atlas.catalog.network(None)]
+    trained = [network for network in atlas.catalog.networks if kind_of(network) == TRAINED]
+    return trained or [atlas.catalog.network(None)]
 
 
-def networks_of(atlas: Atlas, section: Section, network: NetworkRecord) -> list[NetworkRecord]:
-    """The network, and its untrained controls where the section measures them too."""
-    return [network, *(controls_of(atlas, network) if section.untrained else [])]
+# --- out of what is stored ---------------------------------------------------------------------------------------
 
 
-def sections() -> list[Section]:
-    """All sections whose experiment there is, in the post's order."""
-    return [section for section in SECTIONS if section.experiment in EXPERIMENTS]
+def stored_blocks(atlas: Atlas, network: str | None = None, *, progress: Progress | None = None) -> list[Block]:
+    """Every claim on the network named, or on all that are trained, out of what is stored.
+
+    One that is not stored has no result; its reason is the command that measures it, or why it can't be measured.
+    Raises `UnknownName`.
+    """
+    return list(walk(lambda: nullcontext(atlas), trained_networks(atlas, network), _lookup(), progress=progress))
+
+
+def _lookup() -> Answer:
+    """Answers with what is stored; a result that several claims ask for is loaded once."""
+    loaded: dict[int, Result] = {}
+
+    def answer(
+        atlas: Atlas, experiment: Experiment, network: NetworkRecord, options: dict[str, Any]
+    ) -> tuple[Result, int | None]:
+        number = answered(atlas, experiment, network.name, options)
+        if number is None:
+            line = command(experiment.name, options, network.name, str(atlas.path))
+            raise NotStored(f"not stored yet: {line}")
+        if number not in loaded:
+            loaded[number] = load(atlas, number)
+        return loaded[number], number
+
+    return answer
+
+
+def stored_verdicts(atlas: Atlas, network: str | None = None, *, progress: Progress | None = None) -> pd.DataFrame:
+    """What `stored_blocks` comes to, a row a claim and network; columns as `verdicts` has them."""
+    return verdicts(stored_blocks(atlas, network, progress=progress))
+
+
+def verdicts(blocks: Sequence[Block]) -> pd.DataFrame:
+    """A row a block.
+
+    Columns: section (the claim's key), claim, rule, network, weights (as given, or how it is untrained), verdict
+    (supported, not supported, undecided, not measured, shown), because (what decided it, or why it is not measured),
+    experiment_id (of the stored result; None where there is none).
+    """
+    rows = [
+        {
+            "section": block.claim.key,
+            "claim": block.claim.sentence,
+            "rule": block.claim.rule,
+            "network": block.network.name,
+            "weights": block.kind,
+            "verdict": block.word,
+            "because": block.because,
+            "experiment_id": block.experiment_id,
+        }
+        for block in blocks
+    ]
+    return pd.DataFrame(rows).astype({"experiment_id": "Int64"})
+
+
+def not_stored(atlas: Atlas, network: str) -> pd.DataFrame:
+    """The experiments of which nothing current is stored for a network.
+
+    Columns: kind, summary, live, options (a dictionary: what the report would ask with; None where the experiment
+    can't be run so), reason (why not, else empty), command (that runs it, or says what it needs).
+    """
+    held = shelf(atlas, network)
+    current = set(held[held["current"].astype(bool)]["kind"])
+    record = atlas.catalog.network(network)
+    every, answer = {claim.key: (experiment, claim) for experiment, claim in claims()}, _lookup()
+
+    def before(key: str) -> Result | None:
+        return _block(atlas, *every[key], record, before, answer).result
+
+    rows = []
+    for name in EXPERIMENTS:
+        if name not in current:
+            row = {"kind": name, "summary": EXPERIMENTS[name], "live": find(name).live}
+            rows.append(row | _suggested(atlas, find(name), record, before))
+    return pd.DataFrame(rows, columns=["kind", "summary", "live", "options", "reason", "command"])
+
+
+def _suggested(atlas: Atlas, experiment: Experiment, network: NetworkRecord, before: Before) -> dict[str, Any]:
+    """What the first claim of an experiment asks it with; without a claim, everything by default."""
+    options = {"network": network.name}
+    try:
+        if experiment.claims:
+            options = experiment.claims[0].asking(atlas, network, before)
+        experiment.filled(options)  # says what can't be left out
+    except StoreError:
+        raise
+    except PolytopeError as error:
+        return {"options": None, "reason": str(error), "command": f"polytope experiment {experiment.name} --help"}
+    line = command(experiment.name, options, network.name, str(atlas.path))
+    return {"options": options, "reason": "", "command": line}
 
 
 def cluster_table(atlas: Atlas, network: NetworkRecord, most: int = 12) -> tuple[str, pd.DataFrame]:
@@ -127,367 +247,22 @@ def cluster_table(atlas: Atlas, network: NetworkRecord, most: int = 12) -> tuple
     frame = frame.assign(span=frame["target"].str.contains("->")).sort_values(["span", "clustering_id"])
     if frame.empty:
         raise NotStored(f"no codes of network {network.name} are clustered; `polytope cluster` does it")
-    chosen = frame.iloc[-1]
-    table = clusters(atlas, int(chosen["clustering_id"]), samples=4).sort_values("size", ascending=False)
+    newest = frame.iloc[-1]
+    table = clusters(atlas, int(newest["clustering_id"]), samples=4).sort_values("size", ascending=False)
     shown = table.head(most)[["label", "size", "purity", "top_label", "samples"]]
-    return f"clustering {chosen['clustering_id']}: codes of {chosen['target']}", shown
+    return f"clustering {newest['clustering_id']}: codes of {newest['target']}", shown
 
 
-# --- what is asked of each network -------------------------------------------------------------------------------
-
-
-def _named(_: Atlas, network: NetworkRecord, __: Mapping[str, Result]) -> dict[str, Any]:
-    return {"network": network.name}
-
-
-def _neuron_before(atlas: Atlas, network: NetworkRecord, before: Mapping[str, Result]) -> dict[str, Any]:
-    """The site and unit of the section on neurons."""
-    if "neuron" not in before:
-        raise NotStored("no neuron was measured, so none is projected on")
-    found = before["neuron"].parameters
-    return {"network": network.name, "site": found["site"], "unit": found["unit"]}
-
-
-def _site(atlas: Atlas, network: NetworkRecord, height: float) -> SiteRecord:
-    """A site that far up, with another after it; full where a tensor goes in as a whole."""
-    scope = "full" if network.kind == "image" else "position"
-    sites = [site for site in atlas.catalog.sites_of(network) if site.scope == scope]
-    if len(sites) < 2:
-        raise NotStored(
-            f"network {network.name} has {len(sites)} {scope} sites; a space and a site after it are needed"
-        )
-    return sites[min(int(height * len(sites)), len(sites) - 2)]
-
-
-def _span(site: SiteRecord) -> str:
-    suffix = FULL_SUFFIX if site.scope == "full" else ""
-    return f"{site.name.removesuffix(FULL_SUFFIX)}->{suffix}"
-
-
-def _scaled(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
-    return {
-        "span": _span(_site(atlas, network, SCALED)),
-        "examples": 6,
-        "tolerance": 0.05,
-        "alphas": np.round(np.arange(0, 2.51, 0.1), 2).tolist(),
-    }
-
-
-def _interpolated(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
-    return {"span": _span(_site(atlas, network, SCALED)), "pairs": 12, "steps": 20, "tolerance": 0.05}
-
-
-def _mapped(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
-    return {"site": _site(atlas, network, SLICED).name, "examples": 16}
-
-
-def _sliced(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
-    """Two examples of one label and one of another, or any three of different inputs."""
-    frame = atlas.frame(
-        "select min(example_id) as example_id, label from examples where network_id = $1 group by input_id, label "
-        "order by example_id",
-        [network.network_id],
-    )
-    if len(frame) < 3:
-        raise NotStored(f"network {network.name} has {len(frame)} inputs; a plane needs three examples")
-    a = frame.iloc[0]
-    same, other = frame[1:][frame["label"][1:] == a["label"]], frame[1:][frame["label"][1:] != a["label"]]
-    b, c = (same.iloc[0], other.iloc[0]) if len(same) and len(other) else (frame.iloc[1], frame.iloc[2])
-    return {
-        "span": _span(_site(atlas, network, SLICED)),
-        "a": int(a["example_id"]),
-        "b": int(b["example_id"]),
-        "c": int(c["example_id"]),
-        "size": 128,
-    }
-
-
-def _later(atlas: Atlas, network: NetworkRecord, height: float) -> str:
-    """Name of a site of position codes, that high and not the first: before the first no gate can be set."""
-    sites = [s for s in atlas.catalog.sites_of(network) if s.scope == "position" and s.n_codes and s.ordinal > 0]
-    if not sites:
-        raise NotStored(f"network {network.name} has no site with codes after its first")
-    return sites[min(int(height * len(sites)), len(sites) - 1)].name
-
-
-def _attacked(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
-    return {
-        "span": _span(_site(atlas, network, SCALED)),
-        "examples": 8,
-        "epsilons": [0.1, 0.3],
-        "steps": 5,
-        "n_random": 2,
-        "tolerance": 0.05,
-    }
-
-
-def _softened(_: Atlas, __: NetworkRecord, ___: Mapping[str, Result]) -> dict[str, Any]:
-    return {"examples": 60}
-
-
-def _normed(_: Atlas, __: NetworkRecord, ___: Mapping[str, Result]) -> dict[str, Any]:
-    return {"examples": 10, "alphas": [0.2, 0.5, 2.0, 5.0]}
-
-
-def _intervened(atlas: Atlas, network: NetworkRecord, _: Mapping[str, Result]) -> dict[str, Any]:
-    """The largest cluster of codes at a late site, of at most half of the examples: the rest must be elsewhere."""
-    site = _later(atlas, network, SLICED)
-    clustering = clustering_of(atlas, atlas.catalog.target(site=site, network=network.name), None, "codes")
-    table = clusters(atlas, clustering.clustering_id, samples=0)
-    table = table[(table["label"] >= 0) & (2 * table["size"] <= table["size"].sum())]
-    if table.empty:
-        raise NotStored(f"{clustering.name} has no cluster of at most half of the examples, whose gates could be set")
-    largest = int(table.sort_values(["size", "label"], ascending=[False, True])["label"].iloc[0])
-    return {"site": site, "cluster": largest, "clustering": clustering.clustering_id, "examples": 10, "n_random": 6}
-
-
-# --- numbers where nothing is claimed ---------------------------------------------------------------------------
-
-
-def _of_slice(result: Result) -> pd.DataFrame:
-    [summary] = result.tables["summary"].to_dict("records")
-    points = summary["points"]
-    counts = (
-        ("polytopes", "distinct polytopes among the points of the grid", points),
-        ("codes", "distinct codes among them", points),
-        ("gates_crossed", "gates on at some of the points and off at others", summary["gates"]),
-        ("exact_lines", "share of the length of the lines drawn that is exact", summary["lines"]),
-    )
-    rows = [(words, summary[name], n) for name, words, n in counts if name in summary]
-    rows += [
-        (f"share of the points where {row['class']} is predicted", row["share"], points)
-        for row in result.table.to_dict("records")
-    ]
-    return _counted(rows)
-
-
-def _of_occupancy(result: Result) -> pd.DataFrame:
-    measured = (
-        ("distinct", "distinct codes"),
-        ("saturation", "distinct codes over examples"),
-        ("largest", "examples in the fullest polytope"),
-    )
-    return _counted(
-        [
-            (f"{row['target']}: {words}", row[name], row["examples"])
-            for row in result.table.to_dict("records")
-            for name, words in measured
-        ]
-    )
-
-
-def _counted(rows: list[tuple[str, float, int]]) -> pd.DataFrame:
-    """Counts of what was looked at, all of it, and so without an interval."""
-    frame = pd.DataFrame(rows, columns=["what", "value", "n"]).astype({"value": float})
-    return frame.assign(low=np.nan, high=np.nan)[["what", "value", "low", "high", "n"]]
-
-
-P1, P2, P3 = (
-    "Prediction 1: polysemantic directions overlap with multiple monosemantic polytope regions",
-    "Prediction 2: polytope boundaries reflect semantic boundaries",
-    "Prediction 3: polytopes define when feature-directions are on- and off-distribution",
-)
-
-SECTIONS = (
-    Section(
-        "slice",
-        "Introduction",
-        "The activation space of a layer is cut into polytopes by the gates of all layers after it.",
-        "slice",
-        _sliced,
-        shown=_of_slice,
-    ),
-    Section(
-        "clusters",
-        P1,
-        "The majority of clusters of spline codes are monosemantic.",
-        "monosemanticity",
-        _named,
-        verdicts.clusters_are_monosemantic,
-        verdicts.CLUSTERS_RULE,
-        untrained=True,
-    ),
-    Section(
-        "activations",
-        P1,
-        "The majority of clusters of activations are monosemantic.",
-        "monosemanticity",
-        _named,
-        verdicts.activation_clusters_are_monosemantic,
-        verdicts.CLUSTERS_RULE,
-        untrained=True,
-    ),
-    Section(
-        "tops",
-        P1,
-        "Such regions are more monosemantic than what activates a neuron.",
-        "monosemanticity",
-        _named,
-        verdicts.clusters_beat_neurons,
-        verdicts.NEURONS_RULE,
-        untrained=True,
-    ),
-    Section(
-        "neuron",
-        P1,
-        "Neurons are polysemantic: what activates one most belongs to several clusters.",
-        "neuron",
-        _named,
-        verdicts.neurons_are_polysemantic,
-        verdicts.POLYSEMANTIC_RULE,
-    ),
-    Section(
-        "projection",
-        P1,
-        "The meanings of a polysemantic direction are monosemantic regions along it.",
-        "projection",
-        _neuron_before,
-        verdicts.one_neuron_meets_regions,
-        verdicts.REGIONS_RULE,
-    ),
-    Section(
-        "directions",
-        P1,
-        "Directions found by NMF are largely monosemantic.",
-        "directions",
-        _named,
-        verdicts.nmf_is_monosemantic,
-        verdicts.NMF_RULE,
-    ),
-    Section(
-        "density",
-        P2,
-        "Networks place more boundaries between inputs of different classes than of the same class; "
-        "untrained networks do not.",
-        "density",
-        _named,
-        verdicts.boundaries_separate_classes,
-        verdicts.DENSITY_RULE,
-    ),
-    Section(
-        "depth",
-        P2,
-        "The difference gets more robust in higher layers.",
-        "density",
-        _named,
-        verdicts.difference_grows_with_depth,
-        verdicts.DEPTH_RULE,
-    ),
-    Section(
-        "peak",
-        P3,
-        "Boundaries lie densest between the origin and the activation, and less densely at either.",
-        "scale",
-        _scaled,
-        verdicts_paths.peak_inside,
-        verdicts_paths.PEAK_RULE,
-    ),
-    Section(
-        "change",
-        P3,
-        "The predicted class changes where boundaries are dense.",
-        "scale",
-        _scaled,
-        verdicts_paths.class_changes_where_dense,
-        verdicts_paths.CHANGE_RULE,
-    ),
-    Section(
-        "flow",
-        "Discussion",
-        "Representations converge and diverge between layers, more than if layers were independent.",
-        "flow",
-        _named,
-        verdicts_discussion.representations_flow,
-        verdicts_discussion.FLOW_RULE,
-    ),
-    Section(
-        "dictionary",
-        "Discussion",
-        "A sparse basis of codes decomposes them better than one cluster each.",
-        "dictionary",
-        _named,
-        verdicts_discussion.basis_beats_clusters,
-        verdicts_discussion.BASIS_RULE,
-    ),
-    Section(
-        "adversarial",
-        "Discussion",
-        "Adversarial perturbations cross many polytope boundaries.",
-        "adversarial",
-        _attacked,
-        verdicts_discussion.attacks_cross_more,
-        verdicts_discussion.CROSSING_RULE,
-    ),
-    Section(
-        "path",
-        "Appendix A: interpolating",
-        "On the way between images of different classes boundaries are denser.",
-        "interpolate",
-        _interpolated,
-        verdicts_paths.paths_between_classes_are_denser,
-        verdicts_paths.PATH_RULE,
-    ),
-    Section(
-        "untrained",
-        "Appendix B: scaling",
-        "The peak between origin and activation is absent in untrained networks.",
-        "scale",
-        _scaled,
-        verdicts_paths.no_peak_untrained,
-        verdicts_paths.UNTRAINED_PEAK_RULE,
-    ),
-    Section(
-        "noise",
-        "Appendix B: scaling",
-        "The peak is there for directions of Gaussian noise too.",
-        "scale",
-        _scaled,
-        verdicts_paths.peak_for_noise,
-        verdicts_paths.GAUSSIAN_RULE,
-    ),
-    Section(
-        "maps",
-        "Appendix C: splines",
-        "Hamming distance corresponds to the distance of the affine transformations.",
-        "affine",
-        _mapped,
-        verdicts_paths.gates_follow_maps,
-        verdicts_paths.MAP_RULE,
-    ),
-    Section(
-        "soft",
-        "Appendix C: splines",
-        "Smooth activations blur the boundaries of polytopes; ReLU's are sharp.",
-        "soft",
-        _softened,
-        verdicts_discussion.smooth_gates_blur,
-        verdicts_discussion.BLUR_RULE,
-    ),
-    Section(
-        "norm",
-        "Comments",
-        "LayerNorm makes polytopes indifferent to the scale of what it reads.",
-        "layernorm",
-        _normed,
-        verdicts_discussion.norm_removes_scale,
-        verdicts_discussion.NORM_RULE,
-    ),
-    Section(
-        "gates",
-        "Comments",
-        "Setting a few gates as a cluster has them moves the output towards the cluster's.",
-        "intervene",
-        _intervened,
-        verdicts_discussion.gates_carry_meaning,
-        verdicts_discussion.GATES_RULE,
-    ),
-    Section(
-        "occupancy",
-        "Beside the post",
-        "How many polytopes the examples are spread over; the post makes no claim.",
-        "occupancy",
-        _named,
-        shown=_of_occupancy,
-    ),
-)
-"""In the order of the post. Appendix E, examples of clusters, is `cluster_table`."""
+def command(kind: str, options: Mapping[str, Any], network: str, atlas: str) -> str:
+    """The command line that asks an experiment with these options, where they say anything."""
+    words = ["polytope", "experiment", kind, shlex.quote(atlas), "--network", shlex.quote(network)]
+    for name, value in sorted(options.items()):
+        if value is None or name in ("network", "controls"):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words += [option] if value else []
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            words += [option, shlex.quote(text)]
+    return " ".join([*words, *(["--controls"] if options.get("controls") else [])])

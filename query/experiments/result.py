@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32
+
+from atlas.errors import UsageError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -41,6 +44,7 @@ class Result:
     asked: the parameters as they were asked for, by which a repeated question is recognised; `Experiment.run` fills
         it in.
     directions: directions that were found on the way; `archive.load` does not bring them back.
+    draw: makes the figure; `Experiment.run` and `archive.load` fill it in.
     """
 
     kind: str
@@ -50,6 +54,7 @@ class Result:
     notes: tuple[str, ...] = ()
     asked: dict[str, Any] = field(default_factory=dict)
     directions: tuple[Directions, ...] = ()
+    draw: Callable[[Result], go.Figure] | None = field(default=None, repr=False)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -58,6 +63,6 @@ class Result:
 
     def figure(self) -> go.Figure:
         """Drawn from the tables, parameters and notes alone, so that a stored result needs no computation."""
-        from .registry import find
-
-        return find(self.kind).draw(self)
+        if self.draw is None:
+            raise UsageError(f"no experiment made this result of kind {self.kind}, so nothing draws it")
+        return self.draw(self)

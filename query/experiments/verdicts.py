@@ -6,39 +6,14 @@ with itself. The rule decides, not the wish: every judge states its rule beside 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from ..statistics import Interval, share_interval
+from .claims import NUMBERS, Row, Verdict, Word, majority, number, vote_of, word_for
 from .groups import share_monosemantic
 from .result import Result
-
-Word = Literal["supported", "not supported", "undecided"]
-Row = dict[Any, Any]
-
-UNTRAINED_BAND = 0.02
-"""How far from 1 the ratio of densities may lie in an untrained network that shows no effect."""
-
-
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """``because``: the numbers that decided, in a sentence. ``numbers``, a row each: what, value, low, high, n."""
-
-    word: Word
-    because: str
-    numbers: pd.DataFrame
-
-
-Judge = Callable[[Result], Verdict]
-
-
-def number(what: str, row: Row, name: str, n: Any) -> Row:
-    """A row of ``numbers``: a column of a table with the ends of its interval."""
-    return {"what": what, "value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"], "n": n}
 
 
 def _share(what: str, found: Interval) -> Row:
@@ -46,28 +21,12 @@ def _share(what: str, found: Interval) -> Row:
 
 
 def _numbers(rows: list[Row]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["what", "value", "low", "high", "n"])  # of no rows too
-
-
-def majority(votes: Sequence[int]) -> Word:
-    """More than half for and none against: supported. More than half against: not supported. Else undecided."""
-    if sum(vote > 0 for vote in votes) * 2 > len(votes) and not any(vote < 0 for vote in votes):
-        return "supported"
-    return "not supported" if sum(vote < 0 for vote in votes) * 2 > len(votes) else "undecided"
+    return pd.DataFrame(rows, columns=NUMBERS)  # of no rows too
 
 
 def _ballot(votes: Sequence[int], sites: int) -> Word:
     """`BALLOT`: the majority of the votes, where at least half of the sites cast one."""
     return majority(votes) if 2 * len(votes) >= sites else "undecided"
-
-
-def vote_of(low: float, high: float, bound: float) -> int:
-    """1 where an interval lies above the bound, −1 below, 0 where it holds the bound or is unknown."""
-    return int(low > bound) - int(high < bound)
-
-
-def word_for(vote: int) -> Word:
-    return "supported" if vote > 0 else "not supported" if vote < 0 else "undecided"
 
 
 # --- Prediction 1 ------------------------------------------------------------------------------------------------
@@ -202,7 +161,7 @@ def one_neuron_meets_regions(result: Result) -> Verdict:
         for row in rows
     ]
     because = f"{len(rows)} intervals, {len(likely)} of purity above one half; surely about {len(sure)} labels"
-    return Verdict(word, because, pd.DataFrame(numbers, columns=["what", "value", "low", "high", "n"]))
+    return Verdict(word, because, pd.DataFrame(numbers, columns=NUMBERS))
 
 
 NMF_RULE = (
@@ -229,86 +188,6 @@ def nmf_is_monosemantic(result: Result) -> Verdict:
         f"{nmf['monosemantic']:.0%} of {nmf['directions']} directions",
         pd.DataFrame(numbers),
     )
-
-
-# --- Prediction 2 ------------------------------------------------------------------------------------------------
-
-DENSITY_RULE = (
-    "Supported: the interval of the ratio (between over within classes) lies above 1 at every span, and in the "
-    f"untrained controls the ratio lies within {UNTRAINED_BAND:.0%} of 1, or its interval holds 1, at every span. "
-    "Not supported: the interval lies below 1, or holds 1, at more than half of the spans, or a control's ratio "
-    "is as large as the trained network's at more than half. Without a control in the atlas the trained network "
-    "alone decides."
-)
-
-
-def boundaries_separate_classes(result: Result) -> Verdict:
-    """`DENSITY_RULE`, on `density`."""
-    table = result.table
-    given = {row["span"]: row for row in table[table["network"] == result.network].to_dict("records")}
-    controls = table[table["weights"].str.startswith("untrained")].to_dict("records")
-    above = [row["ratio_low"] > 1 for row in given.values()]
-    quiet = [_no_effect(row) for row in controls]
-    louder = [row["ratio"] >= given[row["span"]]["ratio"] for row in controls]
-    numbers = [
-        number(f"{row['span']}, {row['weights']}: ratio", row, "ratio", f"{row['n_intra']} + {row['n_inter']} pairs")
-        for row in [*given.values(), *controls]
-    ]
-    if all(above) and all(quiet):
-        word: Word = "supported"
-    elif sum(above) * 2 < len(above) or (louder and sum(louder) * 2 > len(louder)):
-        word = "not supported"
-    else:
-        word = "undecided"
-    beside = (
-        f"; untrained: no difference at {sum(quiet)} of {len(quiet)}"
-        if controls
-        else "; no untrained control is in the atlas"
-    )
-    return Verdict(
-        word, f"the ratio lies above 1 at {sum(above)} of {len(above)} spans{beside}", pd.DataFrame(numbers)
-    )
-
-
-def _no_effect(row: Row) -> bool:
-    return abs(row["ratio"] - 1) <= UNTRAINED_BAND or row["ratio_low"] <= 1 <= row["ratio_high"]
-
-
-DEPTH_RULE = (
-    "Of the trained network's ratio per span: supported where the interval at the last span lies above that at "
-    "the first and the rank correlation with depth is positive; not supported where the interval at the last lies"
-    " below that at the first; else undecided."
-)
-
-
-def difference_grows_with_depth(result: Result) -> Verdict:
-    """`DEPTH_RULE`, on `density`."""
-    table = result.table
-    rows = table[table["network"] == result.network].to_dict("records")
-    first, last = rows[0], rows[-1]
-    ratios = pd.Series([row["ratio"] for row in rows])
-    correlation = float(ratios.rank().corr(pd.Series(range(len(ratios)), dtype=float))) if len(rows) > 1 else np.nan
-    if len(rows) > 1 and last["ratio_low"] > first["ratio_high"] and correlation > 0:
-        word: Word = "supported"
-    elif len(rows) > 1 and last["ratio_high"] < first["ratio_low"]:
-        word = "not supported"
-    else:
-        word = "undecided"
-    numbers = [
-        number(f"{row['span']}: ratio", row, "ratio", f"{row['n_intra']} + {row['n_inter']} pairs") for row in rows
-    ]
-    # Of all spans that there are, which share gates: no sample, and so no interval.
-    numbers.append(
-        {
-            "what": "rank correlation of ratio and depth, of these spans",
-            "value": correlation,
-            "low": np.nan,
-            "high": np.nan,
-            "n": len(rows),
-        }
-    )
-    because = f"{first['ratio']:.3g} at {first['span']}, {last['ratio']:.3g} at {last['span']}"
-    return Verdict(word, because, pd.DataFrame(numbers))
 
 
 # --- rows of tables ----------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from .claims import Verdict, Word, majority, number, vote_of, word_for
 from .result import Result
-from .verdicts import Verdict, Word, majority, number, vote_of, word_for
 
 FLOW_RULE = (
     "Lift: how often pairs converge, or diverge, over how often they would if near and far at the two layers were "

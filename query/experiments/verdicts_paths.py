@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ..statistics import mean_interval
+from .claims import Row, Verdict, Word, number, vote_of, word_for
 from .result import Result
-from .verdicts import Row, Verdict, Word, number, vote_of, word_for
 
 PEAK_RULE = (
     "There is a peak inside where density rises from the origin and falls again before α = 1: the interval of the "

@@ -136,16 +136,16 @@ def measured_atlas(untouched: Path, networks: dict[str, Network], tmp_path_facto
 
 def _measure_demo(path: Path, demo: Path, networks: dict[str, Network]) -> None:
     import atlas
-    from query.experiments import EXPERIMENTS, save
+    from query.experiments import run, save
 
     shutil.copytree(demo, path)
     reader = networks["demo:inceptionv1"]
     with atlas.open(path) as a:
         about = {"network": reader.info.name}
         results = [
-            EXPERIMENTS["slice"].run(a, reader=reader, **SLICED),
-            EXPERIMENTS["density"].run(a, **about, pairs=60, resamples=60),
-            EXPERIMENTS["occupancy"].run(a, **about),
+            run(a, "slice", reader=reader, **SLICED),
+            run(a, "density", **about, pairs=60, resamples=60),
+            run(a, "occupancy", **about),
         ]
     with atlas.open(path, writable=True) as a:
         for result in results:

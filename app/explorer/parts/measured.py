@@ -12,8 +12,8 @@ import streamlit as st
 from atlas import Atlas, Network
 from query.experiments.archive import answered, load
 from query.experiments.figures import INK
-from query.experiments.page import command
 from query.experiments.registry import find
+from query.experiments.report import command
 from query.experiments.result import MAIN, Result
 from query.progress import Progress
 
@@ -66,7 +66,7 @@ def answer(view: View, name: str, options: Mapping[str, Any], label: str) -> Ans
     known = stored(view, name, options)
     if known is not None:
         return known
-    result = view.work(label, compute, name, dict(options), live=find(name).needs == "live", turns=jobs.LONG)
+    result = view.work(label, compute, name, dict(options), live=find(name).live, turns=jobs.LONG)
     return None if result is None else Answer(result, None)
 
 
@@ -95,7 +95,7 @@ def _run() -> None:
 
 def drawn(result: Result) -> go.Figure:
     """An experiment's figure in the colours of the page, without the notes: they stand under it as text."""
-    figure = find(result.kind).draw(replace(result, notes=()))
+    figure = replace(result, notes=()).figure()
     figure.update_layout(template=None, font={"color": None}, title={"font": {"size": 14, "color": None}})
     if result.kind == "slice":  # a square: beside it a legend would leave it half of a narrow window
         below = {"font": {"size": 11}, "orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"}
@@ -125,17 +125,14 @@ def code(
     """The command line and the Python that give a result and the tables of it that are shown, folded."""
     asked = {key: value for key, value in options.items() if value is not None and key != "controls"}
     about = network or view.network.name
-    line = command(Result(name, about, {}, {}, asked=dict(options)), about, str(view.path))
+    line = command(name, options, about, str(view.path))
     fold(view, python(view, name, asked, about, tables), line=line)
 
 
 def python(view: View, name: str, options: Mapping[str, Any], network: str, tables: Sequence[str] = (MAIN,)) -> str:
     """Python that gives the result, prints tables of it and draws its figure."""
-    experiment = find(name)
-    live = experiment.needs == "live"
-    given = dict(options)
-    if "network" in experiment.options:
-        given.setdefault("network", network)
+    live = find(name).live
+    given = dict(options) if live else {"network": network} | dict(options)
     lines = ["import atlas", *(["from ingest.networks import reload_network"] if live else [])]
     lines += ["from query.experiments import run", "", f"with atlas.open({str(view.path)!r}) as a:"]
     lines += [f"    reader = reload_network(a.catalog.network({network!r}))"] if live else []

@@ -13,10 +13,11 @@ import streamlit as st
 from atlas import Atlas
 from query.experiments.archive import load, shelf
 from query.experiments.density import TRAINED
-from query.experiments.page import SYMBOLS
-from query.experiments.registry import EXPERIMENTS
+from query.experiments.page import SYMBOLS, page
+from query.experiments.registry import EXPERIMENTS, find
+from query.experiments.report import not_stored, stored_blocks, stored_verdicts, trained_networks
 from query.experiments.result import MAIN
-from query.experiments.standing import stored_report, stored_verdicts, unasked
+from query.progress import Progress
 
 from ...plain_text import counted, one_line
 from .. import address, jobs
@@ -142,7 +143,7 @@ def _result(view: View, held: pd.DataFrame, number: int) -> None:
     found = measured.Answer(view.ask(load, number), number)
     result = found.result
     st.subheader(f"Experiment {number}: {markup.markdown(result.kind)}", anchor=False)
-    known = EXPERIMENTS.get(result.kind)
+    known = find(result.kind) if result.kind in EXPERIMENTS else None
     if known is None:
         st.html(
             markup.error(
@@ -154,7 +155,7 @@ def _result(view: View, held: pd.DataFrame, number: int) -> None:
         st.html(
             markup.notes(
                 [
-                    known.summary,
+                    EXPERIMENTS[result.kind],
                     None if row["current"] else "The data have changed since: the command below measures it again.",
                 ]
             )
@@ -166,7 +167,7 @@ def _result(view: View, held: pd.DataFrame, number: int) -> None:
             data=result.table,
             alt=f"Figure of experiment {number}, {result.kind}",
         )
-        if known.has_picture:
+        if known.picture is not None:
             st.download_button(
                 "PNG without text",
                 partial(known.picture, result),
@@ -220,7 +221,7 @@ def _parameters(parameters: dict[str, Any]) -> None:
 
 
 def _unasked(view: View) -> None:
-    found = view.ask(unasked, view.network.name)
+    found = view.ask(not_stored, view.network.name)
     if found.empty:
         st.html(markup.notes([f"Every experiment is stored for {view.network.name}, and current."]))
         return
@@ -242,12 +243,12 @@ def _unasked(view: View) -> None:
         [
             markup.link("experiments", row["kind"], show=UNASKED, compute=row["kind"], **view.state),
             markup.plain(row["summary"]),
-            "the network" if row["needs"] == "live" else "the atlas alone",
+            "the network" if row["live"] else "the atlas alone",
         ]
         for row in records(found)
     ]
     st.html(markup.table(heads, rows))
-    source(view, call(unasked, view.network.name))
+    source(view, call(not_stored, view.network.name))
     kind = st.query_params.get("compute", found["kind"].iloc[0])
     chosen = found[found["kind"] == kind].to_dict("records")
     if not chosen:
@@ -295,7 +296,7 @@ def _report(view: View) -> None:
         "Write the report",
     ):
         return
-    text = view.work("Writing the report", stored_report, turns=jobs.LONG)
+    text = view.work("Writing the report", written, turns=jobs.LONG)
     if text is not None:
         st.download_button(
             f"Download report.html ({len(text) / 1e6:.1f} MB)",
@@ -306,6 +307,11 @@ def _report(view: View) -> None:
             type="primary",
             key="report",
         )
+
+
+def written(atlas: Atlas, *, progress: Progress | None = None) -> str:
+    """The report's page as far as it is stored."""
+    return page(atlas, trained_networks(atlas), stored_blocks(atlas, progress=progress))
 
 
 def _verdicts(view: View, found: pd.DataFrame) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import streamlit as st
 
 from query.experiments.archive import shelf
-from query.experiments.registry import find
 from query.experiments.result import MAIN, Result
+from query.experiments.slices import png_slice
 
 from .. import address
 from ..parts import choices, figures, markup, measured
@@ -211,7 +211,7 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
     )
     st.download_button(
         "PNG of the slice alone",
-        partial(find("slice").picture, result),
+        partial(png_slice, result),
         f"slice-{view.network.name}-plain.png",
         "image/png",
         on_click="ignore",

@@ -39,8 +39,8 @@ def test_every_experiment_is_a_command_whose_options_say_what_they_are(name: str
     assert silent == []
     if name != "list":
         options = {p.name for p in command.params}
-        assert set(EXPERIMENTS[name].options) <= options and {"store", "figure", "as_json", "fresh"} <= options
-        assert ("device" in options) == (EXPERIMENTS[name].needs == "live")
+        assert set(registry.find(name).fields) <= options and {"store", "figure", "as_json", "fresh"} <= options
+        assert ("device" in options) == registry.find(name).live
 
 
 def test_the_list_names_all_experiments_and_what_is_stored(own: Path, polytope: Run) -> None:

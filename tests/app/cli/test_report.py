@@ -15,7 +15,7 @@ import pytest
 
 import atlas
 from app.cli.progress import TerminalProgress
-from app.cli.report_run import Work, write_report
+from app.cli.report_run import write_report
 from atlas.errors import AtlasLocked, UsageError
 from atlas.network import Network
 from ingest.datasets.sources import open_dataset
@@ -23,10 +23,8 @@ from ingest.progress import Step
 from ingest.run.plan import Choices
 from ingest.run.run import ingest
 from query.experiments import archive
-from query.experiments.page import command
-from query.experiments.registry import EXPERIMENTS
-from query.experiments.report import QUICK, SECTIONS, Block, sections
-from query.experiments.result import Result
+from query.experiments.registry import claims
+from query.experiments.report import Block, command
 from tests.app.cli.test_main import Run, polytope
 
 __all__ = ["polytope"]
@@ -77,28 +75,27 @@ def test_every_section_has_a_figure_numbers_with_n_and_a_verdict_on_every_networ
     made: tuple[Path, Path, list[Block]],
 ) -> None:
     _, _, blocks = made
-    assert [s.key for s in sections()] == [s.key for s in SECTIONS]  # all experiments are there
     assert {block.network.name for block in blocks if block.kind == "as given"} == {"demo-gpt2", "demo-inceptionv1"}
-    missing = {(block.section.key, block.network.name): block.reason for block in blocks if block.result is None}
+    missing = {(block.claim.key, block.network.name): block.reason for block in blocks if block.result is None}
     assert list(missing) == [("norm", "demo-inceptionv1")]
     assert "an image network has no LayerNorm" in missing["norm", "demo-inceptionv1"]
     for block in blocks:
         if block.result is None:
             continue
         assert block.numbers is not None and list(block.numbers.columns) == ["what", "value", "low", "high", "n"]
-        assert len(block.numbers) > 0 and block.numbers["n"].notna().all(), block.section.key
-        if block.section.judge is None:
+        assert len(block.numbers) > 0 and block.numbers["n"].notna().all(), block.claim.key
+        if block.claim.judge is None:
             assert block.numbers["value"].notna().any()
             continue
-        assert block.verdict is not None and block.section.rule
+        assert block.verdict is not None and block.claim.rule
         assert block.verdict.word in ("supported", "not supported", "undecided") and block.verdict.because
-    shown = {block.section.key for block in blocks if block.result is not None and block.section.judge is None}
+    shown = {block.claim.key for block in blocks if block.result is not None and block.claim.judge is None}
     assert shown == {"slice", "occupancy"}
 
 
 def test_the_numbers_of_what_is_only_shown_are_those_of_the_tables(made: tuple[Path, Path, list[Block]]) -> None:
     _, output, blocks = made
-    by_key = {block.section.key: block for block in blocks if block.network.name == "demo-inceptionv1"}
+    by_key = {block.claim.key: block for block in blocks if block.network.name == "demo-inceptionv1"}
     sliced, occupied = by_key["slice"], by_key["occupancy"]
     assert sliced.result is not None and sliced.numbers is not None
     [summary] = sliced.result.tables["summary"].to_dict("records")
@@ -123,7 +120,7 @@ def test_trained_stands_beside_untrained(made: tuple[Path, Path, list[Block]]) -
     with atlas.open(path) as a:
         weights = {network.name: network.weights for network in a.catalog.networks}
     assert sorted(w for w in weights.values() if w.startswith("random")) == ["random-raw:0", "random:0", "random:0"]
-    by_key = {(block.section.key, block.network.name): block for block in blocks}
+    by_key = {(block.claim.key, block.network.name): block for block in blocks}
     density = by_key["density", "demo-inceptionv1"].result
     assert density is not None
     assert set(density.table["weights"]) == {"as given", "untrained, calibrated", "untrained, raw"}
@@ -138,7 +135,7 @@ def test_the_page_is_one_file_whose_links_lead_somewhere(made: tuple[Path, Path,
     page = _Page(re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL))
     assert page.loads == [] and len(page.ids) == len(set(page.ids))
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
-    assert {section.key for section in SECTIONS} <= set(page.ids)
+    assert {claim.key for _, claim in claims()} <= set(page.ids)
     results = {block.experiment_id for block in blocks if block.result is not None}
     assert len([name for name in page.ids if name.startswith("figure-")]) == len(results)
     assert "Appendix E" in text and "Strongest members" in text
@@ -173,10 +170,10 @@ def test_the_printed_command_repeats_a_measurement(made: tuple[Path, Path, list[
 
     path, _, blocks = made
     for block in blocks:
-        if block.section.key not in SHORT or block.network.name != "demo-inceptionv1":
+        if block.claim.key not in SHORT or block.network.name != "demo-inceptionv1":
             continue
         assert block.result is not None
-        words = shlex.split(command(block.result, block.network.name, str(path)))
+        words = shlex.split(command(block.result.kind, block.result.asked, block.network.name, str(path)))
         assert words[0] == "polytope"
         answer = polytope(*words[1:])
         assert f"stored as experiment {block.experiment_id}" in answer.err, words
@@ -185,8 +182,7 @@ def test_the_printed_command_repeats_a_measurement(made: tuple[Path, Path, list[
 def test_the_printed_command_survives_a_path_with_spaces_and_an_apostrophe() -> None:
     import shlex
 
-    result = Result("occupancy", "my net", {}, {}, asked={"scope": "position"})
-    line = command(result, "my net", "/data/Ann's atlases/a.atlas")
+    line = command("occupancy", {"scope": "position"}, "my net", "/data/Ann's atlases/a.atlas")
     assert shlex.split(line) == [
         "polytope",
         "experiment",
@@ -227,16 +223,6 @@ def test_what_cannot_be_measured_says_why(demo_atlas: Path, tmp_path: Path, poly
     assert "no activations are stored" in (tmp_path / "bare.html").read_text(encoding="utf-8")
 
 
-def test_stopped_half_way_it_keeps_what_was_measured(demo_atlas: Path, tmp_path: Path) -> None:
-    path = Path(shutil.copytree(demo_atlas, tmp_path / "half.atlas"))
-    work = Work(path, "cpu", live=False, fresh=False)
-    with atlas.open(path) as a:
-        network = a.catalog.network("demo-inceptionv1")
-    [block] = work.blocks(next(s for s in SECTIONS if s.key == "occupancy"), network)
-    blocks = write_report(path, tmp_path / "r.html", network="demo-inceptionv1", only=["occupancy"], controls=False)
-    assert [b.experiment_id for b in blocks] == [block.experiment_id] == [1]
-
-
 def test_of_photos_scaling_is_measured_beside_controls_that_are_ingested_and_else_alone(
     networks: dict[str, Network], tmp_path: Path
 ) -> None:
@@ -252,7 +238,7 @@ def test_of_photos_scaling_is_measured_beside_controls_that_are_ingested_and_els
     for block in alone:
         assert block.result is not None and set(block.result.table["kind"]) == {"activation", "gaussian"}
         assert any("no untrained control stands beside it: example" in note for note in block.result.notes)
-    verdicts = {block.section.key: block.verdict for block in alone}
+    verdicts = {block.claim.key: block.verdict for block in alone}
     assert verdicts["untrained"] is not None and verdicts["untrained"].because == "no control was run"
     both = write_report(path, tmp_path / "both.html", **options)
     for block in both:
@@ -304,24 +290,7 @@ def test_interrupted_in_the_middle_of_a_measurement_it_leaves_no_row_of_it_and_g
 def test_impossible_reports_are_refused(demo_atlas: Path, tmp_path: Path, polytope: Run) -> None:
     with pytest.raises(UsageError, match="--only is 'clouds'; sections are slice, clusters"):
         write_report(demo_atlas, tmp_path / "r.html", only=["clouds"], controls=False)
+    words = " ".join(polytope("report", "--help").out.replace("│", " ").split())
+    assert f"Claims by key, by commas: {', '.join(claim.key for _, claim in claims())}." in words
     answer = polytope("report", demo_atlas, "-o", tmp_path / "report.pdf")
     assert answer.status == 1 and "ends in .html" in answer.err
-
-
-def test_a_quick_report_asks_for_less_and_for_nothing_that_an_experiment_does_not_have() -> None:
-    assert set(QUICK) <= {section.experiment for section in SECTIONS}
-    for name, options in QUICK.items():
-        EXPERIMENTS[name].asked({**_needed(name), **options})  # `UsageError` for an option that there is not
-
-
-def _needed(name: str) -> dict[str, str]:
-    return {key: "x" for key, option in EXPERIMENTS[name].options.items() if option.default is option.empty}
-
-
-def test_every_claim_of_the_report_names_an_experiment_and_its_rule_says_all_three_outcomes() -> None:
-    for section in SECTIONS:
-        assert section.experiment in EXPERIMENTS and section.claim.endswith(".")
-        assert (section.judge is None) == (section.rule == "")
-        if section.rule and "As for the peak" not in section.rule:
-            assert "upported" in section.rule
-    assert len({section.key for section in SECTIONS}) == len(SECTIONS)

@@ -161,7 +161,7 @@ def test_as_json_has_every_table_as_records():
 
 def test_an_answer_is_found_without_the_controls_that_stood_beside_it(writer):
     find = registry.find("occupancy")
-    alone = dataclasses.replace(result(), asked=find.asked({"network": "words", "seed": 3}))
+    alone = dataclasses.replace(result(), asked=find.question({"network": "words", "seed": 3}))
     number = archive.save(writer, alone)
     assert archive.answered(writer, find, "words", {"seed": 3}) == number
     assert archive.answered(writer, find, "words", {"seed": 4}) is None
@@ -179,8 +179,8 @@ def test_an_answer_is_found_without_the_controls_that_stood_beside_it(writer):
 def test_the_shelf_says_what_was_asked_otherwise_than_by_default(writer):
     find = registry.find("occupancy")
     for seed in (0, 3):
-        archive.save(writer, dataclasses.replace(result(), asked=find.asked({"network": "words", "seed": seed})))
-    several = dataclasses.replace(result(), network=None, asked=find.asked({"targets": ["b", "a"]}))
+        archive.save(writer, dataclasses.replace(result(), asked=find.question({"network": "words", "seed": seed})))
+    several = dataclasses.replace(result(), network=None, asked=find.question({"targets": ["b", "a"]}))
     archive.save(writer, several)
     found = archive.shelf(writer)
     assert found["experiment_id"].tolist() == [3, 2, 1] and found["current"].all()

@@ -8,7 +8,9 @@ import atlas
 import query
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.experiments import archive, registry
+from query.experiments.density import boundaries_separate_classes, difference_grows_with_depth
 from tests.builder import WordReader, add_texts, word_network, word_texts
+from tests.query.experiments.judged import DOWN, UP, WIDE, interval, result
 
 
 def control(name: str, weights: str, seed: int) -> WordReader:
@@ -126,3 +128,52 @@ def test_spans_by_name_are_all_that_is_measured(side_by_side):
         registry.run(side_by_side, "density", network="trained", spans=["blocks.0.mlp->"], site_by_site=True)
     with pytest.raises(UsageError, match=r"resamples is 1\.5"):
         registry.run(side_by_side, "density", network="trained", resamples=1.5)
+
+
+def densities(network, weights, *ratios):
+    return [
+        {
+            "network": network,
+            "weights": weights,
+            "span": f"s{i}->",
+            "n_intra": 5,
+            "n_inter": 6,
+            **interval("ratio", *ends),
+        }
+        for i, ends in enumerate(ratios)
+    ]
+
+
+FLAT = (0.97, 1.04)
+
+
+@pytest.mark.parametrize(
+    ("trained", "untrained", "word"),
+    [
+        ([UP, UP], [FLAT, FLAT], "supported"),
+        ([UP, UP], [], "supported"),
+        ([UP, UP], [(1.005, 1.015), FLAT], "supported"),  # within 2 % of 1, however sure
+        ([UP, UP], [(1.1, 1.2), FLAT], "undecided"),
+        ([UP, WIDE], [FLAT, FLAT], "undecided"),
+        ([UP, WIDE, DOWN], [FLAT] * 3, "not supported"),
+        ([UP, UP], [(1.5, 1.6), (1.5, 1.6)], "not supported"),  # the untrained network separates classes as well
+    ],
+)
+def test_boundaries_separate_classes_in_the_trained_network_alone(trained, untrained, word):
+    rows = densities("net", "as given", *trained) + densities("drawn", "untrained, calibrated", *untrained)
+    found = boundaries_separate_classes(result("density", table=rows))
+    assert found.word == word and len(found.numbers) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "word"),
+    [
+        ([(1.1, 1.2), (1.3, 1.4), (1.5, 1.6)], "supported"),
+        ([(1.5, 1.6), (1.1, 1.2)], "not supported"),
+        ([(1.1, 1.4), (1.3, 1.6)], "undecided"),
+        ([(1.1, 1.4)], "undecided"),
+    ],
+)
+def test_the_difference_grows_where_last_and_first_part(ratios, word):
+    rows = densities("net", "as given", *ratios) + densities("x", "untrained, raw", (9, 9))
+    assert difference_grows_with_depth(result("density", table=rows)).word == word

@@ -1,39 +1,50 @@
 """Every experiment is documented, has options with help, and says what is wrong with a question."""
 
-import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from atlas.errors import UnknownName, UsageError
 from query.experiments import registry
-from query.experiments.registry import EXPERIMENTS, Experiment
-from query.experiments.result import Result
+from query.experiments.registry import EXPERIMENTS, claims, find
+from query.experiments.schema import Column, table_of
 
 DEFINITIONS = (Path(__file__).parents[3] / "docs" / "SCIENCE.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda experiment: experiment.name)
-def test_every_experiment_has_a_function_a_figure_a_seed_and_a_definition(experiment: Experiment):
-    assert inspect.signature(experiment.function).return_annotation in (Result, "Result")
-    assert callable(getattr(inspect.getmodule(experiment.function), f"draw_{experiment.name}"))
-    assert "seed" in experiment.options
-    assert all(
-        p.kind is p.KEYWORD_ONLY
-        for n, p in inspect.signature(experiment.function).parameters.items()
-        if n not in ("atlas", "reader")
-    )
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_record_is_complete(name: str):
+    experiment = find(name)
+    assert experiment.name == name and experiment.version >= 1
+    assert EXPERIMENTS[name].endswith(".")
     assert experiment.section is None or re.search(rf"^## {experiment.section} ", DEFINITIONS, re.MULTILINE)
-    assert experiment.summary.endswith(".")
+    assert [option.name for option in experiment.fields.values() if not option.help] == []
+    needed = {option.name: "x" for option in experiment.fields.values() if option.required}
+    experiment.filled({**needed, **experiment.quick})  # `UsageError` for an option that there is not
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda experiment: experiment.name)
-def test_the_docstring_says_what_every_option_means(experiment: Experiment):
-    bare = [
-        name for name in experiment.options if experiment.parameter_help(name) == name.replace("_", " ").capitalize()
-    ]
-    assert bare == []
+def test_every_claim_has_its_rule_and_its_place():
+    every = [claim for _, claim in claims()]
+    assert len({claim.key for claim in every}) == len({claim.order for claim in every}) == len(every)
+    for claim in every:
+        assert claim.sentence.endswith(".")
+        assert (claim.judge is None) == (claim.rule == "") != (claim.shown is None)
+
+
+def test_a_result_that_differs_from_the_declared_tables_is_refused(a):
+    occupancy = find("occupancy")
+    columns = occupancy.tables["rarefaction"].columns
+    for wrong, message in (
+        (columns[:-1], "has columns"),
+        ((*columns[:-1], Column("distinct", str, "of another type")), "column distinct of table rarefaction"),
+    ):
+        tables = {**occupancy.tables, "rarefaction": table_of("", *wrong)}
+        with pytest.raises(TypeError, match=message):
+            replace(occupancy, tables=tables).run(a, network="words")
+    with pytest.raises(TypeError, match="occupancy made tables table, rarefaction; it declares table"):
+        replace(occupancy, tables={"table": occupancy.tables["table"]}).run(a, network="words")
 
 
 def test_an_unknown_experiment_is_answered_with_those_there_are():

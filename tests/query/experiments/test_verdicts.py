@@ -7,19 +7,7 @@ import pandas as pd
 import pytest
 
 from query.experiments import verdicts, verdicts_discussion, verdicts_paths
-from query.experiments.result import Result
-
-
-def result(kind, **tables):
-    frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
-    return Result(kind, "net", {}, {"table": frames.pop("table", pd.DataFrame()), **frames})
-
-
-def interval(name, low, high):
-    return {name: (low + high) / 2, f"{name}_low": low, f"{name}_high": high}
-
-
-UP, DOWN, WIDE = (1.2, 1.4), (0.7, 0.9), (0.8, 1.3)
+from tests.query.experiments.judged import DOWN, UP, WIDE, interval, result
 
 
 def groups(method, *lifts, n=20):
@@ -154,55 +142,6 @@ def test_nmf_decides_on_nmf_alone(ends, word):
         for method, both in (("nmf", ends), ("pca", (0.9, 1.0)))
     ]
     assert verdicts.nmf_is_monosemantic(result("directions", table=rows)).word == word
-
-
-def densities(network, weights, *ratios):
-    return [
-        {
-            "network": network,
-            "weights": weights,
-            "span": f"s{i}->",
-            "n_intra": 5,
-            "n_inter": 6,
-            **interval("ratio", *ends),
-        }
-        for i, ends in enumerate(ratios)
-    ]
-
-
-FLAT = (0.97, 1.04)
-
-
-@pytest.mark.parametrize(
-    ("trained", "untrained", "word"),
-    [
-        ([UP, UP], [FLAT, FLAT], "supported"),
-        ([UP, UP], [], "supported"),
-        ([UP, UP], [(1.005, 1.015), FLAT], "supported"),  # within 2 % of 1, however sure
-        ([UP, UP], [(1.1, 1.2), FLAT], "undecided"),
-        ([UP, WIDE], [FLAT, FLAT], "undecided"),
-        ([UP, WIDE, DOWN], [FLAT] * 3, "not supported"),
-        ([UP, UP], [(1.5, 1.6), (1.5, 1.6)], "not supported"),  # the untrained network separates classes as well
-    ],
-)
-def test_boundaries_separate_classes_in_the_trained_network_alone(trained, untrained, word):
-    rows = densities("net", "as given", *trained) + densities("drawn", "untrained, calibrated", *untrained)
-    found = verdicts.boundaries_separate_classes(result("density", table=rows))
-    assert found.word == word and len(found.numbers) == len(rows)
-
-
-@pytest.mark.parametrize(
-    ("ratios", "word"),
-    [
-        ([(1.1, 1.2), (1.3, 1.4), (1.5, 1.6)], "supported"),
-        ([(1.5, 1.6), (1.1, 1.2)], "not supported"),
-        ([(1.1, 1.4), (1.3, 1.6)], "undecided"),
-        ([(1.1, 1.4)], "undecided"),
-    ],
-)
-def test_the_difference_grows_where_last_and_first_part(ratios, word):
-    rows = densities("net", "as given", *ratios) + densities("x", "untrained, raw", (9, 9))
-    assert verdicts.difference_grows_with_depth(result("density", table=rows)).word == word
 
 
 def scaling(**kinds):

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 import atlas
 from query.experiments import EXPERIMENTS, load
-from query.experiments.standing import stored_verdicts, unasked
+from query.experiments.report import not_stored, stored_verdicts
 from tests.app.explorer.browsing import (
     COMPUTING,
     IN_BROWSER,
@@ -64,7 +64,7 @@ def test_a_stored_result_is_drawn_told_and_reproduced(
 
 def test_what_is_not_stored_has_its_command(measured_server: str, open_page: OpenPage, measured_atlas: Path):
     with atlas.open(measured_atlas) as a:
-        missing = unasked(a, TEXT).set_index("kind")
+        missing = not_stored(a, TEXT).set_index("kind")
     page = open_page(address(measured_server, "experiments", network=TEXT, show="Not stored", compute="occupancy"))
     many = f"{len(missing)} of {len(EXPERIMENTS)} experiments have no current result"
     expect(page.get_by_text(many)).to_be_visible()

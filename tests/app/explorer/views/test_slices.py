@@ -11,7 +11,8 @@ from playwright.sync_api import Locator, Page, expect
 
 import atlas
 from atlas.network import Network
-from query.experiments import EXPERIMENTS, load, run
+from query.experiments import load, run
+from query.experiments.slices import png_slice
 from tests.app.conftest import SLICED
 from tests.app.explorer.browsing import (
     COMPUTING,
@@ -58,7 +59,7 @@ def test_the_stored_slice_is_there_and_any_part_of_it_can_be_looked_at(
         with page.expect_download() as download:
             page.get_by_role("button", name="PNG of the slice alone").click()
         picture = Path(download.value.path()).read_bytes()
-        assert picture == EXPERIMENTS["slice"].picture(stored)
+        assert picture == png_slice(stored)
         assert Image.open(io.BytesIO(picture)).size == (1024, 1024)
         photograph(page, "slices-stored")
 

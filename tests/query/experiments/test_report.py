@@ -8,8 +8,9 @@ import pytest
 import atlas
 from atlas.errors import UnknownName
 from query.experiments import archive, registry
-from query.experiments.report import sections
-from query.experiments.standing import stored_blocks, stored_report, stored_verdicts, unasked
+from query.experiments.page import page
+from query.experiments.registry import claims
+from query.experiments.report import not_stored, stored_blocks, stored_verdicts, trained_networks
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +33,12 @@ def test_a_stored_measurement_has_its_verdict_and_the_others_their_command(measu
     told = []
     with atlas.open(measured) as a:
         blocks = stored_blocks(a, "words", progress=lambda done, total: told.append((done, total)))
-    assert [block.section.key for block in blocks] == [section.key for section in sections()]
-    there = {block.section.key: block for block in blocks if block.result is not None}
+    assert [block.claim.key for block in blocks] == [claim.key for _, claim in claims()]
+    there = {block.claim.key: block for block in blocks if block.result is not None}
     assert set(there) == {"density", "depth", "occupancy"}
     assert there["density"].verdict.word in ("supported", "not supported", "undecided")
     assert there["density"].experiment_id == there["depth"].experiment_id == 2
-    missing = {block.section.key: block.reason for block in blocks if block.result is None}
+    missing = {block.claim.key: block.reason for block in blocks if block.result is None}
     assert f"polytope experiment scale {measured} --network words" in missing["peak"].replace("'", "")
     assert missing["projection"] == "no neuron was measured, so none is projected on"
     assert told[-1][0] == told[-1][1] == len(blocks)
@@ -48,9 +49,9 @@ def test_a_stored_measurement_has_its_verdict_and_the_others_their_command(measu
 def test_the_verdicts_are_those_of_the_blocks(measured):
     with atlas.open(measured) as a:
         found, blocks = stored_verdicts(a, "words"), stored_blocks(a, "words")
-    assert found["section"].tolist() == [block.section.key for block in blocks]
+    assert found["section"].tolist() == [block.claim.key for block in blocks]
     density = found.set_index("section").loc["density"]
-    block = next(block for block in blocks if block.section.key == "density")
+    block = next(block for block in blocks if block.claim.key == "density")
     assert (density["verdict"], density["because"]) == (block.verdict.word, block.verdict.because)
     assert density["experiment_id"] == 2 and density["weights"] == "as given" and density["rule"]
     assert (found["verdict"] == "not measured").sum() == found["experiment_id"].isna().sum() == len(found) - 3
@@ -58,25 +59,25 @@ def test_the_verdicts_are_those_of_the_blocks(measured):
 
 def test_the_page_is_that_of_the_report(measured):
     with atlas.open(measured) as a:
-        page = stored_report(a, "words")
-    assert page.startswith("<!doctype html>") and page.count("id='figure-") == 2
-    assert all(f"id='{section.key}'" in page for section in sections())
-    assert "not measured" in page and "polytope experiment" in page
+        text = page(a, trained_networks(a, "words"), stored_blocks(a, "words"))
+    assert text.startswith("<!doctype html>") and text.count("id='figure-") == 2
+    assert all(f"id='{claim.key}'" in text for _, claim in claims())
+    assert "not measured" in text and "polytope experiment" in text
 
 
 def test_what_is_not_stored_or_stale_is_offered_with_its_command(measured):
     with atlas.open(measured) as a:
-        found = unasked(a, "words").set_index("kind")
+        found = not_stored(a, "words").set_index("kind")
         assert set(found.index) == set(registry.EXPERIMENTS) - {"occupancy", "density"}
         assert found.loc["directions", "options"] == {"network": "words"}
         assert (
             found.loc["directions", "command"]
             == f"polytope experiment directions {quote(str(measured))} --network words"
         )
-        assert found.loc["scale", "needs"] == "live" and "span" in found.loc["scale", "options"]
+        assert found.loc["scale", "live"] and "span" in found.loc["scale", "options"]
         assert found.loc["projection", "options"] is None and "no neuron" in found.loc["projection", "reason"]
         for name, row in found[found["options"].notna()].iterrows():
-            registry.find(name).asked(row["options"])  # every offer is complete
+            registry.find(name).filled(row["options"])  # every offer is complete
 
 
 def test_an_offer_depends_on_what_was_measured_before(measured, tmp_path):
@@ -86,7 +87,7 @@ def test_an_offer_depends_on_what_was_measured_before(measured, tmp_path):
         result = registry.run(a, "neuron", network="words")
     with atlas.open(path, writable=True) as a:
         archive.save(a, result)
-        row = unasked(a, "words").set_index("kind").loc["projection"]
+        row = not_stored(a, "words").set_index("kind").loc["projection"]
     assert row["options"] == {
         "network": "words",
         "site": result.parameters["site"],
