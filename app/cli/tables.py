@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rich.text import Text
 from atlas.errors import UsageError
 
 from ..plain_text import with_signs
+from ..row_files import as_csv, as_json, unmasked, write_parquet
 
 LEAST_CONTEXT, MOST_CONTEXT = 16, 64
 """Characters of context before a token; a third as many after it."""
@@ -51,22 +51,27 @@ class Format(StrEnum):
 
 
 def emit(frame: pd.DataFrame, style: Format = Format.TABLE, output: Path | None = None, title: str = "") -> None:
-    """Write rows to the terminal, or to ``output``."""
-    if style is Format.PARQUET:
-        if output is None:
-            raise UsageError("Parquet is not for a terminal; name a file with --output")
-        frame.to_parquet(output, index=False)
-    elif style is Format.TABLE:
+    """Write rows to the terminal, or to ``output``. Raises `UsageError` where they can't be written there."""
+    if style is Format.TABLE:
         if output is not None:
             raise UsageError("a table is for the terminal; use --format csv, json or parquet with --output")
         show(frame, title)
+    elif output is not None:
+        try:
+            _write(frame, style, output)
+        except OSError as error:
+            raise UsageError(f"--output is {output}, which can't be written: {error.strerror or error}") from None
+    elif style is Format.PARQUET:
+        raise UsageError("Parquet is not for a terminal; name a file with --output")
     else:
-        plain = frame.drop(columns=[name for name in ("thumbnail",) if name in frame])
-        text = plain.to_csv(index=False) if style is Format.CSV else _json(plain)
-        if output is None:
-            sys.stdout.write(text)
-        else:
-            output.write_text(text, encoding="utf-8")
+        sys.stdout.write(as_csv(frame) if style is Format.CSV else as_json(frame))
+
+
+def _write(frame: pd.DataFrame, style: Format, output: Path) -> None:
+    if style is Format.PARQUET:
+        write_parquet(frame, output)
+    else:
+        output.write_text(as_csv(frame) if style is Format.CSV else as_json(frame), encoding="utf-8", newline="")
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,20 +251,14 @@ def _marked(row: Mapping[Any, Any], shown: int) -> Text:
 
 
 def _cell(value: Any) -> Text:
-    if value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value)):
+    value = unmasked(value)
+    if value is None:
         return Text("–", style="dim")
     if isinstance(value, bool | np.bool_):
         return Text("yes" if value else "no")
     if isinstance(value, float | np.floating):
         return Text(f"{value:.4g}")
-    if isinstance(value, list | np.ndarray):
+    if isinstance(value, list):
         value = f"[{', '.join(_cell(one).plain for one in value)}]"
     text = with_signs(str(value))
     return Text(text if len(text) <= CELL else text[: CELL - 1] + "…")
-
-
-def _json(frame: pd.DataFrame) -> str:
-    return (
-        json.dumps(json.loads(frame.to_json(orient="records", date_format="iso")), ensure_ascii=False, indent=1)
-        + "\n"
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -80,7 +81,7 @@ def test_nearest_as_csv_is_the_frame_that_python_returns(demo_atlas: Path, polyt
     printed = pd.read_csv(io.StringIO(answer.out))
     assert printed["example_id"].tolist() == expected["example_id"].tolist()
     assert printed["distance"].tolist() == expected["distance"].tolist()
-    assert "thumbnail" not in printed
+    assert [base64.b64decode(blob) for blob in printed["thumbnail"]] == expected["thumbnail"].tolist()
 
 
 def test_rows_are_written_as_csv_json_or_parquet_and_read_back_equal(

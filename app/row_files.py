@@ -1,0 +1,100 @@
+"""Rows as CSV, JSON or Parquet, with every digit, every item of a list and every blob.
+
+JSON has no number for what a double can't hold exactly, nor for infinities: these are strings. Blobs are base64 in
+CSV and JSON, and bytes in Parquet. What is missing, NaN among it, is empty in CSV and null in the others.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+from datetime import date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+EXACT = 2**53
+"""Integers below are doubles."""
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    """A line of names and a line a row; a list or a struct is written as JSON in its cell."""
+    out = io.StringIO()
+    lines = csv.writer(out, lineterminator="\n")
+    lines.writerow(frame.columns)
+    lines.writerows(zip(*([_csv_cell(value) for value in frame[name].array] for name in frame.columns), strict=True))
+    return out.getvalue()
+
+
+def as_json(frame: pd.DataFrame) -> str:
+    """A list of objects, one a row."""
+    columns = [[_plain(value) for value in frame[name].array] for name in frame.columns]
+    rows = [dict(zip(map(str, frame.columns), row, strict=True)) for row in zip(*columns, strict=True)]
+    return json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def write_parquet(frame: pd.DataFrame, file: Path) -> None:
+    """Columns keep their types."""
+    columns = {str(name): _arrow(frame[name]) for name in frame.columns}
+    pq.write_table(pa.table(columns), file)
+
+
+def _arrow(column: pd.Series) -> pa.Array:
+    return pa.array([unmasked(value) for value in column]) if column.dtype == object else pa.Array.from_pandas(column)
+
+
+def _csv_cell(value: Any) -> Any:
+    plain = _plain(value)
+    if isinstance(plain, list | dict):
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    return str(value) if isinstance(value, datetime) and plain is not None else plain
+
+
+def _plain(value: Any) -> Any:
+    """A value in what JSON has, exactly."""
+    match unmasked(value):
+        case None:
+            return None
+        case bool() | np.bool_() as truth:
+            return bool(truth)
+        case int() | np.integer() as integer:
+            return int(integer)
+        case Decimal() as decimal:
+            return _decimal(decimal)
+        case float() | np.floating() as number:
+            # A number of 32 bits in as many digits as tell it from others of 32 bits.
+            return float(str(number)) if math.isfinite(number) else str(float(number)).replace("inf", "Infinity")
+        case bytes() | bytearray() | memoryview() as blob:
+            return base64.b64encode(blob).decode()
+        case datetime() | date() | time() as moment:
+            return moment.isoformat()
+        case list() | tuple() as items:
+            return [_plain(item) for item in items]
+        case dict() as fields:
+            return {str(name): _plain(item) for name, item in fields.items()}
+        case other:
+            return str(other)
+
+
+def _decimal(value: Decimal) -> int | float | str:
+    if value == value.to_integral_value() and abs(value) < EXACT:
+        return int(value)
+    near = float(value)
+    return near if Decimal(repr(near)) == value else str(value)
+
+
+def unmasked(value: Any) -> Any:
+    """A list for an array, and None for what is missing, in it too."""
+    if value is np.ma.masked:
+        return None
+    if isinstance(value, np.ndarray):
+        return [unmasked(item) for item in value]
+    return value if isinstance(value, list | tuple | dict) or not pd.isna(value) else None
