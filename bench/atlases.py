@@ -12,6 +12,7 @@ from jaxtyping import Float32
 import atlas
 from atlas.codes import SplineCodes
 from atlas.store.atlas import Atlas
+from atlas.store.blocks import activations_digest, codes_digest
 from ingest.derived.indexes import build_indexes
 
 NETWORK = "generated"
@@ -70,12 +71,12 @@ def generated_atlas(
                     )
         with a.transaction():
             for record in a.catalog.sites:
-                n_codes, codes_digest = a.codes_digest(record)
-                n_activations, activations_digest = a.activations_digest(record)
+                n_codes, of_codes = codes_digest(a, record)
+                n_activations, of_activations = activations_digest(a, record)
                 a.execute(
                     "update sites set n_codes = $1, codes_digest = $2, n_activations = $3, activations_digest = $4 "
                     "where site_id = $5",
-                    [n_codes, codes_digest, n_activations, activations_digest, record.site_id],
+                    [n_codes, of_codes, n_activations, of_activations, record.site_id],
                 )
     build_indexes(path)
     return path

@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 
 import atlas
 from atlas.network import NetworkInfo, Reading, Site, Tokens, TokenWindow
-from atlas.store.atlas import DATABASE
+from atlas.store.statements import DATABASE
 from bench.data import clustered_codes
 from bench.report import show
 from ingest.datasets.sources import open_dataset

@@ -24,6 +24,7 @@ import atlas
 from atlas.clustering.hdbscan import cluster_activations, cluster_codes, medoids
 from atlas.network import GateRange, ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow
 from atlas.search.approximate import HammingIndex
+from atlas.store import blocks
 from atlas.store.atlas import Atlas
 
 # --- networks --------------------------------------------------------------------------------------------------
@@ -518,8 +519,8 @@ def refresh(a: Atlas) -> None:
     """Bring the counts and digests of all sites up to date."""
     with a.transaction():
         for site in a.catalog.sites:
-            n_codes, codes_digest = a.codes_digest(site)
-            n_activations, activations_digest = a.activations_digest(site)
+            n_codes, codes_digest = blocks.codes_digest(a, site)
+            n_activations, activations_digest = blocks.activations_digest(a, site)
             a.execute(
                 "update sites set n_codes = $2, codes_digest = $3, n_activations = $4, activations_digest = $5 "
                 "where site_id = $1",

@@ -13,8 +13,8 @@ import typer
 import atlas as store
 from atlas.errors import AtlasLocked, NotStored
 from atlas.network import Network
-from atlas.store.atlas import disk_full
 from atlas.store.catalog import NetworkRecord
+from atlas.store.disk import disk_full
 from query.experiments.archive import load, recall, save
 from query.experiments.controls import TRAINED, controls_of, kind_of
 from query.experiments.page import page

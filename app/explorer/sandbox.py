@@ -17,7 +17,6 @@ import pickle
 import resource
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,12 +28,12 @@ import pandas as pd
 
 import atlas
 from atlas.errors import PolytopeError, SqlFailed
-from atlas.store.atlas import Limits, too_much_memory, took_too_long
+from atlas.store.user_sql import Limits, too_much_memory, took_too_long
 
 from ..child_process import start
 
 MEMORY = 1_000_000_000
-"""Bytes that DuckDB may take for a query, before it spills: codes of 12 sites of 100,000 examples take half of it."""
+"""Bytes that DuckDB may take for a query: codes of 12 sites of 100,000 examples take half of it."""
 
 ROOM = 500_000_000
 """Bytes beside those, which DuckDB doesn't count: rows on their way to the page, long lists, stacks of threads."""
@@ -70,14 +69,13 @@ BEGUN, DONE, ANSWER, ERROR = "begun", "done", "answer", "error"
 
 
 class Request(NamedTuple):
-    """What `Atlas.sql` is asked, of the atlas at ``path``; what needs more memory is spilled to folder ``spill``."""
+    """What `Atlas.sql` is asked, of the atlas at ``path``."""
 
     path: Path
     query: str
     parameters: Sequence[Any] | dict[str, Any] | None
     row_limit: int | None
     timeout: float | None
-    spill: Path
 
 
 # --- in the explorer -------------------------------------------------------------------------------------------
@@ -145,7 +143,6 @@ class _Process:
     """One that answers queries, seen from here."""
 
     def __init__(self) -> None:
-        self._spill = tempfile.TemporaryDirectory(prefix="polytope-sql-")
         self._ours, theirs = Pipe()
         # A session of its own: Ctrl-C in the terminal is for the explorer, whose end this one notices.
         self._running = start(
@@ -166,7 +163,6 @@ class _Process:
         self._running.kill()
         self._running.wait()
         self._ours.close()
-        self._spill.cleanup()
 
     def ask(
         self,
@@ -181,7 +177,7 @@ class _Process:
         """The rows, or the error of the query; and whether the process can be asked again."""
         until, begun = time.monotonic() + STARTING, False
         try:
-            self._ours.send(Request(path, query, parameters, row_limit, timeout, Path(self._spill.name)))
+            self._ours.send(Request(path, query, parameters, row_limit, timeout))
             while True:
                 go_on()
                 if not self._ours.poll(LOOK_EVERY):
@@ -198,7 +194,7 @@ class _Process:
                     return pickle.loads(content), again
         except (EOFError, ConnectionError):
             if self._running.wait() < 0:  # a signal: DuckDB's own abort, or the kernel's
-                return too_much_memory(_limits(Path())), False
+                return too_much_memory(_limits()), False
             raise RuntimeError("the process of a query ended; the terminal of the explorer says why") from None
 
 
@@ -233,7 +229,7 @@ def main(handle: int) -> None:
 
 
 def _answer(request: Request, send: Callable[[str, Any], None]) -> tuple[str, bytes]:
-    limits = _limits(request.spill)
+    limits = _limits()
     try:
         with atlas.open(request.path, limits=limits) as a:
             send(BEGUN, None)
@@ -269,8 +265,8 @@ def _too_large(n_rows: int, n_bytes: int) -> SqlFailed:
     )
 
 
-def _limits(spill: Path) -> Limits:
-    return Limits(MEMORY, spill, min(THREADS, os.cpu_count() or 1))
+def _limits() -> Limits:
+    return Limits(MEMORY, min(THREADS, os.cpu_count() or 1))
 
 
 def _bound_memory() -> int:

@@ -23,8 +23,8 @@ import streamlit as st
 
 from atlas import Atlas, Network
 from atlas.errors import PolytopeError
-from atlas.store.atlas import DATABASE
 from atlas.store.catalog import NetworkRecord
+from atlas.store.statements import DATABASE
 
 from . import jobs
 from .parts import markup

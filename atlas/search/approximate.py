@@ -21,6 +21,7 @@ from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
 
 from ..codes import SplineCodes
 from ..errors import IndexMismatch, UsageError
+from ..store.disk import replacing
 from .files import (
     TARGET_RECALL,
     check_file,
@@ -30,7 +31,6 @@ from .files import (
     is_number,
     read_about,
     read_again,
-    replacing,
     write_about,
 )
 from .hamming_index import Found, HammingIndex, candidates_of, hamming_matrix, pairwise_hamming

@@ -17,24 +17,22 @@ A flat index is an ``IndexBinaryIDMap`` over an ``IndexBinaryFlat`` (faiss/impl/
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import mmap
 import os
-import secrets
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ..errors import DiskFull, IndexMissing, UsageError, WidthError
+from ..errors import IndexMissing, UsageError, WidthError
+from ..store.disk import replacing
 
 T = TypeVar("T")
 
@@ -216,42 +214,6 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "parts": lambda value: isinstance(value, list) and len(value) > 0 and all(map(is_number, value)),
 }
 """What the JSON must hold; anyone may have edited it."""
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of ``path`` at the end, or leaves it as it is if an error comes first.
-
-    What a process that was killed left unfinished is removed.
-    """
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        if not _runs(left.name.removeprefix(f".{path.name}.").partition("-")[0]):
-            left.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise DiskFull(f"no space left to write {path}; free some and run again") from error
-        raise
-
-
-def _runs(process: str) -> bool:
-    """Whether a process of that number runs on this machine, or may run where nobody can ask."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def check_suffix(path: Path) -> None:

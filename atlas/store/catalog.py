@@ -6,13 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..errors import NotStored, UnknownName, UsageError
 from ..network import GateRange, NetworkInfo, Site, Span
-
-if TYPE_CHECKING:
-    from .atlas import Atlas
+from .statements import Statements
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Target:
 class Catalog:
     """A snapshot of the atlas's small tables, taken when it was opened and after every transaction."""
 
-    def __init__(self, atlas: Atlas) -> None:
+    def __init__(self, atlas: Statements) -> None:
         self.path = atlas.path
         self.networks = [
             NetworkRecord(**{**row, "reading": json.loads(row["reading"])})

@@ -16,8 +16,9 @@ import atlas
 from atlas.errors import HammingIndexError, NotStored, UsageError
 from atlas.search.files import INDEXES, TARGET_RECALL, Block
 from atlas.search.hamming_index import HammingIndex
-from atlas.store.atlas import Atlas, disk_full
+from atlas.store.atlas import Atlas
 from atlas.store.catalog import SiteRecord, Target
+from atlas.store.disk import disk_full
 
 from ..progress import Progress
 

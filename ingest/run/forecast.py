@@ -17,13 +17,15 @@ import numpy as np
 
 import atlas
 from atlas.network import Network, Span
-from atlas.store.atlas import BLOCK_SIZE, DATABASE, disk_full
+from atlas.store.atlas import BLOCK_SIZE
+from atlas.store.disk import disk_full, replacing
+from atlas.store.statements import DATABASE
 
 from ..datasets.base import Dataset
 from ..derived.clusters import AUTOMATIC_POINTS
 from .plan import Plan
 from .publish import publish
-from .shards import inputs_path, shard_path, write_shard, written_whole
+from .shards import inputs_path, shard_path, write_shard
 
 PILOT_BATCHES = 3
 """Batches that are run, unless fewer give PILOT_BYTES: a few seconds for a large model on a laptop."""
@@ -83,7 +85,7 @@ def forecast(
     beside = _index_bytes(network, plan) + _clustering_bytes(plan, first) * cluster
     fixed = FIXED_BLOCKS * BLOCK_SIZE * first
     found = Forecast(measured.atlas_bytes + beside + fixed, measured.staging_bytes)
-    with written_whole(remembered) as file:
+    with replacing(remembered) as file:
         file.write(json.dumps(asdict(found)).encode())
     return found
 

@@ -13,9 +13,10 @@ from jaxtyping import Bool, UInt32
 
 from atlas.errors import UsageError, WeightsError
 from atlas.network import Network, Site
-from atlas.store.atlas import BLOCK_ROWS, FAST_WIDTH, Atlas, activation_block_rows, quoted
-from atlas.store.blocks import RowsDigest
+from atlas.store.atlas import FAST_WIDTH, Atlas
+from atlas.store.blocks import BLOCK_ROWS, RowsDigest, activation_block_rows, activations_digest, codes_digest
 from atlas.store.catalog import Catalog
+from atlas.store.statements import quoted
 
 from .batches import ACTIVATIONS, CODES, Wanted, activation_batches, code_batches
 from .plan import Plan
@@ -341,9 +342,9 @@ def _refresh_sites(atlas: Atlas, table: str, added: Sequence[Wanted]) -> None:
         if wanted.digest is not None:
             found = wanted.digest.result()
         elif table == "codes":
-            found = atlas.codes_digest(records[wanted.site_id])
+            found = codes_digest(atlas, records[wanted.site_id])
         else:
-            found = atlas.activations_digest(records[wanted.site_id])
+            found = activations_digest(atlas, records[wanted.site_id])
         atlas.execute(
             f"update sites set {quoted(f'n_{table}')} = $2, {quoted(f'{table}_digest')} = $3 where site_id = $1",
             [wanted.site_id, *found],

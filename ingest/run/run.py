@@ -24,7 +24,8 @@ from PIL import Image
 import atlas
 from atlas.errors import DiskFull, PlanChanged, RunInterrupted, UsageError
 from atlas.network import Network
-from atlas.store.atlas import disk_full, make
+from atlas.store.atlas import make
+from atlas.store.disk import disk_full, replacing
 
 from ..datasets.base import Dataset, Item
 from ..derived.clusters import cluster_all
@@ -33,7 +34,7 @@ from ..progress import Progress
 from .forecast import Forecast, forecast
 from .plan import Choices, Plan, Shard, choose_inputs, difference, make_plan, no_example, read_inputs
 from .publish import check_dataset, check_network, publish
-from .shards import inputs_path, shard_path, write_shard, written_whole
+from .shards import inputs_path, shard_path, write_shard
 
 STAGING = "staging"
 PLAN = "plan.json"
@@ -152,7 +153,7 @@ def _settle_plan(folder: Path, name: str, plan: Plan) -> datetime:
     with disk_full(folder):
         folder.mkdir(parents=True, exist_ok=True)
     document = {"started_at": started_at.isoformat(), "plan": plan.document}
-    with written_whole(folder / PLAN) as file:
+    with replacing(folder / PLAN) as file:
         file.write(json.dumps(document, indent=1).encode())
     return started_at
 

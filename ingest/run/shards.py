@@ -10,9 +10,8 @@ Parquet reads and writes lists of numbers at half the speed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +23,7 @@ from PIL import Image
 
 from atlas.errors import BadInput, NonFinite
 from atlas.network import ImageView, Network, Reading, Site, TextNetwork, TokenWindow
-from atlas.store.atlas import disk_full
+from atlas.store.disk import replacing
 
 from ..datasets.base import BadItem, Dataset, Item
 from ..datasets.images import thumbnail
@@ -139,7 +138,7 @@ def write_shard(
         # threads at once.
         batches = ahead(batches)
     with (
-        written_whole(shard_path(folder, shard)) as file,
+        replacing(shard_path(folder, shard)) as file,
         _Rows(file, plan) as rows,
         closing(batches),
     ):
@@ -295,7 +294,7 @@ def _input_row(ordinal: int, item: Item) -> dict[str, Any]:
 
 
 def _write_inputs(path: Path, inputs: list[dict[str, Any]]) -> None:
-    with written_whole(path) as file, _parquet(file, INPUTS) as writer:
+    with replacing(path) as file, _parquet(file, INPUTS) as writer:
         writer.write_table(pa.Table.from_pylist(inputs, schema=INPUTS))
 
 
@@ -310,18 +309,3 @@ def _parquet(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
         write_statistics=False,
         write_batch_size=max(1, min(DEFAULT_WRITE_BATCH, PAGE_BYTES // widest)),
     )
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Any]:
-    """A file, open for bytes, that appears under ``path`` complete and on the disk, or not at all."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with disk_full(path), unfinished.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

@@ -13,7 +13,7 @@ from atlas import Atlas
 from atlas.codes import SplineCodes
 from atlas.errors import UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, GateRange
-from atlas.store.atlas import BLOCK_ROWS
+from atlas.store.blocks import BLOCK_ROWS
 from atlas.store.catalog import SiteRecord, Target
 
 from ..clustering.clusterings import Clustering, clustering_of, find_clustering, latest_clustering

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from atlas import Atlas
 from atlas.errors import UsageError
-from atlas.search.files import replacing
-from atlas.store.atlas import disk_full
+from atlas.store.disk import replacing
 
 from ..clustering.clusterings import NOISE, find_clustering, latest_clustering
 from ..examples.description import describe
@@ -89,7 +88,6 @@ def export_embedding_atlas(
         find_clustering(atlas, clustering, found.target)
     points = layout_points(atlas, found.layout_id, clustering)
     with (
-        disk_full(path.parent),
         replacing(path) as file,
         pq.ParquetWriter(file, _schema(found), compression="zstd") as writer,
     ):

@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from atlas import Atlas
 from atlas.errors import SqlError, SqlRefused, UnknownName, UsageError
 from atlas.store.catalog import Target
+from atlas.store.user_sql import check_condition
 
 from ..clustering.clusterings import NOISE, Clustering
 from ..store.queries import sql
@@ -122,7 +123,7 @@ def _meeting(atlas: Atlas, where: str) -> Int64[np.ndarray, " examples"]:
     """Examples of which a user's condition holds, asked in the sandbox: no more than there are, for it is one
     condition. A newline ends a comment that it may end in."""
     try:
-        atlas.check_condition("examples", where)
+        check_condition(atlas, "examples", where)
         found = sql(atlas, f"select example_id from examples where (\n{where}\n)", limit=None)
     except SqlError as error:
         if not isinstance(error, SqlRefused) and not _DATABASE_SAYS.match(str(error)):

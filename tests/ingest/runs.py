@@ -76,7 +76,7 @@ def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
 
 def leftovers(path: Path) -> list[str]:
     """What should not lie in an atlas whose run is over."""
-    return [str(file.relative_to(path)) for file in path.rglob("*") if file.suffix in (".part", ".tmp", ".wal")]
+    return [str(file.relative_to(path)) for file in path.rglob("*") if file.suffix in (".tmp", ".wal")]
 
 
 class Watching(Progress):

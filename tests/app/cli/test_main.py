@@ -265,13 +265,13 @@ def test_ctrl_c_ends_with_the_status_of_shells_and_says_how_to_go_on(tmp_path: P
     ]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=README.parent)
     staged = path / "staging" / "demo-gpt2-python-heldout"
-    while running.poll() is None and not list(staged.glob("0*.part")):  # until the first shard is being written
+    while running.poll() is None and not list(staged.glob(".0*.tmp")):  # until the first shard is being written
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == INTERRUPTED
     assert "give the same command again to go on" in said and "Traceback" not in said
-    assert list(staged.glob("*.part")) == []
+    assert list(staged.glob(".*.tmp")) == []
 
 
 def test_a_wide_cell_is_cut_on_a_terminal_and_whole_in_a_file(

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 import atlas
 from atlas.errors import PolytopeError
-from atlas.store.atlas import DATABASE
+from atlas.store.statements import DATABASE
 from tests.app.explorer.browsing import IN_BROWSER, OpenPage, answered, drawn, no_error, photograph, serving
 
 pytestmark = IN_BROWSER

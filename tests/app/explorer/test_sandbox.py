@@ -168,4 +168,3 @@ def test_a_process_ends_when_nobody_is_there_to_ask_it(built: Path) -> None:
     process = sandbox._Process()
     process._ours.close()
     assert process._running.wait(WAIT) == 0
-    process._spill.cleanup()

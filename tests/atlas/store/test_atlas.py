@@ -29,7 +29,9 @@ from atlas.errors import (
     UnknownName,
     UsageError,
 )
-from atlas.store.atlas import Atlas, Limits, make
+from atlas.store.atlas import Atlas, make
+from atlas.store.blocks import activations_digest, codes_digest
+from atlas.store.user_sql import SANDBOX, Limits
 from tests.builder import build
 from tests.ingest.runs import children
 
@@ -145,8 +147,8 @@ def read_everything(path: Path) -> None:
         for table in a.tables():
             a.frame(f'from "{table}"')
         for site in a.catalog.sites:
-            a.codes_digest(site)
-            a.activations_digest(site)
+            codes_digest(a, site)
+            activations_digest(a, site)
 
 
 def test_a_flipped_byte_anywhere_is_noticed_as_damage_or_not_read(copy: Path) -> None:
@@ -265,12 +267,12 @@ def test_ctrl_c_stops_a_statement_as_it_stops_python(way: str, built: Path) -> N
         assert a.value("select 1") == 1
 
 
-@pytest.mark.parametrize("way", ["code_blocks", "_batches"])
+@pytest.mark.parametrize("way", ["code_blocks", "batches"])
 def test_an_interrupt_ends_a_reader_of_batches(way: str, built: Path) -> None:
     """Between two batches, and inside the statement that makes them."""
     with atlas.open(built) as a:
         [site] = a.catalog.target(site="blocks.3.mlp", network="words").sites
-        batches = a.code_blocks(site, 1) if way == "code_blocks" else a._batches(SLOW, [], 1)
+        batches = a.code_blocks(site, 1) if way == "code_blocks" else a.batches(SLOW, [], 1)
         if way == "code_blocks":
             next(batches)
             a.interrupt()
@@ -283,9 +285,8 @@ def test_an_interrupt_ends_a_reader_of_batches(way: str, built: Path) -> None:
 # --- a user's SQL ----------------------------------------------------------------------------------------------
 
 
-def test_an_atlas_with_limits_of_its_own_knows_how_much_of_a_query_is_done(built: Path, tmp_path: Path) -> None:
-    with atlas.open(built, limits=Limits(100_000_000, tmp_path, 2)) as a:
-        assert a.value("select current_setting('temp_directory')") == str(tmp_path)
+def test_an_atlas_with_limits_of_its_own_knows_how_much_of_a_query_is_done(built: Path) -> None:
+    with atlas.open(built, limits=Limits(100_000_000, 2)) as a:
         shares: list[float | None] = [a.done()]
 
         def ask() -> None:
@@ -375,7 +376,7 @@ def test_blocks_put_together_are_all_codes_in_order_of_id(built: Path) -> None:
                 assert max(len(block) for block, _ in blocks) <= rows
                 assert (np.concatenate([block for block, _ in blocks]) == ids).all()
                 assert (np.concatenate([packed for _, packed in blocks]) == codes.packed).all()
-            assert (site.n_codes, site.codes_digest) == a.codes_digest(site)
+            assert (site.n_codes, site.codes_digest) == codes_digest(a, site)
 
 
 def test_chosen_examples_come_in_the_order_given_and_a_foreign_one_is_named(built: Path) -> None:
@@ -443,7 +444,7 @@ def test_a_query_that_needs_more_memory_than_readers_may_take_says_so(
 ):
     with atlas.create(tmp_path / "a.atlas"):
         pass
-    monkeypatch.setitem(atlas.store.atlas._SANDBOX, "memory_limit", "50MB")
+    monkeypatch.setitem(SANDBOX, "memory_limit", "50MB")
     with atlas.open(tmp_path / "a.atlas") as a:
         with pytest.raises(SqlFailed, match="needs more memory"):
             a.sql("select string_agg(i::varchar, ',') from range(30000000) t(i)", timeout=60)

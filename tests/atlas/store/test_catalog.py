@@ -9,6 +9,7 @@ import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import Span
 from atlas.store.atlas import Atlas
+from atlas.store.catalog import Target
 from tests.builder import PixelNetwork, add_images, add_span, add_texts, build, pixel_images, word_network, word_texts
 
 
@@ -33,7 +34,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
         yield opened
 
 
-def names(target: atlas.catalog.Target) -> list[str]:
+def names(target: Target) -> list[str]:
     return [site.name for site in target.sites]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import atlas
 import query
 from atlas.errors import SqlFailed, SqlRefused, SqlTimeout, UnknownName, UsageError
-from atlas.store.atlas import too_much_memory, took_too_long
+from atlas.store.user_sql import check_condition, too_much_memory, took_too_long
 from tests.builder import add_texts, word_network, word_texts
 from tests.query.neighbors.test_nearest import by_numpy
 
@@ -180,7 +180,7 @@ def test_what_a_filter_refuses(a, wanted, error, message, many):
     ],
 )
 def test_whatever_is_one_expression_is_a_condition(a, condition):
-    a.check_condition("examples", condition)
+    check_condition(a, "examples", condition)
     a.rows(f"select 1 from examples where (\n{condition}\n)")
 
 

@@ -1,0 +1,119 @@
+"""Files and folders that appear complete or not at all, and what a full or forbidden disk is called.
+
+What is being written lies beside its final name under ``.NAME.PROCESS.tmp``, where PROCESS names the machine and
+container, the process there, and something random: process ids are unique neither over machines nor over containers.
+What a process that was killed left so is removed by the next one that writes the same; what a living process or
+another machine holds is never touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import duckdb
+
+from ..errors import DiskFull, StoreError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write and read, that takes the place of ``path`` once it is complete and on the disk.
+
+    An error leaves ``path`` as it was. Raises `DiskFull`, and `StoreError` where nothing can be written.
+    """
+    with disk_full(path):
+        remove_unfinished(path)
+        unfinished = unfinished_path(path)
+        try:
+            with unfinished.open("w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+
+def unfinished_path(path: Path) -> Path:
+    """Where this process prepares what will take the place of ``path``; another one at each call."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove the files and folders that killed processes of this machine left where they prepared ``path``."""
+    before = f".{path.name}."
+    for left in path.parent.glob(f"{_literally(before)}*.tmp"):
+        machine, process, _ = left.name.removeprefix(before).rsplit("-", 2)
+        if machine == _machine() and not _runs(process):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                with suppress(OSError):  # another process removed it, or nobody may: no reason to fail
+                    left.unlink()
+
+
+def _literally(name: str) -> str:
+    return re.sub(r"([\[*?])", r"[\1]", name)
+
+
+def _machine() -> str:
+    """Names the machine and, on Linux, the container, within which process ids are unique."""
+    with suppress(OSError):
+        container = re.sub(r"\D", "", str(Path("/proc/self/ns/pid").readlink()))
+        return f"{re.sub(r'[^0-9A-Za-z]', '_', platform.node())}_{container}"
+    return re.sub(r"[^0-9A-Za-z]", "_", platform.node())
+
+
+def _runs(process: str) -> bool:
+    """Whether a process of that number runs on this machine, or may run where nobody can ask."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+@contextmanager
+def disk_full(path: Path) -> Iterator[None]:
+    """Turn a full disk, whoever notices it, into `DiskFull`, and one that can't be written into `StoreError`."""
+    try:
+        yield
+    except (duckdb.Error, OSError) as error:
+        if is_forbidden(error):
+            raise StoreError(
+                f"{path} can't be written ({first_line(error)}); make it writable for you, or give another folder"
+            ) from error
+        if is_disk_full(error):
+            raise DiskFull(
+                f"no space left on the device that holds {path}; free some and give the same command "
+                "again: what was complete is kept"
+            ) from error
+        raise
+
+
+def is_disk_full(error: BaseException) -> bool:
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+
+
+def is_forbidden(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return any(os.strerror(code) in str(error) for code in (errno.EACCES, errno.EPERM, errno.EROFS))
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

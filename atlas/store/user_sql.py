@@ -1,0 +1,257 @@
+"""One read-only query of a user: what it may do, how long it may take, and how its failure is told.
+
+DuckDB itself closes what a query could reach: the database is opened read-only, and once it is open no file can be
+opened any more (``disabled_filesystems``), not even the database's own; nothing is loaded, and no setting changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from ..errors import SqlFailed, SqlRefused, SqlTimeout
+from .disk import first_line
+from .statements import Statements, quoted
+
+QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+
+SANDBOX = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",  # else `from df` would read the caller's variables
+    # Of all that one process reads at a time: a query that needs more fails, and nothing else on the machine does.
+    "memory_limit": "50%",
+}
+"""Settings of a database that is opened for reading; `close_files` and `lock` complete them."""
+
+NEWS_WIDTH = 400
+"""Characters of the database's words that an error repeats: it may echo the query, or list all that it knows."""
+CANDIDATES = 3
+"""Functions listed of those that were perhaps meant."""
+_PLACE = re.compile(r"\n\s*LINE (\d+): ([^\n]*)\n( *)\^.*\Z", re.DOTALL)
+_FUNCTIONS = re.compile(r"\A(.*\n\s*Candidate (?:functions|macros):)\n(.*)\Z", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the database of a process that opens one atlas, once, may take: bytes of memory, and threads. Such an
+    atlas also knows how much of a user's query is done."""
+
+    memory: int
+    threads: int
+
+
+def close_files(connection: duckdb.DuckDBPyConnection) -> None:
+    """From now on no statement opens a file. So nothing is spilled to one either."""
+    connection.execute("set disabled_filesystems = 'LocalFileSystem'")
+
+
+def lock(connection: duckdb.DuckDBPyConnection) -> None:
+    """From now on no statement changes a setting."""
+    connection.execute("set lock_configuration = true")
+
+
+def counting_cursor(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """A cursor that knows how much of a query is done. Only before the configuration is locked can one be made."""
+    cursor = connection.cursor()
+    cursor.execute("set enable_progress_bar = true")
+    cursor.execute("set enable_progress_bar_print = false")
+    return cursor
+
+
+def answer(
+    statements: Statements,
+    cursor: duckdb.DuckDBPyConnection,
+    query: str,
+    parameters: Sequence[Any] | dict[str, Any] | None,
+    *,
+    row_limit: int | None,
+    timeout: float | None,
+    limits: Limits | None,
+) -> pd.DataFrame:
+    """The rows of a user's query on a cursor of a database in the sandbox; see `Atlas.sql`."""
+    _check_is_query(cursor, query)
+    with _interrupted_after(cursor, timeout) as timed_out:
+        try:
+            cursor.execute("begin transaction read only")
+            frame = statements.stoppable(cursor, lambda: _fetch(cursor.sql(query, params=parameters), row_limit))
+            if timed_out.is_set():
+                raise took_too_long(timeout)
+        except duckdb.InterruptException:
+            if not timed_out.is_set():
+                raise KeyboardInterrupt from None
+            raise took_too_long(timeout) from None
+        except duckdb.PermissionException as error:
+            raise _outside(error) from None
+        except (duckdb.OutOfMemoryException, MemoryError):
+            raise too_much_memory(limits) from None
+        except duckdb.Error as error:
+            if "read-only" in str(error) or "has been locked" in str(error):  # what is explained is no query
+                raise SqlRefused(f"SQL on an atlas is read-only: {first_line(error)}") from None
+            raise _failed(error, query) from None
+        finally:
+            with suppress(duckdb.Error):  # nothing is left of what was explained
+                cursor.rollback()
+    return frame
+
+
+def _check_is_query(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Raise `SqlRefused` unless a user's SQL is one query, as DuckDB's own parser sees it."""
+    try:
+        statements = cursor.extract_statements(query)
+    except duckdb.Error as error:
+        raise _failed(error, query) from None
+    if len(statements) != 1:
+        raise SqlRefused(f"one query at a time, got {len(statements)} statements")
+    if statements[0].type == duckdb.StatementType.MULTI:
+        raise SqlRefused(
+            "one query at a time, and a pivot that looks up its columns takes two; "
+            "list them, as in `on label in ('a', 'b')`"
+        )
+    if statements[0].type not in QUERIES:
+        raise SqlRefused(
+            f"SQL on an atlas is read-only: {_first_word(query).upper()} is not a query; "
+            "start with select, with, from, describe, summarize or explain"
+        )
+
+
+def check_condition(statements: Statements, table: str, condition: str) -> None:
+    """Raise `SqlRefused` unless a user's SQL is one condition on the rows of a table: what closes the parenthesis
+    around it to go on with ``union`` or ``limit`` is none, although the database would take it.
+
+    Raises `SqlFailed`, with the database's message, for what is no SQL.
+    """
+
+    def parsed(before: str, condition: str) -> dict[str, Any]:
+        return _parsed(statements, f"select 1 from {quoted(table)} where {before}(\n{condition}\n)")
+
+    try:
+        given, plain = parsed("", condition), parsed("", "true")
+        # Alone, because ``coalesce`` is grammar, which nothing can follow: no ``over``, ``filter`` or alias.
+        alone = parsed("coalesce", condition)
+    except RecursionError:
+        raise SqlRefused("that condition is nested too deeply to be checked; write a flatter one") from None
+    if given["error"]:
+        raise _failed(f"{str(given['error_type']).title()} Error: {given['error_message']}")
+    expected, coalesced, _ = map(_conditions_of, (given, alone, plain))
+    one = [(part.get("type"), part.get("children")) for part in coalesced]
+    if one != [("OPERATOR_COALESCE", [part]) for part in expected] or not given == alone == plain:
+        raise SqlRefused("that is not one condition; give what can stand alone after `where`, without parameters")
+
+
+def _parsed(statements: Statements, query: str) -> dict[str, Any]:
+    """A query as DuckDB's parser sees it, without the places in its text."""
+
+    def without_places(part: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in part.items() if not key.startswith("query_location")}
+
+    tree: dict[str, Any] = json.loads(
+        statements.value("select json_serialize_sql($1)", [query]), object_hook=without_places
+    )
+    return tree
+
+
+def _conditions_of(tree: dict[str, Any]) -> list[dict[str, Any]]:
+    """The conditions of a parsed query, taken out of it: one a statement, none where it is no SQL."""
+    return [statement["node"].pop("where_clause", None) or {} for statement in tree.get("statements", [])]
+
+
+def _first_word(query: str) -> str:
+    text = query.encode()
+    places = [place for place, kind in duckdb.tokenize(query) if kind != duckdb.token_type.comment]
+    word = re.match(r"\w+", text[places[0] :].decode()) if places else None
+    return word.group() if word else "that"
+
+
+def _outside(error: duckdb.PermissionException) -> SqlRefused:
+    why = "it would open a file" if "LocalFileSystem" in str(error) else first_line(error)
+    return SqlRefused(f"SQL on an atlas reads its own tables only, no files or network: {why}")
+
+
+def took_too_long(seconds: float | None) -> SqlTimeout:
+    return SqlTimeout(
+        f"the query ran longer than {seconds:g} s and was stopped; narrow it with where or limit, or raise the time "
+        "limit"
+    )
+
+
+def too_much_memory(limits: Limits | None) -> SqlFailed:
+    allowed = (
+        "half of this machine's, which is what reading an atlas may take"
+        if limits is None
+        else f"the {limits.memory / 1e9:.1f} GB that a query may take here"
+    )
+    return SqlFailed(
+        f"the query needs more memory than {allowed}; narrow it with where or limit, or aggregate in steps"
+    )
+
+
+def _failed(error: duckdb.Error | str, query: str = "") -> SqlFailed:
+    """The database's message as one short paragraph: what is wrong, what was perhaps meant, and where in the query.
+
+    DuckDB echoes the line, with a caret below, and lists all functions that could have been meant.
+    """
+    text = str(error)
+    place = _PLACE.search(text)
+    text = text[: place.start()] if place else text
+    # Advice on a setting helps nobody: a user's query can't change any.
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith('Use "SET ')]
+    if listed := _FUNCTIONS.match("\n".join(lines)):
+        head, functions = listed.group(1).split("\n"), listed.group(2).split("\n")
+        lines = [*head, "; ".join(functions[:CANDIDATES]) + ("; …" if len(functions) > CANDIDATES else "")]
+    words = " ".join(lines)
+    if len(words) > NEWS_WIDTH:
+        words = words[:NEWS_WIDTH].rsplit(" ", 1)[0] + " …"
+    if place is None:
+        return SqlFailed(words)
+    number, line, indent = place.groups()
+    if line.strip(". ") not in "".join(query.split("\n")[int(number) - 1 : int(number)]):
+        return SqlFailed(words)  # a line of what we made of the query
+    # Of a long line DuckDB echoes a part, which starts with dots.
+    column = len(indent) - len(f"LINE {number}: ") + 1
+    where = f"line {number}" if line.startswith("...") else f"line {number}, column {column}"
+    return SqlFailed(f"{words} ({where})")
+
+
+def _fetch(rows: duckdb.DuckDBPyRelation, row_limit: int | None) -> pd.DataFrame:
+    # pandas has no type for bits: as text they read like the codes that `nearest` takes. Columns go by number,
+    # because a user's query may give two of them the same name.
+    readable = rows.project(
+        ", ".join(
+            f"{f'cast(#{place} as varchar)' if kind == 'BIT' else f'#{place}'} as {quoted(name)}"
+            for place, (name, kind) in enumerate(zip(rows.columns, rows.types, strict=True), start=1)
+        )
+    )
+    if row_limit is None:
+        return readable.df()
+    fetched = readable.limit(row_limit + 1).df()
+    frame = fetched.iloc[:row_limit].reset_index(drop=True)
+    frame.attrs["truncated"] = len(fetched) > row_limit
+    return frame
+
+
+@contextmanager
+def _interrupted_after(cursor: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[threading.Event]:
+    timed_out = threading.Event()
+
+    def stop() -> None:
+        timed_out.set()
+        cursor.interrupt()
+
+    timer = threading.Timer(seconds, stop) if seconds is not None else None
+    if timer:
+        timer.start()
+    try:
+        yield timed_out
+    finally:
+        if timer:
+            timer.cancel()
