@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -34,7 +33,6 @@ from atlas.search.files import (
     _open_flat,
     hashes,
     read_again,
-    replacing,
     write_flat,
 )
 from atlas.search.hamming_index import HammingIndex, candidates_of, parted, without_own
@@ -466,39 +464,6 @@ def test_a_reader_that_comes_between_the_two_renames_looks_again(tmp_path: Path)
     with pytest.raises(IndexMissing, match="there is no index"):
         read_again(path, lambda: _open_flat(path, False), wait=lambda: waits.append(1))
     assert waits == [1]
-
-
-def test_what_a_killed_process_left_unfinished_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        pass
-    left, living, other = f".a.{ended.pid}-00.tmp", f".a.{os.getpid()}-00.tmp", f".b.{ended.pid}-00.tmp"
-    for name in (left, living, other):
-        (tmp_path / name).touch()
-    with replacing(tmp_path / "a") as file:
-        file.write(b"whole")
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([living, other, "a"])
-
-
-def test_threads_that_replace_one_file_do_not_write_into_each_others(tmp_path: Path) -> None:
-    path, both = tmp_path / "a", threading.Barrier(2, timeout=30)
-    failed: list[BaseException] = []
-
-    def write(text: bytes) -> None:
-        try:
-            with replacing(path) as file:
-                both.wait()
-                file.write(text)
-                both.wait()
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=write, args=(text,)) for text in (b"one", b"three")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed and path.read_bytes() in (b"one", b"three")
-    assert [file.name for file in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize(
