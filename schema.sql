@@ -351,20 +351,56 @@ comment on column directions.explained is 'Share of variance explained; null whe
 create table experiments (
     experiment_id uinteger primary key,
     kind varchar not null,
+    version uinteger not null,
     network_id usmallint,
-    asked json not null,
+    options json not null,
     parameters json not null,
+    notes varchar[] not null,
     data_digest varchar not null,
-    result json not null
+    made_at timestamp not null,
+    made_by varchar not null
 );
-comment on table experiments is 'Results of experiments, with the parameters that reproduce them.';
+comment on table experiments is 'Results of experiments, with the parameters that reproduce them. Their tables are in experiment_rows.';
 comment on column experiments.experiment_id is 'Identity, from 1.';
 comment on column experiments.kind is 'Name of the experiment.';
+comment on column experiments.version is 'Version of the experiment; another one may give other numbers.';
 comment on column experiments.network_id is 'networks.network_id; null where several take part on equal terms.';
-comment on column experiments.asked is 'The parameters as they were asked for, defaults filled in.';
+comment on column experiments.options is 'The options that it was asked with, defaults filled in.';
 comment on column experiments.parameters is 'All parameters that reproduce the numbers, the seed included.';
+comment on column experiments.notes is 'What is approximate, what was dropped and how often.';
 comment on column experiments.data_digest is 'SHA-256 over the weights, codes and activations that the result rests on.';
-comment on column experiments.result is 'tables: by name, columns with dtype and values. notes. NaN and infinities: {"$float": "nan"}.';
+comment on column experiments.made_at is 'When it was stored, UTC.';
+comment on column experiments.made_by is 'Version of this project that measured it.';
+
+create table experiment_columns (
+    experiment_id uinteger not null,
+    table_name varchar not null,
+    ordinal uinteger not null,
+    name varchar not null,
+    dtype varchar not null,
+    unit varchar not null,
+    meaning varchar not null
+);
+comment on table experiment_columns is 'What the columns of the tables of stored results hold.';
+comment on column experiment_columns.experiment_id is 'experiments.experiment_id.';
+comment on column experiment_columns.table_name is 'Name of the table of the result; table is the main one.';
+comment on column experiment_columns.ordinal is 'Place among all columns of the result, from 0.';
+comment on column experiment_columns.name is 'Name of the column.';
+comment on column experiment_columns.dtype is 'Type, as pandas calls it.';
+comment on column experiment_columns.unit is 'Unit; empty for names, counts and shares.';
+comment on column experiment_columns.meaning is 'What it holds (empty where nothing is declared).';
+
+create table experiment_rows (
+    experiment_id uinteger not null,
+    table_name varchar not null,
+    row_number uinteger not null,
+    cells json not null
+);
+comment on table experiment_rows is 'Rows of the tables of stored results.';
+comment on column experiment_rows.experiment_id is 'experiments.experiment_id.';
+comment on column experiment_rows.table_name is 'Name of the table of the result; table is the main one.';
+comment on column experiment_rows.row_number is 'Place in its table, from 0.';
+comment on column experiment_rows.cells is 'A value a column; NaN and infinities are the strings nan, inf and -inf, which a cast to double reads: select cells->>''span'' as span, (cells->>''ratio'')::double as ratio from experiment_rows join experiments using (experiment_id) where kind = ''density'' and table_name = ''table'' order by experiment_id, row_number.';
 
 create table indexes (
     network_id usmallint not null,

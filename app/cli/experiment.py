@@ -102,7 +102,8 @@ def list_experiments(
         with store.open(atlas) as a:
             held = stored(a)
         held["parameters"] = [json.dumps(value, ensure_ascii=False) for value in held["parameters"]]
-        show(held, f"stored in {atlas}")
+        held["current"] = [f"no: {why}" if why else "yes" for why in held["outdated"]]
+        show(held.drop(columns=["options", "outdated"]), f"stored in {atlas}")
 
 
 def perform(

@@ -126,7 +126,7 @@ def _repeat(block: Block, atlas: str) -> str:
     notes = "".join(f"<li>{_text(note)}</li>" for note in block.result.notes)
     return (
         f"<details><summary>How it was measured</summary><ul class='notes'>{notes}</ul>"
-        f"<pre>{_text(command(block.result.kind, block.result.asked, block.network.name, atlas))}</pre></details>"
+        f"<pre>{_text(command(block.result.kind, block.result.options, block.network.name, atlas))}</pre></details>"
     )
 
 

@@ -123,4 +123,4 @@ class Experiment:
         result = self.measure(atlas, filled, **handed)
         if self.tables:
             check_tables(self.name, result.tables, self.tables)
-        return replace(result, asked=self.question(options, controls), draw=self.figure)
+        return replace(result, options=self.question(options, controls), draw=self.figure)

@@ -21,7 +21,7 @@ from atlas.store.catalog import NetworkRecord
 from ..clustering.clusterings import clusterings
 from ..clustering.clusters import clusters
 from ..progress import Progress, tell
-from .archive import answered, load, shelf
+from .archive import load, recall, stored
 from .claims import Before, Claim, Verdict
 from .controls import TRAINED, controls_of, kind_of
 from .record import Experiment
@@ -161,7 +161,7 @@ def _lookup() -> Answer:
     def answer(
         atlas: Atlas, experiment: Experiment, network: NetworkRecord, options: dict[str, Any]
     ) -> tuple[Result, int | None]:
-        number = answered(atlas, experiment, network.name, options)
+        number = recall(atlas, experiment, network.name, options, "any")
         if number is None:
             line = command(experiment.name, options, network.name, str(atlas.path))
             raise NotStored(f"not stored yet: {line}")
@@ -206,7 +206,7 @@ def not_stored(atlas: Atlas, network: str) -> pd.DataFrame:
     Columns: kind, summary, live, options (a dictionary: what the report would ask with; None where the experiment
     can't be run so), reason (why not, else empty), command (that runs it, or says what it needs).
     """
-    held = shelf(atlas, network)
+    held = stored(atlas, network=network)
     current = set(held[held["current"].astype(bool)]["kind"])
     record = atlas.catalog.network(network)
     every, answer = {claim.key: (experiment, claim) for experiment, claim in claims()}, _lookup()

@@ -41,7 +41,7 @@ class Result:
     parameters: JSON values; everything that reproduces the numbers, the seed included.
     tables: ``"table"`` is the main one.
     notes: what is approximate, what was dropped and how often; shown with the figure.
-    asked: the parameters as they were asked for, by which a repeated question is recognised; `Experiment.run` fills
+    options: the options that it was asked with, by which a repeated question is recognised; `Experiment.run` fills
         it in.
     directions: directions that were found on the way; `archive.load` does not bring them back.
     draw: makes the figure; `Experiment.run` and `archive.load` fill it in.
@@ -52,7 +52,7 @@ class Result:
     parameters: dict[str, Any]
     tables: dict[str, pd.DataFrame]
     notes: tuple[str, ...] = ()
-    asked: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     directions: tuple[Directions, ...] = ()
     draw: Callable[[Result], go.Figure] | None = field(default=None, repr=False)
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from atlas import Atlas, Network
-from query.experiments.archive import answered, load
+from query.experiments.archive import load, recall
 from query.experiments.figures import INK
 from query.experiments.registry import find
 from query.experiments.report import command
@@ -45,7 +45,7 @@ def stored(view: View, name: str, options: Mapping[str, Any]) -> Answer | None:
 
 
 def _stored(atlas: Atlas, name: str, network: str, options: dict[str, Any]) -> tuple[int | None, Result | None]:
-    number = answered(atlas, find(name), network, options)
+    number = recall(atlas, find(name), network, options, "any")
     return number, None if number is None else load(atlas, number)
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 import query
 from atlas import Atlas
-from query.experiments.archive import load, shelf
+from query.experiments.archive import load, stored
 from query.experiments.controls import TRAINED, controls_of, kind_of
 from query.pairs.density import space_before
 from query.pairs.differing_gates import GatesApart, gates_apart
@@ -63,7 +63,7 @@ def _classes(view: View) -> None:
     )
     st.html(_table(result.table))
     measured.remarks(found)
-    measured.code(view, "density", result.asked or result.parameters)
+    measured.code(view, "density", result.options or result.parameters)
     _controls(view)
 
 
@@ -106,11 +106,11 @@ def _chosen(view: View) -> measured.Answer | None:
 
 def _stored(view: View) -> dict[str, int]:
     """Current stored measurements of the network, by what they are called in the list."""
-    held = view.ask(shelf, view.network.name)
+    held = view.ask(stored, network=view.network.name)
     held = held[(held["kind"] == "density") & held["current"].astype(bool) & (held["network"] == view.network.name)]
     names = {}
     for row in held.to_dict("records"):
-        said = ", ".join(f"{name} {value}" for name, value in row["asked"].items() if name != "network")
+        said = ", ".join(f"{name} {value}" for name, value in row["options"].items() if name != "network")
         names[f"Experiment {row['experiment_id']}: {said or 'as by default'}"] = int(row["experiment_id"])
     return names
 

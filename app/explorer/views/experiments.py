@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from atlas import Atlas
-from query.experiments.archive import load, shelf
+from query.experiments.archive import load, stored
 from query.experiments.density import TRAINED
 from query.experiments.page import SYMBOLS, page
 from query.experiments.registry import EXPERIMENTS, find
@@ -62,7 +62,7 @@ ALL = "all"
 def _stored(view: View) -> None:
     everything = address.switch("Of all networks", key="everywhere")
     of = None if everything else view.network.name
-    held = view.ask(shelf, of)
+    held = view.ask(stored, network=of)
     kinds = [ALL, *(name for name in EXPERIMENTS if name in set(held["kind"]))]
     kind = address.segment("Kind", kinds, key="kind") if len(held) else ALL
     if kind != ALL:
@@ -87,7 +87,7 @@ def _stored(view: View) -> None:
         "page": 1 + rows.start // PAGE_ROWS if rows.start else None,
     }
     _list(view, held.iloc[rows], keep)
-    source(view, call(shelf, of) + ("" if kind == ALL else f".query({f'kind == {kind!r}'!r})"))
+    source(view, call(stored, network=of) + ("" if kind == ALL else f".query({f'kind == {kind!r}'!r})"))
     numbers = [int(number) for number in held["experiment_id"]]
     wanted = st.query_params.get("experiment")
     if wanted is None:
@@ -110,15 +110,19 @@ def _list(view: View, held: pd.DataFrame, keep: dict[str, object]) -> None:
         ("Experiment", "", "pa-key"),
         ("Network", "", "pa-key"),
         ("Asked for", "Where it is not the default", "pa-wide"),
-        ("Current", "Asked again, this is the answer: the data that it rests on have not changed", "pa-key"),
+        (
+            "Current",
+            "Asked again, this is the answer: neither the data that it rests on nor the experiment have changed",
+            "pa-key",
+        ),
     ]
     rows = [
         [
             _link(view, row["experiment_id"], str(row["experiment_id"]), **keep),
             markup.plain(row["kind"]),
             markup.words(row["network"]),
-            markup.visible(one_line(said(row["asked"]), SAID)),
-            "yes" if row["current"] else '<span title="Run it again">no: the data have changed</span>',
+            markup.visible(one_line(said(row["options"]), SAID)),
+            "yes" if row["current"] else f'<span title="Run it again">no: {row["outdated"]}</span>',
         ]
         for row in records(held)
     ]
@@ -156,7 +160,9 @@ def _result(view: View, held: pd.DataFrame, number: int) -> None:
             markup.notes(
                 [
                     EXPERIMENTS[result.kind],
-                    None if row["current"] else "The data have changed since: the command below measures it again.",
+                    None
+                    if row["current"]
+                    else f"Not current, for {row['outdated']}: the command below measures it again.",
                 ]
             )
         )
@@ -182,7 +188,7 @@ def _result(view: View, held: pd.DataFrame, number: int) -> None:
     _table(number, result.tables)
     source(view, f"{call(load, number)}.tables", f"{call(load, number)}.parameters")
     if known is not None:
-        measured.code(view, result.kind, result.asked or result.parameters, result.network, list(result.tables))
+        measured.code(view, result.kind, result.options or result.parameters, result.network, list(result.tables))
 
 
 def _table(number: int, tables: dict[str, pd.DataFrame]) -> None:
@@ -268,7 +274,7 @@ def _unasked(view: View) -> None:
             figures.show(measured.drawn(answer.result), kind, key="unasked", data=answer.result.table)
             measured.remarks(answer)
             _table(0, answer.result.tables)
-            measured.code(view, kind, answer.result.asked, tables=list(answer.result.tables))
+            measured.code(view, kind, answer.result.options, tables=list(answer.result.tables))
 
 
 # --- the report ------------------------------------------------------------------------------------------------

@@ -312,7 +312,7 @@ def _directions(view: View, site: SiteRecord) -> None:
     )
     measured.remarks(found)
     _components(view, result)
-    given = {name: value for name, value in result.asked.items() if name != "network"}
+    given = {name: value for name, value in result.options.items() if name != "network"}
     measured.code(view, "directions", given or options, tables=["components"])
 
 
@@ -323,17 +323,10 @@ def _any_stored(view: View, site: SiteRecord) -> measured.Answer | None:
 
 
 def _newest(atlas: Atlas, network: str, site: str) -> tuple[int | None, Result | None]:
-    held = archive.stored(atlas, "directions")
-    mine = [
-        row
-        for row in records(held)
-        if row["network"] == network and row["current"] and row["parameters"].get("site") == site
-    ]
-    return (
-        (int(mine[-1]["experiment_id"]), archive.load(atlas, int(mine[-1]["experiment_id"])))
-        if mine
-        else (None, None)
-    )
+    for row in records(archive.stored(atlas, "directions", network)):
+        if row["current"] and row["parameters"].get("site") == site:
+            return int(row["experiment_id"]), archive.load(atlas, int(row["experiment_id"]))
+    return None, None
 
 
 def _components(view: View, result: Result) -> None:

@@ -279,16 +279,12 @@ def _densities(view: View, n_examples: int) -> Densities | None:
 
 def stored_densities(atlas: Atlas, network: str) -> Densities | None:
     """Out of the newest result of experiment density that still holds; None where there is none."""
-    held = archive.stored(atlas, "density")
-    mine = [
-        int(row["experiment_id"])
-        for row in records(held)
-        if row["network"] == network and row["current"] and not row["parameters"].get("site_by_site")
-    ]
-    if not mine:
-        return None
-    table = archive.load(atlas, mine[-1]).table
-    return Densities(_by_site(table[table["network"] == network]), f"{call(archive.load, mine[-1])}.table")
+    for row in records(archive.stored(atlas, "density", network)):
+        if row["current"] and not row["parameters"].get("site_by_site"):
+            number = int(row["experiment_id"])
+            table = archive.load(atlas, number).table
+            return Densities(_by_site(table[table["network"] == network]), f"{call(archive.load, number)}.table")
+    return None
 
 
 def measured_densities(atlas: Atlas, network: str, *, progress: Progress | None = None) -> Densities:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from atlas import Atlas, Network
 from query.examples.description import describe
-from query.experiments.archive import load, shelf
+from query.experiments.archive import load, stored
 from query.experiments.result import Result
 from query.experiments.route import Route, route
 from query.experiments.scaling import HIGHEST, STEPS
@@ -161,7 +161,7 @@ def _draw(
     measured.remarks(found)
     if way is not None:
         st.html(markup.notes(way.notes))
-    measured.code(view, result.kind, result.asked or options)
+    measured.code(view, result.kind, result.options or options)
 
 
 def _numbers(steps: pd.DataFrame, points: pd.DataFrame | None) -> pd.DataFrame:
@@ -287,11 +287,11 @@ def _met(view: View, way: Route, axis: str, wanted: dict[str, Any]) -> None:
 
 def _means(view: View, name: str, span: str, here: float) -> None:
     """Stored results over many examples: the newest of this span is drawn, the others are linked."""
-    held = view.ask(shelf, view.network.name)
+    held = view.ask(stored, network=view.network.name)
     held = held[(held["kind"] == name) & (held["network"] == view.network.name)]
     if held.empty:
         return
-    spans = [asked.get("span") for asked in held["asked"]]
+    spans = [options.get("span") for options in held["options"]]
     numbers = [int(number) for number in held["experiment_id"]]
     st.subheader("Stored: means over several examples", anchor=False)
     same = [number for number, of in zip(numbers, spans, strict=True) if of == span]
@@ -301,7 +301,7 @@ def _means(view: View, name: str, span: str, here: float) -> None:
         figure.add_vline(x=here, line={"color": path_charts.ORANGE, "width": 3})
         figures.show(figure, f"{name}-mean-{view.network.name}", key="path-means", data=found.result.table)
         measured.remarks(found)
-        measured.code(view, name, found.result.asked)
+        measured.code(view, name, found.result.options)
     links = [
         markup.link("experiments", f"experiment {number} ({of})", experiment=number, **view.state)
         for number, of in zip(numbers, spans, strict=True)

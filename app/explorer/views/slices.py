@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from query.experiments.archive import shelf
+from query.experiments.archive import stored
 from query.experiments.result import MAIN, Result
 from query.experiments.slices import png_slice
 
@@ -221,7 +221,7 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
     )
     _tables(result)
     measured.remarks(found)
-    measured.code(view, "slice", result.asked or options, tables=[MAIN, "sites"])
+    measured.code(view, "slice", result.options or options, tables=[MAIN, "sites"])
 
 
 def _tables(result: Result) -> None:
@@ -270,12 +270,12 @@ SHOWABLE = {"span", "a", "b", "c", "directions", "size", "middle", "reach"}
 
 def _stored_slices(view: View) -> None:
     """Slices that the atlas stores: the newest is shown where nothing was chosen, the others are linked."""
-    held = view.ask(shelf, view.network.name)
+    held = view.ask(stored, network=view.network.name)
     held = held[(held["kind"] == "slice") & (held["network"] == view.network.name) & held["current"].astype(bool)]
     if held.empty:
         return
-    stored = list(zip(held["experiment_id"].astype(int), held["asked"], strict=True))
-    opened = [(number, _state(address)) for number, address in stored if _can_be_shown(address)][:LISTED]
+    slices = list(zip(held["experiment_id"].astype(int), held["options"], strict=True))
+    opened = [(number, _state(address)) for number, address in slices if _can_be_shown(address)][:LISTED]
     if opened and not {*opened[0][1], "span", "size", *WINDOW, measured.RUN} & set(st.query_params):
         _open(opened[0][1])
     links = [
@@ -287,8 +287,8 @@ def _stored_slices(view: View) -> None:
         )
         for number, state in opened
     ]
-    if len(stored) > len(opened):
-        links.append(markup.link("experiments", f"{len(stored) - len(opened)} more", kind="slice", **view.state))
+    if len(slices) > len(opened):
+        links.append(markup.link("experiments", f"{len(slices) - len(opened)} more", kind="slice", **view.state))
     st.html(f'<div class="pa"><span class="pa-muted">Stored:</span> {" · ".join(links)}</div>')
 
 

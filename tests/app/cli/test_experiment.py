@@ -60,7 +60,7 @@ def test_a_table_is_that_of_the_python_function_and_is_stored_once(own: Path, po
         stored = archive.load(a, 1)
     assert printed["ratio"].tolist() == pytest.approx(expected.table["ratio"].tolist())
     assert stored.table.equals(expected.table)
-    assert stored.asked | {"network": "demo-inceptionv1"} == expected.asked
+    assert stored.options | {"network": "demo-inceptionv1"} == expected.options
     assert "stored as experiment 1" in first.err and "density: done" in first.err
     again = polytope(*asked, "--format", "csv")
     assert again.out == first.out and "done" not in again.err  # recalled, not measured

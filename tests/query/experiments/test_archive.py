@@ -11,7 +11,7 @@ import pytest
 
 import atlas
 from atlas.errors import UnknownName, UsageError
-from query.experiments import archive, registry
+from query.experiments import archive, occupancy, registry
 from query.experiments.result import Directions, Result
 
 
@@ -65,9 +65,30 @@ def test_a_result_comes_back_equal_with_its_nans_and_infinities(writer):
 
 
 def test_what_is_stored_is_json_that_sql_can_read(writer):
-    archive.save(writer, result())
-    [(ratio,)] = writer.rows("select result->'$.tables.table.ratio.values' from experiments")
-    assert json.loads(ratio, parse_constant=lambda name: pytest.fail(name)) == [1.5, None, {"$float": "-inf"}]
+    number = archive.save(writer, result())
+    rows = writer.rows(
+        """
+        select cells->>'name', (cells->>'ratio')::double, (cells->>'n')::bigint from experiment_rows
+        where experiment_id = $1 and table_name = 'table' order by row_number
+        """,
+        [number],
+    )
+    assert rows[0] == ("a", 1.5, 3) and rows[2] == ("c", -math.inf, 5)
+    assert rows[1][0] is None and math.isnan(rows[1][1])
+    declared = writer.rows("select name, dtype from experiment_columns where table_name = 'empty' order by ordinal")
+    assert declared == [("site", "str"), ("n", "int64")]
+
+
+def test_an_example_query_in_the_comments_runs(writer):
+    [(comment,)] = writer.rows(
+        "select comment from duckdb_columns() where table_name = 'experiment_rows' and column_name = 'cells'"
+    )
+    result = registry.run(writer, "density", network="words", pairs=50, resamples=20)
+    archive.save(writer, result)
+    rows = writer.rows(comment.partition(": ")[2].rstrip("."))
+    assert rows == result.table[["span", "ratio"]].to_records(index=False).tolist()
+    [unit] = writer.rows("select unit from experiment_columns where name = 'intra_mean'")
+    assert unit == ("boundaries a unit of distance",)
 
 
 def test_the_same_question_is_stored_once_and_its_newest_answer_kept(writer):
@@ -76,13 +97,13 @@ def test_the_same_question_is_stored_once_and_its_newest_answer_kept(writer):
     other = archive.save(writer, result(parameters={"seed": 4}))
     assert first == again != other
     assert archive.load(writer, first).notes == ("computed again",)
-    assert archive.stored(writer)["experiment_id"].tolist() == [first, other]
+    assert archive.stored(writer)["experiment_id"].tolist() == [other, first]
     assert archive.stored(writer, "density").empty
 
 
 def test_the_order_of_parameters_does_not_make_another_question(writer):
-    first = archive.save(writer, result(asked={"a": 1, "b": 2}))
-    assert archive.save(writer, result(asked={"b": 2, "a": 1})) == first
+    first = archive.save(writer, result(options={"a": 1, "b": 2}))
+    assert archive.save(writer, result(options={"b": 2, "a": 1})) == first
 
 
 def test_a_result_that_cannot_be_stored_leaves_nothing_behind(writer):
@@ -127,6 +148,20 @@ def test_a_stored_answer_is_recalled_until_the_data_changes(writer):
     assert archive.stored(writer)["current"].tolist() == [False]
 
 
+def test_another_version_outdates_an_answer(writer, monkeypatch):
+    experiment = registry.find("occupancy")
+    number = archive.save(writer, experiment.run(writer, network="words"))
+    [row] = archive.stored(writer).to_dict("records")
+    assert row["current"] and row["made_by"] == "polytope-atlas 0.1.0" and row["made_at"].year >= 2024
+    newer = dataclasses.replace(experiment, version=experiment.version + 1)
+    monkeypatch.setattr(occupancy, "EXPERIMENT", newer)
+    assert archive.recall(writer, newer, "words", {}) is None
+    [row] = archive.stored(writer).to_dict("records")
+    assert not row["current"] and row["outdated"] == "the experiment has changed"
+    assert archive.save(writer, newer.run(writer, network="words")) == number  # in place of the older
+    assert archive.recall(writer, newer, "words", {}) == number
+
+
 def test_a_new_clustering_outdates_only_what_looks_at_clusters(writer):
     digests = {kind: archive.data_digest(writer, kind, "words", {}) for kind in ("occupancy", "neuron")}
     writer.execute(
@@ -161,32 +196,32 @@ def test_as_json_has_every_table_as_records():
 
 def test_an_answer_is_found_without_the_controls_that_stood_beside_it(writer):
     find = registry.find("occupancy")
-    alone = dataclasses.replace(result(), asked=find.question({"network": "words", "seed": 3}))
+    alone = dataclasses.replace(result(), options=find.question({"network": "words", "seed": 3}))
     number = archive.save(writer, alone)
-    assert archive.answered(writer, find, "words", {"seed": 3}) == number
-    assert archive.answered(writer, find, "words", {"seed": 4}) is None
-    assert archive.answered(writer, find, "plane", {"seed": 3}) is None
-    beside = dataclasses.replace(alone, asked={**alone.asked, "controls": {"random": "a digest"}})
+    assert archive.recall(writer, find, "words", {"seed": 3}, "any") == number
+    assert archive.recall(writer, find, "words", {"seed": 4}, "any") is None
+    assert archive.recall(writer, find, "plane", {"seed": 3}, "any") is None
+    beside = dataclasses.replace(alone, options={**alone.options, "controls": {"random": "a digest"}})
     newer = archive.save(writer, beside)
-    assert newer != number and archive.answered(writer, find, "words", {"seed": 3}) == newer
+    assert newer != number and archive.recall(writer, find, "words", {"seed": 3}, "any") == newer
     with pytest.raises(UsageError, match="has no option pairs"):
-        archive.answered(writer, find, "words", {"pairs": 3})
+        archive.recall(writer, find, "words", {"pairs": 3}, "any")
     writer.execute("update sites set codes_digest = 'other' where n_codes > 0")
     writer.catalog = type(writer.catalog)(writer)
-    assert archive.answered(writer, find, "words", {"seed": 3}) is None
+    assert archive.recall(writer, find, "words", {"seed": 3}, "any") is None
 
 
-def test_the_shelf_says_what_was_asked_otherwise_than_by_default(writer):
+def test_what_is_stored_says_what_was_not_asked_by_default(writer):
     find = registry.find("occupancy")
     for seed in (0, 3):
-        archive.save(writer, dataclasses.replace(result(), asked=find.question({"network": "words", "seed": seed})))
-    several = dataclasses.replace(result(), network=None, asked=find.question({"targets": ["b", "a"]}))
+        archive.save(writer, dataclasses.replace(result(), options=find.question({"network": "words", "seed": seed})))
+    several = dataclasses.replace(result(), network=None, options=find.question({"targets": ["b", "a"]}))
     archive.save(writer, several)
-    found = archive.shelf(writer)
+    found = archive.stored(writer)
     assert found["experiment_id"].tolist() == [3, 2, 1] and found["current"].all()
-    assert found["asked"].tolist() == [{"targets": ["b", "a"]}, {"seed": 3}, {}]
-    assert archive.shelf(writer, "plane")["experiment_id"].tolist() == [3]
-    assert archive.shelf(writer, "words")["experiment_id"].tolist() == [3, 2, 1]
+    assert found["options"].tolist() == [{"targets": ["b", "a"]}, {"seed": 3}, {}]
+    assert archive.stored(writer, network="plane")["experiment_id"].tolist() == [3]
+    assert archive.stored(writer, network="words")["experiment_id"].tolist() == [3, 2, 1]
 
 
 def test_a_projection_on_a_stored_direction_is_current_until_another_is_found_of_that_name(writer):

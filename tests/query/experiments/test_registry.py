@@ -66,7 +66,7 @@ def test_an_experiment_on_the_atlas_alone_takes_no_network(a, words):
 
 def test_what_was_asked_is_kept_with_defaults_filled_in(a):
     found = registry.run(a, "occupancy", network="words")
-    assert found.asked == {"network": "words", "targets": None, "seed": 0}
+    assert found.options == {"network": "words", "targets": None, "seed": 0}
 
 
 def test_the_network_that_a_question_is_about(a):
