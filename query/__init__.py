@@ -15,6 +15,7 @@ from .clustering.membership import membership
 from .clustering.names import cluster_names, name_cluster
 from .examples.passages import passage
 from .examples.rasters import rasters
+from .examples.subjects import Subject, subject
 from .layout.layouts import layout_points, layouts
 from .layout.regions import layout_examples
 from .neighbors.nearest import nearest
@@ -29,6 +30,7 @@ from .store.queries import sql
 from .store.verification import verify
 
 __all__ = [
+    "Subject",
     "class_density",
     "cluster_names",
     "cluster_path",
@@ -54,6 +56,7 @@ __all__ = [
     "passage",
     "rasters",
     "sql",
+    "subject",
     "unit",
     "units",
     "verify",

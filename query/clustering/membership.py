@@ -14,8 +14,9 @@ from atlas import Atlas, Network, SplineCodes
 from atlas.errors import DamagedAtlas, NotStored, UsageError
 
 from ..examples.ids import check_network
-from ..examples.subjects import Asked, Subject, find_subject
-from ..neighbors.linear_scan import distances_to_code
+from ..examples.subjects import Given, Subject
+from ..neighbors.code_search import CodeSearch
+from ..neighbors.indexes import Indexes, current_index
 from ..pairs.density import distances_to_activation
 from .clusterings import Clustering, clustering_of, find_clustering
 
@@ -51,6 +52,7 @@ def membership(
     row: float | None = None,
     column: float | None = None,
     code: str | SplineCodes | None = None,
+    subject: Subject | None = None,
     site: str | None = None,
     span: str | None = None,
     network: str | None = None,
@@ -62,52 +64,51 @@ def membership(
 
     In the clustering of that id, or the newest of the site or span in ``space``. An example that was clustered has
     its stored label; anything else is placed as `hdbscan.approximate_predict` does, by its distances to all
-    clustered examples in the clustering's metric, without clustering again.
+    clustered examples in the clustering's metric, without clustering again. ``subject``: one that `query.subject` has
+    read, in place of all that names and reads one.
 
     Raises `UnknownName`, `WidthError`, `NotStored`, and `UsageError`: also where the target has got examples since it
     was clustered, because a place among the old ones alone would be out of date. For what is read live, as `nearest`.
     """
-    asked = Asked(example, text, token, image, row, column, code)
-    found = _clustering(atlas, asked, clustering, site, span, network, space)
-    if example is not None:
-        check_network(atlas, example, found.target.network)
+    given = Given(example, text, token, image, row, column, code, subject)
+    found = _clustering(atlas, given, clustering, site, span, network, space)
+    if given.stored is not None:
+        check_network(atlas, given.stored, found.target.network)
         known = atlas.rows(
             "select label, probability from cluster_labels where clustering_id = $1 and example_id = $2",
-            [found.clustering_id, int(example)],
+            [found.clustering_id, int(given.stored)],
         )
         if known:
-            return _answer(atlas, found, f"example {example}", *known[0], stored=True)
+            return _answer(atlas, found, f"example {given.stored}", *known[0], stored=True)
     if not found.current:
         raise UsageError(
             f"{found.target.name} has other examples than when {found.name} was made, so nothing new can be placed "
             f"in it; cluster again with `polytope cluster {atlas.path}`"
         )
-    if found.space == "activations" and code is not None:
+    if found.space == "activations" and given.is_code:
         raise UsageError(f"{found.name} is of activations, and a code has none; give an example, a text or an image")
-    subject = find_subject(
-        atlas, found.target, asked, reader, found.target.sites[0] if found.space == "activations" else None
-    )
+    about = given.read(atlas, found.target, reader, [found.target.sites[0]] if found.space == "activations" else [])
     from atlas.clustering.placement import (
         approximate_predict,  # loads hdbscan, which takes a second that no other query needs
     )
 
     ids, hierarchy = _hierarchy(atlas, found)
-    labels, strengths = approximate_predict(hierarchy, _distances(atlas, found, subject, ids)[None])
-    return _answer(atlas, found, subject.name, int(labels[0]), float(strengths[0]), stored=False)
+    labels, strengths = approximate_predict(hierarchy, _distances(atlas, found, about, ids)[None])
+    return _answer(atlas, found, about.name, int(labels[0]), float(strengths[0]), stored=False)
 
 
 def _clustering(
     atlas: Atlas,
-    asked: Asked,
+    given: Given,
     clustering: int | None,
     site: str | None,
     span: str | None,
     network: str | None,
     space: str,
 ) -> Clustering:
-    if clustering is not None and site is None and span is None:
+    if clustering is not None and site is None and span is None and given.subject is None:
         return find_clustering(atlas, clustering, None)
-    return clustering_of(atlas, asked.target(atlas, site, span, network), clustering, space)
+    return clustering_of(atlas, given.target(atlas, site, span, network), clustering, space)
 
 
 def _answer(
@@ -133,16 +134,26 @@ def _answer(
 def _distances(
     atlas: Atlas, found: Clustering, subject: Subject, ids: Int64[np.ndarray, " clustered"]
 ) -> Float64[np.ndarray, " clustered"]:
-    """From the subject to every clustered example, in the units of the clustering's metric."""
+    """From the subject to clustered examples, in the units of the clustering's metric.
+
+    Of codes, to those alone that decide where it is placed: its 2·min_samples nearest. The others count as infinitely
+    far, which changes nothing, and the codes need not be gone through where a search has been before.
+    """
     if found.space == "activations":
         site = found.target.sites[0]
-        if subject.activation is None:
+        point = subject.activation(atlas, site)
+        if point is None:
             raise NotStored(f"{subject.name} has no stored activation at site {site.name}")
-        return distances_to_activation(atlas, site, subject.activation, ids)
-    holders, gates = distances_to_code(atlas, found.target, subject.codes)
-    if not np.array_equal(holders, ids):
+        return distances_to_activation(atlas, site, point, ids)
+    index = current_index(atlas, found.target)
+    search = CodeSearch(atlas, found.target, subject, Indexes(len(ids), index, None))
+    nearest, gates = search.nearest(len(ids) if index is None else min(2 * found.min_samples, len(ids)), keep=True)
+    if not np.array_equal(ids, np.sort(nearest) if index is None else index.ids):
         raise _damaged(found)
-    return gates / found.target.n_gates if found.metric == "hamming" else np.sqrt(gates, dtype=np.float64)
+    scaled = gates / found.target.n_gates if found.metric == "hamming" else np.sqrt(gates, dtype=np.float64)
+    distances = np.full(len(ids), np.inf)
+    distances[np.searchsorted(ids, nearest)] = scaled
+    return distances
 
 
 def _hierarchy(atlas: Atlas, found: Clustering) -> tuple[Int64[np.ndarray, " clustered"], Hierarchy]:

@@ -1,41 +1,119 @@
-"""What a question is about: a stored example, a text's token, an image or a code, turned into a code of the target.
+"""What a question is about: a stored example, a text's token, an image or a code, read once for all that asks.
 
-A text or an image is read live by the network that the caller hands in. It must be the network of the atlas, weights
-and reading alike: a code of other weights names a polytope of another partition.
+>>> with atlas.open("gpt2.atlas") as a:
+...     s = query.subject(a, text="The bank of the river", site="blocks.5.mlp", reader=network)
+...     query.nearest(a, subject=s, k=5), query.membership(a, subject=s)
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from numbers import Integral
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
-from PIL import Image, ImageOps
+from jaxtyping import Float32, Int64
+from PIL import Image
 
-from atlas import Atlas, Network, Site, SplineCodes
-from atlas.errors import BadInput, NonFinite, UnknownName, UsageError, WeightsError, WidthError
-from atlas.network import ImageView, TextNetwork, Tokens, TokenWindow
+from atlas import Atlas, Network, SplineCodes
+from atlas.errors import NotStored, UsageError, WidthError
 from atlas.search.hamming_index import HammingIndex
-from atlas.store.catalog import NetworkRecord, SiteRecord, Target
+from atlas.store.catalog import SiteRecord, Target
 
+from ..pairs.density import space_before
 from .ids import check_network, checked_id, is_span, network_of, with_activation
+from .live_inputs import image_input, read_live, text_input
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""Decoders that may see a user's file. Pillow has others, one of which runs a program (EPS)."""
+Kind = Literal["example", "text", "image", "code"]
+
+Neighbors = tuple[Int64[np.ndarray, " neighbors"], Int64[np.ndarray, " neighbors"]]
+"""Example ids and distances in gates, ordered by (distance, id)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An example, a token, an image or a code, with its code of a site or span (one row).
+
+    ``atlas``: where it was looked up. ``target``: the site or span. ``kind``: what was given. ``name``: how to call
+    it in a sentence. ``example``: its id where it is stored. ``activations``: of what was read live, by site.
+    ``tokens``: the characters of each token of a text, ``token`` the index of the one that is meant. ``nearest``: the
+    nearest codes that a search has found already, by what was searched.
+    """
+
+    atlas: Path
+    target: Target
+    kind: Kind
+    name: str
+    codes: SplineCodes
+    example: int | None = None
+    activations: Mapping[str, Float32[np.ndarray, " _"]] = field(default_factory=dict)
+    tokens: tuple[str, ...] | None = None
+    token: int | None = None
+    nearest: dict[str, Neighbors] = field(default_factory=dict, repr=False)
+
+    def activation(self, atlas: Atlas, site: SiteRecord) -> Float32[np.ndarray, " units"] | None:
+        """At a site of the network: as it was read live, or as it is stored; None where it is neither."""
+        if self.example is None:
+            return self.activations.get(site.name)
+        ids = np.array([self.example])
+        return atlas.activations(site, ids)[1][0] if len(with_activation(atlas, site, ids)) else None
+
+
+def subject(
+    atlas: Atlas,
+    *,
+    example: int | None = None,
+    text: str | None = None,
+    token: int | None = None,
+    image: str | Path | Image.Image | None = None,
+    row: float | None = None,
+    column: float | None = None,
+    code: str | SplineCodes | None = None,
+    site: str | None = None,
+    span: str | None = None,
+    network: str | None = None,
+    reader: Network | None = None,
+) -> Subject:
+    """Read an example, a text's token, an image or a code once, to ask several questions about it.
+
+    A text is tokenised once, and a text or an image run through the network once, for its code and for the
+    activations that `nearest` (its density) and `membership` (in a clustering of activations) may want.
+
+    Args:
+        atlas: an open atlas.
+        example: id of a stored example. Exactly one of example, text, image and code is given.
+        text: a text that need not be ingested; ``reader`` reads it.
+        token: which of its tokens: from 0, or negative from the end; the last by default.
+        image: a file or an image of mode L or RGB; ``reader`` reads it.
+        row: relative position in [0, 1) from the top at which position codes of the image are read.
+        column: the same from the left. By default both are where all ingested images were read.
+        code: a code of the site or span, as a string of 0 and 1 or as one row of packed codes.
+        site: the site whose code is meant; or a span:
+        span: such as ``blocks.1.mlp->blocks.2.mlp``.
+        network: its network, where several have such a site.
+        reader: the network itself, with the weights of the atlas, for a text or an image.
+
+    Returns:
+        The `Subject`, to be handed to `nearest` and `membership` of the same atlas.
+
+    Raises:
+        UsageError: for none or several of example, text, image and code, and for impossible parameters.
+        UnknownName: for an example, site or network that is not there.
+        WidthError: for a code of another width.
+        NotStored: for a site whose codes were not ingested.
+        WeightsError: for a reader that is not the network of the atlas.
+        BadInput: for an image that can't be read.
+        NonFinite: for an input that gives NaN or infinity.
+    """
+    given = Given(example, text, token, image, row, column, code)
+    target = given.target(atlas, site, span, network)
+    return given.read(atlas, target, reader, _sites_with_activations(target))
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The arguments that name what a question is about; exactly one of example, text, image and code.
-
-    ``token`` is an index into the tokens of ``text``: from 0, or negative from the end; the last one by default.
-    ``row`` and ``column`` (each in [0, 1)) say at which relative position of ``image`` its gates are read.
-    """
+class Given:
+    """The arguments that name a subject; exactly one of example, text, image, code and subject."""
 
     example: int | None = None
     text: str | None = None
@@ -44,9 +122,11 @@ class Asked:
     row: float | None = None
     column: float | None = None
     code: str | SplineCodes | None = None
+    subject: Subject | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("example", "text", "image", "code") if getattr(self, name) is not None]
+        named = {"example": self.example, "text": self.text, "image": self.image, "code": self.code}
+        given = [name for name, value in {**named, "subject": self.subject}.items() if value is not None]
         if len(given) != 1:
             raise UsageError(
                 f"ask about one of example, text, image or code, got {' and '.join(given) or 'none of them'}"
@@ -59,101 +139,94 @@ class Asked:
             if value is not None and not 0 <= value < 1:
                 raise UsageError(f"{name} is {value}; expected a number from 0 (top or left) to below 1")
 
+    @property
+    def stored(self) -> int | None:
+        """Id of the example that is asked about; None where it is no stored one."""
+        return self.example if self.subject is None else self.subject.example
+
+    @property
+    def is_code(self) -> bool:
+        """Whether a code alone was given."""
+        return self.code is not None or (self.subject is not None and self.subject.kind == "code")
+
     def target(self, atlas: Atlas, site: str | None, span: str | None, network: str | None) -> Target:
-        """What ``site`` or ``span`` means; without a network, in that of the example where one was given."""
+        """What ``site`` or ``span`` means; without a network, in that of the example where one was given.
+
+        A subject knows its own; `UsageError` where it was read in another atlas, or another target is named.
+        """
+        if self.subject is not None:
+            if self.subject.atlas != atlas.path:
+                raise UsageError(f"the subject was read in {self.subject.atlas}, not in {atlas.path}; read it there")
+            known = self.subject.target
+            if {site, span} - {None, known.name} or network not in (None, known.network.name):
+                raise UsageError(
+                    f"the subject was read at {known.name} of network {known.network.name}; leave site, span and "
+                    "network away, or read another subject"
+                )
+            return atlas.catalog.target(site=known.name, network=known.network.name)
         if network is None and self.example is not None and len(atlas.catalog.networks) > 1:
             network = network_of(atlas, self.example)
         return atlas.catalog.target(site=site, span=span, network=network)
 
+    def read(
+        self,
+        atlas: Atlas,
+        target: Target,
+        reader: Network | None,
+        activations_at: Sequence[SiteRecord],
+        index: HammingIndex | None = None,
+    ) -> Subject:
+        """Look it up or read it live, with its activations at some sites where it is read live.
 
-@dataclass(frozen=True)
-class Subject:
-    """What was asked about, with its code of the target (one row).
-
-    ``name``: how to call it in a sentence. ``example``: its id where it is stored. ``activation``: at the site that
-    was asked for; None where the atlas doesn't store it, or a code alone was given.
-    """
-
-    name: str
-    codes: SplineCodes
-    example: int | None = None
-    activation: Float32[np.ndarray, " units"] | None = None
-
-
-def find_subject(
-    atlas: Atlas,
-    target: Target,
-    asked: Asked,
-    reader: Network | None,
-    activation_at: SiteRecord | None,
-    index: HammingIndex | None = None,
-) -> Subject:
-    """Look up or read live what was asked about; its activation at ``activation_at`` too, where that can be had.
-
-    The code of a stored example is taken from ``index``, where that is given and holds it.
-
-    Raises `UnknownName` for an example or site that is not there, `WidthError` for a code of another width,
-    `WeightsError` for a reader that is not the network of the atlas, `UsageError`, `BadInput`, `NonFinite`.
-    """
-    if asked.example is not None:
-        return _stored(atlas, target, checked_id(asked.example), activation_at, index)
-    if asked.code is not None:
-        return Subject("the given code", _given_code(target, asked.code))
-    view: TokenWindow | ImageView
-    if asked.text is not None:
-        name, view = _token_window(target, asked.text, asked.token, reader)
-    else:
-        name, view = _image_view(atlas, target, asked, reader)
-    assert reader is not None  # `check_reader` has refused None
-    return _read(target, name, view, reader, activation_at)
-
-
-def check_reader(network: NetworkRecord, reader: Network | None, kind: str) -> Network:
-    """The reader, if it is the network of the atlas and reads inputs of ``kind``."""
-    if network.kind != kind:
-        raise UsageError(f"a {kind} was given, but network {network.name} reads {network.kind}s")
-    if reader is None:
-        raise UsageError(
-            f"a {kind} that was not ingested must be read by network {network.name} itself: load its weights "
-            f"({network.source}, {network.weights}) and hand it in as reader"
+        The code of a stored example is taken from ``index``, where that is given and holds it.
+        """
+        if self.subject is not None:
+            return self.subject
+        if self.example is not None:
+            return _stored(atlas, target, checked_id(self.example), index)
+        if self.code is not None:
+            return Subject(atlas.path, target, "code", "the given code", _checked_code(target, self.code))
+        kind: Kind
+        if self.text is not None:
+            kind, live = "text", text_input(target, self.text, self.token, reader)
+        else:
+            assert self.image is not None
+            kind, live = "image", image_input(atlas, target, self.image, self.row, self.column, reader)
+        assert reader is not None  # refused before
+        codes, activations = read_live(target, live, reader, activations_at)
+        return Subject(
+            atlas.path,
+            target,
+            kind,
+            live.name,
+            codes,
+            activations=activations,
+            tokens=live.tokens,
+            token=live.token,
         )
-    if reader.info.weights_digest != network.weights_digest:
-        raise WeightsError(
-            f"the reader {reader.info.name} has weights of digest {reader.info.weights_digest}; the codes of network "
-            f"{network.name} come from weights of digest {network.weights_digest} ({network.source}, "
-            f"{network.weights}): load those"
-        )
-    read = json.loads(json.dumps(reader.info.reading))
-    if read != network.reading:
-        differing = {key for key in {*read, *network.reading} if read.get(key) != network.reading.get(key)}
-        said = ", ".join(
-            f"{key} {read.get(key)!r} instead of {network.reading.get(key)!r}" for key in sorted(differing)
-        )
-        raise WeightsError(
-            f"the reader {reader.info.name} (weights digest {reader.info.weights_digest}) and network {network.name} "
-            f"(weights digest {network.weights_digest}) are fed their inputs differently: {said}; load it as it was "
-            "ingested"
-        )
-    return reader
 
 
-def _stored(
-    atlas: Atlas, target: Target, example: int, activation_at: SiteRecord | None, index: HammingIndex | None
-) -> Subject:
+def _sites_with_activations(target: Target) -> list[SiteRecord]:
+    """Where activations of a subject can be compared with stored ones: before the target, and at its first site."""
+    sites = [target.sites[0]] if target.sites[0].n_activations else []
+    try:
+        return [space_before(target), *sites]
+    except (UsageError, NotStored):  # no density is defined there, or none can be had
+        return sites
+
+
+def _stored(atlas: Atlas, target: Target, example: int, index: HammingIndex | None) -> Subject:
     ids = np.array([example])
     place = np.empty(0, np.int64) if index is None else index.places(ids)
     if index is not None and len(place):
         codes = index.codes(place)
     else:
         check_network(atlas, example, target.network)
-        ids, codes = atlas.codes(target.sites, [example])
-    activation = None
-    if activation_at is not None and len(with_activation(atlas, activation_at, ids)):
-        activation = atlas.activations(activation_at, ids)[1][0]
-    return Subject(f"example {example}", codes, example, activation)
+        codes = atlas.codes(target.sites, [example])[1]
+    return Subject(atlas.path, target, "example", f"example {example}", codes, example)
 
 
-def _given_code(target: Target, code: str | SplineCodes) -> SplineCodes:
+def _checked_code(target: Target, code: str | SplineCodes) -> SplineCodes:
     if isinstance(code, SplineCodes):
         if len(code) != 1:
             raise UsageError(f"ask about one code at a time, got {len(code)}")
@@ -168,103 +241,3 @@ def _given_code(target: Target, code: str | SplineCodes) -> SplineCodes:
             "(`polytope info` lists sites)"
         )
     return code if isinstance(code, SplineCodes) else SplineCodes.from_string(code, target.parts)
-
-
-def _token_window(target: Target, text: str, token: int | None, reader: Network | None) -> tuple[str, TokenWindow]:
-    """The token's name and the sequence to run: the same window of the text that ingestion would have cut."""
-    network = check_reader(target.network, reader, "text")
-    if not isinstance(network, TextNetwork):
-        raise UsageError(f"the reader {network.info.name} can't tokenise; a text needs a TextNetwork")
-    tokens = network.tokenize(text)
-    place = _token_index(tokens, -1 if token is None else token)
-    window = next(window for window in network.windows(len(tokens.ids)) if place in window)
-    following = int(tokens.ids[window.stop]) if window.stop < len(tokens.ids) else None
-    characters = text[int(tokens.starts[place]) : int(tokens.ends[place])]
-    return f"token {place} ({characters!r}) of the text", TokenWindow(
-        tokens.ids[window.start : window.stop], np.array([place - window.start], dtype=np.int64), following
-    )
-
-
-def _token_index(tokens: Tokens, token: int) -> int:
-    n_tokens = len(tokens.ids)
-    if n_tokens == 0:
-        raise UsageError("the text has no token; give one with at least one")
-    if not isinstance(token, Integral) or isinstance(token, bool):
-        raise UsageError(f"token is the index of a token, a whole number, got {token!r}")
-    if not -n_tokens <= token < n_tokens:
-        raise UsageError(
-            f"token is {token}; the text has {n_tokens} tokens: give 0 to {n_tokens - 1}, "
-            f"or -{n_tokens} to -1 from the end"
-        )
-    return int(token) % n_tokens
-
-
-def _image_view(atlas: Atlas, target: Target, asked: Asked, reader: Network | None) -> tuple[str, ImageView]:
-    check_reader(target.network, reader, "image")
-    assert asked.image is not None
-    if isinstance(asked.image, Image.Image):
-        name, image = "the image", asked.image
-    else:
-        name, image = f"the image {asked.image}", _open_image(Path(asked.image))
-    if image.mode not in ("L", "RGB"):
-        raise BadInput(
-            f"{name} has mode {image.mode}; expected L or RGB (transparency has no one colour): convert it first"
-        )
-    row, column = _image_position(atlas, target, asked)
-    return name, ImageView(image, row, column)
-
-
-def _open_image(path: Path) -> Image.Image:
-    try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        raise BadInput(f"no image file {path}; check the path") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadInput(f"{path} can't be read as an image ({error}); expected {', '.join(IMAGE_FORMATS)}") from error
-
-
-def _image_position(atlas: Atlas, target: Target, asked: Asked) -> tuple[float, float]:
-    """Where to read position codes: where asked, else where all ingested images were read.
-
-    Full codes cover all positions, so any will do.
-    """
-    if asked.row is not None and asked.column is not None:
-        return asked.row, asked.column
-    if (asked.row is None) != (asked.column is None):
-        raise UsageError("row and column are given together or not at all")
-    places = atlas.rows(
-        'select distinct "row", "column" from examples where network_id = $1 order by all',
-        [target.network.network_id],
-    )
-    if len(places) == 1:
-        return places[0]
-    if all(site.scope == "full" for site in target.sites):
-        return 0.5, 0.5
-    raise UsageError(
-        f"images of network {target.network.name} were read at {len(places)} positions; say which one with row and "
-        "column"
-    )
-
-
-def _read(
-    target: Target, name: str, view: TokenWindow | ImageView, reader: Network, activation_at: SiteRecord | None
-) -> Subject:
-    sites = _reader_sites(reader, target.sites)
-    wanted = _reader_sites(reader, [activation_at]) if activation_at is not None else []
-    reading = reader.read([view], codes=sites, activations=wanted)
-    for site in dict.fromkeys(site.name for site in [*sites, *wanted]):
-        if not reading.finite[site][0]:
-            raise NonFinite(f"{name} gives NaN or infinity at site {site} of network {target.network.name}")
-    packed = np.concatenate([reading.codes[site.name] for site in sites], axis=1)
-    activation = reading.activations[wanted[0].name][0] if wanted else None
-    return Subject(name, SplineCodes(packed, target.parts), None, activation)
-
-
-def _reader_sites(reader: Network, records: Sequence[SiteRecord]) -> list[Site]:
-    """The reader's own sites of those names."""
-    own: dict[str, Any] = {site.name: site for site in reader.sites}
-    for record in records:
-        if record.name not in own:
-            raise UnknownName(f"the reader {reader.info.name} has no site {record.name}; it has {', '.join(own)}")
-    return [own[record.name] for record in records]

@@ -28,7 +28,7 @@ from atlas.tails import Tail, TailedNetwork
 
 from ..examples.ids import check_network, checked_id, with_activation
 from ..examples.labels import drawn
-from ..examples.subjects import check_reader
+from ..examples.live_inputs import check_reader
 
 READ_AT_ONCE = 16
 """Inputs read live in one go: a full tensor of an early block of InceptionV1 at 224 pixels is 3 MB."""

@@ -61,6 +61,12 @@ def flat_index(atlas: Atlas, target: Target) -> HammingIndex:
     return index
 
 
+def current_index(atlas: Atlas, target: Target) -> HammingIndex | None:
+    """The flat index of a target, if one was built and from the codes that it has now."""
+    rows = [row for row in _rows(atlas, target) if row["kind"] == "flat" and row["digest"] == target.digest]
+    return flat_index(atlas, target) if rows else None
+
+
 def _open(atlas: Atlas, target: Target, exact: bool) -> Indexes:
     n_codes = count_codes(atlas, target)
     rows = {row["kind"]: row for row in _rows(atlas, target)}
@@ -81,7 +87,7 @@ def _open(atlas: Atlas, target: Target, exact: bool) -> Indexes:
 
 def _rows(atlas: Atlas, target: Target) -> list[dict[str, Any]]:
     return atlas.records(
-        "select kind, file from indexes where network_id = $1 and target = $2",
+        "select kind, file, digest from indexes where network_id = $1 and target = $2",
         [target.network.network_id, target.name],
     )
 

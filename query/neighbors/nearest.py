@@ -16,22 +16,19 @@ from PIL import Image
 
 from atlas import Atlas, Network, SplineCodes
 from atlas.errors import NotStored, UsageError
-from atlas.search.hamming_index import Device, HammingIndex
+from atlas.search.hamming_index import Device
 from atlas.store.catalog import SiteRecord, Target
 
 from ..clustering.labels import cluster_column, shown_clustering
 from ..examples.description import described
 from ..examples.ids import holders
-from ..examples.subjects import Asked, Subject, find_subject
+from ..examples.subjects import Given, Neighbors, Subject
 from ..pairs.density import distances_to_activation, exactness, space_before
+from .code_search import CodeSearch
 from .filters import Filter, allowed_examples
 from .indexes import Indexes, check_searchable, open_indexes
-from .linear_scan import distances_to_code
 
 DEFAULT_K = 10
-
-Found = tuple[Int64[np.ndarray, " found"], Int64[np.ndarray, " found"]]
-"""Example ids and distances in gates, ordered by (distance, id)."""
 
 
 def nearest(
@@ -44,6 +41,7 @@ def nearest(
     row: float | None = None,
     column: float | None = None,
     code: str | SplineCodes | None = None,
+    subject: Subject | None = None,
     site: str | None = None,
     span: str | None = None,
     network: str | None = None,
@@ -56,6 +54,7 @@ def nearest(
     reader: Network | None = None,
     clustering: int | None = None,
     include_self: bool = False,
+    outside: bool = False,
     exact: bool = False,
     density: bool = True,
     device: Device = "auto",
@@ -64,7 +63,9 @@ def nearest(
 
     ``k`` nearest (10 by default), or all within ``radius`` gates, the radius included; given both, the ``k`` nearest
     of those within. Ordered by (distance, example id). The example asked about is left out unless ``include_self``;
-    others in the same polytope stay, at distance 0. ``text`` (and its ``token``: from 0, or negative from the end;
+    others in the same polytope stay, at distance 0, unless ``outside`` leaves them out: the answer is then the ``k``
+    nearest polytopes that are not its own, fewer where there are no more. ``subject``: one that `query.subject` has
+    read, in place of all that names and reads one; asked about again, it is not searched for again. ``text`` (and its ``token``: from 0, or negative from the end;
     the last by default) and ``image`` are read by ``reader``.
 
     ``label``, ``cluster`` (of ``clustering``), ``dataset`` and ``where`` (SQL on the columns of table examples)
@@ -82,6 +83,7 @@ def nearest(
     input_id and position of a text, or key, thumbnail and input_id of an image.
 
     ``frame.attrs``: subject, network, target, n_gates, n_codes, n_searched (codes that meet the filter),
+    n_same (how many share the polytope; None where all ``k`` do, so that they don't tell),
     exact_search, searched (with what), recall (recall@10 of the approximate index, or None), exact, exact_note,
     clustering (its id or None), density_note (why there is none, or None), search_note (what to know of an
     approximate answer, or None).
@@ -90,21 +92,22 @@ def nearest(
     `NotStored`, `SqlError`, `IndexMissing` (a span needs no index), `IndexMismatch`, and for what is read live
     `WeightsError`, `BadInput`, `NonFinite`.
     """
-    asked = Asked(example, text, token, image, row, column, code)
+    given = Given(example, text, token, image, row, column, code, subject)
     wanted = Filter(label, cluster, dataset, where)
-    target = asked.target(atlas, site, span, network)
+    target = given.target(atlas, site, span, network)
     indexes = open_indexes(atlas, target, exact=exact or bool(wanted))
     check_searchable(device, indexes, filtered=bool(wanted), radius=radius is not None)
     labels = shown_clustering(atlas, target, clustering)
     among = allowed_examples(atlas, target, wanted, labels) if wanted else None
     among = among if among is None else held_ids(atlas, target, indexes, among)
-    excluding = example is not None and not include_self and (among is None or example in among)
+    excluding = given.stored is not None and not include_self and (among is None or given.stored in among)
     n_searched = indexes.n_codes if among is None else len(among)
     k = checked_k(target, k, radius, n_searched - excluding, excluding, wanted)
-    before, density_note = _density_space(target, asked) if density else (None, "no density: it was not asked for")
-    subject = find_subject(atlas, target, asked, reader, before, indexes.flat)
-    (ids, distances), approximate = _search(atlas, target, indexes, subject, k, radius, excluding, among, device)
-    densities, density_note = _densities(atlas, before, subject, ids, distances, density_note)
+    before, density_note = _density_space(target, given) if density else (None, "no density: it was not asked for")
+    about = given.read(atlas, target, reader, [] if before is None else [before], indexes.flat)
+    search = CodeSearch(atlas, target, about, indexes, among, device)
+    ids, distances, n_same = _neighbors(search, k, radius, excluding, outside, keep=subject is not None or outside)
+    densities, density_note = _densities(atlas, before, about, ids, distances, density_note)
 
     shown = described(atlas, target.network, ids)
     frame = pd.DataFrame(
@@ -119,17 +122,18 @@ def nearest(
         }
     )
     frame.attrs.update(
-        subject=subject.name,
+        subject=about.name,
         network=target.network.name,
         target=target.name,
         n_gates=target.n_gates,
         n_codes=indexes.n_codes,
         n_searched=n_searched,
+        n_same=n_same,
         exact=target.exact,
         exact_note=exactness(target),
         clustering=labels.clustering_id if labels is not None else None,
         density_note=density_note,
-        **how_searched(indexes, approximate),
+        **how_searched(indexes, radius=radius is not None),
     )
     return frame
 
@@ -167,10 +171,10 @@ def held_ids(
     return np.intersect1d(ids, holders(atlas, target))
 
 
-def how_searched(indexes: Indexes, approximate: bool) -> dict[str, object]:
+def how_searched(indexes: Indexes, *, radius: bool = False) -> dict[str, object]:
     """What `nearest` says about the search in ``frame.attrs``."""
     index = indexes.approximate
-    if index is not None and approximate:
+    if index is not None and (index.has_radius or not radius):
         measured = f"recall@10 {index.recall:.4f}, measured on {index.sample} stored codes"
         return {
             "exact_search": False,
@@ -183,59 +187,40 @@ def how_searched(indexes: Indexes, approximate: bool) -> dict[str, object]:
     return {"exact_search": True, "searched": with_what, "recall": None, "search_note": None}
 
 
-def _search(
-    atlas: Atlas,
-    target: Target,
-    indexes: Indexes,
-    subject: Subject,
-    k: int | None,
-    radius: int | None,
-    excluding: bool,
-    among: Int64[np.ndarray, " allowed"] | None,
-    device: Device,
-) -> tuple[Found, bool]:
-    """What was found, and whether by the approximate index."""
-    index, approximate = indexes.flat, indexes.approximate
-    answers = approximate is not None and (radius is None or approximate.has_radius)
-    if index is None:
-        ids, distances = _by_blocks(atlas, target, subject, radius, among)
-    elif radius is not None:
-        if approximate is not None and answers:
-            ids, distances = approximate.within(subject.codes, radius)[0]
-        else:
-            ids, distances = index.within(subject.codes, radius, among=_places(index, among))[0]
+def _neighbors(
+    search: CodeSearch, k: int | None, radius: int | None, excluding: bool, outside: bool, *, keep: bool
+) -> tuple[Int64[np.ndarray, " neighbors"], Int64[np.ndarray, " neighbors"], int | None]:
+    """Ids and distances of the answer, and how many share the polytope: None where the k nearest don't tell.
+
+    ``excluding``: the subject is stored, and none of its own neighbours; ``outside``: neither are those that share
+    its polytope.
+    """
+
+    def others(found: Neighbors) -> Neighbors:
+        kept = found[0] != search.subject.example
+        return (found[0][kept], found[1][kept]) if excluding else found
+
+    if radius is not None:
+        ids, distances = others(search.within(radius))
+        told = True
     else:
         assert k is not None
-        more = k + excluding  # in case the example itself is among them
-        if approximate is not None:
-            found = approximate.search(subject.codes, more)
-        else:
-            found = index.search(subject.codes, more, among=_places(index, among), device=device)
-        ids, distances = found[0][0], found[1][0]
-    if excluding:
-        others = ids != subject.example
-        ids, distances = ids[others], distances[others]
-    return (ids[:k], distances[:k]), answers
+        everyone = search.n_searched - excluding
+        ids, distances = others(search.nearest(k + excluding, keep=keep))  # the subject itself may be among them
+        told = k == everyone or bool((distances[:k] > 0).any())
+        if outside and k < everyone:  # the k that lie outside stand behind all who share the polytope
+            n_same = int((distances == 0).sum()) if told else len(others(search.within(0))[0])
+            ids, distances = others(search.nearest(min(n_same + k, everyone) + excluding))
+            told = True
+    n_same = int((distances == 0).sum())
+    if outside:
+        ids, distances = ids[distances > 0], distances[distances > 0]
+    return ids[:k], distances[:k], n_same if told else None
 
 
-def _places(index: HammingIndex, among: np.ndarray | None) -> Int64[np.ndarray, " allowed"] | None:
-    return None if among is None else index.places(among)
-
-
-def _by_blocks(atlas: Atlas, target: Target, subject: Subject, radius: int | None, among: np.ndarray | None) -> Found:
-    """All codes of a span without an index, nearest first."""
-    ids, distances = distances_to_code(atlas, target, subject.codes)
-    if among is not None:
-        allowed = np.isin(ids, among)
-        ids, distances = ids[allowed], distances[allowed]
-    near = np.lexsort((ids, distances))
-    near = near if radius is None else near[distances[near] <= radius]
-    return ids[near], distances[near]
-
-
-def _density_space(target: Target, asked: Asked) -> tuple[SiteRecord | None, str | None]:
+def _density_space(target: Target, given: Given) -> tuple[SiteRecord | None, str | None]:
     """The site in whose activations density is measured, or why there is none."""
-    if asked.code is not None:
+    if given.is_code:
         return None, "no density: a code alone is no point of the activation space"
     try:
         return space_before(target), None
@@ -248,9 +233,10 @@ def _densities(
 ) -> tuple[Float64[np.ndarray, " found"], str | None]:
     if before is None:
         return np.full(len(ids), np.nan), note
-    if subject.activation is None:
+    point = subject.activation(atlas, before)
+    if point is None:
         return np.full(len(ids), np.nan), f"no density: {subject.name} has no stored activation at site {before.name}"
-    distances = distances_to_activation(atlas, before, subject.activation, ids)
+    distances = distances_to_activation(atlas, before, point, ids)
     missing, equal = int(np.isnan(distances).sum()), int((distances == 0).sum())
     notes = [f"no density for {missing} of {len(ids)}: no stored activation at site {before.name}"] if missing else []
     if equal:

@@ -109,7 +109,7 @@ def nearest_many(
         exact=target.exact,
         exact_note=exactness(target),
         clustering=labels.clustering_id if labels is not None else None,
-        **how_searched(indexes, indexes.approximate is not None),
+        **how_searched(indexes),
     )
     return frame
 

@@ -8,6 +8,7 @@ import query
 
 def test_exported_names():
     assert query.__all__ == [
+        "Subject",
         "class_density",
         "cluster_names",
         "cluster_path",
@@ -33,6 +34,7 @@ def test_exported_names():
         "passage",
         "rasters",
         "sql",
+        "subject",
         "unit",
         "units",
         "verify",
