@@ -62,13 +62,39 @@ def membership(
 ) -> Membership:
     """Which cluster an example, a text's token, an image or a code belongs to (SCIENCE 1; post: Prediction 1).
 
-    In the clustering of that id, or the newest of the site or span in ``space``. An example that was clustered has
-    its stored label; anything else is placed as `hdbscan.approximate_predict` does, by its distances to all
-    clustered examples in the clustering's metric, without clustering again. ``subject``: one that `query.subject` has
-    read, in place of all that names and reads one.
+    An example that was clustered has its stored label. Anything else is placed as `hdbscan.approximate_predict` does,
+    by its distances to the clustered examples in the clustering's metric, without clustering again.
 
-    Raises `UnknownName`, `WidthError`, `NotStored`, and `UsageError`: also where the target has got examples since it
-    was clustered, because a place among the old ones alone would be out of date. For what is read live, as `nearest`.
+    Args:
+        atlas: an open atlas.
+        example: id of a stored example. Exactly one of example, text, image, code and subject is given.
+        text: a text that need not be ingested; ``reader`` reads it.
+        token: which of its tokens: from 0, or negative from the end; the last by default.
+        image: a file or an image of mode L or RGB; ``reader`` reads it.
+        row: relative position in [0, 1) from the top at which position codes of the image are read.
+        column: the same from the left. By default both are where all ingested images were read.
+        code: a code of the target, as a string of 0 and 1 or as one row of packed codes.
+        subject: what `query.subject` has read, in place of all of the above and of the target: it is not read again.
+        site: the site, or
+        span: the span that is meant.
+        network: its network, where several have such a one.
+        space: codes or activations, where the clustering is not named.
+        clustering: id of the clustering; by default the newest of the target in ``space``.
+        reader: the network itself, with the weights of the atlas, for a text or an image.
+
+    Returns:
+        The `Membership`.
+
+    Raises:
+        UsageError: for impossible parameters, and where the target has got examples since it was clustered: a place
+            among the old ones alone would be out of date.
+        UnknownName: for an example, site or clustering that is not there.
+        WidthError: for a code of another width.
+        NotStored: for an example without an activation in a clustering of activations.
+        DamagedAtlas: for a clustering of other examples than the atlas holds.
+        WeightsError: for a reader that is not the network of the atlas.
+        BadInput: for an image that can't be read.
+        NonFinite: for an input that gives NaN or infinity.
     """
     given = Given(example, text, token, image, row, column, code, subject)
     found = _clustering(atlas, given, clustering, site, span, network, space)

@@ -61,36 +61,61 @@ def nearest(
 ) -> pd.DataFrame:
     """The stored examples whose codes are nearest to that of an example, a text's token, an image, or a code.
 
-    ``k`` nearest (10 by default), or all within ``radius`` gates, the radius included; given both, the ``k`` nearest
-    of those within. Ordered by (distance, example id). The example asked about is left out unless ``include_self``;
-    others in the same polytope stay, at distance 0, unless ``outside`` leaves them out: the answer is then the ``k``
-    nearest polytopes that are not its own, fewer where there are no more. ``subject``: one that `query.subject` has
-    read, in place of all that names and reads one; asked about again, it is not searched for again. ``text`` (and its ``token``: from 0, or negative from the end;
-    the last by default) and ``image`` are read by ``reader``.
+    The answer is ordered by (distance, example id). The example asked about is left out; others in the same polytope
+    stay, at distance 0. Filters search among the examples that meet all of them: the answer is what sorting those
+    alone would give. The search is exact unless an approximate index was built for the target (`polytope index
+    --kind`); even then it is with ``exact``, with a filter, and where that index can't answer.
 
-    ``label``, ``cluster`` (of ``clustering``), ``dataset`` and ``where`` (SQL on the columns of table examples)
-    search among the examples that meet all of them: the answer is what sorting those alone would give.
+    Args:
+        atlas: an open atlas.
+        example: id of a stored example. Exactly one of example, text, image, code and subject is given.
+        text: a text that need not be ingested; ``reader`` reads it.
+        token: which of its tokens: from 0, or negative from the end; the last by default.
+        image: a file or an image of mode L or RGB; ``reader`` reads it.
+        row: relative position in [0, 1) from the top at which position codes of the image are read.
+        column: the same from the left. By default both are where all ingested images were read.
+        code: a code of the target, as a string of 0 and 1 or as one row of packed codes.
+        subject: what `query.subject` has read, in place of all of the above and of the target: it is not read again.
+        site: the site, or
+        span: the span that is meant.
+        network: its network, where several have such a one.
+        k: how many; 10 by default, or all within ``radius``.
+        radius: the greatest distance in gates, included.
+        label: filter: only examples of that label.
+        cluster: filter: only members of that cluster of ``clustering``; -1 is the noise.
+        dataset: filter: only examples whose input is in that dataset.
+        where: filter: a condition in SQL on the columns of table examples.
+        reader: the network itself, with the weights of the atlas, for a text or an image.
+        clustering: id of the clustering whose clusters are shown; by default the newest of the target's codes, else
+            of its activations.
+        include_self: keep the example asked about.
+        outside: leave out who shares the polytope of the subject: the ``k`` nearest polytopes that are not its own,
+            fewer where there are no more.
+        exact: compare all codes, whatever index there is.
+        density: whether to measure it; to read ten activations takes many times as long as to search.
+        device: auto, cpu or cuda, as of `HammingIndex.search`; the answer does not depend on it.
 
-    The search is exact unless an approximate index was built for the target (`polytope index --kind`); even then it
-    is with ``exact``, with a filter, and where that index can't answer. ``device``: as in `HammingIndex.search`; the
-    answer does not depend on it, and ``cuda`` is an error where the processor answers (a filter, a radius, a span
-    without an index, an approximate index). ``density=False`` leaves the column empty: reading ten activations takes
-    many times as long as searching.
+    Returns:
+        A row an example: rank (from 1), example_id, distance (gates), density (gates per unit of distance; NaN where
+        it is undefined or activations are not stored), label, cluster (-1 noise), prediction, loss (nats), then
+        token, context, context_offset, input_id and position of a text, or key, thumbnail and input_id of an image.
+        ``frame.attrs``: subject, network, target, n_gates, n_codes, n_searched (codes that meet the filter), n_same
+        (how many share the polytope; None where the ``k`` nearest all do, and so don't tell), exact_search, searched
+        (with what), recall (recall@10 of the approximate index, or None), exact, exact_note, clustering (its id or
+        None), density_note (why there is none, or None), search_note (what to know of an approximate answer).
 
-    Columns: rank (from 1), example_id, distance (gates), density (gates per unit of distance; NaN where it is
-    undefined or activations are not stored), label, cluster (in ``clustering``, or in the newest one of the codes of
-    this target, else of its activations; -1 noise), prediction, loss (nats), then token, context, context_offset,
-    input_id and position of a text, or key, thumbnail and input_id of an image.
-
-    ``frame.attrs``: subject, network, target, n_gates, n_codes, n_searched (codes that meet the filter),
-    n_same (how many share the polytope; None where all ``k`` do, so that they don't tell),
-    exact_search, searched (with what), recall (recall@10 of the approximate index, or None), exact, exact_note,
-    clustering (its id or None), density_note (why there is none, or None), search_note (what to know of an
-    approximate answer, or None).
-
-    Raises `UsageError`, also where nothing or fewer than ``k`` examples meet the filter, `UnknownName`, `WidthError`,
-    `NotStored`, `SqlError`, `IndexMissing` (a span needs no index), `IndexMismatch`, and for what is read live
-    `WeightsError`, `BadInput`, `NonFinite`.
+    Raises:
+        UsageError: for impossible parameters, where nothing or fewer than ``k`` examples meet the filter, and for
+            ``cuda`` where the processor answers (a filter, a radius, a span without an index, an approximate index).
+        UnknownName: for an example, site, label, cluster or dataset that is not there.
+        WidthError: for a code of another width.
+        NotStored: for a site whose codes were not ingested.
+        SqlError: for a condition that can't be evaluated.
+        IndexMissing: for a site without an index; a span needs none.
+        IndexMismatch: for an index of other codes.
+        WeightsError: for a reader that is not the network of the atlas.
+        BadInput: for an image that can't be read.
+        NonFinite: for an input that gives NaN or infinity.
     """
     given = Given(example, text, token, image, row, column, code, subject)
     wanted = Filter(label, cluster, dataset, where)
