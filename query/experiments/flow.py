@@ -24,14 +24,14 @@ from ..notes import Notes
 from ..progress import Progress, tell
 from ..sites import asked_network, asked_sites
 from ..statistics import bootstrap, check_interval, mean_interval, ratio, spearman_interval, weighted_mean
-from .figures import CHANCE, OTHERS, finish, interval, style, text
+from .figures import finish, interval, text
 from .result import Result
+from .sankey import sankey
 
 HELD_BYTES = 1 << 28  # activations or codes of both sites that are held at once
 PAIRS_AT_ONCE = 2048
 BINS = 40
 SHOWN_CLUSTERS = 12  # a side of the Sankey diagram; the rest are drawn as one
-NOISE, OTHER = -1, -2
 
 KINDS = {
     "convergence": ("far", "near"),
@@ -168,7 +168,8 @@ def draw_flow(result: Result) -> go.Figure:
         specs=[[{"type": "domain"}, {"type": "xy"}]],
         subplot_titles=("members of clusters", "distance of pairs"),
     )
-    figure.add_trace(_sankey(result.tables["matrix"], parameters["before"], parameters["after"]), row=1, col=1)
+    flows = result.tables["matrix"].rename(columns={"from": "from_cluster", "to": "to_cluster"}).assign(step=0)
+    figure.add_trace(sankey(flows, lambda column, cluster: str(cluster), SHOWN_CLUSTERS), row=1, col=1)
     grid = result.tables["distances"].pivot(index="after", columns="before", values="n").astype(np.float64)
     grid = grid.where(grid > 0)  # no pair, no colour
     figure.add_trace(
@@ -387,43 +388,4 @@ def _distances(pairs: _Pairs) -> pd.DataFrame:
     counts, x, y = np.histogram2d(pairs.before, pairs.after, bins=BINS)
     return pd.DataFrame(
         {"before": np.repeat(x[:-1], BINS), "after": np.tile(y[:-1], BINS), "n": counts.astype(np.int64).ravel()}
-    )
-
-
-def _sankey(matrix: pd.DataFrame, before: str, after: str) -> go.Sankey:
-    """The largest clusters of each side, the others as one, and the noise."""
-    nodes: list[str] = []
-    colours: list[str] = []
-    numbers: list[dict[int, int]] = []
-    for side in ("from", "to"):
-        sizes = (
-            matrix.groupby(side)["n"].sum().drop(NOISE, errors="ignore").sort_values(ascending=False, kind="stable")
-        )
-        named = [int(cluster) for cluster in sizes.index[:SHOWN_CLUSTERS]]
-        numbers.append({cluster: len(nodes) + place for place, cluster in enumerate([*named, OTHER, NOISE])})
-        nodes += [str(cluster) for cluster in named] + ["others", "noise"]
-        colours += [style(place % 6).colour for place in range(len(named))] + [OTHERS.colour, CHANCE.colour]
-    flows = (
-        matrix.assign(
-            source=[numbers[0].get(int(c), numbers[0][OTHER]) for c in matrix["from"]],
-            target=[numbers[1].get(int(c), numbers[1][OTHER]) for c in matrix["to"]],
-        )
-        .groupby(["source", "target"], as_index=False)["n"]
-        .sum()
-    )
-    return go.Sankey(
-        arrangement="snap",
-        node={
-            "label": nodes,
-            "color": colours,
-            "pad": 6,
-            "thickness": 12,
-            "hovertemplate": f"%{{label}}: %{{value:,}} examples ({text(before)} → {text(after)})<extra></extra>",
-        },
-        link={
-            "source": flows["source"],
-            "target": flows["target"],
-            "value": flows["n"],
-            "color": "rgba(120,120,120,0.28)",
-        },
     )

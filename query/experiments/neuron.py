@@ -16,7 +16,8 @@ from ..notes import Notes
 from ..progress import Progress, part, tell
 from ..sites import asked_network, asked_site
 from ..statistics import check_interval
-from .figures import CHANCE, GREY, OTHERS, finish, one_line, style, text
+from .composition import composition
+from .figures import GREY, finish, style
 from .result import Result
 from .targets import checked_seed
 
@@ -158,37 +159,9 @@ def draw_neuron(result: Result) -> go.Figure:
 
 
 def _draw_composition(figure: go.Figure, table: pd.DataFrame, what: str, column: int) -> None:
-    rows = table[table["what"] == what]
-    parts = list(dict.fromkeys(table["part"]))
-    totals = rows.groupby("part", sort=False)["n_part"].first()
-    ticks = [f"{text(part)} ({totals.get(part, 0):,})" for part in parts]
-    counted = rows[(rows["name"] != "noise") & (rows["part"] != OFF)]  # what activates the unit gets the colours
-    common = counted.groupby("name")["n"].sum().sort_values(ascending=False, kind="stable")
-    named = list(common.index[:SHOWN_NAMES])
-    series = [
-        *named,
-        *(["others"] if set(rows["name"]) - {*named, "noise"} else []),
-        *(["noise"] if what == "cluster" else []),
-    ]
-    for place, name in enumerate(series):
-        if name == "others":
-            counts = rows[~rows["name"].isin([*named, "noise"])].groupby("part")["n"].sum()
-        else:
-            counts = rows[rows["name"] == name].set_index("part")["n"]
-        look = CHANCE if name == "noise" else OTHERS if name == "others" else style(place)
-        shares = [counts.get(part, 0) / max(1, totals.get(part, 0)) for part in parts]
-        figure.add_trace(
-            go.Bar(
-                y=ticks,
-                x=shares,
-                orientation="h",
-                name=f"{what} {one_line(name, 18)}",
-                legendgroup=what,
-                marker={"color": look.colour, "pattern": {"shape": look.pattern, "size": 5}},
-                hovertemplate=f"{one_line(name)}: %{{x:.0%}} of %{{y}}<extra></extra>",
-            ),
-            row=1,
-            col=column,
-        )
+    rows = table[(table["what"] == what) & (table["name"] != "noise")]
+    active = rows[rows["part"] != OFF]  # what activates the unit gets the colours
+    common = active.groupby("name")["n"].sum().sort_values(ascending=False, kind="stable")
+    figure.add_traces(composition(table, what, list(common.index[:SHOWN_NAMES])), rows=1, cols=column)
     figure.update_xaxes(title="Share of examples", tickformat=".0%", range=[0, 1], row=1, col=column)
     figure.update_yaxes(autorange="reversed", row=1, col=column, showticklabels=column == 1)

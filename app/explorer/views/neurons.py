@@ -168,7 +168,7 @@ def _figures(view: View, found: Unit, what: str) -> None:
     with right:
         table = found.composition[found.composition["what"] == what]
         figures.show(
-            unit_charts.composition(found.composition, what, shown, f"What its range is made of; n = {found.n:,}"),
+            unit_charts.parts(found.composition, what, shown, f"What its range is made of; n = {found.n:,}"),
             f"{stem}-parts",
             key="parts",
             data=table,
