@@ -1,4 +1,4 @@
-"""What the address of a page asks for: widgets that hold it, and a sentence where the page does not have it.
+"""Widgets whose values stand in the address of a page, and a sentence where the page does not have such a value.
 
 Streamlit itself replaces a value that a widget can't hold, in silence. Here it is said, with what can be asked for
 and what is shown in its place, for as long as that is shown. A value left over from the network or site that the
@@ -45,12 +45,12 @@ def number(
     stay empty."""
     high_words = f"from {low:,} on" if high is None else f"from {low:,} to {high:,}"
 
-    def held(value: Any) -> bool:
+    def allowed(value: Any) -> bool:
         if not isinstance(value, Integral):  # none, or what a widget of the same key held on another page
             return value is None and default is None
         return low <= int(value) and (high is None or int(value) <= high)
 
-    _settle(key, default, int, held, expected or f"a whole number {high_words}")
+    _check(key, default, int, allowed, expected or f"a whole number {high_words}")
     value = st.number_input(label, low, high, default, key=key, bind="query-params", **look)
     return None if value is None else int(value)
 
@@ -74,14 +74,14 @@ def one_of(
     **look: Any,
 ) -> str | None:
     """A list to choose from, at first one or none of it. ``also``: other words of an address for its options."""
-    _settle(key, first, _reading(also), options.__contains__, expected or _listed(options))
+    _check(key, first, _reading(also), options.__contains__, expected or _listed(options))
     index = None if first is None else list(options).index(first)
     return st.selectbox(label, options, index=index, key=key, bind="query-params", **look)
 
 
 def segment(label: str, options: Sequence[str], *, key: str, **look: Any) -> str:
     """One of few options side by side, the first to begin with."""
-    _settle(key, options[0], str, options.__contains__, _listed(options))
+    _check(key, options[0], str, options.__contains__, _listed(options))
     chosen = st.segmented_control(
         label, options, default=options[0], key=key, bind="query-params", required=True, **look
     )
@@ -90,17 +90,17 @@ def segment(label: str, options: Sequence[str], *, key: str, **look: Any) -> str
 
 def tabs(titles: Sequence[str], *, key: str) -> Sequence[Any]:
     """Tabs of which only the open one is drawn."""
-    _settle(key, titles[0], str, titles.__contains__, _listed(titles))
+    _check(key, titles[0], str, titles.__contains__, _listed(titles))
     return st.tabs(titles, key=key, on_change="rerun", bind="query-params")
 
 
 def slider(label: str, low: float, high: float, default: float, step: float, *, key: str, **look: Any) -> float:
-    _settle(key, default, float, lambda value: low <= value <= high, f"a number from {low:g} to {high:g}")
+    _check(key, default, float, lambda value: low <= value <= high, f"a number from {low:g} to {high:g}")
     return float(st.slider(label, low, high, default, step, key=key, bind="query-params", **look))
 
 
 def switch(label: str, *, key: str, default: bool = False, **look: Any) -> bool:
-    _settle(key, default, lambda text: TRUTHS[text.lower()], lambda value: isinstance(value, bool), "true or false")
+    _check(key, default, lambda text: TRUTHS[text.lower()], lambda value: isinstance(value, bool), "true or false")
     return st.toggle(label, value=default, key=key, bind="query-params", **look)
 
 
@@ -114,62 +114,62 @@ def paged(n: int, per_page: int, *, key: str = "page", of: object = None) -> sli
         st.session_state[key] = 1
     st.session_state[owner] = of
     many = "the only page, 1" if pages == 1 else f"a page from 1 to {pages:,}"
-    _settle(key, 1, int, lambda page: 1 <= page <= pages, many)
+    _check(key, 1, int, lambda page: 1 <= page <= pages, many)
     page = st.pagination(pages, key=key, bind="query-params") if pages > 1 else 1
     return slice((page - 1) * per_page, min(n, page * per_page))
 
 
-# --- what can't be held ----------------------------------------------------------------------------------------
+# --- values that a page does not have ----------------------------------------------------------------------
 
 
-def _settle(key: str, default: Any, read: Callable[[str], Any], held: Callable[[Any], bool], expected: str) -> None:
-    """Before a widget is there: replace what it can't hold, and say so where it was asked for."""
-    follow(key, default)
+def _check(key: str, default: Any, read: Callable[[str], Any], allowed: Callable[[Any], bool], expected: str) -> None:
+    """Before a widget is drawn: replace a value that it can't hold, and say so where the address names it."""
+    follow_default(key, default)
     if key in st.session_state:
-        if not held(st.session_state[key]):
+        if not allowed(st.session_state[key]):
             st.session_state[key] = default
     else:
         st.session_state.pop(f"refused-{key}", None)
-        asked = st.query_params.get(key, "")
-        if asked:
-            _begin(key, asked, default, read, held, expected)
+        wanted = st.query_params.get(key, "")
+        if wanted:
+            _read(key, wanted, default, read, allowed, expected)
     if key in st.session_state:
-        still(key, st.session_state[key])
+        show_refusal(key, st.session_state[key])
 
 
-def follow(key: str, default: Any) -> None:
-    """Before a widget is there: what nobody chose follows what is shown at first, which may be another with the site.
-    It is not in the address, and whoever opens that is to see the same."""
+def follow_default(key: str, default: Any) -> None:
+    """Before a widget is drawn: a value that nobody chose follows the default, which may change with the site. It is
+    not in the address, and whoever opens that address sees the new default."""
     before = st.session_state.get(f"default-{key}", default)
     st.session_state[f"default-{key}"] = default
     if before != default and st.session_state.get(key) == before:
         st.session_state[key] = default
 
 
-def _begin(
-    key: str, asked: str, default: Any, read: Callable[[str], Any], held: Callable[[Any], bool], expected: str
+def _read(
+    key: str, wanted: str, default: Any, read: Callable[[str], Any], allowed: Callable[[Any], bool], expected: str
 ) -> None:
     try:
-        value = read(asked)
-        known = held(value)
+        value = read(wanted)
+        known = allowed(value)
     except (ValueError, LookupError):
         known = False
     if not known:
         st.session_state[key] = default
-        refuse(key, asked, expected, default)
-    elif str(value) != asked and isinstance(value, str):  # in other words than the widget's
+        refuse(key, wanted, expected, default)
+    elif str(value) != wanted and isinstance(value, str):  # in other words than the widget's
         st.session_state[key] = value
 
 
-def refuse(key: str, asked: str, expected: str, shown: object) -> None:
-    """The address asks for what is not to be had: remember what to say about it."""
-    said = asked if len(asked) <= SHOWN else asked[: SHOWN - 1] + "…"
+def refuse(key: str, wanted: str, expected: str, shown: object) -> None:
+    """Remember what to say about a value in the address that the page does not have."""
+    said = wanted if len(wanted) <= SHOWN else wanted[: SHOWN - 1] + "…"
     sentence = f"the address asks for {key} {said}; expected {expected}; shown is {'any' if shown is None else shown}"
     st.session_state[f"refused-{key}"] = _Refusal(sentence, shown)
 
 
-def still(key: str, shown: object) -> None:
-    """Say what the address asked for in vain, while the thing is shown that was put in its place.
+def show_refusal(key: str, shown: object) -> None:
+    """Say which value of the address was refused, for as long as the one is shown that took its place.
 
     A line of its own, also among widgets that stand side by side (`static/style.css`).
     """
@@ -179,10 +179,10 @@ def still(key: str, shown: object) -> None:
             st.html(markup.error(refusal.sentence))
 
 
-def held_by_none(key: str, expected: str, shown: str) -> None:
-    """Where a page has no widget for what the address asks for: say so, and take it out of the address.
+def refuse_without_widget(key: str, expected: str, shown: str) -> None:
+    """Refuse a value of the address for which the page has no widget, and take it out of the address.
 
-    Not of a choice that was made on the page: its widget is gone with what it was about.
+    A value that was chosen on the page is dropped without a word: its widget went with what it was about.
     """
     wanted = st.query_params.get(key, "")
     if key in st.session_state:
@@ -190,7 +190,7 @@ def held_by_none(key: str, expected: str, shown: str) -> None:
     elif wanted not in ("", shown):
         del st.query_params[key]
         refuse(key, wanted, expected, shown)
-    still(key, shown)
+    show_refusal(key, shown)
 
 
 def _reading(also: Mapping[str, str] | None) -> Callable[[str], str]:

@@ -45,7 +45,7 @@ def examples(view: View, frame: pd.DataFrame, clustering: int | None = None) -> 
     st.html(markup.table(heads, [[column.cell(view, row, clustering) for column in shown] for row in rows]))
 
 
-def one(view: View, row: Row) -> None:
+def card(view: View, row: Row) -> None:
     """One stored example, with what the network made of it."""
     listed = facts(view, row)
     if view.network.kind == "image":
@@ -136,14 +136,14 @@ def gate_link(view: View, site: str, gate: int, words: str) -> str:
     return markup.link("neurons", words, unit=gate, **{**view.state, "target": site})
 
 
-def within(view: View, row: Row, height: int, before: int, after: int) -> str:
+def excerpt(view: View, row: Row, height: int, before: int, after: int) -> str:
     """An example inside a line or cell: its token among so many characters, or its picture."""
     if view.network.kind == "image":
         return markup.thumb(row["thumbnail"], height, str(row["key"]))
     return markup.context(row["context"], row["token"], row["context_offset"], before, after)
 
 
-def dense(frame: pd.DataFrame) -> pd.DataFrame:
+def without_unknown_density(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of `query.nearest` without the column of densities where none is known."""
     return frame if frame["density"].notna().any() else frame.drop(columns="density")
 

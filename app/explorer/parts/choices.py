@@ -23,7 +23,7 @@ SCALED = 0.6
 CARD = 190  # pixels of a picture with its caption
 
 
-class Held(NamedTuple):
+class ExampleRange(NamedTuple):
     """The examples of a network: the lowest and highest id, and the first of each of up to three inputs."""
 
     lowest: int
@@ -31,7 +31,7 @@ class Held(NamedTuple):
     firsts: tuple[int, ...]
 
 
-def held(atlas: Atlas, network_id: int, network: str) -> Held:
+def read_range(atlas: Atlas, network_id: int, network: str) -> ExampleRange:
     """Examples to begin with; `NotStored` where the network has none."""
     rows = atlas.rows(
         """
@@ -46,18 +46,18 @@ def held(atlas: Atlas, network_id: int, network: str) -> Held:
     lowest, highest, firsts = rows[0]
     if lowest is None:
         raise NotStored(f"network {network} has no examples in this atlas; `polytope ingest` adds some")
-    return Held(int(lowest), int(highest), tuple(int(first) for first in firsts))
+    return ExampleRange(int(lowest), int(highest), tuple(int(first) for first in firsts))
 
 
-def examples_of(view: View) -> Held:
-    return view.ask(held, view.network.network_id, view.network.name)
+def example_range(view: View) -> ExampleRange:
+    return view.ask(read_range, view.network.network_id, view.network.name)
 
 
 def example(
     view: View, label: str, key: str, default: int | None = None, on_change: Callable[[], None] | None = None
 ) -> int:
     """The id of an example of the network, its first to begin with."""
-    known = examples_of(view)
+    known = example_range(view)
     return address.number(
         label,
         known.lowest,
@@ -70,13 +70,13 @@ def example(
     )
 
 
-def ranged(view: View, label: str) -> str:
+def label_with_range(view: View, label: str) -> str:
     """A label with the ids that there are."""
-    known = examples_of(view)
+    known = example_range(view)
     return f"{label} ({known.lowest:,} to {known.highest:,})"
 
 
-def another(view: View, key: str) -> None:
+def step_buttons(view: View, key: str) -> None:
     """Buttons to the examples beside the one that a field of that key holds, and to any other."""
     example = int(st.session_state[key])
     before, after, random = view.atlas.rows(_BESIDE, [view.network.network_id, example])[0]
@@ -101,13 +101,13 @@ from examples where network_id = $1
 """
 
 
-def begin_with(known: Held, n: int) -> list[int]:
+def first_examples(known: ExampleRange, n: int) -> list[int]:
     """``n`` different examples to begin with, of different inputs as far as there are so many."""
-    found = list(known.firsts[:n])
-    others = (i for i in range(known.lowest, known.highest + 1) if i not in found)
-    while len(found) < n:
-        found.append(next(others, known.lowest))
-    return found
+    ids = list(known.firsts[:n])
+    others = (i for i in range(known.lowest, known.highest + 1) if i not in ids)
+    while len(ids) < n:
+        ids.append(next(others, known.lowest))
+    return ids
 
 
 def spans(view: View) -> list[str]:
@@ -130,7 +130,7 @@ def span(view: View, on_change: Callable[[], None] | None = None) -> str:
     if st.session_state.get(owner, view.network.name) != view.network.name:
         st.session_state["span"] = first  # a span of the network before
     st.session_state[owner] = view.network.name
-    address.follow("span", first)
+    address.follow_default("span", first)
     options = offered if first in offered else [first, *offered]
     chosen = st.selectbox(
         "Space and gates",
@@ -155,10 +155,10 @@ def _first(view: View, offered: list[str]) -> str:
     return after if after in offered else offered[min(int(SCALED * (len(offered) + 1)), len(offered) - 1)]
 
 
-def shown(view: View, ids: list[int], titles: list[str]) -> None:
+def side_by_side(view: View, ids: list[int], titles: list[str]) -> None:
     """Examples side by side, each under its title."""
     rows = records(view.ask(describe, view.network, ids))
     for place, title, row in zip(st.columns(len(ids), gap="medium"), titles, rows, strict=True):
         with place, st.container(width=CARD if view.network.kind == "image" else "stretch"):
             st.html(f'<div class="pa pa-beside">{title}</div>')
-            cards.one(view, row)
+            cards.card(view, row)

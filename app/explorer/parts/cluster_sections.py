@@ -67,7 +67,7 @@ def _medoid(view: View, clustering: int, cluster: int) -> None:
     medoid = view.ask(medoid_of, clustering, cluster)
     row = records(view.ask(describe, view.network, [medoid]))[0]
     where = markup.link("example", f"example {medoid}", example=medoid, **view.state)
-    seen = cards.within(view, row, 48, markup.CONTEXT_BEFORE, markup.CONTEXT_AFTER)
+    seen = cards.excerpt(view, row, 48, markup.CONTEXT_BEFORE, markup.CONTEXT_AFTER)
     st.html(
         '<div class="pa"><span class="pa-muted" title="The member nearest to all others">Medoid</span> '
         f"{seen} {where}</div>"
@@ -216,7 +216,7 @@ def _distance(distance: float, n_gates: int | None) -> str:
 
 def _small(view: View, row: cards.Row) -> str:
     words = markup.link("example", str(row["example_id"]), example=row["example_id"], **view.state)
-    return f"{cards.within(view, row, 32, 40, 24)} {words}"
+    return f"{cards.excerpt(view, row, 32, 40, 24)} {words}"
 
 
 def flow(view: View, clustering: int, cluster: int) -> None:

@@ -15,8 +15,7 @@ from query.pairs.differing_gates import GatesApart, gates_apart
 from ...controls import adding_controls
 from .. import address
 from ..charts import path_charts
-from ..parts import cards, figures, markup, measured
-from ..parts.choices import begin_with, example, examples_of, shown
+from ..parts import cards, choices, figures, markup, measured
 from ..parts.code import call, source
 from ..view import View, explained, literal, records
 
@@ -171,13 +170,13 @@ def _has_controls(atlas: Atlas, network: str) -> bool:
 
 
 def _pair(view: View) -> None:
-    first, second = begin_with(examples_of(view), 2)
+    first, second = choices.first_examples(choices.example_range(view), 2)
     left, right = st.columns(2, gap="medium")
     with left:
-        x = example(view, "Example x", "x", first)
+        x = choices.example(view, "Example x", "x", first)
     with right:
-        y = example(view, "Example y", "y", second)
-    shown(view, [x, y], ["x", "y"])
+        y = choices.example(view, "Example y", "y", second)
+    choices.side_by_side(view, [x, y], ["x", "y"])
     apart = view.ask(gates_apart, x, y, network=view.network.name, **view.named)
     with explained():
         _metrics(view, x, y, apart)

@@ -45,8 +45,8 @@ def render(view: View) -> None:
 
 def _choose(view: View) -> int:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        example = choices.example(view, choices.ranged(view, "Example"), "example")
-        choices.another(view, "example")
+        example = choices.example(view, choices.label_with_range(view, "Example"), "example")
+        choices.step_buttons(view, "example")
         on = markup.link("search", "Search from it", example=example, **view.state)
         st.html(f'<div class="pa pa-beside">{on}</div>')
     return example
@@ -199,7 +199,7 @@ def _near(view: View, example: int) -> None:
     if nearest.empty:
         st.html(markup.notes([f"The {k} nearest share its polytope; Search shows more."]))
     else:
-        cards.examples(view, cards.dense(nearest), about["clustering"])
+        cards.examples(view, cards.without_unknown_density(nearest), about["clustering"])
     alone = "No other example lies in its polytope." if n == 0 else None
     st.html(markup.notes([alone, cards.DIFFERING if len(nearest) else None, about["search_note"]]))
     source(

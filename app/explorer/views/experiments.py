@@ -44,9 +44,9 @@ def _elsewhere(view: View) -> None:
     """What the list of stored results is asked for stays in the address beside it, but for what it could not show."""
     kind, number = (st.query_params.get(key, "") for key in ("kind", "experiment"))
     if kind not in EXPERIMENTS:
-        address.held_by_none("kind", f"{ALL} or the name of an experiment", ALL)
+        address.refuse_without_widget("kind", f"{ALL} or the name of an experiment", ALL)
     if not (number.isdecimal() and view.ask(is_stored, int(number))):
-        address.held_by_none("experiment", "the number of a stored result", "none")
+        address.refuse_without_widget("experiment", "the number of a stored result", "none")
 
 
 def is_stored(atlas: Atlas, number: int) -> bool:
@@ -69,8 +69,10 @@ def _stored(view: View) -> None:
         held = held[held["kind"] == kind]
     if held.empty:
         whose = "any network" if everything else view.network.name
-        address.held_by_none("kind", ALL, ALL)
-        address.held_by_none("experiment", "the number of a stored result", f"none, for none is stored of {whose}")
+        address.refuse_without_widget("kind", ALL, ALL)
+        address.refuse_without_widget(
+            "experiment", "the number of a stored result", f"none, for none is stored of {whose}"
+        )
         st.html(
             markup.notes(
                 [

@@ -69,7 +69,7 @@ def _chosen(view: View) -> list[dict[str, Any]] | None:
     try:
         layout_of(view.atlas, target)
     except UnknownName as missing:
-        address.held_by_none("within", "a region of a map", f"{view.target}, which has none")
+        address.refuse_without_widget("within", "a region of a map", f"{view.target}, which has none")
         _missing(view, str(missing), held[held["network"] == view.network.name])
     return None
 

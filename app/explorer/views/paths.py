@@ -47,12 +47,12 @@ def render(view: View) -> None:
 
 
 def _page(view: View) -> None:
-    known = choices.examples_of(view)
+    known = choices.example_range(view)
     path = address.segment("Path", [SCALE, BETWEEN], key="path")
     axis = "α" if path == SCALE else "t"
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         span = choices.span(view)
-        a, b = choices.begin_with(known, 2)
+        a, b = choices.first_examples(known, 2)
         if path == SCALE:
             start, end = choices.example(view, "Example", "example", a), None
             options: dict[str, Any] = {"span": span, "example": start}
@@ -217,7 +217,7 @@ def _cards(view: View, way: Route | None, axis: str, here: float, start: int, en
     if end is not None:
         ids.append(end)
         titles.append("b")
-    choices.shown(view, ids, titles)
+    choices.side_by_side(view, ids, titles)
 
 
 def _at(points: pd.DataFrame, here: float) -> pd.Series:
@@ -266,7 +266,7 @@ def _met(view: View, way: Route, axis: str, wanted: dict[str, Any]) -> None:
                 markup.words(stay["prediction"]),
                 markup.link("example", str(int(stay["example_id"])), example=int(stay["example_id"]), **view.state),
                 markup.words(known["label"]),
-                cards.within(view, known, THUMB, markup.CONTEXT_BEFORE, markup.CONTEXT_AFTER),
+                cards.excerpt(view, known, THUMB, markup.CONTEXT_BEFORE, markup.CONTEXT_AFTER),
             ]
         )
     st.html(markup.table(heads, cells))

@@ -142,13 +142,13 @@ def filter_choices(atlas: Atlas, network_id: int) -> tuple[list[str], list[str]]
 def _from_example(view: View, wanted: Asked) -> None:
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        example = choices.example(view, choices.ranged(view, "Example"), "example")
-        choices.another(view, "example")
+        example = choices.example(view, choices.label_with_range(view, "Example"), "example")
+        choices.step_buttons(view, "example")
     subject = {"example": example}
     row = records(view.ask(describe, view.network, [example]))[0]
     left, right = st.columns([1, 4], gap="medium") if view.network.kind == "image" else (st.container(),) * 2
     with left:
-        cards.one(view, row)
+        cards.card(view, row)
     with right, explained():
         plain = len(target.sites) == 1 and wanted["cluster"] is None and wanted["dataset"] is None
         _answered(view, subject, wanted, sql=_sql(view, example, wanted) if plain else None)
@@ -249,7 +249,7 @@ def _token(text: str, strings: list[str]) -> int | None:
         near = strings[max(0, chosen - 40) : chosen + 20]
         st.html(f'<div class="pa">{markup.marked_token(near, min(chosen, 40))}</div>')
     chosen = begin if chosen is None else int(chosen)
-    address.still("token", chosen)
+    address.show_refusal("token", chosen)
     st.query_params["token"] = str(chosen)
     return chosen
 
@@ -422,7 +422,7 @@ def _nearest(found: pd.DataFrame, view: View, wanted: Asked, shared: bool) -> No
                 ]
             )
         )
-        cards.examples(view, cards.dense(found), about["clustering"])
+        cards.examples(view, cards.without_unknown_density(found), about["clustering"])
     elif shared:
         behind = "Too many share the polytope to look behind them; `polytope nearest` with a greater k does."
         within = "Everyone within the distance asked for shares the polytope; raise it."

@@ -64,7 +64,7 @@ def _page(view: View) -> None:
     _slice(view, options)
     named = {name: plane[name] for name in "abc" if name in plane}
     if len(set(named.values())) == len(named):
-        choices.shown(view, list(named.values()), list(named))
+        choices.side_by_side(view, list(named.values()), list(named))
 
 
 def _slice(view: View, options: dict[str, Any]) -> None:
@@ -90,7 +90,7 @@ def _size_of_link() -> set[int]:
 
 
 def _examples(view: View) -> dict[str, Any]:
-    first = choices.begin_with(choices.examples_of(view), 3)
+    first = choices.first_examples(choices.example_range(view), 3)
     return {
         name: choices.example(view, f"Example {name}", name, default, on_change=_whole)
         for name, default in zip("abc", first, strict=True)
@@ -105,7 +105,7 @@ def _directions(view: View) -> dict[str, Any]:
     second = st.text_input(
         "Second direction", "random:1", key="d2", bind="query-params", width=150, help=hint, on_change=_whole
     )
-    [start] = choices.begin_with(choices.examples_of(view), 1)
+    [start] = choices.first_examples(choices.example_range(view), 1)
     a = choices.example(view, "from example", "a", start, on_change=_whole)
     return {"a": a, "directions": [first.strip(), second.strip()]}
 

@@ -144,6 +144,19 @@ def standing(page: Page, thing: Locator) -> FloatRect:
     return box
 
 
+def drag(page: Page, ways: list[tuple[float, float]]) -> None:
+    """Drag over the first figure, by shares of its width and height, clear of the bar at the top of the window."""
+    plot = page.locator(".js-plotly-plot .nsewdrag").first
+    plot.evaluate("(plot) => plot.scrollIntoView({ block: 'center' })")
+    box = standing(page, plot)
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ways]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()
+
+
 # --- the address -----------------------------------------------------------------------------------------------
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Block, Element, Node
@@ -49,6 +51,40 @@ def computed(app: AppTest) -> AppTest:
 def words(app: AppTest) -> str:
     """What can be read of all HTML on a page."""
     return "\n".join(_text(part.value) for part in app.html)
+
+
+def errors(app: AppTest) -> list[str]:
+    """The sentences of errors on a page."""
+    return [_text(part.value) for part in app.html if "pa-error" in part.value]
+
+
+def metrics(app: AppTest) -> list[str]:
+    return [metric.value for metric in app.metric]
+
+
+def figures(app: AppTest) -> list[dict[str, Any]]:
+    """The figures of a page, as Plotly is given them."""
+    parts = [part.proto for part in app.get("bidi_component") if part.proto.component_name == "polytope_figure"]
+    return [json.loads(json.loads(part.json)["figure"]) for part in parts]
+
+
+def ids(app: AppTest) -> list[int]:
+    """Example ids of tables and of grids, in the order shown; not that of what a page is about."""
+    links = r'<a href="example\?[^"]*"[^>]*>(\d+)</a>'
+    shown = [part.value for part in app.html if "<table" in part.value or "pa-grid" in part.value]
+    return [int(number) for each in shown for number in re.findall(links, each)]
+
+
+def column(app: AppTest, number: int, table: int = 0) -> list[str]:
+    """A column of a table, both told by their place: columns from 1 on, tables from 0, the last of them -1."""
+    return [row[number - 1] for row in tables(app)[table]]
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    """Click the only button of that label, and wait for what it leads to."""
+    [button] = [button for button in app.button if button.label == label]
+    button.click()
+    return computed(app)
 
 
 def tables(app: AppTest) -> list[list[list[str]]]:

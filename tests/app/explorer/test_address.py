@@ -56,22 +56,22 @@ def dependent_widgets() -> None:
     """What the one shows at first is said by the other."""
     import streamlit as st
 
-    from app.explorer import address as asked
+    from app.explorer import address
 
     first = st.selectbox("Of", ["a", "b", "c"], key="of")
-    asked.one_of("X", ["a", "b", "c", "d"], key="x", first=first)
+    address.one_of("X", ["a", "b", "c", "d"], key="x", first=first)
 
 
 def other_widgets() -> None:
     """As on two pages, which have widgets of one key."""
     import streamlit as st
 
-    from app.explorer import address as asked
+    from app.explorer import address
 
     if st.checkbox("other", key="other"):
-        asked.number("X", 0, 10, 3, key="x")
+        address.number("X", 0, 10, 3, key="x")
     else:
-        asked.one_of("X", ["a", "b"], key="x", first="a")
+        address.one_of("X", ["a", "b"], key="x", first="a")
 
 
 def opened(page: Any, *args: str, **address: str) -> AppTest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -32,6 +31,7 @@ from tests.app.explorer.browsing import (
     serving,
     wait_for,
 )
+from tests.app.explorer.running import computed, errors, ids, opened, words
 
 pytestmark = IN_BROWSER
 
@@ -61,10 +61,7 @@ def test_every_page_opens(server: str, open_page: OpenPage, path: str):
     expect(page.locator("h1")).to_have_text(PAGES[path])
     answered(page)
     no_error(page)
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        page.wait_for_timeout(300)  # the browser fades from one to the other
-        photograph(page, f"{PAGES[path].lower()}-{scheme}")
+    photograph(page, PAGES[path].lower())
 
 
 def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage):
@@ -76,30 +73,21 @@ def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage):
     expect(page.locator(".pa-context mark").first).to_be_visible()
 
 
-def atlas_value(path: Path, sql: str) -> object:
-    with atlas.open(path) as a:
-        return a.value(sql)
-
-
 # --- state and errors ------------------------------------------------------------------------------------------
 
 
-def test_changing_the_network_leaves_no_stale_choice(server: str, open_page: OpenPage, demo_atlas: Path):
+def test_changing_the_network_leaves_no_stale_choice(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         last = a.value("select max(example_id) from examples")
-    page = open_page(address(server, "search", network=TEXT, target=SITE, example=last))
-    answered(page)
-    page.get_by_test_id("stSidebar").get_by_role("combobox").first.click()
-    page.get_by_role("option", name=IMAGE).click()
-    expect(page.locator(".pa-grid figure").first).to_be_visible()
-    answered(page)
-    no_error(page)
-    expect(page).not_to_have_url(re.compile(f"{re.escape(SITE)}|example={last}"))
+    app = opened(demo_atlas, "search", network=TEXT, target=SITE, example=last)
+    app.selectbox(key="network").select(IMAGE)
+    assert errors(computed(app)) == [] and ids(app)
+    assert not {SITE, str(last)} & set(map(str, app.query_params.values()))
 
 
-def test_an_unknown_site_is_a_sentence(server: str, open_page: OpenPage):
-    page = open_page(address(server, "search", network=TEXT, target="<b>blocks.9.mlp</b>"))
-    expect(page.locator(".pa-error")).to_contain_text("no site '<b>blocks.9.mlp</b>' in network demo-gpt2")
+def test_an_unknown_site_is_a_sentence(demo_atlas: Path):
+    page = opened(demo_atlas, "overview", network=TEXT, target="<b>blocks.9.mlp</b>")
+    assert "No such site or span in network demo-gpt2" in words(page)
 
 
 BREAKABLE = """

@@ -12,16 +12,14 @@ from playwright.sync_api import Page, expect
 import atlas
 import query
 from tests.app.explorer.browsing import (
-    COMPUTING,
     IN_BROWSER,
     OpenPage,
     address,
     address_says,
     answered,
-    no_error,
     serving,
 )
-from tests.app.explorer.views_by_hand import IMAGE, SITE, TEXT, VIEWS
+from tests.app.explorer.views_by_hand import SITE, TEXT, VIEWS
 
 pytestmark = IN_BROWSER
 
@@ -64,22 +62,7 @@ def tab_to(page: Page, selector: str, most: int = MOST) -> None:
     pytest.fail(f"{most} times Tab never reaches {selector}")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "overview",
-        "example",
-        "search",
-        "clusters",
-        "map",
-        "neurons",
-        "density-pair",
-        "paths",
-        "slices",
-        "sql",
-        "experiments",
-    ],
-)
+@pytest.mark.parametrize("name", ["search", "clusters", "map"])
 def test_tab_reaches_everything_and_one_sees_where_it_is(
     server: str, measured_server: str, open_page: OpenPage, name: str
 ):
@@ -105,20 +88,6 @@ def test_tab_reaches_everything_and_one_sees_where_it_is(
     assert [each for each in page.evaluate(REACHABLE) if not re.search('role="(radio|tab)"', each)] == []
 
 
-def test_search_by_keyboard_alone(server: str, open_page: OpenPage):
-    page = open_page(address(server, "", network=TEXT, target=SITE))
-    answered(page)
-    tab_to(page, '[data-testid="stSidebarNavLink"][href*="search"]')
-    page.keyboard.press("Enter")
-    expect(page.locator("h1")).to_have_text("Search")
-    answered(page)
-    tab_to(page, 'input[aria-label="Nearest"]')
-    page.keyboard.press("Control+A")
-    page.keyboard.type("4")
-    page.keyboard.press("Enter")
-    address_says(page, k=4)
-
-
 def test_a_query_runs_by_keyboard_alone(server: str, open_page: OpenPage):
     page = open_page(address(server, "sql", network=TEXT))
     answered(page)
@@ -127,21 +96,6 @@ def test_a_query_runs_by_keyboard_alone(server: str, open_page: OpenPage):
     page.keyboard.type("select 42 as answer")
     page.keyboard.press("Control+Enter")
     expect(page.get_by_text("1 row in")).to_be_visible()
-
-
-def test_a_path_is_computed_and_followed_by_keyboard_alone(server: str, open_page: OpenPage):
-    page = open_page(address(server, "paths", network=IMAGE, span="inception5a->:full", example=7))
-    answered(page)
-    tab_to(page, '[role="slider"], input[type="range"]')
-    page.keyboard.press("ArrowRight")
-    address_says(page, alpha=1.05)
-    answered(page)
-    tab_to(page, ".st-key-compute-path button")
-    page.keyboard.press("Enter")
-    address_says(page, run=1)
-    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=COMPUTING)
-    answered(page)
-    no_error(page)
 
 
 def test_a_cluster_is_chosen_and_named_by_keyboard_alone(demo_atlas: Path, tmp_path: Path, open_page: OpenPage):

@@ -6,25 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import expect
-
 import atlas
 import query
-from tests.app.explorer.browsing import (
-    HOSTILE,
-    IN_BROWSER,
-    OpenPage,
-    address,
-    address_says,
-    answered,
-    eventually,
-    ids,
-    no_error,
-    photograph,
-    says,
-)
-
-pytestmark = IN_BROWSER
+from tests.app.explorer.browsing import HOSTILE
+from tests.app.explorer.running import errors, figures, ids, opened, press, tables, words
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
@@ -35,7 +20,7 @@ def value(path: Path, sql: str) -> Any:
         return a.value(sql)
 
 
-def test_a_token_with_its_path_its_code_and_its_neighbours(server: str, open_page: OpenPage, demo_atlas: Path):
+def test_a_token_its_path_code_and_neighbours(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         example = a.value(
             "select min(example_id) from cluster_members where network = $1 and target = $2 and space = 'codes' "
@@ -48,76 +33,55 @@ def test_a_token_with_its_path_its_code_and_its_neighbours(server: str, open_pag
         outside = found[found["distance"] > 0]
         differing = query.differing_gates(a, example, outside["example_id"].tolist(), site=SITE, network=TEXT)
         token, prediction = a.rows("select token, prediction from examples where example_id = $1", [example])[0]
-    page = open_page(address(server, "example", network=TEXT, target=SITE, example=example))
-    answered(page)
-    no_error(page)
-    mark = page.locator(".pa-passage mark")
-    eventually(page, lambda: mark.inner_text().replace("⏎", "\n").strip(), token.strip())
-    says(page, prediction.strip()[:20])
+    app = opened(demo_atlas, "example", network=TEXT, target=SITE, example=example)
+    assert errors(app) == []
+    shown = "".join(part.value for part in app.html)
+    [mark] = re.findall(r'pa-passage">.*?<mark>(.*?)</mark>', shown, re.DOTALL)
+    assert re.sub("<[^>]*>", "", mark).replace("⏎", "\n").strip() == token.strip()
+    assert prediction.strip()[:20] in words(app)
 
-    stops = page.locator(".pa-path li")
-    eventually(page, lambda: [words.splitlines()[0] for words in stops.all_inner_texts()], path["site"].tolist())
+    stops = re.findall(r"<li[^>]*><small>(.*?)</small><a [^>]*>(.*?)</a>", shown)
     names = ["noise" if cluster < 0 else str(cluster) for cluster in path["cluster"]]
-    expect(stops.locator("a")).to_have_text(names)
-    place = path["site"].tolist().index(SITE)
-    strength = f"strength {path['probability'][place]:.2f}"
-    expect(stops.nth(place).locator(".pa-bar")).to_have_attribute("aria-label", strength)
+    assert stops == list(zip(path["site"], names, strict=True))
+    strength = path["probability"][path["site"].tolist().index(SITE)]
+    assert f'aria-label="strength {strength:.2f}"' in shown
 
-    ticks = page.locator(".st-key-figure-code .ytick text")
-    expect(ticks).to_have_text([f"{raster.site} {raster.n_active}/{raster.n_gates}" for raster in bits])
-    rows = page.locator(".pa table").last.locator("tbody tr")
-    expect(rows.locator("td:last-child")).to_have_text([str(other) for other in outside["example_id"]])
-    gates = rows.first.locator(".pa-gates a")
-    expect(gates).to_have_text([f"{'+' if on else '−'}{gate}" for _, gate, on in differing["gates"].iloc[0]])
-    expect(gates.first).to_have_attribute("href", re.compile(r"^neurons\?unit="))
-    photograph(page, "example-text")
+    [figure] = figures(app)
+    ticks = [f"{raster.site}  {raster.n_active}/{raster.n_gates}" for raster in bits]
+    assert figure["layout"]["yaxis"]["ticktext"] == ticks
+    near = tables(app)[-1]
+    assert [int(row[-1]) for row in near] == outside["example_id"].tolist()
+    gates = " ".join(f"{'+' if on else '−'}{gate}" for _, gate, on in differing["gates"].iloc[0])
+    assert any(cell.startswith(gates) for cell in near[0])
+    assert 'href="neurons?unit=' in shown
 
 
-def test_an_image_with_codes_of_all_positions(server: str, open_page: OpenPage, demo_atlas: Path):
-    page = open_page(
-        address(server, "example", network=IMAGE, target=FULL_SITE, example=7, scope="Codes of all positions")
-    )
-    answered(page)
-    no_error(page)
-    expect(page.get_by_text("a pixel is a channel")).to_be_visible()
+def test_an_image_with_codes_of_all_positions(demo_atlas: Path):
+    here = {"network": IMAGE, "target": FULL_SITE, "example": 7, "scope": "Codes of all positions"}
+    app = opened(demo_atlas, "example", **here)
+    assert errors(app) == [] and "a pixel is a channel" in words(app)
     with atlas.open(demo_atlas) as a:
         full = [raster for raster in query.rasters(a, 7) if raster.by_channel]
         near = query.nearest(a, example=7, site=FULL_SITE, network=IMAGE, k=8)["example_id"].tolist()
-    ticks = page.locator(".st-key-figure-code .ytick text")
-    sites = [raster.site for raster in full]
-    eventually(page, lambda: [words.split()[0] for words in ticks.all_text_contents()], sites)
-    eventually(page, lambda: ids(page), near)
-    photograph(page, "example-image")
+    [figure] = figures(app)
+    assert [tick.split()[0] for tick in figure["layout"]["yaxis"]["ticktext"]] == [raster.site for raster in full]
+    assert ids(app) == near
 
 
-def test_one_goes_from_example_to_example(server: str, open_page: OpenPage, demo_atlas: Path):
+def test_one_goes_from_example_to_example(demo_atlas: Path):
     first = value(demo_atlas, "select min(example_id) from examples where network_id = 2")
-    page = open_page(address(server, "example", network=TEXT, target=SITE, example=first))
-    answered(page)
-    field = page.get_by_label("Example (")
-    expect(page.get_by_role("button", name="Previous")).to_be_disabled()
-    page.get_by_role("button", name="Next").click()
-    expect(field).to_have_value(str(first + 1))
-    answered(page)
-    page.get_by_role("button", name="Random").click()
-    expect(field).not_to_have_value(re.compile(f"^({first + 1})?$"))
-    answered(page)
-    other = field.input_value()
-    address_says(page, example=other)
-    again = open_page(page.url)
-    expect(again.get_by_label("Example (")).to_have_value(other)
-
-    stale = open_page(address(server, "example", network=TEXT, target=SITE, example=999999))
-    expect(stale.locator(".pa-error")).to_contain_text(
-        f"asks for example 999999; expected an example of network {TEXT}, "
-    )
+    app = opened(demo_atlas, "example", network=TEXT, target=SITE, example=first)
+    field = app.number_input(key="example")
+    assert next(button for button in app.button if button.label == "Previous").disabled
+    press(app, "Next")
+    assert app.number_input(key="example").value == first + 1
+    press(app, "Random")
+    assert app.number_input(key="example").value not in (first + 1, None)
+    assert field.min == first
 
 
-def test_a_text_of_a_data_set_is_shown_as_its_characters(server: str, open_page: OpenPage, demo_atlas: Path):
+def test_a_hostile_text_is_shown_as_its_characters(demo_atlas: Path):
     example = value(demo_atlas, "select min(example_id) from examples where starts_with(context, '<script>')")
-    page = open_page(address(server, "example", network=TEXT, target=SITE, example=example))
-    expect(page.locator(".pa-error")).to_have_count(0)
-    shown = page.locator(".pa-passage")
-    eventually(page, shown.inner_text, HOSTILE)
-    expect(shown.locator("script, b, a")).to_have_count(0)
-    expect(page).not_to_have_title("hacked")
+    app = opened(demo_atlas, "example", network=TEXT, target=SITE, example=example)
+    assert errors(app) == [] and HOSTILE in words(app)
+    assert "<script" not in "".join(part.value for part in app.html)

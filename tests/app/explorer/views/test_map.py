@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
-from streamlit.proto.BackMsg_pb2 import BackMsg
+from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
 
 import atlas
 import query
@@ -27,162 +24,60 @@ from tests.app.explorer.browsing import (
     address,
     address_says,
     answered,
+    drag,
     eventually,
-    ids,
     no_error,
-    photograph,
-    standing,
     state,
 )
-
-pytestmark = IN_BROWSER
+from tests.app.explorer.running import errors, figures, ids, opened, press, scripts, words
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, IMAGE_SITE = "demo-inceptionv1", "inception5b"
 
 
-def drag(page: Page, ways: list[tuple[float, float]]) -> None:
-    """Drag over the map, by shares of its width and height, clear of the bar at the top of the window."""
-    plot = page.locator(".js-plotly-plot .nsewdrag").first
-    plot.evaluate("(plot) => plot.scrollIntoView({ block: 'center' })")
-    box = standing(page, plot)
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ways]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=4)
-    page.mouse.up()
+def outlines(app: AppTest) -> list[dict]:
+    """The regions that are outlined on the map."""
+    [figure] = [part.proto for part in app.get("bidi_component")]
+    return json.loads(figure.json)["outline"]
 
 
-POINTS_SHOWN = (
-    """() => document.querySelector(".js-plotly-plot")._fullData.some(trace => trace.selectedpoints?.length)"""
-)
-"""Whether the browser shows which points are inside."""
-
-OUTLINED = """() => {
-  const { shapes, selections } = document.querySelector(".js-plotly-plot").layout;
-  return (shapes?.length ?? 0) + (selections?.length ?? 0);
-}"""
-"""Regions that the map outlines."""
-
-GROUND = "() => document.querySelector('.js-plotly-plot')._fullLayout.paper_bgcolor"
-RANGE = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.map(String)"
-
-
-def within(page: Page) -> Region:
-    """The region that the address of a page names, once it does."""
-    eventually(page, lambda: "within" in state(page), True)
-    return Region.parse(state(page)["within"])
-
-
-@pytest.fixture
-def sent(tabs: BrowserContext) -> Iterator[list[bytes]]:
-    """What tabs that are opened from now on send to the server."""
-    messages: list[bytes] = []
-
-    def listen(tab: Page) -> None:
-        tab.on("websocket", lambda socket: socket.on("framesent", lambda message: messages.append(message)))
-
-    tabs.on("page", listen)
-    yield messages
-    tabs.remove_listener("page", listen)
-
-
-def drags(sent: list[bytes]) -> list[Any]:
-    """What they say was dragged on a map."""
-    states = [state for message in sent for state in BackMsg.FromString(message).rerun_script.widget_states.widgets]
-    return [json.loads(state.json_trigger_value) for state in states if "drag" in state.json_trigger_value]
-
-
-def test_a_box_dragged_on_the_map_lists_who_lies_in_it(
-    sent: list[bytes], server: str, open_page: OpenPage, demo_atlas: Path
-):
-    """The browser sends the box without its points."""
-    page = open_page(address(server, "map", network=IMAGE, target=IMAGE_SITE))
-    answered(page)
-    no_error(page)
-    expect(page.locator(".js-plotly-plot .gl-canvas").first).to_be_visible()
-    photograph(page, "map-images")
-    drag(page, [(0.02, 0.02), (0.98, 0.6)])
-    assert page.evaluate(POINTS_SHOWN)
-    expect(page.get_by_text("examples in this box")).to_be_visible()
-    answered(page)
-    region = within(page)
+@pytest.mark.parametrize("lasso", [False, True])
+def test_a_region_lists_who_lies_in_it(demo_atlas: Path, lasso: bool):
     with atlas.open(demo_atlas) as a:
         number = layout_of(a, a.catalog.target(site=IMAGE_SITE)).layout_id
-        found = query.layout_examples(a, number, region, limit=36)
         points = query.layout_points(a, number)
-    low_x, low_y, high_x, high_y = region.bounds
-    size = int((points["x"].between(low_x, high_x) & points["y"].between(low_y, high_y)).sum())
-    assert 0 < size < len(points) and found.attrs["size"] == size
-    expect(page.locator("h3").last).to_have_text(f"{size:,} of {len(points):,} examples in this box")
-    eventually(page, lambda: ids(page), found["example_id"].tolist())
-    expect(page.locator("code.language-sql:visible")).to_contain_text(f"layout_id = {number} and {region.sql}")
-    photograph(page, "map-selected")
-
-    again = open_page(page.url)
-    expect(again.locator("h3").last).to_have_text(f"{size:,} of {len(points):,} examples in this box")
-    answered(again)
-    again.get_by_role("button", name="Clear").click()
-    expect(again.get_by_text("examples in this box")).to_have_count(0)
-    address_says(again, within=None)
-    answered(again)
-    eventually(again, lambda: again.evaluate(OUTLINED), 0)  # a drag that a change of the figure meets is lost
-    drag(again, [(0.02, 0.02), (0.98, 0.6)])
-    expect(again.get_by_text("examples in this box")).to_be_visible()
-    told = [drag for each in drags(sent) for drag in (each if isinstance(each, list) else [each])]
-    assert len(told) == 2
-    for drag_told in told:
-        assert drag_told["event"] == "drag"
-        assert set(drag_told["value"]) == {"kind", "x", "y"} and drag_told["value"]["kind"] == "box"
-
-    outlined = again.locator(".selectionlayer path")
-    expect(outlined.first).to_be_attached()
-    again.go_back()
-    expect(again.get_by_text("examples in this box")).to_have_count(0)
-    expect(outlined).to_have_count(0)
-
-
-def test_a_lasso_and_its_sql_name_the_same_examples(server: str, open_page: OpenPage, demo_atlas: Path):
-    page = open_page(address(server, "map", network=TEXT, target=SITE, colour="label"))
-    answered(page)
-    expect(page.locator(".js-plotly-plot .gl-canvas").first).to_be_visible()
-    lasso = page.locator('.modebar-btn[data-val="lasso"]')
-    lasso.click()
-    expect(lasso).to_have_class(re.compile(r"\bactive\b"))
-    drag(page, [(0.1, 0.1), (0.9, 0.15), (0.85, 0.8), (0.5, 0.5), (0.15, 0.9), (0.1, 0.1)])
-    expect(page.get_by_text("examples in this polygon")).to_be_visible()
-    answered(page)
+        (x0, x1), (y0, y1) = (points[axis].quantile([0.1, 0.8]) for axis in ("x", "y"))
+        corners = (x0, y0, x1, y1, x0, y1) if lasso else (x0, y0, x1, y1)
+        region = Region.of(corners)
+        found = query.layout_examples(a, number, region, limit=36)
+    assert 0 < found.attrs["size"] < len(points)
+    app = opened(demo_atlas, "map", network=IMAGE, target=IMAGE_SITE, within=str(region))
+    assert errors(app) == [] and len(figures(app)) == 1
+    kind = "polygon of 3 corners" if lasso else "box"
+    assert app.subheader[-1].value == f"{found.attrs['size']:,} of {len(points):,} examples in this {kind}"
+    assert ids(app) == found["example_id"].tolist()
+    assert f"layout_id = {number} and {region.sql}" in scripts(app, "sql")
     with atlas.open(demo_atlas) as a:
-        found = query.layout_examples(a, layout_of(a, a.catalog.target(site=SITE)).layout_id, within(page))
-    eventually(page, lambda: ids(page), found["example_id"].tolist()[:20])
-    page.get_by_text("Code for this").last.click()
-    # Followed by its address: a page that draws itself again under the pointer would swallow a click.
-    page.goto(f"{server}/{page.get_by_role('link', name='Open in the SQL page').last.get_attribute('href')}")
-    expect(page.locator("h1")).to_have_text("SQL")
-    expect(page.get_by_text(f"{found.attrs['size']:,} rows in")).to_be_visible()
+        assert len(query.sql(a, scripts(app, "sql")[-1])) == found.attrs["size"]
+    [outline] = outlines(app)
+    assert outline["type"] == ("path" if lasso else "rect")
+    press(app, "Clear")
+    assert outlines(app) == [] and "within" not in app.query_params
 
 
-def test_a_site_without_a_map_says_how_to_make_one(server: str, open_page: OpenPage, demo_atlas: Path):
-    page = open_page(address(server, "map", network=TEXT, target="blocks.1.mlp"))
-    no_error(page)
-    command = page.locator("code.language-sh")
-    expect(command).to_have_text(f"polytope layout {demo_atlas} --site blocks.1.mlp --network {TEXT}")
-    answered(page)
-    page.get_by_role("link", name=f"{SITE} (codes)").click()
-    expect(page.locator(".js-plotly-plot")).to_be_visible()
+def test_a_site_without_a_map_says_how_to_make_one(demo_atlas: Path):
+    app = opened(demo_atlas, "map", network=TEXT, target="blocks.1.mlp")
+    assert errors(app) == []
+    assert scripts(app, "sh") == [f"polytope layout {demo_atlas} --site blocks.1.mlp --network {TEXT}"]
+    assert f"{SITE} (codes)" in words(app)
 
 
-def test_a_region_that_is_none_is_a_sentence_beside_the_map(server: str, open_page: OpenPage):
-    page = open_page(address(server, "map", network=TEXT, target=SITE, within="1,2,<b>", colour="density", layout=99))
-    expect(page.locator(".pa-error")).to_have_text(
-        [
-            re.compile("^the address asks for layout 99; expected "),
-            "a region of a map is numbers with commas between them, got '1,2,<b>'",
-        ]
-    )
-    expect(page.locator(".js-plotly-plot")).to_be_visible()
-    photograph(page, "map-density")
+def test_a_region_that_is_none_is_a_sentence_beside_the_map(demo_atlas: Path):
+    app = opened(demo_atlas, "map", network=TEXT, target=SITE, within="1,2,<b>", colour="density", layout=99)
+    layout, region = errors(app)
+    assert layout.startswith("the address asks for layout 99; expected ")
+    assert region == "a region of a map is numbers with commas between them, got '1,2,<b>'"
+    assert len(figures(app)) == 1
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -220,27 +115,6 @@ def test_a_drawn_outline_keeps_few_of_its_corners():
     assert simplified(outline[:4]) == outline[:4]
 
 
-def test_another_colour_changes_the_map_that_is_there_and_leaves_it_zoomed(server: str, open_page: OpenPage):
-    page = open_page(address(server, "map", network=TEXT, target=SITE))
-    answered(page)
-    page.evaluate("() => { window.canvas = document.querySelector('.js-plotly-plot .gl-canvas'); }")
-    page.locator('.modebar-btn[data-val="in"]').click()
-    zoomed = page.evaluate(RANGE)
-    for colour in ("label", "density"):
-        page.get_by_role("radio", name=colour).click()
-        address_says(page, colour=colour)
-        answered(page)
-        expect(page.get_by_label(f"coloured by {colour}")).to_be_visible()
-        assert page.evaluate(RANGE) == zoomed
-        assert page.evaluate("() => window.canvas.isConnected")
-    light = page.evaluate(GROUND)
-    page.emulate_media(color_scheme="dark")
-    eventually(page, lambda: page.evaluate(GROUND) != light, True)
-    answered(page)
-    no_error(page)
-    assert page.evaluate(RANGE) == zoomed
-
-
 def test_bands_of_density_part_all_points_by_the_scale_and_lay_the_densest_on_top():
     distance = np.concatenate([np.random.default_rng(0).gamma(4, 10, 5000), [1e4]]).astype(np.float32)
     found = list(layout_charts.bands(pd.DataFrame({"distance": distance})))
@@ -252,3 +126,43 @@ def test_bands_of_density_part_all_points_by_the_scale_and_lay_the_densest_on_to
     for kind in found:
         low, high = (float(end) for end in kind.name.split(" to "))
         assert low * 0.999 <= distance[kind.rows].min() and distance[kind.rows].max() <= high * 1.001
+
+
+class TestInABrowser:
+    pytestmark = IN_BROWSER
+    RANGE = "() => document.querySelector('.js-plotly-plot').layout.xaxis.range.map(String)"
+
+    def within(self, page: Page) -> Region:
+        """The region that the address of a page names, once it does."""
+        eventually(page, lambda: "within" in state(page), True)
+        return Region.parse(state(page)["within"])
+
+    def test_what_is_drawn_on_the_map_is_its_region(self, server: str, open_page: OpenPage):
+        """A box, then an outline by hand; either stands on the map, and no other."""
+        page = open_page(address(server, "map", network=IMAGE, target=IMAGE_SITE))
+        answered(page)
+        drag(page, [(0.02, 0.02), (0.98, 0.6)])
+        expect(page.get_by_text("examples in this box")).to_be_visible()
+        assert len(self.within(page).corners) == 2
+        answered(page)
+        page.locator('.modebar-btn[data-val="drawclosedpath"]').click()
+        drag(page, [(0.1, 0.1), (0.9, 0.15), (0.85, 0.8), (0.5, 0.5), (0.15, 0.9)])
+        expect(page.get_by_text("examples in this polygon")).to_be_visible()
+        answered(page)
+        outlines = "() => document.querySelector('.js-plotly-plot').layout.shapes.length"
+        eventually(page, lambda: page.evaluate(outlines), 1)
+
+    def test_another_colour_leaves_the_map_zoomed(self, server: str, open_page: OpenPage):
+        page = open_page(address(server, "map", network=TEXT, target=SITE))
+        answered(page)
+        page.evaluate("() => { window.canvas = document.querySelector('.js-plotly-plot .gl-canvas'); }")
+        page.locator('.modebar-btn[data-val="in"]').click()
+        zoomed = page.evaluate(self.RANGE)
+        page.get_by_role("radio", name="density").click()
+        address_says(page, colour="density")
+        answered(page)
+        expect(page.get_by_label("coloured by density")).to_be_visible()
+        page.emulate_media(color_scheme="dark")
+        answered(page)
+        no_error(page)
+        assert page.evaluate(self.RANGE) == zoomed and page.evaluate("() => window.canvas.isConnected")

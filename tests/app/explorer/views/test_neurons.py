@@ -5,105 +5,64 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from playwright.sync_api import expect
-
 import atlas
 import query
 from app.explorer.views.neurons import TELLING, TOP
-from tests.app.explorer.browsing import (
-    COMPUTING,
-    IN_BROWSER,
-    OpenPage,
-    address,
-    address_says,
-    answered,
-    eventually,
-    no_error,
-    photograph,
-)
-
-pytestmark = IN_BROWSER
+from tests.app.explorer.running import column, errors, figures, ids, metrics, opened, press, words
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, IMAGE_SITE = "demo-inceptionv1", "inception5b"
 
 
-def test_a_unit_shows_its_top_and_its_gate(server: str, open_page: OpenPage, demo_atlas: Path):
+def test_a_unit_shows_its_top_and_its_gate(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         found = query.unit(a, 7, site=SITE, network=TEXT, k=TOP["text"])
-    page = open_page(address(server, "neurons", network=TEXT, target=SITE, unit=7))
-    answered(page)
-    no_error(page)
+    app = opened(demo_atlas, "neurons", network=TEXT, target=SITE, unit=7)
+    assert errors(app) == []
     top = found.table[found.table["part"] == "top"]
-    first = page.locator(".pa table").first
-    expect(first.locator("tbody tr td:last-child a")).to_have_text([str(i) for i in top["example_id"]])
-    expect(first.locator("tbody tr td:first-child")).to_have_text([f"{x:#.3g}" for x in top["activation"]])
-    expect(page.get_by_test_id("stMetricValue").first).to_have_text(f"{found.n_on / found.n:.1%}")
-    expect(page.locator(".js-plotly-plot")).to_have_count(2)
-    photograph(page, "neurons-unit")
-    page.get_by_role("button", name="Next").click()
-    expect(page.get_by_label("Unit (")).to_have_value("8")
-    answered(page)
-    address_says(page, unit=8)
-    page.get_by_role("link", name="labels where it is on").click()
-    expect(page.locator("h1")).to_have_text("SQL")
-    expect(page.get_by_text("rows in")).to_be_visible()
-    expect(page.get_by_label("Query (")).to_have_value(re.compile(r"is_on\(code, 8\)"))
+    assert ids(app)[: len(top)] == top["example_id"].tolist()
+    assert column(app, 1) == [f"{x:#.3g}" for x in top["activation"]]
+    assert metrics(app)[0] == f"{found.n_on / found.n:.1%}"
+    assert len(figures(app)) == 2
+    press(app, "Next")
+    assert app.number_input(key="unit").value == 8
+    links = "".join(part.value for part in app.html)
+    assert re.search(r'href="sql\?query=[^"]*is_on%28code%2C\+8%29', links)
 
 
-def test_a_unit_of_a_block_has_another_gate(server: str, open_page: OpenPage, demo_atlas: Path):
+def test_a_unit_of_a_block_has_another_gate(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         found = query.unit(a, 100, site=IMAGE_SITE, network=IMAGE, k=TOP["image"])
     assert found.gate not in (None, 100)
-    page = open_page(address(server, "neurons", network=IMAGE, target=IMAGE_SITE, unit=100, colour="label"))
-    answered(page)
-    no_error(page)
-    expect(page.get_by_test_id("stMetricValue").nth(2)).to_have_text(str(found.gate))
+    app = opened(demo_atlas, "neurons", network=IMAGE, target=IMAGE_SITE, unit=100, colour="label")
+    assert errors(app) == [] and metrics(app)[2] == str(found.gate)
     top = found.table.loc[found.table["part"] == "top", "example_id"]
-    shown = page.locator(".pa-grid").first.locator("figcaption a[href^=example]")
-    expect(shown).to_have_text([str(i) for i in top])
-    photograph(page, "neurons-images")
+    assert ids(app)[: len(top)] == top.tolist()
 
 
-def test_a_unit_that_is_not_there_is_a_sentence(server: str, open_page: OpenPage):
-    page = open_page(address(server, "neurons", network=TEXT, target=SITE, unit=99999))
-    expect(page.locator(".pa-error")).to_contain_text(f"a unit of site {SITE}, which has 512, numbered from 0")
-    expect(page.get_by_label("Unit (")).to_have_value("0")
-    page = open_page(address(server, "neurons", network=TEXT, target="blocks.0.mlp->"))
-    no_error(page)
-    expect(page.get_by_text("A span (blocks.0.mlp->) has gates but no units of its own.")).to_be_visible()
-    answered(page)
-    page.get_by_role("link", name=SITE).click()
-    expect(page.get_by_label("Unit (")).to_be_visible()
+def test_a_unit_that_does_not_exist_is_said(demo_atlas: Path):
+    app = opened(demo_atlas, "neurons", network=TEXT, target=SITE, unit=99999)
+    assert f"a unit of site {SITE}, which has 512, numbered from 0" in errors(app)[0]
+    assert app.number_input(key="unit").value == 0
+    app = opened(demo_atlas, "neurons", network=TEXT, target="blocks.0.mlp->")
+    assert errors(app) == []
+    assert "A span (blocks.0.mlp->) has gates but no units of its own." in words(app)
 
 
-def test_the_ranking_is_that_of_the_query(server: str, open_page: OpenPage, demo_atlas: Path):
+def test_the_ranking_is_that_of_the_query(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         found = query.units(a, site=IMAGE_SITE, network=IMAGE)
     telling = found[found["top"] >= TELLING]
-    expected = telling.sort_values(["label_entropy", "unit"], ascending=[False, True], kind="stable")["unit"].tolist()
-    page = open_page(
-        address(server, "neurons", network=IMAGE, target=IMAGE_SITE, section="Ranking", order="Most labels", page=2)
-    )
-    answered(page)
-    no_error(page)
-    rows = page.locator(".pa table tbody tr td:first-child a")
-    expect(rows).to_have_text([str(unit) for unit in expected[25:50]])
-    photograph(page, "neurons-ranking")
-    rows.first.click()
-    expect(page.get_by_label("Unit (")).to_have_value(str(expected[25]))
+    expected = telling.sort_values(["label_entropy", "unit"], ascending=[False, True], kind="stable")["unit"]
+    here = {"network": IMAGE, "target": IMAGE_SITE, "section": "Ranking", "order": "Most labels", "page": 2}
+    app = opened(demo_atlas, "neurons", **here)
+    assert errors(app) == []
+    assert column(app, 1) == [str(unit) for unit in expected.tolist()[25:50]]
 
 
-def test_directions_are_fitted_when_asked_for(server: str, open_page: OpenPage):
-    page = open_page(address(server, "neurons", network=IMAGE, target=IMAGE_SITE, section="Directions"))
-    answered(page)
-    no_error(page)
-    expect(page.locator(".js-plotly-plot")).to_have_count(0)
-    page.get_by_role("button", name="Compute").click()
-    expect(page.locator(".js-plotly-plot")).to_be_visible(timeout=COMPUTING)
-    answered(page)
-    address_says(page, run=1)
-    expect(page.get_by_text("Computed now and not stored.")).to_be_visible()
-    methods = page.locator(".pa table tbody tr td:first-child")
-    eventually(page, lambda: set(methods.all_inner_texts()) - {"nmf", "pca", "random"}, set())
-    photograph(page, "neurons-directions")
+def test_directions_are_fitted_when_asked_for(demo_atlas: Path):
+    app = opened(demo_atlas, "neurons", network=IMAGE, target=IMAGE_SITE, section="Directions")
+    assert errors(app) == [] and figures(app) == []
+    press(app, "Compute")
+    assert len(figures(app)) == 1 and "Computed now and not stored." in words(app)
+    assert set(column(app, 1)) <= {"nmf", "pca", "random"}

@@ -7,78 +7,33 @@ from pathlib import Path
 
 import numpy as np
 from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
 
 import atlas
 from atlas.network import Network
 from query.experiments import run
 from query.experiments.route import route
-from tests.app.explorer.browsing import (
-    COMPUTING,
-    IN_BROWSER,
-    OpenPage,
-    address,
-    address_says,
-    answered,
-    eventually,
-    photograph,
-    says,
-)
-
-pytestmark = IN_BROWSER
+from tests.app.explorer.browsing import COMPUTING, IN_BROWSER, OpenPage, address, address_says, answered, eventually
+from tests.app.explorer.running import computed, errors, figures, metrics, opened, press, words
 
 IMAGE, SPAN = "demo-inceptionv1", "inception5a->:full"
+BETWEEN = "From one example to another"
 
 
-def metrics(page: Page) -> list[str]:
-    return page.get_by_test_id("stMetricValue").all_inner_texts()
-
-
-def cards(page: Page) -> list[str]:
+def cards(app: AppTest) -> list[str]:
     """Ids of the examples that are shown as cards, in order."""
-    return page.locator(".pa figure a").all_inner_texts()
+    shown = "".join(part.value for part in app.html if "pa-one" in part.value)
+    return re.findall(r"<a [^>]*>(\d+)</a>", shown)
 
 
-RANGE = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.slice()"
-
-
-def zoomed_in(page: Page) -> list[float]:
-    """Drag over the middle half of the first figure; the range of α or t that it shows then."""
-    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
-    assert box is not None
-    middle, before = box["y"] + 0.5 * box["height"], page.evaluate(RANGE)
-    page.mouse.move(box["x"] + 0.25 * box["width"], middle)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.75 * box["width"], middle, steps=4)
-    page.mouse.up()
-    eventually(page, lambda: page.evaluate(RANGE) != before, True)
-    low, high = page.evaluate(RANGE)
-    assert before[0] < low < high < before[1]
-    return [low, high]
-
-
-def test_scaling_is_computed_at_a_click_and_followed_with_the_slider(
-    measured_server: str, open_page: OpenPage, measured_atlas: Path, networks: dict[str, Network]
-):
+def test_scaling_is_computed_when_asked_for(measured_atlas: Path, networks: dict[str, Network]):
     reader, example = networks["demo:inceptionv1"], 7
     with atlas.open(measured_atlas) as a:
         result = run(a, "scale", reader=reader, span=SPAN, example=example)
         way = route(a, reader, span=SPAN, start=example, at=result.parameters["alphas"], others=True).table
     profile = result.table[result.table["kind"] == "activation"]
-    crossed = (
-        profile["share"] * (profile["alpha_high"] - profile["alpha_low"]) * result.parameters["n_gates"]
-    ).round()
-
-    page = open_page(address(measured_server, "paths", network=IMAGE, span=SPAN, example=example, others="true"))
-    compute = page.get_by_role("button", name="Compute")
-    expect(compute).to_be_visible()
-    expect(page.locator('[class*="st-key-job-"], .js-plotly-plot')).to_have_count(0)
-    eventually(page, lambda: cards(page), [str(example)])
-    answered(page)
-    compute.click()
-    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=COMPUTING)
-    expect(page.get_by_text("Nearest on the way")).to_be_visible(timeout=COMPUTING)
-    answered(page)
-    address_says(page, run=1)
+    width = profile["alpha_high"] - profile["alpha_low"]
+    crossed = (profile["share"] * width * result.parameters["n_gates"]).round()
 
     def expected(alpha: float) -> tuple[list[str], list[str]]:
         row = way.iloc[int(np.abs(way["at"] - alpha).argmin())]
@@ -86,60 +41,68 @@ def test_scaling_is_computed_at_a_click_and_followed_with_the_slider(
         values = [row["prediction"], f"{row['probability']:.3f}", f"{behind:,}", f"{int(row['distance']):,}"]
         return values, [str(example), str(int(row["nearest"]))]
 
+    app = opened(measured_atlas, "paths", network=IMAGE, span=SPAN, example=example, others="true")
+    assert figures(app) == [] and cards(app) == [str(example)]
+    press(app, "Compute")
     assert expected(0.3) != expected(1.0)
-    eventually(page, lambda: (metrics(page), cards(page)[:2]), expected(1.0))
-    zoomed = zoomed_in(page)
-    slider = page.get_by_role("slider")
-    slider.focus()
-    for _ in range(14):
-        slider.press("ArrowLeft")
-    expect(page.get_by_test_id("stMetricValue").nth(2)).to_have_text(expected(0.3)[0][2])
-    answered(page)
-    eventually(page, lambda: (metrics(page), cards(page)[:2]), expected(0.3))
-    expect(page).to_have_url(re.compile(r"alpha=0\.3"))
-    assert page.evaluate(RANGE) == zoomed, "the same path, from another place on it"
+    assert (metrics(app), cards(app)[:2]) == expected(1.0)
+    app.slider(key="alpha").set_value(0.3)
+    computed(app)
+    assert (metrics(app), cards(app)[:2]) == expected(0.3)
     changes = sum(a != b for a, b in zip(way["prediction"], way["prediction"][1:], strict=False))
-    assert changes
-    says(page, f"The prediction changes {changes} time{'' if changes == 1 else 's'} over")
-    photograph(page, "paths-scale")
-
-    again = open_page(page.url)
-    answered(again)
-    eventually(again, lambda: (metrics(again), cards(again)[:2]), expected(0.3))
+    assert changes and f"The prediction changes {changes} time{'' if changes == 1 else 's'} over" in words(app)
 
 
-def test_a_link_to_an_interpolation_shows_it(
-    measured_server: str, open_page: OpenPage, measured_atlas: Path, networks: dict[str, Network]
-):
+def test_a_link_to_an_interpolation_shows_it(measured_atlas: Path, networks: dict[str, Network]):
     reader = networks["demo:inceptionv1"]
     with atlas.open(measured_atlas) as a:
         result = run(a, "interpolate", reader=reader, span=SPAN, a=3, b=8)
         way = route(a, reader, span=SPAN, start=3, end=8, at=np.linspace(0, 1, 41).tolist()).table
     [pair] = result.tables["pairs"].to_dict("records")
-    path = "From one example to another"
-    page = open_page(address(measured_server, "paths", network=IMAGE, path=path, span=SPAN, a=3, b=8, t=0.25, run=1))
-    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=COMPUTING)
-    expect(page.get_by_text("Nearest on the way")).to_be_visible(timeout=COMPUTING)
-    answered(page)
+    app = opened(measured_atlas, "paths", network=IMAGE, path=BETWEEN, span=SPAN, a=3, b=8, t=0.25, run=1)
     row = way.iloc[10]
-    eventually(page, lambda: metrics(page)[:2], [row["prediction"], f"{row['probability']:.3f}"])
-    eventually(page, lambda: metrics(page)[3], f"{int(row['distance']):,}")
-    eventually(page, lambda: cards(page)[:3], ["3", str(int(row["nearest"])), "8"])
-    says(page, f"{pair['crossings']:,} boundaries of 1,264 gates crossed")
-    says(page, "exact paths: every crossing is located", ignore_case=True)
-    photograph(page, "paths-between")
+    shown = metrics(app)
+    assert shown[:2] == [row["prediction"], f"{row['probability']:.3f}"] and shown[3] == f"{int(row['distance']):,}"
+    assert cards(app)[:3] == ["3", str(int(row["nearest"])), "8"]
+    title = figures(app)[0]["layout"]["title"]["text"]
+    assert title.startswith(f"{pair['crossings']:,} boundaries of 1,264 gates crossed")
+    assert "xact paths: every crossing is located" in words(app)
 
 
-def test_without_the_network_the_page_says_why(measured_server: str, open_page: OpenPage):
-    page = open_page(address(measured_server, "paths", network="demo-gpt2", span="blocks.2.mlp->", run=1))
-    expect(page.locator(".pa-error")).to_have_count(1, timeout=COMPUTING)
-    expect(page.locator(".pa-error")).to_contain_text("gone")
-    expect(page.locator(".pa-passage")).to_have_count(1)  # the example itself needs no network
+def test_without_the_network_the_page_says_why(measured_atlas: Path):
+    app = opened(measured_atlas, "paths", network="demo-gpt2", span="blocks.2.mlp->", run=1)
+    [sentence] = errors(app)
+    assert "gone" in sentence
+    assert sum("pa-passage" in part.value for part in app.html) == 1, "the example itself needs no network"
 
 
-def test_a_path_to_itself_is_a_sentence(measured_server: str, open_page: OpenPage):
-    path = "From one example to another"
-    page = open_page(address(measured_server, "paths", network=IMAGE, path=path, span=SPAN, a=3, b=3, run=1))
-    expect(page.locator(".pa-error")).to_have_text(
-        "a and b are both example 3; a path needs two different ones", timeout=COMPUTING
-    )
+def test_a_path_to_itself_is_a_sentence(measured_atlas: Path):
+    app = opened(measured_atlas, "paths", network=IMAGE, path=BETWEEN, span=SPAN, a=3, b=3, run=1)
+    assert errors(app) == ["a and b are both example 3; a path needs two different ones"]
+
+
+class TestInABrowser:
+    pytestmark = IN_BROWSER
+    RANGE = "() => document.querySelector('.js-plotly-plot').layout.xaxis.range.slice()"
+
+    def zoomed_in(self, page: Page) -> list[float]:
+        """Drag over the middle half of the first figure; the range of α that it shows then."""
+        box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+        assert box is not None
+        middle, before = box["y"] + 0.5 * box["height"], page.evaluate(self.RANGE)
+        page.mouse.move(box["x"] + 0.25 * box["width"], middle)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.75 * box["width"], middle, steps=4)
+        page.mouse.up()
+        eventually(page, lambda: page.evaluate(self.RANGE) != before, True)
+        return page.evaluate(self.RANGE)
+
+    def test_a_path_stays_zoomed_as_the_slider_moves(self, measured_server: str, open_page: OpenPage):
+        page = open_page(address(measured_server, "paths", network=IMAGE, span=SPAN, example=7, run=1))
+        expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=COMPUTING)
+        answered(page)
+        zoomed = self.zoomed_in(page)
+        page.get_by_role("slider").press("ArrowRight")
+        address_says(page, alpha=1.05)
+        answered(page)
+        assert page.evaluate(self.RANGE) == zoomed

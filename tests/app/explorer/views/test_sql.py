@@ -16,10 +16,8 @@ import query
 from app.explorer.view import View
 from app.explorer.views.sql import _shown, sample_queries
 from atlas.errors import SqlRefused
-from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, answered, drawn, no_error, photograph, says
-from tests.app.explorer.running import opened
-
-pytestmark = IN_BROWSER
+from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address
+from tests.app.explorer.running import errors, figures, opened, press, words
 
 TEXT, IMAGE, FULL_SITE = "demo-gpt2", "demo-inceptionv1", "inception5b:full"
 
@@ -28,40 +26,6 @@ SLOW = "select count(*) from range(1000000000000) t(i) where i % 7 = 3"
 
 DEAF = "select len(list_transform(range(20000000), lambda i: hash(i)::varchar)) as n"
 """Minutes, and one value: DuckDB looks neither at the clock nor for an interrupt."""
-
-
-def test_sql_runs_and_refuses(server: str, open_page: OpenPage, demo_atlas: Path):
-    attack = "select * from read_text('/etc/passwd')"
-    with atlas.open(demo_atlas) as a, pytest.raises(SqlRefused) as refusal:
-        query.sql(a, attack)
-    page = open_page(address(server, "sql", network=TEXT))
-    no_error(page)
-    editor = page.get_by_label("Query (")
-
-    def run(text: str) -> None:
-        answered(page)
-        editor.fill(text)
-        editor.press("Control+Enter")
-
-    run("select count(*) as n, 'a' as word, 'b' as word from examples")
-    expect(page.get_by_text("1 row in")).to_be_visible()
-    with atlas.open(demo_atlas) as a:
-        n = a.value("select count(*) from examples")
-    heads = page.get_by_test_id("stDataFrame").locator("canvas th")
-    expect(heads.filter(has_text="word")).to_have_count(2)
-    expect(page.get_by_test_id("stDataFrame").locator("canvas td").filter(has_text=str(n))).to_have_count(1)
-    run(attack)
-    expect(page.locator(".pa-error")).to_have_text(str(refusal.value))
-    answered(page)
-    expect(page.locator("body")).not_to_contain_text("root:", use_inner_text=True)
-    run("select * from range(100000)")
-    expect(page.get_by_text("The first 1,000 rows")).to_be_visible()
-    answered(page)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download CSV").click()
-    assert len(Path(download.value.path()).read_text().splitlines()) == 1001
-    run("select nonsense from examples")
-    expect(page.locator(".pa-error")).to_contain_text("nonsense")
 
 
 def test_a_column_of_many_kinds_is_shown_as_text_and_nothing_is_logged(
@@ -119,94 +83,70 @@ def test_sample_queries_are_about_the_last_site_of_a_span(demo_atlas: Path):
             assert f"site = '{site}'" in sample_queries(View(a, text, target))["Fullest polytopes"], target
 
 
-def test_sample_queries_run(server: str, open_page: OpenPage, demo_atlas: Path):
+def test_sql_runs_and_refuses(demo_atlas: Path):
+    attack = "select * from read_text('/etc/passwd')"
+    with atlas.open(demo_atlas) as a:
+        with pytest.raises(SqlRefused) as refusal:
+            query.sql(a, attack)
+        n = a.value("select count(*) from examples")
+    app = opened(
+        demo_atlas, "sql", network=TEXT, query="select count(*) as n, 'a' as word, 'b' as word from examples"
+    )
+    assert errors(app) == [] and "1 row in" in words(app)
+    [shown] = [table.value for table in app.dataframe]
+    assert list(shown.columns) == ["n", "word", "word (2)"] and shown["n"].tolist() == [n]
+    for text, said in (
+        (attack, str(refusal.value)),
+        ("select nonsense from examples", "nonsense"),
+        ("select range(3000) as many from range(10000)", "takes 240 MB, and the explorer shows at most 64"),
+        (SLOW, "the query ran longer than 1 s and was stopped"),
+    ):
+        app = opened(demo_atlas, "sql", network=TEXT, query=text, limit=10_000, timeout=1 if text == SLOW else 30)
+        assert said in errors(app)[0] and not app.dataframe and "root:" not in words(app)
+
+
+def test_sample_queries_run(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         samples = sample_queries(View(a, a.catalog.network(IMAGE), FULL_SITE))
         sizes = {name: len(query.sql(a, text)) for name, text in samples.items()}
-    page = open_page(address(server, "sql", network=IMAGE, target=FULL_SITE))
+    app = opened(demo_atlas, "sql", network=IMAGE, target=FULL_SITE)
     for name in ("Fullest polytopes", "Most surprising", "Purity by depth", "Polytopes a site"):
-        answered(page)
-        page.get_by_role("button", name=name).click()
-        expect(page.get_by_label("Query (")).to_have_value(samples[name])
-        answered(page)
-        no_error(page)
-        expect(page.get_by_text(f"{sizes[name]:,} rows in")).to_be_visible()
+        press(app, name)
+        assert app.text_area(key="query").value == samples[name]
+        assert errors(app) == [] and f"{sizes[name]:,} rows in" in words(app)
 
 
-def test_a_slow_query_is_stopped_and_stalls_no_other_session(server: str, open_page: OpenPage):
-    slow = open_page(address(server, "sql", network=TEXT, query=SLOW, timeout=300))
-    stop = slow.get_by_role("button", name="Stop", exact=True)
-    expect(stop).to_be_visible()
-    photograph(slow, "sql-running")
-    other = open_page(address(server, "sql", network=TEXT, query="select 42 as answer"))
-    expect(other.get_by_text("1 row in")).to_be_visible()
-    stop.click()
-    expect(slow.get_by_text("Query: stopped.")).to_be_visible()
-    answered(slow)
-    slow.get_by_role("button", name="Start again").click()
-    expect(stop).to_be_visible()
-    drawn(slow)
-    stop.click()
-    expect(slow.get_by_text("Query: stopped.")).to_be_visible()
-
-
-def test_two_slow_queries_of_two_sessions_stall_no_third(server: str, open_page: OpenPage):
-    """One of them hears nothing while it computes a single value."""
-    slow = [open_page(address(server, "sql", network=TEXT, query=text, timeout=300)) for text in (SLOW, DEAF)]
-    for page in slow:
-        expect(page.get_by_role("button", name="Stop", exact=True)).to_be_visible()
-    third = open_page(address(server, "sql", network=TEXT, query="select 42 as answer"))
-    expect(third.get_by_text("1 row in")).to_be_visible()
-    search = open_page(address(server, "search", network=TEXT, where="example_id % 2 = 0"))
-    answered(search)
-    expect(search.locator(".pa-context mark").first).to_be_visible()
-    for page in slow:
-        drawn(page)
-        page.get_by_role("button", name="Stop", exact=True).click()
-        expect(page.get_by_text("Query: stopped.")).to_be_visible()
-
-
-def test_rows_are_paged_and_download_whole(server: str, open_page: OpenPage):
+def test_rows_are_paged(demo_atlas: Path):
     text = "select i + 5000 as n from range(450) t(i)"
-    page = open_page(address(server, "sql", network=TEXT, query=text, page=3))
-    answered(page)
-    expect(page.get_by_text("450 rows in")).to_be_visible()
-    says(page, "Rows 401 to 450 of 450")
-    numbers = page.get_by_test_id("stDataFrame").locator("canvas td")
-    expect(numbers.filter(has_text="5400")).to_have_count(1)
-    page.get_by_test_id("stPagination").get_by_text("1", exact=True).click()
-    says(page, "Rows 1 to 200 of 450")
-    expect(numbers.filter(has_text="5000")).to_have_count(1)
-    answered(page)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download CSV").click()
-    assert Path(download.value.path()).read_text().split() == ["n", *(str(5000 + i) for i in range(450))]
+    app = opened(demo_atlas, "sql", network=TEXT, query=text, page=3)
+    assert "450 rows in" in words(app) and "Rows 401 to 450 of 450" in words(app)
+    assert app.dataframe[0].value["n"].tolist() == list(range(5400, 5450))
+    cut = opened(demo_atlas, "sql", network=TEXT, query="select * from range(100000)")
+    assert "The first 1,000 rows" in words(cut)
 
 
-def test_an_answer_that_is_too_large_to_show_says_so(server: str, open_page: OpenPage):
-    wide = "select range(3000) as many from range(10000)"
-    page = open_page(address(server, "sql", network=TEXT, query=wide, limit=10_000))
-    answered(page)
-    expect(page.locator(".pa-error")).to_contain_text("10,000 rows takes 240 MB, and the explorer shows at most 64")
-
-
-def test_a_query_past_its_time_says_so(server: str, open_page: OpenPage):
-    page = open_page(address(server, "sql", network=TEXT, query=SLOW, timeout=1))
-    expect(page.locator(".pa-error")).to_contain_text("the query ran longer than 1 s and was stopped")
-
-
-def test_rows_are_charted_and_the_figure_downloads(server: str, open_page: OpenPage, demo_atlas: Path):
+def test_rows_are_charted(demo_atlas: Path):
     text = "select label, count(*) as n, avg(loss) as loss from examples group by label order by label"
-    page = open_page(address(server, "sql", network=TEXT, query=text, show="Chart", x="label", y="n"))
-    no_error(page)
     with atlas.open(demo_atlas) as a:
         rows = query.sql(a, text)
-    expect(page.locator(".st-key-figure-query-chart .js-plotly-plot .barlayer .point")).to_have_count(len(rows))
-    answered(page)
-    photograph(page, "sql-chart")
-    for kind in ("PNG", "SVG", "CSV"):
-        with page.expect_download() as download:
-            page.locator(".st-key-figure-query-chart").get_by_role("button", name=kind, exact=True).click()
-        assert download.value.suggested_filename == f"query.{kind.lower()}"
-        start = Path(download.value.path()).read_bytes()[:8]
-        assert start == {"PNG": b"\x89PNG\r\n\x1a\n", "SVG": b"<svg cla", "CSV": b"label,n\n"}[kind]
+    app = opened(demo_atlas, "sql", network=TEXT, query=text, show="Chart", x="label", y="n")
+    [figure] = figures(app)
+    assert errors(app) == [] and figure["data"][0]["x"] == rows["label"].tolist()
+
+
+class TestInABrowser:
+    pytestmark = IN_BROWSER
+
+    def test_slow_queries_are_stopped_and_stall_no_other(self, server: str, open_page: OpenPage):
+        """Of two sessions, one of which hears nothing while it computes a single value."""
+        slow = [open_page(address(server, "sql", network=TEXT, query=text, timeout=300)) for text in (SLOW, DEAF)]
+        for page in slow:
+            expect(page.get_by_role("button", name="Stop", exact=True)).to_be_visible()
+        third = open_page(address(server, "sql", network=TEXT, query="select 42 as answer"))
+        expect(third.get_by_text("1 row in")).to_be_visible()
+        for page in slow:
+            page.get_by_role("button", name="Stop", exact=True).click()
+            expect(page.get_by_text("Query: stopped.")).to_be_visible()
+        slow[0].get_by_role("button", name="Start again").click()
+        slow[0].get_by_role("button", name="Stop", exact=True).click()
+        expect(slow[0].get_by_text("Query: stopped.")).to_be_visible()
