@@ -31,9 +31,10 @@ def _draw(path: str, page: str) -> None:
 
     from app.explorer import main
     from app.explorer.access import reading
+    from app.explorer.view import explained
 
     [render] = [render for _, name, _, render in main.PAGES if name == page]
-    with reading(Path(path)) as a:
+    with explained(), reading(Path(path)) as a:
         render(main.choose(a, False))
 
 

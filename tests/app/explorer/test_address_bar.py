@@ -81,7 +81,7 @@ def test_a_refusal_goes_once_something_is_chosen(demo_atlas: Path):
     app = opened(demo_atlas, "search", network=TEXT, target=SITE, k=5000)
     assert len(errors(app)) == 1
     app.number_input(key="k").set_value(7)
-    assert errors(computed(app)) == [] and app.query_params["k"] in ("7", ["7"])
+    assert errors(computed(app)) == []
 
 
 def test_the_page_of_members_is_in_the_address(demo_atlas: Path):
