@@ -162,7 +162,9 @@ def members(
 ) -> None:
     """The members of a cluster, the surest first."""
     with store.open(atlas) as a:
-        found = query.members(a, cluster, clustering, site=site, span=span, network=network, space=space, limit=limit)
+        found = query.members(
+            a, clustering=clustering, cluster=cluster, site=site, span=span, network=network, space=space, limit=limit
+        )
     emit(found, style, output)
 
 
@@ -325,7 +327,9 @@ def show_clusters(
 ) -> None:
     """Print the clusters of a clustering, and what they were made with."""
     with store.open(path) as a:
-        found = query.clusters(a, clustering, site=site, span=span, network=network, space=space, samples=samples)
+        found = query.clusters(
+            a, clustering=clustering, site=site, span=span, network=network, space=space, samples=samples
+        )
         made = query.clusterings(a).set_index("clustering_id").loc[found.attrs["clustering"]]
     if style is Format.TABLE:
         found = found.drop(columns=["medoid_context"], errors="ignore").dropna(axis="columns", how="all")

@@ -41,12 +41,14 @@ def name(
     if given == remove:
         raise UsageError("give a NAME or --note, or --remove to take both away")
     with store.open(atlas) as a:
-        borne = borne_name(a, cluster, clustering, site=site, span=span, network=network, space=space)
+        borne = borne_name(
+            a, clustering=clustering, cluster=cluster, site=site, span=span, network=network, space=space
+        )
     if not remove:
         words = borne.name if words is None else words
         note = borne.note if note is None else note
     with store.open(atlas, writable=True) as a:
-        found = query.name_cluster(a, cluster, words, note=note, clustering=borne.clustering)
+        found = query.name_cluster(a, words, clustering=borne.clustering, cluster=cluster, note=note)
     _say(atlas, cluster, found.clustering, found.name, found.note)
 
 

@@ -229,7 +229,7 @@ def _reader(network: NetworkRecord) -> store.Network:
 
 def _cluster_of(a: Atlas, example: int, site: str, network: str) -> pd.DataFrame:
     found = query.membership(a, example=example, site=site, network=network)
-    clusters = query.clusters(a, found.clustering).set_index("label")
+    clusters = query.clusters(a, clustering=found.clustering).set_index("label")
     row: dict[str, Any] = {"example": example, "clustering": found.clustering, "cluster": found.cluster}
     row["strength"] = found.probability
     if found.cluster >= 0:

@@ -19,8 +19,8 @@ SAMPLE_BEFORE, SAMPLE_AFTER = 40, 24  # characters shown either side of a sample
 
 def clusters(
     atlas: Atlas,
-    clustering: int | None = None,
     *,
+    clustering: int | None = None,
     site: str | None = None,
     span: str | None = None,
     network: str | None = None,
@@ -59,9 +59,9 @@ def clusters(
 
 def members(
     atlas: Atlas,
-    cluster: int,
-    clustering: int | None = None,
     *,
+    clustering: int | None = None,
+    cluster: int,
     site: str | None = None,
     span: str | None = None,
     network: str | None = None,
@@ -177,7 +177,7 @@ COUNTED = ("label", "token", "prediction")
 """What members of a cluster can be counted by: columns of the table examples."""
 
 
-def member_counts(atlas: Atlas, clustering: int, cluster: int, by: str = "label", limit: int = 25) -> pd.DataFrame:
+def member_counts(atlas: Atlas, *, clustering: int, cluster: int, by: str = "label", limit: int = 25) -> pd.DataFrame:
     """How many members bear each label, token or prediction, commonest first, against the whole clustering.
 
     Columns: value (None where there is none), n, n_all (of all clustered examples, noise included), share (n over the
@@ -214,7 +214,7 @@ def member_counts(atlas: Atlas, clustering: int, cluster: int, by: str = "label"
     return frame
 
 
-def near_clusters(atlas: Atlas, clustering: int, cluster: int, k: int = 10) -> pd.DataFrame:
+def near_clusters(atlas: Atlas, *, clustering: int, cluster: int, k: int = 10) -> pd.DataFrame:
     """The clusters of the same clustering whose medoids are nearest to that of a cluster, nearest first.
 
     Columns: cluster, name, distance (gates that differ; of activations the Euclidean distance), size, purity,

@@ -15,7 +15,7 @@ from .clusters import cluster_size, clustering_with
 
 
 def member_flow(
-    atlas: Atlas, clustering: int, cluster: int, *, steps: int = 3, backwards: bool = False
+    atlas: Atlas, *, clustering: int, cluster: int, steps: int = 3, backwards: bool = False
 ) -> pd.DataFrame:
     """Where the members of a cluster lie at the next ``steps`` clustered sites; ``backwards``: at those before.
 
@@ -68,7 +68,7 @@ def _stages(atlas: Atlas, found: Clustering, steps: int, backwards: bool) -> lis
     return [(str(name), int(number)) for name, number in rows]
 
 
-def fate(atlas: Atlas, clustering: int, cluster: int, other: int) -> pd.DataFrame:
+def fate(atlas: Atlas, *, clustering: int, cluster: int, other: int) -> pd.DataFrame:
     """In which clusters of another clustering of the same network the members of a cluster lie, most first.
 
     Columns: cluster (of the other, -1 is noise), name, n, share (n over the members that both clusterings hold), size

@@ -61,9 +61,9 @@ def cluster_names(atlas: Atlas) -> pd.DataFrame:
 
 def borne_name(
     atlas: Atlas,
-    cluster: int,
-    clustering: int | None = None,
     *,
+    clustering: int | None = None,
+    cluster: int,
     site: str | None = None,
     span: str | None = None,
     network: str | None = None,
@@ -75,11 +75,11 @@ def borne_name(
 
 def name_cluster(
     atlas: Atlas,
-    cluster: int,
     name: str | None,
     *,
-    note: str | None = None,
     clustering: int | None = None,
+    cluster: int,
+    note: str | None = None,
     site: str | None = None,
     span: str | None = None,
     network: str | None = None,

@@ -18,7 +18,7 @@ class Passage(NamedTuple):
     whole: bool
 
 
-def passage(atlas: Atlas, example: int, before: int = 1600, after: int = 700) -> Passage | None:
+def passage(atlas: Atlas, example: int, *, before: int = 1600, after: int = 700) -> Passage | None:
     """The text around the token of an example, up to so many characters on either side; None for an image.
 
     An example keeps the characters close to its token. Where those occur once in its input, more can be shown; where

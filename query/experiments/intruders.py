@@ -25,8 +25,8 @@ CLUSTERS_AT_ONCE = 32  # between two reports of progress
 
 def intruder_scores(
     atlas: Atlas,
-    clustering: int,
     *,
+    clustering: int,
     members: int = MEMBERS,
     trials: int = TRIALS,
     seed: int = 0,
@@ -94,11 +94,11 @@ def _norms(
 
 def distinctive_gates(
     atlas: Atlas,
+    *,
     clustering: int,
     cluster: int,
     site: str | None = None,
     most: int = 30,
-    *,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """The gates of a site that tell a cluster best from all other clustered examples (see `distinctive.gate_table`).

@@ -248,7 +248,7 @@ def cluster_table(atlas: Atlas, network: NetworkRecord, most: int = 12) -> tuple
     if frame.empty:
         raise NotStored(f"no codes of network {network.name} are clustered; `polytope cluster` does it")
     newest = frame.iloc[-1]
-    table = clusters(atlas, int(newest["clustering_id"]), samples=4).sort_values("size", ascending=False)
+    table = clusters(atlas, clustering=int(newest["clustering_id"]), samples=4).sort_values("size", ascending=False)
     shown = table.head(most)[["label", "size", "purity", "top_label", "samples"]]
     return f"clustering {newest['clustering_id']}: codes of {newest['target']}", shown
 

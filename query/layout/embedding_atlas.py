@@ -86,7 +86,7 @@ def export_embedding_atlas(
         clustering = newest.clustering_id if newest else None
     else:
         find_clustering(atlas, clustering, found.target)
-    points = layout_points(atlas, found.layout_id, clustering)
+    points = layout_points(atlas, found.layout_id, clustering=clustering)
     with (
         replacing(path) as file,
         pq.ParquetWriter(file, _schema(found), compression="zstd") as writer,

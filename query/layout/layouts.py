@@ -110,7 +110,7 @@ def layout_of(atlas: Atlas, target: Target, space: str | None = None) -> StoredL
     return find_layout(atlas, number)
 
 
-def layout_points(atlas: Atlas, layout: int, clustering: int | None = None) -> pd.DataFrame:
+def layout_points(atlas: Atlas, layout: int, *, clustering: int | None = None) -> pd.DataFrame:
     """Where every example of a map lies, in order of id.
 
     Columns: example_id, x, y (float32), label (a category; null where there is none), cluster (of ``clustering``, −1

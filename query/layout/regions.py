@@ -110,7 +110,7 @@ def layout_examples(
 
 
 def region_counts(
-    atlas: Atlas, layout: int, within: Region | Iterable[float], clustering: int | None = None
+    atlas: Atlas, layout: int, within: Region | Iterable[float], *, clustering: int | None = None
 ) -> pd.DataFrame:
     """What the examples in a part of a map are, against the whole map, the commonest first.
 

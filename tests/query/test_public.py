@@ -1,7 +1,11 @@
 """The public surface, and what importing it loads."""
 
+import inspect
 import subprocess
 import sys
+from collections.abc import Callable
+
+import pytest
 
 import query
 
@@ -41,6 +45,31 @@ def test_exported_names():
     ]
     assert all(callable(getattr(query, name)) for name in query.__all__)
     assert all(getattr(query, name).__doc__ for name in query.__all__)
+
+
+def takes_two_numbers_in_silence(function: Callable[..., object]) -> bool:
+    """Whether two whole numbers of different meaning can change places unseen; x and y are two of one meaning."""
+    positional = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is not parameter.KEYWORD_ONLY and str(parameter.annotation).split(" |")[0] == "int"
+    ]
+    names = {parameter.name for parameter in positional}
+    return bool(names & {"cluster", "clustering"}) or len(names - {"y"}) > 1
+
+
+@pytest.mark.parametrize("name", [name for name in query.__all__ if not inspect.isclass(getattr(query, name))])
+def test_numbers_can_not_change_places(name):
+    assert not takes_two_numbers_in_silence(getattr(query, name))
+
+
+def test_swapped_numbers_are_noticed():
+    def swapped(atlas: object, cluster: "int", clustering: "int | None" = None) -> None: ...
+
+    def pair(atlas: object, x: "int", y: "int") -> None: ...
+
+    assert takes_two_numbers_in_silence(swapped)
+    assert not takes_two_numbers_in_silence(pair)
 
 
 HEAVY = ("torch", "streamlit", "hdbscan", "ingest", "app")

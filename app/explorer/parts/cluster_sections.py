@@ -47,18 +47,18 @@ def parts(cluster: int, space: str) -> dict[str, Part]:
 
 def members(view: View, clustering: int, cluster: int) -> None:
     """The members in their contexts, a page at a time, the medoid first."""
-    found = view.ask(query.members, cluster, clustering, limit=1)
+    found = view.ask(query.members, clustering=clustering, cluster=cluster, limit=1)
     size, per_page = int(found.attrs["size"]), PAGE_ROWS[view.network.kind]
     if cluster != NOISE:
         _medoid(view, clustering, cluster)
     start = address.paged(size, per_page, of=(clustering, cluster)).start
     wanted = {"limit": per_page, "offset": start}
-    shown = view.ask(query.members, cluster, clustering, **wanted)
+    shown = view.ask(query.members, clustering=clustering, cluster=cluster, **wanted)
     cards.examples(view, shown)
     st.html(markup.notes([f"{start + 1:,} to {start + len(shown):,} of {size:,}, strongest membership first."]))
     source(
         view,
-        call(query.members, cluster, clustering, **wanted),
+        call(query.members, clustering=clustering, cluster=cluster, **wanted),
         sql=_members_sql(clustering, cluster, per_page, start),
     )
 
@@ -96,7 +96,7 @@ def counts(view: View, clustering: int, cluster: int) -> None:
     second = "token" if view.network.kind == "text" else "prediction"
     for place, by in zip(st.columns(2, gap="medium"), ("label", second), strict=True):
         with place:
-            found = view.ask(member_counts, clustering, cluster, by, MOST_COUNTED)
+            found = view.ask(member_counts, clustering=clustering, cluster=cluster, by=by, limit=MOST_COUNTED)
             about = found.attrs
             of = f"; the {len(found)} commonest of {about['n_values']:,}" if about["n_values"] > len(found) else ""
             title = f"By {by}, n = {about['size']:,} of {about['n_examples']:,}{of}"
@@ -107,7 +107,11 @@ def counts(view: View, clustering: int, cluster: int) -> None:
                 data=found,
                 alt=title,
             )
-            source(view, call(member_counts, clustering, cluster, by, MOST_COUNTED), sql=_counts_sql(clustering, by))
+            source(
+                view,
+                call(member_counts, clustering=clustering, cluster=cluster, by=by, limit=MOST_COUNTED),
+                sql=_counts_sql(clustering, by),
+            )
 
 
 def _counts_sql(clustering: int, by: str) -> str:
@@ -127,7 +131,9 @@ def gates(view: View, clustering: int, cluster: int) -> None:
     site = names[-1]
     if len(names) > 1:
         site = address.one_of("Gates of", names, key="site", first=site, width=240)
-    found = view.work("Counting gates", distinctive_gates, clustering, cluster, site, MOST_GATES)
+    found = view.work(
+        "Counting gates", distinctive_gates, clustering=clustering, cluster=cluster, site=site, most=MOST_GATES
+    )
     if found is None:
         return
     about = found.attrs
@@ -166,7 +172,7 @@ def gates(view: View, clustering: int, cluster: int) -> None:
     )
     if rows:
         st.html(markup.table(heads, rows))
-    gates_of = call(distinctive_gates, clustering, cluster, site, MOST_GATES)
+    gates_of = call(distinctive_gates, clustering=clustering, cluster=cluster, site=site, most=MOST_GATES)
     source(view, f"{gates_of}.query('distinctive')")
 
 
@@ -175,7 +181,7 @@ def gates(view: View, clustering: int, cluster: int) -> None:
 
 def neighbours(view: View, clustering: int, cluster: int) -> None:
     """The clusters whose medoids are nearest."""
-    found = view.ask(near_clusters, clustering, cluster, NEAR)
+    found = view.ask(near_clusters, clustering=clustering, cluster=cluster, k=NEAR)
     if found.empty:
         st.html(markup.notes(["There is no other cluster."]))
         return
@@ -205,7 +211,7 @@ def neighbours(view: View, clustering: int, cluster: int) -> None:
     ]
     st.html(markup.table(heads, rows))
     st.html(markup.notes([f"{len(found)} of {found.attrs['n_clusters'] - 1:,} other clusters, by {unit.lower()}."]))
-    source(view, call(near_clusters, clustering, cluster, NEAR))
+    source(view, call(near_clusters, clustering=clustering, cluster=cluster, k=NEAR))
 
 
 def _distance(distance: float, n_gates: int | None) -> str:
@@ -221,7 +227,9 @@ def _small(view: View, row: cards.Row) -> str:
 
 def flow(view: View, clustering: int, cluster: int) -> None:
     """Where the members lie at the next sites, or came from."""
-    forward, back = (view.ask(member_flow, clustering, cluster, steps=STEPS, backwards=b) for b in (False, True))
+    forward, back = (
+        view.ask(member_flow, clustering=clustering, cluster=cluster, steps=STEPS, backwards=b) for b in (False, True)
+    )
     ways = {name: frame for name, frame in (("Next sites", forward), ("Sites before", back)) if len(frame)}
     if not ways:
         st.html(markup.notes(["No other site of this network is clustered in the same space: `polytope cluster`."]))
@@ -244,7 +252,9 @@ def flow(view: View, clustering: int, cluster: int) -> None:
     figures.show(
         cluster_charts.flow(found, names, title), f"cluster-{cluster}-flow", key="flow", data=found, alt=title
     )
-    source(view, call(member_flow, clustering, cluster, steps=STEPS, backwards=way == "Sites before"))
+    source(
+        view, call(member_flow, clustering=clustering, cluster=cluster, steps=STEPS, backwards=way == "Sites before")
+    )
 
 
 def against(view: View, clustering: int, cluster: int) -> None:
@@ -281,7 +291,7 @@ def against(view: View, clustering: int, cluster: int) -> None:
 
 
 def _fate(view: View, clustering: int, cluster: int, other: int) -> None:
-    found = view.ask(fate, clustering, cluster, other)
+    found = view.ask(fate, clustering=clustering, cluster=cluster, other=other)
     if found.empty:
         st.html(markup.notes(["None of its members is in that clustering."]))
         return
@@ -302,7 +312,7 @@ def _fate(view: View, clustering: int, cluster: int, other: int) -> None:
         st.html(markup.table(heads, [_row(view, other, target, row) for row in records(shown)]))
     if len(found) > len(shown):
         st.html(markup.notes([f"The first {len(shown)} of {len(found):,}."]))
-    source(view, call(fate, clustering, cluster, other))
+    source(view, call(fate, clustering=clustering, cluster=cluster, other=other))
 
 
 def _row(view: View, other: int, target: str, row: dict[str, object]) -> list[str]:

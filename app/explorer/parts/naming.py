@@ -72,14 +72,14 @@ def _save(path: Path, clustering: int, cluster: int, seen: Words, name: str, not
     st.session_state.pop(place, None)
     try:
         with writing(path) as a:
-            borne = borne_name(a, cluster, clustering)
+            borne = borne_name(a, clustering=clustering, cluster=cluster)
             if (borne.name, borne.note) not in (seen, (checked_name(typed[0]), checked_note(typed[1]))):
                 raise UsageError(
                     "somebody else has changed the name or note meanwhile. Now the name is "
                     f"{_said(borne.name, NAME_LENGTH)} and the note is {_said(borne.note, NOTE_SAID)}. Save again to "
                     "replace both by what stands here"
                 )
-            query.name_cluster(a, cluster, typed[0], note=typed[1], clustering=clustering)
+            query.name_cluster(a, typed[0], clustering=clustering, cluster=cluster, note=typed[1])
     except PolytopeError as error:
         st.session_state[place] = typed, str(error)
 

@@ -38,7 +38,7 @@ def render(view: View) -> None:
         chosen = next(row for row in records(mine) if row["clustering_id"] == clustering)
         st.html(f'<div class="pa pa-beside">{_in_words(chosen)}</div>')
     _counts(chosen)
-    found = view.ask(query.clusters, clustering)
+    found = view.ask(query.clusters, clustering=clustering)
     found = found.sort_values("size", ascending=False, kind="stable", ignore_index=True)
     if not found.attrs["current"]:
         st.html(markup.notes([f"Examples were added to {view.target} since: cluster again to include them."]))
@@ -112,9 +112,9 @@ def _choose(view: View, found: pd.DataFrame, clustering: int, n_noise: int) -> i
         shown = found if scores is None else found.merge(scores, on="label", how="left")
         rows = _paged(len(found), labels.index(cluster), (clustering, cluster))
         _table(shown.iloc[rows], names[rows], cluster, f"clusters-{clustering}-{rows.start}")
-        said = call(query.clusters, clustering) + SORTED
+        said = call(query.clusters, clustering=clustering) + SORTED
         if scores is not None:
-            said += f".merge({call(intruder_scores, clustering)}, on='label', how='left')"
+            said += f".merge({call(intruder_scores, clustering=clustering)}, on='label', how='left')"
         source(view, said, sql=_CLUSTERS_SQL.format(clustering))
     return cluster
 
@@ -131,7 +131,7 @@ def _paged(n: int, place: int, chosen: tuple[int, int]) -> slice:
 def _intruders(view: View, clustering: int) -> pd.DataFrame | None:
     """The intruder scores, once they are computed; where there are none, the page says why."""
     try:
-        scores = view.work("Intruder tests", intruder_scores, clustering, turns=jobs.LONG)
+        scores = view.work("Intruder tests", intruder_scores, clustering=clustering, turns=jobs.LONG)
     except (NotStored, UsageError) as reason:
         st.html(markup.notes([f"No intruder scores: {reason}"]))
         return None
@@ -212,12 +212,12 @@ def _table(found: pd.DataFrame, names: list[str], cluster: int, key: str) -> Non
 
 
 def _cluster(view: View, clustering: int, cluster: int, mine: pd.DataFrame) -> None:
-    counts = view.ask(query.member_counts, clustering, cluster)
+    counts = view.ask(query.member_counts, clustering=clustering, cluster=cluster)
     size = counts.attrs["size"]
     if cluster == NOISE:
         st.subheader(f"Noise: {counted(size, 'member')}", anchor=False)
     else:
-        borne = view.ask(borne_name, cluster, clustering)
+        borne = view.ask(borne_name, clustering=clustering, cluster=cluster)
         called = f" · {markup.markdown(borne.name)}" if borne.name else ""
         st.subheader(f"Cluster {cluster}{called}: {counted(size, 'member')}", anchor=False)
         naming.show(view, borne)

@@ -136,7 +136,7 @@ def _numbered(label: str, words: dict[int, str], key: str, first: int, width: in
 
 def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str, region: Region | None) -> None:
     names = cards.cluster_names(view, clustering) if clustering is not None else {}
-    points = view.ask(query.layout_points, layout.layout_id, clustering)
+    points = view.ask(query.layout_points, layout.layout_id, clustering=clustering)
     title = f"{layout.target.name}, {layout.space}; n = {len(points):,} examples"
     figure = layout_charts.layout(points, colour, title, names)
     # The same part of the same map in another colour, without what was hidden in the legend.
@@ -166,7 +166,11 @@ def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str,
             ]
         )
     )
-    source(view, call(query.layout_points, layout.layout_id, clustering), sql=_POINTS_SQL.format(layout.layout_id))
+    source(
+        view,
+        call(query.layout_points, layout.layout_id, clustering=clustering),
+        sql=_POINTS_SQL.format(layout.layout_id),
+    )
 
 
 _POINTS_SQL = """select example_id, x, y, label, list_avg(distances) as distance
@@ -231,7 +235,7 @@ def _outline(region: Region | None) -> list[dict[str, Any]]:
 
 def _listed(view: View, layout: StoredLayout, clustering: int | None, region: Region) -> None:
     per_page = PAGE_ROWS[view.network.kind]
-    counts = view.ask(region_counts, layout.layout_id, region, clustering)
+    counts = view.ask(region_counts, layout.layout_id, region, clustering=clustering)
     size = int(counts.loc[counts["what"] == LABEL, "n"].sum())
     kind = "box" if len(region.corners) == 2 else f"polygon of {len(region.corners)} corners"
     st.subheader(f"{size:,} of {layout.n_examples:,} examples in this {kind}", anchor=False)
@@ -242,7 +246,7 @@ def _listed(view: View, layout: StoredLayout, clustering: int | None, region: Re
         for what in (LABEL, CLUSTER):
             _counted(view, counts[counts["what"] == what], what, clustering)
         corners = [number for corner in region.corners for number in corner]
-        source(view, call(region_counts, layout.layout_id, corners, clustering))
+        source(view, call(region_counts, layout.layout_id, corners, clustering=clustering))
     with right:
         start = address.paged(size, per_page, of=(layout.layout_id, str(region))).start
         wanted = {"limit": per_page, "offset": start}

@@ -37,7 +37,7 @@ def test_a_name_and_a_note_are_given_one_by_one_and_taken_away_together(path: Pa
     assert "left" in polytope("clusters", path, *SITE)
     assert "bears no name" in polytope("name", path, 1, "--remove", *SITE)
     with atlas.open(path) as a:
-        assert borne_name(a, 1, 3).name is None
+        assert borne_name(a, clustering=3, cluster=1).name is None
 
 
 @pytest.mark.parametrize("words", [(), ("left", "--remove")])

@@ -259,7 +259,7 @@ def save_names(app: AppTest) -> AppTest:
 
 def test_a_name_that_is_refused_while_a_job_reads_stays_in_the_form(own: Path):
     with atlas.open(own) as a:
-        cluster = int(query.clusters(a, NEW)["label"].iloc[-1])
+        cluster = int(query.clusters(a, clustering=NEW)["label"].iloc[-1])
     app = opened(own, "clusters", network=WORDS, target=SITE, clustering=NEW, cluster=cluster)
     with reading(own, "Measuring pairs"):
         labelled(app, "Name").set_value("typed in vain")
@@ -277,7 +277,7 @@ def test_a_name_that_is_refused_while_a_job_reads_stays_in_the_form(own: Path):
 def test_what_somebody_else_named_meanwhile_is_not_replaced_unseen(own: Path):
     """The second page writes a note into the form that it drew before there was a name."""
     with atlas.open(own) as a:
-        cluster = int(query.clusters(a, NEW)["label"].iloc[-1])
+        cluster = int(query.clusters(a, clustering=NEW)["label"].iloc[-1])
     here: dict[str, object] = {"network": WORDS, "target": SITE, "clustering": NEW, "cluster": cluster}
     one, other = (opened(own, "clusters", **here) for _ in range(2))
     labelled(one, "Name").set_value("first name")
@@ -304,7 +304,7 @@ def test_what_somebody_else_named_meanwhile_is_not_replaced_unseen(own: Path):
 def test_of_two_who_save_the_same_none_is_told_of_the_other(own: Path):
     """As of one who clicks twice."""
     with atlas.open(own) as a:
-        cluster = int(query.clusters(a, NEW)["label"].iloc[-1])
+        cluster = int(query.clusters(a, clustering=NEW)["label"].iloc[-1])
     pages = [opened(own, "clusters", network=WORDS, target=SITE, clustering=NEW, cluster=cluster) for _ in range(2)]
     for app in pages:
         labelled(app, "Name").set_value(" one name ")

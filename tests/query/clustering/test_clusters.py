@@ -27,7 +27,7 @@ def test_clusterings_are_listed_with_their_parameters(a):
 
 
 def test_clusters_of_a_text(a):
-    found = query.clusters(a, 4, samples=2)
+    found = query.clusters(a, clustering=4, samples=2)
     assert found.columns.tolist() == [
         "label",
         "name",
@@ -64,7 +64,7 @@ def test_clusters_of_a_text(a):
         "metric": "euclidean",
         "current": True,
     }
-    assert query.clusters(a, 4, samples=0)["samples"].tolist() == [[]] * len(found)
+    assert query.clusters(a, clustering=4, samples=0)["samples"].tolist() == [[]] * len(found)
 
 
 def test_clusters_of_images(a):
@@ -77,7 +77,7 @@ def test_the_newest_clustering_of_a_site_or_span(a):
     assert query.clusters(a, site="blocks.3.mlp").attrs["clustering"] == 3
     assert query.clusters(a, site="blocks.3.mlp", space="activations").attrs["clustering"] == 4
     assert query.clusters(a, span="blocks.1.mlp→").attrs["clustering"] == 5
-    assert query.clusters(a, 2, site="blocks.3.mlp").attrs["clustering"] == 2
+    assert query.clusters(a, clustering=2, site="blocks.3.mlp").attrs["clustering"] == 2
 
 
 def test_members_and_noise(a):
@@ -86,13 +86,13 @@ def test_members_and_noise(a):
         "order by probability desc, example_id"
     )
     for cluster in (-1, 0, int(stored["label"].max())):
-        found = query.members(a, cluster, 4)
+        found = query.members(a, clustering=4, cluster=cluster)
         of_cluster = stored[stored["label"] == cluster]
         assert found["example_id"].tolist() == of_cluster["example_id"].tolist()
         assert found["probability"].tolist() == of_cluster["probability"].tolist()
         assert found.attrs["size"] == len(of_cluster) and found.attrs["cluster"] == cluster
-    page = query.members(a, -1, 4, limit=5, offset=3)
-    assert page["example_id"].tolist() == query.members(a, -1, 4)["example_id"].tolist()[3:8]
+    page = query.members(a, clustering=4, cluster=-1, limit=5, offset=3)
+    assert page["example_id"].tolist() == query.members(a, clustering=4, cluster=-1)["example_id"].tolist()[3:8]
     assert found.columns.tolist() == [
         "example_id",
         "probability",
@@ -111,19 +111,31 @@ def test_members_and_noise(a):
     ("ask", "error", "message"),
     [
         (lambda a: query.clusters(a), UsageError, "name a clustering by its id, or a site or span"),
-        (lambda a: query.clusters(a, 9), UnknownName, r"no clustering 9 in .*; it holds 1, 2, 3, 4, 5, 6"),
-        (lambda a: query.clusters(a, "x"), UsageError, "named by its id, a whole number, got 'x'"),
-        (lambda a: query.clusters(a, 2, site="blocks.2.mlp"), UsageError, r"clustering 2 .* is not of blocks.2.mlp"),
-        (lambda a: query.clusters(a, 2, network="pixels"), UsageError, "is not of network pixels"),
-        (lambda a: query.clusters(a, 6, site="blocks.3.mlp"), UsageError, "is of network pixels, but"),
+        (lambda a: query.clusters(a, clustering=9), UnknownName, r"no clustering 9 in .*; it holds 1, 2, 3, 4, 5, 6"),
+        (lambda a: query.clusters(a, clustering="x"), UsageError, "named by its id, a whole number, got 'x'"),
+        (
+            lambda a: query.clusters(a, clustering=2, site="blocks.2.mlp"),
+            UsageError,
+            r"clustering 2 .* is not of blocks.2.mlp",
+        ),
+        (lambda a: query.clusters(a, clustering=2, network="pixels"), UsageError, "is not of network pixels"),
+        (lambda a: query.clusters(a, clustering=6, site="blocks.3.mlp"), UsageError, "is of network pixels, but"),
         (lambda a: query.clusters(a, site="blocks.2.mlp"), UnknownName, "--site 'blocks.2.mlp' --space codes`"),
         (lambda a: query.clusters(a, span="blocks.2.mlp->"), UnknownName, "--span 'blocks.2.mlp->' --space codes`"),
         (lambda a: query.clusters(a, site="blocks.3.mlp", space="code"), UsageError, "expected codes or activations"),
-        (lambda a: query.clusters(a, 2, samples=-1), UsageError, "samples is -1"),
-        (lambda a: query.members(a, 99, 2), UnknownName, r"no cluster 99 in clustering 2 .* numbered from 0"),
-        (lambda a: query.members(a, -2, 2), UnknownName, "no cluster -2"),
-        (lambda a: query.members(a, 0, 2, limit=0), UsageError, "limit is 0; expected a whole number of at least 1"),
-        (lambda a: query.members(a, 0, 2, offset=-1), UsageError, "offset is -1"),
+        (lambda a: query.clusters(a, clustering=2, samples=-1), UsageError, "samples is -1"),
+        (
+            lambda a: query.members(a, clustering=2, cluster=99),
+            UnknownName,
+            r"no cluster 99 in clustering 2 .* numbered from 0",
+        ),
+        (lambda a: query.members(a, clustering=2, cluster=-2), UnknownName, "no cluster -2"),
+        (
+            lambda a: query.members(a, clustering=2, cluster=0, limit=0),
+            UsageError,
+            "limit is 0; expected a whole number of at least 1",
+        ),
+        (lambda a: query.members(a, clustering=2, cluster=0, offset=-1), UsageError, "offset is -1"),
         (lambda a: query.membership(a, clustering=2), UsageError, "ask about one of example, text, image or code"),
         (lambda a: query.membership(a, example=3, clustering=2), UnknownName, "read by network plane, not by words"),
         (lambda a: query.membership(a, code="1" * 31, clustering=4), UsageError, "is of activations, and a code has"),
@@ -231,7 +243,7 @@ def test_nothing_is_placed_in_a_clustering_that_is_out_of_date(damaged, words):
         add_texts(a, word_network(), word_texts(63)[60:])
     with atlas.open(path) as a:
         assert not query.clusterings(a).set_index("clustering_id").loc[[1, 2, 3, 4, 5], "current"].any()
-        assert query.clusters(a, 2).attrs["current"] is False
+        assert query.clusters(a, clustering=2).attrs["current"] is False
         for asked in ({"example": 390}, {"text": "metal1", "reader": words}, {"code": "1" * 31}):
             with pytest.raises(UsageError, match=r"has other examples than when clustering 2 .* cluster again with"):
                 query.membership(a, **asked, clustering=2)

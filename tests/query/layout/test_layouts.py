@@ -94,7 +94,7 @@ def inside(frame: pd.DataFrame, corners: list[tuple[float, float]]) -> np.ndarra
 
 def test_a_map_places_everybody_and_says_how_near_their_neighbours_are(mapped: Atlas):
     clustering = latest_clustering(mapped, mapped.catalog.target(site=SITE)).clustering_id
-    found = query.layout_points(mapped, 1, clustering)
+    found = query.layout_points(mapped, 1, clustering=clustering)
     truth = mapped.frame("select * from layout_points where layout_id = 1 order by example_id")
     assert found[["example_id", "x", "y"]].equals(truth[["example_id", "x", "y"]])
     np.testing.assert_allclose(found["distance"], np.stack(truth["distances"]).mean(axis=1), rtol=1e-6)
@@ -144,9 +144,9 @@ def test_a_region_is_what_its_text_says(mapped: Atlas):
 def test_what_is_in_a_region_is_counted_against_the_whole_map(mapped: Atlas):
     target = mapped.catalog.target(site=SITE)
     clustering = latest_clustering(mapped, target).clustering_id
-    points = query.layout_points(mapped, 1, clustering)
+    points = query.layout_points(mapped, 1, clustering=clustering)
     here = points[points["x"].between(0, 10) & points["y"].between(0, 10)]
-    found = region_counts(mapped, 1, Region.of((0, 0, 10, 10)), clustering)
+    found = region_counts(mapped, 1, Region.of((0, 0, 10, 10)), clustering=clustering)
     labels = found[found["what"] == "label"].set_index("name", drop=False)
     assert int(labels["n"].sum()) == len(here) and found["n"].min() > 0
     for name, n in here["label"].value_counts().items():
@@ -164,7 +164,9 @@ def test_what_is_not_there_is_named(mapped: Atlas):
     with pytest.raises(UnknownName, match=r"polytope layout .* --site blocks\.1\.mlp --network words. makes one"):
         layout_of(mapped, missing)
     with pytest.raises(UsageError, match="is of network words, but the question is about pixels"):
-        query.layout_points(mapped, 2, latest_clustering(mapped, mapped.catalog.target(site=SITE)).clustering_id)
+        query.layout_points(
+            mapped, 2, clustering=latest_clustering(mapped, mapped.catalog.target(site=SITE)).clustering_id
+        )
     with pytest.raises(UsageError, match="limit is 0"):
         query.layout_examples(mapped, 1, (0, 0, 1, 1), limit=0)
 
@@ -173,7 +175,7 @@ def test_an_export_has_rows_that_name_each_other(mapped: Atlas, tmp_path: Path, 
     monkeypatch.setattr("query.layout.embedding_atlas.ROWS", 100)  # several row groups
     written = export_embedding_atlas(mapped, tmp_path / "words.parquet", site=SITE)
     table = pd.read_parquet(tmp_path / "words.parquet")  # as the tool itself reads it
-    points = query.layout_points(mapped, 1, written.clustering)
+    points = query.layout_points(mapped, 1, clustering=written.clustering)
     assert written.n_examples == len(table) == 360
     assert written.command[-4:] == ["--text", "text", "--neighbors", "neighbors"]
     assert pq.ParquetFile(tmp_path / "words.parquet").num_row_groups == 4

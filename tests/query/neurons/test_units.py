@@ -76,7 +76,7 @@ def test_one_who_waits_for_a_unit_or_intruders_hears_of_every_piece(a: Atlas):
     assert newest is not None
     for ask in (
         lambda told: query.unit(a, 3, site=SITE, network="words", progress=told),
-        lambda told: intruder_scores(a, newest.clustering_id, progress=told),
+        lambda told: intruder_scores(a, clustering=newest.clustering_id, progress=told),
     ):
         shares: list[float] = []
         ask(lambda done, total, shares=shares: shares.append(done / total))
