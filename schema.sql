@@ -417,7 +417,7 @@ create table indexes (
 comment on table indexes is 'Hamming indexes beside the database; they can be rebuilt from codes at any time.';
 comment on column indexes.network_id is 'networks.network_id.';
 comment on column indexes.target is 'Name of the site or span.';
-comment on column indexes.kind is 'flat: exact. Beside it at most one that is approximate: ivf, hnsw or multihash.';
+comment on column indexes.kind is 'flat: exact. Beside it at most one that is approximate: ivf.';
 comment on column indexes.file is 'File name in the folder indexes/.';
 comment on column indexes.n_codes is 'Codes in the index.';
 comment on column indexes.digest is 'Digest of the codes it was built from; must equal that of the site.';

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8, UInt64
 
 from .errors import UsageError, WidthError
 
@@ -87,13 +87,9 @@ class SplineCodes:
         ]
         return np.concatenate(columns, axis=1)
 
-    def to_strings(self) -> list[str]:
-        """Each code as a string of 0 and 1, what `from_string` reads."""
-        return ["".join("01"[bit] for bit in row) for row in self.unpack().astype(int)]
-
     def n_active(self) -> Int64[np.ndarray, " codes"]:
         """Gates that are on."""
-        return np.bitwise_count(self.packed).sum(axis=1, dtype=np.int64)
+        return np.bitwise_count(words(self.packed)).sum(axis=1, dtype=np.int64)
 
     def gate_counts(self) -> Int64[np.ndarray, " gates"]:
         """For each gate the codes in which it is on. A bounded number of gates is unpacked at a time."""
@@ -117,6 +113,17 @@ def concatenate(sites: Sequence[SplineCodes]) -> SplineCodes:
         raise WidthError(f"codes of a span must be of the same examples, got {[len(site) for site in sites]} rows")
     parts = tuple(part for site in sites for part in site.parts)
     return SplineCodes(np.concatenate([site.packed for site in sites], axis=1), parts)
+
+
+def words(packed: UInt8[np.ndarray, "codes bytes"]) -> UInt64[np.ndarray, "codes words"]:
+    """The same bits, eight bytes a word; rows are padded with zeros, in a copy, where the bytes don't divide."""
+    n, n_bytes = packed.shape
+    padding = -n_bytes % 8
+    if padding or not packed.flags.c_contiguous or packed.ctypes.data % 8:
+        padded = np.zeros((n, n_bytes + padding), dtype=np.uint8)
+        padded[:, :n_bytes] = packed
+        packed = padded
+    return packed.view(np.uint64)
 
 
 def hamming(a: SplineCodes, b: SplineCodes) -> Int64[np.ndarray, " codes"]:

@@ -19,18 +19,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
 
-from .clustering.distances import BLOCK_BYTES, Activations, chosen_device
-from .clustering.spanning_tree import Progress
+from .clustering.limits import BLOCK_BYTES
 from .codes import SplineCodes
+from .devices import Device, chosen_device
 from .errors import UsageError
-from .search.hamming_index import Device, HammingIndex
+from .progress import Progress
+from .search.hamming_index import HammingIndex
 
 NEIGHBORS = 15
 MIN_DIST = 0.1
 """Both are UMAP's defaults. It counts a point as its own neighbour; we don't, so it works with one more."""
 
 EXACT_ACTIVATIONS = 20_000
-"""More activations than this get their neighbours from `forest.neighbor_graph`, whose lists are nearly all exact: all
+"""More activations than this get their neighbours from `neighbor_graph`, whose lists are nearly all exact: all
 n² distances of 100,000 vectors of 3,072 units take a quarter of an hour on two cores."""
 
 FEW_POINTS, MANY_EPOCHS, FEW_EPOCHS = 10_000, 500, 200
@@ -127,16 +128,17 @@ def _near_codes(codes: SplineCodes, k: int, device: Device, tell: Tell) -> Near:
 
 
 def _near_activations(x: Float32[np.ndarray, "n units"], k: int, seed: int, device: Device, tell: Tell) -> Near:
+    from .clustering.distances import Activations  # Numba takes half a second
+    from .clustering.kernels import keep_nearest
+
     n = len(x)
     copies = 2 if n > EXACT_ACTIVATIONS else 1  # the neighbour graph orders them anew
     points = Activations.of(x, chosen_device(device, Activations.device_bytes(*x.shape, copies=copies)))
     if n > EXACT_ACTIVATIONS:
-        from .clustering.approximate_tree import neighbor_graph
+        from .clustering.neighbor_graph import neighbor_graph
 
         graph = neighbor_graph(points, k, seed=seed, progress=lambda done, _: tell(done / n))
         return graph.neighbors, graph.distances, float((graph.distances[:, -1] <= graph.bound).mean())
-    from .kernels import keep_nearest
-
     near, distances = np.full((n, k), -1), np.full((n, k), np.inf)
     everyone, step = np.arange(n), max(1, min(_QUERIES, BLOCK_BYTES // (8 * n)))
     for start in range(0, n, step):

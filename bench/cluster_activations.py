@@ -26,9 +26,10 @@ from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score, pairwise_distances
 
 from atlas.clustering.approximate_tree import ApproximateTree
-from atlas.clustering.distances import Rows
-from atlas.clustering.hdbscan import MEMORY_BUDGET, Hierarchy, cluster_activations
-from atlas.clustering.hdbscan import _hierarchy as condensed
+from atlas.clustering.distances import Columns, Rows
+from atlas.clustering.hdbscan import cluster_activations, condensed
+from atlas.clustering.hierarchy import Hierarchy
+from atlas.clustering.limits import MEMORY_BUDGET
 from atlas.clustering.spanning_tree import spanning_tree
 from bench.data import clustered_activations
 from bench.lab import examples
@@ -59,7 +60,7 @@ class Given:
     def __len__(self) -> int:
         return len(self.distances)
 
-    def between(self, rows: Rows, columns: Rows, out: np.ndarray | None = None) -> np.ndarray:
+    def between(self, rows: Rows, columns: Columns, out: np.ndarray | None = None) -> np.ndarray:
         found = self.distances[rows][:, columns]
         if out is None:
             return found

@@ -14,7 +14,8 @@ from typing import Any
 
 from sklearn.metrics import adjusted_rand_score
 
-from atlas.clustering.hdbscan import Hierarchy, cluster_codes
+from atlas.clustering.hdbscan import cluster_codes
+from atlas.clustering.hierarchy import Hierarchy
 from atlas.codes import SplineCodes
 from bench.data import clustered_codes
 from bench.lab import examples

@@ -21,9 +21,10 @@ import pyarrow as pa
 from PIL import Image
 
 import atlas
-from atlas.clustering.hdbscan import cluster_activations, cluster_codes, medoids
+from atlas.clustering.hdbscan import cluster_activations, cluster_codes
+from atlas.clustering.medoids import medoids
 from atlas.network import GateRange, ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow
-from atlas.search.approximate import HammingIndex
+from atlas.search.hamming_index import HammingIndex
 from atlas.store import blocks
 from atlas.store.atlas import Atlas
 
@@ -534,7 +535,7 @@ def add_index(a: Atlas, target: str, network: str) -> None:
     ids, codes = a.codes(found.sites)
     file = f"{found.network.network_id}.{len(a.rows('from indexes'))}.faiss"
     (a.path / "indexes").mkdir(exist_ok=True)
-    HammingIndex.build(codes, ids, found.digest).save(a.path / "indexes" / file)
+    HammingIndex.write(a.path / "indexes" / file, [(ids, codes.packed)], codes.parts, found.digest)
     a.execute(
         "insert or replace into indexes values ($1, $2, 'flat', $3, $4, $5, null, null, null)",
         [found.network.network_id, found.name, file, len(ids), found.digest],

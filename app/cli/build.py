@@ -284,9 +284,9 @@ def index(
     span: SpanName = None,
     network: NetworkName = None,
     kind: Annotated[
-        Literal["flat", "ivf", "hnsw", "multihash"] | None,
+        Literal["flat", "ivf"] | None,
         typer.Option(
-            help="flat: exact, alone. Others: approximate, faster on large atlases, beside the exact one. "
+            help="flat: exact, alone. ivf: approximate, faster on large atlases, beside the exact one. "
             "Default: as it is."
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""Placing new points in a clustering that is there: hdbscan's approximate prediction, from distances alone."""
+"""Placing new points in an old clustering: hdbscan's approximate prediction, from distances alone."""
 
 from __future__ import annotations
 
@@ -6,24 +6,33 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from ..errors import NonFinite, UsageError, WidthError
-from .distances import BLOCK_BYTES, SAME
-from .hdbscan import CondensedTree, Hierarchy
+from .hierarchy import SAME, CondensedTree, Hierarchy
+from .limits import BLOCK_BYTES
 
 
 def approximate_predict(
     hierarchy: Hierarchy, distances: Float[np.ndarray, "queries n"]
 ) -> tuple[Int64[np.ndarray, " queries"], Float64[np.ndarray, " queries"]]:
-    """Label new points without clustering again: (labels, −1 noise; strengths in [0, 1]).
+    """Label new points without clustering again, as hdbscan's ``approximate_predict`` does.
 
-    ``distances``: from every query to all n clustered points, in the units of ``hierarchy.metric``. As hdbscan's
-    ``approximate_predict``: among its 2·``min_samples`` nearest points (all n where there are fewer) a query joins
-    the one of least mutual reachability r, at λ = 1/r, in the cluster that held this point at that λ. Of equally near
-    points the first counts. Three differences, where hdbscan 0.8.44 errs: a query that coincides with a stack of
-    duplicates (r = 0) has strength 1, as the duplicates do, not 0; fewer than 2·``min_samples`` points will do; and a
-    cluster that splits before any point of its own leaves keeps its label (hdbscan mistakes one half for the whole,
-    and numbers the clusters anew).
+    Among its 2·``min_samples`` nearest points (all n where there are fewer) a query joins the one of least mutual
+    reachability r, at λ = 1/r, in the cluster that held this point at that λ. Of equally near points the first
+    counts. Three differences, where hdbscan 0.8.44 errs: a query that coincides with a stack of duplicates (r = 0)
+    has strength 1, as the duplicates do, not 0; fewer than 2·``min_samples`` points will do; and a cluster that
+    splits before any point of its own leaves keeps its label (hdbscan mistakes one half for the whole, and numbers
+    the clusters anew).
 
-    Raises `WidthError` for another number of columns than n, `NonFinite` for NaN, `UsageError` for negative numbers.
+    Args:
+        hierarchy: the clustering of n points.
+        distances: from every query to all n points, in the units of ``hierarchy.metric``.
+
+    Returns:
+        For each query its label, −1 for noise, and its strength in [0, 1].
+
+    Raises:
+        WidthError: for another number of columns than n.
+        NonFinite: for NaN.
+        UsageError: for negative distances.
     """
     n = len(hierarchy.labels)
     if distances.shape[1] != n:

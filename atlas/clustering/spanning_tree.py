@@ -8,51 +8,31 @@ where core(i) is the distance to the ``min_samples``-th neighbour of i, i itself
 Sander 2013; McInnes & Healy 2017, arXiv 1705.07321). Prim's algorithm visits every point once and needs one row of
 distances at a time.
 
-Memory. Where the budget holds them, all distances are stored: n² in 2·n² bytes (uint16, of codes up to 65,534 gates)
-or the n(n − 1)/2 above the diagonal. Where it doesn't, rows are computed again in blocks: with the point that joins
-come those that are nearest to the tree, because they join next, and rows that wait for their turn are kept while
-there is room.
+Memory. Where the budget holds them, all distances are stored, n² in 2·n² bytes (uint16, of codes up to 65,534 gates).
+Where it doesn't, rows are computed again in blocks: with the point that joins come those that are nearest to the
+tree, because they join next, and rows that wait for their turn are kept while there is room.
 
-Of activations not distances are kept but lower bounds of them. A distance is computed, in float64 and by one formula,
-only where its bound is below the last of a point's nearest, or below what the point is away from the tree: about 20
-a point. So the result depends neither on how the bounds were computed nor on the budget. Of few units boxes around
-neighbouring points exclude most distances, and nothing is kept (`boxes`).
+Of activations not distances are kept but lower bounds of them (`float_bounds`). A distance is computed, in float64
+and by one formula, only where its bound is below the last of a point's nearest, or below what the point is away from
+the tree: about 20 a point. So the result depends neither on how the bounds were computed nor on the budget.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped
 
 from ..errors import TooManyPoints
-from ..kernels import (
-    in_threads,
-    into_triangle,
-    mirror,
-    n_threads,
-    nearest_waiting,
-    offer,
-    offer_exact,
-    slices,
-    smallest,
-    smallest_exact,
-    triangle_row,
-    triangle_rows,
-)
-from .boxes import Boxes
-from .distances import BLOCK_BYTES, Points
+from ..progress import Progress
+from ..threads import in_threads, n_threads, slices
+from .distances import Points
+from .float_bounds import offer_exact, smallest, smallest_exact
+from .kernels import mirror, nearest_waiting, offer
+from .limits import BLOCK_BYTES, ROWS_AHEAD, least_row_bytes
 
-Progress = Callable[[int, int], None]  # (steps done, steps in all)
-
-FEW_UNITS = 8
-"""Up to so many, distances are excluded by boxes (see `boxes`); from 16 on products are as fast."""
-
-_AHEAD = 32  # rows computed at once when they are not stored: with more, too many are computed in vain
 _SQUARE = 2048  # rows and columns of products: 16 MB in float32
 _BLOCK_ROWS = 256  # a product of fewer rows is slower than what it saves
 _PIECE = 64  # rows that one thread takes at a time
@@ -81,43 +61,33 @@ def spanning_tree(
     """The tree of n points of which equal ones are merged: ``points`` holds each kind once, in the order in which
     ``kind`` first names it, and the others carry their weight.
 
-    Of equally near points the first joins, through the edge that was found first, as if nothing were merged.
-    hdbscan's dense algorithm does the same, so the trees are equal, not just equally long. ``budget``: bytes for
-    distances, for blocks of them and for copies of the points. Raises `TooManyPoints` where not even the rows that
-    are computed together fit, before anything is allocated.
+    Of equally near points the first joins, through the edge that came first, as if nothing were merged. hdbscan's
+    dense algorithm does the same, so the trees are equal, not just equally long.
+
+    Args:
+        points: each kind of point once.
+        kind: of each of the n points, its place in ``points``.
+        samples: core distances are to this neighbour.
+        budget: bytes for distances, for blocks of them and for copies of the points.
+        progress: told (steps done, 2·n).
+
+    Raises:
+        TooManyPoints: where not even the rows that are computed together fit, before anything is allocated.
     """
-    n, size = len(points), points.dtype.itemsize
-    room = budget - points.n_bytes - 4 * BLOCK_BYTES
-    if size * (n * (n - 1) // 2) > room and _least_bytes(points) > budget:
+    n = len(points)
+    is_stored = points.dtype.itemsize * n * n <= budget - points.n_bytes - 4 * BLOCK_BYTES
+    if not is_stored and _least_bytes(points) > budget:
         raise TooManyPoints(
-            f"{_AHEAD} rows of distances between {len(points):,} points take {_least_bytes(points):,} bytes with "
+            f"{ROWS_AHEAD} rows of distances between {len(points):,} points take {_least_bytes(points):,} bytes with "
             f"what goes with them; the budget is {budget:,} bytes, in which {budget * n // _least_bytes(points):,} "
             "would fit. Cluster so many examples, cluster from some neighbors of each (--approximate 15), or raise "
             "memory_budget (--memory)"
         )
     tell = _Steps(len(kind), progress)
-    if points.coordinates is not None and points.coordinates.shape[1] <= FEW_UNITS:
-        boxes = Boxes.of(points.coordinates)
-        near = boxes.cores(np.bincount(kind, minlength=n), samples + 1, tell.measured)
-        edges = boxes.grow(kind, near[1], tell.joined)
-        tell.joined(len(kind))
-        return SpanningTree(*edges, near[1][kind], near[0][kind])
-    rows: _Matrix | _Triangle | _Recomputed
-    if size * n * n <= room:
-        rows = _Matrix(points, tell)
-    elif size * (n * (n - 1) // 2) <= room:
-        rows = _Triangle(points, tell)
-    else:
-        rows = _Recomputed(points, budget, tell)
-    cores = rows.cores(points, np.bincount(kind, minlength=len(points)), samples)
+    rows: _Stored | _Recomputed = _Stored(points, tell) if is_stored else _Recomputed(points, budget, tell)
+    cores = rows.cores(np.bincount(kind, minlength=len(points)), samples)
     source, target, length = _grow(points, rows, kind, cores[1], tell)
     return SpanningTree(source, target, length, cores[1][kind], cores[0][kind])
-
-
-def least_row_bytes(distance_bytes: int) -> int:
-    """What a point takes of the least budget, beside copies of it: a number in each row of a block, of the rows that
-    wait, and of what computing a block of Euclidean distances takes beside it."""
-    return 4 * _AHEAD * distance_bytes
 
 
 def _least_bytes(points: Points) -> int:
@@ -142,90 +112,42 @@ class _Steps:
             self.progress(done, 2 * self.n)
 
 
-class _Stored(ABC):
-    """Every distance computed once and kept."""
-
-    dtype: np.dtype[Any]
-
-    @abstractmethod
-    def allocate(self, n: int, dtype: np.dtype[Any]) -> None: ...
-
-    @abstractmethod
-    def measure(self, points: Points, start: int, stop: int) -> None:
-        """Compute and keep the distances of the points ``start`` up to ``stop`` to all from ``start`` on."""
-
-    @abstractmethod
-    def rows(self, piece: slice) -> Shaped[np.ndarray, "rows n"]: ...
-
-    @abstractmethod
-    def row(self, i: int, reach: np.ndarray, joined: np.ndarray) -> Shaped[np.ndarray, " n"]: ...
+class _Stored:
+    """All n² distances, or bounds of them, computed once and kept: a row is at hand without a copy."""
 
     def __init__(self, points: Points, tell: _Steps) -> None:
-        n = self.n = len(points)
-        self.allocate(n, points.dtype)
+        n = len(points)
+        self.points, self.matrix = points, np.empty((n, n), dtype=points.dtype)
         # Blocks reach from the diagonal to the right: the more there are, the less lies below it in vain. But
         # products are the faster the nearer they are to squares, and a matrix times its own transpose, as on the
         # diagonal, is computed at half the cost.
-        if points.coordinates is None:
-            step = max(1, min(BLOCK_BYTES // (points.dtype.itemsize * n), max(_BLOCK_ROWS, n // 16)))
-        else:
-            step = max(1, min(_SQUARE, BLOCK_BYTES // (points.dtype.itemsize * n)))
+        rows = max(_BLOCK_ROWS, n // 16) if points.coordinates is None else _SQUARE
+        step = max(1, min(rows, BLOCK_BYTES // (points.dtype.itemsize * n)))
         for start in range(0, n, step):
-            self.measure(points, start, min(start + step, n))
-            tell.measured(1 - (1 - min(start + step, n) / n) ** 2)
+            stop = min(start + step, n)
+            points.bounds(slice(start, stop), slice(start, n), out=self.matrix[start:stop, start:])
 
-    def cores(self, points: Points, weights: Int64[np.ndarray, " n"], samples: int) -> Shaped[np.ndarray, "2 n"]:
+            def below(piece: slice, start: int = start) -> None:
+                mirror(self.matrix, start + piece.start, start + piece.stop)
+
+            in_threads(below, slices(stop - start, _PIECE))
+            tell.measured(1 - (1 - stop / n) ** 2)
+
+    def cores(self, weights: Int64[np.ndarray, " n"], samples: int) -> Shaped[np.ndarray, "2 n"]:
         """Distances to the neighbour ``samples``, the point itself counted and not counted."""
-        found = np.empty((2, self.n), dtype=_of_distances(points))
-        step = max(1, min(_PIECE, BLOCK_BYTES // (self.dtype.itemsize * self.n * n_threads())))
+        n = len(self.matrix)
+        cores = np.empty((2, n), dtype=_of_distances(self.points))
+        step = max(1, min(_PIECE, BLOCK_BYTES // (self.matrix.itemsize * n * n_threads())))
         in_threads(
-            lambda piece: _smallest(points, self.rows(piece), weights, samples + 1, found, piece.start),
-            slices(self.n, step),
+            lambda piece: _smallest(self.points, self.matrix[piece], weights, samples + 1, cores, piece.start),
+            slices(n, step),
         )
-        return found
+        return cores
 
-
-class _Matrix(_Stored):
-    """All n² distances: a row is there without a copy."""
-
-    def allocate(self, n: int, dtype: np.dtype[Any]) -> None:
-        self.matrix, self.dtype = np.empty((n, n), dtype=dtype), dtype
-
-    def measure(self, points: Points, start: int, stop: int) -> None:
-        points.bounds(slice(start, stop), slice(start, self.n), out=self.matrix[start:stop, start:])
-        in_threads(
-            lambda piece: mirror(self.matrix, start + piece.start, start + piece.stop), slices(stop - start, _PIECE)
-        )
-
-    def rows(self, piece: slice) -> Shaped[np.ndarray, "rows n"]:
-        return self.matrix[piece]
-
-    def row(self, i: int, reach: np.ndarray, joined: np.ndarray) -> Shaped[np.ndarray, " n"]:
+    def row(
+        self, i: int, reach: Shaped[np.ndarray, " n"], joined: Bool[np.ndarray, " n"]
+    ) -> Shaped[np.ndarray, " n"]:
         return self.matrix[i]
-
-
-class _Triangle(_Stored):
-    """The n(n − 1)/2 distances above the diagonal: half the memory, and rows that are gathered."""
-
-    def allocate(self, n: int, dtype: np.dtype[Any]) -> None:
-        self.triangle, self.dtype = np.empty(n * (n - 1) // 2, dtype=dtype), dtype
-        self.one_row = np.empty(n, dtype=dtype)
-
-    def measure(self, points: Points, start: int, stop: int) -> None:
-        block = points.bounds(slice(start, stop), slice(start, self.n))
-        in_threads(
-            lambda piece: into_triangle(self.triangle, self.n, start, block, piece.start, piece.stop),
-            slices(stop - start, _PIECE),
-        )
-
-    def rows(self, piece: slice) -> Shaped[np.ndarray, "rows n"]:
-        out = np.empty((piece.stop - piece.start, self.n), dtype=self.dtype)
-        triangle_rows(self.triangle, self.n, piece.start, piece.stop, out)
-        return out
-
-    def row(self, i: int, reach: np.ndarray, joined: np.ndarray) -> Shaped[np.ndarray, " n"]:
-        triangle_row(self.triangle, self.n, i, self.one_row)
-        return self.one_row
 
 
 class _Recomputed:
@@ -235,41 +157,43 @@ class _Recomputed:
         self.points, self.tell = points, tell
         self.row_bytes = len(points) * points.dtype.itemsize
         self.block_bytes = min(BLOCK_BYTES, (budget - points.n_bytes) // 4)
-        self.room = max(_AHEAD, (budget - _least_bytes(points)) // self.row_bytes)  # rows that may wait
+        self.room = max(ROWS_AHEAD, (budget - _least_bytes(points)) // self.row_bytes)  # rows that may wait
         self.waiting: dict[int, Shaped[np.ndarray, " n"]] = {}
 
-    def cores(self, points: Points, weights: Int64[np.ndarray, " n"], samples: int) -> Shaped[np.ndarray, "2 n"]:
-        """Distances to the neighbour ``samples``, the point itself counted and not counted."""
-        n = len(points)
-        found = np.empty((2, n), dtype=_of_distances(points))
+    def cores(self, weights: Int64[np.ndarray, " n"], samples: int) -> Shaped[np.ndarray, "2 n"]:
+        """As `_Stored.cores`."""
+        n = len(self.points)
+        cores = np.empty((2, n), dtype=_of_distances(self.points))
         step = max(1, self.block_bytes // self.row_bytes)
         for start in range(0, n, step):
-            block = points.bounds(slice(start, min(start + step, n)), slice(0, n))
+            block = self.points.bounds(slice(start, min(start + step, n)), slice(0, n))
 
             def work(piece: slice, block: np.ndarray = block, start: int = start) -> None:
-                _smallest(points, block[piece], weights, samples + 1, found, start + piece.start)
+                _smallest(self.points, block[piece], weights, samples + 1, cores, start + piece.start)
 
             in_threads(work, slices(len(block), _PIECE))
             self.tell.measured(min(start + step, n) / n)
-        return found
+        return cores
 
-    def row(self, i: int, reach: np.ndarray, joined: np.ndarray) -> Shaped[np.ndarray, " n"]:
+    def row(
+        self, i: int, reach: Shaped[np.ndarray, " n"], joined: Bool[np.ndarray, " n"]
+    ) -> Shaped[np.ndarray, " n"]:
         if i not in self.waiting:
             self._compute(i, reach, joined)
         return self.waiting.pop(i)
 
-    def _compute(self, i: int, reach: np.ndarray, joined: np.ndarray) -> None:
+    def _compute(self, i: int, reach: Shaped[np.ndarray, " n"], joined: Bool[np.ndarray, " n"]) -> None:
         """The row of ``i``, and those of the points nearest to the tree whose rows are not at hand."""
-        there = joined.copy()
-        there[list(self.waiting)] = there[i] = True
-        candidates = np.flatnonzero(~there)
-        if len(candidates) > _AHEAD - 1:
-            candidates = candidates[np.argpartition(reach[candidates], _AHEAD - 2)[: _AHEAD - 1]]
+        not_wanted = joined.copy()
+        not_wanted[list(self.waiting)] = not_wanted[i] = True
+        candidates = np.flatnonzero(~not_wanted)
+        if len(candidates) > ROWS_AHEAD - 1:
+            candidates = candidates[np.argpartition(reach[candidates], ROWS_AHEAD - 2)[: ROWS_AHEAD - 1]]
         for far in sorted(self.waiting, key=reach.__getitem__)[max(0, self.room - len(candidates) - 1) :]:
             del self.waiting[far]  # they were expected too early
         wanted = np.append(candidates, i)
         # A copy of each: a view of the block would keep all of it until the last row is used.
-        for point, row in zip(wanted.tolist(), self.points.bounds(wanted, slice(0, len(there))), strict=True):
+        for point, row in zip(wanted.tolist(), self.points.bounds(wanted, slice(0, len(joined))), strict=True):
             self.waiting[point] = row.copy()
 
 
@@ -293,7 +217,7 @@ def _smallest(
 
 def _grow(
     points: Points,
-    rows: _Matrix | _Triangle | _Recomputed,
+    rows: _Stored | _Recomputed,
     kind: Int64[np.ndarray, " n"],
     cores: Shaped[np.ndarray, " kinds"],
     tell: _Steps,

@@ -6,25 +6,21 @@ Codes lie in memory or in a mapped file, and are read where they lie. Padding bi
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt64
 
 from ..codes import SplineCodes
+from ..devices import Device, check_device
 from ..errors import IndexMismatch, UsageError, WidthError
+from ..threads import in_threads, n_threads, slices
+from .candidates import candidates_of, parted
 from .files import Block, open_flat, write_flat
-
-if TYPE_CHECKING:
-    from .approximate import GpuCodes
-
-Device = Literal["auto", "cpu", "cuda"]
-"""Where to compute: ``auto`` takes a GPU, if there is one, where the work is worth the way there."""
+from .gpu import OnGpu
 
 Found = tuple[Int64[np.ndarray, "queries k"], Int64[np.ndarray, "queries k"]]
 """Example ids and distances in gates, each query's ordered by (distance, id)."""
@@ -41,7 +37,6 @@ _BLOCK_BYTES = 1 << 25  # of distances held at once
 _PIECE_BYTES = 1 << 35  # compared between two looks at Ctrl-C, about a second of one core
 _SMALL_BYTES = 1 << 21  # compared sooner than another thread wakes up, some 50 µs
 _PIECES = 4  # of the codes a thread: when another program takes a core, the others go on with what is left
-_QUERIES = 64  # of a thread: their codes of 3,072 gates take 24 kB, which the L1 cache holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +52,7 @@ class HammingIndex:
     ids: Int64[np.ndarray, " codes"]
     digest: str
     packed: UInt8[np.ndarray, "codes bytes"]
-    _gpu: _OnGpu = field(default_factory=lambda: _OnGpu(), repr=False)
+    _gpu: OnGpu = field(default_factory=OnGpu, repr=False)
 
     @classmethod
     def build(cls, codes: SplineCodes, ids: Int64[np.ndarray, " codes"], digest: str) -> HammingIndex:
@@ -83,10 +78,6 @@ class HammingIndex:
         """
         about = {"kind": "flat", "n_bits": sum(parts), "parts": list(parts), "digest": digest}
         return write_flat(path, blocks, about, sum(-(-part // 8) for part in parts))
-
-    def save(self, path: Path) -> None:
-        """`write` this index."""
-        self.write(path, [(self.ids, self.packed)], self.parts, self.digest)
 
     @classmethod
     def load(cls, path: Path, *, thorough: bool = False) -> HammingIndex:
@@ -214,15 +205,16 @@ class HammingIndex:
     def _nearest_compiled(
         self, queries: SplineCodes, k: int, among: np.ndarray | None
     ) -> UInt64[np.ndarray, "queries k"]:
-        from .. import kernels
+        from .kernels import QUERIES_AT_ONCE, flat, nearest_codes
 
-        held, n_queries = len(self) if among is None else len(among), len(queries)
-        asked, codes, allowed, n_bytes = self._flat(queries, among)
+        held, n_queries, n_bytes = len(self) if among is None else len(among), len(queries), self.packed.shape[1]
+        flat_queries, codes, allowed = flat(queries.packed), flat(self.packed), _allowed(among)
         block = max(1, _CACHED_BYTES // n_bytes)
-        # A thread takes some of the queries, or some of the codes where queries are few.
-        by_query = n_queries >= 2 * kernels.n_threads()
+        # A thread takes some of the queries, or some of the codes where queries are few. Each piece of codes has a
+        # heap of its own; the least of all of them are the least of the heaps.
+        by_query = n_queries >= 2 * n_threads()
         if by_query:
-            pieces = kernels.slices(n_queries, max(1, min(_QUERIES, _PIECE_BYTES // (held * n_bytes))))
+            pieces = slices(n_queries, max(1, min(QUERIES_AT_ONCE, _PIECE_BYTES // (held * n_bytes))))
         else:
             pieces = _pieces(held, n_queries * n_bytes)
         heaps = np.full((1 if by_query else len(pieces), n_queries, k), np.iinfo(np.uint64).max, np.uint64)
@@ -230,12 +222,12 @@ class HammingIndex:
         def work(piece: int) -> None:
             rows = pieces[piece]
             if by_query:
-                some = asked[rows.start * n_bytes : rows.stop * n_bytes]
-                kernels.nearest_codes(some, codes, n_bytes, allowed, 0, held, block, heaps[0, rows])
+                some = flat_queries[rows.start * n_bytes : rows.stop * n_bytes]
+                nearest_codes(some, codes, n_bytes, allowed, 0, held, block, heaps[0, rows])
             else:
-                kernels.nearest_codes(asked, codes, n_bytes, allowed, rows.start, rows.stop, block, heaps[piece])
+                nearest_codes(flat_queries, codes, n_bytes, allowed, rows.start, rows.stop, block, heaps[piece])
 
-        kernels.share(work, len(pieces))
+        in_threads(work, range(len(pieces)))
         candidates = heaps[0] if len(heaps) == 1 else np.concatenate(list(heaps), axis=1)
         candidates.sort(axis=1)
         return candidates[:, :k]
@@ -260,17 +252,16 @@ class HammingIndex:
         self, queries: SplineCodes, among: np.ndarray | None, start: int, stop: int
     ) -> Int32[np.ndarray, "queries candidates"]:
         """Distances to the candidates ``start`` to ``stop``: codes at those places, or at ``among[start:stop]``."""
-        from .. import kernels
+        from .kernels import flat, hamming_block
 
-        out = np.empty((len(queries), stop - start), np.int32)
-        asked, codes, allowed, n_bytes = self._flat(queries, among)
-        pieces = _pieces(stop - start, len(queries) * n_bytes)
+        out, n_bytes = np.empty((len(queries), stop - start), np.int32), self.packed.shape[1]
+        flat_queries, codes, allowed = flat(queries.packed), flat(self.packed), _allowed(among)
 
-        def work(piece: int) -> None:
-            rows = pieces[piece]
-            kernels.hamming_bytes(asked, codes, n_bytes, allowed, start + rows.start, start + rows.stop, out[:, rows])
+        def work(rows: slice) -> None:
+            low, high = start + rows.start, start + rows.stop
+            hamming_block(flat_queries, codes, n_bytes, allowed, low, high, out[:, rows])
 
-        kernels.share(work, len(pieces))
+        in_threads(work, _pieces(stop - start, len(queries) * n_bytes))
         return out
 
     def _distances_interpreted(
@@ -284,15 +275,6 @@ class HammingIndex:
             for query, packed in enumerate(queries.packed):
                 out[query, low - start : high - start] = np.bitwise_count(codes ^ packed).sum(axis=1, dtype=np.int32)
         return out
-
-    def _flat(self, queries: SplineCodes, among: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """What the kernels take. Read-only, so that each is compiled once: a mapped file can be nothing else."""
-        asked, codes = np.ascontiguousarray(queries.packed).reshape(-1), self.packed.reshape(-1)
-        allowed = np.empty(0, np.int64) if among is None else np.ascontiguousarray(among)
-        asked, codes, allowed = asked.view(), codes.view(), allowed.view()
-        for array in (asked, codes, allowed):
-            array.flags.writeable = False
-        return asked, codes, allowed, self.packed.shape[1]
 
     def _bytes_compared(self, n_queries: int, among: np.ndarray | None) -> int:
         return n_queries * (len(self) if among is None else len(among)) * self.packed.shape[1]
@@ -345,51 +327,6 @@ PROCESSOR_ONLY = {
 """Why a GPU can't be had."""
 
 
-def check_device(device: str) -> None:
-    """Raise `UsageError` unless this is a `Device`."""
-    if device not in get_args(Device):
-        raise UsageError(f"device is {device!r}; expected auto, cpu or cuda")
-
-
-class _OnGpu:
-    """The codes of an index on a GPU, taken there when they are first searched, by whichever thread comes first."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._codes: GpuCodes | None = None
-        self._failed = False
-
-    def search(
-        self,
-        packed: UInt8[np.ndarray, "codes bytes"],
-        queries: SplineCodes,
-        k: int,
-        elsewhere: Any,
-        *,
-        forced: bool,
-    ) -> UInt64[np.ndarray, "queries k"] | None:
-        """The least candidates, in order; None where there is no GPU, or one that failed, unless ``forced``."""
-        from . import approximate
-
-        if self._failed and not forced:
-            return None
-        if approximate.n_gpus() == 0:
-            if forced:
-                raise UsageError("device is cuda, but FAISS sees no GPU here; use auto or cpu")
-            return None
-        try:
-            with self._lock:
-                if self._codes is None:
-                    self._codes = approximate.GpuCodes(packed)
-                codes = self._codes
-            return codes.search(queries, k, elsewhere)
-        except UsageError:
-            if forced:
-                raise
-            self._failed = True  # it would fail again, each time after the copy
-            return None
-
-
 def hamming_matrix(a: SplineCodes, b: SplineCodes) -> Int32[np.ndarray, "a b"]:
     """Hamming distance, in gates, of every code of ``a`` to every code of ``b``. Takes 4·a·b bytes.
 
@@ -397,21 +334,11 @@ def hamming_matrix(a: SplineCodes, b: SplineCodes) -> Int32[np.ndarray, "a b"]:
     """
     if a.parts != b.parts:
         raise WidthError(f"codes of {a.n_bits} and {b.n_bits} gates can't be compared (parts {a.parts}, {b.parts})")
-    from .. import kernels
+    from .kernels import all_distances
 
-    left, right = kernels.words(a.packed), kernels.words(b.packed)
     out = np.empty((len(a), len(b)), dtype=np.int32)
-    if out.size:
-        rows = max(1, _BLOCK_BYTES // (4 * len(b)))
-        kernels.in_threads(
-            lambda piece: kernels.hamming_block(left[piece], right, out[piece]), kernels.slices(len(a), rows)
-        )
+    all_distances(a.packed, b.packed, out)
     return out
-
-
-def pairwise_hamming(codes: SplineCodes) -> Int32[np.ndarray, "n n"]:
-    """All pairwise Hamming distances, in gates. Takes 4·n² bytes."""
-    return hamming_matrix(codes, codes)
 
 
 def without_own(
@@ -426,30 +353,16 @@ def without_own(
     return ids[others].reshape(shape), distances[others].reshape(shape)
 
 
-# A candidate is a distance and a place in one number whose order is that of (distance, place): what the kernels keep.
-
-_PLACE_BITS = np.uint64(36)  # as `kernels.PLACE_BITS`, which loading Numba would cost to read
-
-
-def candidates_of(
-    distances: Int32[np.ndarray, "queries codes"], places: Int64[np.ndarray, "queries codes"]
-) -> UInt64[np.ndarray, "queries codes"]:
-    return (distances.astype(np.uint64) << _PLACE_BITS) | places.astype(np.uint64)
-
-
-def parted(
-    candidates: UInt64[np.ndarray, "queries k"],
-) -> tuple[Int64[np.ndarray, "queries k"], Int64[np.ndarray, "queries k"]]:
-    """Places and distances of candidates."""
-    places = candidates & ((np.uint64(1) << _PLACE_BITS) - np.uint64(1))
-    return places.astype(np.int64), (candidates >> _PLACE_BITS).astype(np.int64)
+def _allowed(among: np.ndarray | None) -> Int64[np.ndarray, " allowed"]:
+    """What the kernels take for ``among``, read-only: empty where all codes are meant."""
+    allowed = np.empty(0, np.int64) if among is None else np.ascontiguousarray(among).view()
+    allowed.flags.writeable = False
+    return allowed
 
 
 def _pieces(candidates: int, n_bytes: int) -> list[slice]:
     """Candidates, each of ``n_bytes`` to compare, cut into some pieces a thread that are worth taking one by one."""
-    from .. import kernels
-
-    wanted = min(_PIECES * kernels.n_threads(), max(1, candidates * n_bytes // _SMALL_BYTES))
+    wanted = min(_PIECES * n_threads(), max(1, candidates * n_bytes // _SMALL_BYTES))
     step = -(-candidates // wanted)
     return [slice(start, min(start + step, candidates)) for start in range(0, candidates, step)]
 

@@ -11,21 +11,11 @@ import pandas as pd
 import pyarrow as pa
 
 import atlas
-from atlas.clustering.distances import Device, not_finite
-from atlas.clustering.hdbscan import (
-    MAX_POINTS,
-    MEMORY_BUDGET,
-    Hierarchy,
-    Metric,
-    Selection,
-    Ties,
-    check_request,
-    cluster_activations,
-    cluster_codes,
-    medoids,
-    members_of,
-)
+from atlas.clustering.hierarchy import Hierarchy, Metric, Selection, Ties, members_of
+from atlas.clustering.limits import MAX_POINTS, MEMORY_BUDGET, check_request
+from atlas.clustering.rows import not_finite
 from atlas.codes import SplineCodes
+from atlas.devices import Device
 from atlas.errors import NonFinite, NotStored, RunInterrupted, TooManyPoints, UsageError
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import Target
@@ -111,6 +101,8 @@ def cluster(
             f"the activation of example {ids[row]} at {target.name} of network {target.network.name} holds NaN or "
             "infinity, so it is at no distance from the others; cluster the codes instead"
         )
+    from atlas.clustering.medoids import medoids  # with Numba and hdbscan, a second
+
     whole = round(2 * len(ids) * (1 + _SHARE_OF_MEDOIDS))
     with progress.step(f"cluster {target.name} ({space})", total=whole, unit="rows") as step:
         hierarchy = _hierarchy(
@@ -191,6 +183,8 @@ def _points(a: Atlas, target: Target, space: Space) -> tuple[np.ndarray, SplineC
 
 
 def _hierarchy(points: SplineCodes | np.ndarray, metric: Metric, **options: Any) -> Hierarchy:
+    from atlas.clustering.hdbscan import cluster_activations, cluster_codes
+
     if isinstance(points, SplineCodes):
         return cluster_codes(points, metric=metric, **options)
     return cluster_activations(points, **options)

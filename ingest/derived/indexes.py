@@ -22,8 +22,8 @@ from atlas.store.disk import disk_full
 
 from ..progress import Progress
 
-IndexKind = Literal["flat", "ivf", "hnsw", "multihash"]
-"""flat is exact and always there; one of the others may stand beside it."""
+IndexKind = Literal["flat", "ivf"]
+"""flat is exact and always there; ivf, which is approximate, may stand beside it."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def build_indexes(
 
     ``targets``: sites and spans; by default every site with codes, and every span that was asked for at ingestion or
     has an index, of ``network`` or of all networks. ``kind``: None brings up to date what there is, and builds the
-    flat indexes that are missing; flat also removes what stands beside it; any other kind is built beside the flat
-    index, in place of what is there, with the least search effort that reaches ``recall``@10 (see
+    flat indexes that are missing; flat also removes what stands beside it; ivf is built beside the flat index, in
+    place of what is there, with the least search effort that reaches ``recall``@10 (see
     `atlas.search.approximate.ApproximateIndex`).
 
     An index whose digest is that of the codes is left alone unless ``force``. Raises `UnknownName` for a target that
@@ -68,9 +68,9 @@ def build_indexes(
     with atlas.open(path) as a:
         wanted = _targets(a, network, targets)
         flat = [target for target in wanted if force or not _is_current(a, target, "flat")]
-        beside = [(target, found) for target in wanted if (found := kind or _beside(a, target)) and found != "flat"]
-        beside = [(target, found) for target, found in beside if force or not _is_current(a, target, found)]
-        dropped = [target for target in wanted if kind == "flat" and _beside(a, target)]
+        beside = [target for target in wanted if kind == "ivf" or (kind is None and _has_approximate(a, target))]
+        beside = [target for target in beside if force or not _is_current(a, target, "ivf")]
+        dropped = [target for target in wanted if kind == "flat" and _has_approximate(a, target)]
     built = []
     counts = [min(site.n_codes for site in target.sites) for target in flat]  # a span may have fewer
     with progress.step("index", total=sum(counts), unit="codes") as step:
@@ -81,8 +81,8 @@ def build_indexes(
 
             built.append(_build_flat(path, target, tell))
             tell(counts[number])
-    for target, found in beside:
-        built.append(_build_beside(path, target, found, recall, progress))
+    for target in beside:
+        built.append(_build_approximate(path, target, recall, progress))
     for target in dropped:
         _record(path, target, None)
     return built
@@ -139,14 +139,14 @@ def _counted(blocks: Iterable[Block], tell: Callable[[int], None]) -> Iterator[B
         tell(done)
 
 
-def _build_beside(path: Path, target: Target, kind: IndexKind, recall: float, progress: Progress) -> Built:
+def _build_approximate(path: Path, target: Target, recall: float, progress: Progress) -> Built:
     from atlas.search.approximate import ApproximateIndex
 
     exact = HammingIndex.load(path / INDEXES / index_file(target))
-    with progress.step(f"build {kind} of {target.name}", total=len(exact), unit="codes") as step, disk_full(path):
-        index = ApproximateIndex.build(exact, kind, target_recall=recall, progress=step.update)  # type: ignore[arg-type]
-        index.save(path / INDEXES / index_file(target, kind))
-    built = Built(target.network.name, target.name, kind, len(exact), index.recall, index.sample, index.parameters)
+    with progress.step(f"build ivf of {target.name}", total=len(exact), unit="codes") as step, disk_full(path):
+        index = ApproximateIndex.build(exact, target_recall=recall, progress=step.update)
+        index.save(path / INDEXES / index_file(target, "ivf"))
+    built = Built(target.network.name, target.name, "ivf", len(exact), index.recall, index.sample, index.parameters)
     _record(path, target, built)
     return built
 
@@ -201,13 +201,14 @@ def _targets(a: Atlas, network: str | None, names: list[str] | None) -> list[Tar
     return found
 
 
-def _beside(a: Atlas, target: Target) -> IndexKind | None:
-    """The kind of the approximate index of a target, if it has one."""
-    kind: IndexKind | None = a.value(
-        "select kind from indexes where network_id = $1 and target = $2 and kind <> 'flat'",
-        [target.network.network_id, target.name],
+def _has_approximate(a: Atlas, target: Target) -> bool:
+    """Whether an index stands beside the flat one, be it of a kind that is no longer built."""
+    return bool(
+        a.value(
+            "select count(*) from indexes where network_id = $1 and target = $2 and kind <> 'flat'",
+            [target.network.network_id, target.name],
+        )
     )
-    return kind
 
 
 def _is_current(a: Atlas, target: Target, kind: IndexKind) -> bool:

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 import atlas
+from atlas.devices import Device
 from atlas.errors import NotStored, RunInterrupted, UsageError
-from atlas.search.hamming_index import Device
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import Target
 from atlas.umap import MIN_DIST, NEIGHBORS, Layout, lay_out

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 import atlas
+from atlas.devices import Device, check_device
 from atlas.errors import IndexMissing, RunInterrupted, UsageError
 from atlas.search.files import INDEXES
-from atlas.search.hamming_index import Device, HammingIndex, check_device
+from atlas.search.hamming_index import HammingIndex
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import Target
 

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from atlas.devices import chosen_device
 from atlas.errors import UsageError, WeightsError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -29,20 +30,7 @@ SHOWN_DIGEST = 12
 
 def resolve_device(device: str) -> torch.device:
     """The device that ``auto``, ``cpu``, ``cuda`` or ``mps`` names here; `UsageError` if there is none."""
-    available = ["cpu"]
-    if torch.cuda.is_available():
-        available.append("cuda")
-    if torch.backends.mps.is_available():
-        available.append("mps")
-    if device == "auto":
-        return torch.device(available[-1])
-    if device not in DEVICES:
-        raise UsageError(f"device {device!r} is unknown; expected one of {', '.join(DEVICES)}")
-    if device not in available:
-        raise UsageError(
-            f"device {device!r} is not available here; available: {', '.join(available)}. Pass one of them, or `auto`"
-        )
-    return torch.device(device)
+    return torch.device(chosen_device(device, known=DEVICES))
 
 
 @dataclass(frozen=True)

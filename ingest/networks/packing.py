@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from atlas import kernels
+from atlas.search import kernels
 
 BITS = 8
 

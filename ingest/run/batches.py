@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float32, UInt8, UInt32
 
-from atlas.kernels import count_bits, words
+from atlas.codes import words
 from atlas.network import PART_UNITS, Site
 from atlas.store.atlas import ROW_GROUP_ROWS
 from atlas.store.blocks import RowsDigest
@@ -137,8 +137,13 @@ def _gathered(
         yield batch_of(pending)
 
 
+def _bits_set(packed: UInt8[np.ndarray, "codes bytes"]) -> UInt32[np.ndarray, " codes"]:
+    counts: UInt32[np.ndarray, " codes"] = np.bitwise_count(words(packed)).sum(axis=1, dtype=np.uint32)
+    return counts
+
+
 def _code_batch(pieces: list[_Piece]) -> pa.RecordBatch:
-    n_active = np.concatenate([count_bits(words(piece.values)) for piece in pieces])
+    n_active = np.concatenate([_bits_set(piece.values) for piece in pieces])
     widths = np.repeat([piece.values.shape[1] for piece in pieces], [len(piece) for piece in pieces])
     code = pa.Array.from_buffers(pa.binary(), len(n_active), [None, _ends(widths), _end_to_end(pieces)])
     site_ids, example_ids = _labels(pieces, [1] * len(pieces))

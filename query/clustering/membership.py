@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64
 from PIL import Image
 
 from atlas import Atlas, Network, SplineCodes
+from atlas.clustering.placement import approximate_predict
 from atlas.errors import DamagedAtlas, NotStored, UsageError
 
 from ..examples.ids import check_network
@@ -21,7 +22,7 @@ from ..pairs.density import distances_to_activation
 from .clusterings import Clustering, clustering_of, find_clustering
 
 if TYPE_CHECKING:
-    from atlas.clustering.hdbscan import Hierarchy
+    from atlas.clustering.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,6 @@ def membership(
     if found.space == "activations" and given.is_code:
         raise UsageError(f"{found.name} is of activations, and a code has none; give an example, a text or an image")
     about = given.read(atlas, found.target, reader, [found.target.sites[0]] if found.space == "activations" else [])
-    from atlas.clustering.placement import (
-        approximate_predict,  # loads hdbscan, which takes a second that no other query needs
-    )
-
     ids, hierarchy = _hierarchy(atlas, found)
     labels, strengths = approximate_predict(hierarchy, _distances(atlas, found, about, ids)[None])
     return _answer(atlas, found, about.name, int(labels[0]), float(strengths[0]), stored=False)
@@ -184,7 +181,7 @@ def _distances(
 
 def _hierarchy(atlas: Atlas, found: Clustering) -> tuple[Int64[np.ndarray, " clustered"], Hierarchy]:
     """The clustering as it was computed, with the ids of its points: point i is the i-th example in order of id."""
-    from atlas.clustering.hdbscan import CondensedTree, Hierarchy
+    from atlas.clustering.hierarchy import CondensedTree, Hierarchy
 
     points = atlas.frame(
         """

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from atlas import Atlas
-from atlas.search.hamming_index import Device
+from atlas.devices import Device
 from atlas.store.catalog import Target
 
 from ..examples.subjects import Neighbors, Subject
@@ -79,7 +79,7 @@ class CodeSearch:
             self._keep(everyone)
             near = int(np.searchsorted(distances, radius, side="right"))
             return ids[:near], distances[:near]
-        if approximate is not None and approximate.has_radius:
+        if approximate is not None:
             return approximate.within(self.subject.codes, radius)[0]
         return flat.within(self.subject.codes, radius, among=self._places())[0]
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from atlas import Atlas
+from atlas.devices import Device, check_device
 from atlas.errors import IndexMissing, UsageError
 from atlas.search.files import INDEXES as INDEXES
-from atlas.search.hamming_index import PROCESSOR_ONLY, Device, HammingIndex, check_device
+from atlas.search.hamming_index import PROCESSOR_ONLY, HammingIndex
 from atlas.store.catalog import Target
 
 from ..examples.ids import count_codes, is_span

@@ -15,8 +15,8 @@ from jaxtyping import Float64, Int64
 from PIL import Image
 
 from atlas import Atlas, Network, SplineCodes
+from atlas.devices import Device
 from atlas.errors import NotStored, UsageError
-from atlas.search.hamming_index import Device
 from atlas.store.catalog import SiteRecord, Target
 
 from ..clustering.labels import cluster_column, shown_clustering
@@ -158,7 +158,7 @@ def nearest(
         exact_note=exactness(target),
         clustering=labels.clustering_id if labels is not None else None,
         density_note=density_note,
-        **how_searched(indexes, radius=radius is not None),
+        **how_searched(indexes),
     )
     return frame
 
@@ -196,10 +196,10 @@ def held_ids(
     return np.intersect1d(ids, holders(atlas, target))
 
 
-def how_searched(indexes: Indexes, *, radius: bool = False) -> dict[str, object]:
+def how_searched(indexes: Indexes) -> dict[str, object]:
     """What `nearest` says about the search in ``frame.attrs``."""
     index = indexes.approximate
-    if index is not None and (index.has_radius or not radius):
+    if index is not None:
         measured = f"recall@10 {index.recall:.4f}, measured on {index.sample} stored codes"
         return {
             "exact_search": False,

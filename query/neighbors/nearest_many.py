@@ -9,8 +9,9 @@ import pandas as pd
 from jaxtyping import Int64
 
 from atlas import Atlas, SplineCodes
+from atlas.devices import Device
 from atlas.errors import UnknownName, UsageError
-from atlas.search.hamming_index import Device, HammingIndex, without_own
+from atlas.search.hamming_index import HammingIndex, without_own
 from atlas.store.catalog import Target
 
 from ..clustering.labels import cluster_column, shown_clustering

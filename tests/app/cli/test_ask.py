@@ -51,7 +51,7 @@ def test_an_approximate_index_prints_its_recall_and_answers_say_that_they_are(ow
     assert polytope("verify", own).status == 0
     assert polytope("index", own, "--kind", "flat").status == 0
     assert "approximate" not in polytope(*asked).err
-    impossible = polytope("index", own, "--kind", "multihash", "--site", "inception4c", "--recall", 1.2)
+    impossible = polytope("index", own, "--kind", "ivf", "--site", "inception4c", "--recall", 1.2)
     assert impossible.status == 1 and "recall to reach is 1.2" in impossible.err
 
 

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
-from atlas.clustering.approximate_tree import approximate_tree, neighbor_graph
-from atlas.clustering.distances import Activations, Codes, Points, same_rows
+from atlas.clustering.approximate_tree import approximate_tree
+from atlas.clustering.distances import Activations, Codes, Points
 from atlas.clustering.hdbscan import cluster_activations, cluster_codes
+from atlas.clustering.neighbor_graph import neighbor_graph
+from atlas.clustering.rows import same_rows
 from atlas.clustering.spanning_tree import SpanningTree, spanning_tree
 from atlas.codes import SplineCodes
 from atlas.errors import TooManyPoints, UsageError

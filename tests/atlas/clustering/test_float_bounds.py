@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances
 
 from atlas.clustering.distances import Activations
+from atlas.clustering.float_bounds import excluding
 from atlas.clustering.hdbscan import cluster_activations
 from atlas.clustering.spanning_tree import SpanningTree, spanning_tree
-from atlas.kernels import _above
 
 SEEDS = st.integers(0, 2**32 - 1)
 BUDGET = 1 << 32
@@ -25,7 +25,7 @@ def true_distances(x: np.ndarray) -> np.ndarray:
 
 def thresholds(points: Activations, distances: np.ndarray) -> np.ndarray:
     """The least stored bound that would exclude each distance, were it shorter than this."""
-    return np.array([[_above(float(d), points.factor, points.shift) for d in row] for row in distances])
+    return np.array([[excluding(float(d), points.factor, points.shift) for d in row] for row in distances])
 
 
 def differences(x: np.ndarray) -> np.ndarray:

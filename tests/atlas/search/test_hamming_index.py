@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -17,15 +18,7 @@ from hypothesis import strategies as st
 
 from atlas.codes import SplineCodes, concatenate, hamming
 from atlas.errors import IndexMismatch, IndexMissing, UsageError, WidthError
-from atlas.kernels import share
-from atlas.search.approximate import (
-    MOST_ON_GPU,
-    _OneAtATime,
-    hamming_matrix,
-    n_gpus,
-    pairwise_hamming,
-    search_with_any_ties,
-)
+from atlas.search.candidates import candidates_of, parted
 from atlas.search.files import (
     CODES_START,
     FULL_CHECK_BYTES,
@@ -35,7 +28,8 @@ from atlas.search.files import (
     read_again,
     write_flat,
 )
-from atlas.search.hamming_index import HammingIndex, candidates_of, parted, without_own
+from atlas.search.gpu import MOST_ON_GPU, OneAtATime, OnGpu, n_gpus, search_with_any_ties
+from atlas.search.hamming_index import HammingIndex, hamming_matrix, without_own
 
 EDITS: list[dict[str, object]] = [
     {"count": "50"},
@@ -72,6 +66,10 @@ def true_distances(queries: SplineCodes, codes: SplineCodes) -> np.ndarray:
 
 def index_of(codes: SplineCodes) -> HammingIndex:
     return HammingIndex.build(codes, np.arange(len(codes)), digest="d0")
+
+
+def save(index: HammingIndex, path: Path) -> None:
+    HammingIndex.write(path, [(index.ids, index.packed)], index.parts, index.digest)
 
 
 def nearest_truth(
@@ -213,13 +211,13 @@ def test_the_matrix_of_distances_counts_differing_gates(seed: int, sizes: tuple[
     a, b = random_codes(seed, sizes[0], bits, 3), random_codes(seed + 1, sizes[1], bits, 3)
     np.testing.assert_array_equal(hamming_matrix(a, b), true_distances(a, b))
     # A view of every other row isn't contiguous, which FAISS would not notice.
-    np.testing.assert_array_equal(pairwise_hamming(a[::2]), true_distances(a[::2], a[::2]))
+    np.testing.assert_array_equal(hamming_matrix(a[::2], a[::2]), true_distances(a[::2], a[::2]))
 
 
 def test_a_saved_index_answers_as_it_did(tmp_path: Path) -> None:
     codes = random_codes(0, 300, 12, 20)
     index = HammingIndex.build(codes, sparse_ids(0, 300), "d0")
-    index.save(tmp_path / "a.faiss")
+    save(index, tmp_path / "a.faiss")
     loaded = HammingIndex.load(tmp_path / "a.faiss")
     for before, after in zip(index.search(codes, 7), loaded.search(codes, 7), strict=True):
         np.testing.assert_array_equal(before, after)
@@ -230,7 +228,7 @@ def test_a_saved_index_answers_as_it_did(tmp_path: Path) -> None:
 
 def test_faiss_itself_opens_a_saved_index_and_answers_in_example_ids(tmp_path: Path) -> None:
     codes, ids = random_codes(0, 50, 40), sparse_ids(0, 50)
-    HammingIndex.build(codes, ids, "d0").save(tmp_path / "a.faiss")
+    save(HammingIndex.build(codes, ids, "d0"), tmp_path / "a.faiss")
     opened = faiss.read_index_binary(str(tmp_path / "a.faiss"))
     assert opened.search(codes.packed[7:8], 1)[0].tolist() == [[0]]
     assert set(opened.search(codes.packed, 50)[1].ravel()) == set(ids)
@@ -240,8 +238,8 @@ def test_faiss_itself_opens_a_saved_index_and_answers_in_example_ids(tmp_path: P
 
 def test_saving_replaces_an_older_index_and_leaves_only_the_pair(tmp_path: Path) -> None:
     path = tmp_path / "a.faiss"
-    index_of(random_codes(0, 50, 40)).save(path)
-    index_of(random_codes(1, 20, 8)).save(path)
+    save(index_of(random_codes(0, 50, 40)), path)
+    save(index_of(random_codes(1, 20, 8)), path)
     assert len(HammingIndex.load(path)) == 20
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.faiss", "a.json"]
 
@@ -252,7 +250,7 @@ DAMAGE = ["truncated", "flipped", "empty", "no json", "other json", "torn pair",
 @pytest.mark.parametrize("damage", [*DAMAGE, *range(len(EDITS))])
 def test_a_damaged_index_is_refused_before_faiss_reads_it(tmp_path: Path, damage: str | int) -> None:
     path, sidecar = tmp_path / "a.faiss", tmp_path / "a.json"
-    index_of(random_codes(0, 50, 40)).save(path)
+    save(index_of(random_codes(0, 50, 40)), path)
     content, about = path.read_bytes(), json.loads(sidecar.read_text())
     match damage:
         case int():
@@ -276,7 +274,7 @@ def test_a_damaged_index_is_refused_before_faiss_reads_it(tmp_path: Path, damage
             sidecar.write_text("[]")
         case "torn pair":  # a crash between the two renames: the sidecar is still that of the older index
             older = sidecar.read_bytes()
-            index_of(random_codes(1, 50, 40)).save(path)
+            save(index_of(random_codes(1, 50, 40)), path)
             sidecar.write_bytes(older)
     with pytest.raises(IndexMissing, match=r"damaged.*polytope index"):
         HammingIndex.load(path)
@@ -284,14 +282,14 @@ def test_a_damaged_index_is_refused_before_faiss_reads_it(tmp_path: Path, damage
 
 @pytest.mark.parametrize("absent", ["a.faiss", "a.json"])
 def test_an_absent_index_says_how_to_build_it(tmp_path: Path, absent: str) -> None:
-    index_of(random_codes(0, 5, 8)).save(tmp_path / "a.faiss")
+    save(index_of(random_codes(0, 5, 8)), tmp_path / "a.faiss")
     (tmp_path / absent).unlink()
     with pytest.raises(IndexMissing, match=r"there is no index at .*a\.faiss.*polytope index"):
         HammingIndex.load(tmp_path / "a.faiss")
 
 
 def test_an_index_of_another_format_is_refused(tmp_path: Path) -> None:
-    index_of(random_codes(0, 5, 8)).save(tmp_path / "a.faiss")
+    save(index_of(random_codes(0, 5, 8)), tmp_path / "a.faiss")
     about = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps(about | {"format": 99}))
     with pytest.raises(IndexMissing, match="format 99, this version reads 2"):
@@ -346,7 +344,7 @@ def test_an_index_of_nothing_is_an_error() -> None:
 
 def test_an_index_file_has_its_own_suffix(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\*\.faiss, got a\.json"):
-        index_of(random_codes(0, 5, 8)).save(tmp_path / "a.json")
+        save(index_of(random_codes(0, 5, 8)), tmp_path / "a.json")
 
 
 # --- mapped files ------------------------------------------------------------------------------------------------
@@ -371,7 +369,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_file_written_block_by_block_is_the_one_written_at_once(tmp_path: Path) -> None:
     codes, ids = random_codes(0, 300, 12, 20), sparse_ids(0, 300)
-    HammingIndex.build(codes, ids, "d0").save(tmp_path / "a.faiss")
+    save(HammingIndex.build(codes, ids, "d0"), tmp_path / "a.faiss")
     blocks = ((ids[rows], codes.packed[rows]) for rows in (slice(0, 100), slice(100, 101), slice(101, 300)))
     HammingIndex.write(tmp_path / "b.faiss", blocks, codes.parts, "d0")
     assert (tmp_path / "a.faiss").read_bytes() == (tmp_path / "b.faiss").read_bytes()
@@ -380,7 +378,7 @@ def test_a_file_written_block_by_block_is_the_one_written_at_once(tmp_path: Path
 
 def test_blocks_that_do_not_ascend_leave_nothing_written_and_the_older_index_as_it_was(tmp_path: Path) -> None:
     path, codes = tmp_path / "a.faiss", random_codes(0, 4, 8)
-    index_of(codes).save(path)
+    save(index_of(codes), path)
     before = path.read_bytes()
     with pytest.raises(UsageError, match="strictly increasing"):
         HammingIndex.write(
@@ -398,7 +396,7 @@ def test_a_large_index_is_opened_without_reading_it_and_searched_in_shared_memor
 import numpy as np
 from pathlib import Path
 from atlas.codes import SplineCodes
-from atlas.flat import HammingIndex
+from atlas.search.hamming_index import HammingIndex
 
 def resident(what):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what)) << 10
@@ -421,7 +419,7 @@ READER = """
 import sys
 from pathlib import Path
 import numpy as np
-from atlas.flat import HammingIndex
+from atlas.search.hamming_index import HammingIndex
 
 path = Path(sys.argv[1])
 index = HammingIndex.load(path)
@@ -434,12 +432,12 @@ print(len(index), index.search(asked, 1)[1].ravel().tolist(), len(HammingIndex.l
 
 def test_processes_that_have_an_index_open_keep_it_while_it_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.faiss"
-    index_of(random_codes(0, 500, 40)).save(path)
+    save(index_of(random_codes(0, 500, 40)), path)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     readers = [subprocess.Popen([sys.executable, "-c", READER, str(path)], **pipes) for _ in range(3)]  # type: ignore[call-overload]
     try:
         assert [reader.stdout.readline() for reader in readers] == ["open\n"] * 3
-        index_of(random_codes(1, 20, 40)).save(path)
+        save(index_of(random_codes(1, 20, 40)), path)
         assert [reader.communicate("go\n")[0] for reader in readers] == ["500 [0, 0] 20\n"] * 3
     finally:
         for reader in readers:
@@ -449,9 +447,9 @@ def test_processes_that_have_an_index_open_keep_it_while_it_is_replaced(tmp_path
 
 def test_a_reader_that_comes_between_the_two_renames_looks_again(tmp_path: Path) -> None:
     path, sidecar = tmp_path / "a.faiss", tmp_path / "a.json"
-    index_of(random_codes(0, 500, 40)).save(path)
+    save(index_of(random_codes(0, 500, 40)), path)
     older = sidecar.read_bytes()
-    index_of(random_codes(1, 20, 40)).save(path)
+    save(index_of(random_codes(1, 20, 40)), path)
     newer = sidecar.read_bytes()
     sidecar.write_bytes(older)
     found = read_again(path, lambda: _open_flat(path, False), wait=lambda: sidecar.write_bytes(newer))
@@ -479,7 +477,7 @@ def test_blocks_that_do_not_fit_leave_the_older_index_as_it_was(
     tmp_path: Path, ids: np.ndarray, packed: np.ndarray, error: type, message: str
 ) -> None:
     path = tmp_path / "a.faiss"
-    index_of(random_codes(0, 50, 40)).save(path)
+    save(index_of(random_codes(0, 50, 40)), path)
     with pytest.raises(error, match=message):
         write_flat(path, [(ids, packed)], {"kind": "flat", "n_bits": 40, "parts": [40], "digest": "d1"}, 5)
     assert HammingIndex.load(path).digest == "d0"
@@ -488,18 +486,17 @@ def test_blocks_that_do_not_fit_leave_the_older_index_as_it_was(
 class Gpu:
     """Stands for `GpuCodes`, in the memory of the processor; fails when it is told to."""
 
-    made = 0
+    def __init__(self, failing: str) -> None:
+        self.failing = failing
 
-    def __init__(self, packed: np.ndarray) -> None:
-        Gpu.made += 1
-        if Gpu.failing == "copy":
+    def of(self, packed: np.ndarray) -> Gpu:
+        if self.failing == "copy":
             raise UsageError("0.0 GB of codes can't be taken to the GPU (out of memory)")
         self._codes = HammingIndex.build(SplineCodes(packed, (40,)), np.arange(len(packed)), "")
-
-    failing = ""
+        return self
 
     def search(self, queries: SplineCodes, k: int, elsewhere: object) -> np.ndarray:
-        if Gpu.failing == "search":
+        if self.failing == "search":
             raise UsageError("the search on the GPU failed (out of memory)")
         return self._codes._nearest(queries, k, None)
 
@@ -507,18 +504,20 @@ class Gpu:
 @pytest.mark.parametrize("failing", ["", "copy", "search"])
 def test_auto_does_without_a_gpu_that_fails_and_remembers_it(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     codes = random_codes(0, 50, 40)
-    monkeypatch.setattr("atlas.search.approximate.n_gpus", lambda: 1)
-    monkeypatch.setattr("atlas.search.approximate.GpuCodes", Gpu)
     monkeypatch.setattr("atlas.search.hamming_index.GPU_BYTES", 1)
-    monkeypatch.setattr(Gpu, "failing", failing)
-    monkeypatch.setattr(Gpu, "made", 0)
-    index = index_of(codes)
+    made: list[Gpu] = []
+
+    def copy(packed: np.ndarray) -> Gpu:
+        made.append(Gpu(failing))
+        return made[-1].of(packed)
+
+    index = replace(index_of(codes), _gpu=OnGpu(count=lambda: 1, copy=copy))
     expected = index.search(codes, 3, device="cpu")
-    assert Gpu.made == 0
+    assert not made
     for _ in range(3):
-        for found, true in zip(index.search(codes, 3), expected, strict=True):
-            np.testing.assert_array_equal(found, true)
-    assert Gpu.made == 1
+        for got, true in zip(index.search(codes, 3), expected, strict=True):
+            np.testing.assert_array_equal(got, true)
+    assert len(made) == 1
     if failing:
         with pytest.raises(UsageError, match="out of memory"):
             index.search(codes, 3, device="cuda")
@@ -541,7 +540,7 @@ def test_a_gpu_is_searched_by_one_thread_at_a_time() -> None:
                 inside[0] -= 1
             return np.zeros((1, k), np.int32), np.zeros((1, k), np.int64)
 
-    one = _OneAtATime(Watched())
+    one = OneAtATime(Watched())
     threads = [threading.Thread(target=one.search, args=(np.zeros((1, 5), np.uint8), 3)) for _ in range(6)]
     for thread in threads:
         thread.start()
@@ -560,7 +559,7 @@ def test_cuda_can_not_be_had_for_a_search_among_some_codes() -> None:
 
 def test_the_ids_of_a_mapped_file_are_copied_once_to_where_they_can_be_searched(tmp_path: Path) -> None:
     codes, ids = random_codes(0, 300, 40), sparse_ids(0, 300)
-    HammingIndex.build(codes, ids, "d0").save(tmp_path / "a.faiss")
+    save(HammingIndex.build(codes, ids, "d0"), tmp_path / "a.faiss")
     index = HammingIndex.load(tmp_path / "a.faiss")
     assert not index.ids.flags.aligned and index._aligned_ids.flags.aligned
     assert index._aligned_ids is index._aligned_ids
@@ -611,27 +610,6 @@ def test_more_neighbours_than_may_be_searched_among_is_an_error() -> None:
         index_of(codes).search(codes, 3, among=np.array([1, 4]))
     with pytest.raises(UsageError, match="5 other codes were asked for; the index holds 5: ask for 1 to 4"):
         index_of(codes).others(np.arange(5), 5)
-
-
-@pytest.mark.parametrize("pieces", [0, 1, 2, 57])
-def test_every_piece_of_work_is_done_once_by_whichever_thread(pieces: int) -> None:
-    done: list[int] = []
-    share(done.append, pieces)
-    assert sorted(done) == list(range(pieces))
-
-
-def test_a_piece_that_fails_stops_the_others_and_reaches_the_caller() -> None:
-    done: list[int] = []
-
-    def work(piece: int) -> None:
-        if piece == 3:
-            raise IndexError("piece 3")
-        done.append(piece)
-        time.sleep(0.001)
-
-    with pytest.raises(IndexError, match="piece 3"):
-        share(work, 10_000)
-    assert len(done) < 1000
 
 
 # --- a GPU -------------------------------------------------------------------------------------------------------

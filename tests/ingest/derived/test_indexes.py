@@ -26,8 +26,6 @@ from ingest.derived.neighbors import store_neighbors
 from ingest.progress import Progress, Step
 from tests.builder import add_span, add_texts, plane_network, word_network, word_texts
 
-KINDS = ["ivf", "hnsw", "multihash"]
-
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -85,40 +83,47 @@ def test_codes_of_a_span_are_joined_block_by_block_where_sites_hold_other_exampl
             assert len(blocks) == 1 or n_rows < 8192
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_approximate_index_stands_beside_the_exact_one_and_says_so(path: Path, kind: str) -> None:
+def test_an_approximate_index_stands_beside_the_exact_one_and_says_so(path: Path) -> None:
     build_indexes(path)
-    [built] = build_indexes(path, targets=["blocks.3.mlp"], kind=kind)  # type: ignore[arg-type]
-    assert (built.target, built.kind, built.n_codes, built.sample) == ("blocks.3.mlp", kind, 360, 180)
+    [built] = build_indexes(path, targets=["blocks.3.mlp"], kind="ivf")
+    assert (built.target, built.kind, built.n_codes, built.sample) == ("blocks.3.mlp", "ivf", 360, 180)
     stored = rows(path, "select kind, recall, recall_sample, parameters from indexes where target = 'blocks.3.mlp'")
     assert stored[0] == ("flat", None, None, None)
-    assert stored[1][:3] == (kind, built.recall, 180) and json.loads(stored[1][3]) == built.parameters
-    assert build_indexes(path) == [] and build_indexes(path, targets=["blocks.3.mlp"], kind=kind) == []  # type: ignore[arg-type]
+    assert stored[1][:3] == ("ivf", built.recall, 180) and json.loads(stored[1][3]) == built.parameters
+    assert build_indexes(path) == [] and build_indexes(path, targets=["blocks.3.mlp"], kind="ivf") == []
     with atlas.open(path) as a:
         assert query.verify(a)["ok"].all()
         asked = {"example": 40, "site": "blocks.3.mlp", "k": 20}
         near, exact = query.nearest(a, **asked), query.nearest(a, **asked, exact=True)
-        assert (near.attrs["exact_search"], near.attrs["searched"]) == (False, f"{kind} index")
+        assert (near.attrs["exact_search"], near.attrs["searched"]) == (False, "ivf index")
         assert near.attrs["recall"] == built.recall and f"recall@10 {built.recall:.4f}" in near.attrs["search_note"]
         assert (exact.attrs["exact_search"], exact.attrs["recall"], exact.attrs["search_note"]) == (True, None, None)
         assert len(near) == 20 and (near["distance"].to_numpy() >= exact["distance"].to_numpy()).all()
         filtered = query.nearest(a, **asked, where="example_id > 0")
         assert filtered.attrs["exact_search"] and filtered["example_id"].tolist() == exact["example_id"].tolist()
         within = query.nearest(a, example=40, site="blocks.3.mlp", radius=0)
-        assert within.attrs["exact_search"] == (kind == "hnsw")
+        assert within.attrs["exact_search"] is False
         many = query.nearest_many(a, examples=[40, 41], site="blocks.3.mlp", k=20)
         assert many.attrs["exact_search"] is False
         assert many.loc[many["query_id"] == 40, "example_id"].tolist() == near["example_id"].tolist()
-        assert query.info(a)["indexes"].set_index(["target", "kind"]).loc[("blocks.3.mlp", kind), "recall"] > 0.5
+        assert query.info(a)["indexes"].set_index(["target", "kind"]).loc[("blocks.3.mlp", "ivf"), "recall"] > 0.5
 
 
-def test_another_kind_takes_its_place_and_flat_removes_it(path: Path) -> None:
+def test_ivf_replaces_an_abandoned_kind(path: Path) -> None:
+    """An atlas of an earlier version may hold another kind: it is refused, rebuilt as ivf, and removed by flat."""
     build_indexes(path)
     before = files(path)
-    for kind in ("ivf", "multihash"):
-        build_indexes(path, targets=["blocks.3.mlp"], kind=kind)  # type: ignore[arg-type]
-        name = f"1.blocks.3.mlp@{kind}"
-        assert set(files(path)) - set(before) == {f"{name}.faiss", f"{name}.json"}
+    build_indexes(path, targets=["blocks.3.mlp"], kind="ivf")
+    for suffix in ("faiss", "json"):
+        (path / INDEXES / f"1.blocks.3.mlp@ivf.{suffix}").rename(path / INDEXES / f"1.blocks.3.mlp@hnsw.{suffix}")
+    about = path / INDEXES / "1.blocks.3.mlp@hnsw.json"
+    about.write_text(about.read_text().replace('"kind": "ivf"', '"kind": "hnsw"'))
+    with atlas.open(path, writable=True) as a:
+        a.execute("update indexes set kind = 'hnsw', file = replace(file, '@ivf', '@hnsw') where kind = 'ivf'")
+    with atlas.open(path) as a, pytest.raises(IndexMissing, match=r"kind ivf.*rebuild it with `polytope index`"):
+        query.nearest(a, example=40, site="blocks.3.mlp")
+    assert names(build_indexes(path)) == [("blocks.3.mlp", "ivf")]
+    assert set(files(path)) - set(before) == {"1.blocks.3.mlp@ivf.faiss", "1.blocks.3.mlp@ivf.json"}
     assert build_indexes(path, kind="flat") == [] and files(path) == before
     assert rows(path, "select distinct kind from indexes") == [("flat",)]
 
@@ -160,7 +165,7 @@ def test_a_damaged_approximate_index_is_found_and_built_again(path: Path) -> Non
     [
         ({"targets": ["nowhere"]}, UnknownName, "no site 'nowhere'"),
         ({"network": "none"}, UnknownName, "no network 'none'"),
-        ({"kind": "tree"}, UsageError, "kind is 'tree'; expected flat, ivf, hnsw, multihash"),
+        ({"kind": "tree"}, UsageError, "kind is 'tree'; expected flat, ivf"),
         ({"kind": "ivf", "recall": 0}, UsageError, "recall to reach is 0"),
         ({"kind": "ivf", "recall": 1.5}, UsageError, "recall to reach is 1.5"),
     ],

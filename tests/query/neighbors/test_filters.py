@@ -89,7 +89,8 @@ def test_any_condition_leaves_k_that_meet_it(built, modulus, k, example):
 
 def test_a_code_and_a_text_are_filtered_too(a, words):
     allowed = meeting(a, "label = 'metal'")
-    bits = a.codes(a.catalog.target(site="blocks.2.mlp").sites, [12])[1].to_strings()[0]
+    _, stored = a.codes(a.catalog.target(site="blocks.2.mlp").sites, [12])
+    bits = "".join("1" if gate else "0" for gate in stored.unpack()[0])
     by_code = query.nearest(a, code=bits, site="blocks.2.mlp", label="metal", k=5)
     ids, distances = by_numpy(a, "blocks.2.mlp", 12)
     metals = [(int(i), int(d)) for i, d in zip(ids, distances, strict=True) if i in allowed]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from atlas.codes import SplineCodes
 from atlas.errors import IndexMismatch, IndexMissing, UsageError, WidthError
-from atlas.search.approximate import KINDS, ApproximateIndex, HammingIndex, Kind
+from atlas.search.approximate import ApproximateIndex
+from atlas.search.hamming_index import HammingIndex
 from bench.data import clustered_codes
 
 
@@ -33,9 +34,9 @@ def exact() -> HammingIndex:
     return HammingIndex.build(codes, np.cumsum(np.random.default_rng(0).integers(1, 5, len(codes))), "d0")
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def index(request: pytest.FixtureRequest, exact: HammingIndex) -> ApproximateIndex:
-    return ApproximateIndex.build(exact, request.param)
+@pytest.fixture(scope="module")
+def index(exact: HammingIndex) -> ApproximateIndex:
+    return ApproximateIndex.build(exact)
 
 
 def test_what_is_found_is_as_far_as_it_says_in_order_and_k_in_number(index: ApproximateIndex) -> None:
@@ -61,24 +62,18 @@ def test_the_recall_that_is_stored_is_what_is_found(index: ApproximateIndex) -> 
 
 
 def test_the_least_effort_that_reaches_the_target_is_chosen(exact: HammingIndex) -> None:
-    low = ApproximateIndex.build(exact, "ivf", target_recall=0.3)
-    high = ApproximateIndex.build(exact, "ivf", target_recall=1.0)
+    low = ApproximateIndex.build(exact, target_recall=0.3)
+    high = ApproximateIndex.build(exact, target_recall=1.0)
     assert low.parameters["nprobe"] < high.parameters["nprobe"] and low.recall <= high.recall
-    every = ApproximateIndex.build(exact, "ivf", target_recall=1.0, seed=1)
+    every = ApproximateIndex.build(exact, target_recall=1.0, seed=1)
     assert every.recall > 0.99
 
 
-def test_an_index_that_can_not_reach_the_target_says_how_far_it_came() -> None:
-    codes = SplineCodes.pack(np.random.default_rng(0).random((3000, 64)) < 0.5)  # nothing to find by
-    index = ApproximateIndex.build(HammingIndex.build(codes, np.arange(3000), "d0"), "multihash", target_recall=1.0)
-    assert 0 < index.recall < 1
-
-
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 300), bits=st.integers(1, 60), kind=st.sampled_from(KINDS))
-def test_any_few_codes_can_be_indexed_and_nothing_is_padded(seed: int, n: int, bits: int, kind: Kind) -> None:
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 300), bits=st.integers(1, 60))
+def test_any_few_codes_can_be_indexed_and_nothing_is_padded(seed: int, n: int, bits: int) -> None:
     codes = SplineCodes.pack(np.random.default_rng(seed).random((n, bits)) < 0.5)
-    index = ApproximateIndex.build(HammingIndex.build(codes, np.arange(5, 5 + n), "d0"), kind)
+    index = ApproximateIndex.build(HammingIndex.build(codes, np.arange(5, 5 + n), "d0"))
     assert 0 <= index.recall <= 1
     for k in (1, n):
         ids, distances = index.search(codes[:3], k)
@@ -100,26 +95,20 @@ def test_within_finds_nothing_beyond_the_radius_and_what_lies_at_it(index: Appro
         assert [truth[example] for example in ids.tolist()] == distances.tolist()
         assert list(zip(distances, ids, strict=True)) == sorted(zip(distances, ids, strict=True))
         found, total = found + len(ids), total + len(all_ids)
-    assert found == total if not index.has_radius else 0 < found <= total
+    assert 0 < found <= total
     if radius == 0:
-        assert found == total  # equal codes share a list and a bucket
+        assert found == total  # equal codes share a list
 
 
 def test_a_saved_index_answers_as_it_did_and_lists_are_mapped(index: ApproximateIndex, tmp_path: Path) -> None:
     path = tmp_path / "a.faiss"
     index.save(path)
     loaded = ApproximateIndex.load(path, index.exact)
-    assert (loaded.kind, loaded.parameters, loaded.recall, loaded.sample) == (
-        index.kind,
-        index.parameters,
-        index.recall,
-        index.sample,
-    )
+    assert (loaded.parameters, loaded.recall, loaded.sample) == (index.parameters, index.recall, index.sample)
     queries = index.exact.codes(np.arange(0, 6000, 60))
     for before, after in zip(index.search(queries, 10), loaded.search(queries, 10), strict=True):
         np.testing.assert_array_equal(before, after)
-    mapped = str(path) in Path("/proc/self/maps").read_text()
-    assert mapped == (index.kind == "ivf")
+    assert str(path) in Path("/proc/self/maps").read_text()
 
 
 def test_an_index_of_other_codes_is_refused(index: ApproximateIndex, tmp_path: Path) -> None:
@@ -148,7 +137,7 @@ def test_a_damaged_index_is_refused_before_faiss_reads_it(
             about.pop("recall")
             sidecar.write_text(json.dumps(about))
         case "flat":
-            index.exact.save(path)
+            HammingIndex.write(path, [(index.exact.ids, index.exact.packed)], index.exact.parts, "d0")
     with pytest.raises(IndexMissing, match="polytope index"):
         ApproximateIndex.load(path, index.exact)
 
@@ -156,9 +145,8 @@ def test_a_damaged_index_is_refused_before_faiss_reads_it(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "flat"}, "kind is 'flat'; approximate indexes are ivf, hnsw, multihash"),
-        ({"kind": "ivf", "target_recall": 0.0}, "recall to reach is 0.0"),
-        ({"kind": "ivf", "target_recall": 1.1}, "recall to reach is 1.1"),
+        ({"target_recall": 0.0}, "recall to reach is 0.0"),
+        ({"target_recall": 1.1}, "recall to reach is 1.1"),
     ],
 )
 def test_what_can_not_be_built(arguments: dict, message: str, exact: HammingIndex) -> None:
@@ -169,7 +157,7 @@ def test_what_can_not_be_built(arguments: dict, message: str, exact: HammingInde
 def test_a_single_code_needs_no_approximation() -> None:
     codes = SplineCodes.pack(np.ones((1, 8), np.bool_))
     with pytest.raises(UsageError, match="at least two codes"):
-        ApproximateIndex.build(HammingIndex.build(codes, np.arange(1), "d0"), "ivf")
+        ApproximateIndex.build(HammingIndex.build(codes, np.arange(1), "d0"))
 
 
 def test_what_the_exact_index_refuses_is_refused(index: ApproximateIndex) -> None:
@@ -187,18 +175,12 @@ def test_what_the_exact_index_refuses_is_refused(index: ApproximateIndex) -> Non
 
 def test_progress_counts_the_codes_that_were_added(exact: HammingIndex) -> None:
     seen: list[tuple[int, int]] = []
-    ApproximateIndex.build(exact, "ivf", progress=lambda done, total: seen.append((done, total)))
+    ApproximateIndex.build(exact, progress=lambda done, total: seen.append((done, total)))
     done = [each for each, _ in seen]
     assert seen[-1] == (6000, 6000) and done == sorted(done) and {total for _, total in seen} == {6000}
     assert sum(0 < each < 1200 for each in done) > 10  # while the truth is looked for
     # Nothing can be told of training in between; the efforts that need not be tried are left out at the end.
     assert max(np.diff(done[:-1], prepend=0)) <= 1440 + 1
-
-
-def test_progress_of_several_builds_rises(exact: HammingIndex) -> None:
-    seen: list[int] = []
-    ApproximateIndex.build(exact, "multihash", target_recall=1.0, progress=lambda done, total: seen.append(done))
-    assert seen == sorted(seen) and seen[-1] == 6000
 
 
 @pytest.mark.parametrize(
@@ -215,7 +197,7 @@ def test_progress_of_several_builds_rises(exact: HammingIndex) -> None:
 )
 def test_an_edited_description_of_how_to_search_is_damage(exact: HammingIndex, tmp_path: Path, edit: dict) -> None:
     path = tmp_path / "a.faiss"
-    ApproximateIndex.build(exact, "ivf").save(path)
+    ApproximateIndex.build(exact).save(path)
     about = json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps(about | edit))
     with pytest.raises(IndexMissing, match="damaged"):
