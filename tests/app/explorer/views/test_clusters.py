@@ -22,8 +22,10 @@ IMAGE = "demo-inceptionv1"
 def test_a_chosen_cluster_shows_its_members(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         clustering = latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
-        found = query.clusters(a, clustering).sort_values("size", ascending=False, kind="stable", ignore_index=True)
-        scores = intruder_scores(a, clustering).set_index("label")["intruder"]
+        found = query.clusters(a, clustering=clustering).sort_values(
+            "size", ascending=False, kind="stable", ignore_index=True
+        )
+        scores = intruder_scores(a, clustering=clustering).set_index("label")["intruder"]
         second = query.members(a, cluster=int(found["label"][1]), clustering=clustering)
         noise = query.members(a, cluster=-1, clustering=clustering, limit=20, offset=20)
     app = opened(demo_atlas, "clusters", network=TEXT, target=SITE)
@@ -43,7 +45,7 @@ def test_a_chosen_cluster_shows_its_members(demo_atlas: Path):
 def test_every_part_of_a_cluster_answers_from_the_atlas(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         number = latest_clustering(a, a.catalog.target(site="inception5a", network=IMAGE)).clustering_id
-        largest = int(query.clusters(a, number).sort_values("size", kind="stable")["label"].iloc[-1])
+        largest = int(query.clusters(a, clustering=number).sort_values("size", kind="stable")["label"].iloc[-1])
         which = {"cluster": largest, "clustering": number}
         size = query.members(a, **which).attrs["size"]
         labels = query.member_counts(a, **which)
@@ -72,7 +74,7 @@ class TestInABrowser:
     def test_a_click_on_a_row_chooses_the_cluster(self, server: str, open_page: OpenPage, demo_atlas: Path):
         with atlas.open(demo_atlas) as a:
             clustering = latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
-            found = query.clusters(a, clustering).sort_values("size", ascending=False, kind="stable")
+            found = query.clusters(a, clustering=clustering).sort_values("size", ascending=False, kind="stable")
         page = open_page(address(server, "clusters", network=TEXT, target=SITE))
         answered(page)
         grid = page.get_by_test_id("stDataFrame").first.locator("canvas").first
