@@ -1,4 +1,4 @@
-"""The commands that ingest the untrained networks that stand beside a trained one, as `polytope report` does it."""
+"""The untrained networks that stand beside a trained one, and the commands that ingest them."""
 
 from __future__ import annotations
 
@@ -10,47 +10,57 @@ from atlas import Atlas
 from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import NetworkRecord
 from ingest.networks.registry import adapter_of
+from query.experiments.controls import CONTROLS
 
 
-def _controls(record: NetworkRecord) -> tuple[str, ...]:
-    """Without batch norm the calibrated control is the raw one, so there is one of them (docs/SCIENCE.md, 4)."""
-    return ("random:0", "random-raw:0") if adapter_of(record.source).calibrated else ("random:0",)
+def controls_for(network: NetworkRecord) -> list[str]:
+    """Weights of the untrained networks that stand beside one.
+
+    Without batch norm the calibrated control is the raw one, so there is one of them (docs/SCIENCE.md, 4).
+    """
+    both = [control.weights for control in CONTROLS.values()]
+    return both if adapter_of(network.source).calibrated else both[:1]
 
 
-def adding_controls(atlas: Atlas, network: str) -> list[str]:
-    """A line a control, over the same examples and sites as the network's first run, whose stored plan it repeats."""
-    record = atlas.catalog.network(network)
+def first_run(atlas: Atlas, network: NetworkRecord) -> tuple[str, dict[str, Any]] | None:
+    """The source of the data that a network was first run on, and the plan of that run; None where it was on none."""
     rows = atlas.rows(
         """
         select source, plan from runs join datasets using (dataset_id)
         where network_id = $1
         order by run_id limit 1
         """,
-        [record.network_id],
+        [network.network_id],
     )
-    return [_line(atlas, record, weights, *row) for row in rows for weights in _controls(record)]
+    return (rows[0][0], json.loads(rows[0][1])) if rows else None
 
 
-def _line(atlas: Atlas, record: NetworkRecord, weights: str, data: str, plan: str) -> str:
-    document = json.loads(plan)
-    reading = document["network"]["reading"]
+def adding_controls(atlas: Atlas, network: str) -> list[str]:
+    """A line a control, over the same examples and sites as the network's first run, whose stored plan it repeats."""
+    record = atlas.catalog.network(network)
+    run = first_run(atlas, record)
+    return [] if run is None else [_line(atlas, record, weights, *run) for weights in controls_for(record)]
+
+
+def _line(atlas: Atlas, record: NetworkRecord, weights: str, data: str, plan: dict[str, Any]) -> str:
+    reading = plan["network"]["reading"]
     given = {
         "network": record.source,
         "weights": weights,
         **_reading(record, reading),
         "data": data,
-        "limit": document["limit"],
-        **_sites(atlas, record, document["sites"]),
-        **_sampling(record, document["sampling"]),
-        "batch-size": document["batch_size"],
-        "seed": document["seed"],
+        "limit": plan["limit"],
+        **_sites(atlas, record, plan["sites"]),
+        **_sampling(record, plan["sampling"]),
+        "batch-size": plan["batch_size"],
+        "seed": plan["seed"],
     }
     words = ["polytope", "ingest", quote(str(atlas.path))]
     words += [f"--{name} {quote(str(value))}" for name, value in given.items() if value is not None]
     for option in ("prepend_bos", "transform_input"):
         if reading.get(option) is not None:
             words.append(f"--{'' if reading[option] else 'no-'}{option.replace('_', '-')}")
-    words += [] if document["store_activations"] else ["--no-store-activations"]
+    words += [] if plan["store_activations"] else ["--no-store-activations"]
     return " ".join([*words, "--skip-bad", "--no-cluster"])
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import inspect
 import json
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,6 @@ from typer.core import TyperGroup
 
 import atlas as store
 from atlas.errors import AtlasLocked, UsageError
-from atlas.network import Network
-from atlas.store.atlas import Atlas
-from atlas.store.catalog import NetworkRecord
 from query.experiments.archive import as_json, load, recall, save, stored
 from query.experiments.options import Option
 from query.experiments.record import Experiment
@@ -34,17 +31,11 @@ from ..plain_text import counted
 from .build import AtlasPath
 from .tables import Format, emit, note, show
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 SHOWN_ROWS = 40
 """Rows of a table on a terminal; CSV, JSON and Parquet have them all."""
 
 OUTPUT, NETWORK = "Output", "Network"
 """Panels of a command's help."""
-
-CONTROLS = {"random": "random:0", "random-raw": "random-raw:0"}
-"""The untrained networks of docs/SCIENCE.md section 4, by the name that experiments know them under."""
 
 
 class LazyGroup(TyperGroup):
@@ -86,24 +77,27 @@ def register(cli: typer.Typer) -> None:
 
 def list_experiments(
     atlas: Annotated[Path | None, typer.Argument(metavar="[ATLAS]", help="Also list what it has stored.")] = None,
+    style: Annotated[Format, typer.Option("--format", help="How rows are written.")] = Format.TABLE,
+    output: Annotated[Path | None, typer.Option(help="Write rows to this file.")] = None,
 ) -> None:
-    """What experiments there are, and which results an atlas holds."""
-    every = [find(name) for name in EXPERIMENTS]
-    table = pd.DataFrame(
-        {
-            "experiment": list(EXPERIMENTS),
-            "section": [experiment.section for experiment in every],
-            "needs": ["the network" if experiment.live else "the atlas" for experiment in every],
-            "what comes out": list(EXPERIMENTS.values()),
-        }
-    )
-    show(table.astype({"section": "Int64"}), "section: of docs/SCIENCE.md")
+    """What experiments there are, and which results an atlas holds; of an atlas, rows are those of its results."""
+    if atlas is None or style is Format.TABLE:
+        every = [find(name) for name in EXPERIMENTS]
+        table = pd.DataFrame(
+            {
+                "experiment": list(EXPERIMENTS),
+                "section": [experiment.section for experiment in every],
+                "needs": ["the network" if experiment.live else "the atlas" for experiment in every],
+                "what comes out": list(EXPERIMENTS.values()),
+            }
+        )
+        emit(table.astype({"section": "Int64"}), style, output, "section: of docs/SCIENCE.md")
     if atlas is not None:
         with store.open(atlas) as a:
             held = stored(a)
         held["parameters"] = [json.dumps(value, ensure_ascii=False) for value in held["parameters"]]
         held["current"] = [f"no: {why}" if why else "yes" for why in held["outdated"]]
-        show(held.drop(columns=["options", "outdated"]), f"stored in {atlas}")
+        emit(held.drop(columns=["options", "outdated"]), style, output, f"stored in {atlas}")
 
 
 def perform(
@@ -123,6 +117,8 @@ def perform(
     with store.open(path) as a:
         about = experiment.network(a, options)
         if experiment.live:
+            from .networks import reload, untrained  # loads what ingesting takes
+
             handed["reader"] = reload(a, a.catalog.network(about), weights, device)
             if controls:
                 handed["controls"] = untrained(a, handed["reader"], device)
@@ -145,52 +141,6 @@ def perform(
             raise
     _show(experiment, result, known, output)
     return result
-
-
-def untrained(a: Atlas, reader: Network, device: str) -> dict[str, Network]:
-    """Both untrained controls of a network (docs/SCIENCE.md section 4), by the name that experiments know them under.
-
-    The calibrated one of an image network is calibrated on the images of the first run that read any with it.
-    """
-    from ingest.networks import load_control
-
-    return {
-        name: load_control(reader, weights, device, calibration(a, reader) if name == "random" else None)
-        for name, weights in CONTROLS.items()
-    }
-
-
-def calibration(a: Atlas, reader: Network) -> Callable[[], Iterator[Image]] | None:
-    """What calibrates the control of an image network: the images of the first run that read any with it."""
-    from ingest.networks.registry import adapter_of
-
-    calibrated = adapter_of(reader.info.source).calibrated
-    return _run_images(a, a.catalog.network(reader.info.name)) if calibrated else None
-
-
-def _run_images(a: Atlas, network: NetworkRecord) -> Callable[[], Iterator[Image]]:
-    from ingest.datasets.sources import open_dataset
-    from ingest.run.plan import Choices
-    from ingest.run.run import calibration_images
-
-    [(source, plan)] = a.rows(
-        "select source, plan from runs join datasets using (dataset_id) "
-        "where network_id = $1 order by run_id limit 1",
-        [network.network_id],
-    )
-    chosen = json.loads(plan)
-    choices = Choices(limit=chosen.get("limit"), seed=chosen.get("seed", 0))
-    return lambda: calibration_images(open_dataset(source, kind="image"), choices)
-
-
-def reload(a: Atlas, network: NetworkRecord, weights: str | None, device: str) -> Network:
-    """The network that made the atlas, its weights checked; a calibrated control is calibrated as it was then."""
-    from ingest.networks import reload_network
-    from ingest.networks.registry import adapter_of
-
-    calibrated = (weights or network.weights).startswith("random:") and adapter_of(network.source).calibrated
-    images = _run_images(a, network) if calibrated else None
-    return reload_network(network, weights=weights, device=device, calibration=images)
 
 
 def _show(experiment: Experiment, result: Result, number: int | None, output: Output) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +15,13 @@ from atlas.network import Network
 from atlas.store.catalog import NetworkRecord
 from atlas.store.disk import disk_full
 from query.experiments.archive import load, recall, save
-from query.experiments.controls import TRAINED, controls_of, kind_of
+from query.experiments.controls import TRAINED, kind_of
 from query.experiments.page import page
 from query.experiments.record import Experiment
 from query.experiments.report import Block, chosen, trained_networks, verdicts, walk
 from query.experiments.result import Result
 
-from .experiment import CONTROLS, calibration, reload, untrained
+from .networks import add_controls, reload, untrained
 from .progress import TerminalProgress
 from .tables import note, show
 
@@ -137,50 +136,3 @@ class Measuring:
             controls = untrained(a, reader, self.device) if kind_of(network) == TRAINED else {}
             self.readers[network.name] = reader, controls
         return self.readers[network.name]
-
-
-def add_controls(path: Path, network: NetworkRecord, device: str) -> None:
-    """Ingest the untrained controls that the atlas lacks, over the same inputs and sites as the network's first run.
-
-    Without batch norm the calibrated control is the raw one, so such a network gets one (docs/SCIENCE.md, section 4).
-    """
-    if kind_of(network) != TRAINED:
-        return
-    from ingest.datasets.sources import open_dataset
-    from ingest.networks import load_control
-    from ingest.networks.registry import adapter_of
-    from ingest.run.plan import Choices
-    from ingest.run.run import ingest
-    from ingest.run.sampling import ImageSampling, TokenSampling
-
-    with store.open(path) as a:
-        held = {record.weights for record in controls_of(a, network)}
-        [(source, text)] = a.rows(
-            "select source, plan from runs join datasets using (dataset_id) "
-            "where network_id = $1 order by run_id limit 1",
-            [network.network_id],
-        )
-    names = ("random", "random-raw") if adapter_of(network.source).calibrated else ("random",)
-    missing = [CONTROLS[name] for name in names if CONTROLS[name] not in held]
-    plan = json.loads(text)
-    if not missing or not plan.get("sites"):
-        return
-    sampling = plan["sampling"]
-    choices = Choices(
-        sites=tuple(name for name in plan["sites"] if not name.endswith(":full")),
-        full=tuple(name.removesuffix(":full") for name in plan["sites"] if name.endswith(":full")),
-        limit=plan["limit"],
-        seed=plan["seed"],
-        batch_size=plan["batch_size"],
-        skip_bad=True,
-        store_activations=plan["store_activations"],
-        tokens=TokenSampling(**sampling) if network.kind == "text" else TokenSampling(),
-        view=ImageSampling(**sampling) if network.kind == "image" else ImageSampling(),
-    )
-    with store.open(path) as a:
-        reader = reload(a, network, None, device)
-        images = calibration(a, reader)
-    dataset = open_dataset(source, kind=network.kind)
-    for weights in missing:
-        control = load_control(reader, weights, device, images if weights == CONTROLS["random"] else None)
-        ingest(path, control, dataset, choices, cluster=False, progress=TerminalProgress())

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from atlas import Atlas
 from atlas.store.catalog import NetworkRecord
 
-CONTROLS = {"random": "untrained, calibrated", "random-raw": "untrained, raw"}
-"""What `networks.weights` begins with, and what a figure calls it (docs/SCIENCE.md, section 4)."""
+
+@dataclass(frozen=True)
+class Control:
+    """``weights``: what ``--weights`` says. ``words``: what a figure calls it."""
+
+    weights: str
+    words: str
+
+
+CONTROLS = {
+    "random": Control("random:0", "untrained, calibrated"),
+    "random-raw": Control("random-raw:0", "untrained, raw"),
+}
+"""The untrained networks of docs/SCIENCE.md, section 4, by the name that experiments know them under, with which
+`networks.weights` begins."""
 
 TRAINED, UNTRAINED = "as given", "untrained"
 
@@ -16,8 +31,10 @@ def kind_of(network: NetworkRecord) -> str:
 
     Only image networks have batch norm to calibrate: of a text network both controls are the same.
     """
-    kind = CONTROLS.get(network.weights.partition(":")[0], TRAINED)
-    return kind if kind == TRAINED or network.kind == "image" else UNTRAINED
+    control = CONTROLS.get(network.weights.partition(":")[0])
+    if control is None:
+        return TRAINED
+    return control.words if network.kind == "image" else UNTRAINED
 
 
 def controls_of(atlas: Atlas, network: NetworkRecord) -> list[NetworkRecord]:

@@ -48,6 +48,9 @@ def test_the_list_names_all_experiments_and_what_is_stored(own: Path, polytope: 
     polytope("experiment", "occupancy", own, "--network", "demo-gpt2")
     answer = polytope("experiment", "list", own)
     assert "stored in" in answer.out and '"targets"' in answer.out
+    [row] = json.loads(polytope("experiment", "list", own, "--format", "json").out)
+    assert row["kind"] == "occupancy" and row["current"] == "yes" and row["made_by"].startswith("polytope-atlas ")
+    assert len(json.loads(polytope("experiment", "list", "--format", "json").out)) == len(EXPERIMENTS)
 
 
 def test_a_table_is_that_of_the_python_function_and_is_stored_once(own: Path, polytope: Run) -> None:
@@ -187,7 +190,7 @@ def test_an_interrupted_experiment_leaves_no_row(own: Path, polytope: Run, monke
 def test_untrained_controls_share_the_architecture_and_not_the_weights(
     demo_atlas: Path, networks: dict[str, Network]
 ) -> None:
-    from app.cli.experiment import untrained
+    from app.cli.networks import untrained
 
     reader = networks["demo:inceptionv1"]
     with atlas.open(demo_atlas) as a:
