@@ -42,6 +42,11 @@ def with_signs(text: str) -> str:
     return text.translate(_TRANSLATION)
 
 
+def lines_with_signs(text: str) -> str:
+    """The same of a text whose lines are to stay lines: a message, a remark."""
+    return "\n".join(map(with_signs, text.split("\n")))
+
+
 def one_line(text: str, length: int = LABEL_LENGTH) -> str:
     """A text as plain characters on one line, cut to a length; a text of spaces alone shows them as ␣."""
     shown = with_signs(text)

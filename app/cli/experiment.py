@@ -28,7 +28,7 @@ from query.experiments.registry import EXPERIMENTS, find
 from query.experiments.result import MAIN, Result
 
 from ..plain_text import counted
-from .build import AtlasPath
+from .options import AtlasPath
 from .tables import Format, emit, note, show
 
 SHOWN_ROWS = 40
@@ -64,17 +64,17 @@ class Output:
     arrays: Path | None = None
 
 
-def register(cli: typer.Typer) -> None:
-    group = typer.Typer(cls=LazyGroup, no_args_is_help=True, rich_markup_mode="rich")
-    group.command("list")(list_experiments)
-    cli.add_typer(
-        group,
-        name="experiment",
-        rich_help_panel="Ask",
-        help="Repeat an experiment of the post, with statistics; the result is stored, with its figure.",
-    )
+group = typer.Typer(cls=LazyGroup, no_args_is_help=True, rich_markup_mode="rich")
+commands = typer.Typer()
+commands.add_typer(
+    group,
+    name="experiment",
+    rich_help_panel="Ask",
+    help="Repeat an experiment of the post, with statistics; the result is stored, with its figure.",
+)
 
 
+@group.command("list")
 def list_experiments(
     atlas: Annotated[Path | None, typer.Argument(metavar="[ATLAS]", help="Also list what it has stored.")] = None,
     style: Annotated[Format, typer.Option("--format", help="How rows are written.")] = Format.TABLE,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,21 +13,38 @@ from rich.text import Text
 
 from atlas.errors import PolytopeError, RunInterrupted
 
-from . import ask, build, experiment, layout, name, report, tour
+from ..plain_text import lines_with_signs
+from . import clusters, contents, density, derived, experiment, ingest, nearest, report, serve, tour
 
 INTERRUPTED = 130
 """Exit status of a command stopped by Ctrl-C, as shells have it (128 + SIGINT)."""
 
 cli = typer.Typer(
     name="polytope",
-    help="An atlas of the polytopes that a network cuts its activation space into.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (build, layout, ask, name, experiment, report, tour):
-    module.register(cli)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"polytope-atlas {version('polytope-atlas')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def polytope(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """An atlas of the polytopes that a network cuts its activation space into."""
+
+
+for module in (ingest, derived, nearest, clusters, density, experiment, report, contents, serve, tour):
+    cli.add_typer(module.commands)
 
 
 def main() -> None:
@@ -47,7 +66,7 @@ def main() -> None:
 
 
 def _say(message: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), message))
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), lines_with_signs(message)))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
 from ingest.progress import Progress, Step
 
-from ..plain_text import counted
+from ..plain_text import counted, with_signs
 
 if TYPE_CHECKING:  # these load hdbscan, which a bar can do without
     from ingest.datasets.base import Dataset
@@ -34,7 +35,7 @@ class TerminalProgress(Progress):
 
     def plan(self, plan: Plan, estimate: Forecast, network: object, dataset: Dataset) -> None:
         for line in describe_plan(plan, estimate, dataset):
-            self.console.print(Text(line), soft_wrap=True)
+            self.console.print(Text(with_signs(line)), soft_wrap=True)
 
     @contextmanager
     def step(self, name: str, *, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Step]:
@@ -42,11 +43,13 @@ class TerminalProgress(Progress):
             yield Step()
         elif self.console.is_terminal:
             with self._bars() as bars:
-                yield _Bar(bars, bars.add_task(name, total=total, completed=done, unit=unit, before=done))
+                yield _Bar(
+                    bars, bars.add_task(escape(with_signs(name)), total=total, completed=done, unit=unit, before=done)
+                )
         else:
             started = time.monotonic()
-            yield _Lines(name, unit, total, done)
-            print(f"{name}: done in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+            yield _Lines(with_signs(name), unit, total, done)
+            print(f"{with_signs(name)}: done in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
 
     def _bars(self) -> Bars:
         return Bars(

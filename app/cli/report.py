@@ -10,7 +10,9 @@ from typer.core import TyperCommand, TyperOption
 
 from atlas.errors import UsageError
 
-from .build import AtlasPath, Device, NetworkName
+from .options import AtlasPath, Device, NetworkName
+
+commands = typer.Typer()
 
 
 class ReportCommand(TyperCommand):
@@ -24,10 +26,7 @@ class ReportCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-def register(cli: typer.Typer) -> None:
-    cli.command(cls=ReportCommand, rich_help_panel="Ask")(report)
-
-
+@commands.command(cls=ReportCommand, rich_help_panel="Ask")
 def report(
     atlas: AtlasPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),

@@ -9,11 +9,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Annotated
+
+import typer
 
 import atlas as store
 from atlas.errors import AtlasLocked, UsageError
 
 from ..child_process import end, start
+from .options import AtlasPath
+
+commands = typer.Typer()
 
 TERMINATED = 143
 """Exit status of a command ended by SIGTERM, as shells have it (128 + SIGTERM)."""
@@ -26,6 +32,18 @@ MESSAGE_MEGABYTES = 200
 
 UPLOAD_MEGABYTES = 10
 """An image of a camera; what is pasted as text is far smaller."""
+
+
+@commands.command(rich_help_panel="Look")
+def app(
+    atlas: AtlasPath,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Without names and notes to write.")] = False,
+) -> None:
+    """Open the explorer in the browser."""
+    raise typer.Exit(serve(atlas, port=port, host=host, open_browser=browser, read_only=read_only))
 
 
 def serve(

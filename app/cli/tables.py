@@ -18,7 +18,7 @@ from rich.text import Text
 
 from atlas.errors import UsageError
 
-from ..plain_text import with_signs
+from ..plain_text import lines_with_signs, with_signs
 from ..row_files import as_csv, as_json, unmasked, write_parquet
 
 LEAST_CONTEXT, MOST_CONTEXT = 16, 64
@@ -102,7 +102,7 @@ def show(frame: pd.DataFrame, title: str = "", console: Console | None = None) -
     ]
     for block in _side_by_side(columns, console.width):
         table = Table(
-            title=Text(title) if title else None,
+            title=Text(with_signs(title)) if title else None,
             title_justify="left",
             title_style="",
             header_style="bold",
@@ -112,7 +112,7 @@ def show(frame: pd.DataFrame, title: str = "", console: Console | None = None) -
         room = console.width - _width([column.natural for column in block if column.cells])
         for column in block:
             table.add_column(
-                column.name,
+                Text(column.name),
                 justify="right" if column.numeric else "left",
                 overflow="fold",
                 no_wrap=column.numeric or not column.cells,
@@ -125,9 +125,10 @@ def show(frame: pd.DataFrame, title: str = "", console: Console | None = None) -
 
 def _column(frame: pd.DataFrame, name: str) -> _Column:
     cells = [_cell(value) for value in frame[name].tolist()]
-    natural = max([len(name), *(cell.cell_len for cell in cells)])
+    shown = with_signs(str(name))
+    natural = max([len(shown), *(cell.cell_len for cell in cells)])
     numeric = pd.api.types.is_numeric_dtype(frame[name])
-    return _Column(name, cells, numeric, natural if numeric else max(len(name), min(natural, FOLDED)), natural)
+    return _Column(shown, cells, numeric, natural if numeric else max(len(shown), min(natural, FOLDED)), natural)
 
 
 def _context_column() -> _Column:
@@ -236,7 +237,13 @@ def note(lines: Iterable[str]) -> None:
     """Remarks under a table, on standard error so that they never mix with rows that are piped on."""
     console = Console(stderr=True)
     for line in lines:
-        console.print(Text(line, style="dim"), soft_wrap=True)
+        console.print(Text(lines_with_signs(line), style="dim"), soft_wrap=True)
+
+
+def remarks(frame: pd.DataFrame) -> list[str]:
+    """What an answer says of itself: that it is approximate, of how many, in which space."""
+    notes = [frame.attrs.get(name) for name in ("search_note", "exact_note", "density_note", "note")]
+    return [str(note) for note in notes if note]
 
 
 def _marked(row: Mapping[Any, Any], shown: int) -> Text:

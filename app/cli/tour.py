@@ -21,8 +21,10 @@ from atlas.errors import PolytopeError
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
-from .build import AtlasPath
+from .options import AtlasPath
 from .tables import readable_density, show, terminal
+
+commands = typer.Typer()
 
 TEXTS = 30
 """Held-out texts of the demo: some 3,500 tokens read, enough for clusters and little to wait for."""
@@ -59,11 +61,7 @@ class Stop:
     answer: Answer
 
 
-def register(cli: typer.Typer) -> None:
-    cli.command(rich_help_panel="Look")(demo)
-    cli.command(rich_help_panel="Look")(tour)
-
-
+@commands.command(rich_help_panel="Look")
 def demo(
     atlas: Annotated[Path, typer.Argument(metavar="ATLAS", help="Where to build it.")] = Path("demo.atlas"),
 ) -> None:
@@ -77,6 +75,7 @@ def demo(
     terminal().print(f"built and asked in {time.monotonic() - started:.0f} s")
 
 
+@commands.command(rich_help_panel="Look")
 def tour(atlas: AtlasPath) -> None:
     """Show what an atlas answers: quality, nearest, clusters, density, SQL, each with the command that asks it."""
     console = terminal()

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from app.cli.serve import READ_ONLY, UPLOAD_MEGABYTES, arguments, serve
+from app.cli.serve import READ_ONLY, UPLOAD_MEGABYTES, app, arguments, serve
 from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, answered, serving, wait_for
 
 TEXT, IMAGE, SITE = "demo-gpt2", "demo-inceptionv1", "inception5b"
@@ -47,8 +47,6 @@ def test_the_script_is_told_when_names_are_turned_off():
 
 
 def test_nothing_but_this_machine_is_listened_to_unless_told_otherwise():
-    from app.cli.ask import app
-
     for function in (serve, app):
         assert inspect.signature(function).parameters["host"].default == "127.0.0.1"
 

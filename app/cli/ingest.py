@@ -1,0 +1,246 @@
+"""`polytope ingest`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atlas.errors import UsageError
+from ingest.networks.registry import SOURCES
+
+from ..plain_text import counted, with_signs
+from .options import grouped
+from .tables import note
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ingest.datasets.base import Dataset
+    from ingest.run.plan import Choices
+    from ingest.run.run import Outcome
+
+commands = typer.Typer()
+
+_network = partial(typer.Option, rich_help_panel="Network")
+_data = partial(typer.Option, rich_help_panel="Data")
+_read = partial(typer.Option, rich_help_panel="What is read")
+_run = partial(typer.Option, rich_help_panel="Run")
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network, and how it reads its inputs."""
+
+    network: Annotated[str, _network(help=f"{SOURCES}.")]
+    weights: Annotated[
+        str | None,
+        _network(
+            help="A state dict (.pt, .pth, .safetensors), or an untrained control: random:SEED, random-raw:SEED."
+        ),
+    ] = None
+    name: Annotated[str | None, _network(help="What the atlas calls it.")] = None
+    prepend_bos: Annotated[
+        bool | None,
+        _network(
+            "--prepend-bos/--no-prepend-bos",
+            help="Text: begin every sequence with a BOS token. Default: as TransformerLens.",
+        ),
+    ] = None
+    max_length: Annotated[
+        int | None,
+        _network(help="Text: tokens of a sequence. Default: the context, at most 1024."),
+    ] = None
+    image_size: Annotated[int | None, _network(help="Images: pixels a side. Default: 224.")] = None
+    mean: Annotated[str | None, _network(help="Images: means, R,G,B. Default: ImageNet's.")] = None
+    std: Annotated[str | None, _network(help="Images: deviations, R,G,B. Default: ImageNet's.")] = None
+    transform_input: Annotated[
+        bool | None,
+        _network(
+            "--transform-input/--no-transform-input",
+            help="Images: TF-slim's input scale. Default: for torchvision's weights only.",
+        ),
+    ] = None
+    classes: Annotated[Path | None, _network(help="Images: class names, one a line.")] = None
+    calibrate: Annotated[
+        int | None,
+        _network(help="Images: how many of the inputs calibrate a random:SEED control. Default: all."),
+    ] = None
+    device: Annotated[str, _network(help="auto, cpu, cuda or mps.")] = "auto"
+
+    def given(self) -> dict[str, Any]:
+        """As `load_network` takes it, by keyword."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("network", "calibrate")}
+        return kept | {"mean": _rgb("--mean", self.mean), "std": _rgb("--std", self.std)}
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What is read."""
+
+    data: Annotated[
+        str,
+        _data(
+            help="A folder of texts or images (subfolder = label), JSON lines, Parquet, a Hugging Face dataset, "
+            "builtin:python, builtin:digits."
+        ),
+    ]
+    data_name: Annotated[str | None, _data(help="What the atlas calls it.")] = None
+    text_column: Annotated[str, _data(help="Column of the text.")] = "text"
+    label_column: Annotated[
+        str | None,
+        _data(help="Column of the label. Default: label, where there is one."),
+    ] = None
+    split: Annotated[str, _data(help="Split of a Hugging Face dataset.")] = "train"
+    limit: Annotated[int | None, _data(help="This many inputs, drawn at random with --seed.")] = None
+    skip_bad: Annotated[bool, _data("--skip-bad", help="Leave unusable inputs out and list them.")] = False
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Where, and what of it is kept."""
+
+    sites: Annotated[str | None, _read(help="Sites, separated by commas. Default: all.")] = None
+    full: Annotated[
+        str | None,
+        _read(help="Image sites to read at all positions as well, by commas, or all."),
+    ] = None
+    spans: Annotated[str | None, _read(help="Spans to index, by commas: 'AFTER->TO,AFTER->'.")] = None
+    store_activations: Annotated[bool, _read("--store-activations/--no-store-activations")] = True
+    per_sequence: Annotated[int, _read(help="Text: tokens read of a sequence.")] = 6
+    skip_first: Annotated[int, _read(help="Text: tokens at the start of a sequence never read.")] = 100
+    at: Annotated[str, _read(help="Images: relative ROW,COLUMN of the position code.")] = "0.5,0.5"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How it is run."""
+
+    batch_size: Annotated[int | None, _run(help="Sequences or images a forward pass. Default: 8 or 32.")] = None
+    seed: Annotated[int, _run(help="Of everything drawn at random.")] = 0
+    run: Annotated[str | None, _run(help="Name of the run. Default: network and data.")] = None
+    worker: Annotated[
+        str | None,
+        _run(help="I/N: write every N-th shard and publish nothing; any machine may."),
+    ] = None
+    discard: Annotated[bool, _run("--discard", help="Drop what an unfinished run has done.")] = False
+    cluster: Annotated[bool, _run("--cluster/--no-cluster", help="Cluster the codes of every site.")] = True
+
+
+@commands.command(rich_help_panel="Build")
+@grouped
+def ingest(
+    atlas: Annotated[
+        Path, typer.Argument(metavar="ATLAS", help="Folder of the atlas; made if need be, else added to.")
+    ],
+    loading: NetworkOptions,
+    source: DataOptions,
+    reading: ReadOptions,
+    running: RunOptions,
+) -> None:
+    """Run a network over data and add activations, codes, clusters and indexes to an atlas.
+
+    Give the same command again after a kill, Ctrl-C or a full disk: it goes on at the first missing shard.
+    """
+    from ingest.datasets.sources import open_dataset
+    from ingest.networks import load_network, network_kind
+    from ingest.networks.loading import resolve_device
+    from ingest.run.plan import Choices
+    from ingest.run.run import ingest as run_ingestion
+    from ingest.run.sampling import ImageSampling, TokenSampling
+
+    from .progress import TerminalProgress
+
+    choices = Choices(
+        sites=_names(reading.sites),
+        full=_names(reading.full) or (),
+        spans=_names(reading.spans) or (),
+        store_activations=reading.store_activations,
+        limit=source.limit,
+        batch_size=running.batch_size,
+        seed=running.seed,
+        tokens=TokenSampling(reading.per_sequence, reading.skip_first),
+        view=ImageSampling(*_numbers("--at", reading.at, 2)),
+        skip_bad=source.skip_bad,
+    )
+    dataset = open_dataset(
+        source.data,
+        kind=network_kind(loading.network),
+        text_column=source.text_column,
+        label_column=source.label_column,
+        split=source.split,
+        name=source.data_name,
+    )
+    images = _calibration(loading, dataset, choices)
+    network = load_network(loading.network, **loading.given(), calibration=images)
+    outcome = run_ingestion(
+        atlas,
+        network,
+        dataset,
+        choices,
+        run=running.run,
+        device=str(resolve_device(loading.device)),
+        worker=_share(running.worker),
+        cluster=running.cluster,
+        discard=running.discard,
+        progress=TerminalProgress(),
+    )
+    _report(atlas, outcome)
+
+
+def _report(path: Path, outcome: Outcome) -> None:
+    if not outcome.published:
+        typer.echo("this worker's shards are complete; give the command without --worker to publish the run")
+        return
+    done = "is in the atlas already" if outcome.already_there else "is in the atlas"
+    typer.echo(f"run {outcome.run} {done}: {counted(outcome.n_examples, 'example')}")
+    note(outcome.notes)
+    if outcome.bad:
+        typer.echo(f"{counted(len(outcome.bad), 'input was', 'inputs were')} left out:")
+        for key, reason in outcome.bad:
+            typer.echo(f"  {with_signs(key)} {with_signs(reason)}")
+    typer.echo(f"look:  polytope info {path}   polytope app {path}")
+
+
+def _calibration(loading: NetworkOptions, dataset: Dataset, choices: Choices) -> Callable[[], Iterator[Image]] | None:
+    """The images that a ``random:SEED`` control is calibrated on; None for any other network."""
+    from ingest.networks.registry import adapter_of
+    from ingest.run.run import calibration_images
+
+    if not adapter_of(loading.network).calibrated or not (loading.weights or "").startswith("random:"):
+        if loading.calibrate is not None:
+            raise UsageError("--calibrate is for an image network with --weights random:SEED")
+        return None
+    return lambda: calibration_images(dataset, choices, loading.calibrate)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise UsageError(f"{option} is {text!r}; write {count} numbers with commas between them")
+    return numbers
+
+
+def _rgb(option: str, text: str | None) -> tuple[float, ...] | None:
+    return None if text is None else _numbers(option, text, 3)
+
+
+def _share(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        share, of = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise UsageError(f"--worker is {text!r}; write I/N, the first worker of four is 0/4") from None
+    return share, of

@@ -1,0 +1,73 @@
+"""`polytope nearest`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, cast
+
+import typer
+
+import query
+from atlas.store.atlas import Atlas
+
+from .options import Answer, ClusteringId, Target, Weights, question
+from .subjects import Subject, reader
+from .tables import remarks
+
+commands = typer.Typer()
+
+_among = partial(typer.Option, rich_help_panel="Among which examples")
+
+
+@dataclass(frozen=True)
+class Among:
+    """Which examples are looked at."""
+
+    label: Annotated[str | None, _among(help="Only examples of this label.")] = None
+    cluster: Annotated[int | None, _among(help="Only those in this cluster; -1 is noise.")] = None
+    dataset: Annotated[str | None, _among(help="Only those whose input this dataset holds.")] = None
+    where: Annotated[
+        str | None,
+        _among(
+            help="Only those of which this holds: SQL on the columns of table examples, as "
+            "\"loss < 1 and token = ' the'\"."
+        ),
+    ] = None
+
+
+@commands.command(rich_help_panel="Ask")
+@question
+def nearest(
+    a: Atlas,
+    subject: Subject,
+    target: Target,
+    k: Annotated[int | None, typer.Option("-k", "--k", help="How many. Default: 10.")] = None,
+    radius: Annotated[int | None, typer.Option(help="All within this many gates, itself included.")] = None,
+    *,
+    among: Among,
+    clustering: ClusteringId = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare all codes, though there be an approximate index.")
+    ] = False,
+    weights: Weights = None,
+    device: Annotated[
+        str, typer.Option(help="Where codes are compared, and a text or image is read: auto, cpu, cuda or mps.")
+    ] = "auto",
+) -> Answer:
+    """The stored examples whose codes are nearest, in gates that differ."""
+    rows = query.nearest(
+        a,
+        **subject.given(),
+        **vars(target),
+        **vars(among),
+        k=k,
+        radius=radius,
+        clustering=clustering,
+        exact=exact,
+        device="auto" if device == "mps" else cast(Any, device),
+        reader=reader(a, subject, target, weights, device),
+    )
+    about = rows.attrs
+    title = f"nearest to {about['subject']} at {about['target']} of {about['network']}, {about['n_gates']} gates"
+    return Answer(rows, title, remarks(rows))
