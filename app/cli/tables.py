@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def _column(frame: pd.DataFrame, name: str) -> _Column:
     cells = [_cell(value) for value in frame[name].tolist()]
     shown = with_signs(str(name))
     natural = max([len(shown), *(cell.cell_len for cell in cells)])
-    numeric = pd.api.types.is_numeric_dtype(frame[name])
+    exact = frame[name].dtype == object and all(isinstance(value, Decimal) for value in frame[name].dropna())
+    numeric = pd.api.types.is_numeric_dtype(frame[name]) or (exact and bool(frame[name].notna().any()))
     return _Column(shown, cells, numeric, natural if numeric else max(len(shown), min(natural, FOLDED)), natural)
 
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -38,6 +39,7 @@ NEWS_WIDTH = 400
 CANDIDATES = 3
 """Functions listed of those that were perhaps meant."""
 _PLACE = re.compile(r"\n\s*LINE (\d+): ([^\n]*)\n( *)\^.*\Z", re.DOTALL)
+_ROUNDED = re.compile(r"U?HUGEINT|DECIMAL\(\d+,\d+\)")
 _FUNCTIONS = re.compile(r"\A(.*\n\s*Candidate (?:functions|macros):)\n(.*)\Z", re.DOTALL)
 
 
@@ -223,20 +225,36 @@ def _failed(error: duckdb.Error | str, query: str = "") -> SqlFailed:
 
 
 def _fetch(rows: duckdb.DuckDBPyRelation, row_limit: int | None) -> pd.DataFrame:
-    # pandas has no type for bits: as text they read like the codes that `nearest` takes. Columns go by number,
-    # because a user's query may give two of them the same name.
+    # pandas has no type for bits, and would round decimals and whole numbers of 128 bits: they are fetched as text.
+    # Columns go by number, because a user's query may give two of them the same name.
+    kinds = [str(kind) for kind in rows.types]
+    shown = [
+        f"cast(#{place} as varchar)" if kind == "BIT" or _ROUNDED.fullmatch(kind) else f"#{place}"
+        for place, kind in enumerate(kinds, start=1)
+    ]
     readable = rows.project(
-        ", ".join(
-            f"{f'cast(#{place} as varchar)' if kind == 'BIT' else f'#{place}'} as {quoted(name)}"
-            for place, (name, kind) in enumerate(zip(rows.columns, rows.types, strict=True), start=1)
-        )
+        ", ".join(f"{what} as {quoted(name)}" for what, name in zip(shown, rows.columns, strict=True))
     )
-    if row_limit is None:
-        return readable.df()
-    fetched = readable.limit(row_limit + 1).df()
-    frame = fetched.iloc[:row_limit].reset_index(drop=True)
-    frame.attrs["truncated"] = len(fetched) > row_limit
+    frame = readable.df() if row_limit is None else readable.limit(row_limit + 1).df()
+    if row_limit is not None:
+        more = len(frame) > row_limit
+        frame = frame.iloc[:row_limit].reset_index(drop=True)
+        frame.attrs["truncated"] = more
+    for place, kind in enumerate(kinds):
+        if _ROUNDED.fullmatch(kind):
+            frame.isetitem(place, _numbers(frame.iloc[:, place], whole=not kind.startswith("DECIMAL")))
     return frame
+
+
+def _numbers(texts: pd.Series, whole: bool) -> pd.Series:
+    """Numbers from their texts: of 64 bits where all of them are exactly such, else `decimal.Decimal`."""
+    numbers = [None if pd.isna(text) else Decimal(text) for text in texts]
+    if whole and all(abs(number) < 2**63 for number in numbers if number is not None):
+        integers = [None if number is None else int(number) for number in numbers]
+        return pd.Series(integers, dtype="Int64" if None in integers else "int64", index=texts.index)
+    if not whole and all(Decimal(repr(float(number))) == number for number in numbers if number is not None):
+        return pd.Series(numbers, dtype="float64", index=texts.index)
+    return pd.Series(numbers, dtype=object, index=texts.index)
 
 
 @contextmanager

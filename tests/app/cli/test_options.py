@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -80,3 +81,30 @@ def test_a_question_is_a_command_of_few_lines(path: Path):
 
     result = CliRunner().invoke(commands, [str(path), "--site", "blocks.3.mlp", "--times", "2", "--format", "json"])
     assert list(json.loads(result.output)[0]) == ["bits"]
+
+
+EXACT = """
+select [1, null, 3] as holed, range(3328)::float[] as long, 1e-12::double as small, 0.1234567890123456 as double,
+    170141183460469231731687303715884105727::hugeint as huge, 12345678901234567890.123456789::decimal(38, 9) as exact,
+    timestamp '2026-01-02 03:04:05.123456' as moment, '\\x00\\xFF'::blob as blob, sum(1) as total,
+    null::hugeint as none
+"""
+
+
+def test_sql_keeps_what_the_database_holds(path: Path, tmp_path: Path):
+    """In each of the four formats; a terminal cuts a long list, and says so with an ellipsis."""
+    file = tmp_path / "rows.parquet"
+    polytope("sql", path, EXACT, "--format", "parquet", "--output", file)
+    [row], [plain] = pq.read_table(file).to_pylist(), json.loads(polytope("sql", path, EXACT, "--format", "json"))
+    for found in (row, plain):
+        assert (found["holed"], found["long"]) == ([1, None, 3], list(range(3328)))
+        assert (found["small"], found["double"]) == (1e-12, 0.1234567890123456)
+        assert (int(found["huge"]), found["total"], found["none"]) == (2**127 - 1, 1, None)
+        assert str(found["exact"]) == "12345678901234567890.123456789"
+    assert (row["moment"], plain["moment"]) == (datetime(2026, 1, 2, 3, 4, 5, 123456), "2026-01-02T03:04:05.123456")
+    assert (row["blob"], plain["blob"]) == (b"\x00\xff", "AP8=")
+    [written] = csv.DictReader(io.StringIO(polytope("sql", path, EXACT, "--format", "csv")))
+    assert (written["huge"], written["exact"]) == (str(2**127 - 1), "12345678901234567890.123456789")
+    assert len(json.loads(written["long"])) == 3328 and written["blob"] == "AP8="
+    shown = polytope("sql", path, EXACT)
+    assert str(2**127 - 1) in shown and "[1, –, 3]" in shown and "12345678901234567890.123456789" in shown
