@@ -2,7 +2,7 @@
 
 >>> import atlas
 >>> with atlas.open("demo.atlas") as a:
-...     a.sql("select label, count(*) from spline_codes where is_on(code, 42) group by all")
+...     a.sql("select label, avg(is_on(code, 42)::int) from spline_codes where site = 'inception4e' group by label")
 """
 
 from .codes import SplineCodes, concatenate, hamming

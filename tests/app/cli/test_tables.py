@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from app.cli.tables import beside_intervals, show
+from app.cli.main import main
+from app.cli.progress import TerminalProgress
+from app.cli.tables import beside_intervals, note, show
+from app.plain_text import SIGNS
 
 
 def printed(frame: pd.DataFrame, width: int) -> list[str]:
@@ -84,3 +88,42 @@ def test_a_number_stands_beside_its_interval():
     assert list(shown) == ["ratio", "intra_mean", "lonely_low", "alpha_low", "alpha_high"]
     assert shown["ratio"].tolist() == ["1.5 [1.25, 1.75]", 2.0]
     assert shown["intra_mean"].tolist() == ["12,346 [12,000, 13,000]", "3 [2, 4]"]
+
+
+HOSTILE = "\x1b]0;renamed\x07\x1b[2J\x9b2J\u202eright\rleft"
+"""Clears a terminal, renames its window, turns a line around and writes over it, if it is obeyed."""
+
+
+def obeyed(text: str) -> set[str]:
+    """Letters that a terminal would obey, of a text whose lines may end."""
+    return {letter for letter in text if letter in SIGNS} - {"\n"}
+
+
+def test_no_letter_of_a_data_set_is_obeyed(capsys: pytest.CaptureFixture[str]):
+    """In a cell, in a list, in a context and its token, in the name of a column, in a title and in a remark."""
+    rows = {
+        HOSTILE: [HOSTILE],
+        "many": [[HOSTILE, "plain"]],
+        "context": [f"{HOSTILE} before {HOSTILE} after"],
+        "token": [HOSTILE],
+        "context_offset": [len(HOSTILE) + 8],
+    }
+    out = io.StringIO()
+    show(pd.DataFrame(rows), HOSTILE, Console(file=out, width=200))
+    note([HOSTILE])
+    for shown in (out.getvalue(), capsys.readouterr().err):
+        assert obeyed(shown) == set() and "␛[2J" in shown and "‹RLO›" in shown
+
+
+def test_no_letter_of_an_error_is_obeyed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch):
+    monkeypatch.setattr("sys.argv", ["polytope", "info", str(tmp_path / HOSTILE)])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err
+    assert obeyed(said) == set() and "␛[2J" in said
+
+
+def test_no_letter_of_a_progress_line_is_obeyed(capsys: pytest.CaptureFixture[str]):
+    with TerminalProgress().step(HOSTILE, total=2, unit="steps") as step:
+        step.advance(2)
+    assert obeyed(capsys.readouterr().err) == set()

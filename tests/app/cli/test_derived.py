@@ -1,4 +1,4 @@
-"""Searching from the command line: filters, indexes of every kind, neighbours of all examples."""
+"""Commands that store what is computed from an atlas, and filters of `polytope nearest`."""
 
 from __future__ import annotations
 
