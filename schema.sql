@@ -13,6 +13,20 @@ comment on table meta is 'Facts about the atlas itself.';
 comment on column meta.key is 'schema_version: layout of these tables.';
 comment on column meta.value is 'The value, as text.';
 
+create table digests (
+    "table" varchar not null,
+    owner varchar not null,
+    "column" varchar not null,
+    n_rows ubigint not null,
+    digest varchar not null
+);
+comment on table digests is 'What was written: a row a column, for all rows of a table that belong together. Codes and activations have theirs in sites. `polytope verify` compares.';
+comment on column digests."table" is 'Name of the table.';
+comment on column digests.owner is 'What the rows belong to, as {"run_id": 1}; {} for a table that is digested whole.';
+comment on column digests."column" is 'Name of the column. Those of owner and times have no digest.';
+comment on column digests.n_rows is 'Rows that were written.';
+comment on column digests.digest is 'SHA-256 over the SHA-256 of which rows hold a value, of the lengths of texts and lists, and of the values, in order of the rows.';
+
 create table networks (
     network_id usmallint primary key,
     name varchar not null unique,
@@ -64,9 +78,9 @@ comment on column sites.exact is 'True where equal codes (and equal max-pooling 
 comment on column sites.unit_shape is 'Shape of an activation before flattening: channels, or channels, rows, columns.';
 comment on column sites.layout is 'Which module each run of gates belongs to: module, start, count, grid.';
 comment on column sites.n_codes is 'Codes stored.';
-comment on column sites.codes_digest is 'SHA-256 over example ids and packed codes in order of id; an index must carry the same.';
+comment on column sites.codes_digest is 'SHA-256 over that of the example ids (int64) and that of the packed codes, in order of id; an index must carry the same.';
 comment on column sites.n_activations is 'Activation vectors stored.';
-comment on column sites.activations_digest is 'SHA-256 over example ids and activations in order of id.';
+comment on column sites.activations_digest is 'SHA-256 over that of the example ids (int64) and that of the activations (float32), in order of id.';
 
 create table spans (
     span_id usmallint primary key,
@@ -102,7 +116,8 @@ create table inputs (
     text varchar,
     thumbnail blob,
     width uinteger,
-    height uinteger
+    height uinteger,
+    run_id usmallint not null
 );
 comment on table inputs is 'Texts and images, each stored once however often it was ingested.';
 comment on column inputs.input_id is 'Identity, from 1.';
@@ -112,13 +127,15 @@ comment on column inputs.text is 'The whole text; null for an image.';
 comment on column inputs.thumbnail is 'PNG or JPEG, at most 128 pixels a side; null for a text.';
 comment on column inputs.width is 'Pixels of the original image.';
 comment on column inputs.height is 'Pixels of the original image.';
+comment on column inputs.run_id is 'runs.run_id of the run that brought it first.';
 
 create table dataset_inputs (
     dataset_id usmallint not null,
     ordinal uinteger not null,
     input_id uinteger not null,
     key varchar not null,
-    label varchar
+    label varchar,
+    run_id usmallint not null
 );
 comment on table dataset_inputs is 'Which inputs a dataset holds, under which key and label.';
 comment on column dataset_inputs.dataset_id is 'datasets.dataset_id.';
@@ -126,6 +143,7 @@ comment on column dataset_inputs.ordinal is 'Place in the dataset, from 0.';
 comment on column dataset_inputs.input_id is 'inputs.input_id.';
 comment on column dataset_inputs.key is 'Path in the folder, or file and line.';
 comment on column dataset_inputs.label is 'Class or source, as the dataset has it; null where it has none.';
+comment on column dataset_inputs.run_id is 'runs.run_id of the run that brought it.';
 
 create table runs (
     run_id usmallint primary key,

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 import atlas
 from atlas.codes import SplineCodes
 from atlas.store.atlas import Atlas
-from atlas.store.blocks import activations_digest, codes_digest
+from atlas.store.digests import activations_digest, codes_digest
 from ingest.derived.indexes import build_indexes
 
 NETWORK = "generated"

@@ -25,7 +25,7 @@ from atlas.clustering.hdbscan import cluster_activations, cluster_codes
 from atlas.clustering.medoids import medoids
 from atlas.network import GateRange, ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow
 from atlas.search.hamming_index import HammingIndex
-from atlas.store import blocks
+from atlas.store import digests
 from atlas.store.atlas import Atlas
 
 # --- networks --------------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def _publish(a, network, dataset, inputs, rows, views, codes, activations) -> No
     with a.transaction():
         network_id = _add_network(a, network)
         run_id = _next_id(a, "runs", "run_id")
-        input_ids = _add_inputs(a, dataset, inputs)
+        input_ids = _add_inputs(a, dataset, inputs, run_id)
         first = _next_id(a, "examples", "example_id")
         examples = np.arange(first, first + len(rows))
         _insert(
@@ -420,6 +420,7 @@ def _publish(a, network, dataset, inputs, rows, views, codes, activations) -> No
                 }
             ],
         )
+        digests.seal(a, run_id=run_id)
     refresh(a)
 
 
@@ -469,7 +470,7 @@ def _add_network(a: Atlas, network) -> int:
     return number
 
 
-def _add_inputs(a: Atlas, dataset: str, inputs: list[dict]) -> dict[str, int]:
+def _add_inputs(a: Atlas, dataset: str, inputs: list[dict], run_id: int) -> dict[str, int]:
     """Input id by content hash; content that is known already is not stored again."""
     known = dict(a.rows("select content_hash, input_id from inputs"))
     new, number = [], _next_id(a, "inputs", "input_id")
@@ -477,7 +478,7 @@ def _add_inputs(a: Atlas, dataset: str, inputs: list[dict]) -> dict[str, int]:
         if row["content_hash"] not in known:
             known[row["content_hash"]] = number
             new.append({name: row[name] for name in ("kind", "content_hash", "text", "thumbnail", "width", "height")})
-            new[-1]["input_id"] = number
+            new[-1] |= {"input_id": number, "run_id": run_id}
             number += 1
     _insert(a, "inputs", new)
     dataset_id = a.value("select dataset_id from datasets where name = $1", [dataset])
@@ -508,6 +509,7 @@ def _add_inputs(a: Atlas, dataset: str, inputs: list[dict]) -> dict[str, int]:
                 "input_id": known[row["content_hash"]],
                 "key": row["key"],
                 "label": row["label"],
+                "run_id": run_id,
             }
             for i, row in enumerate(inputs)
         ],
@@ -520,13 +522,14 @@ def refresh(a: Atlas) -> None:
     """Bring the counts and digests of all sites up to date."""
     with a.transaction():
         for site in a.catalog.sites:
-            n_codes, codes_digest = blocks.codes_digest(a, site)
-            n_activations, activations_digest = blocks.activations_digest(a, site)
+            n_codes, codes_digest = digests.codes_digest(a, site)
+            n_activations, activations_digest = digests.activations_digest(a, site)
             a.execute(
                 "update sites set n_codes = $2, codes_digest = $3, n_activations = $4, activations_digest = $5 "
                 "where site_id = $1",
-                [site.site_id, n_codes, codes_digest if n_codes else None, n_activations, activations_digest],
+                [site.site_id, n_codes, codes_digest, n_activations, activations_digest],
             )
+        digests.seal(a, "networks", "sites", "datasets")
 
 
 def add_index(a: Atlas, target: str, network: str) -> None:
@@ -540,6 +543,7 @@ def add_index(a: Atlas, target: str, network: str) -> None:
         "insert or replace into indexes values ($1, $2, 'flat', $3, $4, $5, null, null, null)",
         [found.network.network_id, found.name, file, len(ids), found.digest],
     )
+    digests.seal(a, "indexes")
 
 
 def add_indexes(a: Atlas) -> None:
@@ -556,6 +560,7 @@ def add_span(a: Atlas, span: str, network: str) -> None:
     with a.transaction():
         number = _next_id(a, "spans", "span_id")
         a.execute("insert into spans values ($1, $2, $3)", [number, a.catalog.network(network).network_id, span])
+        digests.seal(a, "spans")
 
 
 def add_clustering(
@@ -642,6 +647,7 @@ def add_clustering(
             }
         ),
     )
+    digests.seal(a, clustering_id=number)
     return number
 
 

@@ -1,17 +1,16 @@
-"""Codes and activations of a site, whole or block by block, and the digests over them."""
+"""Codes and activations of a site, whole or block by block."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int64, Integer, Shaped, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 from ..codes import SplineCodes, concatenate
-from ..errors import DamagedAtlas, NotStored, UnknownName, UsageError
+from ..errors import DamagedAtlas, NotStored, UnknownName
 from .catalog import SiteRecord
 from .statements import Statements, quoted
 
@@ -102,26 +101,6 @@ def activations(
     return wanted, values[np.searchsorted(ids, wanted)]
 
 
-def codes_digest(atlas: Statements, site: SiteRecord) -> tuple[int, str]:
-    """Number of codes of a site and the SHA-256 over (example id as int64, packed code) in order of id."""
-    digest, count = hashlib.sha256(), 0
-    for ids, packed in code_blocks(atlas, site):
-        digest.update(ids.data)
-        digest.update(packed.data)
-        count += len(ids)
-    return count, digest.hexdigest()
-
-
-def activations_digest(atlas: Statements, site: SiteRecord) -> tuple[int, str | None]:
-    """The same over (example id as int64, activation as float32); None where nothing is stored."""
-    digest, count = hashlib.sha256(), 0
-    for ids, values in activation_blocks(atlas, site):
-        digest.update(ids.data)
-        digest.update(values.data)
-        count += len(ids)
-    return count, digest.hexdigest() if count else None
-
-
 def _site_codes(atlas: Statements, site: SiteRecord, wanted: np.ndarray | None) -> tuple[np.ndarray, SplineCodes]:
     if wanted is None:
         blocks = list(code_blocks(atlas, site))
@@ -196,44 +175,3 @@ def _packed(column: pa.Array, site: SiteRecord) -> UInt8[np.ndarray, "rows bytes
 def _offset_type(column: pa.Array) -> type[np.int32] | type[np.int64]:
     large = pa.types.is_large_binary(column.type) or pa.types.is_large_list(column.type)
     return np.int64 if large else np.int32
-
-
-class RowsDigest:
-    """SHA-256 over the rows of a site in order of example id, block by block: the ids of a block (int64), then its
-    values.
-
-    Block b holds the ids from first + b · ``block_ids`` up to, not including, first + (b + 1) · ``block_ids``, where
-    first is the least of them. All ids are known beforehand, so that values need not wait for the end of a block.
-    """
-
-    def __init__(self, ids: Integer[np.ndarray, " rows"], block_ids: int) -> None:
-        """``ids`` ascend, each once; `UsageError` otherwise."""
-        if (ids[1:] <= ids[:-1]).any():
-            raise UsageError(f"{len(ids)} ids that do not ascend were given; rows are digested in order of id")
-        self._ids, self._block_ids = ids, block_ids
-        self._digest = hashlib.sha256()
-        self._row = self._end = 0
-
-    def update(self, values: Shaped[np.ndarray, "rows width"]) -> None:
-        """Take in the values of the next rows."""
-        if self._row + len(values) > len(self._ids):
-            raise UsageError(f"{self._row + len(values)} rows were given; there are {len(self._ids)} ids")
-        while len(values):
-            if self._row == self._end:
-                self._begin_block()
-            here = values[: self._end - self._row]
-            self._digest.update(np.ascontiguousarray(here).data)
-            self._row += len(here)
-            values = values[len(here) :]
-
-    def result(self) -> tuple[int, str]:
-        """The number of rows and their digest, once all of them were given; `UsageError` before."""
-        if self._row < len(self._ids):
-            raise UsageError(f"{self._row} of {len(self._ids)} rows were given")
-        return self._row, self._digest.hexdigest()
-
-    def _begin_block(self) -> None:
-        first, here = int(self._ids[0]), int(self._ids[self._row])
-        stop = here + self._block_ids - (here - first) % self._block_ids
-        self._end = int(np.searchsorted(self._ids, stop))
-        self._digest.update(self._ids[self._row : self._end].astype(np.int64).data)

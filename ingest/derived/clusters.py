@@ -19,6 +19,7 @@ from atlas.devices import Device
 from atlas.errors import NonFinite, NotStored, RunInterrupted, TooManyPoints, UsageError
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import Target
+from atlas.store.digests import seal
 
 from ..progress import Progress
 
@@ -299,4 +300,5 @@ def _store(
             }
         ),
     )
+    seal(a, clustering_id=number)
     return number

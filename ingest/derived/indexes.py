@@ -18,6 +18,7 @@ from atlas.search.files import INDEXES, TARGET_RECALL, Block
 from atlas.search.hamming_index import HammingIndex
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import SiteRecord, Target
+from atlas.store.digests import seal
 from atlas.store.disk import disk_full
 
 from ..progress import Progress
@@ -175,6 +176,7 @@ def _record(path: Path, target: Target, built: Built | None) -> None:
                     None if built.parameters is None else json.dumps(built.parameters),
                 ],
             )
+        seal(a, "indexes")
     for file in gone:
         for name in (path / INDEXES / file, (path / INDEXES / file).with_suffix(".json")):
             name.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from atlas.devices import Device
 from atlas.errors import NotStored, RunInterrupted, UsageError
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import Target
+from atlas.store.digests import seal
 from atlas.umap import MIN_DIST, NEIGHBORS, Layout, lay_out
 
 from ..progress import Progress
@@ -118,6 +119,7 @@ def _store(a: Atlas, network: str, parameters: dict[str, Any], ids: np.ndarray, 
                 }
             ),
         )
+    seal(a, layout_id=number)
     return number
 
 

@@ -15,6 +15,7 @@ from atlas.search.files import INDEXES
 from atlas.search.hamming_index import HammingIndex
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import Target
+from atlas.store.digests import seal
 
 from ..progress import Progress
 
@@ -109,3 +110,4 @@ def _store(a: Atlas, target: Target, index: HammingIndex, neighbors: np.ndarray,
             ),
         )
     a.execute("insert into neighborhoods values ($1, $2, $3, $4, $5)", [*named, k, len(index), target.digest])
+    seal(a, network_id=target.network.network_id, target=target.name)

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float32, UInt8, UInt32
 from atlas.codes import words
 from atlas.network import PART_UNITS, Site
 from atlas.store.atlas import ROW_GROUP_ROWS
-from atlas.store.blocks import RowsDigest
+from atlas.store.digests import RowsDigest
 
 from .shards import activation_column, code_column
 

@@ -14,8 +14,8 @@ from jaxtyping import Bool, UInt32
 from atlas.errors import UsageError, WeightsError
 from atlas.network import Network, Site
 from atlas.store.atlas import FAST_WIDTH, Atlas
-from atlas.store.blocks import BLOCK_ROWS, RowsDigest, activation_block_rows, activations_digest, codes_digest
 from atlas.store.catalog import Catalog
+from atlas.store.digests import RowsDigest, activations_digest, codes_digest, seal
 from atlas.store.statements import quoted
 
 from .batches import ACTIVATIONS, CODES, Wanted, activation_batches, code_batches
@@ -41,12 +41,13 @@ def publish(atlas: Atlas, network: Network, plan: Plan, run: str, folder: Path, 
         run_id = 1 + atlas.value("select coalesce(max(run_id), 0) from runs")
         _stage_inputs(atlas, plan, folder)
         dataset_id = _add_dataset(atlas, plan)
-        _add_inputs(atlas, plan, folder, dataset_id)
+        _add_inputs(atlas, plan, folder, dataset_id, run_id)
         _add_examples(atlas, plan, folder, network_id, run_id)
         _add_values(atlas, plan, folder, network_id)
         _add_run(atlas, plan, run, run_id, network_id, dataset_id, started_at)
         for table in ("staged_inputs", "staged_contents", "staged_examples"):
             atlas.execute(f"drop table {table}")
+        seal(atlas, "networks", "sites", "spans", "datasets", run_id=run_id)
     return run_id
 
 
@@ -158,7 +159,7 @@ def _add_dataset(atlas: Atlas, plan: Plan) -> int:
     return int(atlas.value("select dataset_id from datasets where name = $1", [data["name"]]))
 
 
-def _add_inputs(atlas: Atlas, plan: Plan, folder: Path, dataset_id: int) -> None:
+def _add_inputs(atlas: Atlas, plan: Plan, folder: Path, dataset_id: int, run_id: int) -> None:
     atlas.execute(
         """
         create temp table staged_contents as
@@ -178,25 +179,25 @@ def _add_inputs(atlas: Atlas, plan: Plan, folder: Path, dataset_id: int) -> None
     atlas.execute(
         """
         insert into inputs
-        select contents.input_id, kind, content_hash, text, thumbnail, width, height
+        select contents.input_id, kind, content_hash, text, thumbnail, width, height, $2
         from (select kind, content_hash, text, thumbnail, width, height from read_parquet($1))
         positional join staged_contents as contents
         where contents.input_id is not null
         """,
-        [_inputs_files(plan, folder)],
+        [_inputs_files(plan, folder), run_id],
     )
     atlas.execute(
         """
         insert into dataset_inputs
         select $1, (select coalesce(max(ordinal) + 1, 0) from dataset_inputs where dataset_id = $1)
-                   + row_number() over (order by staged.ordinal) - 1, inputs.input_id, staged.key, staged.label
+                   + row_number() over (order by staged.ordinal) - 1, inputs.input_id, staged.key, staged.label, $2
         from staged_inputs as staged join inputs using (content_hash)
         where staged.reason is null and not exists (
             from dataset_inputs as known
             where known.dataset_id = $1 and known.input_id = inputs.input_id and known.key = staged.key
         )
         """,
-        [dataset_id],
+        [dataset_id, run_id],
     )
     atlas.execute(
         "update datasets set n_inputs = (select count(*) from dataset_inputs where dataset_id = $1) "
@@ -295,10 +296,9 @@ def _wanted(
             from staged_examples order by place
         """
         return Wanted(site, site_id, atlas.columns(lacking, [site_id])["lacking"], None)
-    block_ids = BLOCK_ROWS if table == "codes" else activation_block_rows(site.n_parts)
     added = ids[first]
     in_order = bool((added[1:] > added[:-1]).all())
-    return Wanted(site, site_id, first, RowsDigest(added, block_ids) if in_order else None)
+    return Wanted(site, site_id, first, RowsDigest(added) if in_order else None)
 
 
 def _inputs_files(plan: Plan, folder: Path) -> list[str]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from atlas import Atlas, Network
 from atlas.errors import UnknownName, UsageError
+from atlas.store.digests import seal
 
 from .digests import data_digest
 from .record import Experiment
@@ -65,6 +66,7 @@ def save(atlas: Atlas, result: Result) -> int:
         for name, cells in rows.items():
             atlas.insert("experiment_rows", _rows(number, name, cells))
         _save_directions(atlas, result, number)
+        seal(atlas, experiment_id=number)
     return number
 
 

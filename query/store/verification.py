@@ -12,8 +12,8 @@ import pandas as pd
 from atlas import Atlas, SplineCodes
 from atlas.errors import DamagedAtlas, HammingIndexError, NotStored, UnknownName, UsageError
 from atlas.search.hamming_index import HammingIndex
-from atlas.store.blocks import activations_digest, codes_digest
 from atlas.store.catalog import SiteRecord, Target
+from atlas.store.digests import activations_digest, changes, codes_digest
 
 from ..examples.ids import holders
 from ..neighbors.indexes import INDEXES, flat_index
@@ -43,6 +43,7 @@ def verify(atlas: Atlas, *, progress: Callable[[int, int], None] | None = None) 
     """
     groups = [
         _references(atlas),
+        _rows(atlas),
         _once(atlas),
         *(_site_codes(atlas, site) for site in atlas.catalog.sites),
         *(_site_activations(atlas, site) for site in atlas.catalog.sites),
@@ -69,6 +70,8 @@ _REFERENCES = [
     ("runs", "network_id", "networks"),
     ("runs", "dataset_id", "datasets"),
     ("bad_inputs", "run_id", "runs"),
+    ("inputs", "run_id", "runs"),
+    ("dataset_inputs", "run_id", "runs"),
     ("examples", "network_id", "networks"),
     ("examples", "run_id", "runs"),
     ("examples", "input_id", "inputs"),
@@ -139,6 +142,11 @@ def _once(atlas: Atlas) -> Iterator[Check]:
         yield Check("each occurs once", f"{table} ({key})", not repeated, named)
 
 
+def _rows(atlas: Atlas) -> Iterator[Check]:
+    for name, detail in changes(atlas):
+        yield Check("rows are as they were written", name, not detail, detail)
+
+
 # --- what sites hold -------------------------------------------------------------------------------------------
 
 
@@ -173,7 +181,7 @@ def _site_codes(atlas: Atlas, site: SiteRecord) -> Iterator[Check]:
     except DamagedAtlas as error:
         yield Check("codes have the site's count and digest", name, False, str(error))
         return
-    yield _digest_check("codes", name, site.n_codes, count, site.codes_digest, digest if count else None)
+    yield _digest_check("codes", name, site.n_codes, count, site.codes_digest, digest)
 
 
 def _padding(site: SiteRecord) -> bytes:

@@ -33,7 +33,7 @@ from atlas.errors import (
     UsageError,
 )
 from atlas.store.atlas import Atlas, make
-from atlas.store.blocks import activations_digest, codes_digest
+from atlas.store.digests import activations_digest, codes_digest
 from atlas.store.disk import unfinished_path
 from atlas.store.user_sql import SANDBOX, Limits
 from tests.builder import build

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from atlas.network import PART_UNITS, Site
-from atlas.store.blocks import RowsDigest
+from atlas.store.digests import RowsDigest
 from ingest.run.batches import BATCH_BYTES, BATCH_ROWS, Wanted, activation_batches, code_batches
 
 Made = tuple[list[Path], dict[str, np.ndarray]]
@@ -83,7 +83,7 @@ def test_activations_come_in_parts_and_no_batch_is_larger_than_allowed(made: Cal
 def test_what_goes_by_is_digested(made: Callable[[int, int], Made]) -> None:
     files, values = made(300, 2)
     ids, some = np.arange(300, dtype=np.uint32), np.arange(300) % 3 > 0
-    on_the_way, whole = RowsDigest(ids[some], 64), RowsDigest(ids[some], 64)
+    on_the_way, whole = RowsDigest(ids[some]), RowsDigest(ids[some])
     batches = code_batches(files, ids, [Wanted(WIDE, 1, some, on_the_way)])
     assert sum(map(len, batches)) == some.sum()
     whole.update(values["code:wide"][some])

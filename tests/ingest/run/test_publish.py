@@ -9,7 +9,7 @@ from PIL import Image
 
 import atlas
 from atlas.network import FULL_SUFFIX, ImageView, Network, TokenWindow
-from atlas.store import blocks
+from atlas.store import digests
 from atlas.store.atlas import Atlas
 from ingest.datasets.base import Dataset, Item
 from ingest.datasets.sources import open_dataset
@@ -94,8 +94,8 @@ def test_digests_are_those_of_what_is_stored_whether_sites_were_empty_or_grow(tm
     with atlas.open(tmp_path / "a") as a:
         assert len(a.catalog.sites) == len(SITES)
         for site in a.catalog.sites:
-            assert (site.n_codes, site.codes_digest) == blocks.codes_digest(a, site) and site.n_codes == 36
-            assert (site.n_activations, site.activations_digest) == blocks.activations_digest(a, site)
+            assert (site.n_codes, site.codes_digest) == digests.codes_digest(a, site) and site.n_codes == 36
+            assert (site.n_activations, site.activations_digest) == digests.activations_digest(a, site)
 
 
 def test_published_codes_take_at_most_a_tenth_more_than_their_bits(tmp_path: Path) -> None:

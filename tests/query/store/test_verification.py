@@ -42,6 +42,10 @@ HERE = "where site_id = 5 and example_id = 40"  # blocks.2.mlp
 FLIPPED = "update codes set code = set_bit(code, 3, 1 - get_bit(code, 3)) where site_id = 5"
 
 
+def rows(subject):
+    return ("rows are as they were written", subject)
+
+
 def refers(column):
     return ("refers to what exists", column)
 
@@ -145,6 +149,34 @@ def once(key):
                 ("clusters have their sizes", CLUSTERING): "clusters [0] have other sizes",
                 ("medoids are members", CLUSTERING): "not so in clusters [0]",
             },
+        ),
+        (
+            "update examples set label = label || '!', loss = 1 where example_id = 40",
+            {rows("examples, run_id 2"): "label, loss changed since it was written"},
+        ),
+        (
+            "update examples set probability = probability / 2 where example_id = 40",
+            {rows("examples, run_id 2"): "probability changed"},
+        ),
+        ("update inputs set text = 'another' where input_id = 12", {rows("inputs, run_id 2"): "text changed"}),
+        (
+            "update inputs set thumbnail = '\\x00'::blob where thumbnail is not null",
+            {rows("inputs, run_id 3"): "thumbnail changed"},
+        ),
+        ("delete from inputs where input_id = 12", {rows("inputs, run_id 2"): "60 rows were written, there are 59"}),
+        (
+            "update cluster_labels set probability = 1 - probability where clustering_id = 2 and example_id = 40",
+            {rows("cluster_labels, clustering_id 2"): "probability changed"},
+        ),
+        (
+            "update clusters set purity = 0.123 where clustering_id = 2 and label = 0",
+            {rows("clusters, clustering_id 2"): "purity changed"},
+        ),
+        ("update clusterings set purity = 0.5", {rows("clusterings, clustering_id 1"): "purity changed"}),
+        ("update networks set weights = 'x'", {rows("networks"): "weights changed"}),
+        (
+            "insert into neighbors values (2, 'blocks.2.mlp', 40, 1, 41, 0)",
+            {rows("neighbors, network_id 2, target blocks.2.mlp"): "has no digest"},
         ),
         (
             "delete from indexes where target = 'blocks.2.mlp'",

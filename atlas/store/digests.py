@@ -1,0 +1,244 @@
+"""Digests of what an atlas holds: they depend on the rows alone, not on how many are read at a time.
+
+Each column is hashed for itself, in order of the table's key: SHA-256 over three others, of which rows hold a value
+(a byte each), of the lengths of texts, blobs and lists (int64), and of the values end to end, little-endian. Codes
+and activations are digested by site (`sites.codes_digest`, `sites.activations_digest`), over ids and values. All
+other tables but ``meta`` are digested by what their rows belong to, a run or a clustering for example, in table
+``digests``; what is appended later has digests of its own. Times are not digested: the same plan gives the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Integer, Shaped
+
+from ..errors import UsageError
+from .blocks import activation_blocks, code_blocks
+from .catalog import SiteRecord
+from .statements import Statements, quoted
+
+BLOCK_IDS = 8192
+"""Values of the key that are read at a time, so that what is sorted is bounded. Digests don't depend on it."""
+
+BATCH_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Digested:
+    """A table whose rows are digested together where they agree in the columns ``owner``, in order of ``key``."""
+
+    table: str
+    owner: tuple[str, ...]
+    key: tuple[str, ...]
+    block_ids: int = BLOCK_IDS
+
+
+TABLES = [
+    Digested("networks", (), ("network_id",)),
+    Digested("sites", (), ("site_id",)),
+    Digested("spans", (), ("span_id",)),
+    Digested("datasets", (), ("dataset_id",)),
+    Digested("indexes", (), ("network_id", "target", "kind")),
+    Digested("runs", ("run_id",), ("run_id",)),
+    Digested("bad_inputs", ("run_id",), ("key", "reason")),
+    Digested("inputs", ("run_id",), ("input_id",), block_ids=512),  # whole texts and thumbnails
+    Digested("dataset_inputs", ("run_id",), ("ordinal",)),
+    Digested("examples", ("run_id",), ("example_id",)),
+    Digested("clusterings", ("clustering_id",), ("clustering_id",)),
+    Digested("cluster_labels", ("clustering_id",), ("example_id",)),
+    Digested("clusters", ("clustering_id",), ("label",)),
+    Digested("condensed_trees", ("clustering_id",), ("child",)),
+    Digested("layouts", ("layout_id",), ("layout_id",)),
+    Digested("layout_points", ("layout_id",), ("example_id",)),
+    Digested("neighborhoods", ("network_id", "target"), ("network_id",)),
+    Digested("neighbors", ("network_id", "target"), ("example_id", "rank")),
+    Digested("experiments", ("experiment_id",), ("experiment_id",)),
+    Digested("experiment_columns", ("experiment_id",), ("ordinal",)),
+    Digested("experiment_rows", ("experiment_id",), ("row_number", "table_name")),
+    Digested("directions", ("experiment_id",), ("site_id", "method", "component")),
+]
+
+
+def seal(atlas: Statements, *tables: str, **owner: int | str) -> None:
+    """Digest what was just written, in place of what was known of it; in the transaction that wrote it.
+
+    Args:
+        atlas: open for writing.
+        tables: those that are digested whole.
+        owner: what the rows belong to, as ``run_id=3`` or ``network_id=1, target="blocks.0.mlp"``: the rows of every
+            table that is digested by it.
+    """
+    for digested in TABLES:
+        if digested.table in tables or (owner and digested.owner == tuple(owner)):
+            belongs = owner if digested.owner else {}
+            known = [digested.table, json.dumps(belongs)]
+            atlas.execute('delete from digests where "table" = $1 and owner = $2', known)
+            n_rows, columns = _digests(atlas, digested, belongs)
+            for column, digest in columns.items():
+                atlas.execute("insert into digests values ($1, $2, $3, $4, $5)", [*known, column, n_rows, digest])
+
+
+def changes(atlas: Statements) -> Iterator[tuple[str, str]]:
+    """What every digested part of the atlas is called, and what is wrong with it or nothing. Reads all of it."""
+    for digested in TABLES:
+        stored: dict[str, dict[str, tuple[int, str]]] = {}
+        query = 'select owner, "column", n_rows, digest from digests where "table" = $1 order by rowid'
+        for owner, column, n_rows, digest in atlas.rows(query, [digested.table]):
+            stored.setdefault(owner, {})[column] = (n_rows, digest)
+        present = _owners(atlas, digested)
+        for owner in dict.fromkeys([*present, *stored]):
+            belongs = json.loads(owner)
+            of = "".join(f", {name} {value}" for name, value in belongs.items())
+            if owner not in stored:
+                yield digested.table + of, "what is stored has no digest: it was not written by this project"
+                continue
+            n_rows, columns = _digests(atlas, digested, belongs)
+            [n_stored] = {n for n, _ in stored[owner].values()}
+            changed = [name for name in columns if columns[name] != stored[owner].get(name, (0, ""))[1]]
+            detail = f"{', '.join(changed)} changed since it was written" if changed else ""
+            if n_rows != n_stored:
+                detail = f"{n_stored} rows were written, there are {n_rows}"
+            yield digested.table + of, detail
+
+
+def _owners(atlas: Statements, digested: Digested) -> list[str]:
+    if not digested.owner:
+        return ["{}"] if atlas.value(f"select count(*) from {quoted(digested.table)}") else []
+    columns = ", ".join(map(quoted, digested.owner))
+    rows = atlas.rows(f"select distinct {columns} from {quoted(digested.table)} order by all")
+    return [json.dumps(dict(zip(digested.owner, row, strict=True))) for row in rows]
+
+
+def _digests(atlas: Statements, digested: Digested, owner: dict[str, int | str]) -> tuple[int, dict[str, str]]:
+    """The number of rows that belong to an owner, and the digest of each column."""
+    columns = {name: _Column() for name in _columns(atlas, digested)}
+    n_rows = 0
+    for batch in _batches(atlas, digested, list(columns), owner):
+        n_rows += len(batch)
+        for (name, _), values in zip(columns.items(), batch.columns, strict=True):
+            columns[name].update(values)
+    return n_rows, {name: column.hexdigest() for name, column in columns.items()}
+
+
+def _columns(atlas: Statements, digested: Digested) -> list[str]:
+    query = "select column_name, data_type from duckdb_columns() where table_name = $1 order by column_index"
+    return [
+        name
+        for name, kind in atlas.rows(query, [digested.table])
+        if name not in digested.owner and kind != "TIMESTAMP"
+    ]
+
+
+def _batches(
+    atlas: Statements, digested: Digested, columns: Sequence[str], owner: dict[str, int | str]
+) -> Iterator[pa.RecordBatch]:
+    """The columns of the rows that belong to an owner, in order of the key; a whole number as the first of the key
+    is read block by block."""
+    table, key = quoted(digested.table), quoted(digested.key[0])
+    where = " and ".join([f"{quoted(name)} = ${at}" for at, name in enumerate(owner, start=1)] or ["true"])
+    selected = f"select {', '.join(map(quoted, columns))} from {table} where {where}"
+    order = f"order by {', '.join(map(quoted, digested.key))}"
+    [(first, last)] = atlas.rows(f"select min({key}), max({key}) from {table} where {where}", list(owner.values()))
+    if not isinstance(first, int):
+        yield from atlas.batches(f"{selected} {order}", list(owner.values()), BATCH_ROWS)
+        return
+    at = len(owner)
+    block = f"{selected} and {key} between ${at + 1} and ${at + 2} {order}"
+    for start in range(first, last + 1, digested.block_ids):
+        yield from atlas.batches(block, [*owner.values(), start, start + digested.block_ids - 1], BATCH_ROWS)
+
+
+class _Column:
+    """The digest of a column whose values come batch by batch."""
+
+    def __init__(self) -> None:
+        self._present, self._lengths, self._values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+
+    def update(self, column: pa.Array) -> None:
+        self._present.update(_bytes(column.is_valid()))
+        column = column.drop_null()
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            self._lengths.update(_bytes(column.value_lengths().cast(pa.int64())))
+            self.update(column.flatten())
+        elif pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            self._lengths.update(_bytes(pc.binary_length(column).cast(pa.int64())))
+            self._values.update(_end_to_end(column))
+        else:
+            self._values.update(_bytes(column))
+
+    def hexdigest(self) -> str:
+        parts = (self._present, self._lengths, self._values)
+        return hashlib.sha256(b"".join(part.digest() for part in parts)).hexdigest()
+
+
+def _bytes(column: pa.Array) -> bytes:
+    values = column.to_numpy(zero_copy_only=False)
+    return values.astype(values.dtype.newbyteorder("<")).tobytes()
+
+
+def _end_to_end(column: pa.Array) -> memoryview:
+    """The bytes of texts or blobs without nulls, one after the other."""
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+    return memoryview(data)[ends[0] : ends[-1]] if data is not None and len(column) else memoryview(b"")
+
+
+# --- codes and activations of a site ---------------------------------------------------------------------------
+
+
+class RowsDigest:
+    """SHA-256 over two others: of the ids of a site's rows (int64), and of their values, in order of id.
+
+    All ids are known beforehand, so that values can be digested on their way.
+    """
+
+    def __init__(self, ids: Integer[np.ndarray, " rows"]) -> None:
+        """``ids`` ascend, each once; `UsageError` otherwise."""
+        if (ids[1:] <= ids[:-1]).any():
+            raise UsageError(f"{len(ids)} ids that do not ascend were given; rows are digested in order of id")
+        self._n_rows, self._rows_left = len(ids), len(ids)
+        self._ids = hashlib.sha256(ids.astype("<i8").data)
+        self._values = hashlib.sha256()
+
+    def update(self, values: Shaped[np.ndarray, "rows width"]) -> None:
+        """Take in the values of the next rows."""
+        if len(values) > self._rows_left:
+            raise UsageError(f"{len(values)} rows were given; {self._rows_left} of {self._n_rows} are left")
+        self._rows_left -= len(values)
+        self._values.update(np.ascontiguousarray(values).data)
+
+    def result(self) -> tuple[int, str]:
+        """The number of rows and their digest, once all of them were given; `UsageError` before."""
+        if self._rows_left:
+            raise UsageError(f"{self._rows_left} of {self._n_rows} rows were not given")
+        return self._n_rows, _both(self._ids.digest(), self._values.digest())
+
+
+def codes_digest(atlas: Statements, site: SiteRecord) -> tuple[int, str | None]:
+    """Number of codes of a site and their digest, as `RowsDigest` has it; None where there are none."""
+    return _site_digest(code_blocks(atlas, site))
+
+
+def activations_digest(atlas: Statements, site: SiteRecord) -> tuple[int, str | None]:
+    """The same of its activations (float32)."""
+    return _site_digest(activation_blocks(atlas, site))
+
+
+def _site_digest(blocks: Iterator[tuple[np.ndarray, np.ndarray]]) -> tuple[int, str | None]:
+    of_ids, of_values, count = hashlib.sha256(), hashlib.sha256(), 0
+    for ids, values in blocks:
+        of_ids.update(ids.astype("<i8").data)
+        of_values.update(np.ascontiguousarray(values).data)
+        count += len(ids)
+    return count, _both(of_ids.digest(), of_values.digest()) if count else None
+
+
+def _both(ids: bytes, values: bytes) -> str:
+    return hashlib.sha256(ids + values).hexdigest()
