@@ -157,7 +157,7 @@ create table runs (
     started_at timestamp,
     published_at timestamp
 );
-comment on table runs is 'Ingestions that were published. This table and cluster_names alone hold clock times: all others are reproducible.';
+comment on table runs is 'Ingestions that were published. This table, experiments and cluster_names alone hold clock times: all others are reproducible.';
 comment on column runs.run_id is 'Identity, from 1.';
 comment on column runs.name is 'Name of the run; its staging folder bore it.';
 comment on column runs.network_id is 'networks.network_id.';

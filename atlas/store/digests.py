@@ -160,13 +160,15 @@ class _Column:
 
     def __init__(self) -> None:
         self._present, self._lengths, self._values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+        self._items: _Column | None = None  # of lists
 
     def update(self, column: pa.Array) -> None:
         self._present.update(_bytes(column.is_valid()))
         column = column.drop_null()
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
             self._lengths.update(_bytes(column.value_lengths().cast(pa.int64())))
-            self.update(column.flatten())
+            self._items = self._items or _Column()
+            self._items.update(column.flatten())
         elif pa.types.is_string(column.type) or pa.types.is_binary(column.type):
             self._lengths.update(_bytes(pc.binary_length(column).cast(pa.int64())))
             self._values.update(_end_to_end(column))
@@ -174,8 +176,10 @@ class _Column:
             self._values.update(_bytes(column))
 
     def hexdigest(self) -> str:
-        parts = (self._present, self._lengths, self._values)
-        return hashlib.sha256(b"".join(part.digest() for part in parts)).hexdigest()
+        parts = [part.digest() for part in (self._present, self._lengths, self._values)]
+        if self._items is not None:
+            parts[-1] = bytes.fromhex(self._items.hexdigest())
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _bytes(column: pa.Array) -> bytes:
