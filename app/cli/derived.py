@@ -13,7 +13,7 @@ from atlas.errors import UsageError
 
 from .clusters import described
 from .options import AtlasPath, Clustered, Output, SearchDevice, Seed, Target, grouped
-from .tables import note, show
+from .tables import note
 
 commands = typer.Typer()
 
@@ -77,7 +77,7 @@ def cluster(
     )
     with store.open(atlas) as a:
         answer = described(a, Clustered(clustering=number))
-    show(answer.rows if answer.table is None else answer.table, answer.title)
+    Output().write(answer.rows, answer.title, answer.table)
 
 
 @commands.command(rich_help_panel="Build")

@@ -45,3 +45,8 @@ def test_a_child_does_not_run_the_working_directory(tmp_path: Path, monkeypatch:
     child = start("this", stdout=subprocess.PIPE, cwd=tmp_path)
     assert child.stdout is not None and b"The Zen of Python" in child.stdout.read()
     assert child.wait(LONGEST) == 0
+
+
+def test_nothing_else_starts_a_process():
+    files = (file for package in ("app", "atlas", "ingest", "query") for file in (ROOT / package).rglob("*.py"))
+    assert [file.name for file in files if "subprocess.Popen(" in file.read_text()] == ["child_process.py"]
