@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 
+from atlas.checks import whole
 from atlas.errors import UsageError
 
 RESAMPLES_AT_ONCE = 64  # rows of a bootstrap and of permutations; 64 × 4,000 pairs take 2 MB
@@ -198,8 +198,7 @@ def share_interval(
 
 def check_interval(resamples: int, confidence: float) -> None:
     """`UsageError` for a number of resamples or a confidence that gives no interval."""
-    if not isinstance(resamples, Integral) or isinstance(resamples, bool) or resamples < 1:
-        raise UsageError(f"resamples is {resamples!r}; expected a whole number of at least 1")
+    whole("resamples", resamples)
     if not 0 < confidence < 1:
         raise UsageError(f"confidence is {confidence!r}; expected a share between 0 and 1, such as 0.95")
 

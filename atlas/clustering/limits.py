@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
+from ..checks import is_whole
 from ..errors import TooManyPoints, UsageError
 from .hierarchy import Selection, Ties
 
@@ -97,7 +97,7 @@ def _check_number(n: int, max_points: int) -> None:
 
 
 def _check_whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if not is_whole(value):
         raise UsageError(f"{name} is {value!r}; expected a whole number of at least {least}")
     if int(value) < least:
         raise UsageError(f"{name} must be at least {least}, got {value}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 import atlas
+from atlas.checks import whole
 from atlas.devices import Device, check_device
 from atlas.errors import IndexMissing, RunInterrupted, UsageError
 from atlas.search.files import INDEXES
@@ -47,8 +47,7 @@ def store_neighbors(
     `IndexMismatch`, `AtlasLocked`, and `RunInterrupted` where the target got new examples meanwhile.
     """
     path, progress = Path(path), progress or Progress()
-    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-        raise UsageError(f"k is {k!r}; expected a whole number of at least 1")
+    k = whole("k", k)
     check_device(device)
     with atlas.open(path) as a:
         target = a.catalog.target(site=site, span=span, network=network)

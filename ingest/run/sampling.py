@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 from jaxtyping import Int64
 
+from atlas.checks import whole
 from atlas.errors import SequenceTooShort, UsageError
 from atlas.network import Tokens, TokenWindow
 
@@ -26,9 +26,8 @@ class TokenSampling:
     skip_first: int = 100
 
     def __post_init__(self) -> None:
-        for name, value, least in (("per_sequence", self.per_sequence, 1), ("skip_first", self.skip_first, 0)):
-            if not isinstance(value, Integral) or value < least:
-                raise UsageError(f"{name} is {value!r}; expected a whole number of at least {least}")
+        whole("per_sequence", self.per_sequence)
+        whole("skip_first", self.skip_first, 0)
 
     @property
     def shortest(self) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 
 import pandas as pd
 
 from atlas import Atlas
+from atlas.checks import whole_id
 from atlas.errors import UnknownName, UsageError
 from atlas.store.catalog import Target
 
@@ -127,8 +127,7 @@ def asked_clustering(
 
 
 def _load(atlas: Atlas, clustering: object) -> Clustering:
-    if not isinstance(clustering, Integral) or isinstance(clustering, bool):
-        raise UsageError(f"a clustering is named by its id, a whole number, got {clustering!r}")
+    number = whole_id("a clustering", clustering)
     rows = atlas.records(
         """
         select
@@ -137,12 +136,10 @@ def _load(atlas: Atlas, clustering: object) -> Clustering:
         from clusterings join networks using (network_id)
         where clustering_id = $1
         """,
-        [int(clustering)],
+        [number],
     )
     if not rows:
-        held = ", ".join(
-            str(number) for (number,) in atlas.rows("select clustering_id from clusterings order by all")
-        )
+        held = ", ".join(str(other) for (other,) in atlas.rows("select clustering_id from clusterings order by all"))
         raise UnknownName(f"no clustering {clustering} in {atlas.path}; it holds {held or 'none'}")
     row = rows[0]
     # A name with an arrow in it is read as a span's.

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from atlas import Atlas, hamming
+from atlas.checks import check_page, whole
 from atlas.errors import UnknownName, UsageError
 
 from ..examples.description import describe
@@ -36,8 +37,7 @@ def clusters(
 
     Raises `UnknownName` where there is no such clustering, `UsageError`.
     """
-    if not isinstance(samples, Integral) or samples < 0:
-        raise UsageError(f"samples is {samples!r}; expected a whole number of at least 0")
+    samples = whole("samples", samples, 0)
     found = asked_clustering(atlas, clustering, site, span, network, space)
     frame = atlas.frame(
         """
@@ -76,9 +76,7 @@ def members(
 
     Raises `UnknownName` where there is no such clustering or cluster, `UsageError`.
     """
-    for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
-        if value is not None and (not isinstance(value, Integral) or value < least):
-            raise UsageError(f"{name} is {value!r}; expected a whole number of at least {least}")
+    check_page(limit, offset)
     found = asked_clustering(atlas, clustering, site, span, network, space)
     if not isinstance(cluster, Integral) or not NOISE <= cluster < found.n_clusters:
         raise UnknownName(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 from jaxtyping import Int64
 
 from atlas import Atlas
-from atlas.errors import NotStored, UnknownName, UsageError
+from atlas.checks import whole_id
+from atlas.errors import NotStored, UnknownName
 from atlas.store.catalog import NetworkRecord, SiteRecord, Target
 
 
@@ -35,9 +34,7 @@ def check_network(atlas: Atlas, example: int, network: NetworkRecord) -> int:
 
 def checked_id(example: object) -> int:
     """An example id as an int; `UsageError` for anything that is no whole number."""
-    if not isinstance(example, Integral) or isinstance(example, bool):
-        raise UsageError(f"an example is named by its id, a whole number, got {example!r}")
-    return int(example)
+    return whole_id("an example", example)
 
 
 def is_span(target: Target) -> bool:

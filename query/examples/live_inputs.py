@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from jaxtyping import Float32
 from PIL import Image, ImageOps
 
 from atlas import Atlas, Network, Site, SplineCodes
+from atlas.checks import is_whole
 from atlas.errors import BadInput, NonFinite, UnknownName, UsageError, WeightsError
 from atlas.network import ImageView, TextNetwork, Tokens, TokenWindow
 from atlas.store.catalog import NetworkRecord, SiteRecord, Target
@@ -83,7 +83,7 @@ def _token_index(tokens: Tokens, token: int) -> int:
     n_tokens = len(tokens.ids)
     if n_tokens == 0:
         raise UsageError("the text has no token; give one with at least one")
-    if not isinstance(token, Integral) or isinstance(token, bool):
+    if not is_whole(token):
         raise UsageError(f"token is the index of a token, a whole number, got {token!r}")
     if not -n_tokens <= token < n_tokens:
         raise UsageError(

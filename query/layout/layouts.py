@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from shlex import quote
 
 import numpy as np
 import pandas as pd
 
 from atlas import Atlas
-from atlas.errors import UnknownName, UsageError
+from atlas.checks import whole_id
+from atlas.errors import UnknownName
 from atlas.store.catalog import Target
 
 from ..clustering.clusterings import data_digest, find_clustering
@@ -65,8 +65,7 @@ def layouts(atlas: Atlas) -> pd.DataFrame:
 
 def find_layout(atlas: Atlas, layout: object) -> StoredLayout:
     """The map of that id; `UnknownName` where there is none, `UsageError` for what is no id."""
-    if not isinstance(layout, Integral) or isinstance(layout, bool):
-        raise UsageError(f"a layout is named by its id, a whole number, got {layout!r}")
+    number = whole_id("a layout", layout)
     rows = atlas.records(
         """
         select
@@ -75,10 +74,10 @@ def find_layout(atlas: Atlas, layout: object) -> StoredLayout:
         from layouts join networks using (network_id)
         where layout_id = $1
         """,
-        [int(layout)],
+        [number],
     )
     if not rows:
-        held = ", ".join(str(number) for (number,) in atlas.rows("select layout_id from layouts order by all"))
+        held = ", ".join(str(other) for (other,) in atlas.rows("select layout_id from layouts order by all"))
         raise UnknownName(f"no layout {layout} in {atlas.path}; it holds {held or 'none'}")
     row = rows[0]
     target = atlas.catalog.target(site=row.pop("target"), network=row.pop("network"))

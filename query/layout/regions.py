@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
 
 from atlas import Atlas
+from atlas.checks import check_page
 from atlas.errors import UsageError
 
 from ..examples.description import describe
@@ -81,9 +81,7 @@ def layout_examples(
 
     Raises `UnknownName`, `UsageError`.
     """
-    for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
-        if value is not None and (not isinstance(value, Integral) or value < least):
-            raise UsageError(f"{name} is {value!r}; expected a whole number of at least {least}")
+    check_page(limit, offset)
     found = find_layout(atlas, layout)
     region = within if isinstance(within, Region) else Region.of(within)
     chosen = atlas.frame(

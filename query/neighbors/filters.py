@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 from jaxtyping import Int64
 
 from atlas import Atlas
+from atlas.checks import is_whole
 from atlas.errors import SqlError, SqlRefused, UnknownName, UsageError
 from atlas.store.catalog import Target
 from atlas.store.user_sql import check_condition
@@ -45,7 +45,7 @@ class Filter:
                 raise UsageError(
                     f"{name} is {value!r}; expected {'a condition in SQL' if name == 'where' else 'a name'}"
                 )
-        if self.cluster is not None and (not isinstance(self.cluster, Integral) or isinstance(self.cluster, bool)):
+        if self.cluster is not None and not is_whole(self.cluster):
             raise UsageError(f"cluster is {self.cluster!r}; expected the number of a cluster, or {NOISE} for noise")
 
     def __bool__(self) -> bool:

@@ -6,7 +6,6 @@ The Hamming distance of two codes is the least number of polytope boundaries tha
 
 from __future__ import annotations
 
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from jaxtyping import Float64, Int64
 from PIL import Image
 
 from atlas import Atlas, Network, SplineCodes
+from atlas.checks import whole
 from atlas.devices import Device
 from atlas.errors import NotStored, UsageError
 from atlas.store.catalog import SiteRecord, Target
@@ -167,9 +167,10 @@ def checked_k(
     target: Target, k: int | None, radius: int | None, available: int, excluding: bool, wanted: Filter
 ) -> int | None:
     """How many to return of the ``available`` codes; None for all within the radius."""
-    for name, value, least in (("k", k, 1), ("radius", radius, 0)):
-        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
-            raise UsageError(f"{name} is {value!r}; expected a whole number of at least {least}")
+    if k is not None:
+        whole("k", k)
+    if radius is not None:
+        whole("radius", radius, 0)
     others = "other examples" if excluding else "examples"
     meeting = f" with {wanted}" if wanted else ""
     if available == 0 and wanted:

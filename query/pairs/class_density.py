@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from atlas import Atlas, hamming
+from atlas.checks import whole
 from atlas.errors import UsageError
 from atlas.store.catalog import SiteRecord, Target
 
@@ -22,6 +22,7 @@ from ..statistics import (
     Statistic,
     auc,
     bootstraps,
+    check_interval,
     cohens_d,
     disjoint_pairs,
     permutation_p,
@@ -102,7 +103,8 @@ def class_density(
     Raises `NotStored` where activations or full codes are missing, and `UsageError` for impossible parameters, for
     fewer than two labels, and where no label has examples of two inputs.
     """
-    _check_parameters(pairs, resamples, confidence)
+    pairs = whole("pairs", pairs)
+    check_interval(resamples, confidence)
     record = atlas.catalog.network(network)
     names = spans_with_density(atlas, record) if spans is None else [spans] if isinstance(spans, str) else list(spans)
     targets = [atlas.catalog.target(span=name, network=record.name) for name in names]
@@ -110,21 +112,13 @@ def class_density(
     rows = []
     for done, (target, before) in enumerate(zip(targets, spaces, strict=True)):
         told = part(progress, done, len(targets))
-        rows.append(_row(atlas, target, before, int(pairs), seed, int(resamples), confidence, told))
+        rows.append(_row(atlas, target, before, pairs, seed, int(resamples), confidence, told))
     tell(progress, len(targets), len(targets))
     frame = pd.DataFrame(rows)
     frame.attrs.update(
-        network=record.name, seed=seed, pairs=int(pairs), resamples=int(resamples), confidence=confidence, note=NOTE
+        network=record.name, seed=seed, pairs=pairs, resamples=int(resamples), confidence=confidence, note=NOTE
     )
     return frame
-
-
-def _check_parameters(pairs: int, resamples: int, confidence: float) -> None:
-    for name, value in (("pairs", pairs), ("resamples", resamples)):
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{name} is {value!r}; expected a whole number of at least 1")
-    if not 0 < confidence < 1:
-        raise UsageError(f"confidence is {confidence!r}; expected a share between 0 and 1, such as 0.95")
 
 
 def _row(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from atlas import Atlas, SplineCodes
-from atlas.errors import UsageError
+from atlas.checks import whole
 from atlas.store.catalog import Target
 
 from ..examples.ids import check_network, checked_id, network_of
@@ -35,8 +35,7 @@ def differing_gates(
 
     Raises `UnknownName`, `NotStored`, and `UsageError` for a ``first`` below 0.
     """
-    if first < 0:
-        raise UsageError(f"first is {first}; expected a whole number of at least 0")
+    first = whole("first", first, 0)
     target = atlas.catalog.target(site=site, span=span, network=network or network_of(atlas, example))
     ids = [check_network(atlas, number, target.network) for number in (example, *others)]
     distances = np.zeros(len(others), np.int64)
