@@ -2,11 +2,20 @@
 
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from tests.atlases import built_once, three_networks
+
 # A shell has what it runs in the background ignore Ctrl-C, and children inherit that: so tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An atlas of the three small networks, to read; copy it to write."""
+    return built_once(tmp_path_factory, "three.atlas", three_networks)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -25,7 +25,7 @@ from ingest.progress import Progress, Step
 from ingest.run.plan import Choices
 from ingest.run.run import Outcome, ingest
 from ingest.run.sampling import TokenSampling
-from tests.builder import word_network, word_texts
+from tests.networks import word_network, word_texts
 
 SITES = ("blocks.0.mlp", "blocks.1.mlp", "blocks.2.mlp", "blocks.3.mlp")
 TOKENS = TokenSampling(per_sequence=2, skip_first=1)

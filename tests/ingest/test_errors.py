@@ -25,7 +25,6 @@ from atlas.errors import (
 from ingest.datasets.sources import open_dataset
 from ingest.run.plan import Choices
 from ingest.run.run import ingest
-from tests.builder import PixelNetwork, WordReader, pixel_images, plane_network, word_network
 from tests.ingest.runs import (
     SMALL,
     TOKENS,
@@ -39,6 +38,7 @@ from tests.ingest.runs import (
     texts,
     write_texts,
 )
+from tests.networks import PixelNetwork, WordReader, pixel_images, plane_network, word_network
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One atlas for all tests that only read, and copies for those that do damage."""
+"""The atlas of the small networks, opened, and copies for tests that do damage."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,12 +8,7 @@ import pytest
 
 import atlas
 from atlas.store.atlas import Atlas
-from tests.builder import PixelNetwork, WordReader, build, plane_network, word_network
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("query") / "three.atlas")
+from tests.networks import PixelNetwork, WordReader, plane_network, word_network
 
 
 @pytest.fixture

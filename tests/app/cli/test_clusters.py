@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,13 @@ import atlas
 from app.cli.main import cli
 from atlas.errors import UsageError
 from query.clustering.names import borne_name
-from tests.builder import build
 
 SITE = ("--site", "blocks.3.mlp", "--network", "words")
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("names") / "three.atlas")
+@pytest.fixture
+def path(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "three.atlas"))
 
 
 def polytope(*words: object) -> str:

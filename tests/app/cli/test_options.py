@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 from app.cli.main import cli
 from app.cli.options import Answer, Target, question
 from atlas.store.atlas import Atlas
-from tests.builder import build
 
 LISTS = ("neighbors", "layout", "experiment list", "clusterings", "names", "info --table sites")
 """Commands that list something, and take nothing but an atlas."""

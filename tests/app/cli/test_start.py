@@ -15,7 +15,6 @@ import pytest
 from app.child_process import GRACE
 from app.cli.serve import TERMINATED
 from tests.app.explorer.browsing import wait_for
-from tests.builder import build
 
 ROOT = Path(__file__).parents[3]
 
@@ -51,11 +50,6 @@ print(json.dumps({"status": status, "heavy": heavy, "ours": ours}))
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("started") / "three.atlas")
-
-
-@pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder to work in, whose modules raise when they are imported."""
     folder = tmp_path_factory.mktemp("hostile")
@@ -74,21 +68,21 @@ def started(tmp_path: Path, hostile: Path, script: str, *words: object) -> subpr
     return subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=hostile, env=environment)
 
 
-def test_commands_start_anywhere_and_light(path: Path, hostile: Path, tmp_path: Path):
+def test_commands_start_anywhere_and_light(built: Path, hostile: Path, tmp_path: Path):
     """In one process: help of every command and two answers; none but ours is imported, and nothing heavy."""
-    with started(tmp_path, hostile, EVERY_COMMAND, path) as running:
+    with started(tmp_path, hostile, EVERY_COMMAND, built) as running:
         said = json.loads(running.communicate(timeout=LONGEST)[0])
     assert set(said["status"].values()) == {0} and len(said["status"]) > 20
     assert said["heavy"] == []
     assert len(said["ours"]) >= 3 and all(Path(file).is_relative_to(ROOT) for file in said["ours"])
 
 
-def test_the_explorer_starts_anywhere_and_ends(path: Path, hostile: Path, tmp_path: Path):
+def test_the_explorer_starts_anywhere_and_ends(built: Path, hostile: Path, tmp_path: Path):
     """SIGTERM ends it, and with it all that writes to its output: the server is a child of the command."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = ("app", path, "--no-browser", "--port", port)
+    words = ("app", built, "--no-browser", "--port", port)
     with started(tmp_path, hostile, CONSOLE_SCRIPT, *words) as running:
         wait_for(f"http://127.0.0.1:{port}/_stcore/health", running)
         running.send_signal(signal.SIGTERM)

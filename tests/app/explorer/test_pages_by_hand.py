@@ -23,18 +23,11 @@ from app.explorer.views.overview import measured_densities
 from app.explorer.views.search import stored_as
 from atlas import Atlas
 from atlas.errors import NotStored, UsageError
+from ingest.derived.clusters import cluster
 from query.experiments import run, save
 from tests.app.explorer.running import computed, opened, tables, words
-from tests.builder import (
-    PixelNetwork,
-    add_clustering,
-    add_images,
-    add_index,
-    add_texts,
-    pixel_images,
-    word_network,
-    word_texts,
-)
+from tests.atlases import add_images, add_texts
+from tests.networks import PixelNetwork, pixel_images, word_network, word_texts
 
 WORDS, SITE = "words", "blocks.1.mlp"
 OLD, NEW, OLD_POINTS, NEW_POINTS = 1, 2, 3, 4
@@ -56,20 +49,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reader, images = word_network(WORDS, context=0.5, window=12), pixel_images()
     control = UntrainedPixels(CONTROL)
     control.info = replace(control.info, architecture="PixelNetwork", weights="random:0")
-    with atlas.create(path) as a:
-        add_texts(a, reader, word_texts(), first=1)
-        add_texts(a, reader, [*word_texts()[:9], *word_texts(30, seed=4)], first=2, every=3, dataset="others")
-        add_index(a, SITE, WORDS)
-        numbers = [
-            add_clustering(a, SITE, WORDS, space=space, min_cluster_size=size)
-            for space, size in (("codes", 12), ("codes", 20), ("activations", 12), ("activations", 5))
-        ]
-        assert numbers == [OLD, NEW, OLD_POINTS, NEW_POINTS]
-        for network in (PixelNetwork(PIXELS), control):
-            add_images(a, network, images)
-        add_images(a, PixelNetwork(MUTE), images, activations=[])
-        for place in ((0.0, 0.0), (0.5, 0.5)):
-            add_images(a, PixelNetwork(DARK), images[::2], place=place)
+    add_texts(path, reader, word_texts(), per_sequence=6)
+    others = [*word_texts()[:9], *word_texts(30, seed=4)]
+    add_texts(path, reader, others, skip_first=1, per_sequence=4, dataset="others")
+    numbers = [
+        cluster(path, site=SITE, space=space, min_cluster_size=size)
+        for space, size in (("codes", 12), ("codes", 20), ("activations", 12), ("activations", 5))
+    ]
+    assert numbers == [OLD, NEW, OLD_POINTS, NEW_POINTS]
+    for network in (PixelNetwork(PIXELS), control):
+        add_images(path, network, images)
+    add_images(path, PixelNetwork(MUTE), images, activations=[])
+    for place in ((0.0, 0.0), (0.5, 0.5)):
+        add_images(path, PixelNetwork(DARK), images[::2], place=place)
     return path
 
 

@@ -36,13 +36,7 @@ from atlas.store.atlas import Atlas, make
 from atlas.store.digests import activations_digest, codes_digest
 from atlas.store.disk import unfinished_path
 from atlas.store.user_sql import SANDBOX, Limits
-from tests.builder import build
 from tests.ingest.runs import children
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("store") / "three.atlas")
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import Span
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import Target
-from tests.builder import PixelNetwork, add_images, add_span, add_texts, build, pixel_images, word_network, word_texts
+from tests.atlases import add_images, add_texts
+from tests.networks import PixelNetwork, pixel_images, word_network, word_texts
 
 
 @pytest.fixture(scope="module")
-def a(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
-    with atlas.open(build(tmp_path_factory.mktemp("catalog") / "three.atlas")) as opened:
+def a(built: Path) -> Iterator[Atlas]:
+    with atlas.open(built) as opened:
         yield opened
 
 
@@ -23,13 +24,10 @@ def a(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
     """Two networks with the same sites; the second holds the codes of two of them only. Images without full codes."""
     path = tmp_path_factory.mktemp("twins") / "twins.atlas"
-    with atlas.create(path) as a:
-        add_texts(a, word_network("one"), word_texts(3))
-        add_texts(
-            a, word_network("two", seed=3), word_texts(3), codes=["blocks.0.mlp", "blocks.2.mlp"], activations=[]
-        )
-        add_images(a, PixelNetwork(), pixel_images(3), codes=["conv1", "conv2", "conv1:full"], activations=[])
-        add_span(a, "blocks.0.mlp->blocks.2.mlp", "one")
+    add_texts(path, word_network("one"), word_texts(3), spans=("blocks.0.mlp->blocks.2.mlp",))
+    two = word_network("two", seed=3)
+    add_texts(path, two, word_texts(3), sites=["blocks.0.mlp", "blocks.2.mlp"], activations=[])
+    add_images(path, PixelNetwork(), pixel_images(3), sites=["conv1", "conv2", "conv1:full"], activations=[])
     with atlas.open(path) as opened:
         yield opened
 

@@ -12,12 +12,6 @@ import atlas
 from atlas.errors import UsageError
 from atlas.store import digests
 from atlas.store.digests import Digested, RowsDigest, activations_digest, changes, codes_digest
-from tests.builder import build
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("digest") / "three.atlas")
 
 
 def test_rows_read_back_have_the_digest(built: Path) -> None:

@@ -15,7 +15,8 @@ from atlas.errors import NonFinite, TooManyPoints, UsageError
 from atlas.store.atlas import Atlas
 from ingest.derived.clusters import cluster
 from ingest.progress import Progress, Step
-from tests.builder import add_texts, refresh, word_network, word_texts
+from tests.atlases import add_texts
+from tests.networks import word_network, word_texts
 
 SITE = "blocks.3.mlp"
 
@@ -24,8 +25,7 @@ SITE = "blocks.3.mlp"
 def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """360 tokens, not clustered."""
     path = tmp_path_factory.mktemp("cluster") / "words.atlas"
-    with atlas.create(path) as a:
-        add_texts(a, word_network(), word_texts())
+    add_texts(path, word_network(), word_texts())
     return path
 
 
@@ -91,9 +91,8 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48 tokens with a code at blocks.2.mlp, 18 of which have one at blocks.3.mlp too."""
     path = tmp_path_factory.mktemp("few") / "few.atlas"
     network = word_network()
-    with atlas.create(path) as a:
-        add_texts(a, network, word_texts(5), codes=["blocks.2.mlp"], dataset="one")
-        add_texts(a, network, word_texts(8)[5:], dataset="both")
+    add_texts(path, network, word_texts(5), sites=["blocks.2.mlp"], dataset="one")
+    add_texts(path, network, word_texts(8)[5:], dataset="both")
     return path
 
 
@@ -157,15 +156,14 @@ def test_progress_ends_with_the_medoids(words: Path) -> None:
 
 
 def test_an_activation_that_is_not_a_number_is_named_by_its_example(tmp_path: Path) -> None:
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), word_texts(5))
+    add_texts(tmp_path / "a", word_network(), word_texts(5))
+    with atlas.open(tmp_path / "a", writable=True) as a:
         ids = [example for (example,) in a.rows("select example_id from examples order by 1")]
         width = len(a.activations(a.catalog.target(site=SITE).sites[0], ids[:1])[1][0])
         a.execute(
             "update activations set activation = $1 where example_id = $2 and site_id = $3",
             [[float("nan")] * width, ids[7], a.catalog.target(site=SITE).sites[0].site_id],
         )
-        refresh(a)
     with pytest.raises(NonFinite, match=f"activation of example {ids[7]} at {SITE} of network words holds NaN"):
         cluster(tmp_path / "a", site=SITE, space="activations")
     assert counts(tmp_path / "a") == [0, 0, 0, 0]

@@ -24,14 +24,14 @@ from bench.data import clustered_codes
 from ingest.derived.indexes import Built, build_indexes, index_file, span_blocks
 from ingest.derived.neighbors import store_neighbors
 from ingest.progress import Progress, Step
-from tests.builder import add_span, add_texts, plane_network, word_network, word_texts
+from tests.atlases import add_texts
+from tests.networks import plane_network, word_network, word_texts
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), word_texts(60))
-        add_span(a, "blocks.1.mlp->", "words")
+    """360 tokens, no index."""
+    add_texts(tmp_path / "a", word_network(), word_texts(60), spans=("blocks.1.mlp->",), indexed=False)
     return tmp_path / "a"
 
 
@@ -65,11 +65,11 @@ def test_every_site_and_every_named_span_gets_an_index_once(path: Path) -> None:
 
 def test_codes_of_a_span_are_joined_block_by_block_where_sites_hold_other_examples(tmp_path: Path) -> None:
     """Three runs with the codes of one site, of both, and of both in another order of sites; blocks of 7 ids."""
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), word_texts(5), codes=["blocks.1.mlp"], dataset="one")
-        add_texts(a, word_network(), word_texts(9)[5:], dataset="both")
-        add_texts(a, word_network(), word_texts(12)[9:], codes=["blocks.2.mlp", "blocks.3.mlp"], dataset="two")
-        add_texts(a, word_network(), word_texts(15)[12:], dataset="again")
+    path, network = tmp_path / "a", word_network()
+    add_texts(path, network, word_texts(5), sites=["blocks.1.mlp"], dataset="one")
+    add_texts(path, network, word_texts(9)[5:], dataset="both")
+    add_texts(path, network, word_texts(12)[9:], sites=["blocks.2.mlp", "blocks.3.mlp"], dataset="two")
+    add_texts(path, network, word_texts(15)[12:], dataset="again")
     with atlas.open(tmp_path / "a") as a:
         sites = a.catalog.target(span="blocks.1.mlp->").sites
         ids, codes = a.codes(sites)
@@ -132,8 +132,7 @@ def test_indexes_follow_the_codes_whatever_their_kind(path: Path) -> None:
     build_indexes(path)
     build_indexes(path, targets=["blocks.3.mlp"], kind="ivf")
     build_indexes(path, targets=["blocks.2.mlp->"])  # a span that was not asked for at ingestion
-    with atlas.open(path, writable=True) as a:
-        add_texts(a, word_network(), word_texts(63)[60:])
+    add_texts(path, word_network(), word_texts(63)[60:], indexed=False)
     with atlas.open(path) as a, pytest.raises(IndexMismatch):
         query.nearest(a, example=40, site="blocks.3.mlp")
     again = names(build_indexes(path))
@@ -205,8 +204,7 @@ def test_neighbors_that_can_not_be_found(path: Path, arguments: dict, error: typ
 
 def test_neighbors_among_other_codes_than_the_index_holds_are_refused(path: Path) -> None:
     build_indexes(path)
-    with atlas.open(path, writable=True) as a:
-        add_texts(a, word_network(), word_texts(63)[60:])
+    add_texts(path, word_network(), word_texts(63)[60:], indexed=False)
     with pytest.raises(IndexMismatch, match=r"`polytope index`"):
         store_neighbors(path, site="blocks.2.mlp")
 
@@ -288,9 +286,8 @@ def test_ctrl_c_while_codes_are_compared_stops_at_once_and_leaves_what_was_store
 
 
 def test_two_networks_may_have_sites_of_one_name(path: Path) -> None:
-    with atlas.open(path, writable=True) as a:
-        add_texts(a, plane_network(), [("1:1.txt", "even", "1:1"), ("2:2.txt", "odd", "2:2")], dataset="points")
-    build_indexes(path)
+    points = [("1:1.txt", "even", "1:1"), ("2:2.txt", "odd", "2:2")]
+    add_texts(path, plane_network(), points, dataset="points", per_sequence=1)
     assert store_neighbors(path, site="hidden", k=1) == 2
     assert rows(path, "select network_id, example_id, neighbor_id from neighbors order by all") == [
         (2, 361, 362),

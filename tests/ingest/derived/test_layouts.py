@@ -15,7 +15,8 @@ from atlas.errors import NotStored, RunInterrupted, UsageError
 from atlas.search.hamming_index import hamming_matrix
 from ingest.derived.layouts import layout
 from ingest.progress import Progress, Step
-from tests.builder import add_texts, word_network, word_texts
+from tests.atlases import add_texts
+from tests.networks import word_network, word_texts
 
 SITE = "blocks.3.mlp"
 
@@ -24,8 +25,7 @@ SITE = "blocks.3.mlp"
 def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """360 tokens, without a map."""
     path = tmp_path_factory.mktemp("layout") / "words.atlas"
-    with atlas.create(path) as a:
-        add_texts(a, word_network(), word_texts(), activations=[SITE])
+    add_texts(path, word_network(), word_texts(), activations=[SITE])
     return path
 
 
@@ -101,21 +101,20 @@ def test_what_is_refused_or_interrupted_leaves_nothing(words: Path):
 def test_a_map_of_codes_that_grew_meanwhile_is_not_stored(tmp_path: Path):
     path = tmp_path / "growing.atlas"
     network = word_network()
-    with atlas.create(path) as a:
-        add_texts(a, network, word_texts(6))
+    add_texts(path, network, word_texts(6))
 
     def grow() -> None:
         if not grown:
             grown.append(True)
-            with atlas.open(path, writable=True) as a:
-                add_texts(a, network, word_texts(6, seed=9))
+            add_texts(path, network, word_texts(6, seed=9))
 
     grown: list[bool] = []
     with pytest.raises(RunInterrupted, match="got new examples while it was laid out"):
         layout(path, site=SITE, neighbors=5, progress=Watching(grow))
     assert held(path) == [0, 0]
     number = layout(path, site=SITE, neighbors=5)
-    with atlas.open(path, writable=True) as a:
+    with atlas.open(path) as a:
         assert query.layouts(a)["current"].tolist() == [True]
-        add_texts(a, network, word_texts(6, seed=11))
+    add_texts(path, network, word_texts(6, seed=11))
+    with atlas.open(path) as a:
         assert query.layouts(a).set_index("layout_id").loc[number, "current"] == False  # noqa: E712

@@ -20,8 +20,8 @@ from ingest.run.plan import (
     make_plan,
     read_inputs,
 )
-from tests.builder import PixelNetwork, word_network, word_texts
 from tests.ingest.runs import SITES, SMALL, TOKENS, small_texts, texts, write_texts
+from tests.networks import PixelNetwork, word_network, word_texts
 
 
 def plan_of(folder: Path, choices: Choices = SMALL, **changed: Any) -> Plan:

@@ -17,9 +17,9 @@ from ingest.networks import load_network
 from ingest.run.plan import Choices
 from ingest.run.run import ingest
 from ingest.run.sampling import ImageSampling, TokenSampling
-from tests.builder import PixelNetwork, pixel_images, word_network, word_texts
 from tests.ingest.generated import Noise, NoisyNetwork
 from tests.ingest.runs import SITES, SMALL, small_run, write_texts
+from tests.networks import PixelNetwork, pixel_images, word_network, word_texts
 
 
 def reading_of(network: Network, work: TokenWindow | ImageView) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -19,8 +19,8 @@ from ingest.run.forecast import Forecast
 from ingest.run.plan import Choices, Plan
 from ingest.run.run import Outcome, ingest
 from ingest.run.sampling import TokenSampling
-from tests.builder import word_network, word_texts
 from tests.ingest.runs import SITES, SMALL, TOKENS, rows, small_run, small_texts, tables, write_texts
+from tests.networks import word_network, word_texts
 
 
 def test_the_same_command_after_completion_changes_nothing(tmp_path: Path) -> None:

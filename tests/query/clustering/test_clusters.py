@@ -10,7 +10,9 @@ from atlas.clustering.hdbscan import cluster_activations, cluster_codes
 from atlas.clustering.placement import approximate_predict
 from atlas.errors import UnknownName, UsageError
 from atlas.network import TokenWindow
-from tests.builder import KINDS, add_clustering, add_texts, word_network, word_texts
+from ingest.derived.clusters import cluster
+from tests.atlases import add_texts
+from tests.networks import KINDS, word_network, word_texts
 
 
 def test_clusterings_are_listed_with_their_parameters(a):
@@ -85,12 +87,12 @@ def test_members_and_noise(a):
         "select example_id, label, probability from cluster_labels where clustering_id = 4 "
         "order by probability desc, example_id"
     )
-    for cluster in (-1, 0, int(stored["label"].max())):
-        found = query.members(a, clustering=4, cluster=cluster)
-        of_cluster = stored[stored["label"] == cluster]
+    for label in (-1, 0, int(stored["label"].max())):
+        found = query.members(a, clustering=4, cluster=label)
+        of_cluster = stored[stored["label"] == label]
         assert found["example_id"].tolist() == of_cluster["example_id"].tolist()
         assert found["probability"].tolist() == of_cluster["probability"].tolist()
-        assert found.attrs["size"] == len(of_cluster) and found.attrs["cluster"] == cluster
+        assert found.attrs["size"] == len(of_cluster) and found.attrs["cluster"] == label
     page = query.members(a, clustering=4, cluster=-1, limit=5, offset=3)
     assert page["example_id"].tolist() == query.members(a, clustering=4, cluster=-1)["example_id"].tolist()[3:8]
     assert found.columns.tolist() == [
@@ -168,11 +170,10 @@ VARIED = {"context": 2.0, "window": 12}
 @pytest.fixture(scope="module")
 def varied(tmp_path_factory):
     path = tmp_path_factory.mktemp("varied") / "a"
-    with atlas.create(path) as a:
-        add_texts(a, word_network(**VARIED), word_texts(40), first=2, every=1)
-        add_clustering(a, "blocks.0.mlp->", "words")
-        add_clustering(a, "blocks.0.mlp->", "words", metric="euclidean")
-        add_clustering(a, "blocks.3.mlp", "words", space="activations")
+    add_texts(path, word_network(**VARIED), word_texts(40), skip_first=2, per_sequence=10)
+    cluster(path, span="blocks.0.mlp->")
+    cluster(path, span="blocks.0.mlp->", metric="euclidean")
+    cluster(path, site="blocks.3.mlp", space="activations")
     return path
 
 
@@ -239,8 +240,7 @@ def test_a_code_is_placed_like_the_text_it_was_read_from(a, words):
 
 def test_nothing_is_placed_in_a_clustering_that_is_out_of_date(damaged, words):
     path = damaged()
-    with atlas.open(path, writable=True) as a:
-        add_texts(a, word_network(), word_texts(63)[60:])
+    add_texts(path, word_network(), word_texts(63)[60:])
     with atlas.open(path) as a:
         assert not query.clusterings(a).set_index("clustering_id").loc[[1, 2, 3, 4, 5], "current"].any()
         assert query.clusters(a, clustering=2).attrs["current"] is False

@@ -11,7 +11,7 @@ import query
 from atlas.errors import UsageError
 from atlas.search.hamming_index import HammingIndex
 from query.neighbors import code_search
-from tests.builder import WordReader, word_network
+from tests.networks import WordReader, word_network
 
 TEXT = "fruit1 fruit4 fruit2 metal3 fruit7 fruit9 river2"
 SITE = "blocks.3.mlp"

@@ -12,7 +12,8 @@ import atlas
 from atlas.network import Site, TokenWindow
 from ingest.networks import load_network
 from ingest.networks.tails import LinearReluStage, PiecewiseTail
-from tests.builder import WordReader, add_images, add_texts
+from tests.atlases import add_images, add_texts
+from tests.networks import WordReader
 
 PLANE_GATES = 5
 """Of the plane network after its site embed: hidden x > 0, y > 0, x + y > 2; out x⁺ > y⁺, (x + y − 2)⁺ > 1."""
@@ -52,7 +53,7 @@ class TailedReader(WordReader):
 
 
 def plane_reader(name="tailed", seed=None):
-    """Site embed holds the point x:y itself, 0 ≤ x, y ≤ 6; then the plane network of `tests.builder`, or, with a
+    """Site embed holds the point x:y itself, 0 ≤ x, y ≤ 6; then the plane network of `tests.networks`, or, with a
     seed, an untrained one of the same shape, without offsets."""
     hidden = np.array([[1.0, 0], [0, 1], [1, 1]]), np.array([0.0, 0, -2])
     out = np.array([[1.0, -1, 0], [0, 0, 1]]), np.array([0.0, -1])
@@ -68,8 +69,8 @@ def plane_atlas(path: Path) -> dict[str, int]:
     """An atlas of all 49 points, labelled low (x + y < 6) or high; the ids of their examples by word."""
     reader = plane_reader()
     texts = [(word, "low" if sum(map(int, word.split(":"))) < 6 else "high", word) for word in reader.words]
-    with atlas.create(path) as a:
-        add_texts(a, reader, texts, dataset="points")
+    add_texts(path, reader, texts, per_sequence=1)
+    with atlas.open(path) as a:
         return dict(a.rows("select token, example_id from examples"))
 
 
@@ -98,7 +99,5 @@ def digits(n):
 
 def digit_atlas(path: Path, stored=("inception5a:full",), images=None) -> None:
     """Digits read by the demo's InceptionV1, with activations of the sites ``stored``."""
-    with atlas.create(path) as a:
-        network = demo_inception()
-        codes = ["inception5a:full", "inception5b:full"]
-        add_images(a, network, images or digits(24), codes=codes, activations=list(stored))
+    sites = ["inception5a:full", "inception5b:full"]
+    add_images(path, demo_inception(), images or digits(24), sites=sites, activations=stored)

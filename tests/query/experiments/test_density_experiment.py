@@ -9,7 +9,8 @@ import query
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.experiments import archive, registry
 from query.experiments.density import boundaries_separate_classes, difference_grows_with_depth
-from tests.builder import WordReader, add_texts, word_network, word_texts
+from tests.atlases import add_texts
+from tests.networks import WordReader, word_network, word_texts
 from tests.query.experiments.judged import DOWN, UP, WIDE, interval, result
 
 
@@ -24,11 +25,12 @@ def control(name: str, weights: str, seed: int) -> WordReader:
 
 @pytest.fixture
 def side_by_side(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network("trained"), word_texts(30))
-        add_texts(a, control("drawn", "random:0", 7), word_texts(30))
-        add_texts(a, control("raw", "random-raw:0", 8), word_texts(30), activations=["blocks.0.mlp"])
-        add_texts(a, word_network("other"), word_texts(30))
+    path, texts = tmp_path / "a", word_texts(30)
+    add_texts(path, word_network("trained"), texts)
+    add_texts(path, control("drawn", "random:0", 7), texts)
+    add_texts(path, control("raw", "random-raw:0", 8), texts, activations=["blocks.0.mlp"])
+    add_texts(path, word_network("other"), texts)
+    with atlas.open(path) as a:
         yield a
 
 
@@ -46,12 +48,15 @@ def test_controls_of_the_atlas_stand_beside_and_are_named_for_what_they_are(side
 def test_an_answer_without_controls_is_outdated_by_a_control_that_is_added(tmp_path):
     experiment = registry.find("density")
     asked = {"network": "trained", "pairs": 100, "resamples": 20}
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network("trained"), word_texts(30))
+    path = tmp_path / "a"
+    add_texts(path, word_network("trained"), word_texts(30))
+    with atlas.open(path, writable=True) as a:
         number = archive.save(a, experiment.run(a, **asked))
-        add_texts(a, word_network("other"), word_texts(30))  # given, not untrained: nothing to show beside
+    add_texts(path, word_network("other"), word_texts(30))  # given, not untrained: nothing to show beside
+    with atlas.open(path) as a:
         assert archive.recall(a, experiment, "trained", asked) == number
-        add_texts(a, control("drawn", "random:0", 7), word_texts(30))
+    add_texts(path, control("drawn", "random:0", 7), word_texts(30))
+    with atlas.open(path, writable=True) as a:
         assert archive.recall(a, experiment, "trained", asked) is None
         again = archive.save(a, experiment.run(a, **asked))
         assert archive.recall(a, experiment, "trained", asked) == again != number
@@ -114,11 +119,12 @@ def test_questions_that_are_refused(a, options, error, message):
 
 
 def test_one_class_and_missing_activations_are_refused(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), [(key, "same", text) for key, _, text in word_texts(8)])
+    path = tmp_path / "a"
+    add_texts(path, word_network(), [(key, "same", text) for key, _, text in word_texts(8)])
+    add_texts(path, word_network("bare"), word_texts(8), activations=[])
+    with atlas.open(path) as a:
         with pytest.raises(UsageError, match="at least two labels are needed"):
             registry.run(a, "density", network="words")
-        add_texts(a, word_network("bare"), word_texts(8), activations=[])
         with pytest.raises(NotStored, match="no site of network bare has stored activations"):
             registry.run(a, "density", network="bare")
 

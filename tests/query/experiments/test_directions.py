@@ -7,10 +7,12 @@ import pytest
 
 import atlas
 from atlas.errors import UnknownName, UsageError
+from ingest.derived.clusters import cluster
 from query.experiments import archive, registry
 from query.experiments.decomposition import cosines, decompose
 from query.statistics import share_interval
-from tests.builder import add_clustering, add_texts, plane_network
+from tests.atlases import add_texts
+from tests.networks import plane_network
 
 
 def run(a, name="directions", **options):
@@ -54,12 +56,12 @@ def test_activations_in_which_there_is_nothing_to_find(method, value):
 
 def test_directions_through_planted_clusters_are_monosemantic_at_the_top(tmp_path):
     """Points far out on either axis of the plane are clusters of codes; each axis is a direction of one of them."""
-    rng = np.random.default_rng(0)
-    points = [("x", f"{rng.integers(3, 6)}:{rng.integers(-3, 0)}") for _ in range(30)]
-    points += [("y", f"{rng.integers(-3, 0)}:{rng.integers(3, 6)}") for _ in range(30)]
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, plane_network(), [(f"{i}.txt", kind, point) for i, (kind, point) in enumerate(points)])
-        add_clustering(a, "hidden", "plane")
+    far, near = (3, 4, 5), (-3, -2, -1)
+    points = [("x", f"{x}:{y}") for x in far for y in near] + [("y", f"{x}:{y}") for x in near for y in far]
+    texts = [(f"{point}.txt", kind, " ".join([point] * 4)) for kind, point in points]
+    add_texts(tmp_path / "a", plane_network(), texts, per_sequence=4)
+    cluster(tmp_path / "a", site="hidden")
+    with atlas.open(tmp_path / "a") as a:
         found = registry.run(a, "directions", network="plane", site="hidden", components=2, k=10, resamples=50)
     table = found.table.set_index("method")
     assert table.loc["nmf", "monosemantic"] == 1 and table.loc["nmf", "top_share"] >= 0.9
@@ -116,10 +118,10 @@ def test_impossible_parameters(a, options, message):
 @pytest.fixture
 def line(tmp_path):
     """On unit 0 of the plane's hidden site: 20 points at 1 labelled low, 20 at 3 mixed, 20 at 5 labelled high."""
-    labels = ["low"] * 20 + ["low", "high"] * 10 + ["high"] * 20
-    points = [f"{x}:-1" for x in np.repeat([1, 3, 5], 20)]
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, plane_network(), [(f"{i}", *pair) for i, pair in enumerate(zip(labels, points, strict=True))])
+    lines = [("low", "1:-1", 20), ("low", "3:-1", 8), ("high", "3:-1", 12), ("high", "5:-1", 20)]
+    texts = [(f"{label} {point}", label, " ".join([point] * n)) for label, point, n in lines]
+    add_texts(tmp_path / "a", plane_network(), texts, per_sequence=4)
+    with atlas.open(tmp_path / "a") as a:
         yield a
 
 

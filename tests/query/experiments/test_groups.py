@@ -17,7 +17,8 @@ from query.experiments.groups import (
     random_groups,
     top_groups,
 )
-from tests.builder import add_texts, plane_network
+from tests.atlases import add_texts
+from tests.networks import plane_network
 
 
 def labels(numbers, inputs=None):
@@ -74,10 +75,10 @@ def test_a_top_holds_the_highest_scores_above_0_and_of_equals_the_first():
 @pytest.fixture
 def points(tmp_path):
     """Two bundles of points in the plane network's hidden site: codes 100 (40 of them) and 010 (40)."""
-    texts = [(f"{x}.txt", "right", f"{x}:-1") for x in (1, 2)] + [(f"-{y}.txt", "up", f"-1:{y}") for y in (1, 2)]
-    texts = [(f"{i}/{key}", label, " ".join([text] * 1)) for i in range(20) for key, label, text in texts]
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, plane_network(), [(key, label, text) for key, label, text in texts])
+    points = [("right", "1:-1"), ("right", "2:-1"), ("up", "-1:1"), ("up", "-1:2")]
+    texts = [(f"{point}.txt", label, " ".join([point] * 20)) for label, point in points]
+    add_texts(tmp_path / "a", plane_network(), texts, per_sequence=4)
+    with atlas.open(tmp_path / "a") as a:
         site = a.catalog.target(site="hidden").sites[0]
         ids, values = a.activations(site)
         kinds = np.array([label for (label,) in a.rows("select label from examples order by example_id")])

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 import atlas
+from ingest.derived.clusters import cluster
 from ingest.networks import load_network
 from query.experiments.archive import load, save
 from query.experiments.registry import run
-from tests.builder import add_clustering, add_texts
+from tests.atlases import add_texts
 
 LINES = (
     "import os, sys",
@@ -42,9 +43,9 @@ def network():
 def path(tmp_path_factory, network):
     """Tokens of code and of prose, clustered by hand by what they are from."""
     found = tmp_path_factory.mktemp("inside") / "gpt2.atlas"
-    with atlas.create(found) as a:
-        add_texts(a, network, [(str(i), "code", line) for i, line in enumerate(LINES)], every=2)
-        number = add_clustering(a, "blocks.2.mlp", network.info.name, min_cluster_size=3)
+    add_texts(found, network, [(str(i), "code", line) for i, line in enumerate(LINES)], per_sequence=3)
+    number = cluster(found, site="blocks.2.mlp", min_cluster_size=3)
+    with atlas.open(found, writable=True) as a:
         a.execute(
             "update cluster_labels set label = cast(e.input_id in (3, 7, 10) as integer) from examples e "
             "where e.example_id = cluster_labels.example_id and clustering_id = $1",

@@ -10,25 +10,26 @@ from scipy.stats import false_discovery_control, fisher_exact
 import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import TokenWindow
+from ingest.derived.clusters import cluster
 from query.experiments.distinctive import benjamini_hochberg, fisher_p
 from query.experiments.registry import run
 from query.statistics import paired_p
-from tests.builder import add_clustering, add_texts
+from tests.atlases import add_texts
 from tests.query.experiments.tailed import demo_inception, digit_atlas, digits, plane_reader
 
 POINTS = [f"{x}:{y}" for x in range(7) for y in range(7)]
 
 
-def write_clustering(a, target, clusters):
-    """A clustering by hand: {example: cluster}."""
-    number = add_clustering(a, target, "tailed", min_cluster_size=2)
-    a.execute("delete from clusters where clustering_id = $1", [number])
-    for example, label in clusters.items():
-        a.execute(
-            "update cluster_labels set label = $3 where clustering_id = $1 and example_id = $2",
-            [number, example, label],
-        )
-    return number
+def write_clustering(path, clusters, min_cluster_size=2):
+    """A clustering of hidden by hand: {example: cluster}."""
+    number = cluster(path, site="hidden", min_cluster_size=min_cluster_size)
+    with atlas.open(path, writable=True) as a:
+        a.execute("delete from clusters where clustering_id = $1", [number])
+        for example, label in clusters.items():
+            a.execute(
+                "update cluster_labels set label = $3 where clustering_id = $1 and example_id = $2",
+                [number, example, label],
+            )
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +37,12 @@ def plane(tmp_path_factory):
     """All points. Cluster 0 of hidden's newest clustering is x + y > 2, whose distinctive gate is the third; that of
     an older one the points where all three gates are on."""
     path, reader = tmp_path_factory.mktemp("intervene") / "plane.atlas", plane_reader()
-    with atlas.create(path) as a:
-        add_texts(a, reader, [(word, "x", word) for word in POINTS], dataset="points")
+    add_texts(path, reader, [(word, "x", word) for word in POINTS], per_sequence=1)
+    with atlas.open(path) as a:
         ids = dict(a.rows("select token, example_id from examples"))
-        on = {w: w.find("0") < 0 and sum(map(int, w.split(":"))) > 2 for w in POINTS}
-        write_clustering(a, "hidden", {ids[w]: 0 if on[w] else 1 for w in POINTS})
-        write_clustering(a, "hidden", {ids[w]: 0 if sum(map(int, w.split(":"))) > 2 else 1 for w in POINTS})
+    on = {w: w.find("0") < 0 and sum(map(int, w.split(":"))) > 2 for w in POINTS}
+    write_clustering(path, {ids[w]: 0 if on[w] else 1 for w in POINTS})
+    write_clustering(path, {ids[w]: 0 if sum(map(int, w.split(":"))) > 2 else 1 for w in POINTS}, 3)
     return path, ids, reader
 
 
@@ -135,8 +136,8 @@ def test_measures_of_a_table_are_means_over_examples_and_differences_are_paired(
 def test_gates_of_inceptionv1_are_set_as_in_its_own_tail(tmp_path):
     path, network = tmp_path / "digits.atlas", demo_inception()
     digit_atlas(path, stored=(), images=digits(60))
-    with atlas.open(path, writable=True) as a:
-        add_clustering(a, "inception5b:full", "demo-inceptionv1", min_cluster_size=4)
+    cluster(path, site="inception5b:full", min_cluster_size=4)
+    with atlas.open(path) as a:
         sizes = a.rows("select label, count(*) from cluster_labels where label >= 0 group by label order by 2 desc")
         result = run(
             a, "intervene", reader=network, site="inception5b", cluster=sizes[0][0], examples=3, gates=30, n_random=4
@@ -182,9 +183,10 @@ def test_intervene_refuses_impossible_questions(plane, options, error, message):
 
 def test_a_cluster_of_everything_and_a_site_without_codes_are_refused(tmp_path):
     reader = plane_reader()
-    with atlas.create(tmp_path / "one.atlas") as a:
-        add_texts(a, reader, [(word, "x", word) for word in POINTS[:20]], dataset="points", codes=["hidden"])
-        write_clustering(a, "hidden", dict.fromkeys(range(1, 21), 0))
+    path = tmp_path / "one.atlas"
+    add_texts(path, reader, [(word, "x", word) for word in POINTS[:20]], per_sequence=1, sites=["hidden"])
+    write_clustering(path, dict.fromkeys(range(1, 21), 0))
+    with atlas.open(path) as a:
         with pytest.raises(UsageError, match="20 are in cluster 0"):
             run(a, "intervene", reader=reader, site="hidden", cluster=0)
         with pytest.raises(NotStored, match="needs the codes of out, which were not ingested"):
@@ -193,12 +195,15 @@ def test_a_cluster_of_everything_and_a_site_without_codes_are_refused(tmp_path):
 
 def test_a_cluster_that_no_gate_tells_apart_is_refused(tmp_path):
     reader = plane_reader()
-    with atlas.create(tmp_path / "noise.atlas") as a:
-        add_texts(a, reader, [(word, "x", word) for word in POINTS], dataset="points")
-        labels = np.random.default_rng(0).integers(0, 2, len(POINTS))
-        write_clustering(a, "hidden", dict(zip(range(1, len(POINTS) + 1), labels.tolist(), strict=True)))
-        with pytest.raises(UsageError, match=r"no gate of hidden is distinctive of cluster 0 .*discovery"):
-            run(a, "intervene", reader=reader, site="hidden", cluster=0)
+    path = tmp_path / "noise.atlas"
+    add_texts(path, reader, [(word, "x", word) for word in POINTS], per_sequence=1)
+    labels = np.random.default_rng(0).integers(0, 2, len(POINTS))
+    write_clustering(path, dict(zip(range(1, len(POINTS) + 1), labels.tolist(), strict=True)))
+    with (
+        atlas.open(path) as a,
+        pytest.raises(UsageError, match=r"no gate of hidden is distinctive of cluster 0 .*discovery"),
+    ):
+        run(a, "intervene", reader=reader, site="hidden", cluster=0)
 
 
 # --- the paired test ------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from atlas.errors import UnknownName, UsageError
 from ingest.networks import load_network
 from query.experiments.layernorm import ALL, BEFORE, HIDDEN
 from query.experiments.registry import run
-from tests.builder import add_texts
+from tests.atlases import add_texts
 from tests.query.experiments.tailed import TailedReader, demo_inception, digit_atlas, plane_reader
 
 
@@ -38,8 +38,7 @@ class ShortSighted(NormedReader):
 def read(kind, words, path):
     plane = plane_reader()
     reader = kind("normed", dict(zip(plane.words, plane.points, strict=True)), plane.layers, classes=plane.classes)
-    with atlas.create(path) as a:
-        add_texts(a, reader, [(word, "x", word) for word in words], dataset="points")
+    add_texts(path, reader, [(word, "x", word) for word in words], per_sequence=1)
     return reader
 
 
@@ -101,8 +100,7 @@ def test_layernorm_settles_it_for_a_real_gpt2(tmp_path):
     text = (
         "import os\n\n\ndef walk(path):\n    for name in os.listdir(path):\n        yield os.path.join(path, name)\n"
     )
-    with atlas.create(tmp_path / "gpt2.atlas") as a:
-        add_texts(a, network, [("a.py", "code", text)], every=4)
+    add_texts(tmp_path / "gpt2.atlas", network, [("a.py", "code", text)], per_sequence=8)
     with atlas.open(tmp_path / "gpt2.atlas") as a:
         result = run(a, "layernorm", reader=network, examples=4, alphas=[0.5, 2.0])
         again = run(a, "layernorm", reader=network, examples=4, alphas=[0.5, 2.0])

@@ -20,7 +20,8 @@ from query.experiments.crossings import span_codes
 from query.experiments.live import Live, place_of
 from query.experiments.maps import Cotangents, PreciseTails, affine_map, pull_back
 from query.experiments.registry import find, run
-from tests.builder import add_images, add_texts, plane_network
+from tests.atlases import add_images, add_texts
+from tests.networks import plane_network
 from tests.query.experiments.tailed import (
     PLANE_GATES,
     demo_inception,
@@ -249,11 +250,11 @@ def photos(tmp_path_factory):
     by an untrained one in another order and at two positions."""
     path, trained = tmp_path_factory.mktemp("photos") / "photos.atlas", demo_inception()
     control, images = load_control(trained, "random-raw:0", "cpu"), digits(8)
-    options = {"codes": ["inception5a:full", "inception5b:full"], "activations": ["inception5a:full"]}
-    with atlas.create(path) as a:
-        add_images(a, trained, images, **options)
-        add_images(a, control, images[::-1], place=(0.25, 0.25), **options)
-        add_images(a, control, images[2:5], **options)
+    options = {"sites": ["inception5a:full", "inception5b:full"], "activations": ["inception5a:full"]}
+    add_images(path, trained, images, **options)
+    add_images(path, control, images[::-1], place=(0.25, 0.25), **options)
+    add_images(path, control, images[2:5], **options)
+    with atlas.open(path, writable=True) as a:
         a.execute("update inputs set width = 2000, height = 1500")
     return path, trained, control, images
 
@@ -542,8 +543,8 @@ def test_progress_reaches_its_end(plane, name):
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_network_that_cannot_be_run_on_is_refused(name, tmp_path):
-    with atlas.create(tmp_path / "plain.atlas") as a:
-        add_texts(a, plane_network(), [("a", "x", "1:1 2:2 3:3 4:5")], every=1)
+    add_texts(tmp_path / "plain.atlas", plane_network(), [("a", "x", "1:1 2:2 3:3 4:5")], per_sequence=4)
+    with atlas.open(tmp_path / "plain.atlas") as a:
         options = {k: {"a": 1, "b": 2, "c": 4}.get(k, v) for k, v in QUESTIONS[name].items()}
         options |= {k: v.replace("embed", "hidden") for k, v in options.items() if isinstance(v, str)}
         with pytest.raises(UsageError, match="can't be run onward"):

@@ -6,11 +6,13 @@ import pytest
 
 import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
+from ingest.derived.clusters import cluster
 from query.experiments import registry
 from query.experiments.groups import share_monosemantic
 from query.experiments.verdicts import clusters_are_monosemantic, clusters_beat_neurons
 from query.statistics import share_interval
-from tests.builder import add_clustering, add_texts, word_network, word_texts
+from tests.atlases import add_texts
+from tests.networks import word_network, word_texts
 
 ALL = ["code clusters", "activation clusters", "neurons", "NMF", "PCA", "random groups"]
 
@@ -115,9 +117,9 @@ def test_the_share_of_monosemantic_groups_is_counted_among_those_of_two_inputs(a
 
 
 def test_without_activations_there_are_code_clusters_and_random_groups_alone(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), word_texts(20), activations=[])
-        add_clustering(a, "blocks.3.mlp", "words")
+    add_texts(tmp_path / "a", word_network(), word_texts(20), activations=[])
+    cluster(tmp_path / "a", site="blocks.3.mlp")
+    with atlas.open(tmp_path / "a") as a:
         found = run(a, sites=["blocks.3.mlp"])
     assert found.table["method"].tolist() == ["code clusters", "random groups"]
     assert found.table["intruder"].isna().all()
@@ -143,8 +145,9 @@ def test_questions_that_are_refused(a, options, error, message):
 
 
 def test_examples_without_labels_are_refused_and_a_site_without_codes(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), [(key, None, text) for key, _, text in word_texts(6)], codes=["blocks.0.mlp"])
+    texts = [(key, None, text) for key, _, text in word_texts(6)]
+    add_texts(tmp_path / "a", word_network(), texts, sites=["blocks.0.mlp"])
+    with atlas.open(tmp_path / "a") as a:
         with pytest.raises(UsageError, match="none of the 36 examples has a label"):
             run(a)
         with pytest.raises(NotStored, match=r"needs the codes of blocks.1.mlp, which were not ingested"):

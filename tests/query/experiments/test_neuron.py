@@ -9,7 +9,8 @@ import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.experiments import registry
 from query.neurons.ranking import entropy
-from tests.builder import add_texts, word_network, word_texts
+from tests.atlases import add_texts
+from tests.networks import word_network, word_texts
 
 
 def run(a, **options):
@@ -104,8 +105,8 @@ def test_questions_that_are_refused(a, options, error, message):
 
 
 def test_activations_that_were_not_ingested(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), word_texts(6), activations=["blocks.0.mlp"])
+    add_texts(tmp_path / "a", word_network(), word_texts(6), activations=["blocks.0.mlp"])
+    with atlas.open(tmp_path / "a") as a:
         with pytest.raises(NotStored, match=r"no activations are stored at blocks.3.mlp .* --store-activations"):
             run(a)
         assert registry.run(a, "neuron", resamples=50).parameters["site"] == "blocks.0.mlp"

@@ -9,7 +9,8 @@ import atlas
 from atlas.errors import NotStored, UnknownName
 from query.experiments import registry
 from query.experiments.occupancy import expected_distinct
-from tests.builder import REGIONS, PixelNetwork, add_images, pixel_images
+from tests.atlases import add_images
+from tests.networks import REGIONS, PixelNetwork, pixel_images
 
 
 def test_points_in_the_plane_are_counted_by_hand(a):
@@ -49,8 +50,8 @@ def test_expected_distinct_codes_equal_the_mean_over_all_subsets():
 
 
 def test_a_span_whose_sites_hold_codes_of_different_examples(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        add_images(a, PixelNetwork(), pixel_images(4), codes=["conv1"])
+    add_images(tmp_path / "a", PixelNetwork(), pixel_images(4), sites=["conv1"])
+    with atlas.open(tmp_path / "a") as a:
         with pytest.raises(NotStored, match="needs the codes of conv2"):
             registry.run(a, "occupancy", targets=["conv1->"])
         with pytest.raises(UnknownName, match="no site 'conv9'"):

@@ -9,7 +9,7 @@ from atlas.errors import UsageError
 from query.experiments.affine import draw_affine
 from query.experiments.registry import run
 from query.statistics import Interval, bootstrap, mean_interval, spearman_interval, weighted_mean
-from tests.builder import add_texts
+from tests.atlases import add_texts
 from tests.query.experiments.tailed import plane_atlas, plane_reader
 
 SPAN = "embed->"
@@ -24,8 +24,7 @@ def rows(tmp_path_factory):
         (f"{x}:{y}", None if x + y > 9 else "low" if x + y < 6 else "high", " ".join([f"{x}:{y}"] * 4))
         for x, y in points
     ]
-    with atlas.create(path) as a:
-        add_texts(a, plane_reader(), texts, every=1)
+    add_texts(path, plane_reader(), texts, per_sequence=4)
     return path
 
 

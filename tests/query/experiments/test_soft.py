@@ -15,7 +15,7 @@ from ingest.networks import load_network
 from query.experiments import soft as module
 from query.experiments.registry import run
 from query.experiments.soft import GATES, _summary, expected_hamming
-from tests.builder import add_texts
+from tests.atlases import add_texts
 from tests.query.experiments.tailed import TailedReader, demo_inception, digit_atlas, plane_reader
 
 
@@ -38,8 +38,7 @@ def opened(act="relu"):
 
 def ask(path, words, act="relu", **options):
     reader = opened()
-    with atlas.create(path) as a:
-        add_texts(a, reader, [(word, "x", word) for word in words], dataset="points")
+    add_texts(path, reader, [(word, "x", word) for word in words], per_sequence=1)
     asked = opened(act)
     asked.info = reader.info
     with atlas.open(path) as a:
@@ -131,8 +130,7 @@ def test_photos_of_which_a_thumbnail_is_kept_have_soft_codes_where_codes_are_sto
 def test_soft_codes_of_gpt2_agree_with_its_stored_codes_and_are_read_in_batches(tmp_path, monkeypatch):
     network, path = load_network("demo:gpt2", device="cpu"), tmp_path / "gpt2.atlas"
     lines = ["import os", "def walk(path):", "The quick brown fox", "return sorted(names)", "class A(B):", "x = 1"]
-    with atlas.create(path) as a:
-        add_texts(a, network, [(str(i), "x", line) for i, line in enumerate(lines)], every=1)
+    add_texts(path, network, [(str(i), "x", line) for i, line in enumerate(lines)])
     with atlas.open(path) as a:
         result = run(a, "soft", reader=network, examples=14)
         for row in result.tables["pairs"].to_dict("records"):
@@ -198,8 +196,9 @@ def test_soft_refuses_impossible_questions(tmp_path, options, error, message):
 
 
 def test_a_network_that_shows_no_preactivations_is_refused(tmp_path):
-    with atlas.create(tmp_path / "t.atlas") as a:
-        add_texts(a, plane_reader(), [("a", "x", "1:1"), ("b", "x", "2:2")], codes=["out"])
+    texts = [("a", "x", "1:1"), ("b", "x", "2:2")]
+    add_texts(tmp_path / "t.atlas", plane_reader(), texts, per_sequence=1, sites=["out"])
+    with atlas.open(tmp_path / "t.atlas") as a:
         assert run(a, "soft", reader=plane_reader(), sites=["out"]).table["n"].tolist() == [1]  # codes are enough
         with pytest.raises(UsageError, match="tailed shows no preactivations"):
             run(a, "soft", reader=plane_reader())

@@ -21,16 +21,8 @@ from atlas.errors import (
     WidthError,
 )
 from ingest.derived.indexes import build_indexes
-from tests.builder import (
-    REGIONS,
-    PixelNetwork,
-    add_images,
-    add_texts,
-    pixel_images,
-    plane_network,
-    word_network,
-    word_texts,
-)
+from tests.atlases import add_images, add_texts
+from tests.networks import REGIONS, PixelNetwork, pixel_images, plane_network, word_network, word_texts
 
 TEXT_COLUMNS = [
     "rank",
@@ -231,9 +223,8 @@ def test_why_there_is_no_density(a, asked, why):
 
 
 def test_density_where_activations_are_not_stored(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), word_texts(4), activations=["blocks.1.mlp"])
-        add_texts(a, word_network(), word_texts(8)[4:], activations=[])
+    add_texts(tmp_path / "a", word_network(), word_texts(4), activations=["blocks.1.mlp"])
+    add_texts(tmp_path / "a", word_network(), word_texts(8)[4:], activations=[])
     with atlas.open(tmp_path / "a") as a:
         none = query.nearest(a, example=1, span="blocks.0.mlp->")
         assert "at site blocks.0.mlp of network words, and none are stored" in none.attrs["density_note"]
@@ -310,10 +301,10 @@ def test_an_image_is_read_where_it_is_asked(a, pixels):
 
 
 def test_where_to_read_an_image_must_be_said_if_ingestion_read_several_places(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        network = PixelNetwork()
-        add_images(a, network, pixel_images(4))
-        add_images(a, network, pixel_images(4), place=(0.0, 0.0))
+    network = PixelNetwork()
+    add_images(tmp_path / "a", network, pixel_images(4))
+    add_images(tmp_path / "a", network, pixel_images(4), place=(0.0, 0.0))
+    with atlas.open(tmp_path / "a") as a:
         image = pixel_images()[0][2]
         with pytest.raises(UsageError, match="were read at 2 positions; say which one with row and column"):
             query.nearest(a, image=image, span="conv1->", reader=network)
@@ -431,8 +422,7 @@ def test_an_index_whose_file_is_gone(damaged):
 @pytest.mark.parametrize("target", ["blocks.3.mlp", "blocks.0.mlp->"])
 def test_an_index_of_other_codes_refuses_to_answer(damaged, target):
     path = damaged()
-    with atlas.open(path, writable=True) as a:
-        add_texts(a, word_network(), word_texts(63)[60:])
+    add_texts(path, word_network(), word_texts(63)[60:], indexed=False)
     with atlas.open(path) as a:
         with pytest.raises(IndexMismatch, match=r"built from 360 codes .* holds 378 codes"):
             query.nearest(a, example=40, site=target)
@@ -440,20 +430,22 @@ def test_an_index_of_other_codes_refuses_to_answer(damaged, target):
 
 
 def test_codes_that_were_not_ingested(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        add_images(a, PixelNetwork(), pixel_images(4), codes=["conv1", "conv2"], activations=[])
+    path = tmp_path / "a"
+    add_images(path, PixelNetwork(), pixel_images(4), sites=["conv1", "conv2"], activations=[])
+    add_texts(path, word_network(), word_texts(2), sites=["blocks.1.mlp"])
+    with atlas.open(path) as a:
         with pytest.raises(
             NotStored, match="needs the codes of conv2:full, which were not ingested; ingest them with --full"
         ):
             query.nearest(a, example=1, site="conv2:full")
-        add_texts(a, word_network(), word_texts(2), codes=["blocks.1.mlp"])
         with pytest.raises(
             NotStored, match=r"blocks.0.mlp-> of network words needs the codes of blocks.2.mlp, blocks.3.mlp"
         ):
             query.nearest(a, example=5, span="blocks.0.mlp->")
-        add_texts(a, word_network(), word_texts(4)[2:], codes=["blocks.2.mlp", "blocks.3.mlp"], dataset="more")
-        with pytest.raises(NotStored, match="no example of network words has a code at every site of span"):
-            query.nearest(a, example=5, span="blocks.0.mlp->")
+    add_texts(path, word_network(), word_texts(4)[2:], sites=["blocks.2.mlp", "blocks.3.mlp"], dataset="more")
+    missing = pytest.raises(NotStored, match="no example of network words has a code at every site of span")
+    with atlas.open(path) as a, missing:
+        query.nearest(a, example=5, span="blocks.0.mlp->")
 
 
 @pytest.mark.parametrize(
@@ -477,9 +469,7 @@ def test_cuda_that_can_not_be_had_says_why_and_another_device_is_refused_on_ever
 
 
 def test_an_approximate_index_is_not_searched_on_a_gpu(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), word_texts(9))
-    build_indexes(tmp_path / "a")
+    add_texts(tmp_path / "a", word_network(), word_texts(9))
     build_indexes(tmp_path / "a", targets=["blocks.3.mlp"], kind="ivf")
     with atlas.open(tmp_path / "a") as a:
         for ask in (partial(query.nearest, example=40), partial(query.nearest_many, examples=[40])):

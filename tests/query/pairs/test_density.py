@@ -9,7 +9,8 @@ import query
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.pairs.class_density import _intervals, _measure, _Pairs, draw_different, draw_same, lone_labels
 from query.statistics import auc, cohens_d, disjoint_pairs, permutation_p
-from tests.builder import PixelNetwork, add_images, add_texts, pixel_images, plane_network, word_network, word_texts
+from tests.atlases import add_images, add_texts
+from tests.networks import PixelNetwork, pixel_images, plane_network, word_network, word_texts
 
 # --- a pair ----------------------------------------------------------------------------------------------------
 
@@ -80,13 +81,14 @@ def test_examples_of_equal_activation_have_no_density(a):
 
 
 def test_activations_that_were_not_ingested(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), word_texts(4), activations=[])
+    add_texts(tmp_path / "a", word_network(), word_texts(4), activations=[])
+    with atlas.open(tmp_path / "a") as a:
         with pytest.raises(NotStored, match="none are stored; ingest with --store-activations"):
             query.density(a, 1, 2, site="blocks.2.mlp")
         with pytest.raises(NotStored, match="no site of network words has stored activations"):
             query.class_density(a)
-        add_images(a, PixelNetwork(), pixel_images(4), codes=["conv1", "conv2"], activations=["conv1"])
+    add_images(tmp_path / "a", PixelNetwork(), pixel_images(4), sites=["conv1", "conv2"], activations=["conv1"])
+    with atlas.open(tmp_path / "a") as a:
         with pytest.raises(
             NotStored, match="needs the codes of conv2:full, which were not ingested; ingest them with --full"
         ):
@@ -122,8 +124,8 @@ def all_pairs(a, span):
 
 
 def test_all_pairs_equal_brute_force(tmp_path):
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), word_texts(20))
+    add_texts(tmp_path / "a", word_network(), word_texts(20))
+    with atlas.open(tmp_path / "a") as a:
         found = query.class_density(a, spans=["blocks.1.mlp->"], pairs=10**6, resamples=20).iloc[0]
         same, density, dropped = all_pairs(a, "blocks.1.mlp->")
     intra, inter = density[same], density[~same]
@@ -147,8 +149,8 @@ def test_planted_effect(tmp_path):
     """In the plane, out's first gate is on for one label and off for the other: no boundary within, one between."""
     points = {"right": ["4:1", "5:1", "5:2", "4:0", "5:0", "3:0"], "left": ["1:4", "1:5", "2:5", "0:4", "0:5", "1:3"]}
     texts = [(f"{label}/{i}", label, word) for label, of in points.items() for i, word in enumerate(of)]
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, plane_network(), texts)
+    add_texts(tmp_path / "a", plane_network(), texts, per_sequence=1)
+    with atlas.open(tmp_path / "a") as a:
         same, density, _ = all_pairs(a, "hidden->")
         found = query.class_density(a, resamples=500)
     assert found["span"].tolist() == ["hidden->"]
@@ -165,8 +167,8 @@ def test_planted_effect(tmp_path):
 def test_where_labels_mean_nothing_one_test_in_twenty_rejects(tmp_path):
     """Labels drawn anew forty times, by text."""
     p, ratios = [], []
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, word_network(), word_texts(60))
+    add_texts(tmp_path / "a", word_network(), word_texts(60))
+    with atlas.open(tmp_path / "a", writable=True) as a:
         for trial in range(40):
             labels = np.random.default_rng(trial).integers(3, size=60).astype(str).tolist()
             a.execute("update examples set label = list_extract($1, input_id)", [labels])
@@ -380,7 +382,9 @@ def test_points_that_all_coincide(tmp_path):
     texts = [
         (str(i), "even" if i % 2 else "odd", f"{word} -1:-1") for i, word in enumerate(["-1:-1", "-2:-2", "-3:-3"])
     ]
-    with atlas.create(tmp_path / "a") as a:
-        add_texts(a, plane_network(), texts)
-        with pytest.raises(UsageError, match="same-label pairs that were drawn have equal activations at hidden"):
-            query.class_density(a)
+    add_texts(tmp_path / "a", plane_network(), texts)
+    with (
+        atlas.open(tmp_path / "a") as a,
+        pytest.raises(UsageError, match="same-label pairs that were drawn have equal activations at hidden"),
+    ):
+        query.class_density(a)

@@ -6,7 +6,8 @@ import pytest
 
 import atlas
 import query
-from tests.builder import PixelNetwork, add_images, pixel_images
+from tests.atlases import add_images
+from tests.networks import PixelNetwork, pixel_images
 
 
 def failures(path):
@@ -223,8 +224,7 @@ def test_an_index_file_that_is_damaged_gone_or_another_sites(damaged):
 
 def test_an_index_that_is_behind(damaged):
     path = damaged()
-    with atlas.open(path, writable=True) as a:
-        add_images(a, PixelNetwork(), pixel_images(14)[12:])
+    add_images(path, PixelNetwork(), pixel_images(14)[12:], indexed=False)
     assert set(failures(path)) == {
         ("index fits the codes", f"pixels {site}") for site in ("conv1", "conv2", "conv1:full", "conv2:full")
     }
