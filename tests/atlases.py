@@ -113,9 +113,10 @@ def _add(
     for names, kept in ((stored, True), ([name for name in codes if name not in stored], False)):
         if not names:
             continue
-        run = Choices(sites=tuple(names), store_activations=kept, **choices)
+        chosen = Choices(sites=tuple(names), store_activations=kept, **choices)
+        progress = None if indexed else Unindexed()
         try:
-            ingest(path, network, dataset, run, cluster=False, progress=None if indexed else Unindexed())
+            ingest(path, network, dataset, chosen, run=dataset.fingerprint[:8], cluster=False, progress=progress)
         except RunInterrupted:
             assert not indexed
 

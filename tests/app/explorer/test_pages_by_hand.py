@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import re
 import shutil
@@ -26,7 +25,7 @@ from atlas.errors import NotStored, UsageError
 from ingest.derived.clusters import cluster
 from query.experiments import run, save
 from tests.app.explorer.running import computed, opened, tables, words
-from tests.atlases import add_images, add_texts
+from tests.atlases import add_images, add_texts, png
 from tests.networks import PixelNetwork, pixel_images, word_network, word_texts
 
 WORDS, SITE = "words", "blocks.1.mlp"
@@ -51,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     control.info = replace(control.info, architecture="PixelNetwork", weights="random:0")
     add_texts(path, reader, word_texts(), per_sequence=6)
     others = [*word_texts()[:9], *word_texts(30, seed=4)]
-    add_texts(path, reader, others, skip_first=1, per_sequence=4, dataset="others")
+    add_texts(path, reader, others, skip_first=2, per_sequence=5, dataset="others")
     numbers = [
         cluster(path, site=SITE, space=space, min_cluster_size=size)
         for space, size in (("codes", 12), ("codes", 20), ("activations", 12), ("activations", 5))
@@ -167,21 +166,20 @@ def test_all_others_can_be_looked_for_and_from_a_new_image_everyone(made: Path):
 
 
 def test_a_file_is_known_as_the_first_example_that_a_network_read_of_it(made: Path):
-    file = io.BytesIO()
-    pixel_images()[2][2].save(file, "PNG")
+    file = png(pixel_images()[2][2])
     with atlas.open(made) as a:
         holders = a.rows(
             """
             select name, min(example_id), count(*)
             from examples join inputs using (input_id) join networks using (network_id)
-            where thumbnail = $1 group by name order by name
+            where content_hash = $1 group by name order by name
             """,
-            [file.getvalue()],  # as `add_images` stores it
+            [hashlib.sha256(file).hexdigest()],
         )
         assert [(name, n) for name, _, n in holders] == [(DARK, 2), (MUTE, 1), (PIXELS, 1), (CONTROL, 1)]
         for network, example, _ in holders:
             number = a.catalog.network(network).network_id
-            assert stored_as(a, number, hashlib.sha256(file.getvalue()).hexdigest()) == example
+            assert stored_as(a, number, hashlib.sha256(file).hexdigest()) == example
             assert stored_as(a, number, hashlib.sha256(b"another").hexdigest()) is None
 
 
