@@ -126,17 +126,17 @@ def test_a_search_among_a_cluster_or_a_data_set_finds_the_nearest_of_it(made: Pa
             filters += [IN_CLUSTER.format(n, label) for n in (OLD, NEW_POINTS) for label in (cluster, other, -1)]
             return [nearest(a, example, where) for where in filters]
 
-        def differ(found: list[list[tuple[int, int]]]) -> bool:
-            wanted, unwanted = found[:6], found[6:]
+        def differ(answered: list[list[tuple[int, int]]]) -> bool:
+            wanted, unwanted = answered[:6], answered[6:]
             all_differ = len(set(map(str, wanted))) == 6 and not any(answer in unwanted for answer in wanted[1:4])
             return all_differ and all(len(answer) == K for answer in wanted)
 
-        example, cluster, strength, expected = next(
-            (example, cluster, strength, found[:6])
+        example, cluster, strength, answered = next(
+            (example, cluster, strength, answered[:6])
             for example, cluster, strength in members
-            if differ(found := answers(example, cluster))
+            if differ(answered := answers(example, cluster))
         )
-    everywhere, in_mine, in_other, in_noise, in_others, in_both = expected
+    everywhere, in_mine, in_other, in_noise, in_others, in_both = answered
     other = 0 if cluster else 1
     here: dict[str, object] = {"network": WORDS, "target": SITE, "example": example, "k": K}
     for filters, expected in (
