@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -22,9 +23,9 @@ LISTS = ("neighbors", "layout", "experiment list", "clusterings", "names", "info
 """Commands that list something, and take nothing but an atlas."""
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("options") / "three.atlas")
+@pytest.fixture
+def path(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "three.atlas"))
 
 
 def polytope(*words: object, status: int = 0) -> str:
