@@ -90,6 +90,8 @@ _REFERENCES = [
     ("directions", "network_id", "networks"),
     ("directions", "site_id", "sites"),
     ("experiments", "network_id", "networks"),
+    ("experiment_columns", "experiment_id", "experiments"),
+    ("experiment_rows", "experiment_id", "experiments"),
     ("indexes", "network_id", "networks"),
     ("layouts", "network_id", "networks"),
     ("layout_points", "layout_id", "layouts"),

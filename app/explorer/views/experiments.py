@@ -16,7 +16,7 @@ from query.experiments.density import TRAINED
 from query.experiments.page import SYMBOLS, page
 from query.experiments.registry import EXPERIMENTS, find
 from query.experiments.report import not_stored, stored_blocks, stored_verdicts, trained_networks
-from query.experiments.result import MAIN
+from query.experiments.result import MAIN, Result
 from query.progress import Progress
 
 from ...plain_text import counted, one_line
@@ -187,19 +187,21 @@ def _result(view: View, held: pd.DataFrame, number: int) -> None:
             )
     measured.remarks(found)
     _parameters(result.parameters)
-    _table(number, result.tables)
+    _table(number, result)
     source(view, f"{call(load, number)}.tables", f"{call(load, number)}.parameters")
     if known is not None:
         measured.code(view, result.kind, result.options or result.parameters, result.network, list(result.tables))
 
 
-def _table(number: int, tables: dict[str, pd.DataFrame]) -> None:
-    names = list(tables)
+def _table(number: int, result: Result) -> None:
+    """One of the tables, chosen by name; the head of a column says what it holds."""
+    names = list(result.tables)
     name = names[0]
     if len(names) > 1:
         name = address.segment("Table", sorted(names, key=lambda name: name != MAIN), key="table")
-    table = tables[name]
-    st.dataframe(figures.in_text(table.head(TABLE_ROWS)), hide_index=True, placeholder="–")
+    table = result.tables[name]
+    shown = figures.in_text(table.head(TABLE_ROWS))
+    st.dataframe(shown, hide_index=True, placeholder="–", column_config=_heads(result.kind, name))
     with st.container(horizontal=True, vertical_alignment="center"):
         whole = len(table) <= TABLE_ROWS
         rows = counted(len(table), "row") if whole else f"The first {TABLE_ROWS} of {len(table):,} rows"
@@ -214,6 +216,15 @@ def _table(number: int, tables: dict[str, pd.DataFrame]) -> None:
             key="table-csv",
             help="All rows of this table",
         )
+
+
+def _heads(kind: str, table: str) -> dict[str, Any]:
+    """What the columns of a table hold, as its experiment declares them."""
+    declared = find(kind).tables.get(table) if kind in EXPERIMENTS else None
+    return {
+        column.name: st.column_config.Column(help=f"{column.meaning}{f', in {column.unit}' if column.unit else ''}")
+        for column in (declared.columns if declared else ())
+    }
 
 
 def _parameters(parameters: dict[str, Any]) -> None:
@@ -265,6 +276,7 @@ def _unasked(view: View) -> None:
     [row] = chosen
     st.subheader(markup.markdown(kind), anchor=False)
     st.code(row["command"], "sh", wrap_lines=True)
+    _options(kind)
     if row["options"] is None:
         st.html(markup.notes([row["reason"]]))
         return
@@ -275,8 +287,22 @@ def _unasked(view: View) -> None:
         if answer is not None:
             figures.show(measured.drawn(answer.result), kind, key="unasked", data=answer.result.table)
             measured.remarks(answer)
-            _table(0, answer.result.tables)
+            _table(0, answer.result)
             measured.code(view, kind, answer.result.options, tables=list(answer.result.tables))
+
+
+def _options(kind: str) -> None:
+    """What the experiment can be asked with."""
+    with st.expander("Options"):
+        rows = [
+            [
+                f"<code>--{option.name.replace('_', '-')}</code>",
+                markup.plain(option.help),
+                "must be given" if option.required else f"<code>{markup.plain(json.dumps(option.default))}</code>",
+            ]
+            for option in find(kind).fields.values()
+        ]
+        st.html(markup.table([("Option", "", "pa-key"), ("Meaning", "", ""), ("Default", "As JSON", "")], rows))
 
 
 # --- the report ------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import atlas
-from query.experiments import EXPERIMENTS, load
+from query.experiments import EXPERIMENTS, find, load
 from query.experiments.report import not_stored, stored_verdicts
 from tests.app.explorer.running import column, errors, figures, opened, press, scripts, words
 
@@ -36,6 +36,7 @@ def test_what_is_not_stored_has_its_command(measured_atlas: Path):
     app = opened(measured_atlas, "experiments", network=TEXT, show="Not stored", compute="occupancy")
     assert f"{len(missing)} of {len(EXPERIMENTS)} experiments have no current result" in words(app)
     assert scripts(app, "sh")[0] == missing.loc["occupancy", "command"] and figures(app) == []
+    assert column(app, 2, table=-1) == [option.help for option in find("occupancy").fields.values()]
     press(app, "Compute")
     assert len(figures(app)) == 1 and "Computed now and not stored." in words(app)
     unknown = opened(measured_atlas, "experiments", network=TEXT, experiment=1)
