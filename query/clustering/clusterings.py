@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from atlas import Atlas
-from atlas.checks import whole_id
+from atlas.checks import is_whole, whole_id
 from atlas.errors import UnknownName, UsageError
 from atlas.store.catalog import Target
 
@@ -39,6 +40,15 @@ class Clustering:
         of = f"{self.target.name} of network {self.target.network.name}"
         return f"clustering {self.clustering_id} ({of}, {self.space})"
 
+    def check(self, cluster: Any) -> int:
+        """The number of a cluster of it, or of the noise; `UnknownName` for any other."""
+        if not is_whole(cluster) or not NOISE <= int(cluster) < self.n_clusters:
+            raise UnknownName(
+                f"no cluster {cluster!r} in {self.name}; it has {self.n_clusters} clusters, numbered from 0, and "
+                f"{NOISE} for noise"
+            )
+        return int(cluster)
+
     @property
     def current(self) -> bool:
         """Whether the target still holds exactly what was clustered."""
@@ -48,9 +58,14 @@ class Clustering:
 def clusterings(atlas: Atlas) -> pd.DataFrame:
     """Every clustering with its parameters, oldest first.
 
-    ``exact`` is False where the hierarchy was made from some ``neighbors`` of each example; ``proven`` is then the
-    share of its spanning tree that is surely minimal. ``current`` is False where examples were added to the target
-    since: cluster again to include them.
+    Args:
+        atlas: an open atlas.
+
+    Returns:
+        A row a clustering: clustering_id, network, target, space, metric, min_cluster_size, min_samples, selection,
+        algorithm, exact (False where the hierarchy was made from some ``neighbors`` of each example), neighbors,
+        proven (the share of its spanning tree that is surely minimal), n_examples, n_clusters, n_noise, purity, and
+        current: False where examples were added to the target since; cluster again to include them.
     """
     frame = atlas.frame(
         """

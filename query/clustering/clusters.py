@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 import pandas as pd
 
 from atlas import Atlas, hamming
 from atlas.checks import check_page, whole
-from atlas.errors import UnknownName, UsageError
+from atlas.errors import UsageError
 
 from ..examples.description import describe
 from ..pairs.density import euclidean
@@ -28,14 +26,26 @@ def clusters(
     space: str = "codes",
     samples: int = 3,
 ) -> pd.DataFrame:
-    """The clusters of one clustering: the one with that id, or the newest of the site or span in ``space``.
+    """The clusters of one clustering.
 
-    Columns: label, name and note (given by a person, see `query.clustering.names`), size, persistence, purity,
-    top_label, entropy, medoid (example id), medoid_token and medoid_context, or medoid_key of an image, and samples:
-    short strings of the ``samples`` strongest members that read differently. ``frame.attrs``: clustering, network,
-    target, space, metric, current.
+    Args:
+        atlas: an open atlas.
+        clustering: its id, or
+        site: the site, or
+        span: the span whose newest clustering is meant.
+        network: its network, where several have such a one.
+        space: codes or activations, where the clustering is not named.
+        samples: how many strings to show of each cluster.
 
-    Raises `UnknownName` where there is no such clustering, `UsageError`.
+    Returns:
+        A row a cluster: label, name and note (given by a person, see `name_cluster`), size, persistence, purity,
+        top_label, entropy, medoid (example id), medoid_token and medoid_context of a text or medoid_key of an image,
+        and samples: short strings of the strongest members that read differently. ``frame.attrs``: clustering,
+        network, target, space, metric, current.
+
+    Raises:
+        UnknownName: for a clustering, site or span that is not there.
+        UsageError: for impossible parameters.
     """
     samples = whole("samples", samples, 0)
     found = asked_clustering(atlas, clustering, site, span, network, space)
@@ -69,20 +79,30 @@ def members(
     limit: int | None = None,
     offset: int = 0,
 ) -> pd.DataFrame:
-    """The examples in a cluster, strongest membership first, then by id; cluster -1 is the noise.
+    """The examples in a cluster, strongest membership first, then by id.
 
-    ``limit`` and ``offset`` page through them. Columns: example_id, probability, and what `nearest` shows of an
-    example. ``frame.attrs`` as in `clusters`, with ``size``, the number of members.
+    Args:
+        atlas: an open atlas.
+        clustering: its id, or
+        site: the site, or
+        span: the span whose newest clustering is meant.
+        network: its network, where several have such a one.
+        space: codes or activations, where the clustering is not named.
+        cluster: its number; -1 is the noise.
+        limit: at most so many; None for all.
+        offset: leave out so many before.
 
-    Raises `UnknownName` where there is no such clustering or cluster, `UsageError`.
+    Returns:
+        A row an example: example_id, probability (strength of membership, 0 to 1), and what `nearest` shows of an
+        example. ``frame.attrs`` as of `clusters`, with size: the number of members.
+
+    Raises:
+        UnknownName: for a clustering or a cluster that is not there.
+        UsageError: for impossible parameters.
     """
     check_page(limit, offset)
     found = asked_clustering(atlas, clustering, site, span, network, space)
-    if not isinstance(cluster, Integral) or not NOISE <= cluster < found.n_clusters:
-        raise UnknownName(
-            f"no cluster {cluster!r} in {found.name}; it has {found.n_clusters} clusters, numbered from 0, and "
-            f"{NOISE} for noise"
-        )
+    cluster = found.check(cluster)
     chosen = atlas.frame(
         """
         select example_id, probability
@@ -176,13 +196,23 @@ COUNTED = ("label", "token", "prediction")
 
 
 def member_counts(atlas: Atlas, *, clustering: int, cluster: int, by: str = "label", limit: int = 25) -> pd.DataFrame:
-    """How many members bear each label, token or prediction, commonest first, against the whole clustering.
+    """How many members of a cluster bear each label, token or prediction, commonest first, against all clustered.
 
-    Columns: value (None where there is none), n, n_all (of all clustered examples, noise included), share (n over the
-    cluster's size), lift = share / (n_all / all): how many times as common as in the whole. At most ``limit`` rows;
-    ``frame.attrs``: size, n_examples, n_values (how many different values the members have).
+    Args:
+        atlas: an open atlas.
+        clustering: its id.
+        cluster: its number; -1 is the noise.
+        by: label, token or prediction.
+        limit: at most so many rows.
 
-    Raises `UnknownName` where there is no such clustering or cluster (-1 is the noise), `UsageError`.
+    Returns:
+        A row a value: value (None where there is none), n, n_all (of all clustered examples, noise included), share
+        (n over the cluster's size), lift = share / (n_all / all): how many times as common as in the whole.
+        ``frame.attrs``: size, n_examples, n_values (how many different values the members have).
+
+    Raises:
+        UnknownName: for a clustering or a cluster that is not there.
+        UsageError: for another ``by``.
     """
     if by not in COUNTED:
         raise UsageError(f"by is {by!r}; expected {', '.join(COUNTED)}")
@@ -215,10 +245,19 @@ def member_counts(atlas: Atlas, *, clustering: int, cluster: int, by: str = "lab
 def near_clusters(atlas: Atlas, *, clustering: int, cluster: int, k: int = 10) -> pd.DataFrame:
     """The clusters of the same clustering whose medoids are nearest to that of a cluster, nearest first.
 
-    Columns: cluster, name, distance (gates that differ; of activations the Euclidean distance), size, purity,
-    top_label, medoid. ``frame.attrs``: n_gates (None for activations), n_clusters.
+    Args:
+        atlas: an open atlas.
+        clustering: its id.
+        cluster: its number.
+        k: at most so many.
 
-    Raises `UnknownName`; `UsageError` for the noise, which has no medoid.
+    Returns:
+        A row a cluster: cluster, name, distance (gates that differ; of activations the Euclidean distance), size,
+        purity, top_label, medoid (example id). ``frame.attrs``: n_gates (None for activations), n_clusters.
+
+    Raises:
+        UnknownName: for a clustering or a cluster that is not there.
+        UsageError: for the noise, which has no medoid.
     """
     found = clustering_with(atlas, clustering, cluster)
     if cluster == NOISE:
@@ -246,11 +285,7 @@ def near_clusters(atlas: Atlas, *, clustering: int, cluster: int, k: int = 10) -
 
 def clustering_with(atlas: Atlas, clustering: int, cluster: int) -> Clustering:
     found = find_clustering(atlas, clustering)
-    if not NOISE <= cluster < found.n_clusters:
-        raise UnknownName(
-            f"no cluster {cluster} in {found.name}; it has {found.n_clusters} clusters, numbered from 0, and {NOISE} "
-            "for noise"
-        )
+    found.check(cluster)
     return found
 
 

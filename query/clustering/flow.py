@@ -17,13 +17,24 @@ from .clusters import cluster_size, clustering_with
 def member_flow(
     atlas: Atlas, *, clustering: int, cluster: int, steps: int = 3, backwards: bool = False
 ) -> pd.DataFrame:
-    """Where the members of a cluster lie at the next ``steps`` clustered sites; ``backwards``: at those before.
+    """Where the members of a cluster lie at the next clustered sites, or at those before.
 
-    Of each site of the same scope its newest clustering in the same space. Columns: step (from 0), from_site,
-    from_clustering, from_cluster, to_site, to_clustering, to_cluster (-1 is noise), n. Members that a clustering does
-    not hold (they came after it) are left out of its steps. ``frame.attrs``: size. Empty where there is no such site.
+    Of each site of the same scope its newest clustering in the same space counts. Members that a clustering does not
+    hold, because they came after it, are left out of its steps.
 
-    Raises `UnknownName` where there is no such clustering or cluster.
+    Args:
+        atlas: an open atlas.
+        clustering: its id.
+        cluster: its number; -1 is the noise.
+        steps: how many sites.
+        backwards: the sites before, in place of those after.
+
+    Returns:
+        A row a flow: step (from 0), from_site, from_clustering, from_cluster, to_site, to_clustering, to_cluster (-1
+        is noise), n. Empty where there is no such site. ``frame.attrs``: size (members of the cluster).
+
+    Raises:
+        UnknownName: for a clustering or a cluster that is not there.
     """
     found = clustering_with(atlas, clustering, cluster)
     stages = [(found.target.name, found.clustering_id), *_stages(atlas, found, steps, backwards)]
@@ -71,11 +82,20 @@ def _stages(atlas: Atlas, found: Clustering, steps: int, backwards: bool) -> lis
 def fate(atlas: Atlas, *, clustering: int, cluster: int, other: int) -> pd.DataFrame:
     """In which clusters of another clustering of the same network the members of a cluster lie, most first.
 
-    Columns: cluster (of the other, -1 is noise), name, n, share (n over the members that both clusterings hold), size
-    (of the other cluster), overlap = n / (members of either): 1 where the two are the same, 0 where they share
-    nothing. ``frame.attrs``: size, n_both.
+    Args:
+        atlas: an open atlas.
+        clustering: its id.
+        cluster: its number; -1 is the noise.
+        other: id of the other clustering.
 
-    Raises `UnknownName`, `UsageError` for a clustering of another network.
+    Returns:
+        A row a cluster of the other: cluster (-1 is noise), name, n, share (n over the members that both clusterings
+        hold), size (of the other cluster), overlap = n / (members of either): 1 where the two are the same, 0 where
+        they share nothing. ``frame.attrs``: size, n_both.
+
+    Raises:
+        UnknownName: for a clustering or a cluster that is not there.
+        UsageError: for a clustering of another network.
     """
     found = clustering_with(atlas, clustering, cluster)
     second = find_clustering(atlas, other, found.target)
@@ -106,11 +126,19 @@ def fate(atlas: Atlas, *, clustering: int, cluster: int, other: int) -> pd.DataF
 def cluster_path(atlas: Atlas, example: int, space: str = "codes") -> pd.DataFrame:
     """In which cluster an example lies at every site, from input to output, position sites first.
 
-    Of each site its newest clustering in ``space``. Columns: site, scope, clustering (its id), cluster (-1 is noise,
-    <NA> where the site is not clustered or the example came later), name (given by a person), probability (strength
-    of membership, 0 to 1), size, purity and top_label of the cluster.
+    Args:
+        atlas: an open atlas.
+        example: id of a stored example.
+        space: codes or activations; of each site its newest clustering in it counts.
 
-    Raises `UnknownName` for an example that is not there, `UsageError` for an unknown space.
+    Returns:
+        A row a site: site, scope, clustering (its id), cluster (-1 is noise, <NA> where the site is not clustered or
+        the example came later), name (given by a person), probability (strength of membership, 0 to 1), size, purity
+        and top_label of the cluster.
+
+    Raises:
+        UnknownName: for an example that is not there.
+        UsageError: for an unknown space.
     """
     if space not in SPACES:
         raise UsageError(f"space is {space!r}; expected {' or '.join(SPACES)}")

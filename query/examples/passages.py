@@ -19,12 +19,22 @@ class Passage(NamedTuple):
 
 
 def passage(atlas: Atlas, example: int, *, before: int = 1600, after: int = 700) -> Passage | None:
-    """The text around the token of an example, up to so many characters on either side; None for an image.
+    """The text around the token of an example; None for an image.
 
     An example keeps the characters close to its token. Where those occur once in its input, more can be shown; where
     they occur several times, nobody knows which of them it was, and they alone are given.
 
-    Raises `UnknownName` for an example that is not there.
+    Args:
+        atlas: an open atlas.
+        example: id of a stored example.
+        before: at most so many characters before the token.
+        after: at most so many after it.
+
+    Returns:
+        The `Passage`.
+
+    Raises:
+        UnknownName: for an example that is not there.
     """
     network_of(atlas, example)
     [(text, token, context, offset)] = atlas.rows(

@@ -38,7 +38,15 @@ class Raster:
 def rasters(atlas: Atlas, example: int) -> list[Raster]:
     """The codes of an example at every site that holds one, position sites first, from input to output.
 
-    Raises `UnknownName` for an example that is not there.
+    Args:
+        atlas: an open atlas.
+        example: id of a stored example.
+
+    Returns:
+        A `Raster` a site.
+
+    Raises:
+        UnknownName: for an example that is not there.
     """
     network = network_of(atlas, example)
     sites = {site.site_id: site for site in atlas.catalog.sites if site.network == network and site.n_codes}

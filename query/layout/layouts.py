@@ -45,10 +45,15 @@ class StoredLayout:
 
 
 def layouts(atlas: Atlas) -> pd.DataFrame:
-    """Every stored map with its parameters, oldest first.
+    """Every stored layout with its parameters, oldest first.
 
-    ``proven`` is the share of examples whose neighbours are surely their nearest. ``current`` is False where examples
-    were added to the target since: lay it out again to include them.
+    Args:
+        atlas: an open atlas.
+
+    Returns:
+        A row a layout: layout_id, network, target, space, metric, algorithm, neighbors, min_dist, epochs, seed,
+        proven (the share of examples whose neighbours are surely their nearest), n_examples, and current: False where
+        examples were added to the target since; lay it out again to include them.
     """
     frame = atlas.frame(
         """
@@ -110,13 +115,22 @@ def layout_of(atlas: Atlas, target: Target, space: str | None = None) -> StoredL
 
 
 def layout_points(atlas: Atlas, layout: int, *, clustering: int | None = None) -> pd.DataFrame:
-    """Where every example of a map lies, in order of id.
+    """Where every example of a layout lies, in order of id.
 
-    Columns: example_id, x, y (float32), label (a category; null where there is none), cluster (of ``clustering``, −1
-    where the example is in none; without a clustering the column is absent), and distance: the mean distance to the
-    neighbours that it was laid out by, in ``metric``; small where examples lie densely.
+    Args:
+        atlas: an open atlas.
+        layout: its id.
+        clustering: id of a clustering whose clusters are shown.
 
-    Raises `UnknownName`, and `UsageError` for a clustering of another network.
+    Returns:
+        A row an example: example_id, x, y (float32), label (a category; null where there is none), cluster (-1 where
+        the example is in none; without a clustering the column is absent), and distance: the mean distance to the
+        neighbours that it was laid out by, in the layout's metric; small where examples lie densely.
+        ``frame.attrs``: layout, network, target, space, metric, neighbors, current, clustering.
+
+    Raises:
+        UnknownName: for a layout or a clustering that is not there.
+        UsageError: for a clustering of another network.
     """
     found = find_layout(atlas, layout)
     frame = atlas.frame(

@@ -73,13 +73,22 @@ class Region:
 def layout_examples(
     atlas: Atlas, layout: int, within: Region | Iterable[float], *, limit: int | None = None, offset: int = 0
 ) -> pd.DataFrame:
-    """The examples in a part of a map, in order of id.
+    """The examples in a part of a layout, in order of id.
 
-    ``within``: x, y, x, y of two opposite corners of a box, or the corners of a polygon. ``limit`` and ``offset``
-    page through them. Columns: x, y, and what `nearest` shows of an example. ``frame.attrs``: layout, network,
-    target, size (how many there are in all), sql (the query that gives them).
+    Args:
+        atlas: an open atlas.
+        layout: its id.
+        within: x, y, x, y of two opposite corners of a box, or x, y of each corner of a polygon.
+        limit: at most so many; None for all.
+        offset: leave out so many before.
 
-    Raises `UnknownName`, `UsageError`.
+    Returns:
+        A row an example: example_id, x, y, and what `nearest` shows of an example. ``frame.attrs``: layout, network,
+        target, size (how many there are in all), sql (the query that gives them).
+
+    Raises:
+        UnknownName: for a layout that is not there.
+        UsageError: for what is no region, and for impossible parameters.
     """
     check_page(limit, offset)
     found = find_layout(atlas, layout)

@@ -98,11 +98,7 @@ def _conditions(
                 f"cluster {wanted.cluster} was asked for, but {target.name} of network {target.network.name} has no "
                 f"clustering; `polytope cluster {atlas.path}` makes one, or name one of another site (clustering)"
             )
-        if not NOISE <= wanted.cluster < clustering.n_clusters:
-            raise UnknownName(
-                f"no cluster {wanted.cluster} in {clustering.name}; it has {clustering.n_clusters} clusters, "
-                f"numbered from 0, and {NOISE} for noise"
-            )
+        clustering.check(wanted.cluster)
         yield (
             f"example_id in (select example_id from cluster_labels where clustering_id = {clustering.clustering_id} "
             "and label = {})",

@@ -41,18 +41,36 @@ def nearest_many(
     exact: bool = False,
     device: Device = "auto",
 ) -> pd.DataFrame:
-    """The ``k`` nearest stored examples of each of many: of stored ``examples``, or of ``codes``. One search for all.
+    """The ``k`` nearest stored examples of each of many, in one search. The target needs an index.
 
-    Each is answered as `nearest` would: a stored example is left out of its own answer unless ``include_self``, and
-    ``label``, ``cluster``, ``dataset``, ``where``, ``clustering``, ``exact`` and ``device`` mean the same. The target
-    needs an index.
+    Each is answered as `nearest` would: a stored example is left out of its own answer unless ``include_self``.
 
-    Columns: query_id (the example asked about, or the row of ``codes``, from 0), rank, example_id, distance, and what
-    `nearest` shows of an example, without densities and thumbnails. ``k`` rows a query, in the order asked.
-    ``frame.attrs`` as there.
+    Args:
+        atlas: an open atlas.
+        examples: ids of stored examples; exactly one of examples and codes is given.
+        codes: codes of the target, packed (SplineCodes of n rows).
+        site: the site, or
+        span: the span that is meant.
+        network: its network, where several have such a one.
+        k: how many of each.
+        label: filter, as of `nearest`.
+        cluster: filter, as of `nearest`.
+        dataset: filter, as of `nearest`.
+        where: filter, as of `nearest`.
+        clustering: id of the clustering whose clusters are shown, as of `nearest`.
+        include_self: keep the example asked about.
+        exact: compare all codes, whatever index there is.
+        device: auto, cpu or cuda, as of `HammingIndex.search`.
 
-    Raises as `nearest`; `UnknownName` for an example without a code of the target, `IndexMissing` for a span that has
-    no index.
+    Returns:
+        ``k`` rows a query, in the order given: query_id (the example, or the row of ``codes`` from 0), rank,
+        example_id, distance (gates), and what `nearest` shows of an example, without densities and thumbnails.
+        ``frame.attrs`` as of `nearest`.
+
+    Raises:
+        UnknownName: for an example without a code of the target.
+        IndexMissing: for a site or a span that has no index.
+        UsageError: as `nearest`, as are the errors besides.
     """
     if (examples is None) == (codes is None):
         raise UsageError(f"ask about examples or about codes, got {'both' if codes is not None else 'neither'}")

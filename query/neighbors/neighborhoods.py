@@ -10,8 +10,12 @@ from atlas import Atlas
 def neighborhoods(atlas: Atlas) -> pd.DataFrame:
     """The sites and spans whose nearest neighbours, of all examples, are stored in the table ``neighbors``.
 
-    Columns: network, target, k, n_codes, current: False where examples were added since, which have no neighbours and
-    are nobody's.
+    Args:
+        atlas: an open atlas.
+
+    Returns:
+        A row a target: network, target, k, n_codes, current: False where examples were added since, which have no
+        neighbours and are nobody's.
     """
     frame = atlas.frame(
         """

@@ -68,12 +68,30 @@ def unit(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Unit:
-    """What activates a unit, over all examples: the ``k`` highest, and examples of equally full bands.
+    """What activates a unit, over all examples: the highest, and examples of equally full bands.
 
-    The activations above 0 are cut into ``bands`` of as many examples each, ``per_band`` of which are drawn at
-    random; band 1 is the lowest. ``clustering``: id of a clustering of the site; by default the newest of its codes.
+    The activations above 0 are cut into bands of as many examples each; band 1 is the lowest.
 
-    Raises `UsageError` for a unit that the site does not have, `UnknownName`, `NotStored`.
+    Args:
+        atlas: an open atlas.
+        unit: its number at the site, from 0.
+        site: by default the one two thirds of the way up.
+        network: its network, where several have such a site.
+        k: how many of the highest.
+        bands: how many bands.
+        per_band: how many examples of each band, drawn at random.
+        bins: of the histogram.
+        clustering: id of a clustering of the site; by default the newest of its codes.
+        seed: of the draw.
+        progress: is told (steps done, steps in all).
+
+    Returns:
+        The `Unit`.
+
+    Raises:
+        UsageError: for a unit that the site does not have, and for impossible parameters.
+        UnknownName: for a site or clustering that is not there.
+        NotStored: for a site without activations.
     """
     place = _site(atlas, site, network)
     number = _checked(unit, place)
@@ -116,11 +134,29 @@ def units(
 ) -> pd.DataFrame:
     """Every unit of a site that is ever above 0, those first whose top is spread over clusters most evenly.
 
-    The ranking of `query.experiments.neuron` with the same parameters, without a unit to look at. Columns: unit,
-    active, highest, top, clusters, cluster_entropy, noise, labels, label_entropy. ``frame.attrs``: site, network, n,
-    clustering, notes, and chance: the means of the entropies over random sets of ``k``, and over the units.
+    The ranking of the experiment ``neuron`` with the same parameters, without a unit to look at.
 
-    Raises `UnknownName`, `NotStored`, `UsageError`.
+    Args:
+        atlas: an open atlas.
+        site: by default the one two thirds of the way up.
+        network: its network, where several have such a site.
+        k: how many of the highest examples make a unit's top.
+        by: label or token.
+        clustering: id of a clustering of the site; by default the newest of its codes.
+        examples: at most so many, drawn at random.
+        seed: of the draws.
+        progress: is told (steps done, steps in all).
+
+    Returns:
+        A row a unit: unit, active (share of examples above 0), highest (activation), top (examples in it), clusters
+        and labels (distinct in the top), cluster_entropy and label_entropy (bits), noise. ``frame.attrs``: site,
+        network, n, clustering, notes, and chance: the means of the entropies over random sets of ``k``, and over the
+        units.
+
+    Raises:
+        UnknownName: for a site or clustering that is not there.
+        NotStored: for a site without activations.
+        UsageError: for impossible parameters.
     """
     place = _site(atlas, site, network)
     notes = Notes(*NOTES)

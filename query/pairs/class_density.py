@@ -86,22 +86,35 @@ def class_density(
 ) -> pd.DataFrame:
     """Density of pairs of one label against pairs of different labels, a row a span (SCIENCE 4; post: Prediction 2).
 
-    ``spans``: by default ``l->`` for each site l with stored activations after which every site has codes; of an
-    image network the full sites. ``pairs`` of each kind are drawn at random without replacement, or all there are if
-    fewer. Two examples of the same input are never paired: tokens of one text share their context. Examples without
-    a label are left out and counted.
+    Pairs of each kind are drawn at random without replacement, or all there are if fewer. Two examples of the same
+    input are never paired: tokens of one text share their context. Examples without a label are left out and counted.
+    The same seed gives the same table.
 
-    Columns: span, n_gates, n_examples (labelled, to draw from), n_unlabelled, n_lone (labels with examples of a
-    single input, which only pairs of different labels can hold), n_intra and n_inter (pairs measured), dropped (pairs
-    at distance 0, where density is undefined), intra_mean, inter_mean and their ratio inter/intra, each with _low and
-    _high, the bounds of its bootstrap interval (NaN where resampling gives no pair); cohens_d ((inter − intra) /
-    pooled standard deviation); auc = P(inter > intra) + ½ P(equal); p_value = (1 + permutations at least as far from
-    0) / (1 + ``resamples``) over n_permuted of the pairs, no two of which share an input (NaN where they are of one
-    kind); intra_per_gate and inter_per_gate (means over n_gates); exact. ``frame.attrs``: network, seed, pairs,
-    resamples, confidence, note. The same seed gives the same table.
+    Args:
+        atlas: an open atlas.
+        network: where there are several.
+        spans: by default ``l->`` for each site l with stored activations after which every site has codes; of an
+            image network the full sites.
+        pairs: how many of each kind.
+        seed: of the draws.
+        resamples: of the bootstrap, and permutations of the test.
+        confidence: of the intervals, between 0 and 1.
+        progress: is told (steps done, steps in all).
 
-    Raises `NotStored` where activations or full codes are missing, and `UsageError` for impossible parameters, for
-    fewer than two labels, and where no label has examples of two inputs.
+    Returns:
+        A row a span: span, n_gates, n_examples (labelled, to draw from), n_unlabelled, n_lone (labels with examples
+        of a single input, which only pairs of different labels can hold), n_intra and n_inter (pairs measured),
+        dropped (pairs at distance 0, where density is undefined), intra_mean, inter_mean and their ratio inter/intra,
+        each with _low and _high, the bounds of its bootstrap interval (NaN where resampling gives no pair); cohens_d
+        ((inter − intra) / pooled standard deviation); auc = P(inter > intra) + ½ P(equal); p_value = (1 +
+        permutations at least as far from 0) / (1 + ``resamples``) over n_permuted of the pairs, no two of which share
+        an input (NaN where they are of one kind); intra_per_gate and inter_per_gate (means over n_gates); exact.
+        ``frame.attrs``: network, seed, pairs, resamples, confidence, note.
+
+    Raises:
+        NotStored: where activations or full codes are missing.
+        UsageError: for impossible parameters, for fewer than two labels, and where no label has examples of two
+            inputs.
     """
     pairs = whole("pairs", pairs)
     check_interval(resamples, confidence)

@@ -45,8 +45,23 @@ def density(
         density(x, y) = Hamming(code(x), code(y)) / ‖x − y‖₂
 
     Codes are those of a span l→m, x and y the activations at l: float32 as stored, subtracted in float64. For a
-    single site l is the site before it. Raises `UnknownName`, `NotStored` where activations or full codes were not
-    ingested, and `UsageError` where it is undefined: before the first site, for position codes, for x = y.
+    single site l is the site before it.
+
+    Args:
+        atlas: an open atlas.
+        x: id of one example.
+        y: id of the other.
+        site: the site, or
+        span: the span that is meant.
+        network: its network, where several have such a one.
+
+    Returns:
+        `PairDensity`: the Hamming distance (gates), the Euclidean distance, and their ratio.
+
+    Raises:
+        UnknownName: for an example or site that is not there.
+        NotStored: where activations or full codes were not ingested.
+        UsageError: where it is undefined: before the first site, for position codes, for x = y.
     """
     checked_id(y)
     target = atlas.catalog.target(site=site, span=span, network=network or network_of(atlas, x))

@@ -28,12 +28,26 @@ def differing_gates(
     network: str | None = None,
     first: int = FIRST_GATES,
 ) -> pd.DataFrame:
-    """In which gates other examples differ from one, a row each, in the order given.
+    """In which gates other examples differ from one.
 
-    Columns: example_id, distance (gates that differ), gates: the first ``first`` of them in the order of the code, as
-    (site, gate, on): the gate counts from 0 within the site, and ``on`` says whether the *other* example has it on.
+    Args:
+        atlas: an open atlas.
+        example: id of the one.
+        others: ids of the others.
+        site: the site, or
+        span: the span that is meant.
+        network: its network, where several have such a one.
+        first: how many gates to name of each.
 
-    Raises `UnknownName`, `NotStored`, and `UsageError` for a ``first`` below 0.
+    Returns:
+        A row an other example, in the order given: example_id, distance (gates that differ), gates: the first
+        ``first`` of them in the order of the code, as (site, gate, on): the gate counts from 0 within the site, and
+        ``on`` says whether the *other* example has it on.
+
+    Raises:
+        UnknownName: for an example or site that is not there.
+        NotStored: for codes that were not ingested.
+        UsageError: for a ``first`` below 0.
     """
     first = whole("first", first, 0)
     target = atlas.catalog.target(site=site, span=span, network=network or network_of(atlas, example))
@@ -69,7 +83,20 @@ def gates_apart(
 ) -> GatesApart:
     """The gates in which the codes of two stored examples differ; their number is the Hamming distance.
 
-    Raises `UnknownName`, `NotStored` where codes were not ingested.
+    Args:
+        atlas: an open atlas.
+        x: id of one example.
+        y: id of the other.
+        site: the site, or
+        span: the span that is meant.
+        network: its network, where several have such a one.
+
+    Returns:
+        `GatesApart`: a table of gates and one of sites.
+
+    Raises:
+        UnknownName: for an example or site that is not there.
+        NotStored: for codes that were not ingested.
     """
     checked_id(y)
     target = atlas.catalog.target(site=site, span=span, network=network or network_of(atlas, x))

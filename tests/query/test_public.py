@@ -72,6 +72,17 @@ def test_swapped_numbers_are_noticed():
     assert not takes_two_numbers_in_silence(pair)
 
 
+UNDESCRIBED = {"cluster_names", "info", "name_cluster", "sql", "verify"}
+"""Functions whose docstrings don't list their arguments yet; to be shortened."""
+
+
+@pytest.mark.parametrize("name", [name for name in query.__all__ if not inspect.isclass(getattr(query, name))])
+def test_every_argument_is_described(name):
+    function = getattr(query, name)
+    missing = [p for p in inspect.signature(function).parameters if f"        {p}: " not in function.__doc__]
+    assert bool(missing) == (name in UNDESCRIBED), missing
+
+
 HEAVY = ("torch", "streamlit", "hdbscan", "ingest", "app")
 
 
