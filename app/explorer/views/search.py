@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -11,11 +12,11 @@ import streamlit as st
 import query
 from atlas import Atlas, Network
 from atlas.errors import BadInput, PolytopeError, UsageError
-from atlas.network import TextNetwork
 from ingest.datasets.images import IMAGE_SUFFIXES, decode_image, thumbnail
 from query.clustering.clusterings import NOISE
 from query.clustering.membership import Membership
 from query.examples.description import describe
+from query.examples.subjects import Subject
 from query.neighbors.nearest import DEFAULT_K
 
 from ...plain_text import one_line
@@ -26,8 +27,6 @@ from ..view import View, explained, literal, records
 
 MOST_NEIGHBOURS = 200  # rows of a page; `polytope nearest` and SQL give more
 MOST_SHOWN = 24  # of those who share a polytope
-MOST_PASSED = 2000
-"""Inhabitants of a polytope behind which its neighbours are looked for: they are all found, and left out."""
 TEXT_LIMIT = 20_000  # characters of a pasted text: a long file, and seconds to read
 LINK_LIMIT = 1500
 """Characters of a text that a link carries: escaped they are more, and some programs cut links at 2,000."""
@@ -43,7 +42,7 @@ MOST_LABELS = 1000  # offered in a list
 EXAMPLE = "Example"
 """A way to look from that every network has; the other is its kind of input. A URL holds them as they are shown."""
 
-Asked = dict[str, Any]
+Arguments = dict[str, Any]
 """Arguments of `query.nearest`: the subject, or what is searched for."""
 
 
@@ -64,7 +63,7 @@ def render(view: View) -> None:
 # --- what is searched for --------------------------------------------------------------------------------------
 
 
-def _how_many(view: View, *, beside: int) -> Asked:
+def _how_many(view: View, *, beside: int) -> Arguments:
     """``beside``: how many of the stored codes are the one that is looked from."""
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
     others = max(1, min(site.n_codes for site in target.sites) - beside)
@@ -75,7 +74,7 @@ def _how_many(view: View, *, beside: int) -> Asked:
     return {"k": k, "radius": radius}
 
 
-def _filters(view: View) -> Asked:
+def _filters(view: View) -> Arguments:
     """Conditions that all must hold; the search is among the examples that meet them."""
     labels, datasets = view.ask(filter_choices, view.network.network_id)
     given = [name for name in ("label", "in_cluster", "dataset", "where") if st.query_params.get(name)]
@@ -139,22 +138,24 @@ def filter_choices(atlas: Atlas, network_id: int) -> tuple[list[str], list[str]]
 # --- from a stored example -------------------------------------------------------------------------------------
 
 
-def _from_example(view: View, wanted: Asked) -> None:
+def _from_example(view: View, wanted: Arguments) -> None:
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         example = choices.example(view, choices.label_with_range(view, "Example"), "example")
         choices.step_buttons(view, "example")
-    subject = {"example": example}
     row = records(view.ask(describe, view.network, [example]))[0]
     left, right = st.columns([1, 4], gap="medium") if view.network.kind == "image" else (st.container(),) * 2
     with left:
         cards.card(view, row)
     with right, explained():
         plain = len(target.sites) == 1 and wanted["cluster"] is None and wanted["dataset"] is None
-        _answered(view, subject, wanted, sql=_sql(view, example, wanted) if plain else None)
+        answer = _answer(view, {"example": example}, wanted)
+        if answer is not None:
+            sql = _sql(view, example, wanted) if plain else None
+            _show(view, answer, {"example": example}, wanted, sql=sql)
 
 
-def _sql(view: View, example: int, wanted: Asked) -> str:
+def _sql(view: View, example: int, wanted: Arguments) -> str:
     """The same question in SQL, for a single site: there a code is one value."""
     here = f"network = {literal(view.network.name)} and site = {literal(view.target)}"
     conditions = [f"example_id <> {example}"]
@@ -176,16 +177,39 @@ def _sql(view: View, example: int, wanted: Asked) -> str:
 # --- from what was never ingested ------------------------------------------------------------------------------
 
 
-def _from_text(view: View, wanted: Asked) -> None:
+def _from_text(view: View, wanted: Arguments) -> None:
     text = _text()
     if not text:
         return
-    tokens = view.work("Reading the text", token_strings, view.network.name, text, live=True, turns=jobs.PAGE)
-    token = None if tokens is None else _token(text, tokens)
-    if tokens is None or token is None:
+    answer = _answer_about(view, text, wanted)
+    if answer is None:
         return
+    tokens, token = answer.tokens, answer.token
+    assert tokens is not None and token is not None
+    _choose_token(text, tokens, token)
     shown = one_line(tokens[token]) or NO_CHARACTERS  # HTML would show spaces as one
-    _answered(view, {"text": text, "token": token}, wanted, live=True, name=f"token {token} ('{shown}') of the text")
+    named = {"text": text, "token": token}
+    _show(view, answer, named, wanted, live=True, name=f"token {token} ('{shown}') of the text")
+
+
+def _answer_about(view: View, text: str, wanted: Arguments) -> Answer | None:
+    """About the token that was chosen or that the address names; about the last one of a text that is new."""
+    chosen = st.session_state.get(_token_key(text))
+    in_address = st.query_params.get("token", "") if st.session_state.get("token_of", text) == text else ""
+    st.session_state["token_of"] = text
+    token = int(in_address) if chosen is None and in_address.isdecimal() else chosen
+    if token is not None:
+        st.query_params["token"] = str(token)  # for the runs that wait for the answer, which draw no tokens
+    refused = in_address if chosen is None and token is None else ""
+    try:
+        answer = _answer(view, {"text": text, "token": token}, wanted, live=True)
+    except UsageError:  # perhaps of a token that the text does not have
+        if token is None:
+            raise
+        answer, refused = _answer(view, {"text": text, "token": None}, wanted, live=True), str(token)
+    if answer is not None and answer.tokens is not None and refused:
+        address.refuse("token", refused, f"a token of this text, 0 to {len(answer.tokens) - 1:,}", answer.token)
+    return answer
 
 
 def _text() -> str:
@@ -216,45 +240,31 @@ def _text() -> str:
     return text
 
 
-def token_strings(atlas: Atlas, network: str, text: str, *, reader: Network) -> list[str]:
-    """The characters of each token of a text."""
-    if not isinstance(reader, TextNetwork):
-        raise UsageError(f"network {network} reads no text")
-    tokens = reader.tokenize(text)
-    return [text[start:end] for start, end in zip(tokens.starts, tokens.ends, strict=True)]
+def _token_key(text: str) -> str:
+    return f"token-{hash(text)}"
 
 
-def _token(text: str, strings: list[str]) -> int | None:
-    """Which token is asked about: pills to click on, or a number for a long text. The last one to begin with."""
-    if not strings:
-        st.html(markup.notes(["The text has no token yet."]))
-        return None
-    wanted = st.query_params.get("token", "") if st.session_state.get("token_of", text) == text else ""
-    st.session_state["token_of"] = text  # another text begins at its own last token
+def _choose_token(text: str, strings: Sequence[str], token: int) -> None:
+    """Pills to click on, or a number for a long text."""
     last = len(strings) - 1
-    begin = int(wanted) if wanted.isdecimal() and int(wanted) <= last else last
-    if wanted not in ("", str(begin)):
-        address.refuse("token", wanted, f"a token of this text, 0 to {last:,}", begin)
     if len(strings) <= PILLS:
-        chosen = st.pills(
+        st.pills(
             f"Token ({len(strings):,})",
             range(len(strings)),
-            default=begin,
+            default=token,
             required=True,
-            key=f"token-{hash(text)}",
+            key=_token_key(text),
             format_func=lambda i: markup.markdown(one_line(strings[i])) or NO_CHARACTERS,
         )
     else:
-        chosen = st.number_input(f"Token (0 to {last:,})", 0, last, begin, width=220)
-        near = strings[max(0, chosen - 40) : chosen + 20]
-        st.html(f'<div class="pa">{markup.marked_token(near, min(chosen, 40))}</div>')
-    chosen = begin if chosen is None else int(chosen)
-    address.show_refusal("token", chosen)
-    st.query_params["token"] = str(chosen)
-    return chosen
+        st.number_input(f"Token (0 to {last:,})", 0, last, token, width=220, key=_token_key(text))
+        near = strings[max(0, token - 40) : token + 20]
+        st.html(f'<div class="pa">{markup.marked_token(near, min(token, 40))}</div>')
+    address.show_refusal("token", token)
+    st.query_params["token"] = str(token)
 
 
-def _from_image(view: View, wanted: Asked) -> None:
+def _from_image(view: View, wanted: Arguments) -> None:
     file = st.file_uploader(
         "Image",
         type=sorted(suffix[1:] for suffix in IMAGE_SUFFIXES),
@@ -275,7 +285,9 @@ def _from_image(view: View, wanted: Asked) -> None:
     left.html(f'<div class="pa">{markup.figure(small, caption, file.name, "pa-one")}</div>')
     with right, explained():
         # The file as it came is a tenth of its pixels, and the job is told from others by what it is asked.
-        _answered(view, {"image": data}, wanted, live=True, called={"image": file.name})
+        answer = _answer(view, {"image": data}, wanted, live=True)
+        if answer is not None:
+            _show(view, answer, {"image": file.name}, wanted, live=True)
 
 
 @st.cache_data(max_entries=KEPT_UPLOADS, show_spinner=False)
@@ -305,92 +317,85 @@ def stored_as(atlas: Atlas, network_id: int, content_hash: str) -> int | None:
 
 
 class Answer(NamedTuple):
-    """Some of those who share the polytope and how many do, who lies nearest outside it, and in which cluster the
-    subject lies, or why in none. The two tables are of `query.nearest`, with these arguments besides the subject."""
+    """Some of those who share the polytope of a subject and how many do, who lies nearest outside it, and in which
+    cluster the subject lies, or why in none; of a text its tokens, and which of them is meant."""
 
     same: pd.DataFrame
     n_same: int
     nearest: pd.DataFrame
     place: Membership | str | None
-    same_asked: Asked
-    nearest_asked: Asked
+    tokens: tuple[str, ...] | None
+    token: int | None
 
 
-def looked_up(atlas: Atlas, subject: Asked, wanted: Asked, here: Asked, *, reader: Network | None = None) -> Answer:
-    """The polytope of a subject: the ``k`` nearest, and apart from them those at distance 0, who share it.
-
-    Where all ``k`` share it, the nearest of the others are looked for behind them, unless those are too many.
-    """
-    if "image" in subject:
-        subject = {"image": decode_image(subject["image"], UPLOAD_PIXELS)}
-    here = {**subject, **here, "reader": reader}
-    found = query.nearest(atlas, **wanted, **here)
-    about, n_same = found.attrs, int((found["distance"] == 0).sum())
-    inside = {**wanted, "k": None, "radius": 0, "density": False}
-    if n_same and n_same == len(found):
-        same = query.nearest(atlas, **inside, **here)
-        n_same, others = len(same), about["n_searched"] - ("example" in subject)
-        if n_same <= MOST_PASSED and n_same < others:
-            wanted = {**wanted, "k": min(n_same + wanted["k"], others)}
-            found = query.nearest(atlas, **wanted, **here)
-    else:
-        same = found[found["distance"] == 0]
-    outside = found[found["distance"] > 0].reset_index(drop=True)
-    outside.attrs.update(about)
-    place = _placed(atlas, about["clustering"], here)
-    return Answer(same.head(MOST_SHOWN), n_same, outside, place, inside, wanted)
+def look_up(atlas: Atlas, given: Arguments, wanted: Arguments, *, reader: Network | None = None) -> Answer:
+    """Read a subject once and ask all that the page says about it. ``given``: what `query.subject` takes."""
+    if "image" in given:
+        given = given | {"image": decode_image(given["image"], UPLOAD_PIXELS)}
+    subject = query.subject(atlas, **given, reader=reader)
+    nearest = query.nearest(atlas, subject=subject, **wanted, outside=True)
+    n_same = nearest.attrs["n_same"]
+    same = nearest.head(0)
+    if n_same:
+        same = query.nearest(atlas, subject=subject, **_sharing(wanted, n_same), density=False)
+    place = _placed(atlas, nearest.attrs["clustering"], subject)
+    return Answer(same, n_same, nearest, place, subject.tokens, subject.token)
 
 
-def _placed(atlas: Atlas, clustering: int | None, here: Asked) -> Membership | str | None:
+def _sharing(wanted: Arguments, n_same: int) -> Arguments:
+    """The arguments of `query.nearest` that give some of those who share the polytope."""
+    return {**wanted, "k": min(n_same, MOST_SHOWN), "radius": 0}
+
+
+def _placed(atlas: Atlas, clustering: int | None, subject: Subject) -> Membership | str | None:
     """In which cluster the subject lies. One of many facts, so that its absence is a remark and no error."""
     if clustering is None:
         return None
     try:
-        return query.membership(atlas, clustering=clustering, **here)
+        return query.membership(atlas, subject=subject, clustering=clustering)
     except PolytopeError as error:
         return str(error)
 
 
-def _answered(
+def _answer(view: View, given: Arguments, wanted: Arguments, *, live: bool = False) -> Answer | None:
+    """What the page says about a subject, once it is computed."""
+    given = {**given, **view.named, "network": view.network.name}
+    return view.work("Comparing codes", look_up, given, wanted, live=live, turns=jobs.PAGE)
+
+
+def _show(
     view: View,
-    subject: Asked,
-    wanted: Asked,
+    answer: Answer,
+    given: Arguments,
+    wanted: Arguments,
     *,
     live: bool = False,
-    called: Asked | None = None,
     name: str | None = None,
     sql: str | None = None,
 ) -> None:
-    """Show the answer, once it is there. ``called``: the subject as code names it; ``name``: as a sentence does, in
-    place of the name that the answer has for it."""
-    here = {**view.named, "network": view.network.name}
-    answer = view.work("Comparing codes", looked_up, subject, wanted, here, live=live, turns=jobs.PAGE)
-    if answer is None:
-        return
-    about = answer.nearest.attrs
+    """``given``: the subject as code names it; ``name``: as a sentence does, in place of the answer's own name."""
+    about, n = answer.nearest.attrs, answer.n_same
     name = name or str(about["subject"])
     st.html(f'<div class="pa">{markup.plain(name[0].upper() + name[1:])}{_in_words(view, answer.place)}</div>')
-    n = answer.n_same
     st.subheader(f"In the same polytope: {n:,}", anchor=False)
     if n:
         cards.examples(view, answer.same.drop(columns=["rank", "density", "distance"]), about["clustering"])
         if n > len(answer.same):
             st.html(markup.notes([f"The first {len(answer.same)} of {n:,}, by example id."]))
-        source(view, _call(view, called or subject, here | answer.same_asked, live))
+        source(view, _call(view, given, _sharing(wanted, n), live))
     else:
         among = "example that meets the conditions" if _narrowed(wanted) else "stored example"
-        st.html(markup.notes([f"No {'other ' if 'example' in subject else ''}{among} has this code."]))
+        st.html(markup.notes([f"No {'other ' if 'example' in given else ''}{among} has this code."]))
     _nearest(answer.nearest, view, wanted, bool(n))
-    outside = f"{_call(view, called or subject, here | answer.nearest_asked, live)}.query('distance > 0')"
-    source(view, outside, sql=sql)
+    source(view, _call(view, given, {**wanted, "outside": True}, live), sql=sql)
 
 
-def _call(view: View, subject: Asked, arguments: Asked, live: bool) -> str:
-    said = call(query.nearest, **subject, **arguments)
+def _call(view: View, given: Arguments, wanted: Arguments, live: bool) -> str:
+    said = call(query.nearest, **given, **view.named, network=view.network.name, **wanted)
     return f"{said[:-1]}, reader={reader_of(view.network.name)})" if live else said
 
 
-def _narrowed(wanted: Asked) -> bool:
+def _narrowed(wanted: Arguments) -> bool:
     return any(wanted[name] is not None for name in ("label", "cluster", "dataset", "where"))
 
 
@@ -406,7 +411,7 @@ def _in_words(view: View, place: Membership | str | None) -> str:
     return f" {lies} in cluster {name} of clustering {place.clustering} (strength {place.probability:.2f})"
 
 
-def _nearest(found: pd.DataFrame, view: View, wanted: Asked, shared: bool) -> None:
+def _nearest(found: pd.DataFrame, view: View, wanted: Arguments, shared: bool) -> None:
     about = found.attrs
     searched = f"{about['n_searched']:,} of {about['n_codes']:,}" if _narrowed(wanted) else f"{about['n_codes']:,}"
     st.subheader(f"Nearest polytopes: {len(found):,} of {searched} codes", anchor=False)
@@ -424,9 +429,8 @@ def _nearest(found: pd.DataFrame, view: View, wanted: Asked, shared: bool) -> No
         )
         cards.examples(view, cards.without_unknown_density(found), about["clustering"])
     elif shared:
-        behind = "Too many share the polytope to look behind them; `polytope nearest` with a greater k does."
-        within = "Everyone within the distance asked for shares the polytope; raise it."
-        st.html(markup.notes([behind if wanted["radius"] is None else within]))
+        within = "Everyone within this distance shares the polytope; raise it."
+        st.html(markup.notes(["Everyone shares the polytope." if wanted["radius"] is None else within]))
     else:
         st.html(markup.notes(["No other example lies within this distance; raise it."]))
     st.html(markup.notes([about[name] for name in ("search_note", "exact_note", "density_note")]))

@@ -76,8 +76,9 @@ K = 6  # nearest
 
 
 def nearest(a: Atlas, example: int, condition: str) -> list[tuple[int, int]]:
-    """(distance, id) of the nearest others of which the condition holds, every bit compared."""
-    return a.rows(
+    """(distance, id) of the others of which the condition holds, every bit compared: all who share the polytope, and
+    the nearest of those who don't."""
+    found = a.rows(
         f"""
         with here as (
             select site_id, example_id, code::bit as bits
@@ -87,10 +88,12 @@ def nearest(a: Atlas, example: int, condition: str) -> list[tuple[int, int]]:
         select bit_count(xor(there.bits, here.bits)) as distance, example_id
         from here as there join examples using (example_id) join here on here.example_id = $3
         where examples.example_id <> $3 and {condition}
-        order by distance, example_id limit $4
+        order by distance, example_id
         """,
-        [WORDS, SITE, example, K],
+        [WORDS, SITE, example],
     )
+    same = [row for row in found if row[0] == 0]
+    return found[: len(same) + K]
 
 
 IN_CLUSTER = "example_id in (select example_id from cluster_labels where clustering_id = {} and label = {})"
@@ -129,7 +132,7 @@ def test_a_search_among_a_cluster_or_a_data_set_finds_the_nearest_of_it(made: Pa
         def differ(answered: list[list[tuple[int, int]]]) -> bool:
             wanted, unwanted = answered[:6], answered[6:]
             all_differ = len(set(map(str, wanted))) == 6 and not any(answer in unwanted for answer in wanted[1:4])
-            return all_differ and all(len(answer) == K for answer in wanted)
+            return all_differ and all(len(answer) >= K for answer in wanted)
 
         example, cluster, strength, answered = next(
             (example, cluster, strength, answered[:6])
