@@ -160,7 +160,7 @@ def generate(path: Path, n: int) -> None:
 
 # --- waiting ---------------------------------------------------------------------------------------------------
 
-BARS = '[class*="st-key-job-"]'
+BARS = '[class*="st-key-job-"], .pa-figure[aria-busy="true"]'
 
 WATCH = """([still, bars]) => {
   const found = window.found = { bar: null, whole: null };

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, overload
 
 import streamlit as st
 
-from .parts import markup
+from .parts import show
 
 SHOWN = 40  # characters of what was asked for that are repeated
 LISTED = 8  # options that a sentence lists
@@ -176,7 +176,7 @@ def show_refusal(key: str, shown: object) -> None:
     refusal = st.session_state.get(f"refused-{key}")
     if refusal is not None and shown == refusal.shown:
         with st.container(key=f"refusal-{key}"):
-            st.html(markup.error(refusal.sentence))
+            show.error(refusal.sentence)
 
 
 def refuse_without_widget(key: str, expected: str, shown: str) -> None:

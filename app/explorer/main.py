@@ -18,7 +18,7 @@ from atlas.store.catalog import NetworkRecord
 from ..cli.serve import READ_ONLY
 from . import address
 from .access import reading
-from .parts import figures, markup
+from .parts import figures, markup, show
 from .view import View, explained, failed_before, guarded, survived
 from .views import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
 
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
                 figures.send_library()
                 page.run()
         except AtlasLocked as error:
-            st.html(markup.error(str(error)))
+            show.error(error)
             _open_once_free(path)
 
 
@@ -85,7 +85,7 @@ def _open_once_free(path: Path) -> None:
             with reading(path):
                 pass
         except AtlasLocked:
-            st.html(markup.notes(["This page opens by itself once it is free."]))
+            show.notes("This page opens by itself once it is free.")
             return
         except PolytopeError:
             pass  # the page says what else is the matter
@@ -128,7 +128,7 @@ def choose(a: atlas.Atlas, read_only: bool) -> View:
             "after one.",
         )
         if target and not _is_target(a, network, target):  # a page that needs one says more
-            st.html(markup.notes([f"No such site or span in network {name}"]))
+            show.notes(f"No such site or span in network {name}")
     return View(a, network, target or "", read_only)
 
 

@@ -27,7 +27,7 @@ from atlas.store.catalog import NetworkRecord
 from atlas.store.statements import DATABASE
 
 from . import jobs
-from .parts import markup
+from .parts import markup, show
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -209,7 +209,7 @@ def _stopped(label: str, place: str) -> None:
         del st.session_state[f"stopped-{place}"]
 
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.html(markup.notes([f"{label}: stopped."]))
+        show.notes(f"{label}: stopped.")
         st.button("Start again", key=f"again-{place}", on_click=again)
 
 
@@ -260,7 +260,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except PolytopeError as error:
-        st.html(markup.error(str(error)))
+        show.error(error)
 
 
 @contextmanager
@@ -270,7 +270,7 @@ def survived() -> Iterator[None]:
         yield
     except Exception:  # whatever it is: no trace may reach the page, and the log has it whole
         _log.exception("A page failed")
-        st.html(markup.error(UNEXPECTED))
+        show.error(UNEXPECTED)
 
 
 FAILED = "callback-failed"
@@ -296,7 +296,7 @@ def guarded(callback: Callable[P, object]) -> Callable[P, None]:
 def failed_before() -> None:
     """Show what the callback before this run failed of."""
     if (sentence := st.session_state.pop(FAILED, None)) is not None:
-        st.html(markup.error(sentence))
+        show.error(sentence)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

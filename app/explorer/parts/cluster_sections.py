@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 
-import pandas as pd
 import streamlit as st
 
 import query
@@ -21,14 +20,17 @@ from ...plain_text import counted
 from .. import address
 from ..charts import cluster_charts
 from ..view import View, records
-from . import cards, figures, markup
+from . import cards, figures, markup, show
 from .code import call, source
+from .show import CODE, KEY, NUMBER, WIDE, Column
 
 PAGE_ROWS = {"text": 20, "image": 36}  # members a page: about two screens
 MOST_COUNTED = 20  # labels or tokens in a chart
 MOST_GATES = 30
 NEAR = 12  # clusters listed
 STEPS = 3  # sites that members are followed through
+
+PURITY = "Share of labelled members with the commonest label"
 
 Part = Callable[[View, int, int], None]
 """Draws a part of a cluster of a clustering."""
@@ -55,7 +57,7 @@ def members(view: View, clustering: int, cluster: int) -> None:
     wanted = {"limit": per_page, "offset": start}
     shown = view.ask(query.members, clustering=clustering, cluster=cluster, **wanted)
     cards.examples(view, shown)
-    st.html(markup.notes([f"{start + 1:,} to {start + len(shown):,} of {size:,}, strongest membership first."]))
+    show.notes(f"{start + 1:,} to {start + len(shown):,} of {size:,}, strongest membership first.")
     source(
         view,
         call(query.members, clustering=clustering, cluster=cluster, **wanted),
@@ -137,43 +139,34 @@ def gates(view: View, clustering: int, cluster: int) -> None:
     if found is None:
         return
     about = found.attrs
-    several = found["module"].nunique() > 1
-    heads = [
-        ("Gate", "Bit of the code at this site", "pa-number"),
-        *([("Module", "", "pa-code")] if several else []),
-        ("On inside", "Share of the members that have it on", "pa-number"),
-        ("On outside", "Share of all other clustered examples that have it on", "pa-number"),
-        ("Log odds", "Of being on, inside against outside (Haldane)", "pa-number"),
-        (
-            "q",
-            "False discovery rate at which it is called distinctive (Fisher's exact test, Benjamini-Hochberg)",
-            "pa-number",
-        ),
-    ]
-    rows = [
-        [
-            cards.gate_link(view, site, row["gate"], str(row["gate"])),
-            *([markup.plain(row["module"])] if several else []),
-            f"{row['inside']:.0%}",
-            f"{row['outside']:.0%}",
-            markup.number(float(row["log_odds"]), 3),
-            markup.number(float(row["q"]), 2),
-        ]
-        for row in records(found[found["distinctive"]])
-    ]
-    st.html(
-        markup.notes(
-            [
-                f"{about['n_distinctive']:,} of {about['n_gates']:,} gates of {site} tell its {about['n_inside']:,} "
-                f"members from {about['n_outside']:,} others, at a false discovery rate of 5 %"
-                + (f"; the {len(rows)} clearest:" if rows else ".")
-            ]
-        )
+    told = records(found[found["distinctive"]])
+    show.notes(
+        f"{about['n_distinctive']:,} of {about['n_gates']:,} gates of {site} tell its {about['n_inside']:,} members "
+        f"from {about['n_outside']:,} others, at a false discovery rate of 5 %"
+        + (f"; the {len(told)} clearest:" if told else ".")
     )
-    if rows:
-        st.html(markup.table(heads, rows))
+    if told:
+        show.table(told, _gate_columns(view, site, several=found["module"].nunique() > 1))
     gates_of = call(distinctive_gates, clustering=clustering, cluster=cluster, site=site, most=MOST_GATES)
     source(view, f"{gates_of}.query('distinctive')")
+
+
+def _gate_columns(view: View, site: str, several: bool) -> list[Column]:
+    def gate(row: cards.Row) -> str:
+        return cards.gate_link(view, site, row["gate"], str(row["gate"]))
+
+    inside = "Share of the members that have it on"
+    outside = "Share of all other clustered examples that have it on"
+    odds = "Of being on, inside against outside (Haldane)"
+    q = "False discovery rate at which it is called distinctive (Fisher's exact test, Benjamini-Hochberg)"
+    return [
+        Column("Gate", NUMBER, gate, "Bit of the code at this site"),
+        *([Column("Module", CODE, lambda row: markup.plain(row["module"]))] if several else []),
+        Column("On inside", NUMBER, lambda row: f"{row['inside']:.0%}", inside),
+        Column("On outside", NUMBER, lambda row: f"{row['outside']:.0%}", outside),
+        Column("Log odds", NUMBER, lambda row: markup.number(float(row["log_odds"]), 3), odds),
+        Column("q", NUMBER, lambda row: markup.number(float(row["q"]), 2), q),
+    ]
 
 
 # --- what lies near, and where they go -------------------------------------------------------------------------
@@ -183,34 +176,24 @@ def neighbours(view: View, clustering: int, cluster: int) -> None:
     """The clusters whose medoids are nearest."""
     found = view.ask(near_clusters, clustering=clustering, cluster=cluster, k=NEAR)
     if found.empty:
-        st.html(markup.notes(["There is no other cluster."]))
+        show.notes("There is no other cluster.")
         return
     n_gates = found.attrs["n_gates"]
     unit = (
         "Euclidean distance of the medoids' activations" if n_gates is None else "Gates in which the medoids differ"
     )
-    heads = [
-        ("Cluster", "", "pa-key"),
-        ("Distance", unit, "pa-number"),
-        ("Size", "", "pa-number"),
-        ("Purity", "Share of labelled members with the commonest label", "pa-number"),
-        ("Commonest label", "", "pa-key"),
-        ("Medoid", "The member nearest to all others", "pa-wide"),
+    medoids = records(view.ask(describe, view.network, found["medoid"].tolist()))
+    rows = [row | {"described": medoid} for row, medoid in zip(records(found), medoids, strict=True)]
+    columns = [
+        Column("Cluster", KEY, lambda row: cards.cluster_link(view, clustering, row["cluster"], row["name"])),
+        Column("Distance", NUMBER, lambda row: _distance(row["distance"], n_gates), unit),
+        Column("Size", NUMBER, lambda row: f"{row['size']:,}"),
+        Column("Purity", NUMBER, lambda row: markup.number(row["purity"], 2), PURITY),
+        Column("Commonest label", KEY, lambda row: markup.words(row["top_label"])),
+        Column("Medoid", WIDE, lambda row: _small(view, row["described"]), "The member nearest to all others"),
     ]
-    seen = records(view.ask(describe, view.network, found["medoid"].tolist()))
-    rows = [
-        [
-            cards.cluster_link(view, clustering, row["cluster"], row["name"]),
-            _distance(row["distance"], n_gates),
-            f"{row['size']:,}",
-            markup.number(row["purity"], 2),
-            markup.words(row["top_label"]),
-            _small(view, medoid),
-        ]
-        for row, medoid in zip(records(found), seen, strict=True)
-    ]
-    st.html(markup.table(heads, rows))
-    st.html(markup.notes([f"{len(found)} of {found.attrs['n_clusters'] - 1:,} other clusters, by {unit.lower()}."]))
+    show.table(rows, columns)
+    show.notes(f"{len(found)} of {found.attrs['n_clusters'] - 1:,} other clusters, by {unit.lower()}.")
     source(view, call(near_clusters, clustering=clustering, cluster=cluster, k=NEAR))
 
 
@@ -232,15 +215,13 @@ def flow(view: View, clustering: int, cluster: int) -> None:
     )
     ways = {name: frame for name, frame in (("Next sites", forward), ("Sites before", back)) if len(frame)}
     if not ways:
-        st.html(markup.notes(["No other site of this network is clustered in the same space: `polytope cluster`."]))
+        show.notes("No other site of this network is clustered in the same space: `polytope cluster`.")
         return
     way = next(iter(ways))
     if len(ways) > 1:
         way = address.segment("Follow them to", list(ways), key="way", label_visibility="collapsed")
     elif way == "Sites before":
-        st.html(
-            markup.notes([f"{view.target} is the last site: shown is where its members lie at the sites before."])
-        )
+        show.notes(f"{view.target} is the last site: shown is where its members lie at the sites before.")
     found = ways[way]
     names = {
         (number, label): name
@@ -271,7 +252,7 @@ def against(view: View, clustering: int, cluster: int) -> None:
             f"--network {shlex.quote(view.network.name)} --space {other_space}"
         )
         reason = "a span has no activations of its own" if is_span(mine.target) else f"`{how}` makes one"
-        st.html(markup.notes([f"No clustering of the {other_space} of {mine.target.name}: {reason}."]))
+        show.notes(f"No clustering of the {other_space} of {mine.target.name}: {reason}.")
     if held.empty:
         return
     numbers = [int(number) for number in held["clustering_id"]]
@@ -293,7 +274,7 @@ def against(view: View, clustering: int, cluster: int) -> None:
 def _fate(view: View, clustering: int, cluster: int, other: int) -> None:
     found = view.ask(fate, clustering=clustering, cluster=cluster, other=other)
     if found.empty:
-        st.html(markup.notes(["None of its members is in that clustering."]))
+        show.notes("None of its members is in that clustering.")
         return
     about, shown = found.attrs, found.head(MOST_COUNTED)
     whose = f"{about['n_both']:,} of {about['size']:,} members of {_called(cluster)}"
@@ -302,23 +283,22 @@ def _fate(view: View, clustering: int, cluster: int, other: int) -> None:
     with left:
         figures.show(cluster_charts.fates(shown, title), f"cluster-{cluster}-fate", key="fate", data=found, alt=title)
     with right:
-        heads = [
-            ("Cluster", "", "pa-key"),
-            ("Share", "Of the members", "pa-number"),
-            ("Size", "", "pa-number"),
-            ("Overlap", "Members of both over members of either: 1 where they are the same", "pa-number"),
-        ]
         target = str(view.ask(find_clustering, other).target.name)
-        st.html(markup.table(heads, [_row(view, other, target, row) for row in records(shown)]))
+        overlap = "Members of both over members of either: 1 where they are the same"
+
+        def link(row: cards.Row) -> str:
+            return cards.cluster_link(view, other, row["cluster"], row["name"], target)
+
+        columns = [
+            Column("Cluster", KEY, link),
+            Column("Share", NUMBER, lambda row: f"{row['share']:.0%}", "Of the members"),
+            Column("Size", NUMBER, lambda row: f"{row['size']:,}"),
+            Column("Overlap", NUMBER, lambda row: markup.number(row["overlap"], 2), overlap),
+        ]
+        show.table(records(shown), columns)
     if len(found) > len(shown):
-        st.html(markup.notes([f"The first {len(shown)} of {len(found):,}."]))
+        show.notes(f"The first {len(shown)} of {len(found):,}.")
     source(view, call(fate, clustering=clustering, cluster=cluster, other=other))
-
-
-def _row(view: View, other: int, target: str, row: dict[str, object]) -> list[str]:
-    cluster, name = int(str(row["cluster"])), row["name"]
-    link = cards.cluster_link(view, other, cluster, None if pd.isna(name) else str(name), target)  # type: ignore[call-overload]
-    return [link, f"{row['share']:.0%}", f"{row['size']:,}", markup.number(row["overlap"], 2)]
 
 
 def _called(cluster: int) -> str:

@@ -19,7 +19,7 @@ from query.progress import Progress
 
 from .. import jobs
 from ..view import View, guarded
-from . import markup
+from . import show
 from .code import fold
 
 METRIC = 205  # pixels: four in a row beside the sidebar of a 1,280 pixel window, two in half of it
@@ -81,7 +81,7 @@ def offer(what: str, key: str, words: str = "Compute") -> bool:
         return True
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(words, type="primary", key=f"compute-{key}", on_click=_run)
-        st.html(markup.notes([what]))
+        show.notes(what)
     return False
 
 
@@ -116,7 +116,7 @@ def metrics(values: Sequence[tuple[str, str, str | None]]) -> None:
 def remarks(found: Answer) -> None:
     """What is approximate, what was dropped, and where the numbers are from."""
     where = "Computed now and not stored." if found.number is None else f"Stored as experiment {found.number}."
-    st.html(markup.notes([*found.result.notes, where]))
+    show.notes(*found.result.notes, where)
 
 
 def code(

@@ -13,7 +13,7 @@ from query.clustering.names import NAME_LENGTH, NOTE_LENGTH, ClusterName, borne_
 from ...plain_text import one_line
 from ..access import writing
 from ..view import View, guarded
-from . import markup
+from . import markup, show
 
 NOTE_SAID = 120
 """Characters of somebody else's note in a sentence; all of it stands above the form."""
@@ -22,7 +22,7 @@ Words = tuple[str | None, str | None]
 """A name and a note."""
 
 
-def show(view: View, borne: ClusterName) -> None:
+def draw(view: View, borne: ClusterName) -> None:
     """What people wrote about a cluster, and a form to write it anew."""
     if borne.note is not None:
         st.html(f'<div class="pa pa-written">{markup.plain(borne.note)}</div>')
@@ -48,7 +48,7 @@ def _form(view: View, borne: ClusterName) -> None:
         st.form(form, border=False),
     ):
         if reason is not None:
-            st.html(markup.error(f"Not saved: {reason}"))
+            show.error(f"Not saved: {reason}")
         name, note = f"name-{form}", f"note-{form}"
         st.text_input("Name", typed[0] or "", max_chars=NAME_LENGTH, key=name)
         st.text_area("Note", typed[1] or "", max_chars=NOTE_LENGTH, key=note, height=100)

@@ -15,7 +15,7 @@ from query.experiments.intruders import intruder_scores
 
 from ...plain_text import counted
 from .. import address, jobs
-from ..parts import cards, cluster_sections, markup, naming
+from ..parts import cards, cluster_sections, markup, naming, show
 from ..parts.code import call, source
 from ..view import View, explained, guarded, records
 
@@ -41,9 +41,9 @@ def render(view: View) -> None:
     found = view.ask(query.clusters, clustering=clustering)
     found = found.sort_values("size", ascending=False, kind="stable", ignore_index=True)
     if not found.attrs["current"]:
-        st.html(markup.notes([f"Examples were added to {view.target} since: cluster again to include them."]))
+        show.notes(f"Examples were added to {view.target} since: cluster again to include them.")
     if found.empty:
-        st.html(markup.notes(["This clustering found no cluster: every example is noise."]))
+        show.notes("This clustering found no cluster: every example is noise.")
     cluster = _choose(view, found, clustering, int(chosen["n_noise"]))
     if cluster is not None:
         _cluster(view, clustering, cluster, mine)
@@ -133,17 +133,13 @@ def _intruders(view: View, clustering: int) -> pd.DataFrame | None:
     try:
         scores = view.work("Intruder tests", intruder_scores, clustering=clustering, turns=jobs.LONG)
     except (NotStored, UsageError) as reason:
-        st.html(markup.notes([f"No intruder scores: {reason}"]))
+        show.notes(f"No intruder scores: {reason}")
         return None
     if scores is not None:
         n, chance = scores.attrs["trials"], scores.attrs["chance"]
-        st.html(
-            markup.notes(
-                [
-                    f"Intruder: share of {n} tests in which an outsider stood out among {scores.attrs['members']} "
-                    f"members, by the distances of their codes; by chance {chance:.2f}. Seed {scores.attrs['seed']}."
-                ]
-            )
+        show.notes(
+            f"Intruder: share of {n} tests in which an outsider stood out among {scores.attrs['members']} "
+            f"members, by the distances of their codes; by chance {chance:.2f}. Seed {scores.attrs['seed']}."
         )
     return scores
 
@@ -220,7 +216,7 @@ def _cluster(view: View, clustering: int, cluster: int, mine: pd.DataFrame) -> N
         borne = view.ask(borne_name, clustering=clustering, cluster=cluster)
         called = f" · {markup.markdown(borne.name)}" if borne.name else ""
         st.subheader(f"Cluster {cluster}{called}: {counted(size, 'member')}", anchor=False)
-        naming.show(view, borne)
+        naming.draw(view, borne)
     space = str(mine.loc[mine["clustering_id"] == clustering, "space"].iloc[0])
     parts = cluster_sections.parts(cluster, space)
     tabs = address.tabs(list(parts), key="part")

@@ -15,8 +15,9 @@ from query.pairs.differing_gates import GatesApart, gates_apart
 from ...controls import adding_controls
 from .. import address
 from ..charts import path_charts
-from ..parts import cards, choices, figures, markup, measured
+from ..parts import cards, choices, figures, markup, measured, show
 from ..parts.code import call, source
+from ..parts.show import KEY, NUMBER, Column, Row
 from ..view import View, explained, literal, records
 
 MOST_PAIRS = 20_000  # of each kind: the intervals narrow no more than the examples allow
@@ -25,15 +26,11 @@ GATES_SHOWN = 60  # of one site's gates that differ, by number
 
 
 def render(view: View) -> None:
-    st.html(
-        markup.notes(
-            [
-                "Density of a pair: gates in which the codes of two examples differ, over the distance of their "
-                "activations at the site before. If boundaries between polytopes follow meaning, pairs of different "
-                "labels cross more of them per unit distance than pairs of the same label, and in untrained networks "
-                "they don't."
-            ]
-        )
+    show.notes(
+        "Density of a pair: gates in which the codes of two examples differ, over the distance of their "
+        "activations at the site before. If boundaries between polytopes follow meaning, pairs of different "
+        "labels cross more of them per unit distance than pairs of the same label, and in untrained networks "
+        "they don't."
     )
     st.subheader("Same label against different labels", anchor=False)
     with explained():
@@ -60,7 +57,7 @@ def _classes(view: View) -> None:
         data=result.table,
         alt="Density between labels over that within labels, by span and network",
     )
-    st.html(_table(result.table))
+    _table(result.table)
     measured.remarks(found)
     measured.code(view, "density", result.options or result.parameters)
     _controls(view)
@@ -114,41 +111,28 @@ def _stored(view: View) -> dict[str, int]:
     return names
 
 
-def _table(found: pd.DataFrame) -> str:
-    heads = [
-        ("Span", "After which site; codes of all sites after it", "pa-key"),
-        ("Network", "As given, or an untrained control", "pa-key"),
-        ("Pairs", "Of the same + of different labels", "pa-number"),
-        ("Same label", "Mean density and its interval, boundaries per unit distance", "pa-number"),
-        ("Different labels", "Mean density and its interval, boundaries per unit distance", "pa-number"),
-        ("Ratio", "Different ÷ same and its interval", "pa-number"),
-        ("Cohen's d", "Difference of the means in pooled standard deviations", "pa-number"),
-        ("AUC", "Chance that a pair of different labels is the denser one", "pa-number"),
-        ("p", "Two-sided permutation test, difference of means", "pa-number"),
+def _table(found: pd.DataFrame) -> None:
+    interval = "Mean density and its interval, boundaries per unit distance"
+    columns = [
+        Column("Span", KEY, lambda row: markup.plain(row["span"]), "After which site; codes of all sites after it"),
+        Column("Network", KEY, _weights, "As given, or an untrained control"),
+        Column("Pairs", NUMBER, lambda row: f"{row['n_intra']:,} + {row['n_inter']:,}", "Same + different labels"),
+        Column("Same label", NUMBER, lambda row: _interval(row, "intra_mean", "intra"), interval),
+        Column("Different labels", NUMBER, lambda row: _interval(row, "inter_mean", "inter"), interval),
+        Column("Ratio", NUMBER, lambda row: _interval(row, "ratio", "ratio"), "Different ÷ same and its interval"),
+        Column("Cohen's d", NUMBER, lambda row: f"{row['cohens_d']:.2f}", "In pooled standard deviations"),
+        Column("AUC", NUMBER, lambda row: f"{row['auc']:.3f}", "Chance that a pair of different labels is denser"),
+        Column("p", NUMBER, lambda row: f"{row['p_value']:.2g}", "Two-sided permutation test, difference of means"),
     ]
     order = found.assign(place=found["span"].map({span: i for i, span in enumerate(found["span"].unique())}))
-    rows = [
-        [
-            markup.plain(row["span"]),
-            _weights(row),
-            f"{row['n_intra']:,} + {row['n_inter']:,}",
-            _interval(row, "intra_mean", "intra"),
-            _interval(row, "inter_mean", "inter"),
-            _interval(row, "ratio", "ratio"),
-            f"{row['cohens_d']:.2f}",
-            f"{row['auc']:.3f}",
-            f"{row['p_value']:.2g}",
-        ]
-        for row in records(order.sort_values("place", kind="stable"))
-    ]
-    return markup.table(heads, rows)
+    show.table(records(order.sort_values("place", kind="stable")), columns)
 
 
-def _weights(row: dict) -> str:
+def _weights(row: Row) -> str:
     return markup.plain("trained" if row["weights"] == TRAINED else row["weights"])
 
 
-def _interval(row: dict, mean: str, name: str) -> str:
+def _interval(row: Row, mean: str, name: str) -> str:
     low, high = markup.number(row[f"{name}_low"]), markup.number(row[f"{name}_high"])
     return f'{markup.number(row[mean])} <span class="pa-muted">[{low}, {high}]</span>'
 
@@ -158,7 +142,7 @@ def _controls(view: View) -> None:
     if kind_of(view.network) != TRAINED or view.ask(_has_controls, view.network.name):
         return
     lines = view.ask(adding_controls, view.network.name)
-    st.html(markup.notes(["To add the untrained networks that stand beside (polytope report does so by itself):"]))
+    show.notes("To add the untrained networks that stand beside (polytope report does so by itself):")
     st.code("\n".join(lines), "sh", wrap_lines=True)
 
 
@@ -193,13 +177,7 @@ def _metrics(view: View, x: int, y: int, apart: GatesApart) -> None:
         ("Density per gate", markup.number(found.density_per_gate), None),
     ]
     measured.metrics(values)
-    st.html(
-        markup.notes(
-            [
-                f"Codes of {found.target}; activations at {before}. {markup.sentence(found.note)}",
-            ]
-        )
-    )
+    show.notes(f"Codes of {found.target}; activations at {before}. {markup.sentence(found.note)}")
     source(view, call(query.density, x, y, **view.named, network=view.network.name))
 
 
@@ -215,27 +193,21 @@ def _sites(view: View, x: int, y: int, apart: GatesApart) -> None:
         data=sites,
         alt=title,
     )
-    heads = [
-        ("Site", "", "pa-key"),
-        ("Gates", "", "pa-number"),
-        ("On in x", "", "pa-number"),
-        ("On in y", "", "pa-number"),
-        ("Differ", "", "pa-number"),
-        ("Which", f"Bits of the site's code, the first {GATES_SHOWN}: + on in x, − on in y", ""),
+
+    def which(row: Row) -> str:
+        return _which(view, row["site"], apart.gates[apart.gates["site"] == row["site"]], x)
+
+    hint = f"Bits of the site's code, the first {GATES_SHOWN}: + on in x, − on in y"
+    columns = [
+        Column("Site", KEY, lambda row: markup.plain(row["site"])),
+        Column("Gates", NUMBER, lambda row: f"{row['n_gates']:,}"),
+        Column("On in x", NUMBER, lambda row: f"{row['on_x']:,}"),
+        Column("On in y", NUMBER, lambda row: f"{row['on_y']:,}"),
+        Column("Differ", NUMBER, lambda row: f"{row['differ']:,}"),
+        Column("Which", "", which, hint),
     ]
-    rows = [
-        [
-            markup.plain(row["site"]),
-            f"{row['n_gates']:,}",
-            f"{row['on_x']:,}",
-            f"{row['on_y']:,}",
-            f"{row['differ']:,}",
-            _which(view, row["site"], apart.gates[apart.gates["site"] == row["site"]], x),
-        ]
-        for row in records(sites)
-    ]
-    st.html(markup.table(heads, rows))
-    st.html(markup.notes([f"+ on in x alone, − on in y alone; at most {GATES_SHOWN} gates a site are listed."]))
+    show.table(records(sites), columns)
+    show.notes(f"+ on in x alone, − on in y alone; at most {GATES_SHOWN} gates a site are listed.")
     said = call(gates_apart, x, y, **view.named, network=view.network.name)
     sql = None
     if len(sites) == 1:

@@ -21,7 +21,7 @@ from query.progress import Progress, tell
 from ...plain_text import counted
 from .. import address
 from ..charts.code_charts import code_raster, raster_table
-from ..parts import cards, choices, figures, markup
+from ..parts import cards, choices, figures, markup, show
 from ..parts.code import call, source
 from ..view import View, explained, records
 
@@ -87,7 +87,7 @@ def _path(view: View, example: int) -> None:
     st.subheader("Its cluster at every site", anchor=False)
     spaces = [space for space in SPACES if space in view.ask(_spaces, view.network.network_id)]
     if not spaces:
-        st.html(markup.notes(["No site of this network is clustered yet: `polytope cluster` does it."]))
+        show.notes("No site of this network is clustered yet: `polytope cluster` does it.")
         return
     space = spaces[0]
     if len(spaces) > 1:
@@ -100,13 +100,9 @@ def _path(view: View, example: int) -> None:
             f'<div class="pa"><ol class="pa-path">{"".join(_stop(view, row) for row in records(rows))}</ol></div>'
         )
     left_out = int(path["clustering"].isna().sum())
-    st.html(
-        markup.notes(
-            [
-                "Newest clustering of each site; the bar is the strength of membership, 0 to 1.",
-                f"{counted(left_out, 'site is', 'sites are')} not clustered." if left_out else None,
-            ]
-        )
+    show.notes(
+        "Newest clustering of each site; the bar is the strength of membership, 0 to 1.",
+        f"{counted(left_out, 'site is', 'sites are')} not clustered." if left_out else None,
     )
     source(view, call(cluster_path, example, space))
 
@@ -159,13 +155,9 @@ def _code(view: View, example: int) -> None:
         alt=f"The code of example {example}: gates that are on, at {counted(len(drawn), 'site')}",
     )
     if scope == _SCOPES["full"]:
-        st.html(
-            markup.notes(
-                [
-                    "Codes of all positions are too wide for a pixel a gate: a pixel is a channel, shaded by the "
-                    "share of its positions at which it is on."
-                ]
-            )
+        show.notes(
+            "Codes of all positions are too wide for a pixel a gate: a pixel is a channel, shaded by the "
+            "share of its positions at which it is on."
         )
     source(
         view,
@@ -197,11 +189,11 @@ def _near(view: View, example: int) -> None:
         source(view, call(query.nearest, example=example, radius=0, k=most, **here))
     st.html(f'<div class="pa"><b>In other polytopes</b>, nearest first, of {about["n_gates"]:,} gates</div>')
     if nearest.empty:
-        st.html(markup.notes([f"The {k} nearest share its polytope; Search shows more."]))
+        show.notes(f"The {k} nearest share its polytope; Search shows more.")
     else:
         cards.examples(view, cards.without_unknown_density(nearest), about["clustering"])
     alone = "No other example lies in its polytope." if n == 0 else None
-    st.html(markup.notes([alone, cards.DIFFERING if len(nearest) else None, about["search_note"]]))
+    show.notes(alone, cards.DIFFERING if len(nearest) else None, about["search_note"])
     source(
         view,
         f"{call(query.nearest, example=example, k=k, **here)}.query('distance > 0')",

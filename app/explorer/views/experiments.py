@@ -21,7 +21,7 @@ from query.progress import Progress
 
 from ...plain_text import counted, one_line
 from .. import address, jobs
-from ..parts import figures, markup, measured
+from ..parts import figures, markup, measured, show
 from ..parts.code import call, source
 from ..view import View, explained, records
 
@@ -73,13 +73,9 @@ def _stored(view: View) -> None:
         address.refuse_without_widget(
             "experiment", "the number of a stored result", f"none, for none is stored of {whose}"
         )
-        st.html(
-            markup.notes(
-                [
-                    f"No result is stored for {whose}. An experiment that is run on the command line is stored; “Not "
-                    "stored” lists all, each with its command."
-                ]
-            )
+        show.notes(
+            f"No result is stored for {whose}. An experiment that is run on the command line is stored; “Not "
+            "stored” lists all, each with its command."
         )
         return
     rows = address.paged(len(held), PAGE_ROWS, of=(of, kind))
@@ -97,11 +93,9 @@ def _stored(view: View) -> None:
     elif wanted.isdecimal() and int(wanted) in numbers:
         _result(view, held, int(wanted))
     else:
-        st.html(
-            markup.error(
-                f"no experiment {wanted} is stored of {'any network' if everything else view.network.name}"
-                f"{'' if kind == ALL else f' and kind {kind}'}; the list above has all that are"
-            )
+        show.error(
+            f"no experiment {wanted} is stored of {'any network' if everything else view.network.name}"
+            f"{'' if kind == ALL else f' and kind {kind}'}; the list above has all that are"
         )
 
 
@@ -151,22 +145,13 @@ def _result(view: View, held: pd.DataFrame, number: int) -> None:
     st.subheader(f"Experiment {number}: {markup.markdown(result.kind)}", anchor=False)
     known = find(result.kind) if result.kind in EXPERIMENTS else None
     if known is None:
-        st.html(
-            markup.error(
-                f"this polytope-atlas has no experiment {result.kind}, so it draws no figure of it; "
-                "its tables are below"
-            )
+        show.error(
+            f"this polytope-atlas has no experiment {result.kind}, so it draws no figure of it; its tables are below"
         )
     else:
-        st.html(
-            markup.notes(
-                [
-                    EXPERIMENTS[result.kind],
-                    None
-                    if row["current"]
-                    else f"Not current, for {row['outdated']}: the command below measures it again.",
-                ]
-            )
+        show.notes(
+            EXPERIMENTS[result.kind],
+            None if row["current"] else f"Not current, for {row['outdated']}: the command below measures it again.",
         )
         figures.show(
             measured.drawn(result),
@@ -205,7 +190,7 @@ def _table(number: int, result: Result) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         whole = len(table) <= TABLE_ROWS
         rows = counted(len(table), "row") if whole else f"The first {TABLE_ROWS} of {len(table):,} rows"
-        st.html(markup.notes([f"{rows}."]))
+        show.notes(f"{rows}.")
         st.download_button(
             "CSV",
             partial(figures.csv, table),
@@ -242,16 +227,12 @@ def _parameters(parameters: dict[str, Any]) -> None:
 def _unasked(view: View) -> None:
     found = view.ask(not_stored, view.network.name)
     if found.empty:
-        st.html(markup.notes([f"Every experiment is stored for {view.network.name}, and current."]))
+        show.notes(f"Every experiment is stored for {view.network.name}, and current.")
         return
-    st.html(
-        markup.notes(
-            [
-                f"{len(found)} of {len(EXPERIMENTS)} experiments {'has' if len(found) == 1 else 'have'} no current "
-                f"result for {view.network.name}. The command stores one; what is computed on this page "
-                "is not stored."
-            ]
-        )
+    show.notes(
+        f"{len(found)} of {len(EXPERIMENTS)} experiments {'has' if len(found) == 1 else 'have'} no current "
+        f"result for {view.network.name}. The command stores one; what is computed on this page "
+        "is not stored."
     )
     heads = [
         ("Experiment", "Follow it to see its command", "pa-key"),
@@ -271,14 +252,14 @@ def _unasked(view: View) -> None:
     kind = st.query_params.get("compute", found["kind"].iloc[0])
     chosen = found[found["kind"] == kind].to_dict("records")
     if not chosen:
-        st.html(markup.error(f"no experiment {kind} is without a result; the table above has all that are"))
+        show.error(f"no experiment {kind} is without a result; the table above has all that are")
         return
     [row] = chosen
     st.subheader(markup.markdown(kind), anchor=False)
     st.code(row["command"], "sh", wrap_lines=True)
     _options(kind)
     if row["options"] is None:
-        st.html(markup.notes([row["reason"]]))
+        show.notes(row["reason"])
         return
     if not measured.offer("From seconds to minutes; it can be stopped.", "experiment"):
         return
@@ -313,13 +294,9 @@ def _report(view: View) -> None:
     if found is None:
         return
     there = int(found["experiment_id"].notna().sum())
-    st.html(
-        markup.notes(
-            [
-                f"{there} of {len(found)} measurements of the report {'is' if there == 1 else 'are'} stored. This "
-                "command measures the others and writes the page; it goes on where it was stopped."
-            ]
-        )
+    show.notes(
+        f"{there} of {len(found)} measurements of the report {'is' if there == 1 else 'are'} stored. This "
+        "command measures the others and writes the page; it goes on where it was stopped."
     )
     st.code(f"polytope report {quote(str(view.path))} -o report.html", "sh", wrap_lines=True)
     _verdicts(view, found)

@@ -15,8 +15,9 @@ from query.layout.regions import MOST_CORNERS, Region, region_counts, region_sql
 from ...plain_text import counted
 from .. import address
 from ..charts import chart_style, layout_charts
-from ..parts import cards, figures, markup
+from ..parts import cards, figures, markup, show
 from ..parts.code import call, source
+from ..parts.show import KEY, NUMBER, Column
 from ..view import View, explained, guarded, records
 
 PAGE_ROWS = {"text": 20, "image": 36}  # examples of a region a page: about two screens
@@ -37,7 +38,7 @@ def render(view: View) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         layout, clustering, colour = _choose(view, found)
     if not layout.current:
-        st.html(markup.notes([f"Examples were added to {view.target} since: `polytope layout` includes them."]))
+        show.notes(f"Examples were added to {view.target} since: `polytope layout` includes them.")
     region = None
     with explained():
         region = _region()
@@ -77,7 +78,7 @@ def _chosen(view: View) -> list[dict[str, Any]] | None:
 def _missing(view: View, sentence: str, others: pd.DataFrame) -> None:
     words, _, rest = sentence.partition("`")
     command, _, _ = rest.rpartition("`")
-    st.html(markup.notes([f"{words.strip().rstrip(';').capitalize()}. It is made on the command line:"]))
+    show.notes(f"{words.strip().rstrip(';').capitalize()}. It is made on the command line:")
     st.code(command, "sh")
     links = [
         markup.link(
@@ -154,17 +155,13 @@ def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str,
     )
     sure = "" if layout.proven == 1 else f" {layout.proven:.1%} of them are proven to be the nearest."
     measure = "gates that differ" if layout.metric == "hamming" else "Euclidean distance"
-    st.html(
-        markup.notes(
-            [
-                f"UMAP of the {layout.neighbors} nearest others of each of {layout.n_examples:,} examples, by "
-                f"{measure}, least distance {layout.min_dist:g}, seed {layout.seed}.{sure}",
-                f"Density: the mean distance ({measure}) to those {layout.neighbors}; where it is small, examples "
-                "lie densely."
-                if colour == DENSITY
-                else None,
-            ]
-        )
+    show.notes(
+        f"UMAP of the {layout.neighbors} nearest others of each of {layout.n_examples:,} examples, by "
+        f"{measure}, least distance {layout.min_dist:g}, seed {layout.seed}.{sure}",
+        f"Density: the mean distance ({measure}) to those {layout.neighbors}; where it is small, examples "
+        "lie densely."
+        if colour == DENSITY
+        else None,
     )
     source(
         view,
@@ -252,7 +249,7 @@ def _listed(view: View, layout: StoredLayout, clustering: int | None, region: Re
         wanted = {"limit": per_page, "offset": start}
         shown = view.ask(query.layout_examples, layout.layout_id, region, **wanted)
         cards.examples(view, shown.drop(columns=["x", "y"]))
-        st.html(markup.notes([f"{start + 1:,} to {start + len(shown):,} of {size:,}, in order of id."]))
+        show.notes(f"{start + 1:,} to {start + len(shown):,} of {size:,}, in order of id.")
     st.html('<div class="pa pa-muted">As a predicate on layout_points:</div>')
     st.code(f"layout_id = {layout.layout_id} and {region.sql}", "sql", wrap_lines=True)
     source(
@@ -274,14 +271,11 @@ def _counted(view: View, counts: pd.DataFrame, what: str, clustering: int | None
         number = -1 if row["name"] == "noise" else int(row["name"])
         return cards.cluster_link(view, clustering, number, names.get(number))
 
-    heads = [
-        (what.capitalize(), "", "pa-key"),
-        ("Here", "Examples in the region", "pa-number"),
-        ("Lift", "Share in the region over share on the whole map", "pa-number"),
+    columns = [
+        Column(what.capitalize(), KEY, words),
+        Column("Here", NUMBER, lambda row: f"{row['n']:,}", "Examples in the region"),
+        Column("Lift", NUMBER, lambda row: markup.number(float(row["lift"]), 3), "Share over that on the whole map"),
     ]
-    rows = [
-        [words(row), f"{row['n']:,}", markup.number(float(row["lift"]), 3)] for row in records(counts.head(COUNTED))
-    ]
-    st.html(markup.table(heads, rows))
+    show.table(records(counts.head(COUNTED)), columns)
     if len(counts) > COUNTED:
-        st.html(markup.notes([f"and {len(counts) - COUNTED:,} more"]))
+        show.notes(f"and {len(counts) - COUNTED:,} more")

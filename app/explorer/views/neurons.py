@@ -21,8 +21,9 @@ from query.neurons.units import NONE_NAMES, OTHERS, Unit
 from ...plain_text import counted
 from .. import address, jobs
 from ..charts import unit_charts
-from ..parts import cards, figures, markup, measured
+from ..parts import cards, figures, markup, measured, show
 from ..parts.code import call, source
+from ..parts.show import KEY, NUMBER, Column, Row
 from ..view import View, explained, guarded, literal, records
 
 UNIT, RANKING, DIRECTIONS = "Unit", "Ranking", "Directions"
@@ -67,7 +68,7 @@ def _site(view: View) -> SiteRecord | None:
         else f"no activations are stored for site {target.name} of network {view.network.name}; ingest with "
         "--store-activations"
     )
-    st.html(markup.notes([why]))
+    show.notes(why)
     others = [site for site in view.atlas.catalog.sites_of(view.network) if site.n_activations]
     links = [markup.link("neurons", site.name, network=view.network.name, target=site.name) for site in others]
     if links:
@@ -93,7 +94,7 @@ def _unit(view: View, site: SiteRecord) -> None:
         return
     _facts(view, site, found)
     if not found.n_on:
-        st.html(markup.notes([f"Unit {number} is at or below 0 in all {found.n:,} examples: nothing activates it."]))
+        show.notes(f"Unit {number} is at or below 0 in all {found.n:,} examples: nothing activates it.")
     else:
         what = _colour(found)
         _figures(view, found, what)
@@ -141,7 +142,7 @@ def _facts(view: View, site: SiteRecord, found: Unit) -> None:
             st.metric(name, value, border=True, help=hint, width="stretch")
     if len(site.unit_shape) > 1:
         channel, *at = (int(i) for i in np.unravel_index(found.unit, site.unit_shape))
-        st.html(markup.notes([f"Channel {channel} at row {at[0]}, column {at[1]}."]))
+        show.notes(f"Channel {channel} at row {at[0]}, column {at[1]}.")
 
 
 def _colour(found: Unit) -> str:
@@ -225,7 +226,7 @@ def _ranking(view: View, site: SiteRecord) -> None:
     if found is None:
         return
     if found.empty:
-        st.html(markup.notes([f"No unit of {site.name} is ever above 0 in {found.attrs['n']:,} examples."]))
+        show.notes(f"No unit of {site.name} is ever above 0 in {found.attrs['n']:,} examples.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         order = address.one_of("Order", list(ORDERS), key="order", first=next(iter(ORDERS)), width=200)
@@ -250,39 +251,32 @@ def _ranking(view: View, site: SiteRecord) -> None:
         alt="Histogram of the entropies of units' tops",
     )
     _rows(view, shown.iloc[address.paged(len(shown), RANKED_ROWS, of=(site.name, order, telling))])
-    st.html(markup.notes(found.attrs["notes"]))
+    show.notes(*found.attrs["notes"])
     kept = f".query('top >= {TELLING}')" if telling else ""
     sorted_by = ", ".join(f"{name}={value!r}" for name, value in sorting.items())
     source(view, f"{call(query.units, **wanted)}{kept}.sort_values({sorted_by})")
 
 
 def _rows(view: View, shown: pd.DataFrame) -> None:
-    heads = [
-        ("Unit", "Follow it to see what activates it", "pa-number"),
-        ("Active", "Share of the examples in which it is above 0", "pa-number"),
-        ("Highest", "Its highest activation", "pa-number"),
-        ("Top", "Examples in its top: the highest above 0, at most 20", "pa-number"),
-        ("Clusters", "Distinct clusters in its top", "pa-number"),
-        ("Cluster entropy", "Over the clusters of its top, bits; noise left out", "pa-number"),
-        ("Noise", "Examples of its top that are in no cluster", "pa-number"),
-        ("Labels", "Distinct labels in its top", "pa-number"),
-        ("Label entropy", "Over the labels of its top, bits", "pa-number"),
+    def unit(row: Row) -> str:
+        return markup.link("neurons", str(row["unit"]), unit=row["unit"], **view.state)
+
+    columns = [
+        Column("Unit", NUMBER, unit, "Follow it to see what activates it"),
+        Column("Active", NUMBER, lambda row: f"{row['active']:.1%}", "Share of the examples in which it is above 0"),
+        Column("Highest", NUMBER, lambda row: markup.number(row["highest"]), "Its highest activation"),
+        Column("Top", NUMBER, lambda row: str(row["top"]), "Examples in its top: the highest above 0, at most 20"),
+        Column("Clusters", NUMBER, lambda row: str(row["clusters"]), "Distinct clusters in its top"),
+        _entropy("Cluster entropy", "cluster_entropy", "Over the clusters of its top, bits; noise left out"),
+        Column("Noise", NUMBER, lambda row: str(row["noise"]), "Examples of its top that are in no cluster"),
+        Column("Labels", NUMBER, lambda row: str(row["labels"]), "Distinct labels in its top"),
+        _entropy("Label entropy", "label_entropy", "Over the labels of its top, bits"),
     ]
-    rows = [
-        [
-            markup.link("neurons", str(row["unit"]), unit=row["unit"], **view.state),
-            f"{row['active']:.1%}",
-            markup.number(row["highest"]),
-            str(row["top"]),
-            str(row["clusters"]),
-            markup.number(row["cluster_entropy"], 3),
-            str(row["noise"]),
-            str(row["labels"]),
-            markup.number(row["label_entropy"], 3),
-        ]
-        for row in records(shown)
-    ]
-    st.html(markup.table(heads, rows))
+    show.table(records(shown), columns)
+
+
+def _entropy(title: str, name: str, hint: str) -> Column:
+    return Column(title, NUMBER, lambda row: markup.number(row[name], 3), hint)
 
 
 # --- directions ------------------------------------------------------------------------------------------------
@@ -336,27 +330,19 @@ def _components(view: View, result: Result) -> None:
         ["top_share", "method", "component"], ascending=[False, True, True], kind="stable"
     )
     rows_shown = address.paged(len(shown), RANKED_ROWS, of=DIRECTIONS)
-    heads = [
-        ("Method", "", "pa-key"),
-        ("Direction", "Number of the component", "pa-number"),
-        ("Top in one cluster", "Share of its top that the commonest cluster holds", "pa-number"),
-        ("Cluster", "The commonest of its top", "pa-key"),
-        ("Clusters", "In its top", "pa-number"),
-        ("Entropy", "Over the clusters of its top, bits", "pa-number"),
-        ("Highest cosine", "", "pa-number"),
-        ("Explained", "Share of the variance", "pa-number"),
+
+    def cluster(row: Row) -> str:
+        number = row["top_cluster"]
+        return cards.cluster_link(view, clustering, number, None) if clustering else str(number)
+
+    columns = [
+        Column("Method", KEY, lambda row: markup.plain(row["method"])),
+        Column("Direction", NUMBER, lambda row: str(row["component"]), "Number of the component"),
+        Column("Top in one cluster", NUMBER, lambda row: f"{row['top_share']:.0%}", "That the commonest holds"),
+        Column("Cluster", KEY, cluster, "The commonest of its top"),
+        Column("Clusters", NUMBER, lambda row: str(row["clusters"]), "In its top"),
+        _entropy("Entropy", "entropy", "Over the clusters of its top, bits"),
+        Column("Highest cosine", NUMBER, lambda row: markup.number(row["highest"], 3)),
+        Column("Explained", NUMBER, lambda row: markup.number(row["explained"], 3), "Share of the variance"),
     ]
-    rows = [
-        [
-            markup.plain(row["method"]),
-            str(row["component"]),
-            f"{row['top_share']:.0%}",
-            cards.cluster_link(view, clustering, row["top_cluster"], None) if clustering else str(row["top_cluster"]),
-            str(row["clusters"]),
-            markup.number(row["entropy"], 3),
-            markup.number(row["highest"], 3),
-            markup.number(row["explained"], 3),
-        ]
-        for row in records(shown.iloc[rows_shown])
-    ]
-    st.html(markup.table(heads, rows))
+    show.table(records(shown.iloc[rows_shown]), columns)

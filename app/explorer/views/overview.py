@@ -18,8 +18,9 @@ from query.store.contents import polytope_counts
 
 from ...plain_text import counted
 from .. import jobs
-from ..parts import markup
+from ..parts import markup, show
 from ..parts.code import call, source
+from ..parts.show import KEY, NUMBER, WIDE, Column, Row
 from ..view import View, explained, guarded, literal, records
 
 DIGEST_SHOWN = 12  # hexadecimal digits: 48 bits tell any two weights apart
@@ -58,18 +59,16 @@ def render(view: View) -> None:
         _strip(view, rows)
     coded = st.container()
     left_out = sites[(sites["network"] == view.network.name) & (sites["n_codes"] == 0)]["scope"].value_counts()
-    st.html(
-        markup.notes(
+    show.notes(
+        *(
             f"{count} {scope} site{'s' if count > 1 else ''} of {view.network.name} hold no codes and are not shown"
             for scope, count in left_out.items()
         )
     )
-    st.subheader("Networks", anchor=False)
-    _networks(view, networks)
-    st.subheader("Datasets", anchor=False)
-    _datasets(view, held["datasets"])
-    st.subheader("Runs", anchor=False)
-    _runs(view, held["runs"])
+    for part, draw in (("networks", _networks), ("datasets", _datasets), ("runs", _runs)):
+        st.subheader(part.capitalize(), anchor=False)
+        draw(held[part])
+        source(view, f"{call(query.info)}[{part!r}]")
     st.subheader("Health", anchor=False)
     _health(view)
     with measuring:  # last: what is measured never holds up what is known
@@ -148,21 +147,14 @@ def _strip(view: View, rows: list[dict[str, Any]]) -> None:
         counts = sorted({int(row["n_codes"]) for row in some if row["n_codes"]})
         many = f", n = {counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "") if counts else ""
         pieces = "".join(_piece(view, row) for row in some)
-        st.html(
-            f'<div class="pa"><p class="pa-note">{title}{many}</p>'
-            + (f'<nav class="pa-strip" aria-label="{title}">{pieces}</nav>' if scope != "span" else "")
-            + "</div>"
-            + _table(view, some)
-        )
-    st.html(
-        markup.notes(
-            [
-                "Width: gates, with a least width. The purer the newest clustering of its codes, the darker a site. "
-                "Occupancy: distinct polytopes over examples; 1 where every example has one to itself. Density: "
-                "boundaries of all later sites per unit of distance here, of pairs of the same and of different "
-                "labels."
-            ]
-        )
+        strip = f'<nav class="pa-strip" aria-label="{title}">{pieces}</nav>' if scope != "span" else ""
+        show.block(f'<p class="pa-note">{title}{many}</p>{strip}')
+        show.table(some, _columns(view, scope))
+    show.notes(
+        "Width: gates, with a least width. The purer the newest clustering of its codes, the darker a site. "
+        "Occupancy: distinct polytopes over examples; 1 where every example has one to itself. Density: "
+        "boundaries of all later sites per unit of distance here, of pairs of the same and of different "
+        "labels."
     )
 
 
@@ -190,44 +182,43 @@ def _piece(view: View, row: dict[str, Any]) -> str:
     )
 
 
-def _table(view: View, rows: list[dict[str, Any]]) -> str:
-    heads = [
-        ("Span" if rows[0]["scope"] == "span" else "Site", "", "pa-key"),
-        ("Gates", "Bits of a code", "pa-number"),
-        ("Units", "Numbers of an activation", "pa-number"),
-        ("Examples", "With a code", "pa-number"),
-        ("Clusters", "Of the newest clustering of codes", "pa-number"),
-        ("Purity", "Share of clustered, labelled examples that bear their cluster's commonest label", "pa-number"),
-        ("Occupancy", "Distinct polytopes over examples", "pa-number"),
-        ("Density", "Of pairs of the same label, and of different labels", "pa-number"),
-        ("Exact", "Whether equal codes mean the same affine map", "pa-key"),
-        ("Look", "", "pa-key"),
-    ]
-    return markup.table(heads, (_cells(view, row) for row in rows))
+def _columns(view: View, scope: str) -> list[Column]:
+    title = "Span" if scope == "span" else "Site"
+    pages = {"search": "Search", "map": "Map", **({} if scope == "span" else {"neurons": "Neurons"})}
 
+    def state(row: Row) -> dict[str, str]:
+        return {"network": view.network.name, "target": row["name"]}
 
-def _cells(view: View, row: dict[str, Any]) -> list[str]:
-    state = {"network": view.network.name, "target": row["name"]}
-    pages = {"search": "Search", "map": "Map", **({} if row["scope"] == "span" else {"neurons": "Neurons"})}
-    clusters = "–"
-    if row["n_clusters"] is not None:
-        clusters = markup.link("clusters", f"{int(row['n_clusters']):,}", clustering=row["clustering_id"], **state)
-    occupancy = "–"
-    if row["occupancy"] is not None:
-        hint = f"{row['n_polytopes']:,} polytopes"
-        occupancy = f'<span title="{hint}">{markup.number(row["occupancy"], 3)}</span>'
-    density = "–" if row["intra"] is None else f"{markup.number(row['intra'], 3)} | {markup.number(row['inter'], 3)}"
+    def clusters(row: Row) -> str:
+        if row["n_clusters"] is None:
+            return "–"
+        words = f"{int(row['n_clusters']):,}"
+        return markup.link("clusters", words, clustering=row["clustering_id"], **state(row))
+
+    def occupancy(row: Row) -> str:
+        if row["occupancy"] is None:
+            return "–"
+        return f'<span title="{row["n_polytopes"]:,} polytopes">{markup.number(row["occupancy"], 3)}</span>'
+
+    def density(row: Row) -> str:
+        return "–" if row["intra"] is None else " | ".join(markup.number(row[of], 3) for of in ("intra", "inter"))
+
+    def links(row: Row) -> str:
+        return " · ".join(markup.link(page, words, **state(row)) for page, words in pages.items())
+
+    purity = "Share of clustered, labelled examples that bear their cluster's commonest label"
+    exact = "Whether equal codes mean the same affine map"
     return [
-        markup.plain(row["name"]),
-        f"{row['n_gates']:,}",
-        _count(row["n_units"]),
-        _count(row["n_codes"]),
-        clusters,
-        markup.number(row["purity"], 3),
-        occupancy,
-        density,
-        "yes" if row["exact"] else "no",
-        " · ".join(markup.link(page, words, **state) for page, words in pages.items()),
+        Column(title, KEY, lambda row: markup.plain(row["name"])),
+        Column("Gates", NUMBER, lambda row: f"{row['n_gates']:,}", "Bits of a code"),
+        Column("Units", NUMBER, lambda row: _count(row["n_units"]), "Numbers of an activation"),
+        Column("Examples", NUMBER, lambda row: _count(row["n_codes"]), "With a code"),
+        Column("Clusters", NUMBER, clusters, "Of the newest clustering of codes"),
+        Column("Purity", NUMBER, lambda row: markup.number(row["purity"], 3), purity),
+        Column("Occupancy", NUMBER, occupancy, "Distinct polytopes over examples"),
+        Column("Density", NUMBER, density, "Of pairs of the same label, and of different labels"),
+        Column("Exact", KEY, lambda row: "yes" if row["exact"] else "no", exact),
+        Column("Look", KEY, links),
     ]
 
 
@@ -254,7 +245,7 @@ def _measure(view: View, rows: list[dict[str, Any]]) -> list[str]:
             calls += [] if densities.why_none else [densities.call]
             for row in rows:
                 row |= densities.of_sites.get(row["name"], {})
-            st.html(markup.notes([densities.why_none]))
+            show.notes(densities.why_none)
     return calls
 
 
@@ -315,9 +306,7 @@ def _health(view: View) -> None:
     if st.query_params.get(CHECK) != "1":
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button("Check the atlas", on_click=_ask, args=(CHECK,))
-            st.html(
-                markup.notes(["Reads everything: digests, references, indexes. A minute for each few gigabytes."])
-            )
+            show.notes("Reads everything: digests, references, indexes. A minute for each few gigabytes.")
         return
     with explained():
         checks = view.work("Checking", query.verify, turns=jobs.LONG)
@@ -327,107 +316,60 @@ def _health(view: View) -> None:
         if failed.empty:
             st.html(f'<div class="pa"><b>All {len(checks):,} checks passed.</b></div>')
         else:
-            st.html(markup.error(f"{len(failed)} of {len(checks)} checks failed"))
-            heads = [("Check", "", "pa-key"), ("Of what", "", ""), ("Found", "", "pa-wide")]
-            st.html(
-                markup.table(
-                    heads,
-                    ([markup.plain(row[name]) for name in ("check", "subject", "detail")] for row in records(failed)),
-                )
-            )
+            show.error(f"{len(failed)} of {len(checks)} checks failed")
+            columns = [
+                Column("Check", KEY, lambda row: markup.plain(row["check"])),
+                Column("Of what", "", lambda row: markup.plain(row["subject"])),
+                Column("Found", WIDE, lambda row: markup.plain(row["detail"])),
+            ]
+            show.table(records(failed), columns)
         source(view, call(query.verify))
 
 
 # --- the rest --------------------------------------------------------------------------------------------------
 
 
-def _networks(view: View, networks: pd.DataFrame) -> None:
-    heads = [
-        ("Name", "", "pa-key"),
-        ("Architecture", "", "pa-key"),
-        ("Reads", "", "pa-key"),
-        ("Source", "", "pa-key"),
-        ("Examples", "Tokens or images that it read", "pa-number"),
-        ("Weights digest", "SHA-256 over all parameters and buffers", "pa-key"),
+def _networks(networks: pd.DataFrame) -> None:
+    def source_of(row: Row) -> str:
+        return markup.plain(f"{row['source']}, weights {row['weights']}")
+
+    def digest(row: Row) -> str:
+        whole = markup.plain(row["weights_digest"])
+        return f'<code title="{whole}">{whole[:DIGEST_SHOWN]}…</code>'
+
+    columns = [
+        Column("Name", KEY, lambda row: markup.link(".", row["name"], network=row["name"])),
+        Column("Architecture", KEY, lambda row: markup.plain(row["architecture"])),
+        Column("Reads", KEY, lambda row: f"{markup.plain(row['kind'])}s"),
+        Column("Source", KEY, source_of),
+        Column("Examples", NUMBER, lambda row: f"{row['n_examples']:,}", "Tokens or images that it read"),
+        Column("Weights digest", KEY, digest, "SHA-256 over all parameters and buffers"),
     ]
-    rows = [
-        [
-            markup.link(".", row["name"], network=row["name"]),
-            markup.plain(row["architecture"]),
-            f"{markup.plain(row['kind'])}s",
-            f"{markup.plain(row['source'])}, weights {markup.plain(row['weights'])}",
-            f"{row['n_examples']:,}",
-            f'<code title="{markup.plain(row["weights_digest"])}">'
-            f"{markup.plain(row['weights_digest'][:DIGEST_SHOWN])}…</code>",
-        ]
-        for row in records(networks)
+    show.table(records(networks), columns)
+
+
+def _datasets(datasets: pd.DataFrame) -> None:
+    columns = [
+        Column("Dataset", KEY, lambda row: markup.plain(row["name"])),
+        Column("Kind", KEY, lambda row: markup.plain(row["kind"])),
+        Column("Source", "", lambda row: markup.plain(row["source"])),
+        Column("Inputs", NUMBER, lambda row: f"{row['n_inputs']:,}", "Duplicates counted"),
+        Column("Labels", NUMBER, lambda row: f"{row['n_labels']:,}"),
+        Column("Without label", NUMBER, lambda row: f"{row['n_unlabelled']:,}"),
     ]
-    st.html(markup.table(heads, rows))
-    source(view, f"{call(query.info)}['networks']", sql=_NETWORKS_SQL)
+    show.table(records(datasets), columns)
 
 
-_NETWORKS_SQL = """select name, architecture, kind, source, weights, weights_digest, count(example_id) as n_examples
-from networks left join examples using (network_id)
-group by network_id, name, architecture, kind, source, weights, weights_digest
-order by network_id"""
+def _runs(runs: pd.DataFrame) -> None:
+    def published(row: Row) -> str:
+        return "–" if pd.isna(row["published_at"]) else f"{row['published_at']:%Y-%m-%d %H:%M}"
 
-
-def _datasets(view: View, datasets: pd.DataFrame) -> None:
-    heads = [
-        ("Dataset", "", "pa-key"),
-        ("Kind", "", "pa-key"),
-        ("Source", "", ""),
-        ("Inputs", "Duplicates counted", "pa-number"),
-        ("Labels", "", "pa-number"),
-        ("Without label", "", "pa-number"),
+    columns = [
+        Column("Run", KEY, lambda row: markup.plain(row["run"])),
+        Column("Network", KEY, lambda row: markup.plain(row["network"])),
+        Column("Dataset", KEY, lambda row: markup.plain(row["dataset"])),
+        Column("Examples", NUMBER, lambda row: f"{row['n_examples']:,}"),
+        Column("Inputs skipped", NUMBER, lambda row: f"{row['n_bad']:,}", "Listed in table bad_inputs"),
+        Column("Published (UTC)", KEY, published),
     ]
-    rows = [
-        [
-            markup.plain(row["name"]),
-            markup.plain(row["kind"]),
-            markup.plain(row["source"]),
-            f"{row['n_inputs']:,}",
-            f"{row['n_labels']:,}",
-            f"{row['n_unlabelled']:,}",
-        ]
-        for row in records(datasets)
-    ]
-    st.html(markup.table(heads, rows))
-    source(view, f"{call(query.info)}['datasets']", sql=_DATASETS_SQL)
-
-
-_DATASETS_SQL = """select name, kind, source, n_inputs, count(distinct label) as n_labels,
-    count(*) filter (where ordinal is not null and label is null) as n_unlabelled
-from datasets left join dataset_inputs using (dataset_id)
-group by dataset_id, name, kind, source, n_inputs
-order by dataset_id"""
-
-
-def _runs(view: View, runs: pd.DataFrame) -> None:
-    heads = [
-        ("Run", "", "pa-key"),
-        ("Network", "", "pa-key"),
-        ("Dataset", "", "pa-key"),
-        ("Examples", "", "pa-number"),
-        ("Inputs skipped", "Listed in table bad_inputs", "pa-number"),
-        ("Published (UTC)", "", "pa-key"),
-    ]
-    rows = [
-        [
-            markup.plain(row["run"]),
-            markup.plain(row["network"]),
-            markup.plain(row["dataset"]),
-            f"{row['n_examples']:,}",
-            f"{row['n_bad']:,}",
-            "–" if pd.isna(row["published_at"]) else f"{row['published_at']:%Y-%m-%d %H:%M}",
-        ]
-        for row in records(runs)
-    ]
-    st.html(markup.table(heads, rows))
-    source(view, f"{call(query.info)}['runs']", sql=_RUNS_SQL)
-
-
-_RUNS_SQL = """select runs.name as run, networks.name as network, datasets.name as dataset, n_examples, n_bad,
-    published_at
-from runs join networks using (network_id) join datasets using (dataset_id)
-order by run_id"""
+    show.table(records(runs), columns)

@@ -20,8 +20,9 @@ from ...plain_text import counted
 from .. import address
 from ..charts import path_charts
 from ..charts.path_charts import spot
-from ..parts import cards, choices, figures, markup, measured
+from ..parts import cards, choices, figures, markup, measured, show
 from ..parts.code import call, reader_of, source
+from ..parts.show import KEY, NUMBER, WIDE, Column, Row
 from ..view import View, explained, records
 
 SCALE, BETWEEN = "Scaling one example", "From one example to another"
@@ -33,14 +34,10 @@ T_STEPS = 40
 
 
 def render(view: View) -> None:
-    st.html(
-        markup.notes(
-            [
-                "A straight path through the activation space of a site. Where it crosses a boundary, a gate after "
-                "the site flips. Move along it with the slider: what the network predicts there, how many boundaries "
-                "lie behind, and which stored example is nearest by its code."
-            ]
-        )
+    show.notes(
+        "A straight path through the activation space of a site. Where it crosses a boundary, a gate after "
+        "the site flips. Move along it with the slider: what the network predicts there, how many boundaries "
+        "lie behind, and which stored example is nearest by its code."
     )
     with explained():
         _page(view)
@@ -160,7 +157,7 @@ def _draw(
     _cards(view, way, axis, here, options["example"] if axis == "α" else options["a"], options.get("b"))
     measured.remarks(found)
     if way is not None:
-        st.html(markup.notes(way.notes))
+        show.notes(*way.notes)
     measured.code(view, result.kind, result.options or options)
 
 
@@ -196,12 +193,10 @@ def _stretches(points: pd.DataFrame, axis: str) -> None:
     found = path_charts.stretches(points["at"], points["prediction"])
     words = [f"{path_charts.short(s.prediction)} ({spot(s.start)} to {spot(s.end)})" for s in found]
     if len(found) == 1:
-        st.html(markup.notes([f"The prediction is the same at all {len(points)} points: {words[0]}."]))
+        show.notes(f"The prediction is the same at all {len(points)} points: {words[0]}.")
         return
     times = counted(len(found) - 1, "time")
-    st.html(
-        markup.notes([f"The prediction changes {times} over {len(points)} points. Along {axis}: {'; '.join(words)}."])
-    )
+    show.notes(f"The prediction changes {times} over {len(points)} points. Along {axis}: {'; '.join(words)}.")
 
 
 # --- the nearest examples --------------------------------------------------------------------------------------
@@ -247,36 +242,32 @@ def _met(view: View, way: Route, axis: str, wanted: dict[str, Any]) -> None:
         int(row["example_id"]): row
         for row in records(view.ask(describe, view.network, sorted({int(i) for i in stays["example_id"]})))
     }
-    heads = [
-        (axis, "Points of the path over which this example is the nearest", "pa-number"),
-        ("Gates", "Least distance there", "pa-number"),
-        ("Predicted", "By the network on the path", "pa-key"),
-        ("Example", "", "pa-number"),
-        ("Label", "", "pa-key"),
-        ("", "", "pa-wide"),
+
+    def stretch(row: Row) -> str:
+        low, high = spot(row["low"]), spot(row["high"])
+        return low if low == high else f"{low} to {high}"
+
+    def link(row: Row) -> str:
+        number = int(row["example_id"])
+        return markup.link("example", str(number), example=number, **view.state)
+
+    def excerpt(row: Row) -> str:
+        return cards.excerpt(
+            view, described[int(row["example_id"])], THUMB, markup.CONTEXT_BEFORE, markup.CONTEXT_AFTER
+        )
+
+    columns = [
+        Column(axis, NUMBER, stretch, "Points of the path over which this example is the nearest"),
+        Column("Gates", NUMBER, lambda row: f"{int(row['closest']):,}", "Least distance there"),
+        Column("Predicted", KEY, lambda row: markup.words(row["prediction"]), "By the network on the path"),
+        Column("Example", NUMBER, link),
+        Column("Label", KEY, lambda row: markup.words(described[int(row["example_id"])]["label"])),
+        Column("", WIDE, excerpt),
     ]
-    cells = []
-    for stay in records(stays):
-        known = described[int(stay["example_id"])]
-        low, high = spot(stay["low"]), spot(stay["high"])
-        cells.append(
-            [
-                low if low == high else f"{low} to {high}",
-                f"{int(stay['closest']):,}",
-                markup.words(stay["prediction"]),
-                markup.link("example", str(int(stay["example_id"])), example=int(stay["example_id"]), **view.state),
-                markup.words(known["label"]),
-                cards.excerpt(view, known, THUMB, markup.CONTEXT_BEFORE, markup.CONTEXT_AFTER),
-            ]
-        )
-    st.html(markup.table(heads, cells))
-    st.html(
-        markup.notes(
-            [
-                f"{len(described)} of the atlas's examples {'is' if len(described) == 1 else 'are'} nearest "
-                f"somewhere among {len(way.table)} points. Of several at one distance the lowest id is taken."
-            ]
-        )
+    show.table(records(stays), columns)
+    show.notes(
+        f"{len(described)} of the atlas's examples {'is' if len(described) == 1 else 'are'} nearest "
+        f"somewhere among {len(way.table)} points. Of several at one distance the lowest id is taken."
     )
     said = call(route, **wanted)
     source(view, f"{said[:-1]}, reader={reader_of(view.network.name)}).table")

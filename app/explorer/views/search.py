@@ -21,7 +21,7 @@ from query.neighbors.nearest import DEFAULT_K
 
 from ...plain_text import one_line
 from .. import address, jobs
-from ..parts import cards, choices, markup
+from ..parts import cards, choices, markup, show
 from ..parts.code import call, reader_of, source
 from ..view import View, explained, literal, records
 
@@ -229,13 +229,9 @@ def _text() -> str:
     elif "text" in st.query_params:
         del st.query_params["text"]
     if len(text) > LINK_LIMIT:
-        st.html(
-            markup.notes(
-                [
-                    f"This text of {len(text):,} characters is too long for a link (at most {LINK_LIMIT:,}): the "
-                    "address of this page does not hold it."
-                ]
-            )
+        show.notes(
+            f"This text of {len(text):,} characters is too long for a link (at most {LINK_LIMIT:,}): the "
+            "address of this page does not hold it."
         )
     return text
 
@@ -381,11 +377,11 @@ def _show(
     if n:
         cards.examples(view, answer.same.drop(columns=["rank", "density", "distance"]), about["clustering"])
         if n > len(answer.same):
-            st.html(markup.notes([f"The first {len(answer.same)} of {n:,}, by example id."]))
+            show.notes(f"The first {len(answer.same)} of {n:,}, by example id.")
         source(view, _call(view, given, _sharing(wanted, n), live))
     else:
         among = "example that meets the conditions" if _narrowed(wanted) else "stored example"
-        st.html(markup.notes([f"No {'other ' if 'example' in given else ''}{among} has this code."]))
+        show.notes(f"No {'other ' if 'example' in given else ''}{among} has this code.")
     _nearest(answer.nearest, view, wanted, bool(n))
     source(view, _call(view, given, {**wanted, "outside": True}, live), sql=sql)
 
@@ -419,18 +415,14 @@ def _nearest(found: pd.DataFrame, view: View, wanted: Arguments, shared: bool) -
         low, high = int(found["distance"].min()), int(found["distance"].max())
         apart = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         share = " to ".join(dict.fromkeys(f"{distance / about['n_gates']:.1%}" for distance in (low, high)))
-        st.html(
-            markup.notes(
-                [
-                    f"{apart} of {about['n_gates']:,} gates apart ({share}). "
-                    f"{'Exact' if about['exact_search'] else 'Approximate'} search; searched: {about['searched']}."
-                ]
-            )
+        show.notes(
+            f"{apart} of {about['n_gates']:,} gates apart ({share}). "
+            f"{'Exact' if about['exact_search'] else 'Approximate'} search; searched: {about['searched']}."
         )
         cards.examples(view, cards.without_unknown_density(found), about["clustering"])
     elif shared:
         within = "Everyone within this distance shares the polytope; raise it."
-        st.html(markup.notes(["Everyone shares the polytope." if wanted["radius"] is None else within]))
+        show.notes("Everyone shares the polytope." if wanted["radius"] is None else within)
     else:
-        st.html(markup.notes(["No other example lies within this distance; raise it."]))
-    st.html(markup.notes([about[name] for name in ("search_note", "exact_note", "density_note")]))
+        show.notes("No other example lies within this distance; raise it.")
+    show.notes(*[about[name] for name in ("search_note", "exact_note", "density_note")])

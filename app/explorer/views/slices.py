@@ -13,7 +13,8 @@ from query.experiments.result import MAIN, Result
 from query.experiments.slices import png_slice
 
 from .. import address
-from ..parts import choices, figures, markup, measured
+from ..parts import choices, figures, markup, measured, show
+from ..parts.show import KEY, NUMBER, Column
 from ..view import View, explained, guarded, records
 
 SIZES = [32, 48, 64, 96, 128, 192, 256]
@@ -28,14 +29,10 @@ CLASSES_SHOWN = 12
 
 
 def render(view: View) -> None:
-    st.html(
-        markup.notes(
-            [
-                "A plane through the activation space of a site. Every polytope that it meets is an area, every "
-                "boundary a line; colours are predicted classes. Draw a box on the figure to look closer: the same "
-                "grid is laid over the smaller window."
-            ]
-        )
+    show.notes(
+        "A plane through the activation space of a site. Every polytope that it meets is an area, every "
+        "boundary a line; colours are predicted classes. Draw a box on the figure to look closer: the same "
+        "grid is laid over the smaller window."
     )
     with explained():
         _page(view)
@@ -127,11 +124,9 @@ def _window() -> dict[str, Any]:
             raise ValueError
     except ValueError:
         words = ", ".join(f"{name} {value!r}" for name, value in given.items())
-        st.html(
-            markup.error(
-                f"the address names a window by {words}; expected three numbers: u and v of its middle, and reach, "
-                "half its width. The whole plane is shown"
-            )
+        show.error(
+            f"the address names a window by {words}; expected three numbers: u and v of its middle, and reach, "
+            "half its width. The whole plane is shown"
         )
         return {}
     middle = {"middle": [numbers["u"], numbers["v"]]} if "u" in numbers else {}
@@ -226,26 +221,22 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
 
 def _tables(result: Result) -> None:
     left, right = st.columns(2, gap="medium")
-    classes = result.table.head(CLASSES_SHOWN)
-    heads = [
-        ("Class", "Predicted", "pa-key"),
-        ("Share", "Of the points of the grid", "pa-number"),
-        ("Polytopes", "Distinct ones among them", "pa-number"),
-    ]
-    rows = [[markup.words(row["class"]), f"{row['share']:.1%}", f"{row['polytopes']:,}"] for row in records(classes)]
-    left.html(markup.table(heads, rows))
-    if len(result.table) > CLASSES_SHOWN:
-        left.html(markup.notes([f"The {CLASSES_SHOWN} commonest of {len(result.table)} classes."]))
-    heads = [
-        ("Site", "", "pa-key"),
-        ("Gates", "", "pa-number"),
-        ("Change", "On at some points, off at others", "pa-number"),
-    ]
-    rows = [
-        [markup.plain(row["site"]), f"{row['gates']:,}", f"{row['crossed']:,}"]
-        for row in records(result.tables["sites"])
-    ]
-    right.html(markup.table(heads, rows))
+    with left:
+        columns = [
+            Column("Class", KEY, lambda row: markup.words(row["class"]), "Predicted"),
+            Column("Share", NUMBER, lambda row: f"{row['share']:.1%}", "Of the points of the grid"),
+            Column("Polytopes", NUMBER, lambda row: f"{row['polytopes']:,}", "Distinct ones among them"),
+        ]
+        show.table(records(result.table.head(CLASSES_SHOWN)), columns)
+        if len(result.table) > CLASSES_SHOWN:
+            show.notes(f"The {CLASSES_SHOWN} commonest of {len(result.table)} classes.")
+    with right:
+        columns = [
+            Column("Site", KEY, lambda row: markup.plain(row["site"])),
+            Column("Gates", NUMBER, lambda row: f"{row['gates']:,}"),
+            Column("Change", NUMBER, lambda row: f"{row['crossed']:,}", "On at some points, off at others"),
+        ]
+        show.table(records(result.tables["sites"]), columns)
 
 
 @guarded

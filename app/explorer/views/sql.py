@@ -18,7 +18,7 @@ from query.store.queries import DEFAULT_LIMIT, DEFAULT_TIMEOUT, schema
 from ...plain_text import distinct
 from .. import address, jobs
 from ..charts import chart_style
-from ..parts import figures, markup
+from ..parts import figures, markup, show
 from ..parts.code import call, source
 from ..view import View, explained, guarded, literal, records
 
@@ -114,7 +114,7 @@ def _run(view: View, text: str, limit: int, timeout: int) -> None:
             column_config={name: st.column_config.ImageColumn(name, width="small") for name in pictures},
         )
         if len(shown) < len(rows):
-            st.html(markup.notes([f"Rows {part.start + 1:,} to {part.stop:,} of {len(rows):,}"]))
+            show.notes(f"Rows {part.start + 1:,} to {part.stop:,} of {len(rows):,}")
     else:
         shown, pictures = _shown(rows)
         _chart(shown.drop(columns=pictures))
@@ -131,7 +131,7 @@ def _chart(rows: pd.DataFrame) -> None:
     """One column against another, each chosen; the first two that make a chart to begin with."""
     numbers = [str(name) for name in rows.columns if is_numeric_dtype(rows[name]) and not is_bool_dtype(rows[name])]
     if rows.empty or not numbers:
-        st.html(markup.notes(["A chart needs rows, and a column of numbers among them."]))
+        show.notes("A chart needs rows, and a column of numbers among them.")
         return
     columns = [str(name) for name in rows.columns]
     words = [name for name in columns if name not in numbers]
