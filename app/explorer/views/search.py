@@ -194,21 +194,27 @@ def _from_text(view: View, wanted: Arguments) -> None:
 
 def _answer_about(view: View, text: str, wanted: Arguments) -> Answer | None:
     """About the token that was chosen or that the address names; about the last one of a text that is new."""
-    chosen = st.session_state.get(_token_key(text))
-    in_address = st.query_params.get("token", "") if st.session_state.get("token_of", text) == text else ""
-    st.session_state["token_of"] = text
-    token = int(in_address) if chosen is None and in_address.isdecimal() else chosen
+    if st.session_state.get("token-of", text) != text:
+        st.query_params.pop("token", None)
+    st.session_state["token-of"] = text
+    named = str(st.session_state.get(_token_key(text), st.query_params.get("token", "")))
+    token = int(named) if named.isdecimal() else None
     if token is not None:
         st.query_params["token"] = str(token)  # for the runs that wait for the answer, which draw no tokens
-    refused = in_address if chosen is None and token is None else ""
     try:
         answer = _answer(view, {"text": text, "token": token}, wanted, live=True)
     except UsageError:  # perhaps of a token that the text does not have
         if token is None:
             raise
-        answer, refused = _answer(view, {"text": text, "token": None}, wanted, live=True), str(token)
-    if answer is not None and answer.tokens is not None and refused:
-        address.refuse("token", refused, f"a token of this text, 0 to {len(answer.tokens) - 1:,}", answer.token)
+        answer, token = _answer(view, {"text": text, "token": None}, wanted, live=True), None
+    if token is None and named:
+        st.query_params.pop("token", None)
+        st.session_state["token-refused"] = named
+    if answer is not None and answer.tokens is not None:
+        refused = st.session_state.pop("token-refused", "")
+        if refused:
+            last = len(answer.tokens) - 1
+            address.refuse("token", refused, f"a token of this text, 0 to {last:,}", answer.token)
     return answer
 
 

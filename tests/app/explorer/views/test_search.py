@@ -140,3 +140,10 @@ def test_a_stored_upload_says_which_example(networks: dict[str, Network], tmp_pa
         assert (f"stored as example {example}" in words(app)) == known == ("stored as" in words(app))
         shared, _ = (part.value for part in app.html if "pa-grid" in part.value)
         assert re.findall(r"example=(\d+)", shared) == [str(example)]
+
+
+def test_a_token_that_the_text_lacks_is_refused(demo_atlas: Path):
+    here = {"network": TEXT, "target": SITE, "by": "Text", "text": "import asyncio"}
+    for token in ("99", "<b>"):
+        [sentence] = errors(opened(demo_atlas, "search", **here, token=token))
+        assert sentence.startswith(f"the address asks for token {token}; expected a token of this text, 0 to ")
