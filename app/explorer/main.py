@@ -117,6 +117,8 @@ def choose(a: atlas.Atlas, read_only: bool) -> View:
         )
         network = a.catalog.network(name)
         targets = _targets(a, network)
+        typed = st.session_state.get("target") or st.query_params.get("target")
+        targets += [typed] if typed and typed not in targets else []
         target = st.selectbox(
             "Site or span",
             targets,

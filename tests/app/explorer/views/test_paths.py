@@ -6,14 +6,23 @@ import re
 from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
 import atlas
 from atlas.network import Network
 from query.experiments import run
 from query.experiments.route import route
-from tests.app.explorer.browsing import COMPUTING, IN_BROWSER, OpenPage, address, address_says, answered, eventually
+from tests.app.explorer.browsing import (
+    COMPUTING,
+    IN_BROWSER,
+    OpenPage,
+    address,
+    address_says,
+    answered,
+    drag,
+    eventually,
+)
 from tests.app.explorer.running import computed, errors, figures, metrics, opened, press, words
 
 IMAGE, SPAN = "demo-inceptionv1", "inception5a->:full"
@@ -83,25 +92,16 @@ def test_a_path_to_itself_is_a_sentence(measured_atlas: Path):
 
 class TestInABrowser:
     pytestmark = IN_BROWSER
-    RANGE = "() => document.querySelector('.js-plotly-plot').layout.xaxis.range.slice()"
-
-    def zoomed_in(self, page: Page) -> list[float]:
-        """Drag over the middle half of the first figure; the range of α that it shows then."""
-        box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
-        assert box is not None
-        middle, before = box["y"] + 0.5 * box["height"], page.evaluate(self.RANGE)
-        page.mouse.move(box["x"] + 0.25 * box["width"], middle)
-        page.mouse.down()
-        page.mouse.move(box["x"] + 0.75 * box["width"], middle, steps=4)
-        page.mouse.up()
-        eventually(page, lambda: page.evaluate(self.RANGE) != before, True)
-        return page.evaluate(self.RANGE)
+    RANGE = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.slice()"
 
     def test_a_path_stays_zoomed_as_the_slider_moves(self, measured_server: str, open_page: OpenPage):
         page = open_page(address(measured_server, "paths", network=IMAGE, span=SPAN, example=7, run=1))
         expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=COMPUTING)
         answered(page)
-        zoomed = self.zoomed_in(page)
+        whole = page.evaluate(self.RANGE)
+        drag(page, [(0.25, 0.5), (0.75, 0.5)])
+        eventually(page, lambda: page.evaluate(self.RANGE) != whole, True)
+        zoomed = page.evaluate(self.RANGE)
         page.get_by_role("slider").press("ArrowRight")
         address_says(page, alpha=1.05)
         answered(page)

@@ -94,7 +94,7 @@ def test_sql_runs_and_refuses(demo_atlas: Path):
     )
     assert errors(app) == [] and "1 row in" in words(app)
     [shown] = [table.value for table in app.dataframe]
-    assert list(shown.columns) == ["n", "word", "word (2)"] and shown["n"].tolist() == [n]
+    assert list(shown.columns) == ["n", "word", "word_1"] and shown["n"].tolist() == [n]
     for text, said in (
         (attack, str(refusal.value)),
         ("select nonsense from examples", "nonsense"),
