@@ -34,8 +34,7 @@ def empty(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(empty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., jobs.Job]]:
-    monkeypatch.setattr(jobs, "LEFT", WAIT)  # nobody looks at these jobs as a page does
+def start(empty: Path) -> Iterator[Callable[..., jobs.Job]]:
     started: list[tuple[bytes, jobs.Job]] = []
 
     def start_job(question: Callable[..., Any], *args: Any, **how: Any) -> jobs.Job:
@@ -69,6 +68,25 @@ def endless_steps(a: Atlas, progress: Callable[[int, int], None]) -> None:
         time.sleep(0.01)
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + WAIT
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def running(job: jobs.Job) -> bool:
+    return job.state()[0] is not None
+
+
+def waiting(job: jobs.Job) -> bool:
+    return job.state()[1] == "Measuring: waiting for another computation"
+
+
+def begun(job: jobs.Job) -> bool:
+    return ": waiting for " not in job.state()[1]
+
+
 def test_a_job_answers_what_the_question_does(start: Callable[..., jobs.Job], empty: Path):
     job = start(version)
     assert job.wait(WAIT)
@@ -89,9 +107,7 @@ def test_the_same_question_is_computed_once(start: Callable[..., jobs.Job]):
 
 def test_progress_says_how_much_is_done_and_how_long_it_takes(start: Callable[..., jobs.Job]):
     job = start(endless_steps)
-    until = time.monotonic() + WAIT
-    while job.state()[0] is None and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: running(job))
     share, line = job.state()
     assert share == 0.3
     assert line.startswith("Measuring: 3 of 10, ") and line.endswith(" left")
@@ -100,7 +116,7 @@ def test_progress_says_how_much_is_done_and_how_long_it_takes(start: Callable[..
 @pytest.mark.parametrize("question", [endless_steps, endless_sql])
 def test_stopping_ends_a_loop_and_a_statement(start: Callable[..., jobs.Job], question: Callable[..., Any]):
     job = start(question)
-    assert not job.wait(0.5)
+    wait_until(lambda: begun(job))
     job.stop_for("me")
     assert job.wait(WAIT)
     assert isinstance(job.error, jobs.Stopped)
@@ -112,7 +128,7 @@ def test_a_question_that_was_stopped_can_be_asked_again(start: Callable[..., job
     again = start(endless_steps)
     assert again is not first
     assert first.wait(WAIT)
-    assert not again.wait(0.2)
+    wait_until(lambda: running(again))
 
 
 def test_a_job_that_another_session_waits_for_goes_on(start: Callable[..., jobs.Job]):
@@ -120,7 +136,7 @@ def test_a_job_that_another_session_waits_for_goes_on(start: Callable[..., jobs.
     job.watched_by("me")
     job.watched_by("another")
     job.stop_for("me")
-    assert not job.wait(0.3)
+    assert not job.stopping
     job.stop_for("another")
     assert job.wait(WAIT)
 
@@ -136,27 +152,12 @@ def endless(a: Atlas, number: int, progress: Callable[[int, int], None]) -> None
     endless_steps(a, progress)
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + WAIT
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-def running(job: jobs.Job) -> bool:
-    return job.state()[0] is not None
-
-
-def waiting(job: jobs.Job) -> bool:
-    return job.state()[1] == "Measuring: waiting for another computation"
-
-
 def test_more_jobs_than_run_at_once_wait_their_turn(start: Callable[..., jobs.Job]):
     turns = jobs.Turns(1, 1)
     first = start(endless, 1, turns=turns)
     wait_until(lambda: running(first))
     second = start(endless, 2, turns=turns)
-    assert not second.wait(0.3) and waiting(second)
+    wait_until(lambda: waiting(second))
     first.stop()
     wait_until(lambda: running(second))
     third = start(endless, 3, turns=turns)
@@ -244,36 +245,13 @@ def test_a_job_that_nobody_looks_at_is_stopped(start: Callable[..., jobs.Job], i
     assert isinstance(left.error, jobs.Stopped) and not watched.stopping
 
 
-def test_a_job_that_its_session_left_holds_up_nothing_that_it_looks_at(
-    start: Callable[..., jobs.Job], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(jobs, "LEFT", 0.5)
-    turns = jobs.Turns(2, 1)
-    left = start(endless, 1, turns=turns)
-    wait_until(lambda: running(left))
-    waits = start(numbered, 42, turns=turns)
-    assert not waits.wait(0.8) and running(left), "nobody looks at either: a tab that is hidden"
-
-    def looked_at() -> bool:
-        waits.watched_by("me")
-        return waits.finished
-
-    wait_until(looked_at)
-    assert waits.answer == 42 and isinstance(left.error, jobs.Stopped)
-
-
-def test_jobs_that_a_session_looks_at_together_wait_for_each_other(
-    start: Callable[..., jobs.Job], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(jobs, "LEFT", 0.5)
-    turns = jobs.Turns(2, 1)
-    both = [start(endless, number, turns=turns) for number in range(2)]
-    deadline = time.monotonic() + 1.0
-    while time.monotonic() < deadline:
-        for job in both:
-            job.watched_by("me")
-        time.sleep(0.05)
-    assert sum(map(running, both)) == 1 and sum(map(waiting, both)) == 1
+def test_a_job_gives_way_to_what_its_session_looks_at(start: Callable[..., jobs.Job]):
+    """Not while the session looks at both, nor at neither, as of a tab that is hidden."""
+    left, looked_at = start(endless, 1), start(endless, 2)
+    for seconds, gives_way in ((0.0, False), (jobs.LEFT / 2, False), (2 * jobs.LEFT, True)):
+        looked_at._watchers["me"] = left._watchers["me"] + seconds
+        left.gives_way_to(looked_at, "me")
+        assert left.stopping == gives_way
 
 
 def test_an_answer_that_nobody_takes_is_dropped(start: Callable[..., jobs.Job], impatient: None):
@@ -288,7 +266,7 @@ def test_an_answer_that_nobody_takes_is_dropped(start: Callable[..., jobs.Job], 
 def test_a_query_that_never_looks_up_is_stopped(start: Callable[..., jobs.Job], tmp_path: Path):
     """One value of a list takes a minute, inside which DuckDB hears nothing."""
     job = start(deaf_sql, turns=jobs.SQL)
-    assert not job.wait(2.0)
+    wait_until(lambda: begun(job))
     job.stop()
     assert job.wait(WAIT) and isinstance(job.error, jobs.Stopped)
 

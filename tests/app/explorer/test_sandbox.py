@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,18 +96,26 @@ def test_time_is_limited_even_inside_one_value(built: Path, monkeypatch: pytest.
     assert ask(built, "select 42 as n")["n"].tolist() == [42]
 
 
+def after(n_looks: int, does: Callable[[], None]) -> Callable[[], None]:
+    """A ``go_on`` that does something at one of the looks at whether to stop."""
+    looks = iter(range(n_looks))
+
+    def go_on() -> None:
+        if next(looks, None) is None:
+            does()
+
+    return go_on
+
+
+def interrupt() -> None:
+    raise InterruptedError
+
+
 def test_what_go_on_raises_ends_the_query_and_its_process(built: Path) -> None:
     ask(built, "select 1")
     [process] = sandbox._waiting
-    stop = threading.Timer(1.0, lambda: None)
-    stop.start()
-
-    def go_on() -> None:
-        if not stop.is_alive():
-            raise InterruptedError
-
     with pytest.raises(InterruptedError):
-        ask(built, DEAF, go_on=go_on)
+        ask(built, DEAF, go_on=after(20, interrupt))
     assert not process.alive
 
 
@@ -156,10 +164,9 @@ def test_a_process_that_is_killed_is_explained_and_replaced(built: Path) -> None
     """As the kernel does when memory is short."""
     ask(built, "select 1")
     [process] = sandbox._waiting
-    killed = threading.Timer(1.0, os.kill, [process._running.pid, signal.SIGKILL])
-    killed.start()
+    kill = after(20, partial(os.kill, process._running.pid, signal.SIGKILL))
     with pytest.raises(SqlFailed, match="needs more memory"):
-        ask(built, DEAF)
+        ask(built, DEAF, go_on=kill)
     assert ask(built, "select 42 as n")["n"].tolist() == [42]
 
 

@@ -14,7 +14,7 @@ from app.explorer.view import View
 from atlas import Atlas
 
 APP = Path(__file__).parents[3] / "app"
-WORDS = ("on_click", "on_change", "on_select")
+WORDS = ("on_click", "on_change", "on_select", "on_drawn")
 
 
 def callbacks() -> Iterator[tuple[str, ast.Module, ast.Name]]:
@@ -49,7 +49,7 @@ def test_every_callback_of_a_widget_fails_with_a_sentence():
 MINUTES = ("Intruder tests", "Ranking units", "Writing the report", "Looking around on the way")
 """What may take minutes, and would keep pages from being drawn if it took turns of theirs."""
 
-SECONDS = ("Reading the text", "Comparing codes", "Reading unit", "Counting gates", "Looking up what is measured")
+SECONDS = ("Comparing codes", "Reading unit", "Counting gates", "Looking up what is measured")
 """What a page needs to be drawn."""
 
 
