@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import pandas as pd
 import streamlit as st
 
@@ -13,21 +10,11 @@ from query.clustering.clusterings import NOISE
 
 from ...plain_text import one_line
 from ..view import View, records
-from . import markup
-
-Row = dict[str, Any]
+from . import markup, show
+from .show import KEY, NUMBER, WIDE, Column, Row
 
 NAME_SHOWN = 28
 """Characters of a cluster's name in a cell."""
-
-
-class Column(NamedTuple):
-    """How a column of a table of examples is headed and written; ``cell`` gives HTML."""
-
-    title: str
-    hint: str
-    css: str
-    cell: Callable[[View, Row, int | None], str]
 
 
 def examples(view: View, frame: pd.DataFrame, clustering: int | None = None) -> None:
@@ -40,9 +27,7 @@ def examples(view: View, frame: pd.DataFrame, clustering: int | None = None) -> 
     if view.network.kind == "image":
         st.html(markup.grid(_figure(view, row, clustering) for row in rows))
         return
-    shown = [column for name, column in _COLUMNS.items() if name in frame]
-    heads = [(column.title, column.hint, column.css) for column in shown]
-    st.html(markup.table(heads, [[column.cell(view, row, clustering) for column in shown] for row in rows]))
+    show.table(rows, [column for name, column in _columns(view, clustering).items() if name in frame])
 
 
 def card(view: View, row: Row) -> None:
@@ -59,9 +44,9 @@ def card(view: View, row: Row) -> None:
 def facts(view: View, row: Row) -> list[tuple[str, str]]:
     """What the network made of an example: names, and values as HTML."""
     return [
-        ("example", _id(view, row, None)),
+        ("example", _id(view, row)),
         ("label", markup.words(row["label"])),
-        ("prediction", _prediction(view, row, None)),
+        ("prediction", _prediction(row)),
         ("loss", f"{markup.number(row['loss'], 3)} nats"),
     ]
 
@@ -95,12 +80,8 @@ def cluster_link(view: View, clustering: int, cluster: int, name: str | None, ta
 # --- cells -----------------------------------------------------------------------------------------------------
 
 
-def _id(view: View, row: Row, clustering: int | None) -> str:
+def _id(view: View, row: Row) -> str:
     return markup.link("example", str(row["example_id"]), example=row["example_id"], **view.state)
-
-
-def _distance(view: View, row: Row, clustering: int | None) -> str:
-    return f"{row['distance']:,}"
 
 
 def _cluster(view: View, row: Row, clustering: int | None) -> str:
@@ -109,11 +90,11 @@ def _cluster(view: View, row: Row, clustering: int | None) -> str:
     return cluster_link(view, clustering, row["cluster"], row.get("cluster_name"))
 
 
-def _prediction(view: View, row: Row, clustering: int | None) -> str:
+def _prediction(row: Row) -> str:
     return f'<span class="pa-mono">{markup.words(row["prediction"])}</span>'
 
 
-def _gates(view: View, row: Row, clustering: int | None) -> str:
+def _gates(view: View, row: Row) -> str:
     """The first gates in which an example differs: + where it has the gate on, − where off; units are links."""
     several = len({site for site, _, _ in row["gates"]}) > 1 or "span" in view.named
     shown, last = [], None
@@ -148,35 +129,37 @@ def without_unknown_density(frame: pd.DataFrame) -> pd.DataFrame:
     return frame if frame["density"].notna().any() else frame.drop(columns="density")
 
 
-def _number(name: str, digits: int = 3) -> Callable[[View, Row, int | None], str]:
-    return lambda view, row, clustering: markup.number(row[name], digits)
-
-
-def _words(name: str) -> Callable[[View, Row, int | None], str]:
-    return lambda view, row, clustering: markup.words(row[name])
-
-
-def _context(view: View, row: Row, clustering: int | None) -> str:
-    return markup.context(row["context"], row["token"], row["context_offset"])
-
-
 DIFFERING = "The first gates in which the codes differ, by number: + is on in this example, − is off"
 
-_COLUMNS = {
-    "rank": Column("#", "Order by distance, then by example id", "pa-number", _number("rank")),
-    "distance": Column("Distance", "Gates in which the two codes differ (Hamming)", "pa-number", _distance),
-    "activation": Column("Activation", "Of the unit, after the nonlinearity", "pa-number", _number("activation")),
-    "density": Column("Density", "Boundaries per unit distance", "pa-number", _number("density", 4)),
-    "probability": Column("Strength", "Strength of membership, 0 to 1", "pa-number", _number("probability", 2)),
-    "context": Column("Context", "The token among the characters around it", "pa-wide", _context),
-    "label": Column("Label", "Label of the input in its data set", "pa-key", _words("label")),
-    "cluster": Column("Cluster", "Cluster that the example lies in", "pa-key", _cluster),
-    "prediction": Column("Prediction", "Most probable next token", "pa-key", _prediction),
-    "loss": Column("Loss", "Negative log-likelihood of the true next token, nats", "pa-number", _number("loss")),
-    "gates": Column("Gates that differ", DIFFERING, "pa-gates", _gates),
-    "example_id": Column("Example", "Its id; follow it to see all about it", "pa-number", _id),
-}
-"""Columns of a table of tokens, in order; those that a frame has are shown."""
+
+def _columns(view: View, clustering: int | None) -> dict[str, Column]:
+    """Columns of a table of tokens, in order; those that a frame has are shown."""
+    context = "The token among the characters around it"
+    loss = "Negative log-likelihood of the true next token, nats"
+    return {
+        "rank": _number("#", "rank", 3, "Order by distance, then by example id"),
+        "distance": Column(
+            "Distance", NUMBER, lambda row: f"{row['distance']:,}", "Gates in which the two codes differ (Hamming)"
+        ),
+        "activation": _number("Activation", "activation", 3, "Of the unit, after the nonlinearity"),
+        "density": _number("Density", "density", 4, "Boundaries per unit distance"),
+        "probability": _number("Strength", "probability", 2, "Strength of membership, 0 to 1"),
+        "context": Column("Context", WIDE, _context, context),
+        "label": Column("Label", KEY, lambda row: markup.words(row["label"]), "Label of the input in its data set"),
+        "cluster": Column("Cluster", KEY, lambda row: _cluster(view, row, clustering), "That the example lies in"),
+        "prediction": Column("Prediction", KEY, _prediction, "Most probable next token"),
+        "loss": _number("Loss", "loss", 3, loss),
+        "gates": Column("Gates that differ", "pa-gates", lambda row: _gates(view, row), DIFFERING),
+        "example_id": Column("Example", NUMBER, lambda row: _id(view, row), "Follow it to see all about it"),
+    }
+
+
+def _number(title: str, name: str, digits: int, hint: str) -> Column:
+    return Column(title, NUMBER, lambda row: markup.number(row[name], digits), hint)
+
+
+def _context(row: Row) -> str:
+    return markup.context(row["context"], row["token"], row["context_offset"])
 
 
 def _figure(view: View, row: Row, clustering: int | None) -> str:
@@ -193,7 +176,7 @@ def _figure(view: View, row: Row, clustering: int | None) -> str:
     if "cluster" in row:
         lines.append(f"cluster {_cluster(view, row, clustering)}")
     if "gates" in row:
-        lines.append(f'<span title="{markup.plain(DIFFERING)}">gates {_gates(view, row, clustering)}</span>')
-    lines.append(f"example {_id(view, row, clustering)}")
+        lines.append(f'<span title="{markup.plain(DIFFERING)}">gates {_gates(view, row)}</span>')
+    lines.append(f"example {_id(view, row)}")
     caption = "".join(f"<div>{line}</div>" for line in lines)
     return markup.figure(row["thumbnail"], caption, str(row["key"]))
