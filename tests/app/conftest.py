@@ -24,7 +24,7 @@ from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 from atlas.network import Network
 
-pytest.register_assert_rewrite("tests.app.browsing")  # an assertion in there is to show what was read
+pytest.register_assert_rewrite("tests.app.explorer.browsing")  # an assertion in there is to show what was read
 
 from tests.app.explorer.browsing import CHROMIUM, HOSTILE, STARTING, OpenPage, drawn, serving  # noqa: E402
 
