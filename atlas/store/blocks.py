@@ -30,7 +30,8 @@ def code_blocks(
         "where site_id = $1 and example_id between $2 and $3 order by example_id"
     )
     for first in _block_starts(atlas, "codes", site, rows):
-        for batch in atlas.batches(query, [site.site_id, first, first + rows - 1], rows):
+        # Read to its end before any of it is handed on: a writer's connection has one open result at a time.
+        for batch in list(atlas.batches(query, [site.site_id, first, first + rows - 1], rows)):
             yield _int64(batch.column("example_id")), _packed(batch.column("code"), site)
 
 

@@ -149,6 +149,22 @@ def _missing_column(where: str, column: str, columns: Collection[str], option: s
     return BadInput(f"{where} has no column {column!r}; it has: {there}. Name one with {option}")
 
 
+def network_for(kind: Kind) -> str:
+    """What reads inputs of this kind, in words."""
+    return "a text network" if kind == "text" else "an image network"
+
+
+def advice_for(kind: Kind) -> str:
+    """What to do with inputs of this kind."""
+    return f"use {network_for(kind)} such as {example_source(kind)} for {kind}s"
+
+
+def refuse_label_column(request: Request, why: str) -> None:
+    """`UsageError` where a column of labels was asked for and there are no columns."""
+    if request.label_column is not None:
+        raise UsageError(f"--label-column {request.label_column} is for tables, and {request.source} is none: {why}")
+
+
 def ordinals(length: int, start: int, stop: int | None) -> range:
     """``range(start, stop)`` within a dataset of ``length`` items; `UsageError` where it reaches outside."""
     end = length if stop is None else stop

@@ -4,12 +4,14 @@ They need no download, so the shipped networks are trained on them and the demo 
 good into a training part and a held-out part that the shipped networks never saw.
 """
 
+from __future__ import annotations
+
 import ast
 import hashlib
 import re
 import sysconfig
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,11 @@ from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
+
+from atlas.errors import EmptyDataset, UsageError
+
+from .base import BadItem, Item, Kind, Request, advice_for, ordinals, refuse_label_column, text_item
+from .images import pixels_hash
 
 Split = Literal["all", "train", "heldout"]
 
@@ -35,6 +42,17 @@ MIN_QUOTED_CHARS = 120
 _NOT_PROSE_OR_PROGRAM = {"test", "tests", "idlelib", "lib2to3", "pydoc_data", "site-packages", "dist-packages"}
 
 
+PARTS: dict[str, tuple[Kind, Split]] = {
+    "python": ("text", "all"),
+    "python-train": ("text", "train"),
+    "python-heldout": ("text", "heldout"),
+    "digits": ("image", "all"),
+    "digits-train": ("image", "train"),
+    "digits-heldout": ("image", "heldout"),
+}
+"""What ``builtin:NAME`` may name: the kind and the part."""
+
+
 @dataclass(frozen=True)
 class BuiltinText:
     """A text of the standard library; `label` is its kind: topic, source, encoding or docstring."""
@@ -51,6 +69,46 @@ class BuiltinImage:
     key: str
     label: str
     image: Image.Image
+
+
+class BuiltinItems:
+    """A dataset that every installation carries: 12 million characters or 1,797 tiny images, so all are held."""
+
+    ignored: Mapping[str, int] = {}
+
+    def __init__(self, request: Request, name: str, items: Sequence[Item | BadItem]) -> None:
+        self.name, self.source, self.kind = name, request.source, request.kind
+        self._items = items
+        identity = hashlib.sha256()
+        for item in items:
+            known = item.reason if isinstance(item, BadItem) else f"{item.label}\0{item.content_hash}"
+            identity.update(f"{item.key}\0{known}\n".encode())
+        self.fingerprint = identity.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def items(self, start: int = 0, stop: int | None = None) -> Iterator[Item | BadItem]:
+        return map(self._items.__getitem__, ordinals(len(self), start, stop))
+
+
+def open_builtin(request: Request) -> BuiltinItems:
+    """The dataset ``builtin:NAME``. Raises `UsageError` for another name, `EmptyDataset` for the other kind."""
+    source, name = request.source, request.source.removeprefix("builtin:")
+    if name not in PARTS:
+        raise UsageError(f"there is no {source}; there are: {', '.join(f'builtin:{known}' for known in PARTS)}")
+    refuse_label_column(request, "a builtin dataset has its own labels")
+    kind, part = PARTS[name]
+    if kind != request.kind:
+        raise EmptyDataset(f"{source} holds {kind}s; {advice_for(kind)}")
+    items: list[Item | BadItem] = []
+    if kind == "text":
+        for text in python_texts(part):
+            items.append(text_item(len(items), text.key, text.label, text.text))
+    else:
+        for image in digit_images(part):
+            items.append(Item(len(items), image.key, image.label, image.image, pixels_hash(image.image)))
+    return BuiltinItems(request, request.name or name, items)
 
 
 def python_texts(split: Split) -> Iterator[BuiltinText]:

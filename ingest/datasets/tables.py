@@ -21,6 +21,9 @@ from atlas.errors import BadInput, EmptyDataset
 from .base import BadItem, Item, Kind, Request, named_class, ordinals, printable, text_item
 from .images import image_cell_item
 
+JSON_SUFFIXES = frozenset({".jsonl", ".json"})
+PARQUET = ".parquet"
+
 ROWS_AT_ONCE = {"text": 256, "image": 16}
 """Rows of a Parquet file that are held decoded: a few MB of either kind."""
 

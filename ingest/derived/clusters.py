@@ -4,36 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-import atlas
 from atlas.clustering.hierarchy import Hierarchy, Metric, Selection, Ties, members_of
 from atlas.clustering.limits import MAX_POINTS, MEMORY_BUDGET, check_request
 from atlas.clustering.rows import not_finite
 from atlas.codes import SplineCodes
 from atlas.devices import Device
-from atlas.errors import NonFinite, NotStored, RunInterrupted, TooManyPoints, UsageError
+from atlas.errors import NonFinite, TooManyPoints, UsageError
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import Target
 from atlas.store.digests import seal
 
 from ..progress import Progress
-
-Space = Literal["codes", "activations"]
-
-AUTOMATIC_POINTS = 20_000
-"""More examples than this are not clustered without being asked for: the time grows with the square."""
+from .job import (
+    AUTOMATIC_POINTS,
+    Space,
+    check_unchanged,
+    data_digest,
+    find_result,
+    next_number,
+    path_of,
+    reading,
+    storing,
+)
 
 _SHARE_OF_MEDOIDS = 0.1
 """Of the bar, beside the hierarchy: as good as nothing where clusters are small, a third where one holds most."""
 
 
 def cluster(
-    path: str | Path,
+    path: str | Path | Atlas,
     *,
     site: str | None = None,
     span: str | None = None,
@@ -50,23 +55,48 @@ def cluster(
     device: Device = "auto",
     progress: Progress | None = None,
 ) -> int:
-    """Cluster the codes of a site or span, or the activations of a site, and store the result; returns its id.
-
-    ``neighbors`` makes it approximate, of so many nearest neighbours of each example, and the stored clustering says
-    so; ``memory_budget``, ``max_points`` and ``device`` change how it is computed, not what comes out. The stored
-    ``min_samples`` is what was used: one less than the examples where there are no more than were asked for.
+    """Cluster the codes of a site or span, or the activations of a site, with HDBSCAN, and store the result.
 
     The same clustering of the same data is not computed twice. What can't be clustered is refused before it is read.
-    The database is held only to store the result, in one transaction. Raises what `cluster_codes` and
-    `cluster_activations` raise, `UnknownName`, `NotStored`.
+    An atlas given by its path is open only to read and to store the result, in one transaction.
+
+    Args:
+        path: the atlas, or an `Atlas` that is open for writing.
+        site: what to cluster ...
+        span: ... or a span, whose codes are those of its sites, one after another.
+        network: the network, where several have such a site.
+        space: ``codes`` or ``activations``.
+        metric: ``hamming`` (the default for codes: share of bits) or ``euclidean`` (for activations).
+        min_cluster_size: the least members of a cluster.
+        min_samples: neighbours that make a core distance; None: as many as min_cluster_size. What is stored is what
+            was used: one less than the examples where there are no more than were asked for.
+        selection: ``eom`` or ``leaf``, how clusters are chosen from the hierarchy.
+        ties: ``hdbscan`` (edges of equal length merge as that library sorts them) or ``stable`` (alike everywhere).
+        neighbors: makes it approximate, from so many nearest neighbours of each example; it is stored as such.
+        memory_budget: bytes for distances; with less they are computed again, with the same result.
+        max_points: refuse more examples than this, unless approximate.
+        device: ``auto``, ``cpu`` or ``cuda``: where distances are computed.
+        progress: is told how far it is.
+
+    Returns:
+        The clustering's number.
+
+    Raises:
+        UnknownName: no such site, span or network.
+        NotStored: no codes or activations are stored for it.
+        UsageError: an impossible argument.
+        TooManyPoints: more examples than ``max_points``, or than memory holds.
+        NonFinite: an activation holds NaN or infinity.
+        RunInterrupted: the target got new examples meanwhile.
+        AtlasLocked: somebody else has the atlas open.
     """
     if space not in ("codes", "activations"):
         raise UsageError(f"space is {space!r}; it is codes or activations")
     progress = progress or Progress()
     metric = metric or ("hamming" if space == "codes" else "euclidean")
-    with atlas.open(path) as a:
+    with reading(path) as a:
         target = a.catalog.target(site=site, span=span, network=network)
-        digest = _digest(target, space)
+        digest = data_digest(target, space)
         if space == "activations" and metric != "euclidean":
             raise UsageError(f"activations are clustered under euclidean, not {metric}; codes know both")
         samples = check_request(
@@ -92,7 +122,7 @@ def cluster(
             "neighbors": neighbors,
             "data_digest": digest,
         }
-        known = _find(a, parameters)
+        known = find_result(a, "clusterings", "clustering_id", parameters)
         if known is not None:
             return known
         ids, points = _points(a, target, space)
@@ -128,20 +158,22 @@ def cluster(
         )
         step.update(whole, whole)
     members = _clusters(hierarchy, nearest, ids, labels)
-    with atlas.open(path, writable=True) as a, a.transaction():
-        return _store(a, target.network.name, parameters, hierarchy, ids, labels, members)
+    with storing(path, progress) as a:
+        check_unchanged(a, target, space, digest, "it was clustered")
+        return _store(a, parameters, hierarchy, ids, labels, members)
 
 
-def cluster_all(path: Path, network: str, sites: Sequence[str], *, progress: Progress) -> list[str]:
+def cluster_all(path: Path | Atlas, network: str, sites: Sequence[str], *, progress: Progress) -> list[str]:
     """Cluster the codes of every site with the defaults; returns a note for each site that was left out, and why."""
     notes = []
     for site in sites:
-        with atlas.open(path) as a:
+        with reading(path) as a:
             n_codes = a.catalog.target(site=site, network=network).sites[0].n_codes
         if n_codes > AUTOMATIC_POINTS:
             notes.append(
                 f"{site} was not clustered: {n_codes} examples, and only up to {AUTOMATIC_POINTS} are clustered "
-                f"unasked; `polytope cluster {path} --site {site}` does it, in a time that grows with the square"
+                f"unasked; `polytope cluster {path_of(path)} --site {site}` does it, in a time that grows with the "
+                "square"
             )
             continue
         try:
@@ -149,19 +181,6 @@ def cluster_all(path: Path, network: str, sites: Sequence[str], *, progress: Pro
         except (TooManyPoints, UsageError) as error:
             notes.append(f"{site} was not clustered: {error}")
     return notes
-
-
-def _digest(target: Target, space: Space) -> str:
-    if space == "codes":
-        return target.digest
-    if len(target.sites) != 1:
-        raise UsageError(f"a span ({target.name}) has codes but no activations of its own; name a site")
-    if target.sites[0].activations_digest is None:
-        raise NotStored(
-            f"no activations are stored for site {target.name} of network {target.network.name}; ingest with "
-            "--store-activations"
-        )
-    return target.sites[0].activations_digest
 
 
 def _n(a: Atlas, target: Target, space: Space) -> int:
@@ -227,25 +246,15 @@ def _clusters(hierarchy: Hierarchy, nearest: np.ndarray, ids: np.ndarray, labels
     return pd.DataFrame(rows)
 
 
-def _find(a: Atlas, parameters: dict[str, Any]) -> int | None:
-    matches = " and ".join(f"{name} is not distinct from ${at}" for at, name in enumerate(parameters, start=1))
-    found = a.value(f"select max(clustering_id) from clusterings where {matches}", list(parameters.values()))
-    return None if found is None else int(found)
-
-
 def _store(
     a: Atlas,
-    network: str,
     parameters: dict[str, Any],
     hierarchy: Hierarchy,
     ids: np.ndarray,
     labels: pd.Series,
     clusters: pd.DataFrame,
 ) -> int:
-    target = a.catalog.target(site=parameters["target"], network=network)
-    if _digest(target, parameters["space"]) != parameters["data_digest"]:
-        raise RunInterrupted(f"{target.name} got new examples while it was clustered; give the same command again")
-    number = 1 + a.value("select coalesce(max(clustering_id), 0) from clusterings")
+    number = next_number(a, "clusterings", "clustering_id")
     inside = (hierarchy.labels >= 0) & labels.notna().to_numpy()
     agreeing = (
         labels.to_numpy()[inside] == clusters["top_label"].to_numpy()[hierarchy.labels[inside]]

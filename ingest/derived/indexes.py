@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import quote
 
 import numpy as np
 
-import atlas
 from atlas.errors import HammingIndexError, NotStored, UsageError
 from atlas.search.files import INDEXES, TARGET_RECALL, Block
 from atlas.search.hamming_index import HammingIndex
@@ -21,7 +21,8 @@ from atlas.store.catalog import SiteRecord, Target
 from atlas.store.digests import seal
 from atlas.store.disk import disk_full
 
-from ..progress import Progress
+from ..progress import Progress, Step
+from .job import check_unchanged, path_of, reading, storing
 
 IndexKind = Literal["flat", "ivf"]
 """flat is exact and always there; ivf, which is approximate, may stand beside it."""
@@ -41,7 +42,7 @@ class Built:
 
 
 def build_indexes(
-    path: str | Path,
+    path: str | Path | Atlas,
     *,
     network: str | None = None,
     targets: list[str] | None = None,
@@ -50,42 +51,59 @@ def build_indexes(
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[Built]:
-    """Bring indexes up to date; returns those that were built.
+    """Bring indexes up to date. One whose digest is that of the codes is left alone, unless ``force``.
 
-    ``targets``: sites and spans; by default every site with codes, and every span that was asked for at ingestion or
-    has an index, of ``network`` or of all networks. ``kind``: None brings up to date what there is, and builds the
-    flat indexes that are missing; flat also removes what stands beside it; ivf is built beside the flat index, in
-    place of what is there, with the least search effort that reaches ``recall``@10 (see
-    `atlas.search.approximate.ApproximateIndex`).
+    Args:
+        path: the atlas, or an `Atlas` that is open for writing.
+        network: whose sites and spans; None: of all networks.
+        targets: sites and spans; None: every site with codes, and every span that was asked for at ingestion or has
+            an index.
+        kind: None brings up to date what there is, and builds the flat indexes that are missing. ``flat`` also
+            removes what stands beside it; ``ivf`` is built beside the flat index, in place of what is there.
+        recall: share of the true 10 nearest that an approximate index must find, with the least search effort.
+        force: build also those that are up to date.
+        progress: is told how far it is.
 
-    An index whose digest is that of the codes is left alone unless ``force``. Raises `UnknownName` for a target that
-    is not there, `UsageError` for another kind or a recall outside (0, 1], `AtlasLocked`, `DiskFull`.
+    Returns:
+        The indexes that were built.
+
+    Raises:
+        UnknownName: no such site, span or network.
+        UsageError: another kind, or a recall outside (0, 1].
+        RunInterrupted: the target got new examples meanwhile.
+        AtlasLocked: somebody else has the atlas open.
+        DiskFull: an index does not fit.
     """
     if kind is not None and kind not in get_args(IndexKind):
         raise UsageError(f"kind is {kind!r}; expected {', '.join(get_args(IndexKind))}")
     if not 0 < recall <= 1:
         raise UsageError(f"the recall to reach is {recall}; expected a share above 0, at most 1")
-    path, progress = Path(path), progress or Progress()
-    with atlas.open(path) as a:
+    progress = progress or Progress()
+    with reading(path) as a:
         wanted = _targets(a, network, targets)
         flat = [target for target in wanted if force or not _is_current(a, target, "flat")]
         beside = [target for target in wanted if kind == "ivf" or (kind is None and _has_approximate(a, target))]
         beside = [target for target in beside if force or not _is_current(a, target, "ivf")]
         dropped = [target for target in wanted if kind == "flat" and _has_approximate(a, target)]
-    built = []
-    counts = [min(site.n_codes for site in target.sites) for target in flat]  # a span may have fewer
-    with progress.step("index", total=sum(counts), unit="codes") as step:
-        for number, target in enumerate(flat):
-
-            def tell(done: int, before: int = sum(counts[:number])) -> None:
-                step.update(before + done, sum(counts))
-
-            built.append(_build_flat(path, target, tell))
-            tell(counts[number])
+        built = _build_flat(a, flat, progress)
+    if flat:
+        with storing(path, progress) as a:
+            for target, index in zip(flat, built, strict=True):
+                _record(a, target, index)
+            seal(a, "indexes")
     for target in beside:
-        built.append(_build_approximate(path, target, recall, progress))
-    for target in dropped:
-        _record(path, target, None)
+        index = _build_approximate(path_of(path), target, recall, progress)
+        with storing(path, progress) as a:
+            _record(a, target, index)
+            gone = _forget_beside(a, target, but="ivf")
+            seal(a, "indexes")
+        _remove(path_of(path), gone)
+        built.append(index)
+    if dropped:
+        with storing(path, progress) as a:
+            gone = [file for target in dropped for file in _forget_beside(a, target)]
+            seal(a, "indexes")
+        _remove(path_of(path), gone)
     return built
 
 
@@ -120,16 +138,25 @@ def span_blocks(a: Atlas, sites: Sequence[SiteRecord]) -> Iterator[Block]:
         ]
 
 
-def _build_flat(path: Path, target: Target, tell: Callable[[int], None]) -> Built:
-    """``tell``: codes that are written."""
-    file = path / INDEXES / index_file(target)
-    with atlas.open(path) as a, disk_full(path):
-        file.parent.mkdir(exist_ok=True)
-        blocks = a.code_blocks(target.sites[0]) if len(target.sites) == 1 else span_blocks(a, target.sites)
-        n_codes = HammingIndex.write(file, _counted(blocks, tell), target.parts, target.digest)
-    built = Built(target.network.name, target.name, "flat", n_codes)
-    _record(path, target, built)
+def _build_flat(a: Atlas, targets: Sequence[Target], progress: Progress) -> list[Built]:
+    counts = [min(site.n_codes for site in target.sites) for target in targets]  # a span may have fewer
+    built, before = [], 0
+    with progress.step("index", total=sum(counts), unit="codes") as step:
+        for target, count in zip(targets, counts, strict=True):
+            file = a.path / INDEXES / index_file(target)
+            with disk_full(a.path):
+                file.parent.mkdir(exist_ok=True)
+                blocks = a.code_blocks(target.sites[0]) if len(target.sites) == 1 else span_blocks(a, target.sites)
+                tell = partial(_tell, step, before, sum(counts))
+                n_codes = HammingIndex.write(file, _counted(blocks, tell), target.parts, target.digest)
+            built.append(Built(target.network.name, target.name, "flat", n_codes))
+            before += count
+            step.update(before, sum(counts))
     return built
+
+
+def _tell(step: Step, before: int, total: int, done: int) -> None:
+    step.update(before + done, total)
 
 
 def _counted(blocks: Iterable[Block], tell: Callable[[int], None]) -> Iterator[Block]:
@@ -147,37 +174,39 @@ def _build_approximate(path: Path, target: Target, recall: float, progress: Prog
     with progress.step(f"build ivf of {target.name}", total=len(exact), unit="codes") as step, disk_full(path):
         index = ApproximateIndex.build(exact, target_recall=recall, progress=step.update)
         index.save(path / INDEXES / index_file(target, "ivf"))
-    built = Built(target.network.name, target.name, "ivf", len(exact), index.recall, index.sample, index.parameters)
-    _record(path, target, built)
-    return built
+    return Built(target.network.name, target.name, "ivf", len(exact), index.recall, index.sample, index.parameters)
 
 
-def _record(path: Path, target: Target, built: Built | None) -> None:
-    """Note what was built in the table of indexes; remove what stood beside a flat index and does so no longer."""
-    names = [target.network.network_id, target.name]
-    with atlas.open(path, writable=True) as a, a.transaction():
-        gone = []
-        if built is None or built.kind != "flat":
-            others = "network_id = $1 and target = $2 and kind not in ('flat', $3)"
-            kept = [*names, built.kind if built else ""]
-            gone = [file for (file,) in a.rows(f"select file from indexes where {others}", kept)]
-            a.execute(f"delete from indexes where {others}", kept)
-        if built is not None:
-            a.execute(
-                "insert or replace into indexes values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                [
-                    *names,
-                    built.kind,
-                    index_file(target, built.kind),
-                    built.n_codes,
-                    target.digest,
-                    built.recall,
-                    built.sample,
-                    None if built.parameters is None else json.dumps(built.parameters),
-                ],
-            )
-        seal(a, "indexes")
-    for file in gone:
+def _record(a: Atlas, target: Target, built: Built) -> None:
+    """Note what was built in the table of indexes."""
+    check_unchanged(a, target, "codes", target.digest, "it was indexed")
+    a.execute(
+        "insert or replace into indexes values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        [
+            target.network.network_id,
+            target.name,
+            built.kind,
+            index_file(target, built.kind),
+            built.n_codes,
+            target.digest,
+            built.recall,
+            built.sample,
+            None if built.parameters is None else json.dumps(built.parameters),
+        ],
+    )
+
+
+def _forget_beside(a: Atlas, target: Target, but: IndexKind = "flat") -> list[str]:
+    """Take out of the table what stands beside a flat index, all or all ``but`` one kind; returns the files."""
+    others = "network_id = $1 and target = $2 and kind not in ('flat', $3)"
+    values = [target.network.network_id, target.name, but]
+    files = [file for (file,) in a.rows(f"select file from indexes where {others}", values)]
+    a.execute(f"delete from indexes where {others}", values)
+    return files
+
+
+def _remove(path: Path, files: Sequence[str]) -> None:
+    for file in files:
         for name in (path / INDEXES / file, (path / INDEXES / file).with_suffix(".json")):
             name.unlink(missing_ok=True)
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-import atlas
 from atlas.checks import whole
 from atlas.devices import Device, check_device
-from atlas.errors import IndexMissing, RunInterrupted, UsageError
+from atlas.errors import IndexMissing, UsageError
 from atlas.search.files import INDEXES
 from atlas.search.hamming_index import HammingIndex
 from atlas.store.atlas import Atlas
@@ -18,6 +17,7 @@ from atlas.store.catalog import Target
 from atlas.store.digests import seal
 
 from ..progress import Progress
+from .job import check_unchanged, reading, storing
 
 DEFAULT_K = 10
 QUERIES = 1024
@@ -28,7 +28,7 @@ STORED_ROWS = 100_000
 
 
 def store_neighbors(
-    path: str | Path,
+    path: str | Path | Atlas,
     *,
     site: str | None = None,
     span: str | None = None,
@@ -37,19 +37,36 @@ def store_neighbors(
     device: Device = "auto",
     progress: Progress | None = None,
 ) -> int:
-    """Find the ``k`` nearest other examples of every example, exactly, and store them; returns how many examples.
+    """Find the nearest other examples of every example, exactly, and store them.
 
-    Ordered by (distance, example id), as `query.nearest` has them. What was stored of the target before is replaced,
-    in one transaction: a job that is stopped leaves it as it was. The atlas is held only to write. Memory grows by 8
-    bytes a neighbour. ``device`` as in `HammingIndex.search`.
+    They are ordered by (distance, example id), as `query.nearest` has them. What was stored of the target before is
+    replaced, in one transaction: a job that is stopped leaves it as it was. Memory grows by 8 bytes a neighbour.
 
-    Raises `UsageError` for k below 1 or not below the number of codes, `UnknownName`, `NotStored`, `IndexMissing`,
-    `IndexMismatch`, `AtlasLocked`, and `RunInterrupted` where the target got new examples meanwhile.
+    Args:
+        path: the atlas, or an `Atlas` that is open for writing.
+        site: whose codes are compared ...
+        span: ... or of which span.
+        network: the network, where several have such a site.
+        k: neighbours of each example.
+        device: ``auto``, ``cpu`` or ``cuda``: where distances are computed.
+        progress: is told how far it is.
+
+    Returns:
+        How many examples got neighbours.
+
+    Raises:
+        UsageError: k is below 1, or not below the number of codes.
+        UnknownName: no such site, span or network.
+        NotStored: no codes are stored for it.
+        IndexMissing: it has no index; `build_indexes` makes one.
+        IndexMismatch: its index is of other codes.
+        RunInterrupted: the target got new examples meanwhile.
+        AtlasLocked: somebody else has the atlas open.
     """
-    path, progress = Path(path), progress or Progress()
+    progress = progress or Progress()
     k = whole("k", k)
     check_device(device)
-    with atlas.open(path) as a:
+    with reading(path) as a:
         target = a.catalog.target(site=site, span=span, network=network)
         index = _index(a, target)
     if k >= len(index):
@@ -64,7 +81,8 @@ def store_neighbors(
             rows = slice(start, min(start + QUERIES, len(index)))
             neighbors[rows], distances[rows] = index.others(np.arange(rows.start, rows.stop), k, device=device)
             step.advance(rows.stop - rows.start)
-    with atlas.open(path, writable=True) as a, a.transaction():
+    with storing(path, progress) as a:
+        check_unchanged(a, target, "codes", target.digest, "neighbours were looked for")
         _store(a, target, index, neighbors, distances)
     return len(index)
 
@@ -84,11 +102,6 @@ def _index(a: Atlas, target: Target) -> HammingIndex:
 
 
 def _store(a: Atlas, target: Target, index: HammingIndex, neighbors: np.ndarray, distances: np.ndarray) -> None:
-    now = a.catalog.target(site=target.name, network=target.network.name)
-    if now.digest != target.digest:
-        raise RunInterrupted(
-            f"{target.name} got new examples while neighbours were looked for; give the same command again"
-        )
     named, k = [target.network.network_id, target.name], neighbors.shape[1]
     for table in ("neighbors", "neighborhoods"):
         a.execute(f"delete from {table} where network_id = $1 and target = $2", named)

@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from atlas.errors import BadInput, EmptyDataset, SequenceTooShort, UnknownName, UsageError
-from atlas.network import FULL_SUFFIX, Network, Site, Span, TextNetwork, TokenWindow
+from atlas.network import FULL_SUFFIX, Network, Site, Span, TextNetwork, Tokens, TokenWindow
 
 from ..datasets.base import BadItem, Dataset, Item
 from .sampling import ImageSampling, TokenSampling, token_windows, too_short
@@ -194,9 +194,10 @@ def read_inputs(dataset: Dataset, ordinals: np.ndarray) -> Iterator[Item | BadIt
         yield from dataset.items(int(run[0]), int(run[-1]) + 1)
 
 
-def text_windows(network: TextNetwork, item: Item, sampling: TokenSampling) -> list[tuple[range, TokenWindow]]:
-    """The sequences of a text that give examples; `SequenceTooShort` if none does."""
-    tokens = network.tokenize(cast(str, item.content))
+def text_windows(
+    network: TextNetwork, item: Item, tokens: Tokens, sampling: TokenSampling
+) -> list[tuple[range, TokenWindow]]:
+    """The sequences of a tokenised text that give examples; `SequenceTooShort` if none does."""
     windows = token_windows(tokens, network.windows(len(tokens.ids)), sampling)
     if not windows:
         raise too_short(item.key, len(tokens.ids), network.windows(len(tokens.ids)), sampling)
@@ -275,7 +276,8 @@ def _count_examples(network: TextNetwork, item: Item | BadItem, sampling: TokenS
     if isinstance(item, BadItem):
         return item
     try:
-        return sum(len(window.positions) for _, window in text_windows(network, item, sampling))
+        tokens = network.tokenize(cast(str, item.content))
+        return sum(len(window.positions) for _, window in text_windows(network, item, tokens, sampling))
     except SequenceTooShort as error:
         reason = str(error).removeprefix(f"{item.key} ").partition(": lower --skip-first")[0]
         return BadItem(item.ordinal, item.key, reason)  # what to do about it is said once, for all of them

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ from PIL import Image
 import atlas
 from atlas.errors import DiskFull, PlanChanged, RunInterrupted, UsageError
 from atlas.network import Network
-from atlas.store.atlas import make
+from atlas.store.atlas import Atlas, make
 from atlas.store.disk import disk_full, replacing
+from atlas.store.statements import DATABASE
 
 from ..datasets.base import Dataset, Item
 from ..derived.clusters import cluster_all
 from ..derived.indexes import build_indexes
+from ..derived.job import reading
 from ..progress import Progress
 from .forecast import Forecast, forecast
 from .plan import Choices, Plan, Shard, choose_inputs, difference, make_plan, no_example, read_inputs
@@ -67,63 +70,104 @@ def ingest(
     discard: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Run ``network`` over ``dataset`` and add what it did to the atlas at ``path`` (made if need be).
+    """Run a network over a dataset and add what it did to an atlas: activations, codes, indexes, clusters.
 
-    ``run`` names the run (default: network and dataset); an unfinished run of that name is continued if its plan is
-    the same, refused with `PlanChanged` if not, forgotten with ``discard``. ``worker=(i, n)`` writes every n-th shard
-    and publishes nothing: n such processes, on any machines that share the folder, then the command without it.
-    Raises what `make_plan`, `write_shard` and `publish` raise; `RunInterrupted` on Ctrl-C.
+    What was stopped goes on when called again, and ends with the same tables. While the network runs nobody is kept
+    from the atlas; to publish, index and cluster, it is open for writing.
+
+    Args:
+        path: folder of the atlas; made if need be, else added to.
+        network: what `load_network` returns, or any other `atlas.Network`.
+        dataset: what `open_dataset` returns, or any other `Dataset` of the network's kind.
+        choices: sites, sampling, limits; None: every position site of every input.
+        run: name of the run; None: network and dataset.
+        device: where the network runs; the plan records it.
+        worker: (i, n) writes every n-th shard and publishes nothing: n such processes, on any machines that share the
+            folder, then the call without it.
+        cluster: whether to cluster the codes of every site, up to 20,000 examples.
+        discard: forget what an unfinished run of this name has done.
+        progress: is told the plan, and how far each step is.
+
+    Returns:
+        What the run did.
+
+    Raises:
+        PlanChanged: the unfinished run of this name was planned differently.
+        EmptyDataset: no input gives an example.
+        BadInput: inputs can't be read, unless ``choices.skip_bad``.
+        SequenceTooShort: texts have too few tokens for the sampling, unless ``choices.skip_bad``.
+        UnknownName: the network has no such site.
+        UsageError: an impossible argument, or a dataset of another kind under this name.
+        WeightsError: the atlas holds another network under this name.
+        NonFinite: an activation is NaN or infinite.
+        AtlasLocked: somebody else has the atlas open.
+        DiskFull: there is too little space.
+        RunInterrupted: Ctrl-C.
     """
     path, choices, progress = Path(path), choices or Choices(), progress or Progress()
     if worker is not None and not 0 <= worker[0] < worker[1]:
         raise UsageError(f"--worker is {worker[0]}/{worker[1]}; write I/N with 0 <= I < N")
     name = _run_name(run, network, dataset)
     folder = path / STAGING / name
+    finish = partial(_finish, network=network, name=name, cluster=cluster, progress=progress)
     try:
-        make(path)
-        with atlas.open(path) as a:
-            check_network(a, network)
-            check_dataset(a, dataset.name, dataset.kind)
-            first = not a.catalog.networks
+        first, published = _recorded(path, network, dataset)
         with progress.step("plan", unit="inputs") as step:
             plan = make_plan(network, dataset, choices, device=device, progress=step.update)
         if discard:
             _remove(folder)
-        already_there = _is_published(path, plan)
+        already_there = plan.digest in published
         if not already_there:
             started_at = _settle_plan(folder, name, plan)
             ordinals = choose_inputs(dataset, choices)
-            estimate = forecast(
-                network, dataset, ordinals, plan, folder, skip_bad=choices.skip_bad, first=first, cluster=cluster
-            )
+            estimate = forecast(network, dataset, ordinals, plan, first=first, cluster=cluster)
             progress.plan(plan, estimate, network, dataset)
             _check_space(path, plan, estimate, folder)
             _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress)
         if worker is not None:
             return Outcome(name, plan, already_there, already_there, plan.n_examples, [], [])
-        if not already_there:
+        if already_there:
+            outcome = finish(path, plan=plan, already_there=True)
+        else:
             _check_not_empty(dataset, plan, folder)
-            with progress.step("publish"), atlas.open(path, writable=True) as a:
-                publish(a, network, plan, name, folder, started_at)
-        build_indexes(path, network=network.info.name, progress=progress)
-        sites = [site.name for site in plan.sites]
-        notes = cluster_all(path, network.info.name, sites, progress=progress) if cluster else []
+            with atlas.open(path, writable=True) as a:
+                with progress.step("publish"):
+                    publish(a, network, plan, name, folder, started_at)
+                outcome = finish(a, plan=plan, already_there=False)
     except KeyboardInterrupt:
         raise RunInterrupted(_where_it_stands(folder)) from None
     if _is_staged(folder, plan):  # else it is another run's, which is unfinished
         _remove(folder)
-    return _outcome(path, name, plan, already_there, notes)
+    return outcome
 
 
-def _run_name(run: str | None, network: Network, dataset: Dataset) -> str:
-    name = re.sub(r"[^\w.-]+", "-", f"{network.info.name}-{dataset.name}") if run is None else run
-    if not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise UsageError(f"--run is {name!r}; it names a folder: letters, digits, '_', '-' and, not first, '.'")
-    return name
-
-
-def _outcome(path: Path, name: str, plan: Plan, already_there: bool, notes: list[str]) -> Outcome:
+def _recorded(path: Path, network: Network, dataset: Dataset) -> tuple[bool, set[str]]:
+    """Whether the atlas holds no network yet, and the digests of the plans of its runs. One that does not exist is
+    made; `WeightsError` and `UsageError` as `check_network` and `check_dataset` raise them."""
+    if not (path / DATABASE).exists():
+        make(path)
+        return True, set()
     with atlas.open(path) as a:
+        check_network(a, network)
+        check_dataset(a, dataset.name, dataset.kind)
+        return not a.catalog.networks, {digest for (digest,) in a.rows("select plan_digest from runs")}
+
+
+def _finish(
+    place: Path | Atlas,
+    *,
+    network: Network,
+    name: str,
+    plan: Plan,
+    already_there: bool,
+    cluster: bool,
+    progress: Progress,
+) -> Outcome:
+    """Index and cluster what is published, and tell what the run did."""
+    build_indexes(place, network=network.info.name, progress=progress)
+    sites = [site.name for site in plan.sites]
+    notes = cluster_all(place, network.info.name, sites, progress=progress) if cluster else []
+    with reading(place) as a:
         run_id, n_examples = a.rows(
             "select run_id, n_examples from runs where plan_digest = $1 order by run_id desc limit 1", [plan.digest]
         )[0]
@@ -131,9 +175,11 @@ def _outcome(path: Path, name: str, plan: Plan, already_there: bool, notes: list
     return Outcome(name, plan, True, already_there, n_examples, [(key, reason) for key, reason in bad], notes)
 
 
-def _is_published(path: Path, plan: Plan) -> bool:
-    with atlas.open(path) as a:
-        return bool(a.value("select count(*) from runs where plan_digest = $1", [plan.digest]))
+def _run_name(run: str | None, network: Network, dataset: Dataset) -> str:
+    name = re.sub(r"[^\w.-]+", "-", f"{network.info.name}-{dataset.name}") if run is None else run
+    if not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise UsageError(f"--run is {name!r}; it names a folder: letters, digits, '_', '-' and, not first, '.'")
+    return name
 
 
 def _settle_plan(folder: Path, name: str, plan: Plan) -> datetime:

@@ -214,7 +214,7 @@ def _units(
 def _text_units(network: TextNetwork, ordinal: int, item: Item, sampling: TokenSampling) -> Iterator[_Unit]:
     text = cast(str, item.content)
     tokens = network.tokenize(text)
-    for window, work in text_windows(network, item, sampling):
+    for window, work in text_windows(network, item, tokens, sampling):
         places = []
         for position in work.positions + window.start:
             start, end = int(tokens.starts[position]), int(tokens.ends[position])

@@ -57,20 +57,23 @@ def broken_network() -> WordReader:
     return network
 
 
-def test_nan_weights_are_named_with_the_site_and_the_input(tmp_path: Path, data: Path) -> None:
+def test_nan_weights_name_site_and_input(tmp_path: Path, data: Path) -> None:
+    """Nan weights are named with the site and the input."""
     with pytest.raises(NonFinite, match=r"NaN or infinity at site blocks.1.mlp for fruit/0.txt, token 1 \('fruit"):
         small_run(tmp_path / "a", data, network=broken_network())
     assert rows(tmp_path / "a", "from networks") == [] and leftovers(tmp_path / "a") == []
 
 
-def test_an_input_that_gives_nan_is_named_with_its_token(tmp_path: Path) -> None:
+def test_nan_input_is_named_with_its_token(tmp_path: Path) -> None:
+    """An input that gives nan is named with its token."""
     points = [("a.txt", None, "1:1 2:2 3:1 1:3"), ("b.txt", None, "1:1 2:2 nan:1 1:3")]
     choices = Choices(tokens=replace(TOKENS, per_sequence=3))
     with pytest.raises(NonFinite, match=r"at site hidden for b.txt, token 2 \('nan:1'\) \(2 of 6 examples"):
         small_run(tmp_path / "a", write_texts(tmp_path / "points", points), choices, network=plane_network())
 
 
-def test_another_network_of_the_same_name_is_refused_before_it_is_run(tmp_path: Path, data: Path) -> None:
+def test_other_network_of_same_name_refused(tmp_path: Path, data: Path) -> None:
+    """Another network of the same name is refused before it is run."""
     small_run(tmp_path / "a", data)
     before = tables(tmp_path / "a")
     with pytest.raises(WeightsError, match=r"a network 'words' with other weights .* give these a name with --name"):
@@ -85,7 +88,8 @@ def test_another_network_of_the_same_name_is_refused_before_it_is_run(tmp_path: 
 # --- data ------------------------------------------------------------------------------------------------------
 
 
-def test_a_text_that_can_not_be_read_is_refused_or_skipped_and_listed(tmp_path: Path, data: Path) -> None:
+def test_unreadable_text_is_refused_or_told(tmp_path: Path, data: Path) -> None:
+    """A text that can not be read is refused or skipped and listed."""
     (data / "fruit" / "99.txt").write_bytes(b"fruit1 fruit2 \xfe")
     with pytest.raises(BadInput, match=r"1 of 10 inputs can't be used(.|\n)*fruit/99.txt is not UTF-8: byte 14"):
         small_run(tmp_path / "a", data)
@@ -108,7 +112,8 @@ def run_images(path: Path, folder: Path, choices: Choices = IMAGES, **options: A
     return ingest(path, PixelNetwork(), open_dataset(str(folder), kind="image"), choices, **options)
 
 
-def test_a_broken_image_stops_the_run_and_with_skip_bad_the_same_run_goes_on(tmp_path: Path) -> None:
+def test_broken_image_stops_or_is_skipped(tmp_path: Path) -> None:
+    """A broken image stops the run and with skip bad the same run goes on."""
     path, folder = tmp_path / "a", write_images(tmp_path / "images")
     broken = folder / "dark" / "2.png"
     broken.write_bytes(broken.read_bytes()[:40])
@@ -125,7 +130,8 @@ def test_a_broken_image_stops_the_run_and_with_skip_bad_the_same_run_goes_on(tmp
     assert rows(path, "select n_bad from runs") == [(1,)]
 
 
-def test_the_forecast_survives_a_beginning_of_broken_images(tmp_path: Path) -> None:
+def test_forecast_of_broken_images(tmp_path: Path) -> None:
+    """The forecast survives a beginning of broken images."""
     path, folder = tmp_path / "a", write_images(tmp_path / "images", 20)
     for file in (folder / "bright").iterdir():
         file.write_bytes(b"no image")
@@ -133,7 +139,8 @@ def test_the_forecast_survives_a_beginning_of_broken_images(tmp_path: Path) -> N
     assert len(outcome.bad) == outcome.n_examples == 10
 
 
-def test_images_of_which_none_decodes_are_an_empty_dataset(tmp_path: Path) -> None:
+def test_no_image_decodes_is_empty_dataset(tmp_path: Path) -> None:
+    """Images of which none decodes are an empty dataset."""
     path, folder = tmp_path / "a", write_images(tmp_path / "images", 4)
     for file in folder.rglob("*.png"):
         file.write_bytes(b"no image")
@@ -142,7 +149,8 @@ def test_images_of_which_none_decodes_are_an_empty_dataset(tmp_path: Path) -> No
     assert rows(path, "from networks") == [] and list((path / "staging").iterdir()) == []
 
 
-def test_a_dataset_name_means_one_kind_of_data(tmp_path: Path, data: Path) -> None:
+def test_dataset_name_means_one_kind(tmp_path: Path, data: Path) -> None:
+    """A dataset name means one kind of data."""
     small_run(tmp_path / "a", data)
     with pytest.raises(UsageError, match=r"already holds a dataset 'words' of texts, and these are images"):
         images = open_dataset(str(write_images(tmp_path / "images")), kind="image", name="words")
@@ -152,7 +160,8 @@ def test_a_dataset_name_means_one_kind_of_data(tmp_path: Path, data: Path) -> No
 # --- other processes -------------------------------------------------------------------------------------------
 
 
-def test_an_atlas_that_is_being_written_names_the_process_and_its_command(tmp_path: Path, data: Path) -> None:
+def test_locked_atlas_names_the_writer(tmp_path: Path, data: Path) -> None:
+    """An atlas that is being written names the process and its command."""
     small_run(tmp_path / "a", data)
     with held(tmp_path / "a", writable=True) as process:
         with pytest.raises(AtlasLocked, match=rf"is being written by process {process} \(`.+`, since 20.* UTC\)"):
@@ -162,7 +171,8 @@ def test_an_atlas_that_is_being_written_names_the_process_and_its_command(tmp_pa
     assert small_run(tmp_path / "a", data).already_there
 
 
-def test_a_damaged_note_of_the_writer_does_not_hide_the_error(tmp_path: Path, data: Path) -> None:
+def test_damaged_note_hides_no_error(tmp_path: Path, data: Path) -> None:
+    """A damaged note of the writer does not hide the error."""
     small_run(tmp_path / "a", data)
     with held(tmp_path / "a", writable=True) as process:
         (tmp_path / "a" / "writer.json").write_text('{"pid": ')
@@ -170,7 +180,8 @@ def test_a_damaged_note_of_the_writer_does_not_hide_the_error(tmp_path: Path, da
             atlas.open(tmp_path / "a")
 
 
-def test_a_reader_keeps_a_run_from_being_published_and_the_shards_are_kept(tmp_path: Path, data: Path) -> None:
+def test_reader_keeps_run_from_publishing(tmp_path: Path, data: Path) -> None:
+    """A reader keeps a run from being published and the shards are kept."""
     path = tmp_path / "a"
     small_run(path, data)
     more = small_texts(data, 12)
@@ -193,7 +204,8 @@ def test_a_reader_keeps_a_run_from_being_published_and_the_shards_are_kept(tmp_p
 
 
 @pytest.mark.parametrize("run", ["..", ".", "", "a/b", "../../home", ".hidden", "a b"])
-def test_a_run_is_named_like_a_folder_in_staging(run: str, tmp_path: Path, data: Path) -> None:
+def test_run_is_named_like_a_folder(run: str, tmp_path: Path, data: Path) -> None:
+    """A run is named like a folder in staging."""
     (tmp_path / "a" / "staging").mkdir(parents=True)
     (tmp_path / "a" / "kept").touch()
     with pytest.raises(UsageError, match=r"--run is .*; it names a folder"):
@@ -268,9 +280,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Choices
 
 
 @pytest.mark.parametrize("when", FULL_AT)
-def test_a_full_disk_leaves_nothing_half_written_and_the_same_command_completes(
+def test_full_disk_then_same_command_again(
     when: str, undisturbed: tuple[Path, Choices, dict[str, str]], disk: Callable[[str], Path]
 ) -> None:
+    """A full disk leaves nothing half written and the same command completes."""
     path, (data, choices, expected) = disk("40m") / "a", undisturbed
     step, number, left, named = FULL_AT[when]
 
@@ -289,9 +302,8 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_same_command_completes(
     assert leftovers(path) == []
 
 
-def test_a_run_that_will_not_fit_is_refused_before_it_begins(
-    tmp_path: Path, data: Path, disk: Callable[[str], Path]
-) -> None:
+def test_run_that_will_not_fit_is_refused(tmp_path: Path, data: Path, disk: Callable[[str], Path]) -> None:
+    """A run that will not fit is refused before it begins."""
     path = disk("40m") / "a"
     atlas.create(path).close()
     fill(path.parent, 1_500_000)
@@ -300,16 +312,16 @@ def test_a_run_that_will_not_fit_is_refused_before_it_begins(
     assert list(path.glob("staging/*/*.parquet")) == []
 
 
-def test_a_disk_too_small_for_an_empty_atlas_is_full(data: Path, disk: Callable[[str], Path]) -> None:
+def test_disk_too_small_for_empty_atlas(data: Path, disk: Callable[[str], Path]) -> None:
+    """A disk too small for an empty atlas is full."""
     path = disk("100k") / "a"
     with pytest.raises(DiskFull, match="free some"):
         small_run(path, data)
     assert not list(path.iterdir())
 
 
-def test_a_folder_that_can_not_be_written_is_an_error_and_reading_goes_on(
-    data: Path, disk: Callable[[str], Path]
-) -> None:
+def test_unwritable_folder_can_still_be_read(data: Path, disk: Callable[[str], Path]) -> None:
+    """A folder that can not be written is an error and reading goes on."""
     folder = disk("40m")
     small_run(folder / "a", data)
     assert _mount("-o", "remount,ro", folder) == 0
@@ -321,7 +333,8 @@ def test_a_folder_that_can_not_be_written_is_an_error_and_reading_goes_on(
     assert small_run(folder / "a", data, progress=Watching(lambda step, number: None)).already_there
 
 
-def test_texts_that_are_all_too_short_say_by_how_much(tmp_path: Path, data: Path) -> None:
+def test_too_short_texts_say_by_how_much(tmp_path: Path, data: Path) -> None:
+    """Texts that are all too short say by how much."""
     with pytest.raises(EmptyDataset, match=r"has 12 tokens in sequences of at most 5; sampling needs at least 106"):
         small_run(tmp_path / "a", data, Choices(skip_bad=True))
 

@@ -28,7 +28,8 @@ def test_every_kind_is_in_both_parts(texts):
         assert of_split == {"topic", "source", "encoding", "docstring"}
 
 
-def test_the_parts_are_disjoint_and_together_all(texts):
+def test_parts_are_disjoint_and_all(texts):
+    """The parts are disjoint and together all."""
     keys = [text.key for text in texts]
     train = [key for key in keys if key.startswith("train/")]
     heldout = [key for key in keys if key.startswith("heldout/")]
@@ -38,14 +39,16 @@ def test_the_parts_are_disjoint_and_together_all(texts):
     assert [text.key for text in islice(python_texts("train"), 50)] == train[:50]
 
 
-def test_source_and_docstrings_of_a_module_share_a_part(texts):
+def test_source_and_docstrings_share_part(texts):
+    """Source and docstrings of a module share a part."""
     part_of = {module_of(text): text.key.split("/")[0] for text in texts if text.label == "source"}
     docstrings = [text for text in texts if text.label == "docstring" and module_of(text) in part_of]
     assert len(docstrings) > 100
     assert all(text.key.split("/")[0] == part_of[module_of(text)] for text in docstrings)
 
 
-def test_no_heldout_topic_is_quoted_in_training(texts):
+def test_heldout_topic_is_not_in_training(texts):
+    """No heldout topic is quoted in training."""
     training = " ".join(" ".join(text.text.split()) for text in texts if text.key.startswith("train/topic/"))
     for topic in (text for text in texts if text.key.startswith("heldout/topic/")):
         paragraphs = (" ".join(block.split()) for block in topic.text.split("\n\n"))
@@ -71,7 +74,8 @@ def test_what_is_left_out(texts):
     assert not [module for module in modules if module.startswith("_sysconfigdata")]
 
 
-def test_a_prefix_is_a_fair_sample_of_the_kinds(texts):
+def test_prefix_is_a_fair_sample_of_kinds(texts):
+    """A prefix is a fair sample of the kinds."""
     every, first = Counter(t.label for t in texts), Counter(t.label for t in texts[:200])
     for label, n in every.items():
         assert first[label] / 200 == pytest.approx(n / len(texts), abs=0.1)
@@ -85,7 +89,8 @@ def test_digits_are_split_in_file_order():
     assert {image.label for image in heldout} == set("0123456789")
 
 
-def test_digits_are_8_bit_grey_images_over_the_whole_range():
+def test_digits_are_8_bit_grey_images():
+    """Digits are 8 bit grey images over the whole range."""
     image = next(digit_images("train")).image
     assert (image.mode, image.size) == ("L", (8, 8))
     # The first row of the file's first digit, a zero: 0 0 5 13 9 1 0 0 of 16.

@@ -47,7 +47,8 @@ def counts(path: Path) -> list[int]:
         ]
 
 
-def test_the_same_clustering_is_stored_once_and_another_beside_it(words: Path) -> None:
+def test_same_clustering_is_stored_once(words: Path) -> None:
+    """The same clustering is stored once and another beside it."""
     first = cluster(words, site=SITE)
     assert cluster(words, site=SITE) == first == cluster(words, site=SITE, memory_budget=1 << 22, device="cpu")
     assert cluster(words, site=SITE, min_cluster_size=7) != first
@@ -55,7 +56,8 @@ def test_the_same_clustering_is_stored_once_and_another_beside_it(words: Path) -
     assert (about["exact"], about["neighbors"], about["proven"], about["n_examples"]) == (True, None, 1.0, 360)
 
 
-def test_the_budget_of_memory_does_not_change_what_is_stored(words: Path) -> None:
+def test_memory_budget_changes_no_result(words: Path) -> None:
+    """The budget of memory does not change what is stored."""
     small = cluster(words, site=SITE, min_cluster_size=6, memory_budget=1 << 20)
     with atlas.open(words, writable=True) as a:
         kept = a.rows(
@@ -72,7 +74,8 @@ def test_the_budget_of_memory_does_not_change_what_is_stored(words: Path) -> Non
 
 
 @pytest.mark.parametrize("space", ["codes", "activations"])
-def test_an_approximate_clustering_is_stored_as_one_and_is_not_taken_for_the_exact(words: Path, space: str) -> None:
+def test_approximate_clustering_is_marked(words: Path, space: str) -> None:
+    """An approximate clustering is stored as one and is not taken for the exact."""
     exact = cluster(words, site=SITE, space=space, min_cluster_size=8)  # type: ignore[arg-type]
     found = cluster(words, site=SITE, space=space, min_cluster_size=8, neighbors=12)  # type: ignore[arg-type]
     assert found not in (exact, cluster(words, site=SITE, space=space, min_cluster_size=8, neighbors=13))  # type: ignore[arg-type]
@@ -82,7 +85,8 @@ def test_an_approximate_clustering_is_stored_as_one_and_is_not_taken_for_the_exa
     assert len(labels(words, found)) == 360
 
 
-def test_min_samples_that_no_point_has_is_stored_as_what_was_used(words: Path) -> None:
+def test_min_samples_is_stored_as_used(words: Path) -> None:
+    """Min samples that no point has is stored as what was used."""
     assert stored(words, cluster(words, site=SITE, min_samples=400))["min_samples"] == 359
 
 
@@ -96,7 +100,8 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_of_a_span_the_examples_that_have_a_code_at_every_site_count(few: Path) -> None:
+def test_span_counts_examples_at_every_site(few: Path) -> None:
+    """Of a span the examples that have a code at every site count."""
     numbers = {cluster(few, span="blocks.1.mlp->", min_cluster_size=2, min_samples=asked) for asked in (17, 30, 40)}
     [number] = numbers
     about = stored(few, number)
@@ -106,7 +111,8 @@ def test_of_a_span_the_examples_that_have_a_code_at_every_site_count(few: Path) 
     assert not placed.stored and 0 <= placed.probability <= 1
 
 
-def test_a_clustering_stored_with_more_min_samples_than_it_has_neighbours_still_places_new_points(few: Path) -> None:
+def test_too_many_min_samples_still_place(few: Path) -> None:
+    """A clustering stored with more min samples than it has neighbours still places new points."""
     number = cluster(few, span="blocks.1.mlp->", min_cluster_size=3, min_samples=17)
     asked = {"code": "01" * 20, "clustering": number}
     with atlas.open(few) as a:
@@ -117,7 +123,8 @@ def test_a_clustering_stored_with_more_min_samples_than_it_has_neighbours_still_
         assert query.membership(a, **asked) == before
 
 
-def test_clusters_are_described_by_their_members(words: Path) -> None:
+def test_clusters_are_described_by_members(words: Path) -> None:
+    """Clusters are described by their members."""
     number = cluster(words, site=SITE, min_cluster_size=9)
     with atlas.open(words) as a:
         rows = a.records("from clusters where clustering_id = $1 order by label", [number])
@@ -155,7 +162,8 @@ def test_progress_ends_with_the_medoids(words: Path) -> None:
     assert any(720 < done < 792 for done in dones)
 
 
-def test_an_activation_that_is_not_a_number_is_named_by_its_example(tmp_path: Path) -> None:
+def test_nan_activation_names_its_example(tmp_path: Path) -> None:
+    """An activation that is not a number is named by its example."""
     add_texts(tmp_path / "a", word_network(), word_texts(5))
     with atlas.open(tmp_path / "a", writable=True) as a:
         ids = [example for (example,) in a.rows("select example_id from examples order by 1")]
@@ -182,16 +190,16 @@ class Interrupting(Progress):
 
 
 @pytest.mark.parametrize("neighbors", [None, 20])
-def test_an_interrupted_clustering_leaves_nothing_behind(words: Path, neighbors: int | None) -> None:
+def test_stopped_clustering_leaves_nothing(words: Path, neighbors: int | None) -> None:
+    """An interrupted clustering leaves nothing behind."""
     before = counts(words)
     with pytest.raises(KeyboardInterrupt):
         cluster(words, site=SITE, min_cluster_size=11, neighbors=neighbors, progress=Interrupting())
     assert counts(words) == before
 
 
-def test_a_clustering_interrupted_while_it_is_stored_leaves_nothing_behind(
-    words: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_storing_leaves_nothing(words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clustering interrupted while it is stored leaves nothing behind."""
     before, insert, written = counts(words), Atlas.insert, []
 
     def interrupted(a: Atlas, table: str, rows: object) -> None:
@@ -213,7 +221,9 @@ def test_a_clustering_interrupted_while_it_is_stored_leaves_nothing_behind(
     assert counts(words)[0] == before[0] + 1
 
 
-def test_what_does_not_fit_is_refused_before_it_is_read(words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfit_is_refused_before_reading(words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit is refused before it is read."""
+
     def read(*_: object) -> None:
         raise AssertionError("read")
 

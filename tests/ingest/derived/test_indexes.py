@@ -48,7 +48,8 @@ def names(built: list[Built]) -> list[tuple[str, str]]:
     return [(each.target, each.kind) for each in built]
 
 
-def test_every_site_and_every_named_span_gets_an_index_once(path: Path) -> None:
+def test_every_site_and_span_is_indexed_once(path: Path) -> None:
+    """Every site and every named span gets an index once."""
     targets = ["blocks.0.mlp", "blocks.1.mlp", "blocks.2.mlp", "blocks.3.mlp", "blocks.1.mlp->"]
     assert names(build_indexes(path)) == [(target, "flat") for target in targets]
     assert build_indexes(path) == []
@@ -63,7 +64,7 @@ def test_every_site_and_every_named_span_gets_an_index_once(path: Path) -> None:
             index.check(len(ids), found.digest)
 
 
-def test_codes_of_a_span_are_joined_block_by_block_where_sites_hold_other_examples(tmp_path: Path) -> None:
+def test_span_blocks_join_what_sites_share(tmp_path: Path) -> None:
     """Three runs with the codes of one site, of both, and of both in another order of sites; blocks of 7 ids."""
     path, network = tmp_path / "a", word_network()
     add_texts(path, network, word_texts(5), sites=["blocks.1.mlp"], dataset="one")
@@ -83,7 +84,8 @@ def test_codes_of_a_span_are_joined_block_by_block_where_sites_hold_other_exampl
             assert len(blocks) == 1 or n_rows < 8192
 
 
-def test_an_approximate_index_stands_beside_the_exact_one_and_says_so(path: Path) -> None:
+def test_approximate_index_stands_beside(path: Path) -> None:
+    """An approximate index stands beside the exact one and says so."""
     build_indexes(path)
     [built] = build_indexes(path, targets=["blocks.3.mlp"], kind="ivf")
     assert (built.target, built.kind, built.n_codes, built.sample) == ("blocks.3.mlp", "ivf", 360, 180)
@@ -128,7 +130,8 @@ def test_ivf_replaces_an_abandoned_kind(path: Path) -> None:
     assert rows(path, "select distinct kind from indexes") == [("flat",)]
 
 
-def test_indexes_follow_the_codes_whatever_their_kind(path: Path) -> None:
+def test_indexes_follow_the_codes(path: Path) -> None:
+    """Indexes follow the codes whatever their kind."""
     build_indexes(path)
     build_indexes(path, targets=["blocks.3.mlp"], kind="ivf")
     build_indexes(path, targets=["blocks.2.mlp->"])  # a span that was not asked for at ingestion
@@ -142,7 +145,8 @@ def test_indexes_follow_the_codes_whatever_their_kind(path: Path) -> None:
         assert query.verify(a)["ok"].all()
 
 
-def test_a_damaged_approximate_index_is_found_and_built_again(path: Path) -> None:
+def test_damaged_index_is_built_again(path: Path) -> None:
+    """A damaged approximate index is found and built again."""
     build_indexes(path)
     build_indexes(path, targets=["blocks.3.mlp"], kind="ivf")
     file = path / INDEXES / "1.blocks.3.mlp@ivf.faiss"
@@ -175,7 +179,8 @@ def test_what_can_not_be_built(path: Path, arguments: dict, error: type, message
     assert not (path / INDEXES).exists()
 
 
-def test_an_atlas_without_codes_has_nothing_to_index(tmp_path: Path) -> None:
+def test_no_codes_nothing_to_index(tmp_path: Path) -> None:
+    """An atlas without codes has nothing to index."""
     atlas.create(tmp_path / "a").close()
     with pytest.raises(NotStored, match="holds no codes to index"):
         build_indexes(tmp_path / "a")
@@ -202,14 +207,16 @@ def test_neighbors_that_can_not_be_found(path: Path, arguments: dict, error: typ
     assert rows(path, "from neighbors") == rows(path, "from neighborhoods") == []
 
 
-def test_neighbors_among_other_codes_than_the_index_holds_are_refused(path: Path) -> None:
+def test_neighbors_of_stale_index_refused(path: Path) -> None:
+    """Neighbors among other codes than the index holds are refused."""
     build_indexes(path)
     add_texts(path, word_network(), word_texts(63)[60:], indexed=False)
     with pytest.raises(IndexMismatch, match=r"`polytope index`"):
         store_neighbors(path, site="blocks.2.mlp")
 
 
-def test_progress_of_flat_indexes_counts_codes_block_by_block(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_codes_by_block(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress of flat indexes counts codes block by block."""
     seen: list[tuple[int, int]] = []
 
     class Noted(Progress):
@@ -256,7 +263,8 @@ def test_progress_counts_every_example(path: Path) -> None:
     assert progress.done == progress.total == 360
 
 
-def test_a_job_that_is_stopped_leaves_what_was_stored_before(path: Path) -> None:
+def test_stopped_job_leaves_what_was_stored(path: Path) -> None:
+    """A job that is stopped leaves what was stored before."""
     build_indexes(path)
     store_neighbors(path, site="blocks.2.mlp", k=3)
     before = rows(path, "from neighbors order by all"), rows(path, "from neighborhoods")
@@ -269,7 +277,8 @@ def test_a_job_that_is_stopped_leaves_what_was_stored_before(path: Path) -> None
     assert (rows(path, "from neighbors order by all"), rows(path, "from neighborhoods")) == before
 
 
-def test_ctrl_c_while_codes_are_compared_stops_at_once_and_leaves_what_was_stored_before(tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_comparing_of_codes(tmp_path: Path) -> None:
+    """Ctrl c while codes are compared stops at once and leaves what was stored before."""
     path = generated_atlas(tmp_path / "a", clustered_codes(20_000, 3072, 60, seed=0))
     store_neighbors(path, site=SITE, k=1)
     before = rows(path, "select count(*), sum(neighbor_id), max(rank) from neighbors")
@@ -285,7 +294,8 @@ def test_ctrl_c_while_codes_are_compared_stops_at_once_and_leaves_what_was_store
     assert rows(path, "select k from neighborhoods") == [(1,)]
 
 
-def test_two_networks_may_have_sites_of_one_name(path: Path) -> None:
+def test_two_networks_with_one_site_name(path: Path) -> None:
+    """Two networks may have sites of one name."""
     points = [("1:1.txt", "even", "1:1"), ("2:2.txt", "odd", "2:2")]
     add_texts(path, plane_network(), points, dataset="points", per_sequence=1)
     assert store_neighbors(path, site="hidden", k=1) == 2

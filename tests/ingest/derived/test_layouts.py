@@ -52,7 +52,8 @@ def held(path: Path) -> list[int]:
         return [a.value(f"select count(*) from {table}") for table in ("layouts", "layout_points")]
 
 
-def test_a_map_is_stored_once_with_the_neighbours_it_rests_on(words: Path):
+def test_layout_is_stored_once(words: Path):
+    """A map is stored once with the neighbours it rests on."""
     first = layout(words, site=SITE, neighbors=6)
     assert layout(words, site=SITE, neighbors=6) == first
     assert layout(words, site=SITE, neighbors=6, seed=1) != first
@@ -70,7 +71,8 @@ def test_a_map_is_stored_once_with_the_neighbours_it_rests_on(words: Path):
     assert (about["n_examples"], about["metric"], about["proven"], about["current"]) == (360, "hamming", 1.0, True)
 
 
-def test_activations_and_spans_have_maps_of_their_own(words: Path):
+def test_activations_and_spans_have_layouts(words: Path):
+    """Activations and spans have maps of their own."""
     by_activation = layout(words, site=SITE, space="activations", neighbors=6)
     over_span = layout(words, span="blocks.0.mlp->", neighbors=6)
     with atlas.open(words) as a:
@@ -79,7 +81,8 @@ def test_activations_and_spans_have_maps_of_their_own(words: Path):
     assert made.loc[over_span, ["target", "space", "metric"]].tolist() == ["blocks.0.mlp->", "codes", "hamming"]
 
 
-def test_what_is_refused_or_interrupted_leaves_nothing(words: Path):
+def test_refused_or_stopped_leaves_nothing(words: Path):
+    """What is refused or interrupted leaves nothing."""
     before = held(words)
     with pytest.raises(UsageError, match=r"a span .* has codes but no activations of its own"):
         layout(words, span="blocks.0.mlp->", space="activations")
@@ -98,7 +101,8 @@ def test_what_is_refused_or_interrupted_leaves_nothing(words: Path):
     assert held(words) == before
 
 
-def test_a_map_of_codes_that_grew_meanwhile_is_not_stored(tmp_path: Path):
+def test_layout_of_grown_codes_is_not_stored(tmp_path: Path):
+    """A map of codes that grew meanwhile is not stored."""
     path = tmp_path / "growing.atlas"
     network = word_network()
     add_texts(path, network, word_texts(6))

@@ -39,7 +39,8 @@ WINDOWS = [window(20, [3, 19], 1), window(9, [8], 2)]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_preactivations_of_a_language_model_have_the_signs_of_its_codes(tiny_model, architecture):
+def test_preactivations_have_code_signs(tiny_model, architecture):
+    """Preactivations of a language model have the signs of its codes."""
     network = load_network(str(tiny_model(architecture)), device="cpu")
     assert isinstance(network, GatedNetwork)
     found = network.preactivations(WINDOWS, network.sites)
@@ -49,7 +50,8 @@ def test_preactivations_of_a_language_model_have_the_signs_of_its_codes(tiny_mod
         assert (SplineCodes(reading.codes[site.name], (site.n_gates,)).unpack() == (found[site.name] > 0)).all()
 
 
-def test_preactivations_of_gpt2_become_its_activations(network):
+def test_gpt2_preactivations_and_activations(network):
+    """Preactivations of gpt2 become its activations."""
     site = network.sites[1]
     z = network.preactivations(WINDOWS, [site])[site.name]
     hidden = network.read(WINDOWS, [], [site]).activations[site.name]
@@ -57,7 +59,8 @@ def test_preactivations_of_gpt2_become_its_activations(network):
 
 
 @pytest.mark.parametrize("name", ["conv2", "inception4c", "inception4c:full", "inception5b:full"])
-def test_preactivations_of_inceptionv1_are_what_its_batch_norms_give(inception, noise, name):
+def test_inceptionv1_batch_norms_give_them(inception, noise, name):
+    """Preactivations of inceptionv1 are what its batch norms give."""
     site, views = site_of(inception, name), [ImageView(image, 0.4, 0.6) for image in noise[:3]]
     found = inception.preactivations(views, [site])[name]
     reading = inception.read(views, [site], [])
@@ -78,7 +81,8 @@ def test_preactivations_of_inceptionv1_are_what_its_batch_norms_give(inception, 
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_preactivations_of_a_foreign_site_are_refused(network, inception, noise):
+def test_foreign_site_has_no_preactivations(network, inception, noise):
+    """Preactivations of a foreign site are refused."""
     with pytest.raises(UnknownName):
         network.preactivations(WINDOWS, [inception.sites[0]])
     with pytest.raises(UnknownName):
@@ -89,7 +93,8 @@ def test_preactivations_of_a_foreign_site_are_refused(network, inception, noise)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_gates_follow_from_the_residual_stream_before_the_norm(tiny_model, architecture):
+def test_gates_follow_from_residual_stream(tiny_model, architecture):
+    """Gates follow from the residual stream before the norm."""
     network = load_network(str(tiny_model(architecture)), device="cpu")
     assert isinstance(network, NormedNetwork)
     residual = network.before_norm(WINDOWS, network.sites)
@@ -123,7 +128,7 @@ def settings(site, points, *, on=(), off=()):
     return GateSettings(site, wanted, EPSILON)
 
 
-def test_setting_gates_of_gpt2_is_replacing_their_activations(network):
+def test_gpt2_gates_set_by_activations(network):
     """In an MLP without a gate the hidden vector is act(z): set z, or put act(z) into the next tail by hand."""
     work, (first, second, third) = window(20, [12], 1), network.sites
     start = torch.from_numpy(network.read([work], [], [first]).activations[first.name])
@@ -142,7 +147,8 @@ def test_setting_gates_of_gpt2_is_replacing_their_activations(network):
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt_neox"])
-def test_gates_set_in_other_architectures_read_as_set(tiny_model, architecture):
+def test_gates_read_as_they_were_set(tiny_model, architecture):
+    """Gates set in other architectures read as set."""
     network = load_network(str(tiny_model(architecture)), device="cpu")
     work, (first, second) = window(20, [12], 1), network.sites
     start = torch.from_numpy(network.read([work], [], [first]).activations[first.name])
@@ -153,7 +159,8 @@ def test_gates_set_in_other_architectures_read_as_set(tiny_model, architecture):
     assert not np.allclose(found.logits, tail.read(start, []).logits)
 
 
-def test_setting_gates_of_inceptionv1_is_moving_them_in_a_plain_pass(inception, noise):
+def test_inceptionv1_gates_set_as_in_a_pass(inception, noise):
+    """Setting gates of inceptionv1 is moving them in a plain pass."""
     before, site = site_of(inception, "inception5a:full"), site_of(inception, "inception5b:full")
     views = [ImageView(image) for image in noise[:2]]
     start = torch.from_numpy(inception.read(views, [], [before]).activations[before.name])
@@ -179,7 +186,8 @@ def test_setting_gates_of_inceptionv1_is_moving_them_in_a_plain_pass(inception, 
     np.testing.assert_allclose(found.logits, logits.numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_gates_that_are_already_as_wanted_change_nothing(inception, noise):
+def test_gates_as_wanted_change_nothing(inception, noise):
+    """Gates that are already as wanted change nothing."""
     before, site = site_of(inception, "inception5a:full"), site_of(inception, "inception5b:full")
     start = torch.from_numpy(inception.read([ImageView(noise[0])], [], [before]).activations[before.name])
     tail = inception.tail(before)
@@ -190,7 +198,8 @@ def test_gates_that_are_already_as_wanted_change_nothing(inception, noise):
     np.testing.assert_array_equal(same.codes[site.name], plain.codes[site.name])
 
 
-def test_settings_that_do_not_fit_are_refused(network, inception):
+def test_unfitting_settings_are_refused(network, inception):
+    """Settings that do not fit are refused."""
     work, (first, second, _) = window(20, [12], 1), network.sites
     tail, start = network.tail(first, work), torch.zeros(1, first.n_units)
     with pytest.raises(WidthError, match=r"shape \(2, 128\); 1 points of its 128 gates need \(1, 128\)"):

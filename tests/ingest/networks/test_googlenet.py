@@ -21,7 +21,8 @@ from ingest.networks.googlenet import build_googlenet, preprocess, width_of
 
 
 @pytest.mark.parametrize("aux_logits", [False, True])
-def test_width_1_is_torchvisions_network_to_the_last_random_number(aux_logits):
+def test_width_1_draws_like_torchvision(aux_logits):
+    """Width 1 is torchvisions network to the last random number."""
     torch.manual_seed(0)
     ours = build_googlenet(7, aux_logits=aux_logits).state_dict()
     torch.manual_seed(0)
@@ -30,7 +31,8 @@ def test_width_1_is_torchvisions_network_to_the_last_random_number(aux_logits):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_width_1_computes_what_torchvisions_network_computes():
+def test_width_1_computes_like_torchvision():
+    """Width 1 computes what torchvisions network computes."""
     ours = build_googlenet(5, transform_input=True).eval()
     theirs = GoogLeNet(5, aux_logits=False, transform_input=True, init_weights=False).eval()
     # As drawn, activations die out on their way: larger weights let the logits depend on the image.
@@ -48,7 +50,8 @@ def test_width_1_computes_what_torchvisions_network_computes():
 
 
 @pytest.mark.parametrize("width", [0.125, 0.25])
-def test_every_channel_count_is_scaled_but_the_image_and_the_classes(width):
+def test_every_inner_channel_count_is_scaled(width):
+    """Every channel count is scaled but the image and the classes."""
     narrow = build_googlenet(10, width=width, aux_logits=True)
     with torch.device("meta"):  # only its shapes are needed
         wide = GoogLeNet(10, aux_logits=True, init_weights=False).state_dict()
@@ -72,7 +75,8 @@ def test_a_seed_fixes_the_weights():
 
 
 @pytest.mark.parametrize("width", [0.1, 0.0, -1.0])
-def test_widths_without_whole_channels_are_refused(width):
+def test_width_of_part_channels_is_refused(width):
+    """Widths without whole channels are refused."""
     with pytest.raises(ValueError, match="expected a whole number above 0"):
         build_googlenet(10, width=width)
 
@@ -82,13 +86,15 @@ def test_width_of_refuses_another_network():
         width_of({"fc.weight": torch.zeros(2, 2)})
 
 
-def test_preprocess_normalises_a_plain_colour():
+def test_preprocess_normalises_plain_colour():
+    """Preprocess normalises a plain colour."""
     (pixels,) = preprocess([Image.new("RGB", (7, 5), (255, 0, 51))], 4, mean=[0.5, 0.25, 0.2], std=[0.5, 0.25, 1.0])
     expected = torch.tensor([1.0, -1.0, 0.0])
     assert torch.allclose(pixels, expected[:, None, None].expand(3, 4, 4), atol=1e-6)
 
 
-def test_preprocess_squeezes_all_of_the_image_into_the_square():
+def test_preprocess_squeezes_the_whole_image():
+    """Preprocess squeezes all of the image into the square."""
     wide = np.zeros((8, 32), dtype=np.uint8)
     wide[:, 24:] = 255  # the last quarter of the width; a crop to the centre would lose it
     (pixels,) = preprocess([Image.fromarray(wide)], 8, mean=[0.0] * 3, std=[1.0] * 3)
@@ -97,11 +103,13 @@ def test_preprocess_squeezes_all_of_the_image_into_the_square():
     assert torch.equal(pixels[0], pixels[2])
 
 
-def test_preprocess_of_nothing_is_an_empty_batch():
+def test_preprocess_of_nothing_is_empty():
+    """Preprocess of nothing is an empty batch."""
     assert preprocess([], 8, mean=[0.0] * 3, std=[1.0] * 3).shape == (0, 3, 8, 8)
 
 
-def test_the_shipped_digit_network_reads_digits_it_was_not_trained_on():
+def test_shipped_net_reads_heldout_digits():
+    """The shipped digit network reads digits it was not trained on."""
     with safe_open(INCEPTIONV1_WEIGHTS, "pt") as file:
         metadata = file.metadata()
     weights = load_file(INCEPTIONV1_WEIGHTS)
@@ -117,14 +125,16 @@ def test_the_shipped_digit_network_reads_digits_it_was_not_trained_on():
     assert right / len(heldout) >= 0.95
 
 
-def test_preprocess_is_what_the_digits_were_normalised_with():
+def test_preprocess_as_in_the_training():
+    """Preprocess is what the digits were normalised with."""
     images = [item.image for item in islice(digit_images("train"), 3)]
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     plain = preprocess(images, 64, mean=[0.0] * 3, std=[1.0] * 3)
     assert torch.allclose(preprocess(images, 64, mean, std), normalize(plain, mean, std))
 
 
-def test_the_shipped_gpt2_has_learnt_to_predict_text_it_was_not_trained_on():
+def test_shipped_gpt2_predicts_heldout_text():
+    """The shipped gpt2 has learnt to predict text it was not trained on."""
     tokenizer = AutoTokenizer.from_pretrained(GPT2_DIR)
     model = AutoModelForCausalLM.from_pretrained(GPT2_DIR).eval()
     assert model.dtype == torch.float32
@@ -138,7 +148,8 @@ def test_the_shipped_gpt2_has_learnt_to_predict_text_it_was_not_trained_on():
     assert loss < math.log(len(tokenizer)) / 2  # half of what a guess among all tokens costs
 
 
-def test_the_shipped_gpt2_is_a_complete_folder():
+def test_shipped_gpt2_is_a_whole_folder():
+    """The shipped gpt2 is a complete folder."""
     config = json.loads((GPT2_DIR / "config.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(GPT2_DIR)
     assert (config["n_layer"], config["n_embd"], config["n_positions"]) == (4, 128, 256)
@@ -149,6 +160,7 @@ def test_the_shipped_gpt2_is_a_complete_folder():
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_the_shipped_networks_fit_their_budget():
+def test_shipped_networks_are_small():
+    """The shipped networks fit their budget."""
     files = [INCEPTIONV1_WEIGHTS, *GPT2_DIR.iterdir()]
     assert sum(file.stat().st_size for file in files) < 3.6 * 2**20

@@ -67,7 +67,8 @@ MODULES = {
 
 
 @pytest.mark.parametrize("architecture", MODULES)
-def test_reads_what_a_plain_forward_pass_computes(tiny_model, architecture):
+def test_reads_what_a_plain_pass_computes(tiny_model, architecture):
+    """Reads what a plain forward pass computes."""
     gate_module, hidden_module, bos = MODULES[architecture]
     folder = tiny_model(architecture)
     network = load_network(str(folder), device="cpu")
@@ -163,13 +164,15 @@ def test_tokens_and_their_characters(network):
     assert len(network.tokenize("").ids) == 0
 
 
-def test_long_texts_are_neither_cut_nor_warned_about(network):
+def test_long_texts_are_not_cut(network):
+    """Long texts are neither cut nor warned about."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(network.tokenize("the cat " * 500).ids) > 500
 
 
-def test_windows_leave_room_for_the_beginning(network, tiny_model):
+def test_windows_leave_room_for_bos(network, tiny_model):
+    """Windows leave room for the beginning."""
     assert network.windows(130) == [range(0, 63), range(63, 126), range(126, 130)]
     assert network.windows(126)[-1] == range(63, 126)
     assert network.windows(0) == []
@@ -178,7 +181,8 @@ def test_windows_leave_room_for_the_beginning(network, tiny_model):
     assert bare.info.reading == {"prepend_bos": False, "max_length": 10, "processed_weights": False}
 
 
-def test_beginning_of_sequence_changes_the_reading(network, tiny_model):
+def test_bos_changes_the_reading(network, tiny_model):
+    """Beginning of sequence changes the reading."""
     bare = load_network(str(tiny_model("gpt2")), device="cpu", prepend_bos=False)
     codes = [net.read(WINDOWS, [net.sites[-1]], []).codes["blocks.2.mlp"] for net in (network, bare)]
     assert (codes[0] != codes[1]).any()
@@ -211,7 +215,8 @@ def test_networks_without_a_code_are_refused(tiny_model, architecture, reason):
     assert architecture in str(caught.value)
 
 
-def test_nan_weights_show_from_their_block_on(tiny_model, tmp_path):
+def test_nan_shows_from_its_block_on(tiny_model, tmp_path):
+    """Nan weights show from their block on."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model("gpt2"))
     with torch.no_grad():
         model.transformer.h[1].mlp.c_fc.weight[3, 5] = float("nan")
@@ -224,7 +229,7 @@ def test_nan_weights_show_from_their_block_on(tiny_model, tmp_path):
     assert not SplineCodes(reading.codes["blocks.1.mlp"], (128,)).unpack()[:, 5].any()
 
 
-def test_lab_network(lab):
+def test_lab_network_can_be_read(lab):
     network = load_network(str(lab / "gpt2-lab"), device="cpu")
     assert network.info.reading == {"prepend_bos": True, "max_length": 256, "processed_weights": False}
     text = next(path for path in sorted((lab / "texts").glob("*/*.txt")) if path.stat().st_size > 4000).read_text()

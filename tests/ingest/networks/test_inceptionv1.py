@@ -70,7 +70,8 @@ def assert_same_gates(site, packed, preactivations):
     np.testing.assert_array_equal(SplineCodes(packed, (site.n_gates,)).unpack(), preactivations > 0)
 
 
-def test_reads_what_a_plain_forward_pass_computes(network, views, narrow_inception):
+def test_reads_what_a_plain_pass_computes(network, views, narrow_inception):
+    """Reads what a plain forward pass computes."""
     reading = network.read(views, network.sites, network.sites)
     preactivations, outputs, logits = truth(narrow_inception, [view.image for view in views])
     for site in network.sites:
@@ -105,7 +106,8 @@ def test_codes_agree_with_activations(network, views):
         np.testing.assert_array_equal(output, reading.activations[site.name] > 0)
 
 
-def test_position_codes_are_cells_of_full_codes(network, views):
+def test_position_codes_are_full_cells(network, views):
+    """Position codes are cells of full codes."""
     reading = network.read(views, network.sites, [])
     sites = {site.name: site for site in network.sites}
     for name in ("conv3", "inception3b", "inception5b"):
@@ -177,7 +179,8 @@ def test_only_the_requested_sites_are_read(network, views):
     assert not any(module._forward_hooks for module in network.model.modules())
 
 
-def test_loss_is_measured_against_known_labels(narrow_inception, noise, tmp_path):
+def test_loss_is_against_known_labels(narrow_inception, noise, tmp_path):
+    """Loss is measured against known labels."""
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"digit {i}" for i in range(10)) + "\n")
     network = load_network(
@@ -217,7 +220,8 @@ def test_impossible_requests_are_refused(network, noise):
         network.read([ImageView(noise[0])], [Site("inception6a", 0, 1, 1, "relu", False)], [])
 
 
-def test_nan_weights_show_from_their_block_on(narrow_inception, tmp_path, views):
+def test_nan_shows_from_its_block_on(narrow_inception, tmp_path, views):
+    """Nan weights show from their block on."""
     state = torch.load(narrow_inception)
     state["inception4a.branch2.1.conv.weight"][0] = float("nan")
     torch.save(state, tmp_path / "nan.pt")
@@ -229,7 +233,8 @@ def test_nan_weights_show_from_their_block_on(narrow_inception, tmp_path, views)
     assert all(reading.finite[site.name].all() for site in network.sites if site.name not in broken)
 
 
-def test_calibrated_control_stays_in_range_where_the_raw_one_vanishes(noise):
+def test_calibrated_control_stays_in_range(noise):
+    """Calibrated control stays in range where the raw one vanishes."""
     calibrated = load_network("demo:inceptionv1", weights="random:0", calibration=noise, device="cpu")
     raw = load_network("demo:inceptionv1", weights="random-raw:0", device="cpu")
     views = [ImageView(image) for image in noise]
@@ -246,7 +251,7 @@ def test_calibrated_control_stays_in_range_where_the_raw_one_vanishes(noise):
     assert spreads[-1] < 6e-8
 
 
-def test_lab_network(lab: Path):
+def test_lab_network_can_be_read(lab: Path):
     network = load_network(
         "inceptionv1",
         weights=str(lab / "inceptionv1-lab.pt"),

@@ -41,7 +41,8 @@ def saved(tmp_path):
 # Devices and arguments
 
 
-def test_an_absent_device_names_those_that_are_there(tiny_model):
+def test_absent_device_names_present_ones(tiny_model):
+    """An absent device names those that are there."""
     absent = next(name for name in ("mps", "cuda") if not getattr(torch, name).is_available())
     with pytest.raises(UsageError, match=f'device "{absent}" was asked for, and torch finds no'):
         load_network(str(tiny_model("gpt2")), device=absent)
@@ -49,7 +50,8 @@ def test_an_absent_device_names_those_that_are_there(tiny_model):
         load_network("demo:inceptionv1", device="tpu")
 
 
-def test_options_of_the_other_kind_are_refused(tiny_model, noise):
+def test_options_of_other_kind_are_refused(tiny_model, noise):
+    """Options of the other kind are refused."""
     with pytest.raises(UsageError, match="inceptionv1 is an image network; it has no prepend_bos, max_length"):
         load_network("inceptionv1", prepend_bos=True, max_length=4)
     with pytest.raises(UsageError, match="is a language model; it has no image_size, calibration"):
@@ -60,7 +62,8 @@ def test_options_of_the_other_kind_are_refused(tiny_model, noise):
     ("option", "message"),
     [({"image_size": 0}, "image_size 0"), ({"mean": [1, 2]}, "mean"), ({"std": [1, 0, 1]}, "above 0")],
 )
-def test_impossible_image_options_are_refused(narrow_inception, option, message):
+def test_impossible_image_options_refused(narrow_inception, option, message):
+    """Impossible image options are refused."""
     with pytest.raises(UsageError, match=message):
         inception(narrow_inception, **option)
 
@@ -135,7 +138,8 @@ def test_auxiliary_classifiers_are_dropped(state, saved, narrow_inception):
     assert inception(saved(bare)).info.weights_digest == inception(narrow_inception).info.weights_digest
 
 
-def test_formats_and_precisions_give_the_same_digest(state, tmp_path, saved):
+def test_formats_give_the_same_digest(state, tmp_path, saved):
+    """Formats and precisions give the same digest."""
     rounded = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     save_file(rounded, tmp_path / "half.safetensors")
     single = {name: value.float() if value.is_floating_point() else value for name, value in rounded.items()}
@@ -156,7 +160,8 @@ def test_digest_sees_every_part():
     assert weights_digest({"scalar": torch.tensor(1.0)}) == weights_digest({"scalar": torch.tensor(1.0).double()})
 
 
-def test_metadata_of_the_shipped_network_is_honoured(noise):
+def test_metadata_of_shipped_net_is_used(noise):
+    """Metadata of the shipped network is honoured."""
     network = load_network("demo:inceptionv1", device="cpu")
     assert network.info.reading["image_size"] == 64
     assert network.classes == tuple("0123456789")
@@ -176,7 +181,8 @@ def test_shipped_language_model():
     assert reload_network(network.info, device="cpu").info == network.info
 
 
-def test_language_model_weights_from_files_and_folders(tiny_model, tmp_path):
+def test_language_model_weights_by_path(tiny_model, tmp_path):
+    """Language model weights from files and folders."""
     folder = tiny_model("gpt2")
     own = load_network(str(folder), device="cpu").info
     assert own.name == "gpt2" and own.weights == own.source == str(folder)
@@ -207,7 +213,8 @@ def test_language_model_misfits_are_listed(tiny_model, tmp_path):
         load_network(str(folder), weights=str(tiny_model("llama")), device="cpu")
 
 
-def test_folders_that_are_no_model_are_explained(tmp_path, tiny_model):
+def test_folder_that_is_no_model_explained(tmp_path, tiny_model):
+    """Folders that are no model are explained."""
     with pytest.raises(UnsupportedNetwork, match="no configuration"):
         load_network(str(tmp_path), device="cpu")
     (tmp_path / "config.json").write_bytes((tiny_model("gpt2") / "config.json").read_bytes())
@@ -239,7 +246,7 @@ def narrow_control(weights, calibration=None):
     return load_network("demo:inceptionv1", weights=weights, calibration=calibration, device="cpu")
 
 
-def test_image_controls(noise):
+def test_image_controls_are_drawn(noise):
     raw = [narrow_control(f"random-raw:{seed}").info for seed in (0, 0, 1)]
     assert raw[0] == raw[1] and raw[0].name == "demo-inceptionv1-random-raw-0"
     calibrated = [narrow_control("random:0", images).info for images in (noise, lambda: iter(noise), noise[:4])]
@@ -254,7 +261,8 @@ def test_image_controls(noise):
         narrow_control("random-raw:0", noise)
 
 
-def test_calibration_statistics_are_those_of_the_images(noise):
+def test_calibration_takes_image_statistics(noise):
+    """Calibration statistics are those of the images."""
     network = narrow_control("random:0", noise)
     pixels = network.prepare([ImageView(image) for image in noise]).double()
     convolved = network.model.conv1.conv.double()(pixels)
@@ -337,7 +345,8 @@ def load_without_connection(home: Path, sources: list[str], **environment: str) 
     return [(float(seconds), message) for seconds, message in lines]
 
 
-def test_hubs_that_do_not_answer_are_reported_at_once(tmp_path):
+def test_silent_hubs_are_reported(tmp_path):
+    """Hubs that do not answer are reported at once."""
     (hf_seconds, hf), (torch_seconds, torchvision) = load_without_connection(
         tmp_path, ["gpt2", "inceptionv1"], HF_HUB_OFFLINE="0"
     )

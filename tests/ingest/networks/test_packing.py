@@ -22,13 +22,15 @@ def test_packs_as_spline_codes_do(pack, rows, gates, seed):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @settings(deadline=None)  # the first call compiles
 @given(rows=st.integers(0, 5), gates=st.integers(1, 70), seed=st.integers(0, 2**32 - 1))
-def test_a_gate_is_on_where_the_value_is_above_zero(dtype, rows, gates, seed):
+def test_gate_is_on_above_zero(dtype, rows, gates, seed):
+    """A gate is on where the value is above zero."""
     some = [0.0, -0.0, 1e-45, -1e-45, float("nan"), float("inf"), float("-inf"), 1.0, -1.0]
     values = torch.from_numpy(np.random.default_rng(seed).choice(some, (rows, gates))).to(dtype)
     assert torch.equal(pack_positive(values), pack_bits(values > 0))
 
 
-def test_rows_packed_by_several_threads_are_the_same():
+def test_packing_by_several_threads():
+    """Rows packed by several threads are the same."""
     values = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 300_001), np.float32))
     assert torch.equal(pack_positive(values), pack_bits(values > 0))
     assert torch.equal(pack_positive(values[:, ::2]), pack_bits(values[:, ::2] > 0))
@@ -39,7 +41,7 @@ def test_first_gate_is_the_highest_bit():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_packs_on_cuda():
+def test_packing_on_cuda_is_the_same():
     bits = torch.rand(7, 1003) > 0.5
     packed = pack_bits(bits.cuda())
     assert packed.device.type == "cuda"
@@ -57,5 +59,6 @@ def test_opposite_infinities_do_not_cancel():
     assert finite_rows(torch.tensor([[float("inf"), float("-inf")], [1.0, 2.0]])).tolist() == [False, True]
 
 
-def test_a_sum_that_overflows_is_still_finite():
+def test_overflowing_sum_is_still_finite():
+    """A sum that overflows is still finite."""
     assert finite_rows(torch.full((2, 4), 3e38)).all()

@@ -61,7 +61,8 @@ def assert_same_codes(tail, activations, site, packed, expected):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_inceptionv1_run_on_from_a_block_gives_the_codes_and_logits_of_the_whole_network(network, reading, block):
+def test_inceptionv1_tail_gives_whole_net(network, reading, block):
+    """Inceptionv1 run on from a block gives the codes and logits of the whole network."""
     site = site_of(network, f"{block}:full")
     tail = network.tail(site)
     activations = torch.from_numpy(reading.activations[site.name])
@@ -76,7 +77,8 @@ def test_inceptionv1_run_on_from_a_block_gives_the_codes_and_logits_of_the_whole
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_switches_say_which_input_each_pooling_window_takes(network, reading, block):
+def test_switches_say_which_input_is_pooled(network, reading, block):
+    """Switches say which input each pooling window takes."""
     site = site_of(network, f"{block}:full")
     tail = network.tail(site)
     activations = torch.from_numpy(reading.activations[site.name])[:2]
@@ -93,7 +95,8 @@ def test_switches_say_which_input_each_pooling_window_takes(network, reading, bl
 
 
 @pytest.mark.parametrize("last", BLOCKS[1:])
-def test_switches_of_a_span_are_those_before_its_last_gate(network, reading, last):
+def test_switches_of_a_span_end_with_it(network, reading, last):
+    """Switches of a span are those before its last gate."""
     site = site_of(network, "conv1:full")
     tail = network.tail(site)
     activations = torch.from_numpy(reading.activations[site.name])[:2]
@@ -118,7 +121,8 @@ def expected_windows(network, block, last=BLOCKS[-1]):
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "ceil"), [(3, 2, 0, True), (3, 1, 1, True), (2, 2, 0, True)])
 @pytest.mark.parametrize("grid", [(2, 2), (4, 4), (5, 7), (8, 3)])
-def test_pooling_windows_hold_what_torch_pools(kernel, stride, padding, ceil, grid):
+def test_pool_windows_hold_what_torch_pools(kernel, stride, padding, ceil, grid):
+    """Pooling windows hold what torch pools."""
     pool = torch.nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil)
     values = torch.randn(3, 2, *grid, generator=torch.Generator().manual_seed(0))
     pooled = pool(values)
@@ -129,7 +133,8 @@ def test_pooling_windows_hold_what_torch_pools(kernel, stride, padding, ceil, gr
     assert torch.equal(taken, pooled.flatten(1))
 
 
-def test_gates_after_each_site_are_those_of_the_architecture():
+def test_gates_after_each_site_are_known():
+    """Gates after each site are those of the architecture."""
     network = load_network("inceptionv1", weights="random-raw:0", device="cpu")
     assert {site.name: site.n_gates for site in network.sites if site.scope == "full"} == {
         f"{block}:full": side * side * gates for block, (side, gates) in GOOGLENET_224.items()
@@ -149,7 +154,8 @@ def test_gates_after_each_site_are_those_of_the_architecture():
             assert covered == list(range(site.n_gates))
 
 
-def test_autograd_gives_the_slope_of_the_logits(network, reading):
+def test_autograd_gives_slope_of_logits(network, reading):
+    """Autograd gives the slope of the logits."""
     tail = network.tail(site_of(network, "inception4e:full")).precise()
     start = torch.from_numpy(reading.activations["inception4e:full"][:1]).double()
     point = start.clone().requires_grad_()
@@ -169,7 +175,8 @@ def test_double_precision_agrees_with_single(network, reading):
     torch.testing.assert_close(precise.logits(activations).float(), tail.logits(activations), rtol=1e-3, atol=1e-4)
 
 
-def test_a_tail_is_refused_where_the_activation_does_not_fix_what_follows(network, reading):
+def test_tail_of_position_site_is_refused(network, reading):
+    """A tail is refused where the activation does not fix what follows."""
     with pytest.raises(UsageError, match="start at inception4c:full"):
         network.tail(site_of(network, "inception4c"))
     tail = network.tail(site_of(network, "inception4c:full"))
@@ -206,7 +213,7 @@ def assert_runs_on(network, window):
 
 
 @pytest.mark.parametrize("place", [0, 1, 17, 39])
-def test_gpt2_run_on_from_a_token_gives_what_the_whole_sequence_gives(tiny_model, place):
+def test_gpt2_tail_gives_whole_sequence(tiny_model, place):
     """Beside other versions of the same token, which must not be seen by it."""
     network = load_network(str(tiny_model("gpt2")), device="cpu")
     ids = np.random.default_rng(0).integers(1, 300, 40)
@@ -214,7 +221,8 @@ def test_gpt2_run_on_from_a_token_gives_what_the_whole_sequence_gives(tiny_model
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt_neox", "phi3"])
-def test_other_language_models_run_on_as_well(tiny_model, architecture):
+def test_other_language_models_have_tails(tiny_model, architecture):
+    """Other language models run on as well."""
     network = load_network(str(tiny_model(architecture)), device="cpu")
     ids = np.random.default_rng(1).integers(1, 300, 12)
     assert_runs_on(network, TokenWindow(ids, np.array([7])))
@@ -236,7 +244,8 @@ def test_later_tokens_do_not_matter(tiny_model):
     assert torch.equal(a, b)
 
 
-def test_autograd_works_through_a_language_model(tiny_model):
+def test_autograd_through_language_model(tiny_model):
+    """Autograd works through a language model."""
     network = load_network(str(tiny_model("gpt2")), device="cpu")
     tail = network.tail(network.sites[1], TokenWindow(np.arange(1, 20), np.array([11])))
     start = torch.randn(1, tail.site.n_units, generator=torch.Generator().manual_seed(0))
@@ -247,7 +256,8 @@ def test_autograd_works_through_a_language_model(tiny_model):
     assert (point.grad * step).sum().item() == pytest.approx(slope.item(), rel=2e-2)
 
 
-def test_a_language_model_needs_one_token_of_a_sequence(tiny_model):
+def test_language_tail_needs_one_token(tiny_model):
+    """A language model needs one token of a sequence."""
     network = load_network(str(tiny_model("gpt2")), device="cpu")
     ids = np.arange(1, 10)
     with pytest.raises(UsageError, match="give the TokenWindow"):

@@ -11,7 +11,8 @@ import pytest
 from ingest.run.background import Background, ahead
 
 
-def test_items_are_worked_off_in_order_and_all_are_done_at_the_end() -> None:
+def test_items_are_done_in_order() -> None:
+    """Items are worked off in order and all are done at the end."""
     done: list[int] = []
     with Background(done.append) as work:
         for item in range(50):
@@ -19,7 +20,7 @@ def test_items_are_worked_off_in_order_and_all_are_done_at_the_end() -> None:
     assert done == list(range(50))
 
 
-def test_work_goes_on_while_the_next_item_is_made() -> None:
+def test_work_goes_on_beside_the_next() -> None:
     """Each waits for the other: in one thread this would never end."""
     begun, next_is_made = threading.Event(), threading.Event()
 
@@ -61,7 +62,8 @@ def test_a_failure_is_raised_as_it_was(n_items: int) -> None:
     assert caught.value.errno == 28
 
 
-def test_an_error_outside_ends_the_work_before_the_block_is_left() -> None:
+def test_error_outside_ends_the_work() -> None:
+    """An error outside ends the work before the block is left."""
     running = threading.Event()
     ended = []
 
@@ -80,7 +82,8 @@ def test_an_error_outside_ends_the_work_before_the_block_is_left() -> None:
     assert len(ended) in (1, 2), "something went on after the block"
 
 
-def test_ctrl_c_waits_for_what_has_begun_however_often_it_is_pressed() -> None:
+def test_ctrl_c_waits_for_begun_work() -> None:
+    """Ctrl c waits for what has begun however often it is pressed."""
     ended: list[int] = []
     running = threading.Event()
 
@@ -99,7 +102,9 @@ def test_ctrl_c_waits_for_what_has_begun_however_often_it_is_pressed() -> None:
     assert ended == [0]
 
 
-def test_items_made_ahead_are_the_same_and_their_error_comes_in_its_place() -> None:
+def test_items_ahead_keep_their_order() -> None:
+    """Items made ahead are the same and their error comes in its place."""
+
     def items() -> Iterator[int]:
         yield from range(5)
         raise ValueError("after 4")
@@ -111,7 +116,8 @@ def test_items_made_ahead_are_the_same_and_their_error_comes_in_its_place() -> N
     assert got == list(range(5))
 
 
-def test_only_one_item_is_made_ahead_and_none_once_it_is_closed() -> None:
+def test_only_one_item_is_made_ahead() -> None:
+    """Only one item is made ahead and none once it is closed."""
     made: list[int] = []
 
     def items() -> Iterator[int]:

@@ -48,7 +48,8 @@ def wanted(which: Site, site_id: int, rows: np.ndarray) -> Wanted:
     return Wanted(which, site_id, rows, None)
 
 
-def test_codes_come_site_by_site_in_order_and_fill_their_batches(made: Callable[[int, int], Made]) -> None:
+def test_codes_come_site_by_site(made: Callable[[int, int], Made]) -> None:
+    """Codes come site by site in order and fill their batches."""
     n = 9000
     files, values = made(n, 3)
     ids = np.arange(5, n + 5, dtype=np.uint32)
@@ -64,7 +65,8 @@ def test_codes_come_site_by_site_in_order_and_fill_their_batches(made: Callable[
     assert rows["n_active"] == [int(np.unpackbits(row).sum()) for row in expected]
 
 
-def test_activations_come_in_parts_and_no_batch_is_larger_than_allowed(made: Callable[[int, int], Made]) -> None:
+def test_activations_come_in_parts(made: Callable[[int, int], Made]) -> None:
+    """Activations come in parts and no batch is larger than allowed."""
     n = 1500
     files, values = made(n, 2)
     ids = np.arange(n, dtype=np.uint32)[::-1].copy()

@@ -28,14 +28,16 @@ def plan_of(folder: Path, choices: Choices = SMALL, **changed: Any) -> Plan:
     return make_plan(word_network(), texts(folder), replace(choices, **changed), device="cpu")
 
 
-def test_shards_cover_every_input_once_and_count_their_examples_exactly(tmp_path: Path) -> None:
+def test_shards_cover_every_input_once(tmp_path: Path) -> None:
+    """Shards cover every input once and count their examples exactly."""
     plan = plan_of(small_texts(tmp_path / "words", 10))
     bounds = [(shard.start, shard.stop, shard.n_examples) for shard in plan.shards]
     assert bounds == [(0, 3, 12), (3, 6, 12), (6, 9, 12), (9, 10, 4)]
     assert plan.n_examples == 40 and [shard.number for shard in plan.shards] == [0, 1, 2, 3]
 
 
-def test_the_same_data_and_choices_give_the_same_plan_wherever_they_lie(tmp_path: Path) -> None:
+def test_same_data_anywhere_is_the_same_plan(tmp_path: Path) -> None:
+    """The same data and choices give the same plan wherever they lie."""
     data = small_texts(tmp_path / "here" / "words")
     there = shutil.copytree(data, tmp_path / "there" / "words")
     assert plan_of(data).digest == plan_of(there).digest
@@ -48,7 +50,8 @@ def test_skip_bad_alone_changes_no_plan(tmp_path: Path) -> None:
     assert plan_of(data, skip_bad=True).digest == plan_of(data).digest
 
 
-def test_a_text_that_changed_changes_the_plan(tmp_path: Path) -> None:
+def test_changed_text_changes_the_plan(tmp_path: Path) -> None:
+    """A text that changed changes the plan."""
     data = small_texts(tmp_path / "words")
     before = plan_of(data)
     file = data / "fruit" / "0.txt"
@@ -57,14 +60,16 @@ def test_a_text_that_changed_changes_the_plan(tmp_path: Path) -> None:
     assert named.startswith("data.fingerprint: ")
 
 
-def test_unusable_inputs_after_the_last_example_are_still_listed(tmp_path: Path) -> None:
+def test_trailing_unusable_inputs_are_listed(tmp_path: Path) -> None:
+    """Unusable inputs after the last example are still listed."""
     data = small_texts(tmp_path / "words", 3)
     write_texts(data, [("zinc/short.txt", None, "metal1")])
     plan = plan_of(data, skip_bad=True)
     assert [(shard.start, shard.stop, shard.n_examples) for shard in plan.shards] == [(0, 4, 12)]
 
 
-def test_what_is_unusable_is_counted_and_named_before_anything_is_read(tmp_path: Path) -> None:
+def test_unusable_inputs_are_named_first(tmp_path: Path) -> None:
+    """What is unusable is counted and named before anything is read."""
     data = small_texts(tmp_path / "words", 3)
     write_texts(data, [(f"zinc/{i}.txt", None, "metal1 metal2") for i in range(12)])
     with pytest.raises(SequenceTooShort, match=r"12 of 15 inputs can't be used") as caught:
@@ -78,13 +83,15 @@ def test_what_is_unusable_is_counted_and_named_before_anything_is_read(tmp_path:
     assert plan_of(data, skip_bad=True).n_examples == 12
 
 
-def test_a_dataset_without_one_usable_input_is_empty(tmp_path: Path) -> None:
+def test_no_usable_input_is_empty_dataset(tmp_path: Path) -> None:
+    """A dataset without one usable input is empty."""
     data = write_texts(tmp_path / "words", [("a/1.txt", None, "metal1"), ("a/2.txt", None, "metal2")])
     with pytest.raises(EmptyDataset, match=r"2 of 2 inputs are unusable(.|\n)*a/1.txt has 1 token"):
         plan_of(data, skip_bad=True)
 
 
-def test_sites_are_chosen_by_name_and_an_unknown_one_is_named(tmp_path: Path) -> None:
+def test_sites_are_chosen_by_name(tmp_path: Path) -> None:
+    """Sites are chosen by name and an unknown one is named."""
     words, pixels = word_network(), PixelNetwork()
     assert [site.name for site in choose_sites(words, Choices())] == list(SITES)
     assert [site.name for site in choose_sites(words, Choices(sites=(SITES[2], SITES[0])))] == [SITES[0], SITES[2]]
@@ -101,7 +108,8 @@ def test_sites_are_chosen_by_name_and_an_unknown_one_is_named(tmp_path: Path) ->
         choose_sites(words, Choices(sites=()))
 
 
-def test_a_span_needs_the_codes_of_all_its_sites(tmp_path: Path) -> None:
+def test_span_needs_codes_of_its_sites(tmp_path: Path) -> None:
+    """A span needs the codes of all its sites."""
     data = small_texts(tmp_path / "words")
     with pytest.raises(UsageError, match=r"span blocks.0.mlp→ needs the codes of blocks.2.mlp, blocks.3.mlp; add"):
         plan_of(data, spans=("blocks.0.mlp→",))
@@ -118,7 +126,8 @@ def test_impossible_numbers_are_refused(option: str, value: int, tmp_path: Path)
         plan_of(small_texts(tmp_path / "words"), **{option: value})
 
 
-def test_a_limit_draws_by_seed_and_reads_in_order(tmp_path: Path) -> None:
+def test_limit_draws_by_seed(tmp_path: Path) -> None:
+    """A limit draws by seed and reads in order."""
     data = texts(small_texts(tmp_path / "words", 30))
     drawn = [choose_inputs(data, Choices(limit=10, seed=seed)) for seed in (0, 0, 1)]
     assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
@@ -127,7 +136,8 @@ def test_a_limit_draws_by_seed_and_reads_in_order(tmp_path: Path) -> None:
     assert (choose_inputs(data, Choices(limit=99)) == np.arange(30)).all()
 
 
-def test_shards_are_small_in_bytes_and_in_examples(tmp_path: Path) -> None:
+def test_shards_are_small(tmp_path: Path) -> None:
+    """Shards are small in bytes and in examples."""
     data = texts(small_texts(tmp_path / "words", 3))
     plan = make_plan(word_network(), data, Choices(tokens=TOKENS), device="cpu")
     assert plan.document["shard_examples"] == SHARD_EXAMPLES

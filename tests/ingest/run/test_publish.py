@@ -48,7 +48,7 @@ def check_equal(got: dict, expected: dict, sites: set[str]) -> None:
         np.testing.assert_array_equal(got[site][1], expected[site][1].astype(np.float32), err_msg=site)
 
 
-def test_every_row_belongs_to_its_example_whatever_is_doubled_skipped_or_cut_into_shards(tmp_path: Path) -> None:
+def test_every_row_belongs_to_its_example(tmp_path: Path) -> None:
     """Twelve texts in six shards, of which one is no UTF-8, one too short, and two repeat the first."""
     network, made = word_network(), word_texts(10)
     made += [("metal/again.txt", "metal", made[0][2]), ("river/again.txt", "river", made[0][2])]
@@ -83,7 +83,7 @@ def check_text_row(row: dict, label: str | None) -> None:
     assert row["position"] in (1, 3, 6, 8)
 
 
-def test_digests_are_those_of_what_is_stored_whether_sites_were_empty_or_grow(tmp_path: Path) -> None:
+def test_digests_are_of_what_is_stored(tmp_path: Path) -> None:
     """Rows of an empty site are digested on their way, else all are read back: first four texts, then nine, then
     sites that the same examples lack, in another order than their ids."""
     data = write_texts(tmp_path / "words", word_texts(4))
@@ -98,7 +98,7 @@ def test_digests_are_those_of_what_is_stored_whether_sites_were_empty_or_grow(tm
             assert (site.n_activations, site.activations_digest) == digests.activations_digest(a, site)
 
 
-def test_published_codes_take_at_most_a_tenth_more_than_their_bits(tmp_path: Path) -> None:
+def test_published_codes_are_compact(tmp_path: Path) -> None:
     """The same run with one site of 4,096 gates more; nothing else can make the difference."""
     sizes = []
     for n_sites in (1, 2):
@@ -109,7 +109,8 @@ def test_published_codes_take_at_most_a_tenth_more_than_their_bits(tmp_path: Pat
     assert sizes[1] - sizes[0] <= 1.1 * 160 * 64 * 4096 / 8
 
 
-def test_images_keep_their_order_over_shards_and_doubles(tmp_path: Path) -> None:
+def test_images_keep_their_order(tmp_path: Path) -> None:
+    """Images keep their order over shards and doubles."""
     network = PixelNetwork()
     for key, _, image in pixel_images(12):
         (tmp_path / "px" / key).parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +144,8 @@ def check_published(path: Path, network: Network, data: Dataset, work_of: dict) 
         assert sum(map(len, found.values())) == len(rows) * len({site for codes in found.values() for site in codes})
 
 
-def test_codes_of_a_language_model_are_published_bit_for_bit(tmp_path: Path) -> None:
+def test_text_codes_published_bit_for_bit(tmp_path: Path) -> None:
+    """Codes of a language model are published bit for bit."""
     network = load_network("demo:gpt2", device="cpu")
     data = open_dataset("builtin:python-heldout", kind="text")
     texts = [item for item in data.items() if isinstance(item, Item) and 1500 < len(str(item.content)) < 3000][:4]
@@ -170,7 +172,8 @@ def test_codes_of_a_language_model_are_published_bit_for_bit(tmp_path: Path) -> 
     check_published(tmp_path / "a", network, data, work_of)
 
 
-def test_codes_of_an_image_network_are_published_bit_for_bit_full_ones_included(tmp_path: Path) -> None:
+def test_image_codes_published_bit_for_bit(tmp_path: Path) -> None:
+    """Codes of an image network are published bit for bit full ones included."""
     network = load_network("demo:inceptionv1", device="cpu")
     data = open_dataset("builtin:digits-heldout", kind="image")
     ingest(tmp_path / "a", network, data, Choices(limit=6, batch_size=1, full=("all",)), cluster=False)
@@ -187,7 +190,8 @@ def test_codes_of_an_image_network_are_published_bit_for_bit_full_ones_included(
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_a_batch_of_any_size_publishes_the_same_codes(batch_size: int, tmp_path: Path) -> None:
+def test_any_batch_size_gives_same_codes(batch_size: int, tmp_path: Path) -> None:
+    """A batch of any size publishes the same codes."""
     data = write_texts(tmp_path / "words", word_texts(9))
     for name, choices in (("a", SMALL), ("b", replace(SMALL, batch_size=batch_size, shard_examples=100))):
         small_run(tmp_path / name, data, choices, cluster=False)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import atlas
-from atlas.errors import RunInterrupted
 from atlas.network import Network
 from ingest.datasets.base import Dataset
 from ingest.datasets.sources import open_dataset
@@ -23,7 +22,8 @@ from tests.ingest.runs import SITES, SMALL, TOKENS, rows, small_run, small_texts
 from tests.networks import word_network, word_texts
 
 
-def test_the_same_command_after_completion_changes_nothing(tmp_path: Path) -> None:
+def test_same_command_again_changes_nothing(tmp_path: Path) -> None:
+    """The same command after completion changes nothing."""
     data = small_texts(tmp_path / "words")
     first = small_run(tmp_path / "a", data)
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*") if file.is_file()}
@@ -32,7 +32,8 @@ def test_the_same_command_after_completion_changes_nothing(tmp_path: Path) -> No
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*") if file.is_file()} == before
 
 
-def test_a_grown_folder_adds_only_what_is_new(tmp_path: Path) -> None:
+def test_grown_folder_adds_what_is_new(tmp_path: Path) -> None:
+    """A grown folder adds only what is new."""
     path, data = tmp_path / "a", small_texts(tmp_path / "words", 4)
     small_run(path, data)
     old = rows(path, "from examples order by example_id")
@@ -60,7 +61,8 @@ def check_against_one_run(path: Path, data: Path, fresh: Path) -> None:
     assert rows(path, query) == rows(fresh, query)
 
 
-def test_other_sites_add_codes_to_the_same_examples(tmp_path: Path) -> None:
+def test_other_sites_add_to_same_examples(tmp_path: Path) -> None:
+    """Other sites add codes to the same examples."""
     path, data = tmp_path / "a", small_texts(tmp_path / "words")
     small_run(path, data)
     examples = rows(path, "from examples order by example_id")
@@ -99,7 +101,8 @@ def test_a_second_network_shares_the_inputs(tmp_path: Path) -> None:
             assert len(ids) == len(codes) == 36
 
 
-def test_the_same_text_twice_is_stored_once_with_both_memberships(tmp_path: Path) -> None:
+def test_same_text_twice_is_stored_once(tmp_path: Path) -> None:
+    """The same text twice is stored once with both memberships."""
     path, made = tmp_path / "a", word_texts(5)
     doubled = [*made, ("metal/copy.txt", "metal", made[0][2]), ("river/copy.txt", "river", made[0][2])]
     outcome = small_run(path, write_texts(tmp_path / "first", doubled))
@@ -124,7 +127,8 @@ def test_the_same_text_twice_is_stored_once_with_both_memberships(tmp_path: Path
     ]
 
 
-def test_texts_without_a_label_are_null_and_clusters_know_it(tmp_path: Path) -> None:
+def test_texts_without_a_label_are_null(tmp_path: Path) -> None:
+    """Texts without a label are null and clusters know it."""
     made = [(key.replace("/", "-"), None, text) for key, _, text in word_texts(9)]
     small_run(tmp_path / "a", write_texts(tmp_path / "flat", made))
     assert rows(tmp_path / "a", "select distinct label from examples") == [(None,)]
@@ -162,9 +166,8 @@ def demo_inceptionv1() -> Network:
 
 
 @pytest.mark.parametrize("store_activations", [True, False])
-def test_the_forecast_of_a_text_run_is_within_a_fifth_of_the_truth(
-    store_activations: bool, tmp_path: Path, demo_gpt2: Network
-) -> None:
+def test_text_forecast_is_within_a_fifth(store_activations: bool, tmp_path: Path, demo_gpt2: Network) -> None:
+    """The forecast of a text run is within a fifth of the truth."""
     choices = Choices(limit=4, store_activations=store_activations, skip_bad=True, tokens=TokenSampling(24, 100))
     data = open_dataset("builtin:python-heldout", kind="text")
     forecast, truth = grown_by(
@@ -174,9 +177,8 @@ def test_the_forecast_of_a_text_run_is_within_a_fifth_of_the_truth(
 
 
 @pytest.mark.parametrize("store_activations", [True, False])
-def test_the_forecast_of_an_image_run_is_within_a_fifth_of_the_truth(
-    store_activations: bool, tmp_path: Path, demo_inceptionv1: Network
-) -> None:
+def test_image_forecast_is_within_a_fifth(store_activations: bool, tmp_path: Path, demo_inceptionv1: Network) -> None:
+    """The forecast of an image run is within a fifth of the truth."""
     choices = Choices(
         limit=200, store_activations=store_activations, sites=("inception3b", "inception4e", "inception5b")
     )
@@ -187,24 +189,15 @@ def test_the_forecast_of_an_image_run_is_within_a_fifth_of_the_truth(
     assert forecast == pytest.approx(truth, rel=0.2)
 
 
-def test_the_forecast_counts_spans_and_is_remembered(tmp_path: Path) -> None:
-    class Interrupted(Foretold):
-        def plan(self, plan: Plan, estimate: Forecast, network: Network, dataset: Dataset) -> None:
-            super().plan(plan, estimate, network, dataset)
-            raise KeyboardInterrupt
-
+def test_the_forecast_counts_spans(tmp_path: Path) -> None:
     data = small_texts(tmp_path / "words", 60)
     estimates = []
     for name, spans in (("a", ()), ("b", ("blocks.0.mlp->", "blocks.1.mlp->"))):
-        first, second = Interrupted(), Foretold()
-        choices = Choices(tokens=TOKENS, spans=spans)
-        with pytest.raises(RunInterrupted):
-            small_run(tmp_path / name, data, choices, progress=first)
-        small_run(tmp_path / name, data, choices, progress=second)
-        assert first.estimate == second.estimate
-        estimates.append(first.estimate)
+        progress = Foretold()
+        small_run(tmp_path / name, data, Choices(tokens=TOKENS, spans=spans), progress=progress)
+        estimates.append(progress.estimate.atlas_bytes)
     # Gates: 13, 20, 9, 31; the spans hold the last three and the last two sites, each code 8 bytes of id.
-    assert estimates[1].atlas_bytes - estimates[0].atlas_bytes == 240 * (3 + 2 + 4 + 8 + 2 + 4 + 8)
+    assert estimates[1] - estimates[0] == 240 * (3 + 2 + 4 + 8 + 2 + 4 + 8)
 
 
 def peak_megabytes(path: Path, n_texts: int) -> float:
@@ -218,7 +211,7 @@ def peak_megabytes(path: Path, n_texts: int) -> float:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-def test_the_peak_of_memory_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
+def test_peak_memory_is_bounded_by_shard(tmp_path: Path) -> None:
     """The smaller run, 210 MB, fills what a writer may use; the larger is three times as large."""
     small, large = peak_megabytes(tmp_path / "small", 400), peak_megabytes(tmp_path / "large", 1200)
     assert size(tmp_path / "large") > 2.9 * size(tmp_path / "small") > 2.9 * 180e6

@@ -25,7 +25,8 @@ def test_the_posts_sampling():
 
 
 @given(samplings, st.integers(0, 2000))
-def test_positions_are_distinct_evenly_spaced_and_in_the_sequence(sampling: TokenSampling, length: int):
+def test_positions_are_evenly_spaced(sampling: TokenSampling, length: int):
+    """Positions are distinct evenly spaced and in the sequence."""
     positions = sampling.positions(length)
     assert positions.dtype == np.int64
     if length < sampling.shortest:
@@ -60,7 +61,8 @@ def test_impossible_image_sampling(name, value):
 
 
 @given(samplings, st.integers(0, 1500), st.integers(1, 600))
-def test_windows_hold_the_tokens_of_their_place(sampling: TokenSampling, n_tokens: int, length: int):
+def test_windows_hold_their_tokens(sampling: TokenSampling, n_tokens: int, length: int):
+    """Windows hold the tokens of their place."""
     tokens = tokens_of(n_tokens)
     windows = cut(n_tokens, length)
     chosen = token_windows(tokens, windows, sampling)
@@ -72,7 +74,8 @@ def test_windows_hold_the_tokens_of_their_place(sampling: TokenSampling, n_token
 
 
 @pytest.mark.parametrize("window", [range(0, 11), range(-1, 4), range(0, 10, 2)])
-def test_a_window_outside_the_text_is_refused(window):
+def test_window_outside_the_text_refused(window):
+    """A window outside the text is refused."""
     with pytest.raises(ValueError, match="no run of tokens of a text of 10"):
         token_windows(tokens_of(10), [window], TokenSampling(1, 0))
 
@@ -86,13 +89,15 @@ def test_too_short_says_what_to_do():
     )
 
 
-def test_too_short_names_the_context_length_if_that_is_the_cause():
+def test_too_short_names_the_context_length():
+    """Too short names the context length if that is the cause."""
     assert "has 300 tokens in sequences of at most 64;" in str(too_short("a", 300, cut(300, 64), TokenSampling()))
     assert "has 0 tokens; sampling" in str(too_short("a", 0, [], TokenSampling()))
 
 
 @given(st.text(max_size=80), st.data())
-def test_context_holds_the_token_where_it_says(text: str, data: st.DataObject):
+def test_context_holds_token_at_offset(text: str, data: st.DataObject):
+    """Context holds the token where it says."""
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
     before, after = data.draw(st.integers(0, 90)), data.draw(st.integers(0, 90))
@@ -103,6 +108,7 @@ def test_context_holds_the_token_where_it_says(text: str, data: st.DataObject):
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1, 2), (3, 2), (0, 6)])
-def test_context_refuses_a_token_outside_the_text(start, end):
+def test_context_refuses_foreign_token(start, end):
+    """Context refuses a token outside the text."""
     with pytest.raises(ValueError, match="no context"):
         context("hello", start, end)
