@@ -96,10 +96,11 @@ def _fixed_rows(a: Atlas, codes: SplineCodes, sites: int) -> None:
         "insert into runs values (1, 'generated', 1, 1, $1, '', $2, 0, null, null)", [json.dumps({}), len(codes)]
     )
     a.execute(
-        "insert into inputs select i, 'text', 'hash ' || i, 'text ' || i, null, null, null from range(1, $1) as t(i)",
+        "insert into inputs "
+        "select i, 'text', 'hash ' || i, 'text ' || i, null, null, null, 1 from range(1, $1) as t(i)",
         [n_texts + 1],
     )
-    a.execute("insert into dataset_inputs select 1, input_id - 1, input_id, 'text ' || input_id, null from inputs")
+    a.execute("insert into dataset_inputs select 1, input_id - 1, input_id, 'text ' || input_id, null, 1 from inputs")
 
 
 def _examples(ids: np.ndarray, generator: np.random.Generator) -> pa.Table:
