@@ -68,6 +68,7 @@ def layout(
     progress = progress or Progress()
     with reading(path) as a:
         target = a.catalog.target(site=site, span=span, network=network)
+        digest = data_digest(target, space)
         parameters = {
             "network_id": target.network.network_id,
             "target": target.name,
@@ -77,7 +78,7 @@ def layout(
             "neighbors": neighbors,
             "min_dist": float(min_dist),
             "seed": seed,
-            "data_digest": data_digest(target, space),
+            "data_digest": digest,
         }
         known = find_result(a, "layouts", "layout_id", parameters)
         if known is not None:
@@ -88,7 +89,7 @@ def layout(
             points, neighbors=neighbors, min_dist=min_dist, seed=seed, device=device, progress=step.update
         )
     with storing(path, progress) as a:
-        check_unchanged(a, target, space, parameters["data_digest"], "it was laid out")
+        check_unchanged(a, target, space, digest, "it was laid out")
         return _store(a, parameters, ids, laid_out)
 
 
