@@ -157,7 +157,7 @@ create table runs (
     started_at timestamp,
     published_at timestamp
 );
-comment on table runs is 'Ingestions that were published. This table, experiments and cluster_names alone hold clock times: all others are reproducible.';
+comment on table runs is 'Ingestions that were published. This table and experiments alone hold clock times: all others are reproducible.';
 comment on column runs.run_id is 'Identity, from 1.';
 comment on column runs.name is 'Name of the run; its staging folder bore it.';
 comment on column runs.network_id is 'networks.network_id.';
@@ -315,17 +315,17 @@ comment on column clusters.top_label is 'The commonest label; the alphabetically
 comment on column clusters.entropy is 'Entropy of the members'' labels over log(number of labels in the clustering), 0 (pure) to 1.';
 comment on column clusters.node is 'Node of this cluster in condensed_trees.';
 
-create table cluster_names (
-    network_id usmallint not null,
-    target varchar not null,
-    space varchar not null,
-    example_id uinteger not null,
-    name varchar,
-    note varchar,
-    named_at timestamp not null,
-    unique (network_id, target, space, example_id)
-);
-comment on table cluster_names is 'Names and notes that people gave to clusters. A name belongs to the example that was the cluster''s medoid, so that it outlives the clustering; the view named_clusters says which cluster bears which.';
+create view cluster_names as
+select
+    networks.network_id, entry.target, entry.space, entry.example_id, entry.name, entry.note, entry.named_at
+from (
+    select unnest(from_json(
+        coalesce(cast(getvariable('cluster_names') as varchar), '[]'),
+        '[{"network": "varchar", "target": "varchar", "space": "varchar", "example_id": "uinteger", "name": "varchar", "note": "varchar", "named_at": "timestamp"}]'
+    )) as entry
+)
+join networks on networks.name = entry.network;
+comment on view cluster_names is 'Names and notes that people gave to clusters, as names.jsonl beside the database holds them. A name belongs to the example that was the cluster''s medoid, so that it outlives the clustering; the view named_clusters says which cluster bears which.';
 comment on column cluster_names.network_id is 'networks.network_id.';
 comment on column cluster_names.target is 'Name of the site or span.';
 comment on column cluster_names.space is 'codes or activations.';

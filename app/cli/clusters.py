@@ -96,11 +96,10 @@ def name(
         raise UsageError("give a NAME or --note, or --remove to take both away")
     with store.open(atlas) as a:
         borne = borne_name(a, cluster=cluster, **vars(clustered))
-    if not remove:
-        words = borne.name if words is None else words
-        note = borne.note if note is None else note
-    with store.open(atlas, writable=True) as a:
-        given = query.name_cluster(a, cluster=cluster, name=words, note=note, clustering=borne.clustering)
+        if not remove:
+            words = borne.name if words is None else words
+            note = borne.note if note is None else note
+        given = query.name_cluster(a, words, clustering=borne.clustering, cluster=cluster, note=note, seen=borne)
     subject = f"cluster {cluster} of clustering {given.clustering}"
     if given.name is not None:
         typer.echo(f"{subject} is called {given.name!r}")

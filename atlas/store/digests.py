@@ -121,6 +121,8 @@ def _digests(atlas: Statements, digested: Digested, owner: dict[str, int | str])
     columns = {name: _Column() for name in _columns(atlas, digested)}
     n_rows = 0
     for batch in _batches(atlas, digested, list(columns), owner):
+        if len(batch) == 0:  # of a list it would make an empty list of items
+            continue
         n_rows += len(batch)
         for (name, _), values in zip(columns.items(), batch.columns, strict=True):
             columns[name].update(values)

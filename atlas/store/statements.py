@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ import pyarrow as pa
 
 from ..errors import DamagedAtlas
 from .disk import disk_full, first_line
+from .names import read_names
 
 Result = TypeVar("Result")
 
@@ -53,17 +56,17 @@ class Statements:
 
     def frame(self, query: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """The rows of a query as a data frame."""
-        return self._run(lambda connection: connection.execute(query, list(parameters)).df())
+        return self._run(lambda connection: self._execute(connection, query, parameters).df())
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a query as tuples."""
-        return self._run(lambda connection: connection.execute(query, list(parameters)).fetchall())
+        return self._run(lambda connection: self._execute(connection, query, parameters).fetchall())
 
     def records(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The rows of a query as dictionaries, column name to value."""
 
         def fetch(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-            cursor = connection.execute(query, list(parameters))
+            cursor = self._execute(connection, query, parameters)
             names = [column[0] for column in cursor.description or []]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
@@ -77,7 +80,7 @@ class Statements:
 
     def columns(self, query: str, parameters: Sequence[Any] = ()) -> dict[str, np.ndarray]:
         """The columns of a query, by name."""
-        columns = self._run(lambda connection: connection.execute(query, list(parameters)).fetchnumpy())
+        columns = self._run(lambda connection: self._execute(connection, query, parameters).fetchnumpy())
         return {name: np.asarray(column) for name, column in columns.items()}
 
     def batches(self, query: str, parameters: Sequence[Any], rows: int) -> Iterator[pa.RecordBatch]:
@@ -100,6 +103,18 @@ class Statements:
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement that writes."""
         self._run(lambda connection: connection.execute(statement, list(parameters)))
+
+    def _execute(
+        self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any]
+    ) -> duckdb.DuckDBPyConnection:
+        if "cluster_names" in query or "named_clusters" in query:
+            self.show_names(connection)
+        return connection.execute(query, list(parameters))
+
+    def show_names(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let view ``cluster_names`` show on a connection what people have written until now."""
+        names = json.dumps([asdict(name) for name in read_names(self.path)])
+        connection.execute("set variable cluster_names = $1", [names])
 
     # --- running and stopping ----------------------------------------------------------------------------------
 

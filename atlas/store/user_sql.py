@@ -82,6 +82,7 @@ def answer(
 ) -> pd.DataFrame:
     """The rows of a user's query on a cursor of a database in the sandbox; see `Atlas.sql`."""
     _check_is_query(cursor, query)
+    statements.show_names(cursor)
     with _interrupted_after(cursor, timeout) as timed_out:
         try:
             cursor.execute("begin transaction read only")

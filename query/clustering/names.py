@@ -17,6 +17,7 @@ import pandas as pd
 
 from atlas import Atlas
 from atlas.errors import UnknownName, UsageError
+from atlas.store.names import Name, changing_names
 
 from .clusterings import NOISE, Clustering, asked_clustering
 
@@ -25,6 +26,9 @@ NAME_LENGTH = 80
 
 NOTE_LENGTH = 2000
 """Characters of a note: about a page."""
+
+NOTE_SAID = 120
+"""Characters of somebody else's note in a sentence."""
 
 _REORDERING = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that are not seen and change the order in which others are."""
@@ -80,6 +84,7 @@ def name_cluster(
     clustering: int | None = None,
     cluster: int,
     note: str | None = None,
+    seen: ClusterName | None = None,
     site: str | None = None,
     span: str | None = None,
     network: str | None = None,
@@ -91,22 +96,44 @@ def name_cluster(
     the words is dropped; what then is empty counts as None. With neither name nor note, those that it bears are
     taken away; another named example among its members may then give it its own.
 
-    The atlas must be open for writing. Raises `UsageError`: also for words that are too long (`NAME_LENGTH`,
-    `NOTE_LENGTH`) or hold control characters; `UnknownName` where there is no such clustering or cluster.
+    Args:
+        atlas: open for reading or for writing; names are kept beside the database, and nobody's lock is in the way.
+        name: what it is called from now on.
+        clustering: id of the clustering; None for the newest of the site or span.
+        cluster: number of the cluster, from 0.
+        note: what is written about it.
+        seen: what the caller last saw the cluster bear; None to replace whatever it bears.
+        site, span, network, space: what was clustered, where no ``clustering`` is given.
+
+    Raises:
+        UsageError: somebody else has changed what was ``seen``, or the words are too long (`NAME_LENGTH`,
+            `NOTE_LENGTH`) or hold control characters.
+        UnknownName: there is no such clustering or cluster.
     """
-    if not atlas.writable:
-        raise UsageError(f"{atlas.path} is open for reading; open it for writing to name a cluster")
     found = asked_clustering(atlas, clustering, site, span, network, space)
-    borne = _borne(atlas, found, cluster)
     name, note = checked_name(name), checked_note(note)
-    if name is None and note is None:
-        _forget(atlas, found, borne)
-    else:
-        atlas.execute(
-            "insert or replace into cluster_names values ($1, $2, $3, $4, $5, $6, $7)",
-            [*_key(found), borne.medoid, name, note, datetime.now(UTC).replace(tzinfo=None)],
-        )
+    _borne(atlas, found, cluster)
+    with changing_names(atlas.path) as append:
+        borne = _borne(atlas, found, cluster)
+        if seen is not None and (borne.name, borne.note) not in ((seen.name, seen.note), (name, note)):
+            raise UsageError(
+                "somebody else has changed the name or note meanwhile. Now the name is "
+                f"{_said(borne.name, NAME_LENGTH)} and the note is {_said(borne.note, NOTE_SAID)}. Save again to "
+                "replace both"
+            )
+        named = borne.medoid if name is not None or note is not None else borne.example
+        if named is not None:
+            target = found.target
+            now = datetime.now(UTC).replace(tzinfo=None).isoformat()
+            append(Name(target.network.name, target.name, found.space, named, name, note, now))
     return _borne(atlas, found, cluster)
+
+
+def _said(words: str | None, length: int) -> str:
+    if words is None:
+        return "empty"
+    line = " ".join(words.split())
+    return f"“{line}”" if len(line) <= length else f"“{line[:length]}…”"
 
 
 def checked_name(name: str | None) -> str | None:
@@ -153,14 +180,3 @@ def _borne(atlas: Atlas, found: Clustering, cluster: int) -> ClusterName:
         [found.clustering_id, int(cluster)],
     )
     return ClusterName(**row)
-
-
-def _forget(atlas: Atlas, found: Clustering, borne: ClusterName) -> None:
-    atlas.execute(
-        "delete from cluster_names where network_id = $1 and target = $2 and space = $3 and example_id = $4",
-        [*_key(found), borne.example],
-    )
-
-
-def _key(found: Clustering) -> list[object]:
-    return [found.target.network.network_id, found.target.name, found.space]

@@ -14,6 +14,7 @@ from atlas.errors import DamagedAtlas, HammingIndexError, NotStored, UnknownName
 from atlas.search.hamming_index import HammingIndex
 from atlas.store.catalog import SiteRecord, Target
 from atlas.store.digests import activations_digest, changes, codes_digest
+from atlas.store.names import NAMES, read_names
 
 from ..examples.ids import holders
 from ..neighbors.indexes import INDEXES, flat_index
@@ -44,6 +45,7 @@ def verify(atlas: Atlas, *, progress: Callable[[int, int], None] | None = None) 
     groups = [
         _references(atlas),
         _rows(atlas),
+        _names(atlas),
         _once(atlas),
         *(_site_codes(atlas, site) for site in atlas.catalog.sites),
         *(_site_activations(atlas, site) for site in atlas.catalog.sites),
@@ -83,8 +85,6 @@ _REFERENCES = [
     ("cluster_labels", "clustering_id", "clusterings"),
     ("cluster_labels", "example_id", "examples"),
     ("clusters", "clustering_id", "clusterings"),
-    ("cluster_names", "network_id", "networks"),
-    ("cluster_names", "example_id", "examples"),
     ("condensed_trees", "clustering_id", "clusterings"),
     ("directions", "experiment_id", "experiments"),
     ("directions", "network_id", "networks"),
@@ -147,6 +147,26 @@ def _once(atlas: Atlas) -> Iterator[Check]:
 def _rows(atlas: Atlas) -> Iterator[Check]:
     for name, detail in changes(atlas):
         yield Check("rows are as they were written", name, not detail, detail)
+
+
+def _names(atlas: Atlas) -> Iterator[Check]:
+    """Names and notes are of networks and examples that exist."""
+    detail = ""
+    try:
+        names = read_names(atlas.path)
+        known = {network.name for network in atlas.catalog.networks}
+        strangers = sorted({name.network for name in names} - known)
+        [(n_lost, lost)] = atlas.rows(
+            "select count(*), min(example_id) from cluster_names "
+            "where example_id not in (select example_id from examples)"
+        )
+        if strangers:
+            detail = f"some belong to networks that are not there: {', '.join(strangers)}"
+        elif n_lost:
+            detail = f"{n_lost} belong to examples that are not there, the first to example {lost}"
+    except DamagedAtlas as error:
+        detail = str(error)
+    yield Check("names are of what exists", NAMES, not detail, detail)
 
 
 # --- what sites hold -------------------------------------------------------------------------------------------

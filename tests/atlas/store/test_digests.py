@@ -35,7 +35,7 @@ def test_every_table_is_digested(built: Path) -> None:
     """``codes`` and ``activations`` by site."""
     with atlas.open(built) as a:
         tables = {*a.tables()} - {"meta", "digests", "codes", "activations"}
-    assert tables == {digested.table for digested in digests.TABLES} | {"cluster_names"}
+    assert tables == {digested.table for digested in digests.TABLES}
 
 
 def test_no_block_or_batch_decides(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

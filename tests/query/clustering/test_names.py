@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 
 import atlas
 import query
-from atlas.errors import UnknownName, UsageError
+from atlas.errors import DamagedAtlas, UnknownName, UsageError
 from atlas.store.atlas import Atlas
+from atlas.store.names import Name, changing_names
 from ingest.derived.clusters import cluster
 from query.clustering.names import NAME_LENGTH, NOTE_LENGTH, borne_name
 
@@ -30,7 +32,7 @@ def newest(a: Atlas) -> int:
 
 
 def test_a_name_is_shown_wherever_the_cluster_is(own: Path):
-    with atlas.open(own, writable=True) as a:
+    with atlas.open(own) as a:
         number = newest(a)
         given = query.name_cluster(a, "  left half ", clustering=number, cluster=1, note="two lines\nof a note")
         medoid = a.value("select medoid from clusters where clustering_id = $1 and label = 1", [number])
@@ -59,7 +61,8 @@ def test_a_name_outlives_the_clustering(own: Path):
         assert names.to_dict() == {labels[medoid]: "kept"}
 
 
-def test_of_several_names_its_own_medoids_is_borne_then_the_strongest_members_then_the_newest(own: Path):
+def test_which_of_several_names_is_borne(own: Path):
+    """That of the medoid, then that of the strongest member, then the newest."""
     with atlas.open(own, writable=True) as a:
         number = newest(a)
         members = query.members(a, clustering=number, cluster=0)
@@ -67,15 +70,12 @@ def test_of_several_names_its_own_medoids_is_borne_then_the_strongest_members_th
         others = members[members["example_id"] != medoid]
         weak, strong = others.iloc[0], others.iloc[-1]
         a.execute("update cluster_labels set probability = 0.3 where example_id = $1", [int(weak["example_id"])])
-        network = a.catalog.network("words").network_id
-        for day, row in enumerate((strong, weak), start=1):
-            a.execute(
-                "insert into cluster_names values ($1, $2, 'codes', $3, $4, null, make_date(2024, 1, $5))",
-                [network, SITE, int(row["example_id"]), f"of {row['example_id']}", day],
-            )
-        assert (
-            borne_name(a, clustering=number, cluster=0).example == strong["example_id"]
-        )  # though the weak one's is newer
+        with changing_names(own) as append:
+            for day, row in enumerate((strong, weak), start=1):
+                number_of = int(row["example_id"])
+                append(Name("words", SITE, "codes", number_of, f"of {number_of}", None, f"2024-01-0{day}T00:00:00"))
+        # Though the weak one's is newer.
+        assert borne_name(a, clustering=number, cluster=0).example == strong["example_id"]
         a.execute("update cluster_labels set probability = 0.5 where label = 0")
         assert borne_name(a, clustering=number, cluster=0).example == weak["example_id"]
         assert query.name_cluster(a, "own", clustering=number, cluster=0).example == medoid
@@ -127,8 +127,7 @@ def test_what_can_not_be_named_is_said(own: Path):
             query.name_cluster(a, "x", clustering=number, cluster=-1)
         with pytest.raises(UnknownName, match="no clustering 99"):
             query.name_cluster(a, "x", clustering=99, cluster=0)
-    with atlas.open(own) as a, pytest.raises(UsageError, match="open for reading"):
-        query.name_cluster(a, "x", clustering=number, cluster=0)
+    assert not (own / "names.jsonl").exists()
 
 
 def test_hostile_words_are_kept_as_they_are(own: Path):
@@ -136,3 +135,86 @@ def test_hostile_words_are_kept_as_they_are(own: Path):
     with atlas.open(own, writable=True) as a:
         assert query.name_cluster(a, hostile, clustering=newest(a), cluster=np.int64(0)).name == hostile
         assert a.value("select name from cluster_names") == hostile
+
+
+SHOWN = "select name from named_clusters where clustering_id = $1 and label = 0"
+
+
+def test_a_name_is_seen_by_who_opened_before(own: Path):
+    """By our own statements and by a user's SQL, while a reader holds the atlas."""
+    with atlas.open(own) as reader, atlas.open(own) as writer:
+        number = newest(reader)
+        assert reader.sql(SHOWN, [number])["name"].tolist() == [None]
+        for name in ("one", "two"):
+            query.name_cluster(writer, name, clustering=number, cluster=0)
+            assert reader.sql(SHOWN, [number])["name"].tolist() == [name] == reader.columns(SHOWN, [number])["name"]
+        assert reader.sql("from cluster_names")["name"].tolist() == ["two"]
+
+
+def test_what_somebody_changed_is_shown_first(own: Path):
+    with atlas.open(own) as a:
+        number = newest(a)
+        seen = borne_name(a, clustering=number, cluster=0)
+        query.name_cluster(a, "theirs", clustering=number, cluster=0, note="by them", seen=seen)
+        with pytest.raises(UsageError, match="Now the name is “theirs” and the note is “by them”"):
+            query.name_cluster(a, "mine", clustering=number, cluster=0, seen=seen)
+        query.name_cluster(a, "theirs", clustering=number, cluster=0, note="by them", seen=seen)
+        assert borne_name(a, clustering=number, cluster=0).name == "theirs"
+
+
+def test_many_may_write_at_once(own: Path):
+    def write(cluster: int) -> None:
+        with atlas.open(own) as a:
+            for turn in range(5):
+                query.name_cluster(a, f"{cluster} {turn}", clustering=3, cluster=cluster)
+
+    threads = [threading.Thread(target=write, args=(cluster,)) for cluster in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len((own / "names.jsonl").read_text().splitlines()) == 10
+    with atlas.open(own) as a:
+        assert set(query.cluster_names(a)["name"]) == {"0 4", "1 4"}
+
+
+@pytest.mark.parametrize("torn", ['{"network": "wo', '{"network": "words"}', "\N{SNOWMAN}"])
+def test_a_line_that_was_cut_off_is_no_damage(own: Path, torn: str):
+    with atlas.open(own) as a:
+        query.name_cluster(a, "before", clustering=3, cluster=0)
+        with (own / "names.jsonl").open("a") as file:
+            file.write(torn)
+        assert query.cluster_names(a)["name"].tolist() == ["before"] and query.verify(a)["ok"].all()
+        query.name_cluster(a, "after", clustering=3, cluster=1)
+        assert query.cluster_names(a)["name"].tolist() == ["after", "before"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("no JSON", "line 1 of .*names.jsonl is no name"),
+        ('{"network": "words"}', "line 1 of .* is no name"),
+        ("[]", "line 1 of .* is no name"),
+        (
+            '{"network": "w", "target": "t", "space": "codes", "example_id": "4", "name": "x", "note": null, '
+            '"named_at": "2024-01-01"}',
+            "is no name",
+        ),
+    ],
+)
+def test_another_line_is_damage(own: Path, line: str, said: str):
+    (own / "names.jsonl").write_text(f"{line}\n")
+    with atlas.open(own) as a:
+        for ask in (query.cluster_names, lambda a: query.sql(a, "select 1")):
+            with pytest.raises(DamagedAtlas, match=said):
+                ask(a)
+        failed = query.verify(a).query("not ok")
+    assert failed["subject"].tolist() == ["names.jsonl"]
+
+
+def test_names_of_nothing_are_found(own: Path):
+    with changing_names(own) as append:
+        append(Name("words", SITE, "codes", 9999, "lost", None, "2024-01-01"))
+    with atlas.open(own) as a:
+        [failed] = query.verify(a).query("not ok").itertuples()
+    assert failed.check == "names are of what exists" and "the first to example 9999" in failed.detail
