@@ -24,6 +24,7 @@ import streamlit as st
 from atlas import Atlas, Network
 from atlas.errors import PolytopeError
 from atlas.store.catalog import NetworkRecord
+from atlas.store.names import NAMES
 from atlas.store.statements import DATABASE
 
 from . import jobs
@@ -140,14 +141,15 @@ def _name(question: Callable[..., Any]) -> str:
     return f"{question.__module__}.{question.__qualname__}"
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
-    """What changes when the database does."""
-    status = (path / DATABASE).stat()
-    return str(path.resolve()), status.st_mtime_ns, status.st_size
+def _stamp(path: Path) -> tuple[str, int, int, int]:
+    """What changes when the database does, or when somebody names a cluster."""
+    status, names = (path / DATABASE).stat(), path / NAMES
+    written = names.stat().st_size if names.exists() else 0  # it only grows
+    return str(path.resolve()), status.st_mtime_ns, status.st_size, written
 
 
 @st.cache_data(max_size=KEPT_ANSWERS, show_spinner=False)
-def _answer(stamp: tuple[str, int, int], name: str, args: Any, kwargs: Any, _compute: Callable[[], Any]) -> Any:
+def _answer(stamp: tuple[str, int, int, int], name: str, args: Any, kwargs: Any, _compute: Callable[[], Any]) -> Any:
     answer = _compute()
     packed = pickle.dumps(answer)
     if len(packed) > LARGEST_KEPT:
