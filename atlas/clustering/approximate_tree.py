@@ -91,7 +91,7 @@ def approximate_tree(
         prediction_cores[kind],
     )
     sure = cores[kind[others]] <= graph.bound[kind[others]]
-    tell(1)
+    tell(1.0)
     return ApproximateTree(tree, float(np.concatenate([sure, edges.proven]).mean()))
 
 

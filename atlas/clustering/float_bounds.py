@@ -23,7 +23,7 @@ So which distances are computed depends on the bounds, and the result does not.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Shaped, UInt16
@@ -103,6 +103,7 @@ def shortened_norms(
     return shortened, kind(_ROUND_DOWN if is_narrow else _ROUND_DOWN * scale)
 
 
+@no_type_check
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def squared_norms(
     x: Float[np.ndarray, "n units"],
@@ -120,6 +121,7 @@ def squared_norms(
         out[i] = squared
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def centre_and_scale(
     x: Float[np.ndarray, "n units"],
@@ -135,6 +137,7 @@ def centre_and_scale(
             out[i, k] = np.float32((np.float64(x[i, k]) - centre[k]) * factor)
 
 
+@no_type_check
 @intrinsic
 def _bits(_: Any, x: Any) -> Any:
     """The bits of a float32 as a whole number."""
@@ -143,10 +146,11 @@ def _bits(_: Any, x: Any) -> Any:
     )
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def _stored(squared: Any, shift: int) -> int:
     """A float32 of at most 4 in 16 bits, rounded down (step 3)."""
-    above = (_bits(squared) - (_FOUR - (65535 << shift))) >> shift  # type: ignore[call-arg]  # Numba supplies the first
+    above = (_bits(squared) - (_FOUR - (65535 << shift))) >> shift
     return min(max(above, 0), _MOST)
 
 
@@ -162,6 +166,7 @@ def lower_bounds(
     _lower_bounds(products, a, b, shrink, a.dtype.type(_LEAST), shift, out)
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def _lower_bounds(
     products: Float[np.ndarray, "rows columns"],
@@ -183,6 +188,7 @@ def _lower_bounds(
 # --- core distances, from distances or from bounds -----------------------------------------------------------------
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def sift_down(values: Shaped[np.ndarray, " n"], places: Int64[np.ndarray, " n"], value: Any, place: int) -> None:
     """Replace the largest of a heap, which is at its root; the place of each value goes along with it."""
@@ -198,6 +204,7 @@ def sift_down(values: Shaped[np.ndarray, " n"], places: Int64[np.ndarray, " n"],
     values[at], places[at] = value, place
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def write_ranked(
     values: Shaped[np.ndarray, " heap"],
@@ -223,6 +230,7 @@ def write_ranked(
             break
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def smallest(
     rows: Shaped[np.ndarray, "rows n"],
@@ -259,6 +267,7 @@ def smallest(
 # --- from bounds to the distances that matter ----------------------------------------------------------------------
 
 
+@no_type_check
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _distance(x: Float[np.ndarray, "n units"], i: int, j: int) -> float:
     """‖x_i − x_j‖ in float64: one formula for every pair, the same for (i, j) and (j, i)."""
@@ -269,6 +278,7 @@ def _distance(x: Float[np.ndarray, "n units"], i: int, j: int) -> float:
     return np.sqrt(squared)
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def excluding(distance: float, factor: float, shift: int) -> int:
     """Nothing that is stored as this or more is, as computed, less than ``distance`` (step 4)."""
@@ -276,6 +286,7 @@ def excluding(distance: float, factor: float, shift: int) -> int:
     return _stored(np.float32(min(scaled * scaled * (1 + _SLACK) + _TINY, 4.0)), shift) + 1
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def _holds(places: Int64[np.ndarray, " n"], place: int) -> bool:
     for each in places:  # noqa: SIM110 - compiled
@@ -284,6 +295,7 @@ def _holds(places: Int64[np.ndarray, " n"], place: int) -> bool:
     return False
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def smallest_exact(
     rows: UInt16[np.ndarray, "rows n"],
@@ -337,6 +349,7 @@ def smallest_exact(
         write_ranked(values, places, weights, rank, out, i)
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def offer_exact(
     row: UInt16[np.ndarray, " n"],

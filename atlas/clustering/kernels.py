@@ -2,10 +2,13 @@
 
 Each runs on one thread and without Python's lock; `threads.in_threads` puts them on all cores. What may read lower
 bounds in place of distances stands in `float_bounds`: compiled functions that call each other share a file, because
-Numba's cache on disk is only as new as the file of the caller.
+Numba's cache on disk is only as new as the file of the caller. They are `no_type_check`: a type checker would wrap
+what Numba is to compile.
 """
 
 from __future__ import annotations
+
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
@@ -19,6 +22,7 @@ always says that none of them matters."""
 # --- neighbours ----------------------------------------------------------------------------------------------------
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def distances_from_products(
     products: Float64[np.ndarray, "rows columns"],
@@ -53,6 +57,7 @@ def distances_from_products(
             products[r, c] = np.sqrt(squared)
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def keep_nearest(
     block: Shaped[np.ndarray, "rows columns"],
@@ -79,6 +84,7 @@ def keep_nearest(
 # --- Prim's algorithm ----------------------------------------------------------------------------------------------
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def mirror(matrix: Shaped[np.ndarray, "n n"], start: int, stop: int) -> None:
     """Copy what lies right of the diagonal in the rows ``start`` up to ``stop`` to the columns below it."""
@@ -87,6 +93,7 @@ def mirror(matrix: Shaped[np.ndarray, "n n"], start: int, stop: int) -> None:
             matrix[j, i] = matrix[i, j]
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def offer(
     row: Shaped[np.ndarray, " n"],
@@ -109,6 +116,7 @@ def offer(
             reach[j], reached_from[j] = length, source
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def nearest_waiting(reach: Shaped[np.ndarray, " n"], waiting: Int64[np.ndarray, " n"], done: int) -> int:
     """Of the points of least reach, the one with the lowest number ``waiting``; −1 where none waits.
@@ -134,6 +142,7 @@ def nearest_waiting(reach: Shaped[np.ndarray, " n"], waiting: Int64[np.ndarray, 
 # --- Kruskal's algorithm -------------------------------------------------------------------------------------------
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def _root(above: Int64[np.ndarray, " n"], node: int) -> int:
     """Where the way up from ``node`` ends; each node on the way is then led past one (path halving, Tarjan & van
@@ -144,6 +153,7 @@ def _root(above: Int64[np.ndarray, " n"], node: int) -> int:
     return node
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def spanning_forest(
     order: Int64[np.ndarray, " edges"],
@@ -173,6 +183,7 @@ def spanning_forest(
         bound[a] = min(bound[a], bound[b])
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def merge_edges(
     order: Int64[np.ndarray, " edges"],

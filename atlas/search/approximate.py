@@ -119,7 +119,7 @@ class ApproximateIndex:
                 break
         assert best is not None  # one list at least is probed
         lists.nprobe = best.parameters["nprobe"]
-        tell(1)
+        tell(1.0)
         return replace(best, recall=measuring.recall(best), sample=len(measuring.places))
 
     def __len__(self) -> int:

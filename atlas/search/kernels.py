@@ -2,12 +2,12 @@
 
 Each runs on one thread and without Python's lock; `threads.in_threads` puts them on all cores. Codes are bytes that
 lie end to end, wherever they begin: an index file is mapped as it stands on disk, where neither codes nor words are
-aligned.
+aligned. Compiled functions are `no_type_check`: a type checker would wrap what Numba is to compile.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float32, Int64, Integer, UInt8, UInt64
@@ -22,12 +22,14 @@ from .candidates import PLACE_BITS
 _PLACE_BITS = np.uint64(PLACE_BITS)
 
 
+@no_type_check
 @intrinsic
 def _popcount(_: Any, x: Any) -> Any:
     """Bits set in ``x``: LLVM's ``ctpop``, which becomes one vector instruction where the processor has it."""
     return x(x), lambda _context, builder, _signature, arguments: builder.ctpop(arguments[0])
 
 
+@no_type_check
 @intrinsic
 def _word(_: Any, packed: Any, _at: Any) -> Any:
     """Eight bytes of a flat array from byte ``at`` on, as one word."""
@@ -50,6 +52,7 @@ def flat(packed: UInt8[np.ndarray, "codes bytes"]) -> UInt8[np.ndarray, " all_by
     return view
 
 
+@no_type_check
 @njit(nogil=True, cache=True, inline="always")
 def _differing(
     a: UInt8[np.ndarray, " a_bytes"], i: int, b: UInt8[np.ndarray, " b_bytes"], j: int, n_bytes: int
@@ -61,13 +64,14 @@ def _differing(
     count = np.uint64(0)
     whole = n_bytes // 8 * 8
     for at in range(0, whole, 8):
-        count += _popcount(_word(a, i + at) ^ _word(b, j + at))  # type: ignore[call-arg]  # Numba supplies the first
+        count += _popcount(_word(a, i + at) ^ _word(b, j + at))
     # Never eight bytes at once here: the last word of a mapped file would reach beyond its end.
     for at in range(whole, n_bytes):
-        count += _popcount(np.uint64(a[i + at] ^ b[j + at]))  # type: ignore[call-arg]
+        count += _popcount(np.uint64(a[i + at] ^ b[j + at]))
     return count
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def nearest_codes(
     queries: UInt8[np.ndarray, " queries_bytes"],
@@ -107,6 +111,7 @@ def nearest_codes(
                     heap[hole] = candidate
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def hamming_block(
     queries: UInt8[np.ndarray, " queries_bytes"],
@@ -151,6 +156,7 @@ def all_distances(
     in_threads(work, [(stripe, piece) for stripe in stripes for piece in slices(len(b), _CODES_AT_ONCE)])
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def _pack_positive(values: Float32[np.ndarray, "codes gates"], out: UInt8[np.ndarray, "codes bytes"]) -> None:
     whole = values.shape[1] // 8

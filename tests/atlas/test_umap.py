@@ -29,7 +29,7 @@ def laid_out(codes: SplineCodes) -> umap.Layout:
     return lay_out(codes, neighbors=10)
 
 
-def test_neighbours_of_codes_are_the_nearest_by_hamming_distance(codes: SplineCodes, laid_out: umap.Layout):
+def test_neighbours_of_codes_are_nearest(codes: SplineCodes, laid_out: umap.Layout):
     truth = hamming_matrix(codes, codes).astype(float)
     np.fill_diagonal(truth, np.inf)
     nearest = np.argsort(truth, axis=1, kind="stable")[:, :10]
@@ -38,7 +38,7 @@ def test_neighbours_of_codes_are_the_nearest_by_hamming_distance(codes: SplineCo
     np.testing.assert_array_equal(laid_out.distances, np.take_along_axis(truth, nearest, axis=1))
 
 
-def test_what_is_near_in_code_is_near_on_the_map(codes: SplineCodes, laid_out: umap.Layout):
+def test_near_codes_are_near_on_the_map(codes: SplineCodes, laid_out: umap.Layout):
     apart = np.linalg.norm(laid_out.xy[:, None] - laid_out.xy[None], axis=2)
     np.fill_diagonal(apart, np.inf)
     group = np.repeat(np.arange(GROUPS), EACH)
@@ -51,7 +51,7 @@ def test_a_seed_gives_one_map(codes: SplineCodes, laid_out: umap.Layout):
     assert (lay_out(codes, neighbors=10, seed=1).xy != laid_out.xy).any()
 
 
-def test_neighbours_of_activations_are_the_nearest_by_euclidean_distance(monkeypatch: pytest.MonkeyPatch):
+def test_neighbours_of_activations(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(5)
     x = rng.standard_normal((60, 7)).astype(np.float32)
     apart = np.linalg.norm(x[:, None].astype(float) - x[None], axis=2)
@@ -73,7 +73,7 @@ def test_equal_codes_all_round_have_a_map():
     assert np.isfinite(found.xy).all() and (found.distances == 0).all()
 
 
-def test_progress_rises_to_its_end_and_can_stop_the_work(codes: SplineCodes):
+def test_progress_rises_and_may_stop(codes: SplineCodes):
     told: list[int] = []
 
     def until(limit: int) -> None:
@@ -104,7 +104,7 @@ def test_impossible_parameters_are_refused(codes: SplineCodes, given: dict, mess
         lay_out(codes, **given)
 
 
-def test_activations_that_are_no_numbers_are_refused():
+def test_infinite_activations_are_refused():
     x = np.zeros((20, 3), np.float32)
     x[4, 1] = np.nan
     with pytest.raises(NonFinite, match="row 4"):

@@ -55,9 +55,7 @@ def longest_on_path(tree: SpanningTree) -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=SEEDS, n=st.integers(12, 150), k=st.integers(1, 5), probes=st.integers(1, 13), as_codes=st.booleans())
-def test_no_point_outside_a_list_is_nearer_than_its_bound(
-    seed: int, n: int, k: int, probes: int, as_codes: bool
-) -> None:
+def test_no_unlisted_point_is_below_the_bound(seed: int, n: int, k: int, probes: int, as_codes: bool) -> None:
     points = some_points(seed, n, as_codes)
     graph = neighbor_graph(points, k, probes, seed % 7)
     distances = all_distances(points)
@@ -83,9 +81,7 @@ def test_no_point_outside_a_list_is_nearer_than_its_bound(
     probes=st.integers(1, 11),
     as_codes=st.booleans(),
 )
-def test_every_edge_that_counts_as_proven_belongs_to_a_minimum_spanning_tree(
-    seed: int, n: int, samples: int, more: int, probes: int, as_codes: bool
-) -> None:
+def test_proven_edges_are_minimal(seed: int, n: int, samples: int, more: int, probes: int, as_codes: bool) -> None:
     points = some_points(seed, n, as_codes)
     kind = np.arange(len(points))
     found = approximate_tree(points, kind, samples, samples + more, probes=probes)
@@ -102,9 +98,7 @@ def test_every_edge_that_counts_as_proven_belongs_to_a_minimum_spanning_tree(
 
 @settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, n=st.integers(20, 90), distinct=st.integers(1, 40), samples=st.integers(1, 6))
-def test_equal_points_carry_their_weight_in_an_approximate_tree(
-    seed: int, n: int, distinct: int, samples: int
-) -> None:
+def test_equal_points_carry_their_weight(seed: int, n: int, distinct: int, samples: int) -> None:
     rng = np.random.default_rng(seed)
     gates = clustered_gates(seed, distinct, 12)[rng.integers(0, distinct, n)]
     first, kind = same_rows(np.packbits(gates, axis=1))
@@ -117,7 +111,7 @@ def test_equal_points_carry_their_weight_in_an_approximate_tree(
     assert found.proven == 1
 
 
-def test_an_approximate_clustering_of_clear_clusters_is_the_exact_one_and_says_what_it_is() -> None:
+def test_clear_clusters_are_the_exact_ones() -> None:
     codes = SplineCodes.pack(clustered_gates(0, 1500, 300, groups=12))
     rng = np.random.default_rng(0)
     x = 3 * rng.normal(size=(12, 300))[rng.integers(0, 12, 1500)] + rng.normal(size=(1500, 300))
@@ -130,7 +124,7 @@ def test_an_approximate_clustering_of_clear_clusters_is_the_exact_one_and_says_w
         assert approximate.neighbors == 10 and 0.9 < approximate.proven < 1  # between clusters nothing is proven
 
 
-def test_an_approximate_clustering_is_the_same_every_time() -> None:
+def test_every_run_gives_the_same_clusters() -> None:
     codes = SplineCodes.pack(clustered_gates(1, 400, 60))
     a, b = (cluster_codes(codes, metric="hamming", neighbors=6, ties="stable") for _ in range(2))
     np.testing.assert_array_equal(a.labels, b.labels)
@@ -138,12 +132,12 @@ def test_an_approximate_clustering_is_the_same_every_time() -> None:
     assert a.proven == b.proven
 
 
-def test_the_limit_of_exact_clustering_does_not_bind_the_approximate_one() -> None:
+def test_the_limit_binds_only_exact_trees() -> None:
     codes = SplineCodes.pack(clustered_gates(0, 60, 30))
     assert len(cluster_codes(codes, metric="hamming", neighbors=8, max_points=59).labels) == 60
 
 
-def test_points_whose_distances_underflow_are_clustered_as_equal() -> None:
+def test_underflowing_distances_are_zero() -> None:
     tiny = 1e-200 * np.random.default_rng(0).normal(size=(100, 8))
     points = Activations.of(tiny, distinct=True)
     graph = neighbor_graph(points, 5)
@@ -152,7 +146,7 @@ def test_points_whose_distances_underflow_are_clustered_as_equal() -> None:
     assert (found.labels == -1).all() and not found.core_distances.any()
 
 
-def test_progress_of_an_approximate_clustering_rises_from_its_cells_to_its_forest() -> None:
+def test_progress_rises_from_cells_to_forest() -> None:
     codes = SplineCodes.pack(clustered_gates(0, 12_000, 64, groups=100))
     seen: list[int] = []
     cluster_codes(codes, metric="hamming", neighbors=6, progress=lambda done, of: seen.append(done) if of else None)
@@ -163,7 +157,7 @@ def test_progress_of_an_approximate_clustering_rises_from_its_cells_to_its_fores
     )
 
 
-def test_the_budget_bounds_what_joins_the_trees() -> None:
+def test_the_budget_bounds_what_joins_trees() -> None:
     points = Codes.of(SplineCodes.pack(np.random.default_rng(0).random((3000, 64)) < 0.5))
     kind = np.arange(len(points))
     roomy = approximate_tree(points, kind, 1, 1, budget=1 << 32)

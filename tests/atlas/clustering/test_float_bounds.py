@@ -65,7 +65,7 @@ def test_no_bound_exceeds_its_distance(
 
 
 @pytest.mark.parametrize("units", [1, 64, 3072])
-def test_a_bound_excludes_what_is_shorter_by_a_thousandth(units: int) -> None:
+def test_bounds_are_tight_to_a_thousandth(units: int) -> None:
     x = 100 + np.random.default_rng(0).normal(size=(60, units)).astype(np.float32)
     points = Activations.bounded(x)
     distances = differences(x)
@@ -77,7 +77,7 @@ def test_a_bound_excludes_what_is_shorter_by_a_thousandth(units: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=SEEDS, n=st.integers(2, 120), units=st.integers(1, 40), samples=st.integers(1, 6))
-def test_bounds_from_float32_and_from_float64_grow_the_same_tree(seed: int, n: int, units: int, samples: int) -> None:
+def test_either_precision_grows_one_tree(seed: int, n: int, units: int, samples: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 3, (n, units)) + rng.choice([0, 1e-9, 1e-3, 1.0], (n, 1)) * rng.normal(size=(n, units))
     everyone, samples = np.arange(n), min(samples, n - 1)
@@ -85,7 +85,7 @@ def test_bounds_from_float32_and_from_float64_grow_the_same_tree(seed: int, n: i
     assert_equal(spanning_tree(narrow, everyone, samples, BUDGET), spanning_tree(precise, everyone, samples, BUDGET))
 
 
-def test_tight_groups_far_apart_are_told_apart_in_float64() -> None:
+def test_tight_groups_need_float64() -> None:
     rng = np.random.default_rng(0)
     x = 1000 * np.repeat(rng.normal(size=(8, 64)), 30, axis=0) + 1e-6 * rng.normal(size=(240, 64))
     assert Activations.bounded(x).centred.dtype == np.float64
@@ -103,7 +103,7 @@ def test_tight_groups_far_apart_are_told_apart_in_float64() -> None:
     step=st.sampled_from([2.0**-149, 2.0**-10, 1.0, 2.0**60]),
     copies=st.booleans(),
 )
-def test_clusters_are_hdbscans_at_any_offset_and_scale_with_ties_and_duplicates(
+def test_clusters_at_any_offset_and_scale(
     seed: int, n: int, units: int, offset: float, step: float, copies: bool
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -117,7 +117,7 @@ def test_clusters_are_hdbscans_at_any_offset_and_scale_with_ties_and_duplicates(
     np.testing.assert_allclose(ours.probabilities, truth[1], rtol=1e-7)
 
 
-def test_a_point_far_away_does_not_change_the_clusters_of_the_others() -> None:
+def test_an_outlier_leaves_the_others_alone() -> None:
     rng = np.random.default_rng(0)
     x = (5 * rng.normal(size=(6, 30)))[rng.integers(0, 6, 200)] + rng.normal(size=(200, 30))
     x[17] *= 1e8
@@ -127,7 +127,7 @@ def test_a_point_far_away_does_not_change_the_clusters_of_the_others() -> None:
     assert ours.labels[17] == -1 and ours.labels.max() == 5
 
 
-def test_half_floats_cluster_as_the_numbers_they_are() -> None:
+def test_half_floats_are_plain_numbers() -> None:
     rng = np.random.default_rng(0)
     x = (8 * rng.normal(size=(5, 12))[rng.integers(0, 5, 150)] + rng.normal(size=(150, 12))).astype(np.float16)
     half, double = cluster_activations(x), cluster_activations(x.astype(np.float64))

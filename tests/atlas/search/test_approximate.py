@@ -39,7 +39,7 @@ def index(exact: HammingIndex) -> ApproximateIndex:
     return ApproximateIndex.build(exact)
 
 
-def test_what_is_found_is_as_far_as_it_says_in_order_and_k_in_number(index: ApproximateIndex) -> None:
+def test_answers_are_in_order_and_complete(index: ApproximateIndex) -> None:
     queries = clustered_codes(50, 200, 50, seed=1)  # far from all that is stored
     for k in (1, 10, 500):
         ids, distances = index.search(queries, k)
@@ -50,7 +50,7 @@ def test_what_is_found_is_as_far_as_it_says_in_order_and_k_in_number(index: Appr
         assert all(len(set(row)) == k for row in ids.tolist())
 
 
-def test_the_recall_that_is_stored_is_what_is_found(index: ApproximateIndex) -> None:
+def test_the_stored_recall_is_the_recall(index: ApproximateIndex) -> None:
     """Measured again on codes of which few were in the sample, by counting."""
     assert index.recall >= 0.98 and index.sample == 1000
     queries = index.exact.codes(np.arange(0, 6000, 7))
@@ -61,7 +61,7 @@ def test_the_recall_that_is_stored_is_what_is_found(index: ApproximateIndex) -> 
     assert np.minimum(near, 10).mean() / 10 == pytest.approx(index.recall, abs=0.02)
 
 
-def test_the_least_effort_that_reaches_the_target_is_chosen(exact: HammingIndex) -> None:
+def test_the_least_effort_is_chosen(exact: HammingIndex) -> None:
     low = ApproximateIndex.build(exact, target_recall=0.3)
     high = ApproximateIndex.build(exact, target_recall=1.0)
     assert low.parameters["nprobe"] < high.parameters["nprobe"] and low.recall <= high.recall
@@ -71,7 +71,7 @@ def test_the_least_effort_that_reaches_the_target_is_chosen(exact: HammingIndex)
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 300), bits=st.integers(1, 60))
-def test_any_few_codes_can_be_indexed_and_nothing_is_padded(seed: int, n: int, bits: int) -> None:
+def test_few_codes_are_never_padded(seed: int, n: int, bits: int) -> None:
     codes = SplineCodes.pack(np.random.default_rng(seed).random((n, bits)) < 0.5)
     index = ApproximateIndex.build(HammingIndex.build(codes, np.arange(5, 5 + n), "d0"))
     assert 0 <= index.recall <= 1
@@ -85,7 +85,7 @@ def test_any_few_codes_can_be_indexed_and_nothing_is_padded(seed: int, n: int, b
 
 
 @pytest.mark.parametrize("radius", [0, 15, 25, 10**9])
-def test_within_finds_nothing_beyond_the_radius_and_what_lies_at_it(index: ApproximateIndex, radius: int) -> None:
+def test_within_stays_within_the_radius(index: ApproximateIndex, radius: int) -> None:
     queries = index.exact.codes(np.arange(40))
     found, total = 0, 0
     for (ids, distances), (all_ids, all_distances) in zip(
@@ -100,7 +100,7 @@ def test_within_finds_nothing_beyond_the_radius_and_what_lies_at_it(index: Appro
         assert found == total  # equal codes share a list
 
 
-def test_a_saved_index_answers_as_it_did_and_lists_are_mapped(index: ApproximateIndex, tmp_path: Path) -> None:
+def test_a_saved_index_is_mapped(index: ApproximateIndex, tmp_path: Path) -> None:
     path = tmp_path / "a.faiss"
     index.save(path)
     loaded = ApproximateIndex.load(path, index.exact)
@@ -120,9 +120,7 @@ def test_an_index_of_other_codes_is_refused(index: ApproximateIndex, tmp_path: P
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no file", "no recall", "flat"])
-def test_a_damaged_index_is_refused_before_faiss_reads_it(
-    damage: str, index: ApproximateIndex, tmp_path: Path
-) -> None:
+def test_a_damaged_index_is_refused(damage: str, index: ApproximateIndex, tmp_path: Path) -> None:
     path, sidecar = tmp_path / "a.faiss", tmp_path / "a.json"
     index.save(path)
     content, about = path.read_bytes(), json.loads(sidecar.read_text())
@@ -154,13 +152,13 @@ def test_what_can_not_be_built(arguments: dict, message: str, exact: HammingInde
         ApproximateIndex.build(exact, **arguments)
 
 
-def test_a_single_code_needs_no_approximation() -> None:
+def test_a_single_code_is_too_few() -> None:
     codes = SplineCodes.pack(np.ones((1, 8), np.bool_))
     with pytest.raises(UsageError, match="at least two codes"):
         ApproximateIndex.build(HammingIndex.build(codes, np.arange(1), "d0"))
 
 
-def test_what_the_exact_index_refuses_is_refused(index: ApproximateIndex) -> None:
+def test_what_the_exact_index_refuses(index: ApproximateIndex) -> None:
     queries = index.exact.codes(np.arange(2))
     with pytest.raises(UsageError, match="at least 1, got 0"):
         index.search(queries, 0)
@@ -173,7 +171,7 @@ def test_what_the_exact_index_refuses_is_refused(index: ApproximateIndex) -> Non
     assert index.search(queries[:0], 3)[0].shape == (0, 3) and index.within(queries[:0], 3) == []
 
 
-def test_progress_counts_the_codes_that_were_added(exact: HammingIndex) -> None:
+def test_progress_counts_the_codes_added(exact: HammingIndex) -> None:
     seen: list[tuple[int, int]] = []
     ApproximateIndex.build(exact, progress=lambda done, total: seen.append((done, total)))
     done = [each for each, _ in seen]
@@ -195,7 +193,7 @@ def test_progress_counts_the_codes_that_were_added(exact: HammingIndex) -> None:
         {"parameters": {"nprobe": 1 << 40}},
     ],
 )
-def test_an_edited_description_of_how_to_search_is_damage(exact: HammingIndex, tmp_path: Path, edit: dict) -> None:
+def test_an_edited_description_is_damage(exact: HammingIndex, tmp_path: Path, edit: dict) -> None:
     path = tmp_path / "a.faiss"
     ApproximateIndex.build(exact).save(path)
     about = json.loads(path.with_suffix(".json").read_text())
