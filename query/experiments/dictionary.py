@@ -24,11 +24,14 @@ from ..examples.labels import Labels, drawn, labels_of
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..sites import asked_network
-from ..statistics import check_interval, mean_interval
+from ..statistics import mean_interval
+from .claims import Claim, Part, Verdict, number, word_for
 from .figures import CHANCE, finish, interval, name_axis, points, style, text
-from .groups import Chance, measure, random_groups
+from .groups import Chance, measure_groups, random_groups
+from .options import IntervalOptions
+from .record import Experiment
 from .result import Result
-from .targets import checked_seed
+from .schema import Column, table_of, with_interval
 
 UNPACKED_BYTES = 1 << 26  # gates of a batch as booleans, before those that are kept are chosen
 ATOMS_WITHOUT_CLUSTERS, DEFAULT_TOP = 32, 20  # where there are no clusters to compare with
@@ -65,75 +68,139 @@ class _Atoms:
     explained: float
 
 
-def dictionary(
-    atlas: Atlas,
-    *,
-    network: str | None = None,
-    span: str | None = None,
-    site: str | None = None,
-    atoms: int | None = None,
-    method: str = "nmf",
-    sparsity: float = 0.1,
-    k: int | None = None,
-    by: str = "label",
-    clustering: int | None = None,
-    gates: int = 2048,
-    shown: int = 10,
-    examples: int = 5000,
-    seed: int = 0,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    progress: Progress | None = None,
-) -> Result:
-    """A sparse basis of codes, overcomplete if asked: the gates and examples of its atoms, and their purity.
+@dataclass(frozen=True, kw_only=True)
+class Options(IntervalOptions):
+    span: str | None = None
+    """A span, such as 'inception4c->'; by default all sites after the first."""
 
-    ``span``: a span, such as 'inception4c->'; by default all sites after the first.
-    ``site``: or a single site, in place of a span.
-    ``atoms``: by default as many as the clusters they are compared with. More than the gates that are kept make the
-    basis overcomplete.
-    ``method``: nmf (sparse non-negative factorisation) or dictionary (sparse coding, atoms of any sign).
-    ``sparsity``: weight of the L1 penalty on coefficients, from 0; larger gives fewer atoms an example.
-    ``k``: examples at the top of an atom; by default the median size of the clusters.
-    ``by``: label (class or source of the input) or token.
-    ``clustering``: id of a clustering of the span or site; by default the newest of its codes.
-    ``gates``: at most this many gates are kept, those on in the share of examples nearest to a half.
-    ``shown``: gates listed of each atom.
-    ``examples``: at most this many, drawn at random.
+    site: str | None = None
+    """Or a single site, in place of a span."""
 
-    Tables. ``table``, a row each for atoms, clusters and random groups: groups, size (median), and the means of
-    purity, entropy and lift with bootstrap intervals over groups. ``atoms``: atom, size, purity, entropy, lift,
-    top_label, active (share of examples with a coefficient above 0). ``layers``: atom, site, weight (share of the
-    atom's weight above the mean). ``gates``: atom, rank, site, gate, module, weight, on_rate. ``examples``: atom,
-    rank, example_id, coefficient, label, token or key. ``summary``: atoms, gates, kept, explained (share of the
-    variance of the kept gates), per_example (mean atoms an example, with its interval), n.
+    atoms: int | None = None
+    """By default as many as the clusters they are compared with. More than the gates that are kept make the basis
+    overcomplete."""
+
+    method: str = "nmf"
+    """Nmf (sparse non-negative factorisation) or dictionary (sparse coding, atoms of any sign)."""
+
+    sparsity: float = 0.1
+    """Weight of the L1 penalty on coefficients, from 0; larger gives fewer atoms an example."""
+
+    k: int | None = None
+    """Examples at the top of an atom; by default the median size of the clusters."""
+
+    by: str = "label"
+    """Label (class or source of the input) or token."""
+
+    clustering: int | None = None
+    """Id of a clustering of the span or site; by default the newest of its codes."""
+
+    gates: int = 2048
+    """At most this many gates are kept, those on in the share of examples nearest to a half."""
+
+    shown: int = 10
+    """Gates listed of each atom."""
+
+    examples: int = 5000
+    """At most this many, drawn at random."""
+
+
+TABLES = {
+    "table": table_of(
+        "atoms, clusters or random groups",
+        Column("kind", str, "atoms, clusters or random groups"),
+        Column("groups", int, "groups of the kind"),
+        Column("size", float, "median size of a group", "examples"),
+        *with_interval("purity", "mean share of a group's labelled members with its commonest label"),
+        *with_interval("entropy", "mean entropy of the labels of a group, 0 (pure) to 1"),
+        *with_interval("lift", "mean of the purity over that of random groups of the size"),
+    ),
+    "atoms": table_of(
+        "an atom",
+        Column("atom", int, "number of the atom, from 0"),
+        Column("size", int, "examples at its top"),
+        Column("labelled", int, "of these, examples with a label"),
+        Column("inputs", int, "inputs that they are of"),
+        Column("purity", float, "share of the labelled with the commonest label"),
+        Column("entropy", float, "entropy of their labels, 0 (pure) to 1"),
+        Column("lift", float, "purity over that of random groups of the size"),
+        Column("top_label", str, "the commonest label"),
+        Column("active", float, "share of all examples with a coefficient above 0"),
+    ),
+    "layers": table_of(
+        "an atom and site",
+        Column("atom", int, "number of the atom"),
+        Column("site", str, "name of the site"),
+        Column("weight", float, "share of the atom's weight above the mean that lies in the site"),
+    ),
+    "gates": table_of(
+        "an atom and one of its strongest gates",
+        Column("atom", int, "number of the atom"),
+        Column("rank", int, "from 1, the strongest"),
+        Column("site", str, "name of the site"),
+        Column("gate", int, "number of the gate in the code of the site"),
+        Column("module", str, "module that the gate belongs to"),
+        Column("weight", float, "weight of the gate in the atom"),
+        Column("on_rate", float, "share of the examples in which the gate is on"),
+    ),
+    "examples": table_of(
+        "an atom and one of the examples at its top",
+        Column("atom", int, "number of the atom"),
+        Column("rank", int, "from 1, the largest coefficient"),
+        Column("example_id", int, "id of the example"),
+        Column("coefficient", float, "its coefficient; 1 for the atom's strongest example"),
+        Column("label", str, "its label"),
+        Column("token", str, "its token, of a text", optional=True),
+        Column("key", str, "its key, of an image", optional=True),
+    ),
+    "summary": table_of(
+        "the basis",
+        Column("atoms", int, "atoms"),
+        Column("gates", int, "gates of the span or site"),
+        Column("kept", int, "gates that were kept"),
+        Column("explained", float, "share of the variance of the kept gates"),
+        *with_interval("per_example", "mean number of atoms an example"),
+        Column("n", int, "examples"),
+    ),
+}
+
+
+def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None) -> Result:
+    """Factor the codes, and compare the groups of examples at the top of atoms with clusters and with chance.
 
     Raises `UnknownName`, `NotStored`, and `UsageError` for impossible parameters and where all codes are equal.
     """
-    record = asked_network(atlas, network, span or site)
-    check_interval(resamples, confidence)
-    checked_seed(seed)
-    for name, value in (("gates", gates), ("shown", shown), *([] if atoms is None else [("atoms", atoms)])):
+    record = asked_network(atlas, options.network, options.span or options.site)
+    for name, value in (
+        ("gates", options.gates),
+        ("shown", options.shown),
+        *([] if options.atoms is None else [("atoms", options.atoms)]),
+    ):
         whole(name, value)
-    target = _target(atlas, record.name, span, site)
-    if method not in ("nmf", "dictionary"):
-        raise UsageError(f"method is {method!r}; expected nmf or dictionary")
-    if not 0 <= sparsity < np.inf:
-        raise UsageError(f"sparsity is {sparsity!r}; expected a number of at least 0")
+    target = _target(atlas, record.name, options.span, options.site)
+    if options.method not in ("nmf", "dictionary"):
+        raise UsageError(f"method is {options.method!r}; expected nmf or dictionary")
+    if not 0 <= options.sparsity < np.inf:
+        raise UsageError(f"sparsity is {options.sparsity!r}; expected a number of at least 0")
     notes = Notes(*NOTES)
     tell(progress, 0, 3)
     everyone = holders(atlas, target)
-    ids = drawn(everyone, whole("examples", examples, 2), seed)
+    ids = drawn(everyone, whole("examples", options.examples, 2), options.seed)
     if len(ids) < len(everyone):
         notes.add(f"{len(ids):,} of {len(everyone):,} examples, drawn at random")
-    labels = labels_of(atlas, ids, by)
+    labels = labels_of(atlas, ids, options.by)
     remark(notes, target)
-    stored = _clusters(atlas, target, ids, clustering, notes)
+    stored = _clusters(atlas, target, ids, options.clustering, notes)
     clusters = [] if stored is None else stored.groups()
-    k = whole("k", k, 2) if k is not None else max(2, int(np.median([len(c) for c in clusters] or [DEFAULT_TOP])))
-    wanted = len(clusters) or ATOMS_WITHOUT_CLUSTERS if atoms is None else int(atoms)
-    kept = _read(atlas, target, ids, gates, notes)
+    k = (
+        whole("k", options.k, 2)
+        if options.k is not None
+        else max(2, int(np.median([len(c) for c in clusters] or [DEFAULT_TOP])))
+    )
+    wanted = len(clusters) or ATOMS_WITHOUT_CLUSTERS if options.atoms is None else int(options.atoms)
+    kept = _read(atlas, target, ids, options.gates, notes)
     tell(progress, 1, 3)
-    found = _factor(kept.codes, wanted, method, sparsity, seed, notes)
+    found = _factor(kept.codes, wanted, options.method, options.sparsity, options.seed, notes)
     tell(progress, 2, 3)
     tops = [np.argsort(-column, kind="stable")[:k][: int((column > 0).sum())] for column in found.coefficients.T]
     overcomplete = wanted > len(kept.gate)
@@ -148,34 +215,34 @@ def dictionary(
         found,
         tops,
         clusters,
-        shown,
-        {"seed": seed, "resamples": resamples, "confidence": confidence},
+        options.shown,
+        {"seed": options.seed, "resamples": options.resamples, "confidence": options.confidence},
     )
     tell(progress, 3, 3)
     parameters = {
         "span": target.name if "->" in target.name else None,
         "site": None if "->" in target.name else target.name,
         "atoms": int(found.weights.shape[0]),
-        "method": method,
-        "sparsity": sparsity,
+        "method": options.method,
+        "sparsity": options.sparsity,
         "k": k,
-        "by": by,
+        "by": options.by,
         "clustering": stored.clustering.clustering_id if stored and stored.clustering else None,
-        "gates": gates,
-        "shown": shown,
-        "examples": examples,
+        "gates": options.gates,
+        "shown": options.shown,
+        "examples": options.examples,
         "n": len(ids),
-        "seed": seed,
-        "resamples": resamples,
-        "confidence": confidence,
+        "seed": options.seed,
+        "resamples": options.resamples,
+        "confidence": options.confidence,
     }
     return Result("dictionary", record.name, parameters, tables, notes.lines())
 
 
-def draw_dictionary(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Which sites each atom's weight lies in, and purity of atoms against clusters and chance."""
     layers, table = result.tables["layers"], result.table
-    figure = make_subplots(
+    drawing = make_subplots(
         rows=1,
         cols=2,
         column_widths=[0.62, 0.38],
@@ -183,7 +250,7 @@ def draw_dictionary(result: Result) -> go.Figure:
         subplot_titles=("share of an atom's weight by site", f"purity of groups in {result.parameters['by']}"),
     )
     grid = layers.pivot(index="site", columns="atom", values="weight").loc[list(dict.fromkeys(layers["site"]))]
-    figure.add_trace(
+    drawing.add_trace(
         go.Heatmap(
             z=grid.to_numpy(),
             x=grid.columns,
@@ -196,7 +263,7 @@ def draw_dictionary(result: Result) -> go.Figure:
         row=1,
         col=1,
     )
-    figure.update_xaxes(title="Atom", row=1, col=1)
+    drawing.update_xaxes(title="Atom", row=1, col=1)
     kinds = table["kind"].tolist()
     for place, row in enumerate(table.to_dict("records")):
         look = CHANCE if row["kind"] == "random groups" else style(place)
@@ -204,17 +271,17 @@ def draw_dictionary(result: Result) -> go.Figure:
             f"{row['kind']}: purity {interval(row['purity'], row['purity_low'], row['purity_high'])}, lift "
             f"{interval(row['lift'], row['lift_low'], row['lift_high'])}<br>n = {row['groups']:,} groups"
         )
-        figure.add_trace(
+        drawing.add_trace(
             points(str(row["kind"]), [place], table.iloc[[place]], "purity", look, hover=[hover], showlegend=False),
             row=1,
             col=2,
         )
-    name_axis(figure, [f"{kind} ({n:,})" for kind, n in zip(kinds, table["groups"], strict=True)], "", row=1, col=2)
-    figure.update_yaxes(title="Purity (share of commonest)", row=1, col=2)
+    name_axis(drawing, [f"{kind} ({n:,})" for kind, n in zip(kinds, table["groups"], strict=True)], "", row=1, col=2)
+    drawing.update_yaxes(title="Purity (share of commonest)", row=1, col=2)
     [summary] = result.tables["summary"].to_dict("records")
     name = result.parameters["span"] or result.parameters["site"]
     return finish(
-        figure,
+        drawing,
         f"{result.network}, {name}: a sparse basis of codes",
         f"n = {summary['n']:,} examples; {summary['atoms']} atoms over {summary['kept']:,} of {summary['gates']:,} "
         f"gates explain {summary['explained']:.0%} of the variance, "
@@ -267,8 +334,8 @@ def _read(atlas: Atlas, target: Target, ids: Int64[np.ndarray, " examples"], mos
     place = np.searchsorted(edges, kept, side="right") - 1
     gate = kept - edges[place]
     columns = np.empty((len(ids), len(kept)), np.float32)
-    for number, site in enumerate(target.sites):
-        mine = np.flatnonzero(place == number)
+    for ordinal, site in enumerate(target.sites):
+        mine = np.flatnonzero(place == ordinal)
         if len(mine):
             for rows, codes in _batches(atlas, site, ids):
                 columns[rows, mine[0] : mine[-1] + 1] = codes.unpack()[:, gate[mine]]
@@ -376,9 +443,11 @@ def _tables(
     for place, (kind, members) in enumerate(groups.items()):
         if members:
             rows.append(
-                _mean_row(kind, measure(members, labels, chance), np.random.default_rng([seed, 3, place]), options)
+                _mean_row(
+                    kind, measure_groups(members, labels, chance), np.random.default_rng([seed, 3, place]), options
+                )
             )
-    atoms = measure(tops, labels, chance)
+    atoms = measure_groups(tops, labels, chance)
     atoms.insert(0, "atom", np.arange(len(tops)))
     each = (found.coefficients > 0).sum(axis=1).astype(np.float64)
     used = mean_interval(
@@ -470,3 +539,47 @@ def _example_rows(
             shows: describe(atlas, target.network, ids[places])[shows].to_numpy(),
         }
     )
+
+
+# --- what it decides -----------------------------------------------------------------------------------------------
+
+BASIS_RULE = (
+    "Supported: the interval of the mean purity of the atoms' tops lies above that of the clusters. Not "
+    "supported: below. Else undecided."
+)
+
+
+def basis_beats_clusters(result: Result) -> Verdict:
+    """`BASIS_RULE`, on `dictionary`."""
+    rows = {row["kind"]: row for row in result.table.to_dict("records")}
+    numbers = [number(f"{kind}: purity", row, "purity", row["groups"]) for kind, row in rows.items()]
+    if not {"atoms", "clusters"} <= set(rows):
+        return Verdict("undecided", "there are no clusters to compare with", pd.DataFrame(numbers))
+    atoms, clusters = rows["atoms"], rows["clusters"]
+    vote = int(atoms["purity_low"] > clusters["purity_high"]) - int(atoms["purity_high"] < clusters["purity_low"])
+    return Verdict(
+        word_for(vote), f"purity {atoms['purity']:.3g} against {clusters['purity']:.3g}", pd.DataFrame(numbers)
+    )
+
+
+EXPERIMENT = Experiment(
+    name="dictionary",
+    version=1,
+    section=10,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    clusterings=True,
+    quick={"gates": 256, "resamples": 200},
+    claims=(
+        Claim(
+            "dictionary",
+            Part.DISCUSSION,
+            2,
+            "A sparse basis of codes decomposes them better than one cluster each.",
+            judge=basis_beats_clusters,
+            rule=BASIS_RULE,
+        ),
+    ),
+)

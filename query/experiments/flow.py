@@ -23,10 +23,14 @@ from ..examples.labels import LABELLINGS, Labels, drawn, labels_of
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..sites import asked_network, asked_sites
-from ..statistics import bootstrap, check_interval, mean_interval, ratio, spearman_interval, weighted_mean
+from ..statistics import bootstrap, mean_interval, ratio, spearman_interval, weighted_mean
+from .claims import Claim, Part, Verdict, number, vote_of, word_for
 from .figures import finish, interval, text
+from .options import IntervalOptions
+from .record import Experiment
 from .result import Result
 from .sankey import sankey
+from .schema import Column, table_of, with_interval
 
 HELD_BYTES = 1 << 28  # activations or codes of both sites that are held at once
 PAIRS_AT_ONCE = 2048
@@ -62,68 +66,113 @@ class _Pairs:
     same: Float64[np.ndarray, " pairs"]
 
 
-def flow(
-    atlas: Atlas,
-    *,
-    network: str | None = None,
-    before: str | None = None,
-    after: str | None = None,
-    space: str = "activations",
-    quantile: float = 0.1,
-    pairs: int = 20_000,
-    by: str = "label",
-    clustering_before: int | None = None,
-    clustering_after: int | None = None,
-    shown: int = 10,
-    examples: int = 5000,
-    seed: int = 0,
-    resamples: int = 300,
-    confidence: float = 0.95,
-    progress: Progress | None = None,
-) -> Result:
-    """Which pairs and which clusters converge or diverge from one site to a later one.
+@dataclass(frozen=True, kw_only=True)
+class Options(IntervalOptions):
+    before: str | None = None
+    """The earlier site; by default the first."""
 
-    ``before``: the earlier site; by default the first.
-    ``after``: the later site; by default the last.
-    ``space``: distance is 1 − cosine of activations, or the share of gates in which codes differ.
-    ``quantile``: share of the pairs that is called near, and far, at each site; below 0.5.
-    ``pairs``: drawn at random.
-    ``by``: label (class or source of the input) or token, in which the two of a pair agree or not.
-    ``clustering_before``: id of a clustering of the earlier site; by default the newest of its codes.
-    ``clustering_after``: the same of the later site.
-    ``shown``: pairs of each of convergence and divergence that are listed.
-    ``examples``: at most this many, drawn at random; fewer where activations or codes of them take 256 MB.
+    after: str | None = None
+    """The later site; by default the last."""
 
-    Tables. ``table``, a row a kind (convergence: far before, near after; divergence: the reverse; stays near; stays
-    far): n, share of all pairs, and with intervals lift, same (share of these pairs that agree in label) and same_all
-    (that share of all pairs). ``pairs``: the pairs of each of the first two kinds whose
-    distance changed most, in ranks: kind, a and b (example ids), their labels, tokens or keys, distances before and
-    after. ``matrix``: from (cluster before, −1 noise), to (cluster after), n. ``summary``: spearman (rank correlation
-    of the distances, with interval), ami (adjusted mutual information of the clusterings over examples that are in a
-    cluster of both), n_both, n. ``distances``: a two-dimensional histogram: before, after (lower edges), n.
+    space: str = "activations"
+    """Distance is 1 − cosine of activations, or the share of gates in which codes differ."""
+
+    quantile: float = 0.1
+    """Share of the pairs that is called near, and far, at each site; below 0.5."""
+
+    pairs: int = 20_000
+    """Drawn at random."""
+
+    by: str = "label"
+    """Label (class or source of the input) or token, in which the two of a pair agree or not."""
+
+    clustering_before: int | None = None
+    """Id of a clustering of the earlier site; by default the newest of its codes."""
+
+    clustering_after: int | None = None
+    """The same of the later site."""
+
+    shown: int = 10
+    """Pairs of each of convergence and divergence that are listed."""
+
+    examples: int = 5000
+    """At most this many, drawn at random; fewer where activations or codes of them take 256 MB."""
+
+    resamples: int = 300
+    """Resamples of an interval, and permutations of a test."""
+
+
+TABLES = {
+    "table": table_of(
+        "a kind of pair",
+        Column("kind", str, "convergence (far before, near after), divergence (the reverse), stays near, stays far"),
+        Column("n", int, "pairs of the kind"),
+        Column("share", float, "share of all pairs"),
+        *with_interval("lift", "share over what it would be if near and far at the sites were independent"),
+        *with_interval("same", "share of these pairs that agree in label"),
+        *with_interval("same_all", "that share of all pairs"),
+    ),
+    "pairs": table_of(
+        "a pair that converges or diverges, of those whose distance changed most, in ranks",
+        Column("kind", str, "convergence or divergence"),
+        Column("a", int, "example id"),
+        Column("b", int, "example id"),
+        Column("before", float, "distance at the earlier site"),
+        Column("after", float, "distance at the later site"),
+        Column("label_a", str, "label of a"),
+        Column("token_a", str, "token of a, of a text", optional=True),
+        Column("key_a", str, "key of a, of an image", optional=True),
+        Column("label_b", str, "label of b"),
+        Column("token_b", str, "token of b, of a text", optional=True),
+        Column("key_b", str, "key of b, of an image", optional=True),
+    ),
+    "matrix": table_of(
+        "a cluster before and one after",
+        Column("from", int, "cluster at the earlier site; -1 is noise"),
+        Column("to", int, "cluster at the later site; -1 is noise"),
+        Column("n", int, "examples in both"),
+    ),
+    "summary": table_of(
+        "both sites",
+        *with_interval("spearman", "rank correlation of the distances before and after"),
+        Column("ami", float, "adjusted mutual information of the clusterings, over examples in a cluster of both"),
+        Column("n_both", int, "examples in a cluster of both"),
+        Column("n_pairs", int, "pairs"),
+        Column("n", int, "examples"),
+    ),
+    "distances": table_of(
+        "a cell of a two-dimensional histogram",
+        Column("before", float, "lower edge of the distance at the earlier site"),
+        Column("after", float, "lower edge of the distance at the later site"),
+        Column("n", int, "pairs"),
+    ),
+}
+
+
+def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None) -> Result:
+    """Draw pairs, compare their distances at both sites, and follow the clusters from one to the other.
 
     Raises `UnknownName`, `NotStored`, and `UsageError`: for impossible parameters, for sites in the wrong order.
     """
-    record = asked_network(atlas, network, before or after)
-    check_interval(resamples, confidence)
-    if not 0 < quantile < 0.5:
-        raise UsageError(f"quantile is {quantile!r}; expected a share between 0 and 0.5")
-    if space not in ("activations", "codes"):
-        raise UsageError(f"space is {space!r}; expected activations or codes")
-    if by not in LABELLINGS:
-        raise UsageError(f"by is {by!r}; expected {' or '.join(LABELLINGS)}")
-    shown, seed = whole("shown", shown), whole("seed", seed, 0)
+    record = asked_network(atlas, options.network, options.before or options.after)
+    if not 0 < options.quantile < 0.5:
+        raise UsageError(f"quantile is {options.quantile!r}; expected a share between 0 and 0.5")
+    if options.space not in ("activations", "codes"):
+        raise UsageError(f"space is {options.space!r}; expected activations or codes")
+    if options.by not in LABELLINGS:
+        raise UsageError(f"by is {options.by!r}; expected {' or '.join(LABELLINGS)}")
+    shown, seed = whole("shown", options.shown), options.seed
     notes = Notes(*NOTES)
     tell(progress, 0, 4)
-    ends = _ends(atlas, record, before, after)
-    ids = _examples(atlas, ends, space, whole("examples", examples, 3), seed, notes)
-    labels = labels_of(atlas, ids, by)
-    found = _pairs(atlas, ends, space, ids, labels, whole("pairs", pairs, 10), seed)
+    ends = _ends(atlas, record, options.before, options.after)
+    ids = _examples(atlas, ends, options.space, whole("examples", options.examples, 3), seed, notes)
+    labels = labels_of(atlas, ids, options.by)
+    found = _pairs(atlas, ends, options.space, ids, labels, whole("pairs", options.pairs, 10), seed)
     tell(progress, 1, 4)
-    kinds = _kinds(found, quantile)
-    table = _table(found, kinds, seed, resamples, confidence)
+    kinds = _kinds(found, options.quantile)
+    table = _table(found, kinds, seed, options.resamples, options.confidence)
     tell(progress, 2, 4)
-    chosen = (clustering_before, clustering_after)
+    chosen = (options.clustering_before, options.clustering_after)
     clusters = [_clusters(atlas, end, ids, number) for end, number in zip(ends, chosen, strict=True)]
     for found_clusters in clusters:
         notes.add(f"clusters: {found_clusters.name}")
@@ -134,34 +183,34 @@ def flow(
         "table": table,
         "pairs": _shown(atlas, record, ids, labels, found, kinds, shown),
         "matrix": _matrix(*clusters),
-        "summary": _summary(found, clusters, len(ids), seed, resamples, confidence),
+        "summary": _summary(found, clusters, len(ids), seed, options.resamples, options.confidence),
         "distances": _distances(found),
     }
     tell(progress, 4, 4)
     parameters = {
         "before": ends[0].name,
         "after": ends[1].name,
-        "space": space,
-        "quantile": quantile,
-        "pairs": pairs,
-        "by": by,
+        "space": options.space,
+        "quantile": options.quantile,
+        "pairs": options.pairs,
+        "by": options.by,
         "clustering_before": clusters[0].clustering.clustering_id if clusters[0].clustering else None,
         "clustering_after": clusters[1].clustering.clustering_id if clusters[1].clustering else None,
         "shown": shown,
-        "examples": examples,
+        "examples": options.examples,
         "n": len(ids),
         "n_pairs": len(found.first),
         "seed": seed,
-        "resamples": resamples,
-        "confidence": confidence,
+        "resamples": options.resamples,
+        "confidence": options.confidence,
     }
     return Result("flow", record.name, parameters, tables, notes.lines())
 
 
-def draw_flow(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Where the clusters go (Sankey), and how the distance of pairs changes."""
     parameters, [summary] = result.parameters, result.tables["summary"].to_dict("records")
-    figure = make_subplots(
+    drawing = make_subplots(
         rows=1,
         cols=2,
         column_widths=[0.55, 0.45],
@@ -169,10 +218,10 @@ def draw_flow(result: Result) -> go.Figure:
         subplot_titles=("members of clusters", "distance of pairs"),
     )
     flows = result.tables["matrix"].rename(columns={"from": "from_cluster", "to": "to_cluster"}).assign(step=0)
-    figure.add_trace(sankey(flows, lambda column, cluster: str(cluster), SHOWN_CLUSTERS), row=1, col=1)
+    drawing.add_trace(sankey(flows, lambda column, cluster: str(cluster), SHOWN_CLUSTERS), row=1, col=1)
     grid = result.tables["distances"].pivot(index="after", columns="before", values="n").astype(np.float64)
     grid = grid.where(grid > 0)  # no pair, no colour
-    figure.add_trace(
+    drawing.add_trace(
         go.Heatmap(
             x=grid.columns,
             y=grid.index,
@@ -190,8 +239,8 @@ def draw_flow(result: Result) -> go.Figure:
         col=2,
     )
     unit = "1 − cosine" if parameters["space"] == "activations" else "share of gates that differ"
-    figure.update_xaxes(title=f"At {text(parameters['before'])} ({unit})", row=1, col=2)
-    figure.update_yaxes(title=f"At {text(parameters['after'])} ({unit})", row=1, col=2)
+    drawing.update_xaxes(title=f"At {text(parameters['before'])} ({unit})", row=1, col=2)
+    drawing.update_yaxes(title=f"At {text(parameters['after'])} ({unit})", row=1, col=2)
     rows = {row["kind"]: row for row in result.table.to_dict("records")}
     lifts = "; ".join(
         f"{kind} {interval(rows[kind]['lift'], rows[kind]['lift_low'], rows[kind]['lift_high'])} times as often as "
@@ -199,7 +248,7 @@ def draw_flow(result: Result) -> go.Figure:
         for kind in ("convergence", "divergence")
     )
     return finish(
-        figure,
+        drawing,
         f"{result.network}: from {parameters['before']} to {parameters['after']}",
         f"n = {parameters['n']:,} examples, {parameters['n_pairs']:,} pairs; {lifts}; rank correlation of distances "
         f"{interval(summary['spearman'], summary['spearman_low'], summary['spearman_high'])}; clusterings agree with "
@@ -297,7 +346,7 @@ def _table(pairs: _Pairs, kinds: dict[str, np.ndarray], seed: int, resamples: in
     options: dict[str, Any] = {"resamples": resamples, "confidence": confidence}
     everyone = mean_interval(pairs.same, np.random.default_rng([seed, 4]), units=pairs.inputs, **options)
     rows = []
-    for number, (kind, (before, after)) in enumerate(KINDS.items()):
+    for place, (kind, (before, after)) in enumerate(KINDS.items()):
         chosen = kinds[kind]
         was, becomes = (kinds[side].astype(np.float64) for side in (f"{before} before", f"{after} after"))
 
@@ -307,7 +356,7 @@ def _table(pairs: _Pairs, kinds: dict[str, np.ndarray], seed: int, resamples: in
                 weighted_mean(weights, was) * weighted_mean(weights, becomes),
             )
 
-        rng = np.random.default_rng([seed, 2, number])
+        rng = np.random.default_rng([seed, 2, place])
         agree = mean_interval(pairs.same[chosen], rng, units=pairs.inputs[chosen], **options)
         rows.append(
             {
@@ -389,3 +438,50 @@ def _distances(pairs: _Pairs) -> pd.DataFrame:
     return pd.DataFrame(
         {"before": np.repeat(x[:-1], BINS), "after": np.tile(y[:-1], BINS), "n": counts.astype(np.int64).ravel()}
     )
+
+
+# --- what it decides -----------------------------------------------------------------------------------------------
+
+FLOW_RULE = (
+    "Lift: how often pairs converge, or diverge, over how often they would if near and far at the two layers were "
+    "independent of each other. Supported: the intervals of both lifts lie above 1. Not supported: one lies below 1. "
+    "Else undecided."
+)
+
+
+def representations_flow(result: Result) -> Verdict:
+    """`FLOW_RULE`, on `flow`."""
+    rows = {row["kind"]: row for row in result.table.to_dict("records")}
+    [summary] = result.tables["summary"].to_dict("records")
+    votes = [vote_of(rows[kind]["lift_low"], rows[kind]["lift_high"], 1.0) for kind in ("convergence", "divergence")]
+    word = word_for(min(votes))
+    numbers = [
+        number(f"{kind}: times as often as if independent", row, "lift", row["n"]) for kind, row in rows.items()
+    ]
+    numbers.append(number("rank correlation of distances", summary, "spearman", summary["n_pairs"]))
+    lifts = " and ".join(f"{kind} {rows[kind]['lift']:.2g}" for kind in ("convergence", "divergence"))
+    because = f"{lifts} times as often as if near and far were independent"
+    return Verdict(word, because, pd.DataFrame(numbers))
+
+
+EXPERIMENT = Experiment(
+    name="flow",
+    version=1,
+    section=9,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    clusterings=True,
+    quick={"resamples": 200},
+    claims=(
+        Claim(
+            "flow",
+            Part.DISCUSSION,
+            1,
+            "Representations converge and diverge between layers, more than if layers were independent.",
+            judge=representations_flow,
+            rule=FLOW_RULE,
+        ),
+    ),
+)

@@ -47,7 +47,7 @@ class Chance:
         return self.known[size]
 
 
-def measure(groups: Sequence[Members], labels: Labels, chance: Chance) -> pd.DataFrame:
+def measure_groups(groups: Sequence[Members], labels: Labels, chance: Chance) -> pd.DataFrame:
     """A row a group: size, labelled, inputs, purity, entropy, lift, top_label.
 
     Of the members that have a label: purity = share of the commonest; entropy = −Σ p log p / log(number of labels);

@@ -26,7 +26,7 @@ from ..sites import asked_sites
 from ..statistics import check_interval, mean_interval
 from .decomposition import decompose
 from .figures import CHANCE, finish, interval, legend_above, name_axis, points, style, text
-from .groups import Chance, Codes, intruder, measure, random_groups, share_monosemantic, top_groups
+from .groups import Chance, Codes, intruder, measure_groups, random_groups, share_monosemantic, top_groups
 from .result import Result
 
 CODES, ACTIVATIONS, NEURONS, NMF, PCA, RANDOM = (
@@ -96,7 +96,7 @@ def monosemanticity(
     of distinct inputs in a group), and the means over groups of purity, entropy, lift and intruder score, each with
     _low and _high, the ends of its bootstrap interval over groups; monosemantic (the share of groups whose purity
     exceeds one half, see `groups.share_monosemantic`) with Wilson's interval, n_judged (groups behind it); chance,
-    what an intruder score would be by chance. Table ``groups``: a row a group (see `groups.measure`,
+    what an intruder score would be by chance. Table ``groups``: a row a group (see `groups.measure_groups`,
     `groups.intruder`).
 
     Where no clustering of a site is stored, one is made with the defaults if the site has at most 5,000 examples. A
@@ -210,7 +210,7 @@ def _site(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> tuple[pd
         codes = Codes(atlas, read.site, read.ids, norms)
     frames, rows = [], []
     for place, (method, groups) in enumerate(methods.items()):
-        frame = measure(groups, labels, chance)
+        frame = measure_groups(groups, labels, chance)
         frame["intruder"] = np.nan
         if codes is not None:
             rng = np.random.default_rng([seed, 2, ordinal, place])

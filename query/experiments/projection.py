@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -12,19 +13,23 @@ from plotly.subplots import make_subplots
 
 from atlas import Atlas
 from atlas.checks import whole
-from atlas.errors import TooManyPoints, UnknownName, UsageError
-from atlas.store.catalog import SiteRecord
+from atlas.errors import NotStored, TooManyPoints, UnknownName, UsageError
+from atlas.store.catalog import NetworkRecord, SiteRecord
 
 from ..examples.ids import holders, with_activation
 from ..examples.labels import Labels, drawn, labels_of
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..sites import asked_network, asked_site
-from ..statistics import Interval, check_interval, share_interval
+from ..statistics import Interval, share_interval
+from .claims import NUMBERS, Before, Claim, Part, Verdict, Word, number
 from .figures import CHANCE, OTHERS, finish, one_line, style, text
-from .groups import Chance, measure
+from .groups import Chance, measure_groups
+from .options import IntervalOptions
+from .record import Experiment
 from .result import Result
-from .targets import checked_seed, share, stored_direction
+from .schema import Column, table_of, with_interval
+from .targets import share, stored_direction
 
 SHOWN_LABELS = 6
 BINS = 60
@@ -37,62 +42,90 @@ NOTES = (
 )
 
 
-def projection(
-    atlas: Atlas,
-    *,
-    network: str | None = None,
-    site: str | None = None,
-    unit: int | None = None,
-    method: str | None = None,
-    component: int | None = None,
-    by: str = "label",
-    min_cluster_size: int = 10,
-    selection: str = "leaf",
-    threshold: float = 0.5,
-    examples: int = 5000,
-    seed: int = 0,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    progress: Progress | None = None,
-) -> Result:
-    """Whether the values along one direction or neuron fall into intervals that are each about one label.
+@dataclass(frozen=True, kw_only=True)
+class Options(IntervalOptions):
+    site: str | None = None
+    """A site with stored activations; by default the one two thirds of the way up."""
 
-    ``site``: a site with stored activations; by default the one two thirds of the way up.
-    ``unit``: project onto this unit of the site, from 0; or name a method and component instead.
-    ``method``: nmf or pca: a direction that the experiment directions has stored.
-    ``component``: which one, from 0.
-    ``by``: label (class or source of the input) or token.
-    ``min_cluster_size``: least examples of an interval.
-    ``selection``: how intervals are chosen from the hierarchy: leaf (the finest) or eom (the most persistent).
-    ``threshold``: an interval is monosemantic when more than this share of its labelled examples bear one label.
-    ``examples``: at most this many, drawn at random: the hierarchy takes a time that grows with their square.
+    unit: int | None = None
+    """Project onto this unit of the site, from 0; or name a method and component instead."""
 
-    The scalars are a·v, with v of length 1. Table, a row an interval from low to high: interval, low, high, size,
-    labelled, inputs, purity (with Wilson's interval), entropy, lift (see `groups.measure`), top_label, monosemantic.
-    Table ``summary``: intervals, monosemantic (intervals), top_labels (distinct commonest labels of monosemantic
-    intervals: several mean that one direction meets several monosemantic regions), noise (share of examples in no
-    interval), n. Table ``histogram``: label, low, high, n.
+    method: str | None = None
+    """Nmf or pca: a direction that the experiment directions has stored."""
+
+    component: int | None = None
+    """Which one, from 0."""
+
+    by: str = "label"
+    """Label (class or source of the input) or token."""
+
+    min_cluster_size: int = 10
+    """Least examples of an interval."""
+
+    selection: str = "leaf"
+    """How intervals are chosen from the hierarchy: leaf (the finest) or eom (the most persistent)."""
+
+    threshold: float = 0.5
+    """An interval is monosemantic when more than this share of its labelled examples bear one label."""
+
+    examples: int = 5000
+    """At most this many, drawn at random: the hierarchy takes a time that grows with their square."""
+
+
+TABLES = {
+    "table": table_of(
+        "an interval of the scalars a·v, v of length 1",
+        Column("interval", int, "number of the interval, from 0"),
+        Column("low", float, "least scalar in it"),
+        Column("high", float, "greatest scalar in it"),
+        Column("size", int, "examples in it"),
+        Column("labelled", int, "of these, examples with a label"),
+        Column("inputs", int, "inputs that they are of"),
+        *with_interval("purity", "share of the labelled with the commonest label"),
+        Column("entropy", float, "entropy of their labels, 0 (pure) to 1"),
+        Column("lift", float, "purity over that of random groups of the size"),
+        Column("top_label", str, "the commonest label"),
+        Column("monosemantic", bool, "whether purity exceeds the threshold"),
+    ),
+    "summary": table_of(
+        "the direction",
+        Column("intervals", int, "intervals"),
+        Column("monosemantic", int, "monosemantic ones"),
+        Column("top_labels", int, "distinct commonest labels of these: several mean several monosemantic regions"),
+        Column("noise", float, "share of the examples in no interval"),
+        Column("n", int, "examples"),
+    ),
+    "histogram": table_of(
+        "a label and a bin of the scalars",
+        Column("label", str, "the label; others for all that have no colour of their own"),
+        Column("low", float, "lower edge of the bin"),
+        Column("high", float, "upper edge of the bin"),
+        Column("n", int, "examples"),
+    ),
+}
+
+
+def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None) -> Result:
+    """Cluster the scalars on the line by HDBSCAN, and measure how pure each interval is.
 
     Raises `UnknownName` for a direction that is not stored, `NotStored`, and `UsageError` for impossible parameters.
     """
-    record = asked_network(atlas, network, site)
-    place = asked_site(atlas, record, site)
-    threshold = share("threshold", threshold)
-    check_interval(resamples, confidence)
-    checked_seed(seed)
-    vector, name = _vector(atlas, place, unit, method, component)
+    record = asked_network(atlas, options.network, options.site)
+    place = asked_site(atlas, record, options.site)
+    threshold = share("threshold", options.threshold)
+    vector, name = _vector(atlas, place, options.unit, options.method, options.component)
     notes = Notes(*NOTES)
     tell(progress, 0, 2)
     target = atlas.catalog.target(site=place.name, network=record.name)
     everyone = with_activation(atlas, place, holders(atlas, target))
-    ids = drawn(everyone, whole("examples", examples, 2), seed)
+    ids = drawn(everyone, whole("examples", options.examples, 2), options.seed)
     if len(ids) < len(everyone):
         notes.add(f"{len(ids):,} of {len(everyone):,} examples, drawn at random")
-    labels = labels_of(atlas, ids, by)
+    labels = labels_of(atlas, ids, options.by)
     scalars = atlas.activations(place, ids)[1].astype(np.float64) @ vector
-    found = _intervals(scalars, whole("min_cluster_size", min_cluster_size, 2), selection)
+    found = _intervals(scalars, whole("min_cluster_size", options.min_cluster_size, 2), options.selection)
     tell(progress, 1, 2)
-    table = _table(scalars, found, labels, threshold, confidence, np.random.default_rng([seed, 1]))
+    table = _table(scalars, found, labels, threshold, options.confidence, np.random.default_rng([options.seed, 1]))
     mono = table[table["monosemantic"]]
     summary = pd.DataFrame(
         [
@@ -108,32 +141,32 @@ def projection(
     tell(progress, 2, 2)
     parameters = {
         "site": place.name,
-        "unit": unit,
-        "method": method,
-        "component": component,
+        "unit": options.unit,
+        "method": options.method,
+        "component": options.component,
         "direction": name,
-        "by": by,
-        "min_cluster_size": min_cluster_size,
-        "selection": selection,
+        "by": options.by,
+        "min_cluster_size": options.min_cluster_size,
+        "selection": options.selection,
         "threshold": threshold,
-        "examples": examples,
+        "examples": options.examples,
         "n": len(ids),
-        "seed": seed,
-        "resamples": resamples,
-        "confidence": confidence,
+        "seed": options.seed,
+        "resamples": options.resamples,
+        "confidence": options.confidence,
     }
     tables = {"table": table, "summary": summary, "histogram": _histogram(scalars, labels)}
     return Result("projection", record.name, parameters, tables, notes.lines())
 
 
-def draw_projection(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """The distribution of the scalars coloured by label, and the purity of each interval below it."""
     histogram, table = result.tables["histogram"], result.table
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.6, 0.4])
+    drawing = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.6, 0.4])
     for place, label in enumerate(dict.fromkeys(histogram["label"])):
         bars = histogram[histogram["label"] == label]
         look = OTHERS if label == "others" else style(place)
-        figure.add_trace(
+        drawing.add_trace(
             go.Bar(
                 x=(bars["low"] + bars["high"]) / 2,
                 y=bars["n"],
@@ -151,7 +184,7 @@ def draw_projection(result: Result) -> go.Figure:
             f"n = {row['labelled']:,}"
         )
         look = style(0) if row["monosemantic"] else CHANCE
-        figure.add_trace(
+        drawing.add_trace(
             go.Scatter(
                 x=[row["low"], row["high"]],
                 y=[row["purity"]] * 2,
@@ -165,14 +198,14 @@ def draw_projection(result: Result) -> go.Figure:
             row=2,
             col=1,
         )
-    figure.add_hline(y=result.parameters["threshold"], line={"color": CHANCE.colour, "dash": "dot"}, row=2, col=1)
-    figure.update_yaxes(title="Examples", row=1, col=1)
-    figure.update_yaxes(title="Purity of interval", range=[0, 1.05], row=2, col=1)
-    figure.update_xaxes(title=f"Activation along {text(result.parameters['direction'])}", row=2, col=1)
-    figure.update_layout(barmode="stack", bargap=0, legend={"font": {"size": 10}})
+    drawing.add_hline(y=result.parameters["threshold"], line={"color": CHANCE.colour, "dash": "dot"}, row=2, col=1)
+    drawing.update_yaxes(title="Examples", row=1, col=1)
+    drawing.update_yaxes(title="Purity of interval", range=[0, 1.05], row=2, col=1)
+    drawing.update_xaxes(title=f"Activation along {text(result.parameters['direction'])}", row=2, col=1)
+    drawing.update_layout(barmode="stack", bargap=0, legend={"font": {"size": 10}})
     [summary] = result.tables["summary"].to_dict("records")
     return finish(
-        figure,
+        drawing,
         f"{result.network}, {result.parameters['site']}: one direction, how many regions?",
         f"n = {summary['n']:,} examples, {summary['noise']:.0%} in no interval; {summary['intervals']} intervals, "
         f"{summary['monosemantic']} of them monosemantic, in {summary['top_labels']} different labels",
@@ -231,7 +264,7 @@ def _table(
     rng: np.random.Generator,
 ) -> pd.DataFrame:
     groups = [np.flatnonzero(found == number) for number in range(int(found.max(initial=-1)) + 1)]
-    frame = measure(groups, labels, Chance(labels, rng))
+    frame = measure_groups(groups, labels, Chance(labels, rng))
     frame.insert(0, "interval", np.arange(len(groups)))
     frame.insert(1, "low", [float(scalars[group].min()) for group in groups])
     frame.insert(2, "high", [float(scalars[group].max()) for group in groups])
@@ -271,3 +304,58 @@ def _histogram(scalars: np.ndarray, labels: Labels) -> pd.DataFrame:
             )
         ]
     )
+
+
+# --- what it decides -----------------------------------------------------------------------------------------------
+
+
+def unit_of_the_claim_on_neurons(_: Atlas, network: NetworkRecord, before: Before) -> dict[str, Any]:
+    """The site and unit of the claim on neurons."""
+    neuron = before("neuron")
+    if neuron is None:
+        raise NotStored("no neuron was measured, so none is projected on")
+    return {"network": network.name, "site": neuron.parameters["site"], "unit": neuron.parameters["unit"]}
+
+
+REGIONS_RULE = (
+    "An interval of the neuron's activations is about a label where the Wilson interval of its purity lies above "
+    "one half. Supported: two intervals or more are, of different labels. Not supported: fewer than two have a "
+    "purity above one half. Else undecided."
+)
+
+
+def one_neuron_meets_regions(result: Result) -> Verdict:
+    """`REGIONS_RULE`, on `projection`."""
+    rows = result.table.to_dict("records")
+    sure = {row["top_label"] for row in rows if row["purity_low"] > 0.5}
+    likely = [row for row in rows if row["purity"] > 0.5]
+    word: Word = "supported" if len(sure) > 1 else "not supported" if len(likely) < 2 else "undecided"
+    numbers = [
+        number(f"[{row['low']:.3g}, {row['high']:.3g}], {row['top_label']}: purity", row, "purity", row["labelled"])
+        for row in rows
+    ]
+    because = f"{len(rows)} intervals, {len(likely)} of purity above one half; surely about {len(sure)} labels"
+    return Verdict(word, because, pd.DataFrame(numbers, columns=NUMBERS))
+
+
+EXPERIMENT = Experiment(
+    name="projection",
+    version=1,
+    section=3,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    clusterings=True,
+    claims=(
+        Claim(
+            "projection",
+            Part.PREDICTION_1,
+            5,
+            "The meanings of a polysemantic direction are monosemantic regions along it.",
+            asking=unit_of_the_claim_on_neurons,
+            judge=one_neuron_meets_regions,
+            rule=REGIONS_RULE,
+        ),
+    ),
+)

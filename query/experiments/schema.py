@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-KINDS = {bool: "b", int: "iu", float: "f", str: "O", list: "O"}
+KINDS = {bool: "b", int: "iu", float: "fiu", str: "O", list: "O"}
 """Kinds of NumPy's types that a declared type stands for; a list's cells are lists, or of several types."""
 
 
@@ -58,8 +58,15 @@ def check_tables(kind: str, tables: Mapping[str, pd.DataFrame], declared: Mappin
         if [column for column in columns if column in made] != made or not set(needed) <= set(made):
             raise TypeError(f"table {name} of {kind} has columns {made}; it declares {list(columns)}")
         for column in made if len(frame) else ():
-            if frame[column].dtype.kind not in KINDS[columns[column].type]:
+            if not _fits(frame[column], columns[column].type):
                 raise TypeError(
                     f"column {column} of table {name} of {kind} is {frame[column].dtype}; it declares "
                     f"{columns[column].type.__name__}"
                 )
+
+
+def _fits(values: pd.Series, declared: type) -> bool:
+    """Whether the values that are there are of the declared type: whole numbers with gaps are floats to pandas."""
+    present = values.dropna().infer_objects()
+    whole = declared is int and len(present) < len(values) and present.dtype.kind == "f"
+    return present.empty or whole or present.dtype.kind in KINDS[declared]

@@ -50,9 +50,6 @@ UNCONVERTED = {
     ),
     "neuron": Old("neuron", 2, clusterings=True, quick={"resamples": 200}),
     "directions": Old("directions", 3, clusterings=True, quick={"components": 8, "resamples": 200}),
-    "projection": Old("projection", 3, clusterings=True),
-    "flow": Old("flow", 9, clusterings=True, quick={"resamples": 200}),
-    "dictionary": Old("dictionary", 10, clusterings=True, quick={"gates": 256, "resamples": 200}),
     "interpolate": Old("paths", 5, live=True, quick={"pairs": 3, "steps": 5, "tolerance": 0.2}),
     "scale": Old(
         "scaling",
@@ -144,14 +141,6 @@ def _help(function: Any, name: str) -> str:
 
 
 # --- what is asked of each network -------------------------------------------------------------------------------
-
-
-def _neuron_before(_: Atlas, network: NetworkRecord, before: Before) -> dict[str, Any]:
-    """The site and unit of the claim on neurons."""
-    neuron = before("neuron")
-    if neuron is None:
-        raise NotStored("no neuron was measured, so none is projected on")
-    return {"network": network.name, "site": neuron.parameters["site"], "unit": neuron.parameters["unit"]}
 
 
 def _scaled(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
@@ -297,17 +286,6 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
             rule=verdicts.POLYSEMANTIC_RULE,
         ),
     ),
-    "projection": (
-        Claim(
-            "projection",
-            Part.PREDICTION_1,
-            5,
-            "The meanings of a polysemantic direction are monosemantic regions along it.",
-            asking=_neuron_before,
-            judge=verdicts.one_neuron_meets_regions,
-            rule=verdicts.REGIONS_RULE,
-        ),
-    ),
     "directions": (
         Claim(
             "directions",
@@ -354,26 +332,6 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
             asking=_scaled,
             judge=verdicts_paths.peak_for_noise,
             rule=verdicts_paths.GAUSSIAN_RULE,
-        ),
-    ),
-    "flow": (
-        Claim(
-            "flow",
-            Part.DISCUSSION,
-            1,
-            "Representations converge and diverge between layers, more than if layers were independent.",
-            judge=verdicts_discussion.representations_flow,
-            rule=verdicts_discussion.FLOW_RULE,
-        ),
-    ),
-    "dictionary": (
-        Claim(
-            "dictionary",
-            Part.DISCUSSION,
-            2,
-            "A sparse basis of codes decomposes them better than one cluster each.",
-            judge=verdicts_discussion.basis_beats_clusters,
-            rule=verdicts_discussion.BASIS_RULE,
         ),
     ),
     "adversarial": (

@@ -143,27 +143,6 @@ def neurons_are_polysemantic(result: Result) -> Verdict:
     )
 
 
-REGIONS_RULE = (
-    "An interval of the neuron's activations is about a label where the Wilson interval of its purity lies above "
-    "one half. Supported: two intervals or more are, of different labels. Not supported: fewer than two have a "
-    "purity above one half. Else undecided."
-)
-
-
-def one_neuron_meets_regions(result: Result) -> Verdict:
-    """`REGIONS_RULE`, on `projection`."""
-    rows = result.table.to_dict("records")
-    sure = {row["top_label"] for row in rows if row["purity_low"] > 0.5}
-    likely = [row for row in rows if row["purity"] > 0.5]
-    word: Word = "supported" if len(sure) > 1 else "not supported" if len(likely) < 2 else "undecided"
-    numbers = [
-        number(f"[{row['low']:.3g}, {row['high']:.3g}], {row['top_label']}: purity", row, "purity", row["labelled"])
-        for row in rows
-    ]
-    because = f"{len(rows)} intervals, {len(likely)} of purity above one half; surely about {len(sure)} labels"
-    return Verdict(word, because, pd.DataFrame(numbers, columns=NUMBERS))
-
-
 NMF_RULE = (
     "A direction is monosemantic where one cluster holds more than half of its k examples of highest cosine. "
     "Supported: the interval (Wilson's) of the share of monosemantic NMF directions lies above one half. Not "

@@ -10,47 +10,6 @@ import pandas as pd
 from .claims import Verdict, Word, majority, number, vote_of, word_for
 from .result import Result
 
-FLOW_RULE = (
-    "Lift: how often pairs converge, or diverge, over how often they would if near and far at the two layers were "
-    "independent of each other. Supported: the intervals of both lifts lie above 1. Not supported: one lies below 1. "
-    "Else undecided."
-)
-
-
-def representations_flow(result: Result) -> Verdict:
-    """`FLOW_RULE`, on `flow`."""
-    rows = {row["kind"]: row for row in result.table.to_dict("records")}
-    [summary] = result.tables["summary"].to_dict("records")
-    votes = [vote_of(rows[kind]["lift_low"], rows[kind]["lift_high"], 1.0) for kind in ("convergence", "divergence")]
-    word = word_for(min(votes))
-    numbers = [
-        number(f"{kind}: times as often as if independent", row, "lift", row["n"]) for kind, row in rows.items()
-    ]
-    numbers.append(number("rank correlation of distances", summary, "spearman", summary["n_pairs"]))
-    lifts = " and ".join(f"{kind} {rows[kind]['lift']:.2g}" for kind in ("convergence", "divergence"))
-    because = f"{lifts} times as often as if near and far were independent"
-    return Verdict(word, because, pd.DataFrame(numbers))
-
-
-BASIS_RULE = (
-    "Supported: the interval of the mean purity of the atoms' tops lies above that of the clusters. Not "
-    "supported: below. Else undecided."
-)
-
-
-def basis_beats_clusters(result: Result) -> Verdict:
-    """`BASIS_RULE`, on `dictionary`."""
-    rows = {row["kind"]: row for row in result.table.to_dict("records")}
-    numbers = [number(f"{kind}: purity", row, "purity", row["groups"]) for kind, row in rows.items()]
-    if not {"atoms", "clusters"} <= set(rows):
-        return Verdict("undecided", "there are no clusters to compare with", pd.DataFrame(numbers))
-    atoms, clusters = rows["atoms"], rows["clusters"]
-    vote = int(atoms["purity_low"] > clusters["purity_high"]) - int(atoms["purity_high"] < clusters["purity_low"])
-    return Verdict(
-        word_for(vote), f"purity {atoms['purity']:.3g} against {clusters['purity']:.3g}", pd.DataFrame(numbers)
-    )
-
-
 CROSSING_RULE = (
     "An attack and a norm are for it where the interval of the ratio of crossings, attack over random direction, "
     "lies above 1, against it where it lies below. Supported: more than half are for, none against. Not supported: "

@@ -5,8 +5,9 @@ import pytest
 
 from atlas.errors import UnknownName, UsageError
 from query.experiments import registry
-from query.experiments.dictionary import _factor, _read
+from query.experiments.dictionary import _factor, _read, basis_beats_clusters
 from query.notes import Notes
+from tests.query.experiments.judged import interval, result
 
 
 def run(a, **options):
@@ -113,3 +114,14 @@ def test_a_full_code_of_an_image_network(a):
 def test_questions_that_are_refused(a, options, error, message):
     with pytest.raises(error, match=message):
         run(a, **options)
+
+
+def test_a_basis_needs_clusters_to_beat():
+    rows = [
+        {"kind": kind, "groups": 9, **interval("purity", *ends)}
+        for kind, ends in (("atoms", (0.8, 0.9)), ("clusters", (0.5, 0.7)))
+    ]
+    assert basis_beats_clusters(result("dictionary", table=rows)).word == "supported"
+    assert basis_beats_clusters(result("dictionary", table=rows[:1])).word == "undecided"
+    rows[0] |= interval("purity", 0.1, 0.4)
+    assert basis_beats_clusters(result("dictionary", table=rows)).word == "not supported"

@@ -10,9 +10,11 @@ from atlas.errors import UnknownName, UsageError
 from ingest.derived.clusters import cluster
 from query.experiments import archive, registry
 from query.experiments.decomposition import cosines, decompose
+from query.experiments.projection import one_neuron_meets_regions
 from query.statistics import share_interval
 from tests.atlases import add_texts
 from tests.networks import plane_network
+from tests.query.experiments.judged import result
 
 
 def run(a, name="directions", **options):
@@ -232,3 +234,28 @@ def test_what_is_impossible_is_refused_before_anything_is_factorised(a, options)
         with pytest.raises(UsageError, match=next(iter(options))):
             registry.run(a, name, **asked, progress=lambda done, total: told.append(done))
     assert not told
+
+
+@pytest.mark.parametrize(
+    ("rows", "word"),
+    [
+        ([("a", 0.9, 0.7), ("b", 0.8, 0.6)], "supported"),
+        ([("a", 0.9, 0.7), ("a", 0.8, 0.6)], "undecided"),
+        ([("a", 0.9, 0.7), ("b", 0.6, 0.4)], "undecided"),
+        ([("a", 0.9, 0.7), ("b", 0.4, 0.2)], "not supported"),
+    ],
+)
+def test_one_neuron_meets_regions_of_different_labels(rows, word):
+    table = [
+        {
+            "low": 0.0,
+            "high": 1.0,
+            "top_label": label,
+            "purity": purity,
+            "purity_low": low,
+            "purity_high": 1.0,
+            "labelled": 30,
+        }
+        for label, purity, low in rows
+    ]
+    assert one_neuron_meets_regions(result("projection", table=table)).word == word

@@ -8,6 +8,8 @@ from scipy.stats import spearmanr
 import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.experiments import registry
+from query.experiments.flow import representations_flow
+from tests.query.experiments.judged import DOWN, UP, WIDE, interval, result
 
 
 def run(a, **options):
@@ -139,3 +141,24 @@ def test_activations_that_are_not_stored(damaged):
         with pytest.raises(NotStored, match=r"no activations are stored at blocks.3.mlp"):
             run(a)
         assert run(a, space="codes").parameters["n"] == 360
+
+
+@pytest.mark.parametrize(
+    ("lifts", "word"),
+    [
+        ((UP, UP), "supported"),
+        ((UP, WIDE), "undecided"),
+        ((WIDE, WIDE), "undecided"),
+        ((UP, DOWN), "not supported"),
+        ((DOWN, DOWN), "not supported"),
+        ((UP, (0.0, 0.0)), "not supported"),  # none diverged
+        (((np.nan, np.nan), UP), "undecided"),
+    ],
+)
+def test_flow_needs_more_convergence_and_divergence_than_independent_layers_would_give(lifts, word):
+    rows = [
+        {"kind": kind, "n": 9, **interval("lift", *ends)}
+        for kind, ends in zip(("convergence", "divergence"), lifts, strict=True)
+    ]
+    summary = [{"n_pairs": 99, **interval("spearman", 0.3, 0.4)}]
+    assert representations_flow(result("flow", table=rows, summary=summary)).word == word

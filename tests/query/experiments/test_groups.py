@@ -12,7 +12,7 @@ from query.experiments.groups import (
     Chance,
     Codes,
     intruder,
-    measure,
+    measure_groups,
     normalised_entropy,
     random_groups,
     top_groups,
@@ -30,7 +30,7 @@ def labels(numbers, inputs=None):
 
 def test_purity_entropy_and_inputs_of_a_group_counted_by_hand():
     known = labels([0, 0, 0, 1, 1, 2, -1, -1], inputs=[1, 1, 2, 3, 3, 3, 4, 4])
-    frame = measure([np.array([0, 1, 3, 6]), np.array([3, 4]), np.array([5, 6, 7])], known, chance(known))
+    frame = measure_groups([np.array([0, 1, 3, 6]), np.array([3, 4]), np.array([5, 6, 7])], known, chance(known))
     assert frame["size"].tolist() == [4, 2, 3] and frame["labelled"].tolist() == [3, 2, 1]
     assert frame["inputs"].tolist() == [3, 1, 2]
     assert frame["purity"].tolist()[:2] == [2 / 3, 1.0] and math.isnan(frame["purity"][2])
@@ -54,8 +54,8 @@ def test_random_groups_have_no_lift_and_groups_of_one_label_have_all_there_is():
     known = labels(np.repeat(np.arange(4), 50))
     by_chance = chance(known)
     groups = random_groups([10] * 200, 200, np.random.default_rng(3))
-    assert measure(groups, known, by_chance)["lift"].mean() == pytest.approx(1, abs=0.04)
-    pure = measure([np.arange(10)], known, by_chance)
+    assert measure_groups(groups, known, by_chance)["lift"].mean() == pytest.approx(1, abs=0.04)
+    pure = measure_groups([np.arange(10)], known, by_chance)
     assert pure["lift"][0] == pytest.approx(1 / by_chance.purity(10)) and pure["entropy"][0] == 0
 
 

@@ -109,31 +109,6 @@ def test_neurons_are_polysemantic_where_most_tops_meet_two_clusters(met, word):
 
 
 @pytest.mark.parametrize(
-    ("rows", "word"),
-    [
-        ([("a", 0.9, 0.7), ("b", 0.8, 0.6)], "supported"),
-        ([("a", 0.9, 0.7), ("a", 0.8, 0.6)], "undecided"),
-        ([("a", 0.9, 0.7), ("b", 0.6, 0.4)], "undecided"),
-        ([("a", 0.9, 0.7), ("b", 0.4, 0.2)], "not supported"),
-    ],
-)
-def test_one_neuron_meets_regions_of_different_labels(rows, word):
-    table = [
-        {
-            "low": 0.0,
-            "high": 1.0,
-            "top_label": label,
-            "purity": purity,
-            "purity_low": low,
-            "purity_high": 1.0,
-            "labelled": 30,
-        }
-        for label, purity, low in rows
-    ]
-    assert verdicts.one_neuron_meets_regions(result("projection", table=table)).word == word
-
-
-@pytest.mark.parametrize(
     ("ends", "word"), [((0.6, 0.8), "supported"), ((0.4, 0.6), "undecided"), ((0.1, 0.3), "not supported")]
 )
 def test_nmf_decides_on_nmf_alone(ends, word):
@@ -250,38 +225,6 @@ def test_maps_decide_by_the_correlation_with_hamming_distance(ends, word):
         {"of": "hamming", "with": "frobenius", "n": 9, **interval("rho", *ends)},
     ]
     assert verdicts_paths.gates_follow_maps(result("affine", summary=rows)).word == word
-
-
-@pytest.mark.parametrize(
-    ("lifts", "word"),
-    [
-        ((UP, UP), "supported"),
-        ((UP, WIDE), "undecided"),
-        ((WIDE, WIDE), "undecided"),
-        ((UP, DOWN), "not supported"),
-        ((DOWN, DOWN), "not supported"),
-        ((UP, (0.0, 0.0)), "not supported"),  # none diverged
-        (((np.nan, np.nan), UP), "undecided"),
-    ],
-)
-def test_flow_needs_more_convergence_and_divergence_than_independent_layers_would_give(lifts, word):
-    rows = [
-        {"kind": kind, "n": 9, **interval("lift", *ends)}
-        for kind, ends in zip(("convergence", "divergence"), lifts, strict=True)
-    ]
-    summary = [{"n_pairs": 99, **interval("spearman", 0.3, 0.4)}]
-    assert verdicts_discussion.representations_flow(result("flow", table=rows, summary=summary)).word == word
-
-
-def test_a_basis_needs_clusters_to_beat():
-    rows = [
-        {"kind": kind, "groups": 9, **interval("purity", *ends)}
-        for kind, ends in (("atoms", (0.8, 0.9)), ("clusters", (0.5, 0.7)))
-    ]
-    assert verdicts_discussion.basis_beats_clusters(result("dictionary", table=rows)).word == "supported"
-    assert verdicts_discussion.basis_beats_clusters(result("dictionary", table=rows[:1])).word == "undecided"
-    rows[0] |= interval("purity", 0.1, 0.4)
-    assert verdicts_discussion.basis_beats_clusters(result("dictionary", table=rows)).word == "not supported"
 
 
 @pytest.mark.parametrize(
