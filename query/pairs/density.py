@@ -131,7 +131,7 @@ def space_before(target: Target) -> SiteRecord:
 
 
 def euclidean(
-    a: Float32[np.ndarray, "pairs units"], b: Float32[np.ndarray, "pairs units"]
+    a: Float32[np.ndarray, "#pairs units"], b: Float32[np.ndarray, "pairs units"]
 ) -> Float64[np.ndarray, " pairs"]:
     """‖a − b‖₂ row by row, computed in float64; a single row of ``a`` is compared with every row of ``b``."""
     distances = np.empty(len(b))
