@@ -27,6 +27,7 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Float32, Int64, UInt8
 
+from ..checks import whole
 from ..codes import SplineCodes
 from ..errors import AtlasLocked, NotAnAtlas, SchemaVersionError, UnknownName, UsageError
 from . import blocks, user_sql
@@ -69,8 +70,16 @@ _OPENING = threading.Lock()
 def open(path: str | Path, *, writable: bool = False, limits: Limits | None = None) -> Atlas:
     """Open an atlas, for reading unless ``writable``. Use it as a context manager.
 
-    ``limits``, of a reader: in place of half of the machine's memory, and of a folder beside the database.
-    Raises `NotAnAtlas`, `SchemaVersionError`, `AtlasLocked` or `DamagedAtlas`.
+    Args:
+        path: its folder.
+        writable: hold it alone, outside the sandbox.
+        limits: what a reader may take, in place of half of the machine's memory.
+
+    Raises:
+        NotAnAtlas: there is none.
+        SchemaVersionError: another version of this project made it.
+        AtlasLocked: another process, or this one, holds it.
+        DamagedAtlas: the database can't be read.
     """
     folder = Path(path)
     if not (folder / DATABASE).is_file():
@@ -81,7 +90,15 @@ def open(path: str | Path, *, writable: bool = False, limits: Limits | None = No
 
 
 def create(path: str | Path, *, block_size: int = BLOCK_SIZE) -> Atlas:
-    """Open the atlas for writing; make an empty one if the folder holds none yet. Raises as `open` and `make` do."""
+    """Open an atlas for writing; make an empty one if the folder holds none yet.
+
+    Args:
+        path: its folder.
+        block_size: bytes of a block of a new database, a power of 2 from 16,384 to 262,144.
+
+    Raises:
+        StoreError: as `open` and `make` do.
+    """
     make(path, block_size=block_size)
     return open(path, writable=True)
 
@@ -89,8 +106,14 @@ def create(path: str | Path, *, block_size: int = BLOCK_SIZE) -> Atlas:
 def make(path: str | Path, *, block_size: int = BLOCK_SIZE) -> None:
     """Make an empty atlas unless the folder holds one. Nothing is locked, so that several workers can begin at once.
 
-    ``block_size``: bytes of a block of the new database, a power of 2 from 16,384 to 262,144.
-    Raises `NotAnAtlas` for a file, `DiskFull`, `StoreError` where nothing can be written.
+    Args:
+        path: its folder.
+        block_size: bytes of a block of the new database, a power of 2 from 16,384 to 262,144.
+
+    Raises:
+        NotAnAtlas: the path is a file.
+        DiskFull: there is no space left.
+        StoreError: nothing can be written there.
     """
     folder = Path(path)
     if (folder / DATABASE).exists():
@@ -198,8 +221,8 @@ class Atlas(Statements):
             SqlTimeout: it ran longer than ``timeout``.
             UsageError: an impossible limit.
         """
-        if row_limit is not None and row_limit <= 0:
-            raise UsageError(f"row_limit is {row_limit}; it must be at least 1")
+        if row_limit is not None:
+            row_limit = whole("row_limit", row_limit)
         if timeout is not None and timeout <= 0:
             raise UsageError(f"timeout is {timeout} s; it must be positive")
         if self.elsewhere is not None:

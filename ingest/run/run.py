@@ -7,8 +7,8 @@ given again after a kill, a full disk or Ctrl-C goes on where it stopped and end
 from __future__ import annotations
 
 import json
-import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -219,7 +219,7 @@ def _remove(folder: Path) -> None:
     """Forget what is staged. It goes under another name first: a kill in between must not leave shards without the
     plan that they belong to, which the next plan of that name would take for its own."""
     if folder.exists():
-        folder.rename(folder.with_name(f"{REMOVED}{os.getpid()}-{folder.name}"))
+        folder.rename(folder.with_name(f"{REMOVED}{secrets.token_hex(4)}-{folder.name}"))
     for removed in folder.parent.glob(f"{REMOVED}*"):
         shutil.rmtree(removed, ignore_errors=True)
 

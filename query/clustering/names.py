@@ -11,11 +11,11 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from numbers import Integral
 
 import pandas as pd
 
 from atlas import Atlas
+from atlas.checks import is_whole
 from atlas.errors import UnknownName, UsageError
 from atlas.store.names import Name, changing_names
 
@@ -166,7 +166,7 @@ def _is_control(letter: str) -> bool:
 
 
 def _borne(atlas: Atlas, found: Clustering, cluster: int) -> ClusterName:
-    if not isinstance(cluster, Integral) or isinstance(cluster, bool) or not 0 <= cluster < found.n_clusters:
+    if not is_whole(cluster) or not 0 <= cluster < found.n_clusters:
         noise = "; the noise is no cluster and bears no name" if cluster == NOISE else ""
         raise UnknownName(
             f"no cluster {cluster!r} in {found.name}; it has {found.n_clusters}, numbered from 0{noise}"

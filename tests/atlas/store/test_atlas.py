@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -47,7 +46,7 @@ def copy(built: Path, tmp_path: Path) -> Path:
 # --- opening ---------------------------------------------------------------------------------------------------
 
 
-def test_an_atlas_is_made_once_and_opened_again(tmp_path: Path) -> None:
+def test_an_atlas_is_made_once(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "in" / "a"
     with atlas.create(path) as a:
         a.execute("insert into meta values ('made', 'first')")
@@ -76,7 +75,7 @@ def test_a_killed_create_leaves_nothing(tmp_path: Path) -> None:
     assert not killed.exists()
 
 
-def test_what_is_no_atlas_is_refused_with_what_it_is(tmp_path: Path) -> None:
+def test_what_is_no_atlas_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotAnAtlas, match=r"nowhere does not exist; make an atlas with `polytope ingest"):
         atlas.open(tmp_path / "nowhere")
     with pytest.raises(NotAnAtlas, match="is a folder without an atlas in it"):
@@ -90,7 +89,7 @@ def test_what_is_no_atlas_is_refused_with_what_it_is(tmp_path: Path) -> None:
         atlas.open(tmp_path / "other")
 
 
-def test_another_version_of_the_schema_is_refused(copy: Path) -> None:
+def test_another_schema_version_is_refused(copy: Path) -> None:
     with atlas.open(copy, writable=True) as a:
         a.execute("update meta set value = '99' where key = 'schema_version'")
     for writable in (False, True):
@@ -99,7 +98,7 @@ def test_another_version_of_the_schema_is_refused(copy: Path) -> None:
     assert not (copy / "writer.json").exists()
 
 
-def test_closing_twice_is_allowed_and_leaves_no_note(copy: Path) -> None:
+def test_closing_twice_leaves_no_note(copy: Path) -> None:
     a = atlas.open(copy, writable=True)
     assert (copy / "writer.json").exists()
     a.close()
@@ -119,7 +118,7 @@ def test_many_may_read_and_one_may_write(copy: Path) -> None:
         atlas.open(copy)
 
 
-def test_a_writer_keeps_its_lock_whoever_else_tries_in_its_process(copy: Path) -> None:
+def test_a_writer_keeps_its_lock(copy: Path) -> None:
     with atlas.open(copy, writable=True) as a:
         for writable in (False, True):
             with pytest.raises(AtlasLocked, match="for writing"):
@@ -149,7 +148,7 @@ def _try_to_open(pipe: Connection, path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 100, 5000, 0.5])
-def test_a_truncated_database_is_damaged_not_locked(keep: float, copy: Path) -> None:
+def test_a_truncated_database_is_damaged(keep: float, copy: Path) -> None:
     database = copy / "atlas.duckdb"
     content = database.read_bytes()
     database.write_bytes(content[: int(keep * len(content)) if keep < 1 else int(keep)])
@@ -166,7 +165,7 @@ def read_everything(path: Path) -> None:
             activations_digest(a, site)
 
 
-def test_a_flipped_byte_anywhere_is_noticed_as_damage_or_not_read(copy: Path) -> None:
+def test_a_flipped_byte_is_noticed_if_read(copy: Path) -> None:
     """DuckDB sums every block up. "Block" holds the letters of "lock": this was taken for a locked atlas once."""
     database = copy / "atlas.duckdb"
     content = bytearray(database.read_bytes())
@@ -195,7 +194,7 @@ def test_a_code_of_the_wrong_width_is_damage(copy: Path) -> None:
 # --- statements ------------------------------------------------------------------------------------------------
 
 
-def test_a_transaction_that_fails_leaves_nothing_and_the_catalog_as_it_was(copy: Path) -> None:
+def test_a_failed_transaction_leaves_nothing(copy: Path) -> None:
     with atlas.open(copy, writable=True) as a:
         names = [network.name for network in a.catalog.networks]
         with pytest.raises(ZeroDivisionError), a.transaction():
@@ -236,7 +235,7 @@ def test_batches_are_appended_in_their_order(tmp_path: Path) -> None:
     assert [key for (key,) in rows] == [f"{i:05d}" for i in range(30_000)]
 
 
-def test_what_fails_while_a_batch_is_made_is_raised_as_it_was_and_appends_nothing(tmp_path: Path) -> None:
+def test_a_batch_that_fails_appends_nothing(tmp_path: Path) -> None:
     def batches() -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays([pa.array(["one"]), pa.array(["1"])], schema=META)
         raise OSError(5, "the file can't be read any more")
@@ -248,7 +247,7 @@ def test_what_fails_while_a_batch_is_made_is_raised_as_it_was_and_appends_nothin
         assert a.rows("from meta") == before
 
 
-def test_a_full_commit_survives_a_process_that_is_killed(tmp_path: Path) -> None:
+def test_a_commit_survives_a_kill(tmp_path: Path) -> None:
     """The journal is read by the next reader, although a reader can't write it into the database."""
     make(tmp_path / "a")
     process = children().Process(target=_commit_and_die, args=(tmp_path / "a",))
@@ -272,7 +271,7 @@ SLOW = "select count(*) from range(1000000) as x(i), range(1000000) as y(j) wher
 
 
 @pytest.mark.parametrize("way", ["value", "sql"])
-def test_ctrl_c_stops_a_statement_as_it_stops_python(way: str, built: Path) -> None:
+def test_ctrl_c_stops_a_statement(way: str, built: Path) -> None:
     with atlas.open(built) as a:
         timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
         timer.start()
@@ -283,7 +282,7 @@ def test_ctrl_c_stops_a_statement_as_it_stops_python(way: str, built: Path) -> N
 
 
 @pytest.mark.parametrize("way", ["code_blocks", "batches"])
-def test_an_interrupt_ends_a_reader_of_batches(way: str, built: Path) -> None:
+def test_an_interrupt_ends_batches(way: str, built: Path) -> None:
     """Between two batches, and inside the statement that makes them."""
     with atlas.open(built) as a:
         [site] = a.catalog.target(site="blocks.3.mlp", network="words").sites
@@ -300,7 +299,7 @@ def test_an_interrupt_ends_a_reader_of_batches(way: str, built: Path) -> None:
 # --- a user's SQL ----------------------------------------------------------------------------------------------
 
 
-def test_an_atlas_with_limits_of_its_own_knows_how_much_of_a_query_is_done(built: Path) -> None:
+def test_limits_and_the_share_that_is_done(built: Path) -> None:
     with atlas.open(built, limits=Limits(100_000_000, 2)) as a:
         shares: list[float | None] = [a.done()]
 
@@ -323,7 +322,7 @@ def test_an_atlas_with_limits_of_its_own_knows_how_much_of_a_query_is_done(built
             a.execute("set enable_progress_bar = false")
 
 
-def test_a_query_is_handed_elsewhere_where_that_is_asked_for(built: Path) -> None:
+def test_a_query_is_handed_elsewhere(built: Path) -> None:
     handed: list[tuple[object, ...]] = []
 
     def elsewhere(*asked: object) -> pd.DataFrame:
@@ -359,30 +358,21 @@ def test_a_query_keeps_the_readers_lock(query: str, built: Path) -> None:
         process.join(60)
 
 
-def test_sql_does_not_see_the_callers_variables(built: Path) -> None:
-    mine = pa.table({"x": [1]})
-    with atlas.open(built) as a, pytest.raises(SqlFailed, match="mine"):
-        a.sql("from mine")
-    assert mine.num_rows == 1
-
-
-def test_rows_and_time_are_limited_and_impossible_limits_refused(built: Path) -> None:
+def test_rows_and_time_are_limited(built: Path) -> None:
     with atlas.open(built) as a:
         assert len(found := a.sql("from range(5000)", row_limit=4999)) == 4999 and found.attrs["truncated"]
         assert len(found := a.sql("from range(5000)", row_limit=5000)) == 5000 and not found.attrs["truncated"]
-        started = time.monotonic()
         with pytest.raises(SqlTimeout, match=r"longer than 0.2 s"):
             a.sql(SLOW, timeout=0.2)
-        assert time.monotonic() - started < 5
-        for limits in ({"row_limit": 0}, {"timeout": 0}, {"timeout": -1.0}):
-            with pytest.raises(UsageError, match="must be"):
+        for limits in ({"row_limit": 0}, {"row_limit": 2.5}, {"timeout": 0}, {"timeout": -1.0}):
+            with pytest.raises(UsageError, match=r"must be positive|expected a whole number of at least 1"):
                 a.sql("select 1", **limits)
 
 
 # --- blocks ----------------------------------------------------------------------------------------------------
 
 
-def test_blocks_put_together_are_all_codes_in_order_of_id(built: Path) -> None:
+def test_blocks_are_all_codes_in_order(built: Path) -> None:
     with atlas.open(built) as a:
         for site in (site for site in a.catalog.sites if site.n_codes):
             ids, codes = a.codes([site])
@@ -395,7 +385,7 @@ def test_blocks_put_together_are_all_codes_in_order_of_id(built: Path) -> None:
             assert (site.n_codes, site.codes_digest) == codes_digest(a, site)
 
 
-def test_chosen_examples_come_in_the_order_given_and_a_foreign_one_is_named(built: Path) -> None:
+def test_chosen_examples_come_in_their_order(built: Path) -> None:
     with atlas.open(built) as a:
         target = a.catalog.target(span="blocks.0.mlp->", network="words")
         ids, codes = a.codes(target.sites)
@@ -418,9 +408,7 @@ def test_chosen_examples_come_in_the_order_given_and_a_foreign_one_is_named(buil
     ("n_gates", "n_codes", "share_on"),
     [(512, 100_000, 0.5), (3072, 20_000, 0.5), (512, 100_000, 0.05), (3072, 20_000, 0.05)],
 )
-def test_codes_take_at_most_a_tenth_more_than_their_bits(
-    n_gates: int, n_codes: int, share_on: float, tmp_path: Path
-) -> None:
+def test_codes_take_a_tenth_more_at_most(n_gates: int, n_codes: int, share_on: float, tmp_path: Path) -> None:
     """Everything that the database grows by is counted: ids, counts, DuckDB's own bookkeeping."""
     make(tmp_path / "a")
     database = tmp_path / "a" / "atlas.duckdb"
@@ -455,9 +443,7 @@ def insert_codes(a: Atlas, n_gates: int, n_codes: int, share_on: float) -> None:
             )
 
 
-def test_a_query_that_needs_more_memory_than_readers_may_take_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_query_of_too_much_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with atlas.create(tmp_path / "a.atlas"):
         pass
     monkeypatch.setitem(SANDBOX, "memory_limit", "50MB")

@@ -36,7 +36,7 @@ def names(target: Target) -> list[str]:
     return [site.name for site in target.sites]
 
 
-def test_a_site_is_a_target_with_the_one_before_it(a: Atlas) -> None:
+def test_a_site_knows_the_one_before(a: Atlas) -> None:
     target = a.catalog.target(site="blocks.1.mlp")
     assert (target.network.name, target.name, names(target)) == ("words", "blocks.1.mlp", ["blocks.1.mlp"])
     assert target.parts == (20,) and target.n_gates == 20 and target.before.name == "blocks.0.mlp"
@@ -62,9 +62,7 @@ def test_a_site_is_a_target_with_the_one_before_it(a: Atlas) -> None:
         ("conv1->conv2:full", "conv1->conv2:full", ["conv2:full"], "conv1:full"),
     ],
 )
-def test_a_span_is_the_sites_after_one_up_to_another(
-    written: str, name: str, sites: list[str], before: str, a: Atlas
-) -> None:
+def test_a_span_is_the_sites_after_one(written: str, name: str, sites: list[str], before: str, a: Atlas) -> None:
     for target in (a.catalog.target(span=written), a.catalog.target(site=written)):
         assert (target.name, names(target), target.before.name) == (name, sites, before)
         assert target.parts == tuple(site.n_gates for site in target.sites)
@@ -72,7 +70,7 @@ def test_a_span_is_the_sites_after_one_up_to_another(
     assert str(Span.parse(str(Span.parse(written)))) == name
 
 
-def test_a_span_changes_its_digest_with_any_of_its_sites(a: Atlas) -> None:
+def test_the_digest_of_a_span_is_its_sites(a: Atlas) -> None:
     digests = {a.catalog.target(span=span).digest for span in ("blocks.0.mlp->", "blocks.1.mlp->", "conv1->:full")}
     assert len(digests) == 3
 
@@ -104,14 +102,12 @@ def test_an_impossible_target_is_refused(arguments: dict[str, str], message: str
         ({"span": "blocks.0.mlp->:full", "network": "words"}, r"full-code sites here: none"),
     ],
 )
-def test_an_unknown_name_is_answered_with_those_that_are_there(
-    arguments: dict[str, str], message: str, a: Atlas
-) -> None:
+def test_an_unknown_name_lists_the_known(arguments: dict[str, str], message: str, a: Atlas) -> None:
     with pytest.raises(UnknownName, match=message):
         a.catalog.target(**arguments)
 
 
-def test_a_site_of_several_networks_needs_the_name_of_one(twins: Atlas) -> None:
+def test_a_site_of_two_networks_needs_one(twins: Atlas) -> None:
     for arguments in ({"site": "blocks.0.mlp"}, {"span": "blocks.0.mlp->"}):
         with pytest.raises(UnknownName, match=r"is in several networks \(one, two\); name one with --network"):
             twins.catalog.target(**arguments)
@@ -120,7 +116,7 @@ def test_a_site_of_several_networks_needs_the_name_of_one(twins: Atlas) -> None:
         twins.catalog.network()
 
 
-def test_codes_that_were_not_ingested_are_said_to_be_missing(twins: Atlas) -> None:
+def test_codes_not_ingested_are_missing(twins: Atlas) -> None:
     for arguments in ({"site": "blocks.1.mlp"}, {"span": "blocks.0.mlp->blocks.2.mlp"}):
         with pytest.raises(NotStored, match=r"of network two needs the codes of blocks.1.mlp, .* with --sites"):
             twins.catalog.target(**arguments, network="two")
@@ -129,7 +125,7 @@ def test_codes_that_were_not_ingested_are_said_to_be_missing(twins: Atlas) -> No
     assert names(twins.catalog.target(span="blocks.1.mlp->blocks.2.mlp", network="two")) == ["blocks.2.mlp"]
 
 
-def test_networks_sites_and_spans_are_listed_in_order(twins: Atlas) -> None:
+def test_what_is_held_is_listed_in_order(twins: Atlas) -> None:
     assert [network.name for network in twins.catalog.networks] == ["one", "two", "pixels"]
     pixels = twins.catalog.sites_of(twins.catalog.network("pixels"))
     assert [site.name for site in pixels] == ["conv1", "conv2", "conv1:full", "conv2:full"]
@@ -140,7 +136,7 @@ def test_networks_sites_and_spans_are_listed_in_order(twins: Atlas) -> None:
     )
 
 
-def test_an_atlas_without_a_network_says_how_to_add_one(tmp_path: Path) -> None:
+def test_without_a_network_one_is_added(tmp_path: Path) -> None:
     with atlas.create(tmp_path / "a") as a:
         with pytest.raises(UnknownName, match="holds no network yet; `polytope ingest` adds one"):
             a.catalog.network()

@@ -91,7 +91,7 @@ def test_pieces_of_any_length_give_the_whole(ids: list[int], lengths: list[int])
     assert whole.result() == pieces.result()
 
 
-def test_another_id_or_value_is_another_digest() -> None:
+def test_another_value_is_another_digest() -> None:
     def digest(ids: list[int], values: list[int]) -> str:
         rows = RowsDigest(np.array(ids))
         rows.update(np.array(values, np.uint8)[:, None])

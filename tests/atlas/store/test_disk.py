@@ -28,7 +28,7 @@ def test_a_full_or_forbidden_disk_is_named(number: int, kind: type[StoreError], 
     assert not list(tmp_path.iterdir())
 
 
-def test_only_what_a_killed_process_left_goes(tmp_path: Path) -> None:
+def test_only_what_the_killed_left_goes(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     living, other = (unfinished_path(tmp_path / name) for name in ("a[1]", "b"))
@@ -43,7 +43,7 @@ def test_only_what_a_killed_process_left_goes(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {living.name, other.name, foreign.name, "a[1]"}
 
 
-def test_threads_that_replace_one_file_do_not_write_into_each_others(tmp_path: Path) -> None:
+def test_two_threads_replace_one_file(tmp_path: Path) -> None:
     path, both = tmp_path / "a", threading.Barrier(2, timeout=30)
     failed: list[BaseException] = []
 

@@ -31,7 +31,7 @@ def newest(a: Atlas) -> int:
     return a.value("select min(clustering_id) from clusterings where target = $1 and space = 'codes'", [SITE])
 
 
-def test_a_name_is_shown_wherever_the_cluster_is(own: Path):
+def test_a_name_is_shown_with_its_cluster(own: Path):
     with atlas.open(own) as a:
         number = newest(a)
         given = query.name_cluster(a, "  left half ", clustering=number, cluster=1, note="two lines\nof a note")
@@ -81,7 +81,7 @@ def test_which_of_several_names_is_borne(own: Path):
         assert query.name_cluster(a, "own", clustering=number, cluster=0).example == medoid
 
 
-def test_the_last_of_two_names_wins_and_none_takes_it_away(own: Path):
+def test_the_last_name_wins(own: Path):
     with atlas.open(own, writable=True) as a:
         number = newest(a)
         query.name_cluster(a, "first", clustering=number, cluster=0, note="old")
@@ -92,7 +92,7 @@ def test_the_last_of_two_names_wins_and_none_takes_it_away(own: Path):
         assert query.cluster_names(a).empty
 
 
-def test_names_of_one_space_and_target_stay_there(own: Path):
+def test_names_stay_with_space_and_target(own: Path):
     with atlas.open(own, writable=True) as a:
         query.name_cluster(a, "of codes", clustering=newest(a), cluster=0)
         activations = query.clusters(a, site=SITE, network="words", space="activations")
@@ -111,7 +111,7 @@ def test_names_of_one_space_and_target_stay_there(own: Path):
         ("turned \u202eround", None, r"U\+202E"),
     ],
 )
-def test_words_that_can_not_be_shown_are_refused(own: Path, name: str, note: str | None, said: str):
+def test_words_not_to_be_shown_are_refused(own: Path, name: str, note: str | None, said: str):
     with atlas.open(own, writable=True) as a:
         with pytest.raises(UsageError, match=said):
             query.name_cluster(a, name, clustering=newest(a), cluster=0, note=note)
@@ -151,7 +151,7 @@ def test_a_name_is_seen_by_who_opened_before(own: Path):
         assert reader.sql("from cluster_names")["name"].tolist() == ["two"]
 
 
-def test_what_somebody_changed_is_shown_first(own: Path):
+def test_what_another_changed_is_shown_first(own: Path):
     with atlas.open(own) as a:
         number = newest(a)
         seen = borne_name(a, clustering=number, cluster=0)
@@ -179,7 +179,7 @@ def test_many_may_write_at_once(own: Path):
 
 
 @pytest.mark.parametrize("torn", ['{"network": "wo', '{"network": "words"}', "\N{SNOWMAN}"])
-def test_a_line_that_was_cut_off_is_no_damage(own: Path, torn: str):
+def test_a_line_cut_off_is_no_damage(own: Path, torn: str):
     with atlas.open(own) as a:
         query.name_cluster(a, "before", clustering=3, cluster=0)
         with (own / "names.jsonl").open("a") as file:

@@ -29,7 +29,7 @@ def test_rows_are_limited(a):
     assert len(found) == DEFAULT_LIMIT and found.attrs["truncated"] is True
     assert len(query.sql(a, "from range(2000)", limit=3)) == 3
     assert len(query.sql(a, "from range(2000)", limit=None)) == 2000
-    with pytest.raises(UsageError, match="it must be at least 1"):
+    with pytest.raises(UsageError, match="row_limit is 0; expected a whole number of at least 1"):
         query.sql(a, "from sites", limit=0)
 
 
@@ -74,11 +74,9 @@ ATTACKS = [
     "from read_blob('/etc/passwd')",
     "from read_parquet('x.parquet')",
     "from read_json('x.json')",
-    "from '/etc/passwd'",
     "from 'https://example.org/x.parquet'",
     "from glob('/*')",
     "from sniff_csv('/etc/passwd')",
-    "select getenv('HOME')",
     "install httpfs",
     "load httpfs",
     "set enable_external_access = true",
@@ -94,26 +92,39 @@ ATTACKS = [
     "begin transaction",
     "prepare p as select 1",
     "execute p",
-    "from query('drop table codes')",
     "with x as (delete from meta returning *) select 1",
     "explain analyze with x as (copy meta to 'codes.csv') from x",
     "select 1; drop table codes",
     "select 1; select 2",
     "",
     "-- nothing",
-    "not sql",
-    "from a_python_variable",
 ]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attacks_are_refused(a, attack):
-    a_python_variable = query.sql(a, "select 'leaked' as secret")
     before = [a.value(f"select count(*) from {table}") for table in ("codes", "meta")]
-    with pytest.raises(SqlError):
+    with pytest.raises(SqlRefused):
         query.sql(a, attack)
     assert [a.value(f"select count(*) from {table}") for table in ("codes", "meta")] == before
-    assert len(a_python_variable) == 1
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        ("from '/etc/passwd'", "Table with name /etc/passwd does not exist"),
+        ("select getenv('HOME')", "Function with name getenv does not exist"),
+        ("from query('drop table codes')", "Expected a single SELECT statement"),
+        ("from repeat((select size from read_blob('x')), 1)", "Table function cannot contain subqueries"),
+        ("not sql", "syntax error at or near"),
+        ("from python_variable", "Table with name python_variable does not exist"),
+    ],
+)
+def test_attacks_on_what_is_not_there(a, attack, message):
+    python_variable = query.sql(a, "select 'leaked' as secret")
+    with pytest.raises(SqlFailed, match=message):
+        query.sql(a, attack)
+    assert len(python_variable) == 1
 
 
 def test_what_kind_of_refusal(a):
@@ -236,7 +247,7 @@ def test_no_function_tells_of_the_file(a):
         "select " + " + ".join(["1"] * 500),
     ],
 )
-def test_what_only_looks_like_a_file_is_answered(a, query_text):
+def test_what_looks_like_a_file_is_answered(a, query_text):
     assert len(query.sql(a, query_text))
 
 
@@ -254,11 +265,11 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("query_text", "message"), MESSAGES)
-def test_a_failure_is_told_in_one_short_paragraph(a, query_text, message):
+def test_a_failure_is_a_short_paragraph(a, query_text, message):
     with pytest.raises(SqlFailed, match=message):
         query.sql(a, query_text)
 
 
-def test_an_atlas_open_for_writing_runs_no_sql_of_a_user(damaged):
+def test_a_writer_runs_no_sql_of_a_user(damaged):
     with atlas.open(damaged(), writable=True) as a, pytest.raises(UsageError, match="open it for reading"):
         query.sql(a, "from sites")

@@ -204,7 +204,7 @@ def test_damage_is_found(damaged, statement, expected):
         assert check in found and detail in found[check], found
 
 
-def test_an_index_file_that_is_damaged_gone_or_another_sites(damaged):
+def test_faults_of_index_files_are_found(damaged):
     path = damaged()
     with atlas.open(path) as a:
         files = dict(a.rows("select target, file from indexes where network_id = 2"))
