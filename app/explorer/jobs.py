@@ -20,11 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import atlas
 from atlas import Atlas, Network
 from atlas.errors import PolytopeError
 
 from . import sandbox
-from .access import reading
 
 INTERRUPT_EVERY = 0.05  # seconds
 
@@ -257,7 +257,7 @@ def job(
             handed["progress"] = job.progress
         if reader is not None:
             handed["reader"] = reader
-        with reading(path, label) as a:
+        with atlas.open(path) as a:
             a.elsewhere = partial(sandbox.ask, path, job.go_on, job.share)
             job.reads(a)
             return question(a, *args, **handed)

@@ -17,7 +17,6 @@ from atlas.store.catalog import NetworkRecord
 
 from ..cli.serve import READ_ONLY
 from . import address
-from .access import reading
 from .parts import figures, markup, show
 from .view import View, explained, failed_before, guarded, survived
 from .views import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
@@ -63,7 +62,7 @@ def main(arguments: list[str]) -> None:
     with survived(), explained():
         path, read_only = _arguments(arguments)
         try:
-            with reading(path) as a:
+            with atlas.open(path) as a:
                 opened.append(choose(a, read_only))
                 figures.send_library()
                 page.run()
@@ -82,7 +81,7 @@ def _open_once_free(path: Path) -> None:
     @st.fragment(run_every=FREE_EVERY)
     def look() -> None:
         try:
-            with reading(path):
+            with atlas.open(path):
                 pass
         except AtlasLocked:
             show.notes("This page opens by itself once it is free.")

@@ -6,20 +6,13 @@ from pathlib import Path
 
 import streamlit as st
 
+import atlas
 import query
-from atlas.errors import PolytopeError, UsageError
-from query.clustering.names import NAME_LENGTH, NOTE_LENGTH, ClusterName, borne_name, checked_name, checked_note
+from atlas.errors import PolytopeError
+from query.clustering.names import NAME_LENGTH, NOTE_LENGTH, ClusterName
 
-from ...plain_text import one_line
-from ..access import writing
 from ..view import View, guarded
 from . import markup, show
-
-NOTE_SAID = 120
-"""Characters of somebody else's note in a sentence; all of it stands above the form."""
-
-Words = tuple[str | None, str | None]
-"""A name and a note."""
 
 
 def draw(view: View, borne: ClusterName) -> None:
@@ -39,7 +32,7 @@ def draw(view: View, borne: ClusterName) -> None:
 def _form(view: View, borne: ClusterName) -> None:
     """The form. What could not be saved stands in it still, under the reason."""
     place = f"{borne.clustering}-{borne.cluster}"
-    typed, reason = st.session_state.get(f"unsaved-{place}", ((borne.name, borne.note), None))
+    typed, reason = st.session_state.get(_unsaved(borne), ((borne.name, borne.note), None))
     words = "Change the name or note" if borne.name or borne.note else "Name this cluster"
     # Of other words it is another form, so that what someone else has saved meanwhile is what it begins with.
     form = f"{place}-{abs(hash((borne.name, borne.note, typed))):x}"
@@ -56,33 +49,25 @@ def _form(view: View, borne: ClusterName) -> None:
             "Save",
             type="primary",
             on_click=_save,
-            args=(view.path, borne.clustering, borne.cluster, (borne.name, borne.note), name, note),
+            args=(view.path, borne, name, note),
             help="Everyone who opens this atlas sees it. Empty both to take the name away.",
         )
 
 
 @guarded
-def _save(path: Path, clustering: int, cluster: int, seen: Words, name: str, note: str) -> None:
-    """Runs before the page does, so that this session does not read the atlas meanwhile.
-
-    ``seen``: what the cluster bore when the form was drawn. What somebody else has saved since is not replaced before
-    the page has shown it.
-    """
-    typed, place = (st.session_state[name], st.session_state[note]), f"unsaved-{clustering}-{cluster}"
+def _save(path: Path, borne: ClusterName, name: str, note: str) -> None:
+    """``borne``: what the cluster bore when the form was drawn. What somebody else has saved since is not replaced
+    before the page has shown it."""
+    typed, place = (st.session_state[name], st.session_state[note]), _unsaved(borne)
     st.session_state.pop(place, None)
     try:
-        with writing(path) as a:
-            borne = borne_name(a, clustering=clustering, cluster=cluster)
-            if (borne.name, borne.note) not in (seen, (checked_name(typed[0]), checked_note(typed[1]))):
-                raise UsageError(
-                    "somebody else has changed the name or note meanwhile. Now the name is "
-                    f"{_said(borne.name, NAME_LENGTH)} and the note is {_said(borne.note, NOTE_SAID)}. Save again to "
-                    "replace both by what stands here"
-                )
-            query.name_cluster(a, typed[0], clustering=clustering, cluster=cluster, note=typed[1])
+        with atlas.open(path) as a:
+            query.name_cluster(
+                a, typed[0], note=typed[1], clustering=borne.clustering, cluster=borne.cluster, seen=borne
+            )
     except PolytopeError as error:
         st.session_state[place] = typed, str(error)
 
 
-def _said(words: str | None, length: int) -> str:
-    return "empty" if words is None else f"“{one_line(words, length)}”"
+def _unsaved(borne: ClusterName) -> str:
+    return f"unsaved-{borne.clustering}-{borne.cluster}"

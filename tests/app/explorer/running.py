@@ -29,12 +29,12 @@ def _draw(path: str, page: str) -> None:
     """Streamlit runs the text of this function by itself."""
     from pathlib import Path
 
+    import atlas
     from app.explorer import main
-    from app.explorer.access import reading
     from app.explorer.view import explained
 
     [render] = [render for _, name, _, render in main.PAGES if name == page]
-    with explained(), reading(Path(path)) as a:
+    with explained(), atlas.open(Path(path)) as a:
         render(main.choose(a, False))
 
 

@@ -22,10 +22,10 @@ def sidebar(path: str) -> None:
 
     import streamlit as st
 
-    from app.explorer.access import reading
+    import atlas
     from app.explorer.main import choose
 
-    with reading(Path(path)) as a:
+    with atlas.open(Path(path)) as a:
         view = choose(a, read_only=True)
     st.session_state["chosen"] = view.network.name, view.target
 
@@ -33,22 +33,22 @@ def sidebar(path: str) -> None:
 def sql_page(path: str, network: str, target: str) -> None:
     from pathlib import Path
 
-    from app.explorer.access import reading
+    import atlas
     from app.explorer.view import View
     from app.explorer.views import sql
 
-    with reading(Path(path)) as a:
+    with atlas.open(Path(path)) as a:
         sql.render(View(a, a.catalog.network(network), target))
 
 
 def sql_page_of_sidebar(path: str) -> None:
     from pathlib import Path
 
-    from app.explorer.access import reading
+    import atlas
     from app.explorer.main import choose
     from app.explorer.views import sql
 
-    with reading(Path(path)) as a:
+    with atlas.open(Path(path)) as a:
         sql.render(choose(a, read_only=True))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +14,8 @@ import pytest
 
 import atlas
 from app.explorer import jobs
-from app.explorer.access import reading, writing
 from atlas import Atlas
-from atlas.errors import AtlasLocked, UsageError
+from atlas.errors import UsageError
 
 WAIT = 60.0
 """Seconds after which a job that should have ended has failed: the first query starts a process."""
@@ -284,75 +281,3 @@ def test_progress_of_a_query_is_a_share(start: Callable[..., jobs.Job]):
 
 def slow_sql(a: Atlas) -> Any:
     return a.sql("select count(*) from range(20000000000) t(i) where i % 7 = 3")
-
-
-# --- reading and writing ---------------------------------------------------------------------------------------
-
-
-def test_a_writer_waits_for_readers_and_readers_for_the_writer(empty: Path):
-    order: list[str] = []
-    writer_asked = threading.Event()
-
-    def write() -> None:
-        writer_asked.set()
-        with writing(empty) as a:
-            a.execute("insert into meta values ('told', 'yes')")
-            order.append("written")
-
-    thread = threading.Thread(target=write)
-    with reading(empty):
-        thread.start()
-        writer_asked.wait(WAIT)
-        time.sleep(0.2)
-        order.append("read")
-    with reading(empty) as a:
-        order.append("read again")
-        assert a.value("select value from meta where key = 'told'") == "yes"
-    thread.join(WAIT)
-    assert order == ["read", "written", "read again"]
-
-
-def test_a_writer_is_told_which_job_reads_and_keeps_nobody_from_reading_meanwhile(
-    start: Callable[..., jobs.Job], empty: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("app.explorer.access.PATIENCE", 5.0)
-    job = start(endless_steps, label="Counting gates")
-    wait_until(lambda: running(job))
-    refused: list[AtlasLocked] = []
-
-    def write() -> None:
-        try:
-            with writing(empty):
-                pass
-        except AtlasLocked as error:
-            refused.append(error)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    time.sleep(0.1)
-    with reading(empty):
-        assert thread.is_alive(), "read while the writer waits for the job"
-    thread.join(WAIT)
-    [error] = refused
-    assert "being read by a computation in this explorer (Counting gates); save again when it is done" in str(error)
-
-
-def test_a_writer_waits_for_pages_only_for_a_while(empty: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("app.explorer.access.PATIENCE", 0.1)
-    with reading(empty):
-        with pytest.raises(AtlasLocked, match="by pages of this explorer; save again"), writing(empty):
-            pass
-        with reading(empty):  # readers go on
-            pass
-
-
-def test_a_writer_does_not_give_up_on_another_process_that_reads_for_a_moment(empty: Path):
-    script = "import sys, atlas\nwith atlas.open(sys.argv[1]): print('open', flush=True); input()"
-    line = [sys.executable, "-c", script, str(empty)]
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
-        assert reader.stdout is not None and reader.stdout.readline() == "open\n"
-        with pytest.raises(AtlasLocked, match=f"process {reader.pid}"), writing(empty):
-            pass
-        threading.Timer(0.2, reader.terminate).start()
-        with writing(empty) as a:
-            assert a.writable
