@@ -43,16 +43,37 @@ class Choices:
     """What the user chose, besides the network and the data."""
 
     sites: tuple[str, ...] | None = None
+    """Sites to read; None: every position site."""
+
     full: tuple[str, ...] = ()
+    """Sites of an image network to read at all positions as well; ``("all",)``: every one."""
+
     spans: tuple[str, ...] = ()
+    """Spans to index, ``AFTER->TO`` or ``AFTER->``."""
+
     store_activations: bool = True
+    """Whether to store activations beside the codes."""
+
     limit: int | None = None
+    """This many inputs, drawn at random; None: all."""
+
     batch_size: int | None = None
+    """Sequences or images a forward pass; None: 8 or 32."""
+
     shard_examples: int | None = None
+    """Examples of a shard; None: as many as 32 MB hold."""
+
     seed: int = 0
+    """Of everything drawn at random."""
+
     tokens: TokenSampling = field(default_factory=TokenSampling)
+    """Which tokens of a text become examples."""
+
     view: ImageSampling = field(default_factory=ImageSampling)
+    """Which place of an image its position codes are read at."""
+
     skip_bad: bool = False
+    """Whether to leave out, and list, inputs that can't be used; else they stop the run."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from atlas.errors import UnsupportedNetwork, UsageError, WeightsError
 from atlas.network import ImageView, TokenWindow
 from ingest.networks import load_network, reload_network
 from ingest.networks.loading import weights_digest
+from ingest.networks.registry import ADAPTERS, adapter_of
 
 INCEPTION = {"device": "cpu", "image_size": 64}
 
@@ -310,56 +311,50 @@ def test_reloading_refuses_other_weights(tiny_model, narrow_inception, state, sa
 # Hubs
 
 UNREACHABLE = """
-import sys, time
+import sys
 from atlas.errors import HubUnavailable
-from ingest.networks import load_network
+from ingest import load_network
 for source in sys.argv[1:]:
-    # Importing torch is not a matter of the hub's speed.
-    if source == "inceptionv1":
-        import ingest.networks.inceptionv1_weights
-    else:
-        import ingest.networks.gpt2_weights
-    started = time.monotonic()
     try:
         load_network(source)
     except HubUnavailable as error:
-        print(time.monotonic() - started, error)
+        print(error)
 """
 
 
-def load_without_connection(home: Path, sources: list[str], **environment: str) -> list[tuple[float, str]]:
-    """Seconds and message for each source. A proxy at a port where nothing listens stands for no connection."""
+def load_without_connection(home: Path, sources: list[str], **environment: str) -> list[str]:
+    """The message for each source. A proxy at a port where nothing listens stands for no connection."""
     nowhere = "http://127.0.0.1:9"
     inherited = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     inherited |= {"HTTPS_PROXY": nowhere, "HF_ENDPOINT": nowhere, "HF_HOME": str(home), "TORCH_HOME": str(home)}
     done = subprocess.run(
-        [sys.executable, "-c", UNREACHABLE, *sources],
+        [sys.executable, "-P", "-c", UNREACHABLE, *sources],
         env=inherited | environment,
-        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
-        timeout=120,
         check=True,
     )
-    lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
-    return [(float(seconds), message) for seconds, message in lines]
+    return done.stdout.splitlines()
 
 
 def test_silent_hubs_are_reported(tmp_path):
-    """Hubs that do not answer are reported at once."""
-    (hf_seconds, hf), (torch_seconds, torchvision) = load_without_connection(
-        tmp_path, ["gpt2", "inceptionv1"], HF_HUB_OFFLINE="0"
-    )
-    assert hf_seconds < 15 and torch_seconds < 15
+    hf, torchvision = load_without_connection(tmp_path, ["gpt2", "inceptionv1"], HF_HUB_OFFLINE="0")
     assert "'gpt2' is no folder here" in hf and "hf download gpt2 --local-dir FOLDER" in hf
     assert "https://download.pytorch.org/models/googlenet-1378be20.pth" in torchvision
     assert "pass its path as the weights" in torchvision
 
 
 def test_offline_mode_is_respected(tmp_path):
-    ((seconds, message),) = load_without_connection(tmp_path, ["gpt2"], HF_HUB_OFFLINE="1")
-    assert seconds < 15
+    (message,) = load_without_connection(tmp_path, ["gpt2"], HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE is set" in message and "hf download gpt2 --local-dir FOLDER" in message
+
+
+@pytest.mark.parametrize("source", [*ADAPTERS, "a/folder"])
+def test_adapter_has_options_and_load(source):
+    """What the registry's adapters must hold: options that all default to None, and a function that loads."""
+    module = adapter_of(source).module
+    assert callable(module.load)
+    assert all(option.default is None for option in fields(module.Options))
 
 
 def test_names_that_no_hub_could_have(tmp_path):
