@@ -24,11 +24,15 @@ from ..neurons.ranking import entropy
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..sites import asked_network, asked_site
-from ..statistics import check_interval, mean_interval, share_interval
+from ..statistics import mean_interval, share_interval
+from .claims import Claim, Part, Verdict, number, vote_of, word_for
 from .decomposition import METHODS, Basis, decompose
 from .figures import OTHERS, finish, interval, style, text
+from .options import IntervalOptions
+from .record import Experiment
 from .result import Directions, Result
-from .targets import checked_seed, share
+from .schema import Column, table_of, with_interval
+from .targets import share
 
 RANDOM = "random"
 SHOWN_CLUSTERS = 5  # with a colour of their own; the rest are drawn as one
@@ -50,68 +54,102 @@ class _Data:
     clusters: Clusters
 
 
-def directions(
-    atlas: Atlas,
-    *,
-    network: str | None = None,
-    site: str | None = None,
-    methods: Sequence[str] = METHODS,
-    components: int = 64,
-    k: int = 20,
-    threshold: float = 0.5,
-    shown: int = 4,
-    bins: int = 40,
-    clustering: int | None = None,
-    examples: int = 10_000,
-    seed: int = 0,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    progress: Progress | None = None,
-) -> Result:
-    """Whether the directions of NMF and PCA are each about one cluster of codes.
+@dataclass(frozen=True, kw_only=True)
+class Options(IntervalOptions):
+    site: str | None = None
+    """A site with stored activations; by default the one two thirds of the way up."""
 
-    ``site``: a site with stored activations; by default the one two thirds of the way up.
-    ``methods``: nmf, pca, or both.
-    ``components``: directions of each method.
-    ``k``: examples of highest cosine that are a direction's top.
-    ``threshold``: a direction is monosemantic at the top when one cluster holds more than this share of it.
-    ``shown``: directions of each method in the figure, evenly spaced from the purest top to the least pure.
-    ``bins``: of a histogram.
-    ``clustering``: id of a clustering of the site; by default the newest of its codes.
-    ``examples``: clustered examples, at most this many, drawn at random; the directions are fitted to them.
+    methods: Sequence[str] = METHODS
+    """Nmf, pca, or both."""
+
+    components: int = 64
+    """Directions of each method."""
+
+    k: int = 20
+    """Examples of highest cosine that are a direction's top."""
+
+    threshold: float = 0.5
+    """A direction is monosemantic at the top when one cluster holds more than this share of it."""
+
+    shown: int = 4
+    """Directions of each method in the figure, evenly spaced from the purest top to the least pure."""
+
+    bins: int = 40
+    """Of a histogram."""
+
+    clustering: int | None = None
+    """Id of a clustering of the site; by default the newest of its codes."""
+
+    examples: int = 10_000
+    """Clustered examples, at most this many, drawn at random; the directions are fitted to them."""
+
+
+TABLES = {
+    "table": table_of(
+        "a method, and as many random directions",
+        Column("method", str, "nmf, pca or random"),
+        Column("directions", int, "directions"),
+        *with_interval("monosemantic", "share of the directions whose top is mostly of one cluster"),
+        *with_interval("top_share", "mean share of a top that its commonest cluster holds"),
+        Column("explained", float, "share of the variance, of all together"),
+    ),
+    "components": table_of(
+        "a direction",
+        Column("method", str, "nmf, pca or random"),
+        Column("component", int, "number of the direction, from 0"),
+        Column("explained", float, "share of the variance"),
+        Column("top", int, "examples in its top"),
+        Column("top_share", float, "share of the top that its commonest cluster holds"),
+        Column("top_cluster", int, "that cluster"),
+        Column("clusters", int, "clusters in the top"),
+        Column("entropy", float, "entropy of the top over clusters", "bits"),
+        Column("highest", float, "highest cosine"),
+        Column("monosemantic", bool, "whether top_share exceeds the threshold"),
+    ),
+    "histogram": table_of(
+        "a direction, a cluster and a bin of cosines",
+        Column("method", str, "nmf or pca"),
+        Column("component", int, "number of the direction"),
+        Column("cluster", int, "the cluster; -2 is all the others"),
+        Column("low", float, "lower edge of the bin"),
+        Column("high", float, "upper edge of the bin"),
+        Column("n", int, "examples"),
+    ),
+}
+
+
+def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None) -> Result:
+    """Fit the directions of each method to clustered activations, and see whose examples lie at the top of each.
 
     A direction v and an example of activation a have the cosine (a − c)·v / (‖a − c‖₂ ‖v‖₂), with c the mean
-    activation for PCA and 0 for NMF. Tables. ``table``, a row a method and one for as many random directions: method,
-    directions, monosemantic (share of directions whose top is mostly of one cluster, with Wilson's interval),
-    top_share (mean share of a top that its commonest cluster holds, bootstrap interval), explained (share of the
-    variance, all together). ``components``: a row a direction: method, component, explained, top (members),
-    top_share, top_cluster, clusters (in the top), entropy (bits), highest (cosine), monosemantic. ``histogram``, of
-    every direction: method, component, cluster (−2: all the others), low, high, n. The directions themselves are
-    stored with the result, in the table ``directions`` of the atlas.
+    activation for PCA and 0 for NMF. The directions themselves are stored with the result, in the table
+    ``directions`` of the atlas.
 
     Raises `UnknownName`, `NotStored`, and `UsageError` for impossible parameters and where nothing is clustered.
     """
-    record = asked_network(atlas, network, site)
-    place = asked_site(atlas, record, site)
-    chosen = _methods(methods)
-    threshold = share("threshold", threshold)
-    k, bins, components = whole("k", k, 2), whole("bins", bins, 2), whole("components", components)
-    shown = whole("shown", shown)
-    check_interval(resamples, confidence)
-    checked_seed(seed)
+    record = asked_network(atlas, options.network, options.site)
+    place = asked_site(atlas, record, options.site)
+    chosen = _methods(options.methods)
+    threshold = share("threshold", options.threshold)
+    k, bins, components = (
+        whole("k", options.k, 2),
+        whole("bins", options.bins, 2),
+        whole("components", options.components),
+    )
+    shown = whole("shown", options.shown)
     notes = Notes(*NOTES)
-    data = _read(atlas, place, clustering, whole("examples", examples, 2), seed, notes)
+    data = _read(atlas, place, options.clustering, whole("examples", options.examples, 2), options.seed, notes)
     frames, histograms, found, rows = [], [], [], []
     for done, method in enumerate((*chosen, RANDOM)):
         tell(progress, done, len(chosen) + 1)
-        basis = _basis(data.activations, method, components, seed)
+        basis = _basis(data.activations, method, components, options.seed)
         for note in basis.notes:
             notes.add(note)
         angles = basis.cosines(data.activations)
         frame = _components(method, basis, angles, data.clusters.labels, k, threshold)
         frames.append(frame)
-        rng = np.random.default_rng([seed, 2, done])
-        rows.append(_row(method, basis, frame, rng, resamples, confidence))
+        rng = np.random.default_rng([options.seed, 2, done])
+        rows.append(_row(method, basis, frame, rng, options.resamples, options.confidence))
         if method != RANDOM:
             histograms.append(_histograms(method, frame, angles, data.clusters.labels, bins))
             found.append(Directions(place.name, method, basis.vectors, basis.explained))
@@ -124,12 +162,12 @@ def directions(
         "threshold": threshold,
         "shown": shown,
         "bins": bins,
-        "examples": examples,
+        "examples": options.examples,
         "n": len(data.ids),
-        "seed": seed,
-        "resamples": resamples,
+        "seed": options.seed,
+        "resamples": options.resamples,
         "clustering": data.clusters.clustering.clustering_id if data.clusters.clustering else None,
-        "confidence": confidence,
+        "confidence": options.confidence,
     }
     tables = {
         "table": pd.DataFrame(rows),
@@ -139,7 +177,7 @@ def directions(
     return Result("directions", record.name, parameters, tables, notes.lines(), directions=tuple(found))
 
 
-def draw_directions(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Histograms of cosines coloured by cluster, a row a method, the purest top on the left."""
     table, components = result.tables["histogram"], result.tables["components"]
     panels = table[["method", "component"]].drop_duplicates()
@@ -155,7 +193,7 @@ def draw_directions(result: Result) -> go.Figure:
         for row in components.to_dict("records")
     }
     order = {method: panels.loc[panels["method"] == method, "component"].tolist() for method in methods}
-    figure = make_subplots(
+    drawing = make_subplots(
         rows=len(methods),
         cols=columns,
         horizontal_spacing=0.05,
@@ -164,22 +202,22 @@ def draw_directions(result: Result) -> go.Figure:
             titles.get((m, order[m][c]), "") if c < len(order[m]) else "" for m in methods for c in range(columns)
         ],
     )
-    figure.update_annotations(font={"size": 10})  # in half a screen a panel is 80 pixels wide
+    drawing.update_annotations(font={"size": 10})  # in half a screen a panel is 80 pixels wide
     legend: set[str] = set()
     for row, method in enumerate(methods, start=1):
         for column, component in enumerate(order[method], start=1):
             here = table[(table["method"] == method) & (table["component"] == component)]
-            _draw_histogram(figure, here, row, column, legend)
-    figure.update_layout(barmode="stack", bargap=0, legend={"font": {"size": 10}})
-    figure.update_yaxes(title="Examples", col=1)
-    figure.update_xaxes(title="Cosine", row=len(methods))
+            _draw_histogram(drawing, here, row, column, legend)
+    drawing.update_layout(barmode="stack", bargap=0, legend={"font": {"size": 10}})
+    drawing.update_yaxes(title="Examples", col=1)
+    drawing.update_xaxes(title="Cosine", row=len(methods))
     shares = "; ".join(
         f"{row['method']} {interval(*(row[f'monosemantic{end}'] for end in ('', '_low', '_high')))} of "
         f"{row['directions']}"
         for row in result.table.to_dict("records")
     )
     return finish(
-        figure,
+        drawing,
         f"{result.network}, {result.parameters['site']}: is a direction about one cluster?",
         f"n = {result.parameters['n']:,} clustered examples; share of directions whose top {result.parameters['k']} "
         f"are mostly of one cluster: {shares}",
@@ -327,3 +365,54 @@ def _histograms(method: str, frame: pd.DataFrame, angles: np.ndarray, labels: np
                 for low, high, height in zip(edges[:-1].tolist(), edges[1:].tolist(), heights, strict=True)
             ]
     return pd.DataFrame(rows)
+
+
+# --- what it decides -----------------------------------------------------------------------------------------------
+
+NMF_RULE = (
+    "A direction is monosemantic where one cluster holds more than half of its k examples of highest cosine. "
+    "Supported: the interval (Wilson's) of the share of monosemantic NMF directions lies above one half. Not "
+    "supported: below."
+)
+
+
+def nmf_is_monosemantic(result: Result) -> Verdict:
+    """`NMF_RULE`, on `directions`."""
+    rows = {row["method"]: row for row in result.table.to_dict("records")}
+    numbers = [
+        number(f"{method}: {words}", row, name, row["directions"])
+        for method, row in rows.items()
+        for name, words in (
+            ("monosemantic", "share of monosemantic directions"),
+            ("top_share", "mean share of a top"),
+        )
+    ]
+    nmf = rows["nmf"]
+    return Verdict(
+        word_for(vote_of(nmf["monosemantic_low"], nmf["monosemantic_high"], 0.5)),
+        f"{nmf['monosemantic']:.0%} of {nmf['directions']} directions",
+        pd.DataFrame(numbers),
+    )
+
+
+EXPERIMENT = Experiment(
+    name="directions",
+    version=1,
+    section=3,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    clusterings=True,
+    quick={"components": 8, "resamples": 200},
+    claims=(
+        Claim(
+            "directions",
+            Part.PREDICTION_1,
+            6,
+            "Directions found by NMF are largely monosemantic.",
+            judge=nmf_is_monosemantic,
+            rule=NMF_RULE,
+        ),
+    ),
+)

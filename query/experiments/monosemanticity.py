@@ -23,11 +23,15 @@ from ..examples.labels import drawn, labels_of
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..sites import asked_sites
-from ..statistics import check_interval, mean_interval
+from ..statistics import Interval, mean_interval
+from .claims import NUMBERS, Claim, Part, Row, Verdict, Word, majority, number, vote_of
 from .decomposition import decompose
 from .figures import CHANCE, finish, interval, legend_above, name_axis, points, style, text
 from .groups import Chance, Codes, intruder, measure_groups, random_groups, share_monosemantic, top_groups
+from .options import IntervalOptions
+from .record import Experiment
 from .result import Result
+from .schema import Column, table_of, with_interval
 
 CODES, ACTIVATIONS, NEURONS, NMF, PCA, RANDOM = (
     "code clusters",
@@ -61,69 +65,101 @@ class _Site:
         return self.target.sites[0]
 
 
-def monosemanticity(
-    atlas: Atlas,
-    *,
-    network: str | None = None,
-    sites: Sequence[str] | None = None,
-    by: str = "label",
-    k: int | None = None,
-    units: int = 200,
-    components: int = 64,
-    members: int = 5,
-    trials: int = 20,
-    clusterings: Sequence[int] | None = None,
-    examples: int = 10_000,
-    seed: int = 0,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    progress: Progress | None = None,
-) -> Result:
-    """How alike the labels are within clusters of codes, against activations, neurons, directions and chance.
+@dataclass(frozen=True, kw_only=True)
+class Options(IntervalOptions):
+    sites: Sequence[str] | None = None
+    """Names of sites; by default every position site that has codes."""
 
-    ``sites``: names of sites; by default every position site that has codes.
-    ``by``: what a group is pure in: label (class or source of the input) or token.
-    ``k``: examples at the top of a neuron or direction; by default the median size of the site's code clusters.
-    ``units``: at most this many neurons of a site, drawn at random from those that are ever active.
-    ``components``: of NMF and of PCA.
-    ``members``: of a group that are shown in an intruder test, beside the one outsider.
-    ``trials``: intruder tests of a group.
-    ``clusterings``: ids of clusterings of the sites' codes or activations, such as those by euclidean distance; by
-    default the newest of each.
-    ``examples``: at most this many of a site, drawn at random; clusters are cut down to them.
+    by: str = "label"
+    """What a group is pure in: label (class or source of the input) or token."""
 
-    Table: site, method, groups, size (median), coverage (share of the examples that are in a group), inputs (median
-    of distinct inputs in a group), and the means over groups of purity, entropy, lift and intruder score, each with
-    _low and _high, the ends of its bootstrap interval over groups; monosemantic (the share of groups whose purity
-    exceeds one half, see `groups.share_monosemantic`) with Wilson's interval, n_judged (groups behind it); chance,
-    what an intruder score would be by chance. Table ``groups``: a row a group (see `groups.measure_groups`,
-    `groups.intruder`).
+    k: int | None = None
+    """Examples at the top of a neuron or direction; by default the median size of the site's code clusters."""
+
+    units: int = 200
+    """At most this many neurons of a site, drawn at random from those that are ever active."""
+
+    components: int = 64
+    """Of NMF and of PCA."""
+
+    members: int = 5
+    """Of a group that are shown in an intruder test, beside the one outsider."""
+
+    trials: int = 20
+    """Intruder tests of a group."""
+
+    clusterings: Sequence[int] | None = None
+    """Ids of clusterings of the sites' codes or activations, such as those by euclidean distance; by default the
+    newest of each."""
+
+    examples: int = 10_000
+    """At most this many of a site, drawn at random; clusters are cut down to them."""
+
+
+TABLES = {
+    "table": table_of(
+        "a site and a method of grouping examples",
+        Column("site", str, "name of the site"),
+        Column("method", str, "code clusters, activation clusters, neurons, NMF or PCA directions, or random groups"),
+        Column("examples", int, "examples of the site"),
+        Column("groups", int, "groups"),
+        Column("size", float, "median size of a group", "examples"),
+        Column("coverage", float, "share of the examples that are in a group"),
+        Column("inputs", float, "median of the distinct inputs in a group"),
+        *with_interval("purity", "mean share of a group's labelled members with its commonest label"),
+        *with_interval("entropy", "mean entropy of the labels of a group, 0 (pure) to 1"),
+        *with_interval("lift", "mean of the purity over that of random groups of the size"),
+        *with_interval("intruder", "mean share of intruder tests in which the outsider is told"),
+        *with_interval("monosemantic", "share of the groups whose purity exceeds one half"),
+        Column("n_judged", int, "groups behind that share: those of several inputs"),
+        Column("chance", float, "what an intruder score would be by chance"),
+    ),
+    "groups": table_of(
+        "a group",
+        Column("site", str, "name of the site"),
+        Column("method", str, "what made the group"),
+        Column("group", int, "number of the group, from 0"),
+        Column("size", int, "members"),
+        Column("labelled", int, "of these, members with a label"),
+        Column("inputs", int, "inputs that they are of"),
+        Column("purity", float, "share of the labelled with the commonest label"),
+        Column("entropy", float, "entropy of their labels, 0 (pure) to 1"),
+        Column("lift", float, "purity over that of random groups of the size"),
+        Column("top_label", str, "the commonest label"),
+        Column("intruder", float, "share of intruder tests in which the outsider is told"),
+    ),
+}
+
+
+def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None) -> Result:
+    """Group the examples of every site by each method, and measure the groups.
 
     Where no clustering of a site is stored, one is made with the defaults if the site has at most 5,000 examples. A
-    clustering that is missing or finds no cluster has a row all the same, of 0 groups, and a note.
-    Without stored activations there are code clusters and random groups alone, and no intruder test, whose outsiders
-    are matched in activation norm. Raises `UnknownName`, `NotStored`, and `UsageError` for impossible parameters and
-    where no example has a label.
+    clustering that is missing or finds no cluster has a row all the same, of 0 groups, and a note. Without stored
+    activations there are code clusters and random groups alone, and no intruder test, whose outsiders are matched in
+    activation norm.
+
+    Raises `UnknownName`, `NotStored`, and `UsageError` for impossible parameters and where no example has
+    a label.
     """
-    record = atlas.catalog.network(network)
-    chosen = asked_sites(atlas, record, sites)
+    record = atlas.catalog.network(options.network)
+    chosen = asked_sites(atlas, record, options.sites)
     targets = [atlas.catalog.target(site=site.name, network=record.name) for site in chosen]
-    asked = asked_clusterings(atlas, targets, clusterings)
+    asked = asked_clusterings(atlas, targets, options.clusterings)
     parameters = {
         "sites": [site.name for site in chosen],
-        "by": by,
-        "k": None if k is None else whole("k", k, 2),
-        "units": whole("units", units),
-        "components": whole("components", components),
-        "members": whole("members", members, 2),
-        "trials": whole("trials", trials),
-        "examples": whole("examples", examples, 2),
-        "seed": whole("seed", seed, 0),
-        "resamples": resamples,
-        "confidence": confidence,
+        "by": options.by,
+        "k": None if options.k is None else whole("k", options.k, 2),
+        "units": whole("units", options.units),
+        "components": whole("components", options.components),
+        "members": whole("members", options.members, 2),
+        "trials": whole("trials", options.trials),
+        "examples": whole("examples", options.examples, 2),
+        "seed": whole("seed", options.seed, 0),
+        "resamples": options.resamples,
+        "confidence": options.confidence,
         "clusterings": {site.name: {space: asked.get((site.name, space)) for space in SPACES} for site in chosen},
     }
-    check_interval(resamples, confidence)
     notes, tables = Notes(*NOTES), []
     for done, site in enumerate(chosen):
         tell(progress, done, len(chosen))
@@ -134,7 +170,7 @@ def monosemanticity(
     return Result("monosemanticity", record.name, parameters, {"table": table, "groups": groups}, notes.lines())
 
 
-def draw_monosemanticity(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Purity, lift and intruder score by site, a series a method."""
     table = result.table
     sites = list(dict.fromkeys(table["site"]))
@@ -143,7 +179,7 @@ def draw_monosemanticity(result: Result) -> go.Figure:
         ("lift", "Lift over random groups"),
         ("intruder", "Intruder found (share)"),
     ]
-    figure = make_subplots(rows=len(shown), cols=1, shared_xaxes=True, vertical_spacing=0.05)
+    drawing = make_subplots(rows=len(shown), cols=1, shared_xaxes=True, vertical_spacing=0.05)
     methods = [method for method in (CODES, ACTIVATIONS, NEURONS, NMF, PCA, RANDOM) if method in set(table["method"])]
     for place, method in enumerate(methods):
         rows = table[(table["method"] == method) & (table["groups"] > 0)]
@@ -156,24 +192,24 @@ def draw_monosemanticity(result: Result) -> go.Figure:
                 f"n = {r.groups:,} groups, median size {r.size:g}, coverage {r.coverage:.0%}"
                 for r in rows.itertuples()
             ]
-            figure.add_trace(
+            drawing.add_trace(
                 points(method, x, rows, measure_, look, hover=hover, legendgroup=method, showlegend=row == 1),
                 row=row,
                 col=1,
             )
     for row, (_, title) in enumerate(shown, start=1):
-        figure.update_yaxes(title=title, row=row, col=1)
-    figure.add_hline(y=1, line={"color": CHANCE.colour, "dash": "dot", "width": 1}, row=2, col=1)
+        drawing.update_yaxes(title=title, row=row, col=1)
+    drawing.add_hline(y=1, line={"color": CHANCE.colour, "dash": "dot", "width": 1}, row=2, col=1)
     chance = 1 / (result.parameters["members"] + 1)
-    figure.add_hline(y=chance, line={"color": CHANCE.colour, "dash": "dot", "width": 1}, row=3, col=1)
+    drawing.add_hline(y=chance, line={"color": CHANCE.colour, "dash": "dot", "width": 1}, row=3, col=1)
     for row in range(1, len(shown) + 1):
-        name_axis(figure, sites, "Site, from input to output" if row == len(shown) else "", row=row, col=1)
-    legend_above(figure)
+        name_axis(drawing, sites, "Site, from input to output" if row == len(shown) else "", row=row, col=1)
+    legend_above(drawing)
     n = table["examples"]
     count = f"{n.max():,}" if n.nunique() == 1 else f"{n.min():,} to {n.max():,}"
     what = "labels" if result.parameters["by"] == "label" else "tokens"
     return finish(
-        figure,
+        drawing,
         f"{result.network}: are groups of examples about one thing?",
         f"n = {count} examples a site; purity in {what}; dotted: chance; bars: "
         f"{result.parameters['confidence']:.0%} intervals",
@@ -317,3 +353,154 @@ def _summary(groups: pd.DataFrame, methods: list[dict[str, Any]], parameters: di
             }
         )
     return pd.DataFrame(rows)
+
+
+# --- what it decides -----------------------------------------------------------------------------------------------
+
+
+def _share(what: str, found: Interval) -> Row:
+    return {"what": what, "value": found.value, "low": found.low, "high": found.high, "n": found.n}
+
+
+def _numbers(rows: list[Row]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=NUMBERS)  # of no rows too
+
+
+def _ballot(votes: Sequence[int], sites: int) -> Word:
+    """`BALLOT`: the majority of the votes, where at least half of the sites cast one."""
+    return majority(votes) if 2 * len(votes) >= sites else "undecided"
+
+
+# --- Prediction 1 ------------------------------------------------------------------------------------------------
+
+LEAST_GROUPS = 10
+"""Groups below which a site does not vote: intervals of the mean of fewer are far too narrow."""
+
+BALLOT = (
+    "Supported: at least half of the sites vote, more than half of those that do for, none against. Not supported: "
+    "more than half against, of at least half of the sites. Else undecided."
+)
+
+CLUSTERS_RULE = (
+    "A cluster is monosemantic where its purity exceeds one half; clusters of a single input are left out. A site "
+    f"votes where at least {LEAST_GROUPS} clusters remain: for, where the interval (Wilson's) of the share of "
+    "monosemantic clusters lies above one half and that of the mean lift (purity over that of random groups of the "
+    f"same size) above 1; against, where either lies below. {BALLOT}"
+)
+
+
+def clusters_are_monosemantic(result: Result) -> Verdict:
+    """`CLUSTERS_RULE`, on `monosemanticity`: of clusters of codes."""
+    return _monosemantic(result, "code clusters")
+
+
+def activation_clusters_are_monosemantic(result: Result) -> Verdict:
+    """`CLUSTERS_RULE`, on `monosemanticity`: of clusters of activations."""
+    return _monosemantic(result, "activation clusters")
+
+
+def _monosemantic(result: Result, method: str) -> Verdict:
+    groups = result.tables["groups"]
+    votes, numbers = [], []
+    rows = _rows_of(result, method)
+    for row in rows:
+        share, by_chance = (
+            share_monosemantic(groups[(groups["site"] == row["site"]) & (groups["method"] == of)])
+            for of in (method, "random groups")
+        )
+        if share.n >= LEAST_GROUPS:
+            each = (vote_of(share.low, share.high, 0.5), vote_of(row["lift_low"], row["lift_high"], 1.0))
+            votes.append(min(each))
+        voice = "" if share.n >= LEAST_GROUPS else " (too few to vote)"
+        numbers += [
+            _share(f"{row['site']}: monosemantic {method}, share{voice}", share),
+            _share(f"{row['site']}: the same of random groups of their sizes", by_chance),
+            *(
+                number(f"{row['site']}: {label} of {method}", row, name, row["groups"])
+                for name, label in (("purity", "mean purity"), ("lift", "mean lift"), ("intruder", "intruder found"))
+            ),
+        ]
+    because = (
+        f"{sum(v > 0 for v in votes)} of {len(votes)} voting sites for, {sum(v < 0 for v in votes)} against; "
+        f"{len(rows) - len(votes)} have fewer than {LEAST_GROUPS} clusters and do not vote"
+    )
+    return Verdict(_ballot(votes, len(rows)), because, _numbers(numbers))
+
+
+NEURONS_RULE = (
+    f"A site votes where it has at least {LEAST_GROUPS} code clusters and as many tops of neurons: for, where the "
+    "interval of the mean lift of code clusters lies above that of the neurons' tops; against, where it lies below. "
+    f"{BALLOT}"
+)
+
+
+def clusters_beat_neurons(result: Result) -> Verdict:
+    """`NEURONS_RULE`, on `monosemanticity`."""
+    clusters = {row["site"]: row for row in _rows_of(result, "code clusters")}
+    neurons = {row["site"]: row for row in _rows_of(result, "neurons")}
+    sites = [site for site in clusters if site in neurons]
+    votes = [
+        int(clusters[site]["lift_low"] > neurons[site]["lift_high"])
+        - int(clusters[site]["lift_high"] < neurons[site]["lift_low"])
+        for site in sites
+        if min(clusters[site]["groups"], neurons[site]["groups"]) >= LEAST_GROUPS
+    ]
+    numbers = [
+        number(f"{site}: mean lift of {words}", rows[site], "lift", rows[site]["groups"])
+        for site in sites
+        for words, rows in (("code clusters", clusters), ("neurons' tops", neurons))
+    ]
+    because = (
+        f"clusters are clearly purer at {sum(v > 0 for v in votes)} of {len(votes)} voting sites, neurons at "
+        f"{sum(v < 0 for v in votes)}; {len(clusters) - len(votes)} do not vote"
+    )
+    return Verdict(_ballot(votes, len(clusters)), because, _numbers(numbers))
+
+
+# --- rows of tables ----------------------------------------------------------------------------------------------
+
+
+def _rows_of(result: Result, method: str) -> list[Row]:
+    return result.table[result.table["method"] == method].to_dict("records")
+
+
+EXPERIMENT = Experiment(
+    name="monosemanticity",
+    version=1,
+    section=1,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    clusterings=True,
+    quick={"units": 30, "components": 8, "trials": 5, "resamples": 200},
+    claims=(
+        Claim(
+            "clusters",
+            Part.PREDICTION_1,
+            1,
+            "The majority of clusters of spline codes are monosemantic.",
+            judge=clusters_are_monosemantic,
+            rule=CLUSTERS_RULE,
+            untrained=True,
+        ),
+        Claim(
+            "activations",
+            Part.PREDICTION_1,
+            2,
+            "The majority of clusters of activations are monosemantic.",
+            judge=activation_clusters_are_monosemantic,
+            rule=CLUSTERS_RULE,
+            untrained=True,
+        ),
+        Claim(
+            "tops",
+            Part.PREDICTION_1,
+            3,
+            "Such regions are more monosemantic than what activates a neuron.",
+            judge=clusters_beat_neurons,
+            rule=NEURONS_RULE,
+            untrained=True,
+        ),
+    ),
+)

@@ -23,7 +23,7 @@ from atlas.store.catalog import NetworkRecord
 
 from ..clustering.clusterings import clustering_of
 from ..clustering.clusters import clusters
-from . import verdicts, verdicts_discussion, verdicts_paths
+from . import verdicts_discussion, verdicts_paths
 from .claims import SCALED, SLICED, Before, Claim, Part, counts, site_at, span_at
 from .options import CommonOptions
 from .record import Experiment
@@ -42,14 +42,6 @@ class Old:
 
 
 UNCONVERTED = {
-    "monosemanticity": Old(
-        "monosemanticity",
-        1,
-        clusterings=True,
-        quick={"units": 30, "components": 8, "trials": 5, "resamples": 200},
-    ),
-    "neuron": Old("neuron", 2, clusterings=True, quick={"resamples": 200}),
-    "directions": Old("directions", 3, clusterings=True, quick={"components": 8, "resamples": 200}),
     "interpolate": Old("paths", 5, live=True, quick={"pairs": 3, "steps": 5, "tolerance": 0.2}),
     "scale": Old(
         "scaling",
@@ -245,55 +237,6 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
             "The activation space of a layer is cut into polytopes by the gates of all layers after it.",
             asking=_sliced,
             shown=_of_slice,
-        ),
-    ),
-    "monosemanticity": (
-        Claim(
-            "clusters",
-            Part.PREDICTION_1,
-            1,
-            "The majority of clusters of spline codes are monosemantic.",
-            judge=verdicts.clusters_are_monosemantic,
-            rule=verdicts.CLUSTERS_RULE,
-            untrained=True,
-        ),
-        Claim(
-            "activations",
-            Part.PREDICTION_1,
-            2,
-            "The majority of clusters of activations are monosemantic.",
-            judge=verdicts.activation_clusters_are_monosemantic,
-            rule=verdicts.CLUSTERS_RULE,
-            untrained=True,
-        ),
-        Claim(
-            "tops",
-            Part.PREDICTION_1,
-            3,
-            "Such regions are more monosemantic than what activates a neuron.",
-            judge=verdicts.clusters_beat_neurons,
-            rule=verdicts.NEURONS_RULE,
-            untrained=True,
-        ),
-    ),
-    "neuron": (
-        Claim(
-            "neuron",
-            Part.PREDICTION_1,
-            4,
-            "Neurons are polysemantic: what activates one most belongs to several clusters.",
-            judge=verdicts.neurons_are_polysemantic,
-            rule=verdicts.POLYSEMANTIC_RULE,
-        ),
-    ),
-    "directions": (
-        Claim(
-            "directions",
-            Part.PREDICTION_1,
-            6,
-            "Directions found by NMF are largely monosemantic.",
-            judge=verdicts.nmf_is_monosemantic,
-            rule=verdicts.NMF_RULE,
         ),
     ),
     "scale": (

@@ -10,11 +10,12 @@ from atlas.errors import UnknownName, UsageError
 from ingest.derived.clusters import cluster
 from query.experiments import archive, registry
 from query.experiments.decomposition import cosines, decompose
+from query.experiments.directions import nmf_is_monosemantic
 from query.experiments.projection import one_neuron_meets_regions
 from query.statistics import share_interval
 from tests.atlases import add_texts
 from tests.networks import plane_network
-from tests.query.experiments.judged import result
+from tests.query.experiments.judged import interval, result
 
 
 def run(a, name="directions", **options):
@@ -259,3 +260,14 @@ def test_one_neuron_meets_regions_of_different_labels(rows, word):
         for label, purity, low in rows
     ]
     assert one_neuron_meets_regions(result("projection", table=table)).word == word
+
+
+@pytest.mark.parametrize(
+    ("ends", "word"), [((0.6, 0.8), "supported"), ((0.4, 0.6), "undecided"), ((0.1, 0.3), "not supported")]
+)
+def test_nmf_decides_on_nmf_alone(ends, word):
+    rows = [
+        {"method": method, "directions": 64, **interval("monosemantic", *both), **interval("top_share", 0.2, 0.9)}
+        for method, both in (("nmf", ends), ("pca", (0.9, 1.0)))
+    ]
+    assert nmf_is_monosemantic(result("directions", table=rows)).word == word

@@ -9,10 +9,15 @@ from atlas.errors import NotStored, UnknownName, UsageError
 from ingest.derived.clusters import cluster
 from query.experiments import registry
 from query.experiments.groups import share_monosemantic
-from query.experiments.verdicts import clusters_are_monosemantic, clusters_beat_neurons
+from query.experiments.monosemanticity import (
+    activation_clusters_are_monosemantic,
+    clusters_are_monosemantic,
+    clusters_beat_neurons,
+)
 from query.statistics import share_interval
 from tests.atlases import add_texts
 from tests.networks import word_network, word_texts
+from tests.query.experiments.judged import DOWN, UP, WIDE, interval, result
 
 ALL = ["code clusters", "activation clusters", "neurons", "NMF", "PCA", "random groups"]
 
@@ -178,3 +183,92 @@ def test_a_clustering_by_another_distance_can_be_chosen_and_is_recorded(a):
 def test_clusterings_of_other_sites_or_two_of_one_are_refused(a, clusterings, message):
     with pytest.raises(UsageError, match=message):
         run(a, sites=["blocks.3.mlp"], clusterings=clusterings)
+
+
+def groups(method, *lifts, n=20):
+    return [
+        {
+            "site": f"s{i}",
+            "method": method,
+            "groups": n,
+            **interval("purity", 0.5, 0.6),
+            **interval("lift", *lift),
+            **interval("intruder", 0.8, 0.9),
+        }
+        for i, lift in enumerate(lifts)
+    ]
+
+
+def clustered(method, *sites):
+    """A table of sites, each (lift, pure groups, all groups), and the groups behind it, random ones never pure. Four
+    groups more at each site are of one text, and pure by construction."""
+    table, rows = groups(method, *(lift for lift, _, _ in sites)), []
+    for row, (_, pure, n) in zip(table, sites, strict=True):
+        row["groups"] = n + 4
+        own = {"site": row["site"], "method": method}
+        rows += [own | {"purity": 0.9 if i < pure else 0.5, "inputs": 2} for i in range(n)]
+        rows += [own | {"purity": 1.0, "inputs": 1}] * 4
+        rows += [own | {"method": "random groups", "purity": 0.2, "inputs": 9}] * n
+    empty = pd.DataFrame(columns=["site", "method", "purity", "inputs", "groups"])
+    return result("monosemanticity", table=table or empty, groups=rows or empty)
+
+
+PURE, MIXED, EVEN = 18, 2, 10  # of 20: Wilson's intervals lie above one half, below it, and around it
+
+
+@pytest.mark.parametrize(
+    ("sites", "word", "voting"),
+    [
+        ([(UP, PURE, 20)] * 3, "supported", 3),
+        ([(UP, PURE, 20)] * 2 + [(UP, EVEN, 20)], "supported", 3),
+        ([(UP, PURE, 20), (UP, EVEN, 20)], "undecided", 2),  # one of two is no more than half
+        ([(UP, MIXED, 20)] * 2, "not supported", 2),  # purer than random groups, and yet not about one thing
+        ([(UP, PURE, 20)] * 2 + [(UP, MIXED, 20)], "undecided", 3),
+        ([(WIDE, PURE, 20)] * 2, "undecided", 2),  # pure, and so may random groups be
+        ([(DOWN, PURE, 20)] * 2, "not supported", 2),
+        ([(UP, 9, 9)] * 3, "undecided", 0),  # nine clusters a site are too few
+        ([(UP, PURE, 20)] * 2 + [(UP, 0, 9)] * 2, "supported", 2),
+        ([(UP, PURE, 20)] * 2 + [(UP, 0, 9)] * 3, "undecided", 2),  # most sites have too few clusters to say
+        ([(UP, MIXED, 20)] + [(UP, 0, 9)] * 2, "undecided", 1),
+        ([(UP, 0, 0)], "undecided", 0),
+        ([], "undecided", 0),
+    ],
+)
+@pytest.mark.parametrize("method", ["code clusters", "activation clusters"])
+def test_clusters_are_monosemantic_where_most_are_about_one_label(sites, word, voting, method):
+    judge = {
+        "code clusters": clusters_are_monosemantic,
+        "activation clusters": activation_clusters_are_monosemantic,
+    }[method]
+    found = judge(clustered(method, *sites))
+    assert found.word == word
+    assert f"of {voting} voting sites" in found.because
+    assert f"; {len(sites) - voting} have fewer than 10 clusters and do not vote" in found.because
+    assert len(found.numbers) == 5 * len(sites)
+    if sites:
+        _, pure, n = sites[0]
+        share = found.numbers.iloc[0]
+        assert share["n"] == n and (share["value"] == pure / n if n else np.isnan(share["value"]))
+        assert found.numbers["value"][1] == 0 or n == 0  # of random groups none is pure
+        assert ("too few to vote" in share["what"]) == (n < 10)
+
+
+def test_a_site_without_clusters_does_not_vote_on_neurons_either():
+    few = groups("code clusters", (2, 3), (2, 3), n=9) + groups("neurons", (1, 1.5), (1, 1.5))
+    none = groups("code clusters", (np.nan, np.nan), n=0) + groups("neurons", (1, 1.5))
+    for rows, n in ((few, 2), (none, 1)):
+        found = clusters_beat_neurons(result("monosemanticity", table=rows))
+        assert found.word == "undecided" and found.because.endswith(f"{n} do not vote")
+
+
+@pytest.mark.parametrize(
+    ("clusters", "neurons", "word"),
+    [
+        ([(2, 3), (2, 3)], [(1, 1.5), (1, 1.5)], "supported"),
+        ([(2, 3), (2, 3)], [(1, 2.5), (1, 2.5)], "undecided"),
+        ([(1, 1.5)], [(2, 3)], "not supported"),
+    ],
+)
+def test_clusters_beat_neurons_only_where_their_intervals_part(clusters, neurons, word):
+    rows = groups("code clusters", *clusters) + groups("neurons", *neurons)
+    assert clusters_beat_neurons(result("monosemanticity", table=rows)).word == word

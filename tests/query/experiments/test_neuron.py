@@ -8,9 +8,11 @@ import pytest
 import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.experiments import registry
+from query.experiments.neuron import neurons_are_polysemantic
 from query.neurons.ranking import entropy
 from tests.atlases import add_texts
 from tests.networks import word_network, word_texts
+from tests.query.experiments.judged import interval, result
 
 
 def run(a, **options):
@@ -130,3 +132,12 @@ def test_ranking_tells_unit_by_unit_how_far_it_is_and_can_be_stopped(a):
 
     with pytest.raises(KeyboardInterrupt):
         run(a, progress=stop)
+
+
+@pytest.mark.parametrize(("met", "word"), [(95, "supported"), (52, "undecided"), (10, "not supported")])
+def test_neurons_are_polysemantic_where_most_tops_meet_two_clusters(met, word):
+    ranking = [{"top": 20, "noise": 5, "clusters": 3 if i < met else 1} for i in range(100)]
+    ranking += [{"top": 20, "noise": 19, "clusters": 1}] * 500  # of one clustered example nothing can be said
+    summary = [{"of": of, "n": 9, **interval("cluster_entropy", 1, 2)} for of in ("units", "random sets")]
+    found = neurons_are_polysemantic(result("neuron", ranking=ranking, summary=summary))
+    assert found.word == word and found.numbers["n"][0] == 100
