@@ -166,8 +166,10 @@ def _width(points: SplineCodes | np.ndarray) -> int:
 def _beginning(rows: Rows, n: int, width: int, seed: int) -> Float32[np.ndarray, "n 2"]:
     """The first two principal components, scaled to ±10 and shaken by 0.0001.
 
-    By subspace iteration (Halko, Martinsson & Tropp 2011) over blocks of rows. Rounded before it is shaken: that
-    threads add up in another order moves no point.
+    By subspace iteration (Halko, Martinsson & Tropp 2011) over blocks of rows: each pass multiplies a basis of a few
+    directions by the covariance, which turns it towards the leading ones. scikit-learn's IncrementalPCA takes a
+    singular value decomposition of every block instead, and forgets what its components don't hold. Rounded before it
+    is shaken: that threads add up in another order moves no point.
     """
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK_NUMBERS // width)
@@ -180,14 +182,14 @@ def _beginning(rows: Rows, n: int, width: int, seed: int) -> Float32[np.ndarray,
             centred = rows(block) - mean
             image += centred.T @ (centred @ basis)
         basis = np.linalg.qr(image)[0].astype(np.float32)
-    seen = np.concatenate([(rows(block) - mean) @ basis for block in blocks]).astype(np.float64)
-    left, lengths, _ = np.linalg.svd(seen, full_matrices=False)
-    found = np.zeros((n, 2))
-    found[:, : min(2, len(lengths))] = (left * lengths)[:, :2]
-    found *= np.where(found[np.abs(found).argmax(axis=0), [0, 1]] < 0, -1.0, 1.0)  # a sign of its own has no axis
-    if (widest := float(np.abs(found).max())) > 0:  # 0 where all points are equal
-        found *= _SPREAD / widest
-    return (found.round(3) + rng.normal(scale=_NOISE, size=(n, 2))).astype(np.float32)
+    sketch = np.concatenate([(rows(block) - mean) @ basis for block in blocks]).astype(np.float64)
+    left, lengths, _ = np.linalg.svd(sketch, full_matrices=False)
+    xy = np.zeros((n, 2))
+    xy[:, : min(2, len(lengths))] = (left * lengths)[:, :2]
+    xy *= np.where(xy[np.abs(xy).argmax(axis=0), [0, 1]] < 0, -1.0, 1.0)  # its farthest is positive
+    if (widest := float(np.abs(xy).max())) > 0:  # 0 where all points are equal
+        xy *= _SPREAD / widest
+    return (xy.round(3) + rng.normal(scale=_NOISE, size=(n, 2))).astype(np.float32)
 
 
 # --- UMAP ------------------------------------------------------------------------------------------------------
