@@ -32,9 +32,6 @@ AT_HOME = {
 }
 """The folders that alone import a library."""
 
-EXCEPTIONS = {"app.explorer.main": {"app.cli.serve"}}
-"""Modules that still import what their part may not, and what; to be shortened, never to grow."""
-
 CIRCLES = {
     frozenset({"ingest.networks.inceptionv1", "ingest.networks.inceptionv1_tail"}),
 }
@@ -90,7 +87,7 @@ def test_imports_run_one_way() -> None:
         for name in imports(module, tree):
             if layer(name) is not None and layer(name) not in LAYERS[str(layer(module))]:
                 wrong.setdefault(module, set()).add(name)
-    assert wrong == EXCEPTIONS
+    assert wrong == {}
 
 
 def circles() -> set[frozenset[str]]:

@@ -17,15 +17,13 @@ import atlas as store
 from atlas.errors import AtlasLocked, UsageError
 
 from ..child_process import end, start
+from ..shown_atlas import ShownAtlas
 from .options import AtlasPath
 
 commands = typer.Typer()
 
 TERMINATED = 143
 """Exit status of a command ended by SIGTERM, as shells have it (128 + SIGTERM)."""
-
-READ_ONLY = "--read-only"
-"""What the explorer's script is told where names and notes are turned off."""
 
 MESSAGE_MEGABYTES = 200
 """Of one message to or from a page, a map of 100,000 points among them."""
@@ -114,7 +112,7 @@ def arguments(atlas: Path, *, port: int, host: str, open_browser: bool, read_onl
     # A page elsewhere whose name is made to point here (DNS rebinding) is turned away.
     hosts = [part for name in _names(host) for part in ("--server.allowedHosts", name)]
     script = Path(__file__).parents[1] / "explorer" / "entry.py"
-    return ["run", str(script), *flags, *hosts, "--", str(atlas), *([READ_ONLY] if read_only else [])]
+    return ["run", str(script), *flags, *hosts, "--", *ShownAtlas(atlas, read_only).words()]
 
 
 def _names(host: str) -> list[str]:

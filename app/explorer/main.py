@@ -15,7 +15,7 @@ import atlas
 from atlas.errors import AtlasLocked, NotStored, PolytopeError, UnknownName, UsageError
 from atlas.store.catalog import NetworkRecord
 
-from ..cli.serve import READ_ONLY
+from ..shown_atlas import ShownAtlas
 from . import address
 from .parts import figures, markup, show
 from .view import View, explained, failed_before, guarded, survived
@@ -60,15 +60,15 @@ def main(arguments: list[str]) -> None:
     st.title(page.title, anchor=False)
     failed_before()
     with survived(), explained():
-        path, read_only = _arguments(arguments)
+        shown = ShownAtlas.of_words(arguments)
         try:
-            with atlas.open(path) as a:
-                opened.append(choose(a, read_only))
+            with atlas.open(shown.path) as a:
+                opened.append(choose(a, shown.read_only))
                 figures.send_library()
                 page.run()
         except AtlasLocked as error:
             show.error(error)
-            _open_once_free(path)
+            _open_once_free(shown.path)
 
 
 def _draw(render: Callable[[View], None], opened: list[View]) -> None:
@@ -91,14 +91,6 @@ def _open_once_free(path: Path) -> None:
         st.rerun()
 
     look()
-
-
-def _arguments(arguments: list[str]) -> tuple[Path, bool]:
-    """The atlas, and whether names and notes are turned off."""
-    paths = [argument for argument in arguments if argument != READ_ONLY]
-    if len(paths) != 1:
-        raise UsageError("name one atlas: `polytope app ATLAS`")
-    return Path(paths[0]), READ_ONLY in arguments
 
 
 def choose(a: atlas.Atlas, read_only: bool) -> View:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from app.cli.serve import READ_ONLY, UPLOAD_MEGABYTES, app, arguments, serve
+from app.cli.serve import UPLOAD_MEGABYTES, app, arguments, serve
 from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, answered, serving, wait_for
 
 TEXT, IMAGE, SITE = "demo-gpt2", "demo-inceptionv1", "inception5b"
@@ -42,8 +42,8 @@ def test_what_a_config_file_says_makes_nothing_less_safe():
 
 def test_the_script_is_told_when_names_are_turned_off():
     line = arguments(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False, read_only=True)
-    assert line[line.index("--") :] == ["--", "a.atlas", READ_ONLY]
-    assert READ_ONLY not in arguments(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False)
+    assert line[line.index("--") :] == ["--", "a.atlas", "--read-only"]
+    assert "--read-only" not in arguments(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False)
 
 
 def test_nothing_but_this_machine_is_listened_to_unless_told_otherwise():
