@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,16 +15,21 @@ from atlas import Atlas, Network
 from atlas.checks import whole
 from atlas.errors import UsageError
 from atlas.network import Site
+from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
 from ..progress import Progress, tell
 from ..statistics import bootstrap, mean_interval, paired_p, share_interval
+from .claims import SCALED, Before, Claim, Part, Verdict, majority, number, span_at, vote_of
 from .figures import finish, legend_above, points, style
 from .live import Live, inputs_of_examples, place_of
 from .maps import logits_at
+from .options import CommonOptions
 from .paths import path_notes, profile_of
+from .record import Experiment
 from .result import Result
-from .targets import checked_seed, checked_tolerance, increasing
+from .schema import Column, table_of, with_interval
+from .targets import checked_tolerance, increasing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,27 +47,64 @@ EDGES = np.linspace(0, 1, 9)
 KINDS = {"fgsm": "FGSM", "pgd": "PGD", "random": "random"}
 
 
-def adversarial(
-    atlas: Atlas,
-    reader: Network,
-    *,
-    span: str,
-    example: int | None = None,
-    examples: int = 30,
-    epsilons: Sequence[float] = EPSILONS,
-    steps: int = 10,
-    n_random: int = 5,
-    tolerance: float = 0.01,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Result:
-    """Boundaries crossed per unit of distance by FGSM and PGD perturbations, against random directions.
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    span: str
+    """AFTER->TO. The activation of AFTER is perturbed; the boundaries are those of the gates after it."""
 
-    ``span``: AFTER->TO. The activation of AFTER is perturbed; the boundaries are those of the gates after it.
-    ``example``: this one alone; else some are drawn. ``examples``: how many are drawn at random. ``epsilons``:
-    increasing norms of the perturbation, as shares of the activation's own. ``steps``: of PGD. ``n_random``: random
-    directions of each norm for each example, averaged. ``tolerance``: sampling of a segment is refined until the
-    crossings grow by no more than this share. ``seed``: for drawing examples, directions and intervals.
+    example: int | None = None
+    """This one alone; else some are drawn."""
+
+    examples: int = 30
+    """How many are drawn at random."""
+
+    epsilons: Sequence[float] = EPSILONS
+    """Increasing norms of the perturbation, as shares of the activation's own."""
+
+    steps: int = 10
+    """Of PGD."""
+
+    n_random: int = 5
+    """Random directions of each norm for each example, averaged."""
+
+    tolerance: float = 0.01
+    """Sampling of a segment is refined until the crossings grow by no more than this share."""
+
+
+KIND = Column("kind", str, "fgsm, pgd or random")
+EPSILON = Column("epsilon", float, "norm of the perturbation, as a share of the activation's own")
+
+TABLES = {
+    "table": table_of(
+        "a kind and a norm; intervals: bootstrap over inputs, since tokens of one text depend on each other",
+        KIND,
+        EPSILON,
+        *with_interval("density", "mean over examples", "boundaries a unit of distance"),
+        *with_interval("changed", "share of examples whose prediction changes; of an attack Wilson's interval"),
+        *with_interval("loss", "mean increase of −log p of what is predicted undisturbed", "nats"),
+        *with_interval("ratio", "mean density over that of random directions"),
+        *with_interval("difference", "mean of the paired differences in density from random directions"),
+        Column("p", float, "of the difference, by sign flips; NaN for random"),
+        Column("n", int, "examples"),
+        Column("inputs", int, "inputs that they are of"),
+    ),
+    "examples": table_of(
+        "an example, a kind and a norm; of random the means over the directions",
+        Column("example", int, "id of the example"),
+        Column("input", int, "id of its input"),
+        KIND,
+        EPSILON,
+        Column("norm", float, "norm of the perturbation, in units of activation"),
+        Column("crossings", float, "boundaries crossed"),
+        Column("density", float, "crossings over norm", "boundaries a unit of distance"),
+        Column("changed", float, "whether the prediction changes"),
+        Column("loss", float, "increase of −log p", "nats"),
+    ),
+}
+
+
+def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progress | None = None) -> Result:
+    """Count boundaries crossed per unit of distance by FGSM and PGD perturbations, against random directions.
 
     With x the activation, y what is predicted there, L = −log p(y) and r = ε·‖x‖₂:
 
@@ -70,31 +113,28 @@ def adversarial(
         random: δ = r·v/‖v‖₂, v ~ N(0, I)
         density = crossings of the segment from x to x + δ / ‖δ‖₂                                        (SCIENCE 12)
 
-    Table: kind (fgsm, pgd, random), epsilon, density (mean over examples), changed (share of examples whose
-    prediction changes), loss (mean increase of L, nats), ratio (mean density / mean of random), difference (mean of
-    the paired differences from random), each with the ends of its interval, p (of the difference; sign flips), n
-    (examples), inputs. Table ``examples``: example, input, kind, epsilon, norm, crossings, density, changed, loss;
-    random: means over the directions. Intervals: bootstrap over inputs, since tokens of one text depend on each
-    other; ``changed`` of an attack: Wilson's. An example whose gradient is 0 is dropped and counted.
+    An example whose gradient is 0 is dropped and counted.
 
     Raises `UsageError` for epsilons that are not above 0 and increasing, where no gradient is left, and for other
-    impossible parameters; `UnknownName`, `NotStored`.
+    impossible options; `UnknownName`, `NotStored`.
     """
-    radii, tolerance = increasing("epsilons", epsilons), checked_tolerance(tolerance)
-    for name, value in (("steps", steps), ("n_random", n_random), ("examples", examples)):
+    radii, tolerance = increasing("epsilons", options.epsilons), checked_tolerance(options.tolerance)
+    for name, value in (("steps", options.steps), ("n_random", options.n_random), ("examples", options.examples)):
         whole(name, value)
-    live = Live(atlas, reader, place_of(reader, span=span))
-    ids = live.asked(example, examples, checked_seed(seed))
-    rng = np.random.default_rng([seed, 12])
+    live = Live(atlas, reader, place_of(reader, span=options.span))
+    ids = live.asked(options.example, options.examples, options.seed)
+    rng = np.random.default_rng([options.seed, 12])
     rows, paths, dropped = [], [], 0
-    for done, number in enumerate(ids):
+    for done, chosen in enumerate(ids):
         tell(progress, done, len(ids))
-        attack = Attack(live.tail(int(number)), live.activations([int(number)])[0], live.place.sites, tolerance)
+        attack = Attack(live.tail(int(chosen)), live.activations([int(chosen)])[0], live.place.sites, tolerance)
         if not attack.gradient.any():
             dropped += 1
             continue
         for radius in radii:
-            rows += [{"example": int(number), **row} for row in attack.rows(radius, steps, n_random, rng)]
+            rows += [
+                {"example": int(chosen), **row} for row in attack.rows(radius, options.steps, options.n_random, rng)
+            ]
         paths += attack.paths
     tell(progress, len(ids), len(ids))
     if not rows:
@@ -103,43 +143,43 @@ def adversarial(
         )
     measured = pd.DataFrame(rows)
     measured.insert(1, "input", inputs_of_examples(atlas, measured["example"].to_numpy()))
-    table = _table(measured, np.random.default_rng([seed, 13]))
+    table = _table(measured, np.random.default_rng([options.seed, 13]))
     parameters = {
         "span": live.place.name,
-        "example": example,
+        "example": options.example,
         "examples": len(ids),
         "epsilons": radii,
-        "steps": steps,
-        "n_random": n_random,
+        "steps": options.steps,
+        "n_random": options.n_random,
         "tolerance": tolerance,
-        "seed": seed,
+        "seed": options.seed,
         "n_gates": live.place.n_gates,
     }
     notes = _notes(live.tail(int(ids[0])), pd.DataFrame(paths), tolerance, dropped)
     return Result("adversarial", live.owner.name, parameters, {"table": table, "examples": measured}, notes)
 
 
-def draw_adversarial(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Crossings per unit of distance, and how often the prediction changes, by the norm of the perturbation."""
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.6, 0.4])
+    drawing = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.6, 0.4])
     table, p = result.table, result.parameters
     for place, (kind, name) in enumerate(KINDS.items()):
         rows, look = table[table["kind"] == kind], style(6 if kind == "random" else place)
         label = f"{name}, n = {rows['n'].iloc[0]}"
         x = (rows["epsilon"] * (1 + 0.02 * (place - 1))).tolist()
-        figure.add_trace(points(label, x, rows, "density", look, lines=True), row=1, col=1)
+        drawing.add_trace(points(label, x, rows, "density", look, lines=True), row=1, col=1)
         shown = rows.assign(**{c: 100 * rows[c] for c in ("changed", "changed_low", "changed_high")})
-        figure.add_trace(points(name, x, shown, "changed", look, lines=True, showlegend=False), row=2, col=1)
-    figure.update_xaxes(type="log", tickvals=p["epsilons"], ticktext=[f"{epsilon:g}" for epsilon in p["epsilons"]])
-    figure.update_xaxes(title="Norm of the perturbation, as a share of the activation's", row=2, col=1)
-    figure.update_yaxes(title="Boundaries crossed per unit of distance", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title="Prediction changed,<br>% of examples", range=[0, 100], row=2, col=1)
-    figure.update_traces(cliponaxis=False)
-    legend_above(figure)
+        drawing.add_trace(points(name, x, shown, "changed", look, lines=True, showlegend=False), row=2, col=1)
+    drawing.update_xaxes(type="log", tickvals=p["epsilons"], ticktext=[f"{epsilon:g}" for epsilon in p["epsilons"]])
+    drawing.update_xaxes(title="Norm of the perturbation, as a share of the activation's", row=2, col=1)
+    drawing.update_yaxes(title="Boundaries crossed per unit of distance", rangemode="tozero", row=1, col=1)
+    drawing.update_yaxes(title="Prediction changed,<br>% of examples", range=[0, 100], row=2, col=1)
+    drawing.update_traces(cliponaxis=False)
+    legend_above(drawing)
     return finish(
-        figure,
+        drawing,
         f"Boundaries that adversarial perturbations cross, {p['span']} of {result.network}",
         f"{p['n_gates']:,} gates; n in examples of {table['inputs'].max()} inputs, {p['n_random']} random directions "
         "each; intervals: 95 %",
@@ -295,3 +335,57 @@ def _notes(tail: Tail, paths: pd.DataFrame, tolerance: float, dropped: int) -> t
     if dropped:
         notes.append(f"{dropped} examples have gradient 0 at the site and were dropped")
     return tuple(notes)
+
+
+# --- what it decides -----------------------------------------------------------------------------------------------
+
+CROSSING_RULE = (
+    "An attack and a norm are for it where the interval of the ratio of crossings, attack over random direction, "
+    "lies above 1, against it where it lies below. Supported: more than half are for, none against. Not supported: "
+    "more than half against."
+)
+
+
+def attacks_cross_more(result: Result) -> Verdict:
+    """`CROSSING_RULE`."""
+    rows = [row for row in result.table.to_dict("records") if row["kind"] != "random"]
+    votes = [vote_of(row["ratio_low"], row["ratio_high"], 1.0) for row in rows]
+    numbers = [
+        number(f"{row['kind'].upper()}, {row['epsilon']:g} of the norm: {words}", row, name, row["n"])
+        for row in rows
+        for name, words in (("ratio", "crossings, over random"), ("changed", "share of predictions changed"))
+    ]
+    because = (
+        f"attacks cross more than random directions at {sum(v > 0 for v in votes)} of {len(votes)} kinds and "
+        f"norms, fewer at {sum(v < 0 for v in votes)}"
+    )
+    return Verdict(majority(votes), because, pd.DataFrame(numbers))
+
+
+def _asking(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
+    few = {"examples": 8, "epsilons": [0.1, 0.3], "steps": 5, "n_random": 2, "tolerance": 0.05}
+    return {"span": span_at(atlas, network, SCALED), **few}
+
+
+EXPERIMENT = Experiment(
+    name="adversarial",
+    version=1,
+    section=12,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    live=True,
+    quick={"examples": 3, "epsilons": [0.3], "steps": 2, "n_random": 1, "tolerance": 0.2},
+    claims=(
+        Claim(
+            "adversarial",
+            Part.DISCUSSION,
+            3,
+            "Adversarial perturbations cross many polytope boundaries.",
+            asking=_asking,
+            judge=attacks_cross_more,
+            rule=CROSSING_RULE,
+        ),
+    ),
+)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,16 +16,20 @@ from atlas import Atlas, Network, hamming
 from atlas.checks import whole
 from atlas.errors import UsageError
 from atlas.network import Site
+from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
 from ..pairs.density import euclidean
 from ..progress import Progress, tell
 from ..statistics import Units, spearman_interval
+from .claims import SLICED, Before, Claim, Part, Verdict, number, site_at, vote_of, word_for
 from .figures import finish, interval, style
 from .live import Live, inputs_of_examples, labels_of_examples, place_of
 from .maps import AffineMap, Cotangents, PreciseTails, affine_map, logits_at, pull_back, state_at
+from .options import CommonOptions
+from .record import Experiment
 from .result import Result
-from .targets import checked_seed
+from .schema import Column, table_of, with_interval
 
 EXACT_OUTPUTS = 256
 """Outputs up to which ‖A₁ − A₂‖_F is computed from all rows of the maps; beyond, it is estimated from some."""
@@ -53,66 +59,111 @@ LIKELIEST = 64
 SHOWN_POINTS = 4000  # pairs in a figure; a table has them all
 
 
-def affine(
-    atlas: Atlas,
-    reader: Network,
-    *,
-    site: str,
-    example: int | None = None,
-    examples: int = 24,
-    probes: int = 64,
-    checks: int = 16,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Result:
-    """The affine map of each example's polytope, and its distance to others against Hamming distance.
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    site: str
+    """Whose activation space is cut into polytopes."""
 
-    ``site``: whose activation space is cut into polytopes. ``example``: whose map is shown; the first of those drawn
-    otherwise. ``examples``: how many are drawn, all pairs of which are compared. ``probes``: random
-    vectors for the estimate, where there are more than 256 outputs. ``checks``: points at which the map is compared
-    with the network. ``seed``: for drawing examples, probes, points and the intervals.
+    example: int | None = None
+    """Whose map is shown; the first of those drawn otherwise."""
+
+    examples: int = 24
+    """How many are drawn, all pairs of which are compared."""
+
+    probes: int = 64
+    """Random vectors for the estimate, where there are more than 256 outputs."""
+
+    checks: int = 16
+    """Points at which the map is compared with the network."""
+
+
+TABLES = {
+    "table": table_of(
+        "a pair of examples",
+        Column("a", int, "id of one example"),
+        Column("b", int, "id of the other"),
+        Column("same_label", list, "whether their labels agree; None where one of them has none"),
+        Column("hamming", int, "gates after the site that differ", "gates"),
+        Column("distance", float, "Euclidean distance of the activations"),
+        Column("frobenius", float, "‖A₁ − A₂‖_F"),
+        Column("standard_error", float, "of frobenius; 0 where it is exact"),
+    ),
+    "map": table_of(
+        "an output: all, or the likeliest where the map takes more than 256 MB; `map_of` gives A and b whole",
+        Column("example", int, "id of the example whose map it is"),
+        Column("output", int, "number of the output"),
+        Column("name", str, "of the output"),
+        Column("logit", float, "F(x)"),
+        Column("b", float, "offset of the map"),
+        Column("norm", float, "length of the output's row of A"),
+        Column("units", list, f"the {STRONGEST} units whose weights are farthest from 0"),
+        Column("weights", list, "their entries of the row"),
+    ),
+    "checks": table_of(
+        "a point x' at which the map is compared with the network",
+        Column("example", int, "id of the example"),
+        Column("radius", float, "‖x' − x‖/‖x‖"),
+        Column("same_polytope", bool, "gates and pooling switches alike"),
+        Column("error", float, "‖F(x') − (A·x' + b)‖₂"),
+        Column("relative", float, "error over ‖F(x')‖₂"),
+        Column("of_change", float, "error over ‖F(x') − F(x)‖₂: what a wrong A would show in, however near x' is"),
+        Column("nudged", bool, "x was moved by a thousandth, off the edge of a polytope"),
+    ),
+    "singular": table_of(
+        "a singular value of A",
+        Column("example", int, "id of the example whose map it is"),
+        Column("rank", int, "from 1, the largest first"),
+        Column("value", float, "the singular value"),
+    ),
+    "summary": table_of(
+        "a rank correlation over pairs; bootstrap over inputs, which pairs share",
+        Column("of", str, "one column of the main table"),
+        Column("with", str, "the other"),
+        *with_interval("rho", "Spearman's rank correlation"),
+        Column("n", int, "pairs"),
+        Column("n_examples", int, "examples that they are of"),
+    ),
+}
+
+
+def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progress | None = None) -> Result:
+    """Compute the affine map of each example's polytope, and its distance to others against Hamming distance.
 
     Within a polytope F(y) = A·y + b, with A = ∂F/∂y at x and b = F(x) − A·x; F runs from the activation to the
     logits. Distance of two maps: ‖A₁ − A₂‖_F, from all rows, or else √ of the mean of ‖(A₁ − A₂)ᵀv‖² over probes
     v ~ N(0, I), whose expectation is ‖A₁ − A₂‖²_F (SCIENCE 7). Computed in double precision where the network is
     piecewise linear.
 
-    Table: a, b, same_label (None where one of the two has none), hamming (gates after the site), distance (of the
-    activations), frobenius, and its standard error (0 where exact). Table ``checks``: example, radius (‖x' − x‖/‖x‖),
-    same_polytope (gates and pooling switches), error = ‖F(x') − (A·x' + b)‖₂, relative (over ‖F(x')‖₂) and of_change
-    (over ‖F(x') − F(x)‖₂: what a wrong A would show in, however near x' is), nudged (x was moved by a thousandth, off
-    the edge of a polytope). Table ``map``, a row an output (the likeliest, where A takes more than 256 MB): example,
-    output, name, logit = F(x), b, norm (of its row of A), units and weights (its 5 entries farthest from 0); `map_of`
-    gives A and b whole. Table ``singular``: example, rank, value. Table ``summary``: what is correlated,
-    Spearman's rank correlation with its interval (bootstrap over inputs, which pairs share), n (pairs), n_examples.
-
     A point x' has each unit of x multiplied by 1 + a uniform random number: units that are off stay off. Where a
     pooling window's inputs are all off, any of them is its maximum, and x lies on the edge of several polytopes; A
     is then that of the branch which the forward pass takes.
 
-    Raises `UsageError` for impossible parameters, `UnknownName`, `NotStored`.
+    Raises `UsageError` for impossible options, `UnknownName`, `NotStored`.
     """
-    for name, value, least in (("examples", examples, 2), ("probes", probes, 2), ("checks", checks, 1)):
+    for name, value, least in (
+        ("examples", options.examples, 2),
+        ("probes", options.probes, 2),
+        ("checks", options.checks, 1),
+    ):
         whole(name, value, least)
-    checked_seed(seed)
-    live = Live(atlas, reader, place_of(reader, site=site))
-    ids = _chosen(live, example, examples, seed)
+    live = Live(atlas, reader, place_of(reader, site=options.site))
+    ids = _chosen(live, options.example, options.examples, options.seed)
     points = live.activations(ids)
     tails = PreciseTails(live)
-    rng = np.random.default_rng([seed, 7])
-    cotangents = _cotangents(tails.of(int(ids[0])).n_outputs, probes, rng)
+    rng = np.random.default_rng([options.seed, 7])
+    cotangents = _cotangents(tails.of(int(ids[0])).n_outputs, options.probes, rng)
     squares, errors = _squared_distances(tails, ids, points, cotangents, progress)
     table = _pairs(atlas, tails, ids, points, squares, errors)
-    shown = int(ids[0] if example is None else example)
-    checked = _checks(tails, ids, points, cotangents, checks, rng)
+    shown = int(ids[0] if options.example is None else options.example)
+    checked = _checks(tails, ids, points, cotangents, options.checks, rng)
     mapped, singular = _map(tails.of(shown), points[list(ids).index(shown)], shown)
     parameters = {
         "site": live.place.site.name,
-        "example": example,
+        "example": options.example,
         "examples": len(ids),
-        "probes": probes,
-        "checks": checks,
-        "seed": seed,
+        "probes": options.probes,
+        "checks": options.checks,
+        "seed": options.seed,
         "n_gates": live.place.n_gates,
         "shown": shown,
         "exact_distance": cotangents.identity,
@@ -137,22 +188,22 @@ def map_of(atlas: Atlas, reader: Network, *, site: str, example: int) -> AffineM
     return AffineMap(slope, offset, point.astype(np.float64), tuple(map(tail.output_name, range(tail.n_outputs))))
 
 
-def arrays_affine(atlas: Atlas, reader: Network, result: Result) -> dict[str, np.ndarray]:
+def arrays(atlas: Atlas, reader: Network, result: Result) -> dict[str, np.ndarray]:
     """The map that a result shows: A (outputs × units), b and the example's activation x, with the outputs' names."""
     found = map_of(atlas, reader, site=result.parameters["site"], example=result.parameters["shown"])
     return {"A": found.slope, "b": found.offset, "x": found.point, "outputs": np.array(found.outputs)}
 
 
-def draw_affine(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Distance of maps against Hamming distance, a mark a pair; and the singular values of one map."""
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=1, cols=2, column_widths=[0.6, 0.4], horizontal_spacing=0.12)
+    drawing = make_subplots(rows=1, cols=2, column_widths=[0.6, 0.4], horizontal_spacing=0.12)
     table = result.table
     shown = table if len(table) <= SHOWN_POINTS else table.sample(SHOWN_POINTS, random_state=0)
     for place, (name, chosen) in enumerate(_by_label(shown["same_label"])):
         rows = shown[chosen]
-        figure.add_trace(
+        drawing.add_trace(
             go.Scatter(
                 x=rows["hamming"],
                 y=rows["frobenius"],
@@ -167,7 +218,7 @@ def draw_affine(result: Result) -> go.Figure:
         )
     singular, p = result.tables["singular"], result.parameters
     if len(singular):
-        figure.add_trace(
+        drawing.add_trace(
             go.Scatter(
                 x=singular["rank"],
                 y=singular["value"],
@@ -180,15 +231,15 @@ def draw_affine(result: Result) -> go.Figure:
             row=1,
             col=2,
         )
-    figure.update_xaxes(title="Hamming distance, gates", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title="Distance of the affine maps, ‖A₁ − A₂‖_F", rangemode="tozero", row=1, col=1)
-    figure.update_xaxes(title="Rank", row=1, col=2)
-    figure.update_yaxes(title="Singular value of A", type="log", row=1, col=2)
-    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"})
+    drawing.update_xaxes(title="Hamming distance, gates", rangemode="tozero", row=1, col=1)
+    drawing.update_yaxes(title="Distance of the affine maps, ‖A₁ − A₂‖_F", rangemode="tozero", row=1, col=1)
+    drawing.update_xaxes(title="Rank", row=1, col=2)
+    drawing.update_yaxes(title="Singular value of A", type="log", row=1, col=2)
+    drawing.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"})
     [rho] = result.tables["summary"].head(1).to_dict("records")
     correlation = interval(rho["rho"], rho["rho_low"], rho["rho_high"])
     return finish(
-        figure,
+        drawing,
         f"Affine maps from {p['site']} of {result.network} to its {p['n_outputs']:,} outputs",
         f"rank correlation {correlation}, {len(table):,} pairs of {p['examples']} examples; {p['n_gates']:,} gates",
         result.notes,
@@ -326,9 +377,7 @@ def _checks(
                         "nudged": nudged,
                     }
                 )
-    return pd.DataFrame(
-        rows, columns=["example", "radius", "same_polytope", "error", "relative", "of_change", "nudged"]
-    )
+    return pd.DataFrame(rows, columns=[column.name for column in TABLES["checks"].columns])
 
 
 def _nearby(point: Float64[np.ndarray, " units"], rng: np.random.Generator) -> Float64[np.ndarray, " units"]:
@@ -467,3 +516,49 @@ def _notes(
             "likeliest outputs, and singular values were left out"
         )
     return tuple(notes)
+
+
+# --- what it decides -------------------------------------------------------------------------------------------
+
+MAP_RULE = (
+    "Supported: the interval of the rank correlation between Hamming distance and Frobenius distance of the "
+    "affine maps lies above 0. Not supported: it lies below 0. Else undecided."
+)
+
+
+def gates_follow_maps(result: Result) -> Verdict:
+    """`MAP_RULE`."""
+    rows = result.tables["summary"].to_dict("records")
+    main = next(row for row in rows if row["of"] == "hamming" and row["with"] == "frobenius")
+    numbers = [number(f"rank correlation of {row['of']} and {row['with']}", row, "rho", row["n"]) for row in rows]
+    word = word_for(vote_of(main["rho_low"], main["rho_high"], 0.0))
+    return Verdict(word, f"rank correlation {main['rho']:.3g}", pd.DataFrame(numbers))
+
+
+def _asking(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
+    return {"site": site_at(atlas, network, SLICED).name, "examples": 16}
+
+
+EXPERIMENT = Experiment(
+    name="affine",
+    version=1,
+    section=7,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    arrays=arrays,
+    live=True,
+    quick={"examples": 5},
+    claims=(
+        Claim(
+            "maps",
+            Part.SPLINES,
+            1,
+            "Hamming distance corresponds to the distance of the affine transformations.",
+            asking=_asking,
+            judge=gates_follow_maps,
+            rule=MAP_RULE,
+        ),
+    ),
+)

@@ -18,6 +18,7 @@ from atlas.store.catalog import SiteRecord, Target
 
 from ..clustering.clusterings import Clustering, clustering_of, find_clustering, latest_clustering
 from ..progress import Progress, tell
+from .schema import Column
 
 RATE = 0.05
 """False discovery rate up to which a gate is distinctive (Benjamini & Hochberg 1995)."""
@@ -78,6 +79,19 @@ def _clustering(atlas: Atlas, target: Target, clustering: int | None) -> Cluster
     return clustering_of(atlas, target, None, "codes")
 
 
+GATE_COLUMNS = (
+    Column("gate", int, "bit of the code"),
+    Column("module", str, "that holds it"),
+    Column("inside", float, "share of the cluster in which it is on"),
+    Column("outside", float, "share of the other examples in which it is on"),
+    Column("log_odds", float, "log of the ratio of the odds to be on, inside over outside"),
+    Column("p", float, "of Fisher's exact test, two-sided"),
+    Column("q", float, "Benjamini-Hochberg bound of p over all gates of the site"),
+    Column("distinctive", bool, f"q at most {RATE:g}"),
+    Column("on", bool, "whether the majority of the cluster has it on"),
+)
+
+
 def gate_table(
     atlas: Atlas,
     site: SiteRecord,
@@ -87,8 +101,7 @@ def gate_table(
 ) -> pd.DataFrame:
     """Every gate of a site, the most distinctive first.
 
-    Columns: gate (bit of the code), module, inside and outside (on-rates), log_odds, p, q, distinctive, on (whether
-    the majority of the cluster has it on). With a of m on inside and b of n outside,
+    Columns: `GATE_COLUMNS`. With a of m on inside and b of n outside,
 
         log_odds = log((a + ½)/(m − a + ½)) − log((b + ½)/(n − b + ½))        (Haldane 1956)
 

@@ -190,3 +190,24 @@ def one_line(words: object, most: int = 48) -> str:
     """A text of the data on one line of at most ``most`` characters."""
     flat = str(words).replace("\n", "⏎").replace("\t", "→").replace("\r", "")
     return text(flat if len(flat) <= most else flat[: most - 1] + "…")
+
+
+def add_band(figure: go.Figure, x: pd.Series, rows: pd.DataFrame, column: str, look: Any, **place: int) -> None:
+    """The interval of a profile as a band behind its line; ``place``: row and col of the panel."""
+    low, high = rows[f"{column}_low"], rows[f"{column}_high"]
+    if low.isna().all():
+        return
+    figure.add_trace(
+        go.Scatter(
+            x=[*x, *x[::-1]],
+            y=[*high, *low[::-1]],
+            fill="toself",
+            mode="lines",
+            line={"width": 0},
+            fillcolor=look.colour,
+            opacity=0.18,
+            showlegend=False,
+            hoverinfo="skip",
+        ),
+        **place,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,27 @@ from jaxtyping import Bool, Float32, Float64, Int8, Int64
 
 from atlas import Atlas, Network, SplineCodes, hamming
 from atlas.checks import whole
-from atlas.errors import UsageError
+from atlas.errors import NotStored, UsageError
 from atlas.network import FULL_SUFFIX, Site, Span
+from atlas.store.catalog import NetworkRecord
 from atlas.tails import GateSettings, SettableTail, Tail
 
+from ..clustering.clusterings import clustering_of
+from ..clustering.clusters import clusters
 from ..clustering.labels import remarks
 from ..examples.labels import drawn
 from ..progress import Progress, tell
 from ..statistics import mean_interval, paired_p
+from .claims import SLICED, Before, Claim, Part, Verdict, number, vote_of, word_for
 from .crossings import span_codes
-from .distinctive import RATE, Split, gate_table, split
+from .distinctive import GATE_COLUMNS, RATE, Split, gate_table, split
 from .figures import finish, legend_above, one_line, style
 from .live import Live, inputs_of_examples, place_of
 from .maps import log_softmax
+from .options import CommonOptions
+from .record import Experiment
 from .result import Result
-from .targets import checked_seed
+from .schema import Column, table_of, with_interval
 
 MEMBERS = 30
 """Members of the cluster whose outputs are averaged, at most."""
@@ -44,89 +51,135 @@ MEASURES = {
 }
 
 
-def intervene(
-    atlas: Atlas,
-    reader: Network,
-    *,
-    site: str,
-    cluster: int,
-    clustering: int | None = None,
-    example: int | None = None,
-    examples: int = 20,
-    gates: int = 16,
-    n_random: int = 20,
-    epsilon: float = 0.01,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Result:
-    """Set a cluster's most distinctive gates in other examples, and see what the network then says.
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    site: str
+    """Whose gates are set; not the first."""
 
-    ``site``: whose gates are set; not the first. ``cluster``: number of the cluster. ``clustering``: its id; by
-    default the newest of the site's codes. ``example``: this one alone; else some outside the cluster are drawn.
-    ``examples``: how many are drawn at random. ``gates``: how many of the most distinctive gates are set as most of
-    the cluster has them. ``n_random``: random sets of as many gates, for comparison. ``epsilon``: a gate is set by
-    moving its preactivation to +ε or −ε, just beyond zero, if it lies on the other side. ``seed``: for all drawing.
+    cluster: int
+    """Number of the cluster."""
+
+    clustering: int | None = None
+    """Its id; by default the newest of the site's codes."""
+
+    example: int | None = None
+    """This one alone; else some outside the cluster are drawn."""
+
+    examples: int = 20
+    """How many are drawn at random."""
+
+    gates: int = 16
+    """How many of the most distinctive gates are set as most of the cluster has them."""
+
+    n_random: int = 20
+    """Random sets of as many gates, for comparison."""
+
+    epsilon: float = 0.01
+    """A gate is set by moving its preactivation to +ε or −ε, just beyond zero, if it lies on the other side."""
+
+
+TABLES = {
+    "table": table_of(
+        "a measure; intervals and p by input, since tokens of one text depend on each other",
+        Column("measure", str, ", ".join(f"{name}: {meaning}" for name, meaning in MEASURES.items())),
+        *with_interval("distinctive", "mean over examples, the distinctive gates set"),
+        *with_interval("random", "mean over random sets, then over examples"),
+        *with_interval("difference", "mean of the paired differences"),
+        Column("p", float, "of the difference, by sign flips"),
+        Column("n", int, "examples"),
+    ),
+    "examples": table_of(
+        "an example",
+        Column("example", int, "id of the example"),
+        Column("input", int, "id of its input"),
+        Column("flipped", int, "gates set that were not so before"),
+        Column("before", str, "prediction before"),
+        Column("after", str, "prediction after"),
+        *(
+            Column(f"{of}{name}", float, meaning + (", mean over random sets" if of else ""))
+            for name, meaning in MEASURES.items()
+            for of in ("", "random_")
+        ),
+    ),
+    "gates": table_of(
+        "a gate of the site, the most distinctive first",
+        *GATE_COLUMNS,
+        Column("set", bool, "whether it was set"),
+    ),
+    "outputs": table_of(
+        "an output of one example",
+        Column("output", str, "name of the output"),
+        Column("before", float, "its probability before"),
+        Column("after", float, "with the distinctive gates set"),
+        Column("random", float, "with random ones set, mean over the sets"),
+        Column("random_low", float, "lower end of 95 % of the sets"),
+        Column("random_high", float, "upper end of 95 % of the sets"),
+        Column("cluster", float, "mean over members of the cluster"),
+    ),
+}
+
+
+def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progress | None = None) -> Result:
+    """Set a cluster's most distinctive gates in other examples, and see what the network then says.
 
     A random set flips as many gates as the distinctive set does in that example, drawn from the site's other gates.
     With p the output's probabilities before, p' after, and c the mean output of members of the cluster:
 
         kl = Σ p log(p/p'),    tv = ½ Σ |p − p'|,    gain = KL(c ‖ p) − KL(c ‖ p')        (SCIENCE 11)
 
-    Table, a row a measure (kl, tv, changed: share of examples whose prediction changes, gain, later: gates of later
-    sites that flip, moved: ‖Δz‖₂ of the site's preactivations): distinctive, random (mean over the sets, then over
-    examples) and their difference, with intervals; p of the difference (sign flips), n; intervals and p by input,
-    since tokens of one text depend on each other. Table ``examples``: example, input, flipped (gates set that were
-    not so), before and after (predictions), and each measure, as it is and as ``random_…``. Table ``gates``: see
-    `distinctive.gate_table`; set (whether it was). Table ``outputs`` of one example: output, before, after, random
-    with the range of 95 % of the sets, cluster.
-
     Examples that have all these gates as wanted are dropped and counted. Raises `UsageError` for the first site, for
     ε not above 0, where no gate is distinctive or none is left to set; `UnknownName`, `NotStored`.
     """
-    _check(epsilon, gates, n_random, examples)
-    checked_seed(seed)
-    live, aim = _place(atlas, reader, site)
+    _check(options.epsilon, options.gates, options.n_random, options.examples)
+    live, aim = _place(atlas, reader, options.site)
     target = atlas.catalog.target(site=aim.name, network=live.owner.name)
-    groups = split(atlas, target, whole("cluster", cluster, least=-1), clustering)
+    groups = split(atlas, target, whole("cluster", options.cluster, least=-1), options.clustering)
     table = gate_table(atlas, target.sites[0], aim.layout, groups)
-    table["set"] = table["distinctive"] & (np.arange(len(table)) < gates)
+    table["set"] = table["distinctive"] & (np.arange(len(table)) < options.gates)
     if not table["set"].any():
         raise UsageError(
-            f"no gate of {aim.name} is distinctive of cluster {cluster} of {groups.clustering.name}: none of "
+            f"no gate of {aim.name} is distinctive of cluster {options.cluster} of {groups.clustering.name}: none of "
             f"{len(table)} has a false discovery rate of {RATE:g} or less; choose another cluster or site"
         )
-    ids = _examples(live, groups, example, examples, seed)
-    members = drawn(groups.ids[groups.inside], MEMBERS, seed)
-    work = Work(live, aim, table[table["set"]], float(epsilon), n_random, np.random.default_rng([seed, 11]))
+    ids = _examples(live, groups, options.example, options.examples, options.seed)
+    members = drawn(groups.ids[groups.inside], MEMBERS, options.seed)
+    work = Work(
+        live,
+        aim,
+        table[table["set"]],
+        float(options.epsilon),
+        options.n_random,
+        np.random.default_rng([options.seed, 11]),
+    )
     work.cluster = _mean_output(live, members, progress, len(members) + len(ids))
     rows = []
-    for done, number in enumerate(ids):
+    for done, example in enumerate(ids):
         tell(progress, len(members) + done, len(members) + len(ids))
-        rows.append(work.measure(int(number)))
+        rows.append(work.measure(int(example)))
     tell(progress, 1, 1)
     kept = pd.DataFrame([row for row in rows if row is not None])
     if kept.empty:
         raise UsageError(
-            f"all {len(ids)} examples have these {int(table['set'].sum())} gates as cluster {cluster} "
+            f"all {len(ids)} examples have these {int(table['set'].sum())} gates as cluster {options.cluster} "
             "has them; there is nothing to set"
         )
     kept.insert(1, "input", inputs_of_examples(atlas, kept["example"].to_numpy()))
     parameters = {
         "site": aim.name,
-        "cluster": cluster,
+        "cluster": options.cluster,
         "clustering": groups.clustering.clustering_id,
-        "example": example,
+        "example": options.example,
         "examples": len(ids),
         "gates": int(table["set"].sum()),
-        "n_random": n_random,
-        "epsilon": float(epsilon),
-        "seed": seed,
+        "n_random": options.n_random,
+        "epsilon": float(options.epsilon),
+        "seed": options.seed,
         "members": len(members),
         "shown": work.shown,
         "n_gates": aim.n_gates,
     }
     tables = {
-        "table": _summary(kept, np.random.default_rng([seed, 12])),
+        "table": _summary(kept, np.random.default_rng([options.seed, 12])),
         "examples": kept,
         "gates": table[table["set"] | (table.index < SHOWN_GATES)],
         "outputs": work.outputs,
@@ -135,11 +188,11 @@ def intervene(
     return Result("intervene", live.owner.name, parameters, tables, notes)
 
 
-def draw_intervene(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """One example's output before and after; and for all examples the change against that of random sets."""
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=1, cols=2, column_widths=[0.55, 0.45], horizontal_spacing=0.14)
+    drawing = make_subplots(rows=1, cols=2, column_widths=[0.55, 0.45], horizontal_spacing=0.14)
     outputs, examples, p = result.tables["outputs"], result.tables["examples"], result.parameters
     names = [one_line(repr(name) if name.strip() != name or not name else name, 20) for name in outputs["output"]]
     for place, (column, name) in enumerate(
@@ -156,7 +209,7 @@ def draw_intervene(result: Result) -> go.Figure:
                     "arrayminus": outputs["random"] - outputs["random_low"],
                 }
             }
-        figure.add_trace(
+        drawing.add_trace(
             go.Scatter(
                 x=outputs[column],
                 y=[line + 0.2 * (place - 1.5) for line in range(len(outputs))],
@@ -173,7 +226,7 @@ def draw_intervene(result: Result) -> go.Figure:
             col=1,
         )
     look = style(4)
-    figure.add_trace(
+    drawing.add_trace(
         go.Scatter(
             x=examples["random_kl"],
             y=examples["kl"],
@@ -190,7 +243,7 @@ def draw_intervene(result: Result) -> go.Figure:
         col=2,
     )
     most = float(max(examples["kl"].max(), examples["random_kl"].max()))
-    figure.add_trace(
+    drawing.add_trace(
         go.Scatter(
             x=[0, most],
             y=[0, most],
@@ -203,10 +256,10 @@ def draw_intervene(result: Result) -> go.Figure:
         col=2,
     )
     # What is probable stays so, most often: on a linear axis the outputs that move would all lie at 0.
-    figure.update_xaxes(
+    drawing.update_xaxes(
         title=f"Probability, example {p['shown']}", type="log", dtick=1, exponentformat="power", row=1, col=1
     )
-    figure.update_yaxes(
+    drawing.update_yaxes(
         title="Output",
         tickvals=list(range(len(names))),
         ticktext=names,
@@ -217,17 +270,17 @@ def draw_intervene(result: Result) -> go.Figure:
         col=1,
     )
     for line in range(1, len(names)):
-        figure.add_hline(y=line - 0.5, line={"color": "#e5e5e5", "width": 1}, row=1, col=1)
-    figure.update_xaxes(
+        drawing.add_hline(y=line - 0.5, line={"color": "#e5e5e5", "width": 1}, row=1, col=1)
+    drawing.update_xaxes(
         title="Change by random sets, KL, nats", rangemode="tozero", exponentformat="power", row=1, col=2
     )
-    figure.update_yaxes(
+    drawing.update_yaxes(
         title="Change by distinctive gates, KL, nats", rangemode="tozero", exponentformat="power", row=1, col=2
     )
-    figure.update_traces(cliponaxis=False)
-    legend_above(figure)
+    drawing.update_traces(cliponaxis=False)
+    legend_above(drawing)
     return finish(
-        figure,
+        drawing,
         f"{p['gates']} distinctive gates of cluster {p['cluster']} set at {p['site']} of {result.network}",
         f"n = {len(examples)} examples; {p['n_random']} random sets of as many flips each",
         result.notes,
@@ -461,3 +514,76 @@ def _notes(tail: Tail, groups: Split, table: pd.DataFrame, members: int, dropped
     if dropped:
         notes.append(f"{dropped} examples had all of these gates as wanted and were dropped")
     return tuple(notes)
+
+
+# --- what it decides -----------------------------------------------------------------------------------------------
+
+GATES_RULE = (
+    "Supported: the interval of the difference in gain (how much nearer the output comes to the cluster's mean "
+    "output), distinctive gates less random ones, lies above 0. Not supported: below. Else undecided."
+)
+
+
+def gates_carry_meaning(result: Result) -> Verdict:
+    """`GATES_RULE`."""
+    rows = {row["measure"]: row for row in result.table.to_dict("records")}
+    gain = rows["gain"]
+    shown = (
+        ("gain", "nearer to the cluster's output, nats"),
+        ("kl", "change of the output, nats"),
+        ("changed", "share of predictions changed"),
+        ("moved", "change of preactivations"),
+    )
+    numbers = [
+        number(f"{words}: {column}", rows[name], column, gain["n"])
+        for name, words in shown
+        for column in ("distinctive", "random", "difference")
+    ]
+    because = f"{gain['distinctive']:.3g} nats nearer by distinctive gates, {gain['random']:.3g} by random ones"
+    vote = vote_of(gain["difference_low"], gain["difference_high"], 0.0)
+    return Verdict(word_for(vote), because, pd.DataFrame(numbers))
+
+
+def _asking(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
+    """The largest cluster of codes at a late site, of at most half of the examples: the rest must be elsewhere."""
+    site = _late_site(atlas, network)
+    clustering = clustering_of(atlas, atlas.catalog.target(site=site, network=network.name), None, "codes")
+    table = clusters(atlas, clustering.clustering_id, samples=0)
+    table = table[(table["label"] >= 0) & (2 * table["size"] <= table["size"].sum())]
+    if table.empty:
+        raise NotStored(f"{clustering.name} has no cluster of at most half of the examples, whose gates could be set")
+    largest = int(table.sort_values(["size", "label"], ascending=[False, True])["label"].iloc[0])
+    return {"site": site, "cluster": largest, "clustering": clustering.clustering_id, "examples": 10, "n_random": 6}
+
+
+def _late_site(atlas: Atlas, network: NetworkRecord) -> str:
+    """Name of a late site of position codes, not the first: before the first no gate can be set."""
+    sites = [s for s in atlas.catalog.sites_of(network) if s.scope == "position" and s.n_codes and s.ordinal > 0]
+    if not sites:
+        raise NotStored(f"network {network.name} has no site with codes after its first")
+    return sites[min(int(SLICED * len(sites)), len(sites) - 1)].name
+
+
+EXPERIMENT = Experiment(
+    name="intervene",
+    version=1,
+    section=11,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    live=True,
+    clusterings=True,
+    quick={"examples": 3, "n_random": 2},
+    claims=(
+        Claim(
+            "gates",
+            Part.COMMENTS,
+            2,
+            "Setting a few gates as a cluster has them moves the output towards the cluster's.",
+            asking=_asking,
+            judge=gates_carry_meaning,
+            rule=GATES_RULE,
+        ),
+    ),
+)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,15 +15,19 @@ from atlas import Atlas, Network, SplineCodes, hamming
 from atlas.checks import whole
 from atlas.errors import UnknownName, UsageError
 from atlas.network import NormedNetwork, Site
+from atlas.store.catalog import NetworkRecord
 
 from ..progress import Progress, tell
 from ..statistics import mean_interval, share_interval
+from .claims import Before, Claim, Part, Verdict, Word, number, vote_of
 from .crossings import span_codes
-from .figures import finish, legend_above, style
+from .figures import add_band, finish, legend_above, style
 from .live import READ_AT_ONCE, Live, inputs_of_examples, place_of
-from .paths import add_band
+from .options import CommonOptions
+from .record import Experiment
 from .result import Result
-from .targets import checked_seed, increasing
+from .schema import Column, table_of, with_interval
+from .targets import increasing
 
 ALPHAS = (0.1, 0.2, 0.5, 0.8, 1.25, 2.0, 5.0, 10.0)
 """Factors unless asked otherwise: a decade either side of 1, evenly on a logarithmic axis."""
@@ -30,24 +36,60 @@ BEFORE, HIDDEN = "before the norm", "MLP hidden vector"
 ALL = "all"
 """The row of a mean over sites, among rows of sites."""
 
-COLUMNS = ["scaled", "site", "alpha", "example", "input", "flipped", "n_gates", "share", "change"]
+
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    sites: Sequence[str] | None = None
+    """Names of MLPs; all of them by default."""
+
+    examples: int = 30
+    """How many tokens are drawn at random."""
+
+    alphas: Sequence[float] = ALPHAS
+    """Increasing factors above 0; 1 is what nothing is compared with but itself."""
 
 
-def layernorm(
-    atlas: Atlas,
-    reader: Network,
-    *,
-    sites: Sequence[str] | None = None,
-    examples: int = 30,
-    alphas: Sequence[float] = ALPHAS,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Result:
-    """Gates that flip as the residual stream is scaled before LayerNorm, and as the MLP hidden vector is scaled.
+SCALED = Column("scaled", str, f"what is scaled: {BEFORE} or {HIDDEN}")
+FLIPPED = "share of gates that flip: mean over examples, bootstrapped over texts, whose tokens depend on each other"
 
-    ``sites``: names of MLPs; all of them by default. ``examples``: how many tokens are drawn at random. ``alphas``:
-    increasing factors above 0; 1 is what nothing is compared with but itself. ``seed``: for drawing examples and for
-    intervals.
+TABLES = {
+    "table": table_of(
+        "what is scaled, a site and a factor",
+        SCALED,
+        Column("site", str, f"name of the MLP; {ALL}: the mean over sites"),
+        Column("alpha", float, "the factor"),
+        Column("n_gates", int, "gates that could flip"),
+        *with_interval("share", FLIPPED),
+        *with_interval("any", "share of examples in which a gate flips; Wilson's interval, a text counted once"),
+        Column("most", int, "gates that flip in one example, at most"),
+        *with_interval("change", f"mean of ‖N(α·r) − N(r)‖/‖N(r)‖; NaN for {HIDDEN}"),
+        Column("n", int, "tokens"),
+        Column("inputs", int, "texts that they are of"),
+    ),
+    "examples": table_of(
+        "what is scaled, a site, a factor and an example",
+        SCALED,
+        Column("site", str, "name of the MLP"),
+        Column("alpha", float, "the factor"),
+        Column("example", int, "id of the example"),
+        Column("input", int, "id of its text"),
+        Column("flipped", int, "gates that flip"),
+        Column("n_gates", int, "gates that could flip"),
+        Column("share", float, "flipped over n_gates"),
+        Column("change", float, f"‖N(α·r) − N(r)‖/‖N(r)‖; NaN for {HIDDEN}"),
+    ),
+    "summary": table_of(
+        "what is scaled, over all sites and all factors but 1",
+        SCALED,
+        *with_interval("share", FLIPPED),
+        Column("n", int, "tokens"),
+        Column("inputs", int, "texts that they are of"),
+    ),
+}
+
+
+def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progress | None = None) -> Result:
+    """Count gates that flip as the residual stream is scaled before LayerNorm, and as the hidden vector is.
 
     With r the residual stream that the norm N of a block reads, h the hidden vector of its MLP and c the codes:
 
@@ -57,20 +99,13 @@ def layernorm(
     LayerNorm and RMSNorm are N(r) = w·(r − m)/√(s² + ε) + b, with s² the mean square of r − m: N(α·r) = N(r) but for
     ε and rounding, so the first should be near 0; the second need not be.
 
-    Table: scaled (before the norm, MLP hidden vector), site (``all``: the mean over sites), alpha, n_gates that could
-    flip, and with the ends of their intervals share of them that did (mean over examples), any (share of examples in
-    which any did) and change (mean ‖N(α·r) − N(r)‖/‖N(r)‖; NaN for the hidden vector); most (gates in one example), n
-    (tokens), inputs (texts). Table ``examples``: the same for each example. Table ``summary``: scaled, n, inputs,
-    share with its interval, over all sites and all α but 1. Intervals: bootstrap over texts, whose tokens depend on
-    each other; Wilson's for ``any``, as if the tokens of a text were one.
-
     Raises `UsageError` for factors that do not increase, and for a network without such a norm; `UnknownName`.
     """
-    factors, seed = _factors(alphas), checked_seed(seed)
+    factors = _factors(options.alphas)
     normed = _normed(reader)
-    chosen = _sites(reader, sites)
+    chosen = _sites(reader, options.sites)
     lives = [Live(atlas, reader, place_of(reader, site=site.name)) for site in chosen]
-    ids = lives[0].choose(whole("examples", examples), seed)
+    ids = lives[0].choose(whole("examples", options.examples), options.seed)
     rows: list[pd.DataFrame] = []
     for first in range(0, len(ids), READ_AT_ONCE):
         tell(progress, first, len(ids) * 2)
@@ -81,26 +116,26 @@ def layernorm(
     tell(progress, 1, 1)
     measured = pd.concat(rows, ignore_index=True)
     measured["input"] = inputs_of_examples(atlas, measured["example"].to_numpy())
-    measured = measured[COLUMNS]
-    rng = np.random.default_rng([seed, 13])
+    measured = measured[[column.name for column in TABLES["examples"].columns]]
+    rng = np.random.default_rng([options.seed, 13])
     tables = {"table": _table(measured, rng), "examples": measured, "summary": _summary(measured, rng)}
     parameters = {
         "sites": [site.name for site in chosen],
         "examples": len(ids),
         "alphas": factors.tolist(),
-        "seed": seed,
+        "seed": options.seed,
     }
     return Result("layernorm", lives[0].owner.name, parameters, tables, _notes(lives, measured))
 
 
-def draw_layernorm(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Share of gates flipped along α: thick the mean over sites, thin each site."""
-    figure = go.Figure()
+    drawing = go.Figure()
     table = result.table.assign(**{c: 100 * result.table[c] for c in ("share", "share_low", "share_high")})
     for place, scaled in enumerate(dict.fromkeys(table["scaled"])):
-        look, here = style(place), table[table["scaled"] == scaled]
-        for site, rows in here[here["site"] != ALL].groupby("site", sort=False):
-            figure.add_trace(
+        look, lines = style(place), table[table["scaled"] == scaled]
+        for site, rows in lines[lines["site"] != ALL].groupby("site", sort=False):
+            drawing.add_trace(
                 go.Scatter(
                     x=rows["alpha"],
                     y=rows["share"],
@@ -111,9 +146,9 @@ def draw_layernorm(result: Result) -> go.Figure:
                     hovertemplate=f"{scaled}, {site}<br>α = %{{x:g}}<br>%{{y:.3g}} % of gates<extra></extra>",
                 )
             )
-        rows = here[here["site"] == ALL]
-        add_band(figure, rows["alpha"], rows, "share", look)
-        figure.add_trace(
+        rows = lines[lines["site"] == ALL]
+        add_band(drawing, rows["alpha"], rows, "share", look)
+        drawing.add_trace(
             go.Scatter(
                 x=rows["alpha"],
                 y=rows["share"],
@@ -124,14 +159,14 @@ def draw_layernorm(result: Result) -> go.Figure:
                 hovertemplate=f"{scaled}, mean over sites<br>α = %{{x:g}}<br>%{{y:.3g}} % of gates<extra></extra>",
             )
         )
-    figure.add_vline(x=1, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
+    drawing.add_vline(x=1, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
     alphas = sorted({1.0, *result.parameters["alphas"]})
-    figure.update_xaxes(title="α", type="log", tickvals=alphas, ticktext=[f"{alpha:g}" for alpha in alphas])
-    figure.update_yaxes(title="Gates flipped, % of those that could", rangemode="tozero")
-    figure.update_traces(cliponaxis=False)
-    legend_above(figure)
+    drawing.update_xaxes(title="α", type="log", tickvals=alphas, ticktext=[f"{alpha:g}" for alpha in alphas])
+    drawing.update_yaxes(title="Gates flipped, % of those that could", rangemode="tozero")
+    drawing.update_traces(cliponaxis=False)
+    legend_above(drawing)
     return finish(
-        figure,
+        drawing,
         f"Scaling before LayerNorm, and after it, in {result.network}",
         f"n in tokens, of {table['inputs'].max()} texts; thick: mean over {len(result.parameters['sites'])} sites, "
         "thin: each site; bands: bootstrap over texts, 95 %",
@@ -298,3 +333,54 @@ def _notes(lives: Sequence[Live], measured: pd.DataFrame) -> tuple[str, ...]:
     if len(without) == len(lives):
         notes.append(f"no MLP comes after {', '.join(without)}: scaling its hidden vector flips no gate")
     return tuple(notes)
+
+
+# --- what it decides ----------------------------------------------------------------------------------------------
+
+SCALE_FREE = 0.01
+"""Share of gates below which scaling flips next to nothing."""
+
+NORM_RULE = (
+    f"Supported: scaling before the norm flips less than {SCALE_FREE:.0%} of the gates (its interval lies below), "
+    "and scaling the MLP hidden vector flips more (its interval lies above). Not supported: the interval of the "
+    "first lies above. Else undecided."
+)
+
+
+def norm_removes_scale(result: Result) -> Verdict:
+    """`NORM_RULE`."""
+    rows = {row["scaled"]: row for row in result.tables["summary"].to_dict("records")}
+    votes = {scaled: vote_of(row["share_low"], row["share_high"], SCALE_FREE) for scaled, row in rows.items()}
+    before, hidden = votes.get(BEFORE, 0), votes.get(HIDDEN, 0)
+    word: Word = "not supported" if before > 0 else "supported" if before < 0 < hidden else "undecided"
+    numbers = [number(f"{scaled}: share of gates flipped", row, "share", row["n"]) for scaled, row in rows.items()]
+    because = "; ".join(f"scaled {scaled}: {row['share']:.2g} of the gates flip" for scaled, row in rows.items())
+    return Verdict(word, because, pd.DataFrame(numbers))
+
+
+def _asking(_: Atlas, __: NetworkRecord, ___: Before) -> dict[str, Any]:
+    return {"examples": 10, "alphas": [0.2, 0.5, 2.0, 5.0]}
+
+
+EXPERIMENT = Experiment(
+    name="layernorm",
+    version=1,
+    section=13,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    live=True,
+    quick={"examples": 3, "alphas": [0.5, 2.0]},
+    claims=(
+        Claim(
+            "norm",
+            Part.COMMENTS,
+            1,
+            "LayerNorm makes polytopes indifferent to the scale of what it reads.",
+            asking=_asking,
+            judge=norm_removes_scale,
+            rule=NORM_RULE,
+        ),
+    ),
+)

@@ -64,9 +64,6 @@ def _docstrings(kind: type) -> dict[str, str]:
     """The string after each field, as it stands in the source: Python itself does not keep it."""
     helps: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
-        if "HELPS" in vars(base):  # of an experiment that is still a function
-            helps |= vars(base)["HELPS"]
-            continue
         [definition] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         assert isinstance(definition, ast.ClassDef)
         for field, after in zip(definition.body, definition.body[1:], strict=False):

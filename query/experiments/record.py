@@ -121,6 +121,5 @@ class Experiment:
         handed |= {"reader": reader} if self.live else {}
         handed |= {"controls": controls} if self.controls else {}
         result = self.measure(atlas, filled, **handed)
-        if self.tables:
-            check_tables(self.name, result.tables, self.tables)
+        check_tables(self.name, result.tables, self.tables)
         return replace(result, options=self.question(options, controls), draw=self.figure)

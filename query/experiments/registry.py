@@ -14,7 +14,6 @@ from atlas.errors import UnknownName
 from .claims import Claim
 from .record import Experiment
 from .result import Result
-from .unconverted import UNCONVERTED, adapted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -50,8 +49,6 @@ def find(name: str) -> Experiment:
     """The experiment of that name; `UnknownName` otherwise."""
     if name not in EXPERIMENTS:
         raise UnknownName(f"no experiment {name!r}; there are {', '.join(EXPERIMENTS)}")
-    if name in UNCONVERTED:
-        return adapted(name)
     experiment: Experiment = import_module(f"{__package__}.{name}").EXPERIMENT
     return experiment
 

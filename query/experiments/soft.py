@@ -19,16 +19,19 @@ from atlas import Atlas, Network, hamming
 from atlas.checks import whole
 from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
 from atlas.network import GatedNetwork, Site
-from atlas.store.catalog import SiteRecord
+from atlas.store.catalog import NetworkRecord, SiteRecord
 
 from ..examples.labels import drawn
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..statistics import bootstrap, mean_interval, spearman_interval
+from .claims import Before, Claim, Part, Verdict, majority, number, vote_of
 from .figures import finish, legend_above, name_axis, points, style
 from .live import Live, inputs_of_examples, place_of
+from .options import CommonOptions
+from .record import Experiment
 from .result import Result
-from .targets import checked_seed
+from .schema import Column, table_of, with_interval
 
 READ_BYTES = 1 << 27
 """Bytes of preactivations of a batch: two images of 224 pixels at all positions of all blocks take 25 MB."""
@@ -78,42 +81,61 @@ GATES = {
 """By the name of the nonlinearity. relu2, z² where z > 0, has no g in (0, 1): its gate is that of ReLU."""
 
 
-def soft(
-    atlas: Atlas,
-    reader: Network,
-    *,
-    sites: Sequence[str] | None = None,
-    examples: int = 200,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Result:
-    """Soft codes: the expected Hamming distance of pairs, and the share of gates that are undecided.
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    sites: Sequence[str] | None = None
+    """Names of sites; by default all position sites, conv1:full and the like if asked for."""
 
-    ``sites``: names of sites; by default all position sites, ``conv1:full`` and the like if asked for. ``examples``:
-    how many are drawn at random; they form at most half as many pairs, each of two inputs, none sharing an example.
-    ``seed``: for drawing and for intervals.
+    examples: int = 200
+    """How many are drawn at random; they form at most half as many pairs, each of two inputs, none sharing an
+    example."""
+
+
+TABLES = {
+    "table": table_of(
+        "a site; intervals: bootstrap over pairs, or over the inputs that pairs share",
+        Column("site", str, "name of the site"),
+        Column("nonlinearity", str, "of its units"),
+        Column("gate", str, "the gate g(z), in words"),
+        Column("n_gates", int, "gates of the site"),
+        *with_interval("expected", "mean over pairs of Σ g·(1 − g') + g'·(1 − g)", "gates"),
+        *with_interval("hard", "mean Hamming distance of the codes of a pair", "gates"),
+        *with_interval("ratio", "mean expected over mean hard"),
+        *with_interval("blur", "mean of Σ 2g·(1 − g): how a soft code differs from itself", "gates"),
+        *with_interval("undecided", f"share of gates with {UNDECIDED[0]} < g < {UNDECIDED[1]}"),
+        *with_interval("rho", "Spearman's correlation of expected with hard; NaN where one is constant"),
+        Column("n", int, "pairs"),
+    ),
+    "pairs": table_of(
+        "a site and a pair of examples",
+        Column("site", str, "name of the site"),
+        Column("a", int, "id of one example"),
+        Column("b", int, "id of the other"),
+        Column("expected", float, "expected Hamming distance of their soft codes", "gates"),
+        Column("hard", int, "Hamming distance of their codes", "gates"),
+        Column("blur", float, "how a soft code differs from itself, mean of the two", "gates"),
+        Column("undecided", float, "share of gates that are undecided, mean of the two"),
+    ),
+}
+
+
+def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progress | None = None) -> Result:
+    """Compare soft codes with hard ones: the expected Hamming distance of pairs, and the share of undecided gates.
 
     With act(z) = z·g(z), the gate g is the probability that a unit is on, and for two examples with gates g and g'
 
         expected = Σ g·(1 − g') + g'·(1 − g),    hard = Σ |1[z > 0] − 1[z' > 0]|        (SCIENCE 8)
 
     For ReLU the two are equal, and the codes that the atlas stores are all there is to know: they are not read again.
-    An example's soft code also differs from itself: Σ 2g(1 − g), the *blur*.
+    Where pairs share inputs, a pair weighs the product of how often its two were drawn.
 
-    Table, a row a site: site, nonlinearity, gate (g in words), n_gates, and with intervals over pairs: expected and
-    hard (gates), ratio (mean expected / mean hard), blur (gates), undecided (share of gates with 0.1 < g < 0.9) and
-    rho (Spearman's correlation of expected with hard; NaN where one is constant); n (pairs). Table ``pairs``:
-    site, a, b, expected, hard, blur and undecided (means of the two). Intervals: bootstrap over pairs, or over
-    the inputs that pairs share, a pair then weighing the product of how often its two were drawn.
-
-    Raises `UsageError` for impossible parameters and for a network that shows no preactivations; `UnknownName`;
+    Raises `UsageError` for impossible options and for a network that shows no preactivations; `UnknownName`;
     `NotStored` for images that the atlas does not hold and whose codes it does not store; `NonFinite`.
     """
-    whole("examples", examples, least=2)
-    checked_seed(seed)
-    chosen = _sites(reader, sites)
+    whole("examples", options.examples, least=2)
+    chosen = _sites(reader, options.sites)
     live = Live(atlas, reader, place_of(reader, site=chosen[0].name))
-    pairs = _pairs(live, examples, seed)
+    pairs = _pairs(live, options.examples, options.seed)
     source = Source(atlas, live, reader, chosen, pairs)
     at_once = max(1, READ_BYTES // (2 * 4 * sum(site.n_gates for site in chosen)))
     rows = []
@@ -123,18 +145,18 @@ def soft(
     tell(progress, len(pairs), len(pairs))
     order = {site.name: place for place, site in enumerate(chosen)}
     measured = pd.DataFrame(rows).sort_values("site", key=lambda s: s.map(order), kind="stable", ignore_index=True)
-    rng = np.random.default_rng([seed, 8])
+    rng = np.random.default_rng([options.seed, 8])
     units = _shared(inputs_of_examples(atlas, pairs.ravel()).reshape(pairs.shape))
     table = pd.DataFrame([_summary(site, measured[measured["site"] == site.name], units, rng) for site in chosen])
-    parameters = {"sites": [site.name for site in chosen], "examples": 2 * len(pairs), "seed": seed}
+    parameters = {"sites": [site.name for site in chosen], "examples": 2 * len(pairs), "seed": options.seed}
     return Result("soft", live.owner.name, parameters, {"table": table, "pairs": measured}, _notes(chosen, source))
 
 
-def draw_soft(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Expected against hard distance, and the undecided share, by site."""
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.6, 0.4])
+    drawing = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.6, 0.4])
     table = result.table
     places, n = range(len(table)), int(table["n"].iloc[0])
     share = table.copy()
@@ -147,18 +169,18 @@ def draw_soft(result: Result) -> go.Figure:
         ("expected", "soft codes differ, expected", 1),
         ("blur", "a soft code and itself, expected", 2),
     )
-    for number, (column, name, look) in enumerate(shown):
-        x = [place + 0.12 * (number - 1) for place in places]
-        figure.add_trace(points(f"{name}, n = {n} pairs", x, share, column, style(look)), row=1, col=1)
+    for place, (column, name, look) in enumerate(shown):
+        x = [x + 0.12 * (place - 1) for x in places]
+        drawing.add_trace(points(f"{name}, n = {n} pairs", x, share, column, style(look)), row=1, col=1)
     undecided = points("undecided gates", list(places), share, "undecided", style(3), showlegend=False)
-    figure.add_trace(undecided, row=2, col=1)
-    figure.update_yaxes(title="% of gates", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title="Undecided, % of gates", range=[0, 100], row=2, col=1)
-    figure.update_traces(cliponaxis=False)  # of ReLU much lies on the axis
-    name_axis(figure, table["site"].tolist(), "Site", row=2, col=1)
-    legend_above(figure)
+    drawing.add_trace(undecided, row=2, col=1)
+    drawing.update_yaxes(title="% of gates", rangemode="tozero", row=1, col=1)
+    drawing.update_yaxes(title="Undecided, % of gates", range=[0, 100], row=2, col=1)
+    drawing.update_traces(cliponaxis=False)  # of ReLU much lies on the axis
+    name_axis(drawing, table["site"].tolist(), "Site", row=2, col=1)
+    legend_above(drawing)
     return finish(
-        figure,
+        drawing,
         f"Soft codes of {result.network}",
         f"n = {n} pairs of {2 * n} examples; intervals: bootstrap, 95 %",
         result.notes,
@@ -376,3 +398,68 @@ def _notes(sites: Sequence[Site], source: Source) -> tuple[str, ...]:
         "share an example; where pairs share inputs, as tokens of one text do, inputs are resampled"
     )
     return notes.lines()
+
+
+# --- what it decides -----------------------------------------------------------------------------------------------
+
+BLURRED = 0.1
+"""Share of undecided gates from which on a site's polytopes are blurred."""
+
+BLUR_RULE = (
+    "Of a site with smooth gates: for it where the interval of the share of undecided gates lies above "
+    f"{BLURRED:.0%}, against it where it lies below. Of a site with ReLU: for it where soft and hard distance are "
+    "equal in every pair and no gate is undecided, else against it. Supported: more than half of the sites for, none "
+    "against. Not supported: more than half against."
+)
+
+
+def smooth_gates_blur(result: Result) -> Verdict:
+    """`BLUR_RULE`."""
+    pairs = result.tables["pairs"]
+    unequal = set(pairs.loc[pairs["expected"] != pairs["hard"], "site"])
+    rows = result.table.to_dict("records")
+    votes = []
+    for row in rows:
+        if row["nonlinearity"].startswith("relu"):
+            votes.append(-1 if row["site"] in unequal or row["undecided"] > 0 else 1)
+        else:
+            votes.append(vote_of(row["undecided_low"], row["undecided_high"], BLURRED))
+    numbers = [
+        number(f"{row['site']}, {row['nonlinearity']}: {words}", row, name, row["n"])
+        for row in rows
+        for name, words in (("undecided", "share of undecided gates"), ("ratio", "soft distance over hard"))
+    ]
+    least, most = (f(row["undecided"] for row in rows) for f in (min, max))
+    because = (
+        f"{least:.0%} to {most:.0%} of the gates of a site are undecided; {sum(v > 0 for v in votes)} of "
+        f"{len(votes)} sites are for it, {sum(v < 0 for v in votes)} against"
+    )
+    return Verdict(majority(votes), because, pd.DataFrame(numbers))
+
+
+def _asking(_: Atlas, __: NetworkRecord, ___: Before) -> dict[str, Any]:
+    return {"examples": 60}
+
+
+EXPERIMENT = Experiment(
+    name="soft",
+    version=1,
+    section=8,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    live=True,
+    quick={"examples": 20},
+    claims=(
+        Claim(
+            "soft",
+            Part.SPLINES,
+            2,
+            "Smooth activations blur the boundaries of polytopes; ReLU's are sharp.",
+            asking=_asking,
+            judge=smooth_gates_blur,
+            rule=BLUR_RULE,
+        ),
+    ),
+)

@@ -13,7 +13,7 @@ from query.examples.description import describe
 from query.experiments.archive import load, stored
 from query.experiments.result import Result
 from query.experiments.route import Route, route
-from query.experiments.scaling import HIGHEST, STEPS
+from query.experiments.scale import HIGHEST, STEPS
 from query.progress import Progress
 
 from ...plain_text import counted

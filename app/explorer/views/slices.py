@@ -10,7 +10,7 @@ import streamlit as st
 
 from query.experiments.archive import stored
 from query.experiments.result import MAIN, Result
-from query.experiments.slices import png_slice
+from query.experiments.slice import picture
 
 from .. import address
 from ..parts import choices, figures, markup, measured, show
@@ -206,7 +206,7 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
     )
     st.download_button(
         "PNG of the slice alone",
-        partial(png_slice, result),
+        partial(picture, result),
         f"slice-{view.network.name}-plain.png",
         "image/png",
         on_click="ignore",

@@ -5,7 +5,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from query.experiments import verdicts_discussion, verdicts_paths
+from query.experiments import (
+    adversarial,
+    affine,
+    interpolate,
+    intervene,
+    layernorm,
+    scale,
+    soft,
+)
 from tests.query.experiments.judged import DOWN, UP, WIDE, interval, result
 
 
@@ -44,10 +52,10 @@ FALLING, FROM_THE_ORIGIN = ((0.05, 0.05), (2, 3)), ((0.05, 0.3), (2, 3))  # the 
     ],
 )
 def test_a_peak_lies_inside_and_is_dense(kinds, peak, untrained):
-    assert verdicts_paths.peak_inside(scaling(**kinds)).word == peak
-    assert verdicts_paths.no_peak_untrained(scaling(**kinds)).word == untrained
+    assert scale.peak_inside(scaling(**kinds)).word == peak
+    assert scale.no_peak_untrained(scaling(**kinds)).word == untrained
     noise = scaling(gaussian=kinds["activation"], activation=NONE)
-    assert verdicts_paths.peak_for_noise(noise).word == peak
+    assert scale.peak_for_noise(noise).word == peak
 
 
 def changes(below, above):
@@ -81,7 +89,7 @@ def changes(below, above):
     ],
 )
 def test_class_changes_are_compared_with_the_mean_density(below, above, word):
-    found = verdicts_paths.class_changes_where_dense(changes(below, above))
+    found = scale.class_changes_where_dense(changes(below, above))
     assert found.word == word
     if word == "supported":
         assert found.numbers["value"][0] == pytest.approx(4 / 1.75) and found.numbers["n"].tolist() == [5, 0]
@@ -91,10 +99,10 @@ def test_above_one_a_change_lies_in_the_step_that_ends_at_it():
     """Dense between 1.25 and 1.5 alone: known at 1.25 and changed at 1.5, and not one step later."""
     scaled = changes([np.nan] * 5, [1.5] * 5)
     scaled.table["share"] = np.where(scaled.table["alpha_high"] == 1.5, 4.0, 1.0)
-    assert verdicts_paths.class_changes_where_dense(scaled).word == "supported"
+    assert scale.class_changes_where_dense(scaled).word == "supported"
     later = changes([np.nan] * 5, [1.75] * 5)
     later.table["share"] = scaled.table["share"]
-    assert verdicts_paths.class_changes_where_dense(later).word == "not supported"
+    assert scale.class_changes_where_dense(later).word == "not supported"
 
 
 @pytest.mark.parametrize(("ends", "word"), [(UP, "supported"), (WIDE, "undecided"), (DOWN, "not supported")])
@@ -103,7 +111,7 @@ def test_paths_decide_by_the_ratio(ends, word):
         {"kind": "same", "n": 4, **interval("density", 1, 2), **interval("ratio", np.nan, np.nan)},
         {"kind": "different", "n": 4, **interval("density", 2, 3), **interval("ratio", *ends)},
     ]
-    assert verdicts_paths.paths_between_classes_are_denser(result("interpolate", summary=rows)).word == word
+    assert interpolate.paths_between_classes_are_denser(result("interpolate", summary=rows)).word == word
 
 
 @pytest.mark.parametrize(
@@ -114,7 +122,7 @@ def test_maps_decide_by_the_correlation_with_hamming_distance(ends, word):
         {"of": "distance", "with": "frobenius", "n": 9, **interval("rho", 0.8, 0.9)},
         {"of": "hamming", "with": "frobenius", "n": 9, **interval("rho", *ends)},
     ]
-    assert verdicts_paths.gates_follow_maps(result("affine", summary=rows)).word == word
+    assert affine.gates_follow_maps(result("affine", summary=rows)).word == word
 
 
 @pytest.mark.parametrize(
@@ -133,7 +141,7 @@ def test_attacks_are_judged_by_kind_and_norm_and_random_directions_have_no_vote(
         for (kind, epsilon), ends in zip(asked, ratios, strict=True)
     ]
     rows += [{**rows[0], "kind": "random", "epsilon": epsilon, **interval("ratio", 1, 1)} for epsilon in (0.1, 0.3)]
-    found = verdicts_discussion.attacks_cross_more(result("adversarial", table=rows))
+    found = adversarial.attacks_cross_more(result("adversarial", table=rows))
     assert found.word == word and len(found.numbers) == 8
 
 
@@ -163,7 +171,7 @@ def softness(nonlinearity, *undecided, apart=0.0):
     ],
 )
 def test_smooth_gates_are_to_blur_and_hard_ones_not(found, word):
-    assert verdicts_discussion.smooth_gates_blur(found).word == word
+    assert soft.smooth_gates_blur(found).word == word
 
 
 @pytest.mark.parametrize(
@@ -182,7 +190,7 @@ def test_a_norm_removes_scale_where_scaling_before_it_flips_next_to_nothing(befo
         for scaled, ends in (("before the norm", before), ("MLP hidden vector", hidden))
         if ends
     ]
-    assert verdicts_discussion.norm_removes_scale(result("layernorm", summary=rows)).word == word
+    assert layernorm.norm_removes_scale(result("layernorm", summary=rows)).word == word
 
 
 @pytest.mark.parametrize(
@@ -199,4 +207,4 @@ def test_gates_are_judged_by_how_much_nearer_they_bring_the_output_than_random_o
         }
         for measure in ("kl", "tv", "changed", "gain", "later", "moved")
     ]
-    assert verdicts_discussion.gates_carry_meaning(result("intervene", table=rows)).word == word
+    assert intervene.gates_carry_meaning(result("intervene", table=rows)).word == word

@@ -6,7 +6,7 @@ import pytest
 
 import atlas
 from atlas.errors import UsageError
-from query.experiments.affine import draw_affine
+from query.experiments.affine import figure as draw_affine
 from query.experiments.registry import run
 from query.statistics import Interval, bootstrap, mean_interval, spearman_interval, weighted_mean
 from tests.atlases import add_texts

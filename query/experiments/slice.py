@@ -17,14 +17,19 @@ from atlas import Atlas, Network
 from atlas.checks import whole
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import Site
+from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
 from ..progress import Progress, tell
+from .claims import SLICED, Before, Claim, Part, counts, span_at
 from .figures import PALETTE, finish, one_line, text
 from .live import Live, labels_of_examples, place_of
+from .options import CommonOptions
 from .planes import Grid, Plane, Polyline, find_boundaries, polylines, read_regions
+from .record import Experiment
 from .result import Result
-from .targets import checked_seed, stored_direction
+from .schema import Column, table_of
+from .targets import stored_direction
 
 LARGEST = 2048
 """Points a side at most: 4 million codes."""
@@ -49,60 +54,117 @@ SHADES = 7
 """Shades of a class's colour by which neighbouring polytopes are told apart."""
 
 
-def slice(
-    atlas: Atlas,
-    reader: Network,
-    *,
-    span: str,
-    a: int | None = None,
-    b: int | None = None,
-    c: int | None = None,
-    directions: Sequence[str] | None = None,
-    reach: float | None = None,
-    middle: Sequence[float] | None = None,
-    zoom: float = 1.0,
-    size: int = 256,
-    lines: int = 300,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Result:
-    """The polytopes, boundaries and classes that a plane through an activation space meets.
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    span: str
+    """AFTER->TO. The plane lies in the activation space of AFTER; the boundaries are those of the gates after it."""
 
-    ``span``: AFTER->TO. The plane lies in the activation space of AFTER; the boundaries are those of the gates after
-    it. ``a``: an example in the plane; in a language model its token (or else the first example's) is the one whose
-    vector is replaced, and its sequence the rest. ``b``: a second. ``c``: a third, which fixes the plane.
-    ``directions``: two of random:SEED, unit:NUMBER or METHOD:COMPONENT (a stored direction, such as pca:0), from
-    ``a``, or from the origin without it. ``reach``: half the width of the window, in units of distance; by default it
-    holds the three examples, or is the length of the activation of a. ``middle``: u and v of the middle of the
-    window; by default that of the three examples, or where the directions start. ``zoom``: how many times smaller the
-    window is made, about its middle. ``size``: points a side of the grid. ``lines``: boundaries drawn as lines, at
-    most; more are thinned out at random. ``seed``: for that.
+    a: int | None = None
+    """An example in the plane; in a language model its token (or else the first example's) is the one whose vector is
+    replaced, and its sequence the rest."""
 
-    A polytope is a code with the pooling switches of the span; without max-pooling in it, a code. Table: class,
-    points, share (of the grid), polytopes (distinct ones among them). Table ``summary``: polytopes (distinct ones on
-    the grid: the window meets at least as many), codes (distinct ones, whatever the switches), points, gates,
-    gates_crossed (on at some points, off at others), lines (drawn), exact_lines (share of their length, in grid
-    cells, that is exact). Table ``grid``: row, column, polytope, code, class (row of the main table); u and v follow
-    from ``parameters``. Table ``boundaries``: line, site, gate (bit of the site's code), u, v: polylines, point by
-    point, with the share of each that is exact. Table ``sites``: site, gates, crossed. Table ``examples``: example,
-    label, u, v, distance (from the plane), named (a, b or c).
+    b: int | None = None
+    """A second."""
+
+    c: int | None = None
+    """A third, which fixes the plane."""
+
+    directions: Sequence[str] | None = None
+    """Two of random:SEED, unit:NUMBER or METHOD:COMPONENT (a stored direction, such as pca:0), from a, or from the
+    origin without it."""
+
+    reach: float | None = None
+    """Half the width of the window, in units of distance; by default it holds the three examples, or is the length of
+    the activation of a."""
+
+    middle: Sequence[float] | None = None
+    """U and v of the middle of the window; by default that of the three examples, or where the directions start."""
+
+    zoom: float = 1.0
+    """How many times smaller the window is made, about its middle."""
+
+    size: int = 256
+    """Points a side of the grid."""
+
+    lines: int = 300
+    """Boundaries drawn as lines, at most; more are thinned out at random."""
+
+
+TABLES = {
+    "table": table_of(
+        "a class",
+        Column("class", str, "what is predicted"),
+        Column("points", int, "points of the grid where it is"),
+        Column("share", float, "of all points"),
+        Column("polytopes", int, "distinct polytopes among them"),
+    ),
+    "summary": table_of(
+        "the slice",
+        Column("polytopes", int, "distinct ones on the grid: the window meets at least as many"),
+        Column("codes", int, "distinct codes on the grid, whatever the pooling switches"),
+        Column("points", int, "points of the grid"),
+        Column("gates", int, "gates of the span"),
+        Column("gates_crossed", int, "gates on at some points and off at others"),
+        Column("lines", int, "gates whose boundaries are drawn"),
+        Column("exact_lines", float, "share of the length of the lines, in grid cells, that is exact"),
+    ),
+    "grid": table_of(
+        "a point of the grid; u and v follow from the parameters",
+        Column("row", int, "from 0, along v"),
+        Column("column", int, "from 0, along u"),
+        Column("polytope", int, "number of the polytope that it lies in"),
+        Column("code", int, "number of its code"),
+        Column("class", int, "row of the main table"),
+    ),
+    "boundaries": table_of(
+        "a point of a polyline",
+        Column("line", int, "number of the polyline"),
+        Column("site", str, "that holds the gate"),
+        Column("gate", int, "bit of the site's code"),
+        Column("u", float, "where it lies"),
+        Column("v", float, "where it lies"),
+        Column("exact", float, "share of the polyline that is exact"),
+    ),
+    "sites": table_of(
+        "a site of the span",
+        Column("site", str, "name of the site"),
+        Column("gates", int, "its gates"),
+        Column("crossed", int, "those on at some points and off at others"),
+    ),
+    "examples": table_of(
+        "an example that lies in the plane",
+        Column("example", int, "id of the example"),
+        Column("label", str, "its label"),
+        Column("u", float, "where it lies"),
+        Column("v", float, "where it lies"),
+        Column("distance", float, "from the plane"),
+        Column("named", str, "a, b or c; empty for others"),
+    ),
+}
+
+
+def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progress | None = None) -> Result:
+    """Find the polytopes, boundaries and classes that a plane through an activation space meets.
+
+    A polytope is a code with the pooling switches of the span; without max-pooling in it, a code.
 
     Raises `UsageError` for the same example twice, three points on one line, an impossible window; `NotStored`,
     `UnknownName`.
     """
-    for name, value, least, most in (("size", size, 2, LARGEST), ("lines", lines, 0, None)):
+    for name, value, least, most in (("size", options.size, 2, LARGEST), ("lines", options.lines, 0, None)):
         whole(name, value, least, most)
-    checked_seed(seed)
-    if not 0 < zoom < np.inf:
-        raise UsageError(f"zoom is {zoom!r}; expected a number above 0, such as 4 for a window a quarter as wide")
-    live = Live(atlas, reader, place_of(reader, span=span))
-    named, plane, window = _plane(atlas, live, (a, b, c), directions, reach)
-    grid = _grid(_moved(window, middle), zoom, size, plane)
+    if not 0 < options.zoom < np.inf:
+        raise UsageError(
+            f"zoom is {options.zoom!r}; expected a number above 0, such as 4 for a window a quarter as wide"
+        )
+    live = Live(atlas, reader, place_of(reader, span=options.span))
+    named, plane, window = _plane(atlas, live, (options.a, options.b, options.c), options.directions, options.reach)
+    grid = _grid(_moved(window, options.middle), options.zoom, options.size, plane)
     around = next(iter(named.values())) if named else _any_example(live)
     tail, sites = live.tail(around), live.place.sites
     regions = read_regions(tail, grid, sites, lambda done, total: tell(progress, done, 2 * total))
-    rng = np.random.default_rng([seed, 6])
-    drawn = np.sort(rng.permutation(regions.varies)[:lines])
+    rng = np.random.default_rng([options.seed, 6])
+    drawn = np.sort(rng.permutation(regions.varies)[: options.lines])
     found = find_boundaries(tail, grid, sites, drawn, lambda done, total: tell(progress, total + done, 2 * total))
     joined = polylines(found, SLACK * (grid.u[1] - grid.u[0]))
     tell(progress, 1, 1)
@@ -110,16 +172,16 @@ def slice(
     exact = float(found.exact.mean()) if len(found.exact) else np.nan
     parameters = {
         "span": live.place.name,
-        "a": a,
-        "b": b,
-        "c": c,
-        "directions": None if directions is None else list(directions),
-        "reach": reach,
-        "middle": None if middle is None else [float(at) for at in middle],
-        "zoom": zoom,
-        "size": size,
-        "lines": lines,
-        "seed": seed,
+        "a": options.a,
+        "b": options.b,
+        "c": options.c,
+        "directions": None if options.directions is None else list(options.directions),
+        "reach": options.reach,
+        "middle": None if options.middle is None else [float(at) for at in options.middle],
+        "zoom": options.zoom,
+        "size": options.size,
+        "lines": options.lines,
+        "seed": options.seed,
         "n_gates": live.place.n_gates,
         "sequence": around if live.owner.kind == "text" else None,
         "u": [grid.u[0], grid.u[-1]],
@@ -128,7 +190,7 @@ def slice(
     summary = {
         "polytopes": int(regions.polytope.max()) + 1,
         "codes": int(regions.code.max()) + 1,
-        "points": size * size,
+        "points": options.size * options.size,
         "gates": live.place.n_gates,
         "gates_crossed": len(regions.varies),
         "lines": len(drawn),
@@ -154,15 +216,15 @@ def slice(
     return Result("slice", live.owner.name, _plain(parameters), tables, _notes(tail, summary, live, grid, around))
 
 
-def draw_slice(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Classes as colours, polytopes as shades, boundaries as lines, examples as marks."""
-    figure = go.Figure()
+    drawing = go.Figure()
     p, table = result.parameters, result.table
     (u0, u1), (v0, v1) = p["u"], p["v"]
     classes = _raster(result, "class")
     names = np.array([text(name) for name in table["class"]], dtype=object)
     places = {"x": np.linspace(u0, u1, p["size"]), "y": np.linspace(v0, v1, p["size"])}
-    figure.add_trace(
+    drawing.add_trace(
         go.Heatmap(
             z=classes,
             **places,
@@ -176,7 +238,7 @@ def draw_slice(result: Result) -> go.Figure:
             hovertemplate="%{text}<br>polytope %{customdata}<br>u = %{x:.4g}, v = %{y:.4g}<extra></extra>",
         )
     )
-    figure.add_trace(
+    drawing.add_trace(
         go.Heatmap(
             z=_raster(result, "polytope") * 5 % SHADES,
             **places,
@@ -190,7 +252,7 @@ def draw_slice(result: Result) -> go.Figure:
         lines = boundaries[boundaries["site"] == site]
         u, v = _with_gaps(lines)
         dash = PALETTE[place % len(PALETTE)].dash
-        figure.add_trace(
+        drawing.add_trace(
             go.Scatter(
                 x=u,
                 y=v,
@@ -201,7 +263,7 @@ def draw_slice(result: Result) -> go.Figure:
             )
         )
     for place, row in enumerate(table.head(len(PALETTE)).to_dict("records")):
-        figure.add_trace(
+        drawing.add_trace(
             go.Scatter(
                 x=[None],
                 y=[None],
@@ -212,7 +274,7 @@ def draw_slice(result: Result) -> go.Figure:
         )
     examples = result.tables["examples"]
     marked = examples.to_dict("records")
-    figure.add_trace(
+    drawing.add_trace(
         go.Scatter(
             x=examples["u"],
             y=examples["v"],
@@ -225,7 +287,7 @@ def draw_slice(result: Result) -> go.Figure:
     )
     for row in marked:
         if row["named"]:
-            figure.add_annotation(
+            drawing.add_annotation(
                 x=row["u"],
                 y=row["v"],
                 text=f"{row['named']} {row['example']}",
@@ -234,13 +296,13 @@ def draw_slice(result: Result) -> go.Figure:
                 bgcolor="rgba(255,255,255,0.85)",
                 font={"size": 12},
             )
-    figure.update_xaxes(title="u, distance in the activation space", range=[u0, u1], constrain="domain")
-    figure.update_yaxes(
+    drawing.update_xaxes(title="u, distance in the activation space", range=[u0, u1], constrain="domain")
+    drawing.update_yaxes(
         title="v, distance in the activation space", range=[v0, v1], scaleanchor="x", constrain="domain"
     )
     [s] = result.tables["summary"].to_dict("records")
     return finish(
-        figure,
+        drawing,
         f"Slice through the polytopes of {p['span']} of {result.network}",
         f"{_counted(s)} met by {s['points']:,} points; {s['gates_crossed']:,} of {s['gates']:,} gates change",
         result.notes,
@@ -254,7 +316,7 @@ def _counted(summary: dict[Any, Any]) -> str:
     return f"{polytopes:,} polytopes" + (f" (of {codes:,} distinct codes)" if codes < polytopes else "")
 
 
-def png_slice(result: Result, side: int = 1024) -> bytes:
+def picture(result: Result, side: int = 1024) -> bytes:
     """The same picture as a PNG, ``side`` pixels a side, drawn without a browser: no text, v upward."""
     import io
 
@@ -534,3 +596,65 @@ def _with_gaps(lines: pd.DataFrame) -> tuple[list[float | None], list[float | No
         u += [*line["u"], None]
         v += [*line["v"], None]
     return u, v
+
+
+# --- in the report ---------------------------------------------------------------------------------------------
+
+
+def shown(result: Result) -> pd.DataFrame:
+    """The numbers that the report prints; the slice decides nothing."""
+    [summary] = result.tables["summary"].to_dict("records")
+    points = summary["points"]
+    rows = [
+        ("distinct polytopes among the points of the grid", summary["polytopes"], points),
+        ("distinct codes among them", summary["codes"], points),
+        ("gates on at some of the points and off at others", summary["gates_crossed"], summary["gates"]),
+        ("share of the length of the lines drawn that is exact", summary["exact_lines"], summary["lines"]),
+    ]
+    classes = result.table.to_dict("records")
+    return counts(
+        [
+            *rows,
+            *((f"share of the points where {row['class']} is predicted", row["share"], points) for row in classes),
+        ]
+    )
+
+
+def _asking(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
+    """Two examples of one label and one of another, or any three of different inputs."""
+    frame = atlas.frame(
+        "select min(example_id) as example_id, label from examples where network_id = $1 group by input_id, label "
+        "order by example_id",
+        [network.network_id],
+    )
+    if len(frame) < 3:
+        raise NotStored(f"network {network.name} has {len(frame)} inputs; a plane needs three examples")
+    first, others = frame.iloc[0], frame[1:]
+    same, other = (others[alike] for alike in (others["label"] == first["label"], others["label"] != first["label"]))
+    ends = (same.iloc[0], other.iloc[0]) if len(same) and len(other) else (others.iloc[0], others.iloc[1])
+    a, b, c = (int(row["example_id"]) for row in (first, *ends))
+    return {"span": span_at(atlas, network, SLICED), "a": a, "b": b, "c": c, "size": 128}
+
+
+EXPERIMENT = Experiment(
+    name="slice",
+    version=1,
+    section=6,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    picture=picture,
+    live=True,
+    quick={"size": 32},
+    claims=(
+        Claim(
+            "slice",
+            Part.INTRODUCTION,
+            1,
+            "The activation space of a layer is cut into polytopes by the gates of all layers after it.",
+            asking=_asking,
+            shown=shown,
+        ),
+    ),
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,22 @@ from jaxtyping import Float32, Float64, Int64
 from atlas import Atlas, Network
 from atlas.checks import whole
 from atlas.errors import UsageError
+from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
 from ..progress import Progress, part, tell
 from ..statistics import Interval, bootstrap, mean_interval, share_interval
+from .claims import SCALED, Before, Claim, Part, Row, Verdict, Word, number, span_at, vote_of, word_for
 from .crossings import Told, read_along
-from .figures import finish, legend_above, style
+from .figures import add_band, finish, legend_above, style
 from .live import Live, inputs_of_examples, place_of
 from .maps import log_softmax
-from .paths import add_band, path_notes, profile_of
+from .options import CommonOptions
+from .paths import HOW_COLUMNS, path_notes, profile_of
+from .record import Experiment
 from .result import Result
-from .targets import checked_seed, checked_tolerance, increasing
+from .schema import Column, table_of, with_interval
+from .targets import checked_tolerance, increasing
 
 ORIGIN = 2.0**-20
 """What stands for α = 0. At the origin itself a gate without offset lies on its boundary: a network all of whose
@@ -40,26 +46,93 @@ KINDS = {
 }
 
 
-def scale(
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    span: str
+    """AFTER->TO. The activation of AFTER is scaled; the boundaries are those of the gates after it."""
+
+    example: int | None = None
+    """This one alone; else some are drawn."""
+
+    examples: int = 30
+    """How many are drawn at random."""
+
+    alphas: Sequence[float] | None = None
+    """Increasing factors, from 0 or above; by default 0 to 2.5 in steps of 0.05."""
+
+    tolerance: float = 0.01
+    """Steps are halved until the crossings of a path grow by no more than this share."""
+
+
+KIND = Column("kind", str, "activation, gaussian (a direction of the same norm), random, random-raw (untrained)")
+EXAMPLE = Column("example", int, "id of the example")
+
+TABLES = {
+    "table": table_of(
+        "a kind and a step; bootstrap over inputs, since tokens of one text depend on each other",
+        KIND,
+        Column("step", int, "number of the step"),
+        Column("alpha_low", float, "where it begins"),
+        Column("alpha_high", float, "where it ends"),
+        *with_interval("density", "mean over examples", "boundaries a unit of distance"),
+        *with_interval(
+            "share", "gates crossed, as a share of all: free of the scale of the network", "per unit of α"
+        ),
+        Column("n", int, "examples"),
+    ),
+    "examples": table_of(
+        "a kind and an example",
+        KIND,
+        EXAMPLE,
+        Column("input", int, "id of its input"),
+        Column("norm", float, "of the vector that is scaled"),
+        Column("crossings", int, "boundaries crossed"),
+        Column("peak", float, "α in the middle of the densest step, the first of equals; NaN without crossings"),
+        Column("changes_below", float, "α nearest to 1 below it at which another class is predicted than at 1"),
+        Column("changes_above", float, "the same above 1; NaN where there is none"),
+        Column("prediction", str, "at α = 1"),
+        *HOW_COLUMNS,
+    ),
+    "classes": table_of(
+        "a kind, an example and a factor",
+        KIND,
+        EXAMPLE,
+        Column("alpha", float, "the factor"),
+        Column("prediction", str, "what is predicted there"),
+        Column("probability", float, "of that"),
+        Column("kept", float, "probability of what is predicted at α = 1"),
+    ),
+    "summary": table_of(
+        "a kind; intervals: bootstrap over inputs, Wilson's for shares",
+        KIND,
+        Column("n", int, "examples"),
+        *with_interval("peak", "α of the densest step of the mean share"),
+        *with_interval("peak_height", "mean share there over mean share in the step below α = 1"),
+        *with_interval("peak_inside", "share of examples with their peak below 1"),
+        *with_interval("below", "share of examples whose class changes below 1"),
+        *with_interval("above", "share of examples whose class changes above 1"),
+        *with_interval("change_below", "mean α of the change below 1, where there is one"),
+        *with_interval("change_above", "mean α of the change above 1, where there is one"),
+    ),
+    "kept": table_of(
+        "a kind and a factor",
+        KIND,
+        Column("alpha", float, "the factor"),
+        Column("n", int, "examples"),
+        *with_interval("kept", "mean probability of what is predicted at α = 1"),
+    ),
+}
+
+
+def measure(
     atlas: Atlas,
-    reader: Network,
+    options: Options,
     *,
-    span: str,
-    example: int | None = None,
-    examples: int = 30,
-    alphas: Sequence[float] | None = None,
-    tolerance: float = 0.01,
-    seed: int = 0,
+    reader: Network,
     controls: Mapping[str, Network] | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Density of boundaries and predicted class as an activation is scaled, trained and untrained.
-
-    ``span``: AFTER->TO. The activation of AFTER is scaled; the boundaries are those of the gates after it.
-    ``example``: this one alone; else some are drawn. ``examples``: how many are drawn at random. ``alphas``:
-    increasing factors, from 0 or above; by default 0 to 2.5 in steps of 0.05. ``tolerance``: steps are halved until
-    the crossings of a path grow by no more than this share. ``seed``: for drawing examples, the Gaussian directions
-    and the intervals.
+    """Measure the density of boundaries and the predicted class as an activation is scaled.
 
         x(α) = α·x,    density_i = crossings in step i / (α_{i+1} − α_i)‖x‖₂        (SCIENCE 5)
 
@@ -67,49 +140,37 @@ def scale(
     of a ReLU site is), and ``controls``, untrained networks with their own activations of the same inputs, from the
     atlas where it stores them. α = 0 is replaced by 2⁻²⁰, its limit from above.
 
-    Table: kind, step, alpha_low, alpha_high, density, share (gates crossed, as a share of all, per unit of α: free of
-    the scale of the network), each with the ends of its interval, n. Table ``examples``: kind, example, input, norm,
-    crossings, peak (α in the middle of the densest step; the first of equals; NaN without crossings), changes_below
-    and changes_above (the α nearest to 1 on each side at which another class is predicted than at α = 1; NaN where
-    none is), prediction (at 1), method, points, growth, converged. Table ``classes``: kind, example, alpha,
-    prediction, probability, kept (probability of what is predicted at α = 1). Table ``kept``: kind, alpha, the mean
-    of that over examples with its interval, n. Table ``summary``: kind, n, and with intervals: peak (of the mean
-    share), peak_height (mean share there / mean share in the step below α = 1), peak_inside (share of examples with
-    their peak below 1), below and above (share of examples whose class changes on that side), change_below and
-    change_above (mean α of it, where it does). Intervals: bootstrap over inputs, since tokens of one text depend on
-    each other; Wilson's for shares.
-
     Raises `UsageError` for alphas that do not increase, `UnknownName`; `NotStored` for activations that can't be had,
     those of controls before anything is measured.
     """
-    edges, tolerance = _alphas(alphas), checked_tolerance(tolerance)
-    live = Live(atlas, reader, place_of(reader, span=span))
-    ids = live.asked(example, whole("examples", examples), checked_seed(seed))
+    edges, tolerance = _alphas(options.alphas), checked_tolerance(options.tolerance)
+    live = Live(atlas, reader, place_of(reader, span=options.span))
+    ids = live.asked(options.example, whole("examples", options.examples), options.seed)
     beside = {kind: live.beside(control) for kind, control in (controls or {}).items()}
     for control in beside.values():
         control.check_readable(ids)
     sources = {"activation": live, "gaussian": live, **beside}
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([options.seed, 1])
     rows, shares, classes = [], [], []
-    for done, (kind, source, number) in enumerate(work := [(k, s, int(i)) for k, s in sources.items() for i in ids]):
-        tail, point = source.tail(number), source.activations([number])[0]
+    for done, (kind, source, chosen) in enumerate(work := [(k, s, int(i)) for k, s in sources.items() for i in ids]):
+        tail, point = source.tail(chosen), source.activations([chosen])[0]
         if kind == "gaussian":
             point = _gaussian_like(point, rng)
         row, per_step = _measure(tail, point, source, edges, tolerance, part(progress, done, len(work)))
-        rows.append({"kind": kind, "example": number, **row})
+        rows.append({"kind": kind, "example": chosen, **row})
         shares.append(per_step / (np.diff(edges) * source.place.n_gates))
-        classes.append(_classes(tail, point, edges).assign(kind=kind, example=number))
+        classes.append(_classes(tail, point, edges).assign(kind=kind, example=chosen))
     tell(progress, len(work), len(work))
     table = pd.concat(classes, ignore_index=True)
     measured = _with_changes(pd.DataFrame(rows), table)
     measured.insert(2, "input", inputs_of_examples(atlas, measured["example"].to_numpy()))
     parameters = {
         "span": live.place.name,
-        "example": example,
+        "example": options.example,
         "examples": len(ids),
         "alphas": edges.tolist(),
         "tolerance": tolerance,
-        "seed": seed,
+        "seed": options.seed,
         "n_gates": live.place.n_gates,
         "controls": sorted(controls or {}),
     }
@@ -117,29 +178,28 @@ def scale(
     tables = {
         "table": _profiles(measured, per_alpha, edges, live.place.n_gates, rng),
         "examples": measured,
-        "classes": table[["kind", "example", "alpha", "prediction", "probability", "kept"]],
+        "classes": table[[column.name for column in TABLES["classes"].columns]],
         "summary": _summary(measured, per_alpha, edges, rng),
         "kept": _kept(measured, table, rng),
     }
     return Result("scale", live.owner.name, parameters, tables, tuple(_notes(live, measured, tolerance, controls)))
 
 
-def draw_scale(result: Result) -> go.Figure:
+def figure(result: Result) -> go.Figure:
     """Boundaries crossed, and the probability of the class, along α; a line a kind."""
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=[0.6, 0.4])
-    table, classes = result.table, result.tables["classes"]
-    # Results that were stored before have no interval of it.
-    probable = result.tables.get("kept", classes.groupby(["kind", "alpha"], as_index=False)["kept"].mean())
+    drawing = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=[0.6, 0.4])
+    table = result.table
+    probable = result.tables["kept"]
     for place, kind in enumerate(dict.fromkeys(table["kind"])):
         look, name = style(place), KINDS.get(kind, kind)
         rows = table[table["kind"] == kind]
         middle = (rows["alpha_low"] + rows["alpha_high"]) / 2
         shown = rows.assign(**{c: 100 * rows[c] for c in ("share", "share_low", "share_high")})
-        add_band(figure, middle, shown, "share", look)
+        add_band(drawing, middle, shown, "share", look)
         label = f"{name}, n = {rows['n'].iloc[0]}"
-        figure.add_trace(
+        drawing.add_trace(
             go.Scatter(
                 x=middle,
                 y=shown["share"],
@@ -152,9 +212,8 @@ def draw_scale(result: Result) -> go.Figure:
             col=1,
         )
         kept = probable[probable["kind"] == kind]
-        if "kept_low" in kept:
-            add_band(figure, kept["alpha"], kept, "kept", look, row=2, col=1)
-        figure.add_trace(
+        add_band(drawing, kept["alpha"], kept, "kept", look, row=2, col=1)
+        drawing.add_trace(
             go.Scatter(
                 x=kept["alpha"],
                 y=kept["kept"],
@@ -167,14 +226,14 @@ def draw_scale(result: Result) -> go.Figure:
             col=1,
         )
     for row in (1, 2):
-        figure.add_vline(x=1, line={"color": "#8a8a8a", "width": 1, "dash": "dot"}, row=row, col=1)
-    figure.update_yaxes(title="Gates crossed, % per unit of α", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title="Mean probability of<br>the class at α = 1", range=[0, 1.02], row=2, col=1)
-    figure.update_xaxes(title="α along x(α) = α·x", row=2, col=1)
-    legend_above(figure)
+        drawing.add_vline(x=1, line={"color": "#8a8a8a", "width": 1, "dash": "dot"}, row=row, col=1)
+    drawing.update_yaxes(title="Gates crossed, % per unit of α", rangemode="tozero", row=1, col=1)
+    drawing.update_yaxes(title="Mean probability of<br>the class at α = 1", range=[0, 1.02], row=2, col=1)
+    drawing.update_xaxes(title="α along x(α) = α·x", row=2, col=1)
+    legend_above(drawing)
     p = result.parameters
     return finish(
-        figure,
+        drawing,
         f"Boundaries along a scaled activation, {p['span']} of {result.network}",
         f"{p['n_gates']:,} gates; n in examples; bands: bootstrap over inputs, 95 %",
         result.notes,
@@ -404,3 +463,198 @@ def _notes(live: Live, measured: pd.DataFrame, tolerance: float, controls: Mappi
             "boundaries pass through the origin and scaling crosses none but by rounding"
         )
     return notes
+
+
+# --- what it decides -------------------------------------------------------------------------------------------
+
+PEAK_RULE = (
+    "There is a peak inside where density rises from the origin and falls again before α = 1: the interval of the "
+    "densest α (of the mean profile) lies above the first step and below 1, and that of the peak's height (density "
+    "there over density just below α = 1) lies above 1. Supported: the trained network has one. Not supported: the "
+    "interval of the height holds 1, that of the densest α lies above 1, or it is the first step alone, from which "
+    "density only falls. Else undecided."
+)
+
+
+def peak_inside(result: Result) -> Verdict:
+    """`PEAK_RULE`."""
+    rows = _by_kind(result)
+    row = rows["activation"]
+    return Verdict(_peak_word(row, _first_step(result)), _peak_words(row), _peak_numbers(rows))
+
+
+UNTRAINED_PEAK_RULE = (
+    "A network has a peak inside as above. Supported: the trained network has one and no untrained control has. "
+    "Not supported: an untrained control has one too. Undecided: the trained network has none, or there is no "
+    "control."
+)
+
+
+def no_peak_untrained(result: Result) -> Verdict:
+    """`UNTRAINED_PEAK_RULE`."""
+    rows = _by_kind(result)
+    controls = {kind: row for kind, row in rows.items() if kind.startswith("random")}
+    first = _first_step(result)
+    peaks = [kind for kind, row in controls.items() if _has_peak(row, first)]
+    if not controls or not _has_peak(rows["activation"], first):
+        word: Word = "undecided"
+    else:
+        word = "not supported" if peaks else "supported"
+    because = "; ".join(f"{kind}: {_peak_words(row)}" for kind, row in controls.items()) or "no control was run"
+    return Verdict(word, because, _peak_numbers(rows))
+
+
+LEAST_CHANGES = 5
+"""Examples whose class changes on a side, for that side to count: an interval of fewer means nothing."""
+
+CHANGE_RULE = (
+    "For every example whose class changes on the way from α = 1, down or up: the mean density in the step in which "
+    "it changes, over the mean density over all α. A side counts where the class of at least "
+    f"{LEAST_CHANGES} examples changes there. Supported: the interval of the mean of this ratio lies above 1 on "
+    "every side that counts. Not supported: below 1 on every such side. Else undecided."
+)
+
+
+def class_changes_where_dense(result: Result) -> Verdict:
+    """`CHANGE_RULE`: the nearest change below α = 1 and the nearest above.
+
+    Classes are known at the ends of steps. What is predicted at the end a, and no more at the next end towards α = 1,
+    changes between the two: in the step that begins at a where a < 1, in the one that ends at a where a > 1.
+    """
+    table, examples = result.table, result.tables["examples"]
+    profile = table[table["kind"] == "activation"]
+    own = examples[examples["kind"] == "activation"]
+    low, high, share = (profile[name].to_numpy(np.float64) for name in ("alpha_low", "alpha_high", "share"))
+    rows: list[Row] = []
+    votes: dict[str, int] = {}
+    for words, column in (("below", "changes_below"), ("above", "changes_above")):
+        changing = own[own[column].notna()]
+        alphas = changing[column].to_numpy(np.float64)
+        if words == "below":
+            place = np.searchsorted(low, alphas, side="right") - 1
+        else:
+            place = np.searchsorted(high, alphas, side="left")
+        place = np.clip(place, 0, len(high) - 1)
+        found = mean_interval(
+            share[place] / np.average(share, weights=high - low),
+            np.random.default_rng(0),
+            units=changing["input"].to_numpy(np.int64),
+        )
+        votes[words] = vote_of(found.low, found.high, 1.0) if found.n >= LEAST_CHANGES else 0
+        rows.append(
+            {
+                "what": f"density where the class changes {words} α = 1, over the mean",
+                "value": found.value,
+                "low": found.low,
+                "high": found.high,
+                "n": found.n,
+            }
+        )
+    both = [votes[words] for words, row in zip(("below", "above"), rows, strict=True) if row["n"] >= LEAST_CHANGES]
+    word = word_for(both[0]) if both and len(set(both)) == 1 else "undecided"
+    because = "; ".join(f"{row['what']}: {row['value']:.3g} (n = {row['n']})" for row in rows if row["n"])
+    return Verdict(word, because or "no class changed", pd.DataFrame(rows))
+
+
+GAUSSIAN_RULE = "As for the peak of the activations: the Gaussian directions of the trained network decide."
+
+
+def peak_for_noise(result: Result) -> Verdict:
+    """`GAUSSIAN_RULE`."""
+    rows = _by_kind(result)
+    row = rows["gaussian"]
+    return Verdict(_peak_word(row, _first_step(result)), _peak_words(row), _peak_numbers(rows))
+
+
+def _by_kind(result: Result) -> dict[str, Row]:
+    return {row["kind"]: row for row in result.tables["summary"].to_dict("records")}
+
+
+def _first_step(result: Result) -> float:
+    """The end of the first step of the profile: a densest α below it has no lower density before it."""
+    return float(result.table["alpha_high"].min())
+
+
+def _has_peak(row: Row, first: float) -> bool:
+    return bool(row["peak_low"] > first and row["peak_high"] < 1 and row["peak_height_low"] > 1)
+
+
+def _peak_word(row: Row, first: float) -> Word:
+    if _has_peak(row, first):
+        return "supported"
+    flat = row["peak_height_low"] <= 1 <= row["peak_height_high"]
+    none = np.isnan(row["peak"]) or flat or row["peak_low"] > 1 or row["peak_high"] < first
+    return "not supported" if none else "undecided"
+
+
+def _peak_words(row: Row) -> str:
+    if np.isnan(row["peak"]):
+        return "no boundary is crossed"
+    return f"densest at α = {row['peak']:.3g}, {row['peak_height']:.3g} times the density just below α = 1"
+
+
+def _peak_numbers(rows: dict[str, Row]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            number(f"{kind}: {words}", row, name, row["n"])
+            for kind, row in rows.items()
+            for name, words in (("peak", "densest α"), ("peak_height", "density there over that just below α = 1"))
+        ]
+    )
+
+
+def _asking(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
+    alphas = np.round(np.arange(0, 2.51, 0.1), 2).tolist()
+    return {"span": span_at(atlas, network, SCALED), "examples": 6, "tolerance": 0.05, "alphas": alphas}
+
+
+EXPERIMENT = Experiment(
+    name="scale",
+    version=1,
+    section=5,
+    options=Options,
+    tables=TABLES,
+    measure=measure,
+    figure=figure,
+    live=True,
+    controls=True,
+    quick={"examples": 3, "alphas": [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0], "tolerance": 0.2},
+    claims=(
+        Claim(
+            "peak",
+            Part.PREDICTION_3,
+            1,
+            "Boundaries lie densest between the origin and the activation, and less densely at either.",
+            asking=_asking,
+            judge=peak_inside,
+            rule=PEAK_RULE,
+        ),
+        Claim(
+            "change",
+            Part.PREDICTION_3,
+            2,
+            "The predicted class changes where boundaries are dense.",
+            asking=_asking,
+            judge=class_changes_where_dense,
+            rule=CHANGE_RULE,
+        ),
+        Claim(
+            "untrained",
+            Part.SCALING,
+            1,
+            "The peak between origin and activation is absent in untrained networks.",
+            asking=_asking,
+            judge=no_peak_untrained,
+            rule=UNTRAINED_PEAK_RULE,
+        ),
+        Claim(
+            "noise",
+            Part.SCALING,
+            2,
+            "The peak is there for directions of Gaussian noise too.",
+            asking=_asking,
+            judge=peak_for_noise,
+            rule=GAUSSIAN_RULE,
+        ),
+    ),
+)

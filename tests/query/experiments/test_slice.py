@@ -17,7 +17,7 @@ from query.experiments.live import Live, place_of
 from query.experiments.planes import Grid, Plane, Segments, find_boundaries, polylines, read_regions, simplified
 from query.experiments.registry import find, run
 from query.experiments.result import Directions, Result
-from query.experiments.slices import png_slice
+from query.experiments.slice import picture as png_of
 from tests.query.experiments.tailed import (
     PLANE_GATES,
     demo_inception,
@@ -321,7 +321,7 @@ def test_the_middle_of_the_slice_agrees_with_the_atlas_at_its_examples(drawn):
 def test_the_picture_shows_classes_where_they_are(drawn):
     """Without lines, a pixel's hue is that of the class at its grid point, v upward."""
     _, result = drawn
-    picture = np.asarray(Image.open(io.BytesIO(png_slice(result, 96))))
+    picture = np.asarray(Image.open(io.BytesIO(png_of(result, 96))))
     assert picture.shape == (96, 96, 3)
     classes = result.tables["grid"]["class"].to_numpy().reshape(48, 48)[::-1]
     blue = classes == 0  # the first colour of the palette is blue, the second vermillion
@@ -329,7 +329,7 @@ def test_the_picture_shows_classes_where_they_are(drawn):
     small = picture.reshape(48, 2, 48, 2, 3).astype(float).mean(axis=(1, 3))
     assert (small[blue] @ [-1, 0, 1]).mean() > 40 and (small[red] @ [1, 0, -1]).mean() > 40
     with pytest.raises(UsageError, match="side is 3"):
-        png_slice(result, 3)
+        png_of(result, 3)
 
 
 def test_it_says_whose_sequence_the_vectors_of_the_plane_are_put_into(plane):
