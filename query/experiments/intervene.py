@@ -548,7 +548,7 @@ def _asking(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
     """The largest cluster of codes at a late site, of at most half of the examples: the rest must be elsewhere."""
     site = _late_site(atlas, network)
     clustering = clustering_of(atlas, atlas.catalog.target(site=site, network=network.name), None, "codes")
-    table = clusters(atlas, clustering.clustering_id, samples=0)
+    table = clusters(atlas, clustering=clustering.clustering_id, samples=0)
     table = table[(table["label"] >= 0) & (2 * table["size"] <= table["size"].sum())]
     if table.empty:
         raise NotStored(f"{clustering.name} has no cluster of at most half of the examples, whose gates could be set")

@@ -134,10 +134,10 @@ TABLES = {
     "examples": table_of(
         "an example that lies in the plane",
         Column("example", int, "id of the example"),
-        Column("label", str, "its label"),
         Column("u", float, "where it lies"),
         Column("v", float, "where it lies"),
         Column("distance", float, "from the plane"),
+        Column("label", str, "its label"),
         Column("named", str, "a, b or c; empty for others"),
     ),
 }
