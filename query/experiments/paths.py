@@ -50,7 +50,13 @@ def profile_of(
     """Crossings between ``edges`` of the segment from ``start`` to ``end``; ``tail`` precise where exact."""
     if exact and isinstance(tail, PiecewiseLinearTail):
         found = exact_crossings(tail, start, end, sites, told=told)
-        how = {"method": "exact", "points": 0, "growth": 0.0, "converged": True, "switches": float(len(found.switches))}
+        how = {
+            "method": "exact",
+            "points": 0,
+            "growth": 0.0,
+            "converged": True,
+            "switches": float(len(found.switches)),
+        }
         return Profile(found.per_step(edges), how)
     sampled = sampled_crossings(
         tail, start, end, sites, edges, tolerance=tolerance, most_points=MOST_POINTS, told=told
