@@ -82,7 +82,7 @@ TABLES = {
         "a pair of examples",
         Column("a", int, "id of one example"),
         Column("b", int, "id of the other"),
-        Column("same_label", list, "whether their labels agree; None where one of them has none"),
+        Column("same_label", bool, "whether their labels agree; None where one of them has none"),
         Column("hamming", int, "gates after the site that differ", "gates"),
         Column("distance", float, "Euclidean distance of the activations"),
         Column("frobenius", float, "‖A₁ − A₂‖_F"),
