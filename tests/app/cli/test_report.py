@@ -158,7 +158,7 @@ def test_given_again_it_measures_nothing_and_writes_the_same(
 def test_a_result_that_cannot_be_stored_now_waits_and_is_on_the_page(demo_atlas: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(demo_atlas, tmp_path / "held.atlas"))
     with atlas.open(path):  # as an explorer holds it
-        with pytest.raises(AtlasLocked):
+        with pytest.raises(AtlasLocked, match="already open in this process"):
             write_report(path, tmp_path / "r.html", network="demo-inceptionv1", only=["occupancy"], controls=False)
         assert "how many polytopes" in (tmp_path / "r.html").read_text(encoding="utf-8")
     again = write_report(path, tmp_path / "r.html", network="demo-inceptionv1", only=["occupancy"], controls=False)

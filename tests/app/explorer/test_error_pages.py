@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 import atlas
-from atlas.errors import PolytopeError
+from atlas.errors import StoreError
 from atlas.store.statements import DATABASE
 from tests.app.explorer.browsing import IN_BROWSER, OpenPage, answered, drawn, no_error, photograph, serving
 
@@ -20,7 +20,7 @@ HEADER = 4096
 
 
 def sentence(path: Path) -> str:
-    with pytest.raises(PolytopeError) as refused, atlas.open(path):
+    with pytest.raises(StoreError) as refused, atlas.open(path):
         pass
     return str(refused.value)
 

@@ -206,7 +206,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def test_serve_refuses_what_is_no_atlas(tmp_path: Path):
-    with pytest.raises(NotAnAtlas):
+    with pytest.raises(NotAnAtlas, match="make an atlas with"):
         serve(tmp_path, open_browser=False)
 
 

@@ -79,7 +79,7 @@ def test_an_error_is_that_of_our_own_process(built: Path, query: str, error: typ
 
 
 def test_an_atlas_that_can_not_be_opened_is_explained(built: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotAnAtlas):
+    with pytest.raises(NotAnAtlas, match="make an atlas with"):
         ask(tmp_path / "none.atlas", "select 1")
     with atlas.open(built, writable=True), pytest.raises(AtlasLocked, match=f"process {os.getpid()}"):
         ask(built, "select 1")
@@ -154,7 +154,7 @@ def test_a_large_answer_never_takes_as_much_as_is_shown(n_rows: int, n_bytes: in
 
 def test_how_much_is_done_is_reported(built: Path) -> None:
     shares: list[float | None] = []
-    with pytest.raises(SqlTimeout):
+    with pytest.raises(SqlTimeout, match="ran longer than 2 s"):
         ask(built, "select count(*) from range(20000000000) t(i) where i % 7 = 3", timeout=2, report=shares.append)
     known = [share for share in shares if share is not None]
     assert known and known == sorted(known) and 0 < known[-1] < 1

@@ -515,7 +515,7 @@ def test_silent_hub_is_asked_once(library, monkeypatch, tmp_path):
     """A hub that does not answer is asked once."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(library.config, "HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
-    with pytest.raises(HubUnavailable):
+    with pytest.raises(HubUnavailable, match="nobody/nothing-at-all"):
         open_dataset("nobody/nothing-at-all", kind="text")
     assert library.config.HF_HUB_OFFLINE is False or os.environ.get("HF_HUB_OFFLINE")
 

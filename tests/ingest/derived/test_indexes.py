@@ -136,7 +136,7 @@ def test_indexes_follow_the_codes(path: Path) -> None:
     build_indexes(path, targets=["blocks.3.mlp"], kind="ivf")
     build_indexes(path, targets=["blocks.2.mlp->"])  # a span that was not asked for at ingestion
     add_texts(path, word_network(), word_texts(63)[60:], indexed=False)
-    with atlas.open(path) as a, pytest.raises(IndexMismatch):
+    with atlas.open(path) as a, pytest.raises(IndexMismatch, match="Rebuild it with `polytope index`"):
         query.nearest(a, example=40, site="blocks.3.mlp")
     again = names(build_indexes(path))
     assert ("blocks.3.mlp", "ivf") in again and ("blocks.2.mlp->", "flat") in again and len(again) == 7

@@ -83,9 +83,9 @@ def test_inceptionv1_batch_norms_give_them(inception, noise, name):
 
 def test_foreign_site_has_no_preactivations(network, inception, noise):
     """Preactivations of a foreign site are refused."""
-    with pytest.raises(UnknownName):
+    with pytest.raises(UnknownName, match="has no site"):
         network.preactivations(WINDOWS, [inception.sites[0]])
-    with pytest.raises(UnknownName):
+    with pytest.raises(UnknownName, match="has no site"):
         inception.preactivations([ImageView(noise[0])], [network.sites[0]])
 
 
@@ -210,7 +210,7 @@ def test_unfitting_settings_are_refused(network, inception):
     points = torch.zeros(1, after.site.n_units)
     with pytest.raises(UnknownName, match="no codes of inception4e:full"):
         after.read_set(points, [], settings(site_of(inception, "inception4e:full"), 1))
-    with pytest.raises(WidthError):
+    with pytest.raises(WidthError, match="gates need"):
         after.read_set(points, [], settings(after.later[0], 3))
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="within a sequence; give the TokenWindow"):
         network.tail(first)

@@ -176,6 +176,6 @@ def test_answers_of_other_codes_are_forgotten(damaged):
     with atlas.open(path, writable=True) as a:
         a.execute("update sites set codes_digest = 'of other codes' where name = $1", [SITE])
         a.execute("update indexes set digest = 'of other codes' where target = $1", [SITE])
-    with atlas.open(path) as a, pytest.raises(atlas.errors.IndexMismatch):
+    with atlas.open(path) as a, pytest.raises(atlas.errors.IndexMismatch, match="digest of other codes"):
         query.nearest(a, subject=subject, k=3)
     assert np.all(subject.codes.unpack())

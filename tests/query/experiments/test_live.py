@@ -70,17 +70,17 @@ def test_an_image_network_is_run_on_from_whole_tensors(digit):
 
 
 @pytest.mark.parametrize(
-    ("asked", "error"),
+    ("asked", "error", "said"),
     [
-        ({"span": "inception9z->"}, UnknownName),
-        ({"site": "inception9z"}, UnknownName),
-        ({"span": "inception5a->inception4c"}, UsageError),
-        ({"span": "inception5b->"}, UsageError),
-        ({"span": "inception5a"}, UsageError),
+        ({"span": "inception9z->"}, UnknownName, "inception9z"),
+        ({"site": "inception9z"}, UnknownName, "no site 'inception9z'"),
+        ({"span": "inception5a->inception4c"}, UsageError, "must end after"),
+        ({"span": "inception5b->"}, UsageError, "holds no site"),
+        ({"span": "inception5a"}, UsageError, "is not a span"),
     ],
 )
-def test_impossible_places_are_refused(digit, asked, error):
-    with pytest.raises(error):
+def test_impossible_places_are_refused(digit, asked, error, said):
+    with pytest.raises(error, match=said):
         place_of(digit[1], **asked)
 
 
@@ -110,7 +110,7 @@ def test_only_an_image_kept_pixel_by_pixel_is_read_again(digit, tmp_path):
 
 def test_another_network_than_the_atlas_was_made_with_is_refused(plane):
     path, _, _ = plane
-    with atlas.open(path) as a, pytest.raises(WeightsError):
+    with atlas.open(path) as a, pytest.raises(WeightsError, match="weights"):
         run(a, "interpolate", reader=plane_reader(seed=1), span=SPAN, pairs=2)
 
 

@@ -42,7 +42,7 @@ def test_a_stored_measurement_has_its_verdict_and_the_others_their_command(measu
     assert f"polytope experiment scale {measured} --network words" in missing["peak"].replace("'", "")
     assert missing["projection"] == "no neuron was measured, so none is projected on"
     assert told[-1][0] == told[-1][1] == len(blocks)
-    with atlas.open(measured) as a, pytest.raises(UnknownName):
+    with atlas.open(measured) as a, pytest.raises(UnknownName, match="no network 'nobody'"):
         stored_blocks(a, "nobody")
 
 

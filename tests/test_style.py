@@ -1,0 +1,37 @@
+"""How tests are written: one that expects an error names its class and its words, so that no typo passes."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+
+WORDLESS = {"KeyboardInterrupt", "SystemExit", "ZeroDivisionError", "InterruptedError", "Enough"}
+"""Raised without words; the last one by a test itself."""
+
+TOO_WIDE = {"Exception", "BaseException", "PolytopeError"}
+
+
+def expectations(tree: ast.AST) -> Iterator[tuple[ast.Call, bool]]:
+    """Every call of `pytest.raises`, and whether the error is kept under a name, to look at its words."""
+    kept = {
+        id(item.context_expr)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With)
+        for item in node.items
+        if item.optional_vars is not None
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises":
+            yield node, id(node) in kept
+
+
+def test_expected_errors_name_class_and_words() -> None:
+    vague = []
+    for file in sorted(TESTS.rglob("test_*.py")):
+        for call, kept in expectations(ast.parse(file.read_text(encoding="utf-8"))):
+            kind = ast.unparse(call.args[0])
+            has_words = kept or kind in WORDLESS or any(keyword.arg == "match" for keyword in call.keywords)
+            if kind in TOO_WIDE or not has_words:
+                vague.append(f"{file.relative_to(TESTS)}:{call.lineno} {kind}")
+    assert vague == []
