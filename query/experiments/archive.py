@@ -159,7 +159,7 @@ def stored(atlas: Atlas, kind: str | None = None, network: str | None = None) ->
 
 
 def as_json(result: Result, experiment_id: int | None = None) -> str:
-    """The result as indented JSON, tables as records; NaN and infinities written as `FLOAT` says."""
+    """The result as indented JSON, tables as records; NaN and infinities written as `stored_json.FLOAT` says."""
     document = {
         "experiment_id": experiment_id,
         "kind": result.kind,

@@ -1,6 +1,8 @@
 """Every experiment is documented, has options with help, and says what is wrong with a question."""
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from query.experiments import registry
 from query.experiments.registry import EXPERIMENTS, claims, find
 from query.experiments.schema import Column, table_of
 
-DEFINITIONS = (Path(__file__).parents[3] / "docs" / "SCIENCE.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[3]
+DEFINITIONS = (ROOT / "docs" / "SCIENCE.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -45,6 +48,15 @@ def test_a_result_that_differs_from_the_declared_tables_is_refused(a):
             replace(occupancy, tables=tables).run(a, network="words")
     with pytest.raises(TypeError, match="occupancy made tables table, rarefaction; it declares table"):
         replace(occupancy, tables={"table": occupancy.tables["table"]}).run(a, network="words")
+
+
+def test_an_experiment_is_loaded_when_it_is_found():
+    code = (
+        "import sys, query.experiments.registry as registry; registry.find('occupancy'); "
+        "print(*(name for name in registry.EXPERIMENTS if f'query.experiments.{name}' in sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ran.stdout == "occupancy\n"
 
 
 def test_an_unknown_experiment_is_answered_with_those_there_are():
