@@ -52,7 +52,11 @@ class ClusterName:
 def cluster_names(atlas: Atlas) -> pd.DataFrame:
     """All names and notes, the one written last first.
 
-    Columns: network, target, space, example_id (the medoid that was named), name, note, named_at (UTC).
+    Args:
+        atlas: an open atlas.
+
+    Returns:
+        A row a name: network, target, space, example_id (the medoid that was named), name, note, named_at (UTC).
     """
     return atlas.frame(
         """
@@ -103,7 +107,10 @@ def name_cluster(
         cluster: number of the cluster, from 0.
         note: what is written about it.
         seen: what the caller last saw the cluster bear; None to replace whatever it bears.
-        site, span, network, space: what was clustered, where no ``clustering`` is given.
+        site: that was clustered, where no ``clustering`` is given.
+        span: that was clustered, instead of a site.
+        network: where several have a site of that name.
+        space: codes or activations, of the newest clustering.
 
     Raises:
         UsageError: somebody else has changed what was ``seen``, or the words are too long (`NAME_LENGTH`,

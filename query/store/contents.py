@@ -12,9 +12,14 @@ from ..clustering.clusterings import clusterings
 
 
 def info(atlas: Atlas, *, polytopes: bool = False) -> dict[str, pd.DataFrame]:
-    """Tables by name: networks, sites, spans, datasets, runs, clusterings, indexes.
+    """What an atlas holds.
 
-    ``polytopes`` adds the number of distinct codes to each site, which reads all codes; the rest is cheap.
+    Args:
+        atlas: an open atlas.
+        polytopes: add the number of distinct codes to each site, which reads all codes; the rest is cheap.
+
+    Returns:
+        Tables by name: networks, sites, spans, datasets, runs, clusterings, indexes.
     """
     sites = _sites(atlas)
     if polytopes:

@@ -27,11 +27,21 @@ def sql(
 ) -> pd.DataFrame:
     """Run one query (select, with, from, describe, summarize, explain) and return its rows.
 
-    ``parameters`` are bound to $1, $2, … or $name. At most ``limit`` rows (None: all) are fetched, and
-    ``frame.attrs["truncated"]`` says whether there were more; ``timeout`` is in seconds (None: no limit).
+    Args:
+        atlas: open for reading.
+        query: one statement.
+        parameters: bound to $1, $2, … or $name.
+        limit: rows that are fetched at most; None for all.
+        timeout: in seconds; None for no limit.
 
-    Raises `SqlRefused` for anything that is no query or leaves the sandbox, `SqlFailed` with the database's message,
-    `SqlTimeout`, and `UsageError` for an atlas that is open for writing: that connection has no sandbox.
+    Returns:
+        The rows; ``frame.attrs["truncated"]`` says whether there were more.
+
+    Raises:
+        SqlRefused: it is no query, or leaves the sandbox.
+        SqlFailed: with the database's message.
+        SqlTimeout: it ran for longer than ``timeout``.
+        UsageError: the atlas is open for writing; that connection has no sandbox.
     """
     if atlas.writable:
         raise UsageError(

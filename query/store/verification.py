@@ -34,13 +34,20 @@ class Check:
 
 
 def verify(atlas: Atlas, *, progress: Callable[[int, int], None] | None = None) -> pd.DataFrame:
-    """Check an atlas, a row a check: check, subject, ok, detail. Damage is a row that is not ok, never an exception.
+    """Check all that is stored against itself. Damage is a row that is not ok, never an exception.
 
     Codes have the width of their site, zero padding and the n_active that is stored; codes and activations belong to
     examples and sites that exist, once each; activations are finite and of the right length; labels of clusterings
     fit the examples; counts and digests of sites are those of what is stored; maps place every example that they
     claim; every index loads, was built from these codes, and finds a sample of them. Reads everything, block by
-    block; ``progress`` is told (groups of checks done, groups).
+    block.
+
+    Args:
+        atlas: an open atlas.
+        progress: is told (groups of checks done, groups).
+
+    Returns:
+        A row a check: check, subject, ok, detail.
     """
     groups = [
         _references(atlas),

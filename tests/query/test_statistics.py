@@ -1,4 +1,7 @@
-"""Intervals and tests of experiments, against formulas and simulation."""
+"""Intervals and tests of experiments, against formulas, listing and simulation."""
+
+from itertools import combinations
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -7,97 +10,95 @@ from scipy.stats import binomtest, spearmanr
 from atlas.errors import UsageError
 from query.statistics import (
     Interval,
+    auc,
     bootstrap,
     bootstraps,
+    cohens_d,
+    disjoint_pairs,
     mean_interval,
     paired_p,
+    permutation_p,
     share_interval,
     spearman_interval,
     weighted_mean,
 )
 
 
-def test_a_bootstrap_interval_of_a_mean_is_that_of_its_standard_error():
+def weights_drawn(n, resamples, units=None):
+    """The weights of every resample that `bootstrap` hands to a statistic, and its answer about their sum."""
+    handed = []
+
+    def total(weights):
+        handed.append(weights)
+        return weights.sum(axis=1)
+
+    interval = bootstrap(n, total, np.random.default_rng(0), resamples=resamples, units=units)
+    return handed, interval
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.7])
+def test_interval_of_a_mean_is_normal(confidence):
+    """A bootstrap interval of a mean is that of its standard error."""
     values = np.random.default_rng(0).normal(3, 2, size=400)
-    found = mean_interval(values, np.random.default_rng(1), resamples=4000)
+    interval = mean_interval(values, np.random.default_rng(1), resamples=4000, confidence=confidence)
     error = values.std(ddof=1) / np.sqrt(400)
-    assert found.value == pytest.approx(values.mean()) and found.n == 400
-    assert found.low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
-    assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
+    beside = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    assert interval.value == pytest.approx(values.mean()) and interval.n == 400
+    assert interval.low == pytest.approx(values.mean() - beside, abs=0.15 * error)
+    assert interval.high == pytest.approx(values.mean() + beside, abs=0.15 * error)
 
 
-def test_a_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
-    truth, hits = 1.0, 0
-    for trial in range(300):
-        values = np.random.default_rng(trial).normal(truth, 1, size=60)
-        found = mean_interval(values, np.random.default_rng(1000 + trial), resamples=200, confidence=0.9)
-        hits += found.low <= truth <= found.high
-    assert 0.83 <= hits / 300 <= 0.95
+@pytest.mark.parametrize("units", [None, np.arange(4)])
+def test_unknown_values_are_left_out(units):
+    """They are not counted, and take their units with them."""
+    values = np.array([1.0, np.nan, 3.0, np.nan])
+    assert mean_interval(values, np.random.default_rng(0), resamples=50, units=units) == Interval(2.0, 1.0, 3.0, 2)
 
 
-def test_unknown_values_are_left_out_and_not_counted():
-    found = mean_interval(np.array([1.0, np.nan, 3.0, np.nan]), np.random.default_rng(0), resamples=50)
-    assert (found.value, found.n) == (2.0, 2) and (found.low, found.high) == (1.0, 3.0)
-
-
-def test_one_sample_has_a_value_and_no_interval_and_none_has_neither():
-    one = mean_interval(np.array([4.0]), np.random.default_rng(0))
-    none = mean_interval(np.array([np.nan]), np.random.default_rng(0))
+def test_what_too_few_samples_can_not_say():
+    """One sample has a value and no interval; none has neither; a constant has no rank correlation."""
+    rng = np.random.default_rng(0)
+    one, none = mean_interval(np.array([4.0]), rng), mean_interval(np.array([np.nan]), rng)
     assert one.value == 4 and np.isnan([one.low, one.high]).all() and one.n == 1
-    assert np.isnan([none.value, none.low, none.high]).all() and none.n == 0
+    assert np.isnan(none[:3]).all() and none.n == 0
+    assert np.isnan(share_interval(0, 0).value)
+    assert np.isnan(spearman_interval(np.ones(9), np.arange(9.0), rng)[:3]).all()
+    assert np.isnan(cohens_d(np.arange(3.0), np.ones(1))) and np.isnan(cohens_d(np.ones(3), np.ones(3)))
+    assert np.isnan(permutation_p(np.ones(3), np.empty(0), 9, rng))
 
 
-def test_values_of_one_unit_are_resampled_together():
+def test_values_of_a_unit_are_drawn_together():
     """Twenty copies of each of 40 values tell no more of the mean than the 40 do."""
-    values = np.random.default_rng(0).normal(size=40)
-    plain = mean_interval(values, np.random.default_rng(1))
-    units = np.repeat(np.arange(40), 20)
-    copies = mean_interval(np.repeat(values, 20), np.random.default_rng(1), units=units)
+    values, names = np.random.default_rng(0).normal(size=40), np.array([f"text {i:02}" for i in range(40)])
+
+    def interval(values, units=None):
+        return mean_interval(values, np.random.default_rng(1), units=units)
+
+    plain, copies = interval(values), interval(np.repeat(values, 20), np.repeat(names, 20))
     assert copies.n == 800 and (copies.low, copies.high) == pytest.approx((plain.low, plain.high))
-    naive = mean_interval(np.repeat(values, 20), np.random.default_rng(1))
+    naive = interval(np.repeat(values, 20))
     assert copies.high - copies.low > 4 * (naive.high - naive.low)
-
-
-def test_units_of_one_sample_each_change_nothing_and_one_unit_gives_no_interval():
-    values, names = np.random.default_rng(0).normal(size=30), np.array([f"text {i:02}" for i in range(30)])
-    assert mean_interval(values, np.random.default_rng(1)) == mean_interval(
-        values, np.random.default_rng(1), units=names
-    )
-    alone = mean_interval(values, np.random.default_rng(1), units=np.zeros(30, int))
+    assert interval(values, names) == plain
+    alone = interval(values, np.zeros(40, int))
     assert alone.value == pytest.approx(values.mean()) and np.isnan([alone.low, alone.high]).all()
 
 
-def test_unknown_values_take_their_units_with_them():
-    values, units = np.array([1.0, np.nan, 3.0, np.nan]), np.array([0, 1, 2, 3])
-    found = mean_interval(values, np.random.default_rng(0), resamples=50, units=units)
-    assert (found.value, found.low, found.high, found.n) == (2.0, 1.0, 3.0, 2)
+def test_weights_count_how_often_one_was_drawn():
+    weights, interval = weights_drawn(5, 130)
+    assert interval == Interval(5.0, 5.0, 5.0, 5)
+    assert sum(map(len, weights)) == 131 and len(np.unique(np.concatenate(weights), axis=0)) > 50
 
 
-def test_a_pair_weighs_the_product_of_how_often_its_units_were_drawn():
-    seen = []
-
-    def keep(weights):
-        seen.append(weights)
-        return weights.sum(axis=1)
-
-    bootstrap(2, keep, np.random.default_rng(0), resamples=50, units=np.array([[7, 8], [8, 9]]))
-    times = np.random.default_rng(0).multinomial(3, [1 / 3] * 3, size=50)
-    np.testing.assert_array_equal(seen[1], np.column_stack([times[:, 0] * times[:, 1], times[:, 1] * times[:, 2]]))
+@pytest.mark.parametrize("pairs", [[[7, 8], [8, 9]], [[7, 7], [8, 7]]])
+def test_a_pair_weighs_as_its_units(pairs):
+    """The product of how often its units were drawn, of which one that it has twice counts once."""
+    names = np.unique(pairs)
+    times = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=50)
+    expected = [times[:, np.isin(names, pair)].prod(axis=1) for pair in pairs]
+    np.testing.assert_array_equal(weights_drawn(2, 50, np.array(pairs))[0][1], np.column_stack(expected))
 
 
-def test_a_unit_that_a_pair_has_twice_counts_once():
-    seen = []
-
-    def keep(weights):
-        seen.append(weights)
-        return weights.sum(axis=1)
-
-    bootstrap(2, keep, np.random.default_rng(0), resamples=50, units=np.array([[7, 7], [8, 7]]))
-    times = np.random.default_rng(0).multinomial(2, [1 / 2] * 2, size=50)
-    np.testing.assert_array_equal(seen[1], np.column_stack([times[:, 0], times[:, 0] * times[:, 1]]))
-
-
-def test_several_statistics_come_from_the_same_resamples():
+def test_statistics_share_their_resamples():
     values = np.random.default_rng(0).normal(5, 1, size=50)
 
     def mean(weights):
@@ -109,67 +110,31 @@ def test_several_statistics_come_from_the_same_resamples():
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_a_rank_correlation_is_scipys_of_the_list_that_was_drawn(paired):
+def test_rank_correlation_equals_scipys(paired):
     """Value and interval, ties included, against scipy on every sample repeated as often as it was drawn."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 6, size=45).astype(float)
     y = x + rng.normal(0, 3, size=45)
     units = np.column_stack(np.triu_indices(10, 1)) if paired else None
-    found = spearman_interval(x, y, np.random.default_rng(1), units=units, resamples=60)
-    assert found.value == pytest.approx(spearmanr(x, y).statistic) and found.n == 45
+    interval = spearman_interval(x, y, np.random.default_rng(1), units=units, resamples=60)
+    assert interval.value == pytest.approx(spearmanr(x, y).statistic) and interval.n == 45
     n = 10 if paired else 45
     times = np.random.default_rng(1).multinomial(n, [1 / n] * n, size=60)
     if paired:
         times = times[:, units[:, 0]] * times[:, units[:, 1]]
     drawn = [spearmanr(np.repeat(x, row), np.repeat(y, row)).statistic for row in times]
-    assert (found.low, found.high) == (
-        pytest.approx(np.quantile(drawn, 0.025, method="inverted_cdf")),
-        pytest.approx(np.quantile(drawn, 0.975, method="inverted_cdf")),
-    )
-
-
-def test_a_constant_has_no_rank_correlation():
-    found = spearman_interval(np.ones(9), np.arange(9.0), np.random.default_rng(0))
-    assert np.isnan(found[:3]).all()
-
-
-def test_units_that_do_not_fit_the_samples_are_a_mistake():
-    with pytest.raises(ValueError, match="units of 2 samples, of 3"):
-        bootstrap(3, lambda weights: weights.sum(axis=1), np.random.default_rng(0), units=np.zeros(2, int))
-
-
-def test_the_same_generator_seed_gives_the_same_interval():
-    values = np.random.default_rng(5).normal(size=30)
-    assert mean_interval(values, np.random.default_rng(7)) == mean_interval(values, np.random.default_rng(7))
-
-
-def test_a_statistic_is_weighted_by_how_often_each_sample_was_drawn():
-    seen = []
-
-    def total(weights):
-        seen.append(weights)
-        return weights.sum(axis=1)
-
-    found = bootstrap(5, total, np.random.default_rng(0), resamples=130)
-    assert found == Interval(5.0, 5.0, 5.0, 5)
-    assert sum(len(weights) for weights in seen) == 131 and len(np.unique(np.concatenate(seen), axis=0)) > 50
+    ends = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
+    assert (interval.low, interval.high) == pytest.approx(tuple(ends))
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (61, 200)])
 def test_a_share_has_wilsons_interval(successes, n):
+    """Trials that come alike in tens are as sure as a tenth of them."""
     expected = binomtest(successes, n).proportion_ci(method="wilson")
-    found = share_interval(successes, n)
-    assert (found.value, found.n) == (successes / n, n)
-    assert (found.low, found.high) == (
-        pytest.approx(expected.low, abs=1e-12),
-        pytest.approx(expected.high, abs=1e-12),
-    )
-
-
-def test_a_share_of_dependent_trials_is_as_sure_as_its_units_are_many():
-    expected = share_interval(6, 10)
-    found = share_interval(60, 100, independent=10)
-    assert (found.value, found.n) == (0.6, 100) and (found.low, found.high) == (expected.low, expected.high)
+    for interval in (share_interval(successes, n), share_interval(10 * successes, 10 * n, independent=n)):
+        assert interval.value == successes / n
+        assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (share_interval(successes, n).n, interval.n) == (n, 10 * n)
 
 
 def test_signs_of_one_unit_flip_together():
@@ -181,15 +146,53 @@ def test_signs_of_one_unit_flip_together():
     assert halves == pytest.approx(0.5, abs=0.06)
 
 
-def test_a_share_of_nothing_is_unknown():
-    assert np.isnan(share_interval(0, 0).value)
+def test_permutation_p_counts_every_split():
+    """Against all 20 ways to choose 3 of 6; and uniform where the two kinds are alike."""
+    intra, inter = np.array([1.0, 2, 3]), np.array([2.0, 4, 6])
+    together, n_far = np.concatenate([intra, inter]), 0
+    for chosen in combinations(range(6), 3):
+        mask = np.isin(np.arange(6), chosen)
+        n_far += abs(together[mask].mean() - together[~mask].mean()) >= 2 - 1e-9
+    p = permutation_p(intra, inter, 20_000, np.random.default_rng(0))
+    assert p == pytest.approx(n_far / 20, abs=0.01)
+    null = [
+        permutation_p(*np.random.default_rng(i).normal(size=(2, 40)), 99, np.random.default_rng(i + 1000))
+        for i in range(200)
+    ]
+    assert 0.4 < np.mean(null) < 0.6 and np.mean(np.array(null) <= 0.05) < 0.1
+
+
+def test_effect_sizes_of_known_numbers():
+    intra, inter = np.array([1.0, 2, 3]), np.array([2.0, 4, 6])
+    assert cohens_d(intra, inter) == pytest.approx(2 / np.sqrt((2 * 1 + 2 * 4) / 4))
+    assert auc(intra, inter) == (0.5 + 1 + 3 + 3) / 9
+
+
+def test_disjoint_pairs_are_of_both_kinds():
+    """A star: every pair but one holds input 0; and pairs of which each kind could use up all inputs."""
+    rng = np.random.default_rng(0)
+    star = np.array([[0, 1], [0, 2], [0, 3], [4, 5]])
+    for _ in range(20):
+        chosen = disjoint_pairs(star, np.array([True, True, True, False]), rng)
+        assert len(chosen) == 2 and 3 in chosen
+    i, j = np.triu_indices(40, 1)
+    same = rng.random(len(i)) < 0.7
+    chosen = disjoint_pairs(np.column_stack([i, j]), same, rng)
+    assert 18 <= len(chosen) <= 20 and abs(2 * same[chosen].sum() - len(chosen)) <= 2
+    assert len(disjoint_pairs(np.empty((0, 2), int), np.empty(0, bool), rng)) == 0
 
 
 def test_columns_of_an_interval():
     assert Interval(2.0, 1.0, 3.0, 9).columns("a") == {"a": 2.0, "a_low": 1.0, "a_high": 3.0}
 
 
-@pytest.mark.parametrize("wrong", [{"resamples": 0}, {"confidence": 1.0}, {"confidence": 0.0}])
-def test_impossible_intervals_are_refused(wrong):
-    with pytest.raises(UsageError, match="expected"):
-        mean_interval(np.ones(3), np.random.default_rng(0), **wrong)
+def test_impossible_intervals_are_refused():
+    for wrong, said in (
+        ({"resamples": 0}, "resamples is 0; expected a whole number of at least 1"),
+        ({"confidence": 1.0}, "confidence is 1.0; expected a share between 0 and 1"),
+        ({"confidence": 0.0}, "confidence is 0.0; expected a share between 0 and 1"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            mean_interval(np.ones(3), np.random.default_rng(0), **wrong)
+    with pytest.raises(ValueError, match="units of 2 samples, of 3"):
+        weights_drawn(3, 9, np.zeros(2, int))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import atlas
 import query
 from atlas import hamming
 from atlas.errors import NotStored, UnknownName, UsageError
@@ -30,7 +33,7 @@ def labels_of(a: Atlas, number: int) -> pd.Series:
 
 
 @pytest.mark.parametrize("by", ["label", "token", "prediction"])
-def test_members_are_counted_against_the_whole(a: Atlas, by: str):
+def test_members_against_the_whole(a: Atlas, by: str):
     number = clustering(a, "blocks.3.mlp")
     labels = labels_of(a, number)
     values = a.frame(f"select example_id, {by} as value from examples").set_index("example_id")["value"]
@@ -49,27 +52,23 @@ def test_members_are_counted_against_the_whole(a: Atlas, by: str):
     assert len(member_counts(a, clustering=number, cluster=0, by=by, limit=1)) == 1
 
 
-def test_near_clusters_are_those_of_near_medoids(a: Atlas):
-    number = clustering(a, "blocks.1.mlp->")
-    target = a.catalog.target(site="blocks.1.mlp->", network="words")
+@pytest.mark.parametrize(("of", "space"), [("blocks.1.mlp->", "codes"), ("blocks.3.mlp", "activations")])
+def test_near_clusters_have_near_medoids(a: Atlas, of: str, space: str):
+    number, sites = clustering(a, of, space), a.catalog.target(site=of, network="words").sites
     medoids = query.clusters(a, clustering=number)["medoid"].to_numpy()
-    _, codes = a.codes(target.sites, medoids)
-    distances = hamming(codes, codes[[1]])
-    found = near_clusters(a, clustering=number, cluster=1, k=3)
-    expected = sorted((int(d), c) for c, d in enumerate(distances) if c != 1)[:3]
-    assert list(zip(found["distance"], found["cluster"], strict=True)) == expected
+    if space == "codes":
+        codes = a.codes(sites, medoids)[1]
+        distances = hamming(codes, codes[[1]])
+    else:
+        points = a.activations(sites[0], medoids)[1].astype(float)
+        distances = np.linalg.norm(points - points[1], axis=1)
+    found = near_clusters(a, clustering=number, cluster=1, k=2)
+    nearest = [c for c in np.argsort(distances, kind="stable") if c != 1][:2]
+    assert found["cluster"].tolist() == nearest
+    assert found["distance"].tolist() == pytest.approx(distances[nearest].tolist())
 
 
-def test_near_clusters_of_activations_are_euclidean(a: Atlas):
-    number = clustering(a, "blocks.3.mlp", "activations")
-    site = a.catalog.target(site="blocks.3.mlp", network="words").sites[0]
-    _, points = a.activations(site, query.clusters(a, clustering=number)["medoid"].to_numpy())
-    found = near_clusters(a, clustering=number, cluster=0, k=2)
-    distances = np.linalg.norm(points.astype(float) - points[0].astype(float), axis=1)
-    assert found["distance"].tolist() == pytest.approx(np.sort(distances)[1:3].tolist())
-
-
-def test_members_flow_into_the_clusters_that_hold_them(a: Atlas):
+def test_members_flow_to_their_clusters(a: Atlas):
     here, there = clustering(a, "blocks.1.mlp", "activations"), clustering(a, "blocks.3.mlp", "activations")
     before, after = labels_of(a, here), labels_of(a, there)
     found = member_flow(a, clustering=here, cluster=0)
@@ -81,7 +80,7 @@ def test_members_flow_into_the_clusters_that_hold_them(a: Atlas):
     assert back.attrs["size"] == (after == 0).sum()
 
 
-def test_the_fate_of_members_is_a_cross_table(a: Atlas):
+def test_fate_of_members_is_a_cross_table(a: Atlas):
     codes, activations = clustering(a, "blocks.3.mlp"), clustering(a, "blocks.3.mlp", "activations")
     one, other = labels_of(a, codes), labels_of(a, activations)
     found = fate(a, clustering=codes, cluster=0, other=activations)
@@ -93,7 +92,7 @@ def test_the_fate_of_members_is_a_cross_table(a: Atlas):
     assert found["share"].sum() == pytest.approx(1)
 
 
-def test_intruder_scores_are_those_of_the_groups(a: Atlas):
+def test_intruder_scores_are_of_the_groups(a: Atlas, damaged: Callable[..., Path]):
     number = clustering(a, "blocks.3.mlp")
     found = intruder_scores(a, clustering=number, members=3, trials=7, seed=4)
     site = a.catalog.target(site="blocks.3.mlp", network="words").sites[0]
@@ -107,40 +106,28 @@ def test_intruder_scores_are_those_of_the_groups(a: Atlas):
     assert found["intruder"].max() > found.attrs["chance"]
     with pytest.raises(UsageError, match="of a span of 2"):
         intruder_scores(a, clustering=clustering(a, "blocks.1.mlp->"))
-
-
-def test_an_intruder_test_without_activations_says_so(damaged):
-    import atlas
-
     with (
-        atlas.open(damaged("update sites set n_activations = 0")) as a,
+        atlas.open(damaged("update sites set n_activations = 0")) as without,
         pytest.raises(NotStored, match="ingest with"),
     ):
-        intruder_scores(a, clustering=clustering(a, "blocks.3.mlp"))
+        intruder_scores(without, clustering=number)
 
 
-def test_distinctive_gates_are_the_head_of_the_whole_table(a: Atlas):
+def test_distinctive_gates_head_the_table(a: Atlas, monkeypatch: pytest.MonkeyPatch):
+    """Also where the codes are read in several blocks, each of which is told."""
     number = clustering(a, "blocks.3.mlp")
     target = a.catalog.target(site="blocks.3.mlp", network="words")
     whole = gate_table(a, target.sites[0], target.sites[0].layout, split(a, target, 0, number))
-    found = distinctive_gates(a, clustering=number, cluster=0, most=5)
+    monkeypatch.setattr(distinctive, "BLOCK_ROWS", 10)
+    n, told = target.sites[0].n_codes, []
+    found = distinctive_gates(
+        a, clustering=number, cluster=0, most=5, progress=lambda done, total: told.append((done, total))
+    )
     pd.testing.assert_frame_equal(found, whole.head(5), check_like=True)
     assert found.attrs["n_distinctive"] == whole["distinctive"].sum()
     assert found.attrs["n_inside"] == (labels_of(a, number) == 0).sum()
-
-
-def test_counting_gates_tells_how_many_codes_are_read(a: Atlas, monkeypatch: pytest.MonkeyPatch):
-    number = clustering(a, "blocks.3.mlp")
-    silent = distinctive_gates(a, clustering=number, cluster=0)
-    n = a.catalog.target(site="blocks.3.mlp", network="words").sites[0].n_codes
-    monkeypatch.setattr(distinctive, "BLOCK_ROWS", 10)  # several blocks of so few codes
-    told: list[tuple[int, int]] = []
-    found = distinctive_gates(
-        a, clustering=number, cluster=0, progress=lambda done, total: told.append((done, total))
-    )
     assert told[0] == (0, n) and told[-1] == (n, n) and len(told) > 3
-    assert [done for done, _ in told] == sorted(done for done, _ in told) and {total for _, total in told} == {n}
-    pd.testing.assert_frame_equal(found, silent)
+    assert told == sorted(told) and {total for _, total in told} == {n}
 
 
 def test_unknown_clusters_are_said(a: Atlas):

@@ -33,18 +33,13 @@ def said(a, name, words):
     return [note for note in notes if words in note]
 
 
-@pytest.mark.parametrize("name", READING)
-def test_codes_of_a_smooth_network_are_never_called_exact(a, name):
-    assert len(said(a, name, "a definition, not a partition")) == 1
-
-
-def test_occupancy_tells_smooth_codes_from_exact_ones(a):
+def test_occupancy_tells_smooth_from_exact(a):
     smooth, exact = (registry.run(a, "occupancy", network=name).notes for name in ("words", "plane"))
     assert any("a definition, not a partition" in note for note in smooth)
     assert not any("a definition, not a partition" in note for note in exact)
 
 
-def test_relu_codes_of_one_position_are_called_that_and_not_smooth(a):
+def test_codes_of_one_position_are_called_so(a):
     whole = a.catalog.target(site="out", network="plane")
     position = replace(whole, sites=tuple(replace(site, exact=False) for site in whole.sites))
     notes = Notes()
@@ -56,10 +51,12 @@ def test_relu_codes_of_one_position_are_called_that_and_not_smooth(a):
 
 
 @pytest.mark.parametrize("name", READING)
-def test_an_approximate_clustering_and_one_of_fewer_examples_are_called_so(writer, name):
+def test_readings_say_what_is_not_exact(writer, name):
+    """The codes of a smooth network; and an approximate clustering, or one of fewer examples, where it is one."""
     for words in ("approximate clustering", "before examples were added"):
         assert not said(writer, name, words)
     writer.execute("update clusterings set exact = false, neighbors = 10, proven = 0.9")
     writer.execute("update clusterings set data_digest = 'of what was there'")
     for words in ("approximate clustering", "before examples were added"):
         assert said(writer, name, words)
+    assert len(said(writer, name, "a definition, not a partition")) == 1

@@ -17,6 +17,7 @@ import query
 from atlas.errors import UnknownName, UsageError
 from atlas.search.hamming_index import hamming_matrix
 from atlas.store.atlas import Atlas
+from atlas.store.digests import seal
 from query.clustering.clusterings import latest_clustering
 from query.layout.embedding_atlas import export_embedding_atlas
 from query.layout.layouts import layout_of
@@ -38,42 +39,33 @@ def path(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             apart = hamming_matrix(codes, codes).astype(float)
             np.fill_diagonal(apart, np.inf)
             near = np.argsort(apart, axis=1, kind="stable")[:, :NEAREST]
-            a.insert(
-                "layouts",
-                pa.Table.from_pylist(
-                    [
-                        {
-                            "layout_id": number,
-                            "network_id": target.network.network_id,
-                            "target": site,
-                            "space": "codes",
-                            "metric": "hamming",
-                            "algorithm": "umap",
-                            "neighbors": NEAREST,
-                            "min_dist": 0.1,
-                            "epochs": 1,
-                            "seed": 0,
-                            "proven": 1.0,
-                            "n_examples": len(ids),
-                            "data_digest": target.digest,
-                        }
-                    ]
-                ),
-            )
+            layout = {
+                "layout_id": number,
+                "network_id": target.network.network_id,
+                "target": site,
+                "space": "codes",
+                "metric": "hamming",
+                "algorithm": "umap",
+                "neighbors": NEAREST,
+                "min_dist": 0.1,
+                "epochs": 1,
+                "seed": 0,
+                "proven": 1.0,
+                "n_examples": len(ids),
+                "data_digest": target.digest,
+            }
             xy = rng.uniform(-10, 10, (len(ids), 2)).astype(np.float32)
-            a.insert(
-                "layout_points",
-                pa.table(
-                    {
-                        "layout_id": [number] * len(ids),
-                        "example_id": ids,
-                        "x": xy[:, 0],
-                        "y": xy[:, 1],
-                        "neighbors": list(ids[near].astype(np.uint32)),
-                        "distances": list(np.take_along_axis(apart, near, axis=1).astype(np.float32)),
-                    }
-                ),
-            )
+            points = {
+                "layout_id": [number] * len(ids),
+                "example_id": ids,
+                "x": xy[:, 0],
+                "y": xy[:, 1],
+                "neighbors": list(ids[near].astype(np.uint32)),
+                "distances": list(np.take_along_axis(apart, near, axis=1).astype(np.float32)),
+            }
+            a.insert("layouts", pa.Table.from_pylist([layout]))
+            a.insert("layout_points", pa.table(points))
+            seal(a, layout_id=number)
     return path
 
 
@@ -92,24 +84,25 @@ def inside(frame: pd.DataFrame, corners: list[tuple[float, float]]) -> np.ndarra
     return np.abs(steps.sum(axis=1)) > np.pi
 
 
-def test_a_map_places_everybody_and_says_how_near_their_neighbours_are(mapped: Atlas):
+def test_a_map_places_everybody(mapped: Atlas):
+    """And says how near their neighbours are, and of which label and cluster each is."""
     clustering = latest_clustering(mapped, mapped.catalog.target(site=SITE)).clustering_id
     found = query.layout_points(mapped, 1, clustering=clustering)
-    truth = mapped.frame("select * from layout_points where layout_id = 1 order by example_id")
-    assert found[["example_id", "x", "y"]].equals(truth[["example_id", "x", "y"]])
-    np.testing.assert_allclose(found["distance"], np.stack(truth["distances"]).mean(axis=1), rtol=1e-6)
-    clusters = dict(
-        mapped.rows("select example_id, label from cluster_labels where clustering_id = $1", [clustering])
+    truth = mapped.frame(
+        """
+        select example_id, x, y, examples.label, cluster_labels.label as cluster, distances
+        from layout_points join examples using (example_id) join cluster_labels using (example_id)
+        where layout_id = 1 and clustering_id = $1 order by example_id
+        """,
+        [clustering],
     )
-    assert found["cluster"].tolist() == [clusters[i] for i in found["example_id"]]
-    labels = dict(mapped.rows("select example_id, label from examples where label is not null"))
-    assert [None if pd.isna(label) else label for label in found["label"]] == [
-        labels.get(i) for i in found["example_id"]
-    ]
+    same = ["example_id", "x", "y", "label", "cluster"]
+    pd.testing.assert_frame_equal(found[same].astype(object), truth[same].astype(object))
+    np.testing.assert_allclose(found["distance"], np.stack(truth["distances"]).mean(axis=1), rtol=1e-6)
     assert "cluster" not in query.layout_points(mapped, 1)
 
 
-def test_a_box_holds_who_lies_between_its_corners(mapped: Atlas):
+def test_a_box_holds_who_lies_in_it(mapped: Atlas):
     points = query.layout_points(mapped, 1)
     expected = points[points["x"].between(-3, 4) & points["y"].between(-5, 6)]["example_id"].tolist()
     found = query.layout_examples(mapped, 1, (4, 6, -3, -5))
@@ -141,7 +134,7 @@ def test_a_region_is_what_its_text_says(mapped: Atlas):
             Region.parse(text)
 
 
-def test_what_is_in_a_region_is_counted_against_the_whole_map(mapped: Atlas):
+def test_a_region_against_the_whole_map(mapped: Atlas):
     target = mapped.catalog.target(site=SITE)
     clustering = latest_clustering(mapped, target).clustering_id
     points = query.layout_points(mapped, 1, clustering=clustering)
@@ -163,15 +156,14 @@ def test_what_is_not_there_is_named(mapped: Atlas):
     missing = mapped.catalog.target(site="blocks.1.mlp")
     with pytest.raises(UnknownName, match=r"polytope layout .* --site blocks\.1\.mlp --network words. makes one"):
         layout_of(mapped, missing)
+    of_words = latest_clustering(mapped, mapped.catalog.target(site=SITE)).clustering_id
     with pytest.raises(UsageError, match="is of network words, but the question is about pixels"):
-        query.layout_points(
-            mapped, 2, clustering=latest_clustering(mapped, mapped.catalog.target(site=SITE)).clustering_id
-        )
+        query.layout_points(mapped, 2, clustering=of_words)
     with pytest.raises(UsageError, match="limit is 0"):
         query.layout_examples(mapped, 1, (0, 0, 1, 1), limit=0)
 
 
-def test_an_export_has_rows_that_name_each_other(mapped: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_rows_of_an_export_name_each_other(mapped: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("query.layout.embedding_atlas.ROWS", 100)  # several row groups
     written = export_embedding_atlas(mapped, tmp_path / "words.parquet", site=SITE)
     table = pd.read_parquet(tmp_path / "words.parquet")  # as the tool itself reads it
@@ -195,7 +187,7 @@ def test_an_export_has_rows_that_name_each_other(mapped: Atlas, tmp_path: Path, 
     assert [path.name for path in tmp_path.iterdir()] == ["words.parquet"]
 
 
-def test_an_export_of_images_holds_their_bytes(mapped: Atlas, tmp_path: Path):
+def test_an_export_holds_bytes_of_images(mapped: Atlas, tmp_path: Path):
     written = export_embedding_atlas(mapped, tmp_path / "pixels.parquet", layout=2)
     assert written.command[6:] == ["--image", "image", "--neighbors", "neighbors"]
     table = pd.read_parquet(tmp_path / "pixels.parquet")
@@ -203,9 +195,7 @@ def test_an_export_of_images_holds_their_bytes(mapped: Atlas, tmp_path: Path):
     assert [row["path"] for row in table["image"]] == table["key"].tolist()
 
 
-def test_an_export_that_fails_leaves_the_file_as_it_was(
-    mapped: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_failed_export_leaves_the_file(mapped: Atlas, tmp_path: Path):
     file = tmp_path / "words.parquet"
     file.write_bytes(b"before")
 
@@ -230,6 +220,11 @@ def test_a_damaged_map_is_found(path: Path, tmp_path: Path):
         a.execute("update layout_points set x = 'nan' where layout_id = 2 and example_id % 2 = 0")
     with atlas.open(copy) as a:
         checks = query.verify(a)
-    failed = checks[~checks["ok"]]
-    assert failed["check"].tolist() == ["layouts place each example"] * 2
-    assert "there are 359" in failed["detail"].iloc[0] and "6 of them have no place" in failed["detail"].iloc[1]
+    failed = checks[~checks["ok"]].groupby("check")["detail"].agg(list)
+    assert failed.index.tolist() == ["layouts place each example", "rows are as they were written"]
+    first, second = failed["layouts place each example"]
+    assert "there are 359" in first and "6 of them have no place" in second
+    assert failed["rows are as they were written"] == [
+        "360 rows were written, there are 359",
+        "x changed since it was written",
+    ]

@@ -10,21 +10,9 @@ from atlas.errors import IndexMissing, UnknownName, UsageError, WidthError
 from ingest.derived.neighbors import store_neighbors
 from tests.atlases import add_texts
 from tests.networks import word_network, word_texts
+from tests.query.neighbors.test_nearest import TEXT_COLUMNS
 
-SHOWN = [
-    "rank",
-    "example_id",
-    "distance",
-    "label",
-    "cluster",
-    "prediction",
-    "loss",
-    "token",
-    "context",
-    "context_offset",
-    "input_id",
-    "position",
-]
+SHOWN = [name for name in TEXT_COLUMNS if name != "density"]
 
 
 def one_by_one(a, examples, **asked):
@@ -45,7 +33,7 @@ def one_by_one(a, examples, **asked):
         {"site": "blocks.2.mlp", "k": 5, "where": "position < 6", "cluster": 0, "clustering": 2},
     ],
 )
-def test_many_queries_are_as_many_single_ones(a, asked):
+def test_many_queries_are_single_ones(a, asked):
     examples = [371, 12, 40, 40, 200]
     found = query.nearest_many(a, examples=examples, **asked)
     pd.testing.assert_frame_equal(found, one_by_one(a, examples, **asked), check_dtype=True)
@@ -63,7 +51,7 @@ def test_codes_are_numbered_by_their_row(a):
         assert found.loc[found["query_id"] == row, "example_id"].tolist() == alone["example_id"].tolist()
 
 
-def test_images_come_without_their_thumbnails(a):
+def test_images_come_without_thumbnails(a):
     found = query.nearest_many(a, examples=np.arange(372, 384), site="conv1:full", k=3)
     assert "thumbnail" not in found and "key" in found and len(found) == 36
 
@@ -83,12 +71,12 @@ def test_images_come_without_their_thumbnails(a):
         ({"examples": [40], "device": "cuda", "label": "metal"}, UsageError, r"cuda, but .* \(a filter\) runs on"),
     ],
 )
-def test_what_is_refused(a, asked, error, message):
+def test_what_nearest_many_refuses(a, asked, error, message):
     with pytest.raises(error, match=message):
         query.nearest_many(a, **asked, site="blocks.2.mlp")
 
 
-def test_codes_of_another_width_and_spans_without_an_index_are_refused(a):
+def test_unfit_codes_are_refused(a):
     codes = a.codes(a.catalog.target(site="blocks.1.mlp").sites)[1]
     with pytest.raises(WidthError, match="the query has 20 gates"):
         query.nearest_many(a, codes=codes, site="blocks.2.mlp")
@@ -100,7 +88,7 @@ def test_codes_of_another_width_and_spans_without_an_index_are_refused(a):
         query.nearest_many(a, examples=[40], span="blocks.1.mlp->")
 
 
-def test_answers_from_memory_are_those_of_sql(a):
+def test_answers_from_memory_equal_sql(a):
     """The first few questions are SQL's, later ones come from what was kept: the same values and types."""
     for asked in ({"example": 40, "site": "blocks.3.mlp"}, {"example": 372, "site": "conv1:full", "k": 5}):
         answers = [query.nearest(a, **asked) for _ in range(8)]
@@ -110,7 +98,7 @@ def test_answers_from_memory_are_those_of_sql(a):
             pd.testing.assert_frame_equal(query.nearest(fresh, **asked), answers[-1])
 
 
-def test_nothing_is_remembered_of_an_atlas_that_is_being_written(damaged):
+def test_a_writer_remembers_nothing(damaged):
     with atlas.open(damaged(), writable=True) as a:
         for label in ("one", "two", "three", "four", "five", "six"):
             a.execute(f"update examples set label = '{label}'")
@@ -121,49 +109,41 @@ def test_nothing_is_remembered_of_an_atlas_that_is_being_written(damaged):
 
 
 @pytest.mark.parametrize("target", ["blocks.2.mlp", "blocks.0.mlp->"])
-def test_stored_neighbors_are_what_nearest_finds(damaged, target):
+def test_stored_neighbors_are_the_nearest(damaged, target):
     path = damaged()
     assert store_neighbors(path, site=target, network="words", k=6) == 360
     with atlas.open(path) as a:
         stored = a.frame("select example_id, rank, neighbor_id, distance from neighbors order by example_id, rank")
         expected = query.nearest_many(a, examples=range(12, 372), site=target, k=6)
-        assert stored["example_id"].tolist() == expected["query_id"].tolist()
-        assert stored["rank"].tolist() == expected["rank"].tolist()
-        assert stored["neighbor_id"].tolist() == expected["example_id"].tolist()
-        assert stored["distance"].tolist() == expected["distance"].tolist()
+        columns = ["query_id", "rank", "example_id", "distance"]
+        assert stored.values.tolist() == expected[columns].values.tolist()
         assert query.neighborhoods(a).values.tolist() == [["words", target, 6, 360, True]]
 
 
-def test_a_second_job_replaces_the_first_and_stale_ones_are_recognised(damaged):
+def test_a_second_job_replaces_the_first(damaged):
     path = damaged()
-    for k in (6, 2):
-        store_neighbors(path, site="blocks.2.mlp", k=k)
-    store_neighbors(path, site="hidden", k=3)
+    for site, k in (("blocks.2.mlp", 6), ("blocks.2.mlp", 2), ("hidden", 3)):
+        store_neighbors(path, site=site, k=k)
     with atlas.open(path) as a:
-        assert a.rows("select target, count(*) from neighbors group by all order by 1") == [
-            ("blocks.2.mlp", 720),
-            ("hidden", 33),
-        ]
+        counts = dict(a.rows("select target, count(*) from neighbors group by all"))
+        assert counts == {"blocks.2.mlp": 720, "hidden": 33}
         assert query.verify(a)["ok"].all()
     add_texts(path, word_network(), word_texts(63)[60:])
     with atlas.open(path) as a:
-        found = query.neighborhoods(a).set_index("target")["current"]
-        assert found.to_dict() == {"blocks.2.mlp": False, "hidden": True}
+        current = query.neighborhoods(a).set_index("target")["current"]
+        assert current.to_dict() == {"blocks.2.mlp": False, "hidden": True}
 
 
-def test_neighbors_that_contradict_their_counts_are_found_by_verify(damaged):
+def test_damaged_neighbors_are_found(damaged):
     path = damaged()
     store_neighbors(path, site="blocks.2.mlp", k=2)
     with atlas.open(path, writable=True) as a:
         a.execute("delete from neighbors where example_id = 40 and rank = 2")
         a.execute("update neighbors set neighbor_id = 9999 where example_id = 41 and rank = 1")
     with atlas.open(path) as a:
-        found = query.verify(a)
-    failed = {(row.check, row.subject): row.detail for row in found[~found["ok"]].itertuples()}
-    assert failed == {
-        ("neighbors are k of each example", "words blocks.2.mlp"): "719 rows instead of 2 for each of 360",
-        (
-            "refers to what exists",
-            "neighbors.neighbor_id",
-        ): "1 rows refer to examples that are not there, the first to neighbor_id 9999",
+        failed = query.verify(a).query("not ok").set_index("subject")
+    assert failed["detail"].to_dict() == {
+        "neighbors, network_id 2, target blocks.2.mlp": "720 rows were written, there are 719",
+        "words blocks.2.mlp": "719 rows instead of 2 for each of 360",
+        "neighbors.neighbor_id": "1 rows refer to examples that are not there, the first to neighbor_id 9999",
     }

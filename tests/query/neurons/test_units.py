@@ -23,7 +23,7 @@ from query.store.pieces import PIECES
 SITE = "blocks.3.mlp"
 
 
-def test_the_top_and_the_bands_are_those_of_all_activations(a: Atlas):
+def test_top_and_bands_of_all_activations(a: Atlas):
     site = a.catalog.target(site=SITE, network="words").sites[0]
     ids, values = a.activations(site)
     found = query.unit(a, 5, site=SITE, network="words", k=7, bands=4, per_band=3)
@@ -46,21 +46,19 @@ def test_the_top_and_the_bands_are_those_of_all_activations(a: Atlas):
     assert found.table["cluster"].tolist() == [clusters[i] for i in found.table["example_id"]]
 
 
-def test_the_histogram_counts_every_example_above_zero_once(a: Atlas):
+def test_a_histogram_counts_each_once(a: Atlas):
+    """All examples above zero; a unit that is never on has none of them, and no top."""
     found = query.unit(a, 5, site=SITE, network="words", bins=9)
     assert found.n_on > 50
     for what in ("cluster", "label"):
         rows = found.histogram[found.histogram["what"] == what]
         assert rows["n"].sum() == found.n_on and rows["high"].max() == pytest.approx(found.highest)
-
-
-def test_a_unit_that_is_never_on_has_no_top(a: Atlas):
-    found = query.unit(a, 2, site=SITE, network="words")
-    assert (found.n_on, set(found.table["part"]), len(found.histogram)) == (0, {"off"}, 0)
+    never = query.unit(a, 2, site=SITE, network="words")
+    assert (never.n_on, set(never.table["part"]), len(never.histogram)) == (0, {"off"}, 0)
 
 
 @pytest.mark.parametrize(("network", "place"), [("words", SITE), ("pixels", "conv2:full")])
-def test_the_gate_of_a_unit_is_on_exactly_where_the_unit_is_above_zero(a: Atlas, network: str, place: str):
+def test_a_gate_is_on_where_its_unit_is(a: Atlas, network: str, place: str):
     site = a.catalog.target(site=place, network=network).sites[0]
     ids, codes = a.codes([site])
     gates = codes.unpack()
@@ -71,7 +69,7 @@ def test_the_gate_of_a_unit_is_on_exactly_where_the_unit_is_above_zero(a: Atlas,
         assert (gates[:, gate] == (column > 0)).all()
 
 
-def test_one_who_waits_for_a_unit_or_intruders_hears_of_every_piece(a: Atlas):
+def test_progress_tells_of_every_piece(a: Atlas):
     newest = latest_clustering(a, a.catalog.target(site=SITE))
     assert newest is not None
     for ask in (
@@ -83,7 +81,7 @@ def test_one_who_waits_for_a_unit_or_intruders_hears_of_every_piece(a: Atlas):
         assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1 and len(set(shares)) > PIECES
 
 
-def test_the_units_of_a_block_are_the_ends_of_its_branches(a: Atlas):
+def test_units_of_a_block_end_its_branches(a: Atlas):
     site = a.catalog.target(site=SITE, network="words").sites[0]
     counts = {"b.branch1": 2, "b.branch2.0": 3, "b.branch2.1": 4, "b.branch4.1": 1}
     starts = np.cumsum([0, *counts.values()])
@@ -93,7 +91,7 @@ def test_the_units_of_a_block_are_the_ends_of_its_branches(a: Atlas):
     assert gate_of(replace(block, n_units=8), 0) is None  # whose units these are the layout does not say
 
 
-def test_the_ranking_is_that_of_the_experiment(a: Atlas):
+def test_ranking_is_the_experiments(a: Atlas):
     clustering = latest_clustering(a, a.catalog.target(site=SITE, network="words")).clustering_id
     told: list[int] = []
     found = query.units(a, site=SITE, network="words", k=10, progress=lambda done, total: told.append(done))
@@ -116,7 +114,7 @@ def test_what_has_no_units_is_said(a: Atlas, damaged: Callable[..., Path]):
         query.unit(without, 0, site=SITE, network="words")
 
 
-def test_an_atlas_without_clusterings_shows_labels_alone(damaged: Callable[..., Path]):
+def test_without_clusterings_labels_alone(damaged: Callable[..., Path]):
     path = damaged("delete from clusterings", "delete from clusters", "delete from cluster_labels")
     with atlas.open(path) as a:
         found = query.unit(a, 5, site=SITE, network="words")

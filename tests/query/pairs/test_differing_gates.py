@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 import query
+from atlas import hamming
 from atlas.errors import UnknownName
-from query.pairs.differing_gates import gates_apart
+from query.pairs.differing_gates import differing_gates, gates_apart
+
+HERE = {"site": "blocks.2.mlp", "network": "words"}
 
 
 @pytest.mark.parametrize("asked", [{"site": "blocks.1.mlp"}, {"span": "blocks.0.mlp->"}])
@@ -31,11 +34,34 @@ def test_gates_apart_are_those_that_differ(a, asked):
     assert len(found.gates) == by_sql > 0
 
 
-def test_an_example_is_apart_from_itself_in_no_gate(a):
-    found = query.gates_apart(a, 40, 40, site="blocks.1.mlp")
-    assert found.gates.empty and found.sites["differ"].tolist() == [0]
+def test_pairs_with_no_gates_apart(a):
+    """An example and itself; and examples of two networks, which are not compared."""
+    itself = gates_apart(a, 40, 40, site="blocks.1.mlp")
+    assert itself.gates.empty and itself.sites["differ"].tolist() == [0]
+    for compare in (lambda: gates_apart(a, 1, 40, **HERE), lambda: differing_gates(a, 40, [372], **HERE)):
+        with pytest.raises(UnknownName, match="was read by network"):
+            compare()
 
 
-def test_examples_of_two_networks_are_not_compared(a):
-    with pytest.raises(UnknownName, match="was read by network"):
-        query.gates_apart(a, 1, 40, site="blocks.1.mlp", network="words")
+@pytest.mark.parametrize("target", [{"site": "blocks.2.mlp"}, {"span": "blocks.0.mlp->"}])
+def test_gates_named_are_those_that_differ(a, target):
+    found = query.nearest(a, example=17, network="words", k=7, include_self=True, **target)
+    others = found["example_id"].tolist()
+    shown = differing_gates(a, 17, others, first=1000, **target)
+    assert shown["distance"].tolist() == found["distance"].tolist()
+    for other, distance, gates in shown.itertuples(index=False):
+        expected = []
+        for site in a.catalog.target(network="words", **target).sites:
+            bits = a.codes([site], [17, other])[1].unpack()
+            expected += [(site.name, gate, bool(bits[1, gate])) for gate in np.flatnonzero(bits[0] != bits[1])]
+        assert gates == expected and len(gates) == distance
+    few = differing_gates(a, 17, others, first=2, **target)
+    assert [gates[:2] for gates in shown["gates"]] == few["gates"].tolist()
+
+
+def test_a_distance_is_that_of_the_codes(a):
+    """Of full codes too, whose sites fill no whole bytes."""
+    ids = [372, 375, 376]
+    _, codes = a.codes(a.catalog.target(site="conv1:full").sites, ids)
+    shown = differing_gates(a, ids[0], ids[1:], site="conv1:full")
+    assert shown["distance"].tolist() == hamming(codes[1:], codes[[0]]).tolist()
