@@ -42,21 +42,21 @@ def asked_sites(
     if sites is not None:
         if not sites:
             raise UsageError("sites is empty; name at least one, or leave it out for all")
-        found = [atlas.catalog.target(site=name, network=network.name).sites[0] for name in sites]
-        missing = [site.name for site in found if activations and not site.n_activations]
+        chosen = [atlas.catalog.target(site=name, network=network.name).sites[0] for name in sites]
+        missing = [site.name for site in chosen if activations and not site.n_activations]
     else:
-        found = [site for site in atlas.catalog.sites_of(network) if site.scope == "position" and site.n_codes]
-        missing = [] if any(site.n_activations for site in found) else [site.name for site in found]
+        chosen = [site for site in atlas.catalog.sites_of(network) if site.scope == "position" and site.n_codes]
+        missing = [] if any(site.n_activations for site in chosen) else [site.name for site in chosen]
         if activations and not missing:
-            found = [site for site in found if site.n_activations]
+            chosen = [site for site in chosen if site.n_activations]
     if activations and missing:
         raise NotStored(
             f"no activations are stored at {', '.join(missing)} of network {network.name}; ingest with "
             "--store-activations"
         )
-    if not found:
+    if not chosen:
         raise NotStored(f"no position site of network {network.name} has codes; ingest with --sites")
-    return sorted(dict.fromkeys(found), key=lambda site: (site.scope, site.ordinal))
+    return sorted(dict.fromkeys(chosen), key=lambda site: (site.scope, site.ordinal))
 
 
 def asked_site(atlas: Atlas, network: NetworkRecord, site: str | None) -> SiteRecord:
@@ -65,5 +65,5 @@ def asked_site(atlas: Atlas, network: NetworkRecord, site: str | None) -> SiteRe
 
     Raises `UnknownName`, `NotStored`.
     """
-    found = asked_sites(atlas, network, None if site is None else [site], activations=True)
-    return found[2 * len(found) // 3] if site is None else found[0]
+    chosen = asked_sites(atlas, network, None if site is None else [site], activations=True)
+    return chosen[2 * len(chosen) // 3] if site is None else chosen[0]

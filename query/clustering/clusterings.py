@@ -82,13 +82,13 @@ def clusterings(atlas: Atlas) -> pd.DataFrame:
 
 def find_clustering(atlas: Atlas, clustering: int, target: Target | None = None) -> Clustering:
     """The clustering of that id; with a target, one whose labels its examples can bear: of the same network."""
-    found = _load(atlas, clustering)
-    if target is not None and found.target.network.name != target.network.name:
+    record = _load(atlas, clustering)
+    if target is not None and record.target.network.name != target.network.name:
         raise UsageError(
-            f"{found.name} is of network {found.target.network.name}, but the question is about "
+            f"{record.name} is of network {record.target.network.name}, but the question is about "
             f"{target.network.name}; `polytope clusters {atlas.path}` lists clusterings"
         )
-    return found
+    return record
 
 
 def latest_clustering(atlas: Atlas, target: Target, spaces: tuple[str, ...] = SPACES) -> Clustering | None:
@@ -108,10 +108,10 @@ def clustering_of(atlas: Atlas, target: Target, clustering: int | None, space: s
     if space not in SPACES:
         raise UsageError(f"space is {space!r}; expected {' or '.join(SPACES)}")
     if clustering is not None:
-        found = find_clustering(atlas, clustering, target)
-        if found.target.name != target.name:
-            raise UsageError(f"{found.name} is not of {target.name}; give its id alone, or the site or span alone")
-        return found
+        record = find_clustering(atlas, clustering, target)
+        if record.target.name != target.name:
+            raise UsageError(f"{record.name} is not of {target.name}; give its id alone, or the site or span alone")
+        return record
     newest = latest_clustering(atlas, target, (space,))
     if newest is None:
         option = "--span" if is_span(target) else "--site"
@@ -132,10 +132,10 @@ def asked_clustering(
 ) -> Clustering:
     """The clustering of that id, or the newest of the site or span in the space."""
     if clustering is not None and site is None and span is None:
-        found = _load(atlas, clustering)
-        if network not in (None, found.target.network.name):
-            raise UsageError(f"{found.name} is not of network {network}; give its id alone")
-        return found
+        record = _load(atlas, clustering)
+        if network not in (None, record.target.network.name):
+            raise UsageError(f"{record.name} is not of network {network}; give its id alone")
+        return record
     if clustering is None and site is None and span is None:
         raise UsageError("name a clustering by its id, or a site or span; `polytope clusters` lists clusterings")
     return clustering_of(atlas, atlas.catalog.target(site=site, span=span, network=network), clustering, space)

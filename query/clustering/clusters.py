@@ -48,7 +48,7 @@ def clusters(
         UsageError: for impossible parameters.
     """
     samples = whole("samples", samples, 0)
-    found = asked_clustering(atlas, clustering, site, span, network, space)
+    record = asked_clustering(atlas, clustering, site, span, network, space)
     frame = atlas.frame(
         """
         select label, name, note, size, persistence, purity, top_label, entropy, medoid
@@ -56,14 +56,14 @@ def clusters(
         where clustering_id = $1
         order by label
         """,
-        [found.clustering_id],
+        [record.clustering_id],
     )
-    medoids = describe(atlas, found.target.network, frame["medoid"].tolist())
-    shown = ["token", "context"] if found.target.network.kind == "text" else ["key"]
+    medoids = describe(atlas, record.target.network, frame["medoid"].tolist())
+    shown = ["token", "context"] if record.target.network.kind == "text" else ["key"]
     for column in shown:
         frame[f"medoid_{column}"] = medoids[column]
-    frame["samples"] = _samples(atlas, found, frame["label"].tolist(), int(samples))
-    frame.attrs.update(_attributes(found))
+    frame["samples"] = _samples(atlas, record, frame["label"].tolist(), int(samples))
+    frame.attrs.update(_attributes(record))
     return frame
 
 
@@ -101,8 +101,8 @@ def members(
         UsageError: for impossible parameters.
     """
     check_page(limit, offset)
-    found = asked_clustering(atlas, clustering, site, span, network, space)
-    cluster = found.check(cluster)
+    record = asked_clustering(atlas, clustering, site, span, network, space)
+    cluster = record.check(cluster)
     chosen = atlas.frame(
         """
         select example_id, probability
@@ -111,29 +111,21 @@ def members(
         order by probability desc, example_id
         limit $3 offset $4
         """,
-        [found.clustering_id, int(cluster), _whole_limit(limit, found), int(offset)],
+        [record.clustering_id, cluster, record.n_examples if limit is None else int(limit), int(offset)],
     )
-    frame = describe(atlas, found.target.network, chosen["example_id"].to_numpy(np.int64))
+    frame = describe(atlas, record.target.network, chosen["example_id"].to_numpy(np.int64))
     frame.insert(1, "probability", chosen["probability"])
-    size = atlas.value(
-        "select count(*) from cluster_labels where clustering_id = $1 and label = $2",
-        [found.clustering_id, int(cluster)],
-    )
-    frame.attrs.update(_attributes(found), cluster=int(cluster), size=size)
+    frame.attrs.update(_attributes(record), cluster=cluster, size=cluster_size(atlas, record, cluster))
     return frame
 
 
-def _whole_limit(limit: int | None, found: Clustering) -> int:
-    return found.n_examples if limit is None else int(limit)
-
-
-def _samples(atlas: Atlas, found: Clustering, labels: list[int], count: int) -> list[list[str]]:
+def _samples(atlas: Atlas, record: Clustering, labels: list[int], count: int) -> list[list[str]]:
     """For each cluster short strings of its strongest members, no two alike."""
     if count == 0:
         return [[] for _ in labels]
-    query = _TEXT_SAMPLES if found.target.network.kind == "text" else _IMAGE_SAMPLES
-    chosen = atlas.frame(query, [found.clustering_id, count])
-    if found.target.network.kind == "text":
+    query = _TEXT_SAMPLES if record.target.network.kind == "text" else _IMAGE_SAMPLES
+    chosen = atlas.frame(query, [record.clustering_id, count])
+    if record.target.network.kind == "text":
         chosen["shown"] = [
             in_context(context, offset, token)
             for context, offset, token in zip(
@@ -180,14 +172,14 @@ def in_context(context: str, offset: int, token: str) -> str:
     return f"{around[0]}«{token}»{around[1]}".replace("\n", "⏎")
 
 
-def _attributes(found: Clustering) -> dict[str, object]:
+def _attributes(record: Clustering) -> dict[str, object]:
     return {
-        "clustering": found.clustering_id,
-        "network": found.target.network.name,
-        "target": found.target.name,
-        "space": found.space,
-        "metric": found.metric,
-        "current": found.current,
+        "clustering": record.clustering_id,
+        "network": record.target.network.name,
+        "target": record.target.name,
+        "space": record.space,
+        "metric": record.metric,
+        "current": record.current,
     }
 
 
@@ -216,7 +208,7 @@ def member_counts(atlas: Atlas, *, clustering: int, cluster: int, by: str = "lab
     """
     if by not in COUNTED:
         raise UsageError(f"by is {by!r}; expected {', '.join(COUNTED)}")
-    found = clustering_with(atlas, clustering, cluster)
+    record = clustering_with(atlas, clustering, cluster)
     frame = atlas.frame(
         f"""
         with counted as (
@@ -232,13 +224,13 @@ def member_counts(atlas: Atlas, *, clustering: int, cluster: int, by: str = "lab
         order by n desc, n_all, value nulls last
         limit $3
         """,
-        [found.clustering_id, int(cluster), int(limit)],
+        [record.clustering_id, int(cluster), int(limit)],
     )
     size, n_values = (int(frame[name].iloc[0]) if len(frame) else 0 for name in ("size", "n_values"))
     frame = frame.drop(columns=["n_values", "size"])
     frame["share"] = frame["n"] / size
-    frame["lift"] = frame["share"] / (frame["n_all"] / found.n_examples)
-    frame.attrs.update(size=size, n_examples=found.n_examples, n_values=n_values)
+    frame["lift"] = frame["share"] / (frame["n_all"] / record.n_examples)
+    frame.attrs.update(size=size, n_examples=record.n_examples, n_values=n_values)
     return frame
 
 
@@ -259,7 +251,7 @@ def near_clusters(atlas: Atlas, *, clustering: int, cluster: int, k: int = 10) -
         UnknownName: for a clustering or a cluster that is not there.
         UsageError: for the noise, which has no medoid.
     """
-    found = clustering_with(atlas, clustering, cluster)
+    record = clustering_with(atlas, clustering, cluster)
     if cluster == NOISE:
         raise UsageError("the noise has no medoid; name a cluster, from 0")
     frame = atlas.frame(
@@ -267,31 +259,31 @@ def near_clusters(atlas: Atlas, *, clustering: int, cluster: int, k: int = 10) -
         select label as cluster, name, size, purity, top_label, medoid
         from named_clusters where clustering_id = $1 order by label
         """,
-        [found.clustering_id],
+        [record.clustering_id],
     )
     medoids = frame["medoid"].to_numpy(np.int64)
-    if found.space == "codes":
-        _, codes = atlas.codes(found.target.sites, medoids)
+    if record.space == "codes":
+        _, codes = atlas.codes(record.target.sites, medoids)
         frame.insert(2, "distance", hamming(codes, codes[[int(cluster)]]).astype(np.int64))
     else:
-        _, points = atlas.activations(found.target.sites[0], medoids)
+        _, points = atlas.activations(record.target.sites[0], medoids)
         frame.insert(2, "distance", euclidean(points[[int(cluster)]], points))
     others = frame[frame["cluster"] != cluster].sort_values(["distance", "cluster"], kind="stable")
     others = others.head(k).reset_index(drop=True)
-    n_gates = found.target.n_gates if found.space == "codes" else None
-    others.attrs.update(n_gates=n_gates, n_clusters=found.n_clusters)
+    n_gates = record.target.n_gates if record.space == "codes" else None
+    others.attrs.update(n_gates=n_gates, n_clusters=record.n_clusters)
     return others
 
 
 def clustering_with(atlas: Atlas, clustering: int, cluster: int) -> Clustering:
-    found = find_clustering(atlas, clustering)
-    found.check(cluster)
-    return found
+    record = find_clustering(atlas, clustering)
+    record.check(cluster)
+    return record
 
 
-def cluster_size(atlas: Atlas, found: Clustering, cluster: int) -> int:
+def cluster_size(atlas: Atlas, record: Clustering, cluster: int) -> int:
     size = atlas.value(
         "select count(*) from cluster_labels where clustering_id = $1 and label = $2",
-        [found.clustering_id, int(cluster)],
+        [record.clustering_id, int(cluster)],
     )
     return int(size)

@@ -36,8 +36,8 @@ def member_flow(
     Raises:
         UnknownName: for a clustering or a cluster that is not there.
     """
-    found = clustering_with(atlas, clustering, cluster)
-    stages = [(found.target.name, found.clustering_id), *_stages(atlas, found, steps, backwards)]
+    record = clustering_with(atlas, clustering, cluster)
+    stages = [(record.target.name, record.clustering_id), *_stages(atlas, record, steps, backwards)]
     frames = []
     for step, ((here, first), (there, second)) in enumerate(pairwise(stages)):
         counted = atlas.frame(
@@ -50,20 +50,24 @@ def member_flow(
             group by all
             order by n desc, from_cluster, to_cluster
             """,
-            [found.clustering_id, int(cluster), first, second],
+            [record.clustering_id, int(cluster), first, second],
         )
         counted["step"], counted["from_site"], counted["to_site"] = step, here, there
         counted["from_clustering"], counted["to_clustering"] = first, second
         frames.append(counted)
     columns = ["step", "from_site", "from_clustering", "from_cluster", "to_site", "to_clustering", "to_cluster", "n"]
     whole = pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
-    whole.attrs.update(size=cluster_size(atlas, found, cluster))
+    whole.attrs.update(size=cluster_size(atlas, record, cluster))
     return whole
 
 
-def _stages(atlas: Atlas, found: Clustering, steps: int, backwards: bool) -> list[tuple[str, int]]:
+def _stages(atlas: Atlas, record: Clustering, steps: int, backwards: bool) -> list[tuple[str, int]]:
     """Names of the clustered sites after the last site of the target, or before the first, and their clusterings."""
-    scope, last, first = (found.target.sites[0].scope, found.target.sites[-1].ordinal, found.target.sites[0].ordinal)
+    scope, last, first = (
+        record.target.sites[0].scope,
+        record.target.sites[-1].ordinal,
+        record.target.sites[0].ordinal,
+    )
     rows = atlas.rows(
         """
         select sites.name, max(clustering_id)
@@ -74,7 +78,7 @@ def _stages(atlas: Atlas, found: Clustering, steps: int, backwards: bool) -> lis
         order by case when $4 then -ordinal::bigint else ordinal end
         limit $6
         """,
-        [found.target.network.network_id, scope, found.space, backwards, first if backwards else last, int(steps)],
+        [record.target.network.network_id, scope, record.space, backwards, first if backwards else last, int(steps)],
     )
     return [(str(name), int(number)) for name, number in rows]
 
@@ -97,8 +101,8 @@ def fate(atlas: Atlas, *, clustering: int, cluster: int, other: int) -> pd.DataF
         UnknownName: for a clustering or a cluster that is not there.
         UsageError: for a clustering of another network.
     """
-    found = clustering_with(atlas, clustering, cluster)
-    second = find_clustering(atlas, other, found.target)
+    record = clustering_with(atlas, clustering, cluster)
+    second = find_clustering(atlas, other, record.target)
     frame = atlas.frame(
         """
         with inside as (select example_id from cluster_labels where clustering_id = $1 and label = $2),
@@ -114,9 +118,9 @@ def fate(atlas: Atlas, *, clustering: int, cluster: int, other: int) -> pd.DataF
         group by cluster_labels.label
         order by n desc, cluster_labels.label
         """,
-        [found.clustering_id, int(cluster), second.clustering_id],
+        [record.clustering_id, int(cluster), second.clustering_id],
     )
-    size, n_both = cluster_size(atlas, found, cluster), int(frame["n"].sum())
+    size, n_both = cluster_size(atlas, record, cluster), int(frame["n"].sum())
     frame.insert(3, "share", frame["n"] / n_both)
     frame["overlap"] = frame["n"] / (size + frame["size"] - frame["n"])
     frame.attrs.update(size=size, n_both=n_both)

@@ -14,6 +14,7 @@ from atlas.errors import UnknownName, UsageError
 from atlas.store.catalog import Target
 
 from ..examples.description import pays
+from ..examples.ids import places_of
 from ..notes import Notes
 from ..pairs.density import exactness
 from .clusterings import NOISE, Clustering, asked_clustering, clustering_of, find_clustering, latest_clustering
@@ -37,8 +38,9 @@ class Clusters:
 
     def groups(self, least: int = 2) -> list[Members]:
         """The members of each cluster that has at least ``least`` of the examples, as places among them."""
-        found = [np.flatnonzero(self.labels == label) for label in range(int(self.labels.max(initial=NOISE)) + 1)]
-        return [members for members in found if len(members) >= least]
+        n_clusters = int(self.labels.max(initial=NOISE)) + 1
+        groups = [np.flatnonzero(self.labels == label) for label in range(n_clusters)]
+        return [members for members in groups if len(members) >= least]
 
 
 def stored_clusters(
@@ -48,8 +50,7 @@ def stored_clusters(
 
     Raises `UnknownName` where there is none, `UsageError` for one of another target.
     """
-    found = clustering_of(atlas, target, clustering, space)
-    return _stored(atlas, found, ids)
+    return _stored(atlas, clustering_of(atlas, target, clustering, space), ids)
 
 
 def any_clusters(
@@ -62,9 +63,9 @@ def any_clusters(
     from atlas.clustering.hdbscan import cluster_activations, cluster_codes
     from atlas.errors import TooManyPoints
 
-    found = latest_clustering(atlas, target, (space,))
-    if found is not None:
-        return _stored(atlas, found, ids)
+    newest = latest_clustering(atlas, target, (space,))
+    if newest is not None:
+        return _stored(atlas, newest, ids)
     if len(ids) > UNASKED_POINTS:
         return None
     try:
@@ -83,18 +84,18 @@ def asked_clusterings(
 ) -> dict[tuple[str, str], int]:
     """Ids of clusterings by (target name, space); `UsageError` for one of no such target, and for two of one."""
     names = {target.name: target for target in targets}
-    found: dict[tuple[str, str], int] = {}
+    chosen: dict[tuple[str, str], int] = {}
     for number in numbers or ():
         clustering = asked_clustering(atlas, number, None, None, None, "codes")
         place = clustering.target.name, clustering.space
         if clustering.target != names.get(clustering.target.name):
             raise UsageError(f"{clustering.name} is of none of {', '.join(names)}; `polytope clusterings` lists them")
-        if place in found:
+        if place in chosen:
             raise UsageError(
-                f"{clustering.name} and clustering {found[place]} are both of {' in '.join(place)}; give one"
+                f"{clustering.name} and clustering {chosen[place]} are both of {' in '.join(place)}; give one"
             )
-        found[place] = clustering.clustering_id
-    return found
+        chosen[place] = clustering.clustering_id
+    return chosen
 
 
 def no_clustering(atlas: Atlas, target: Target, space: str) -> UnknownName:
@@ -127,27 +128,23 @@ def remarks(clustering: Clustering) -> list[str]:
 
 
 def _standing(clustering: Clustering) -> list[str]:
-    """What is to be said about the clustering itself."""
-    found = []
+    said = []
     if not clustering.exact:
-        found.append(
+        said.append(
             "an approximate clustering, from some neighbours of each example (`polytope clusterings` says what share "
             "of its tree is proven)"
         )
     if not clustering.current:
-        found.append("clustered before examples were added, which have no cluster")
-    return found
+        said.append("clustered before examples were added, which have no cluster")
+    return said
 
 
-def _stored(atlas: Atlas, found: Clustering, ids: Int64[np.ndarray, " examples"]) -> Clusters:
-    return Clusters(_labels(atlas, found, ids), found, f"{found.name} by {found.metric} distance")
-
-
-def _labels(atlas: Atlas, clustering: Clustering, ids: Int64[np.ndarray, " examples"]) -> np.ndarray:
+def _stored(atlas: Atlas, clustering: Clustering, ids: Int64[np.ndarray, " examples"]) -> Clusters:
     frame = atlas.frame(
         "select example_id, label from cluster_labels where clustering_id = $1", [clustering.clustering_id]
     )
-    return frame.set_index("example_id")["label"].reindex(ids).fillna(NOISE).to_numpy(np.int64)
+    labels = frame.set_index("example_id")["label"].reindex(ids).fillna(NOISE).to_numpy(np.int64)
+    return Clusters(labels, clustering, f"{clustering.name} by {clustering.metric} distance")
 
 
 # --- the cluster of each ---------------------------------------------------------------------------------------
@@ -162,7 +159,7 @@ def shown_clustering(atlas: Atlas, target: Target, clustering: int | None) -> Cl
 
 
 def cluster_column(
-    atlas: Atlas, clustering: Clustering | None, ids: Int64[np.ndarray, " found"]
+    atlas: Atlas, clustering: Clustering | None, ids: Int64[np.ndarray, " examples"]
 ) -> pd.arrays.IntegerArray:
     """Each example's cluster; <NA> without a clustering, or for an example that came after it."""
     if clustering is None:
@@ -177,9 +174,7 @@ def cluster_column(
         known, clusters = atlas.keep(("labels", number), read)
     else:
         known, clusters = read("and example_id in (select unnest($2::uinteger[]))", ids.tolist())
-    found = np.zeros(len(ids), np.int64)
-    places = np.searchsorted(known, ids)
-    there = places < len(known)
-    there[there] = known[places[there]] == ids[there]
-    found[there] = clusters[places[there]]
-    return pd.arrays.IntegerArray(found, ~there)
+    held, places = places_of(ids, known)
+    labels_of_ids = np.zeros(len(ids), np.int64)
+    labels_of_ids[held] = clusters[places]
+    return pd.arrays.IntegerArray(labels_of_ids, ~held)

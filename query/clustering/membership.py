@@ -98,26 +98,28 @@ def membership(
         NonFinite: for an input that gives NaN or infinity.
     """
     given = Given(example, text, token, image, row, column, code, subject)
-    found = _clustering(atlas, given, clustering, site, span, network, space)
+    record = _clustering(atlas, given, clustering, site, span, network, space)
     if given.stored is not None:
-        check_network(atlas, given.stored, found.target.network)
+        check_network(atlas, given.stored, record.target.network)
         known = atlas.rows(
             "select label, probability from cluster_labels where clustering_id = $1 and example_id = $2",
-            [found.clustering_id, int(given.stored)],
+            [record.clustering_id, int(given.stored)],
         )
         if known:
-            return _answer(atlas, found, f"example {given.stored}", *known[0], stored=True)
-    if not found.current:
+            return _answer(atlas, record, f"example {given.stored}", *known[0], stored=True)
+    if not record.current:
         raise UsageError(
-            f"{found.target.name} has other examples than when {found.name} was made, so nothing new can be placed "
+            f"{record.target.name} has other examples than when {record.name} was made, so nothing new can be placed "
             f"in it; cluster again with `polytope cluster {atlas.path}`"
         )
-    if found.space == "activations" and given.is_code:
-        raise UsageError(f"{found.name} is of activations, and a code has none; give an example, a text or an image")
-    about = given.read(atlas, found.target, reader, [found.target.sites[0]] if found.space == "activations" else [])
-    ids, hierarchy = _hierarchy(atlas, found)
-    labels, strengths = approximate_predict(hierarchy, _distances(atlas, found, about, ids)[None])
-    return _answer(atlas, found, about.name, int(labels[0]), float(strengths[0]), stored=False)
+    if record.space == "activations" and given.is_code:
+        raise UsageError(f"{record.name} is of activations, and a code has none; give an example, a text or an image")
+    about = given.read(
+        atlas, record.target, reader, [record.target.sites[0]] if record.space == "activations" else []
+    )
+    ids, hierarchy = _hierarchy(atlas, record)
+    labels, strengths = approximate_predict(hierarchy, _distances(atlas, record, about, ids)[None])
+    return _answer(atlas, record, about.name, int(labels[0]), float(strengths[0]), stored=False)
 
 
 def _clustering(
@@ -135,18 +137,18 @@ def _clustering(
 
 
 def _answer(
-    atlas: Atlas, found: Clustering, subject: str, cluster: int, probability: float, *, stored: bool
+    atlas: Atlas, record: Clustering, subject: str, cluster: int, probability: float, *, stored: bool
 ) -> Membership:
     name = atlas.value(
-        "select name from named_clusters where clustering_id = $1 and label = $2", [found.clustering_id, cluster]
+        "select name from named_clusters where clustering_id = $1 and label = $2", [record.clustering_id, cluster]
     )
     return Membership(
         subject,
-        found.clustering_id,
-        found.target.network.name,
-        found.target.name,
-        found.space,
-        found.metric,
+        record.clustering_id,
+        record.target.network.name,
+        record.target.name,
+        record.space,
+        record.metric,
         cluster,
         name,
         probability,
@@ -155,31 +157,31 @@ def _answer(
 
 
 def _distances(
-    atlas: Atlas, found: Clustering, subject: Subject, ids: Int64[np.ndarray, " clustered"]
+    atlas: Atlas, record: Clustering, subject: Subject, ids: Int64[np.ndarray, " clustered"]
 ) -> Float64[np.ndarray, " clustered"]:
     """From the subject to clustered examples, in the units of the clustering's metric.
 
     Of codes, to those alone that decide where it is placed: its 2·min_samples nearest. The others count as infinitely
     far, which changes nothing, and the codes need not be gone through where a search has been before.
     """
-    if found.space == "activations":
-        site = found.target.sites[0]
+    if record.space == "activations":
+        site = record.target.sites[0]
         point = subject.activation(atlas, site)
         if point is None:
             raise NotStored(f"{subject.name} has no stored activation at site {site.name}")
         return distances_to_activation(atlas, site, point, ids)
-    index = current_index(atlas, found.target)
-    search = CodeSearch(atlas, found.target, subject, Indexes(len(ids), index, None))
-    nearest, gates = search.nearest(len(ids) if index is None else min(2 * found.min_samples, len(ids)), keep=True)
+    index = current_index(atlas, record.target)
+    search = CodeSearch(atlas, record.target, subject, Indexes(len(ids), index, None))
+    nearest, gates = search.nearest(len(ids) if index is None else min(2 * record.min_samples, len(ids)), keep=True)
     if not np.array_equal(ids, np.sort(nearest) if index is None else index.ids):
-        raise _damaged(found)
-    scaled = gates / found.target.n_gates if found.metric == "hamming" else np.sqrt(gates, dtype=np.float64)
+        raise _damaged(record)
+    scaled = gates / record.target.n_gates if record.metric == "hamming" else np.sqrt(gates, dtype=np.float64)
     distances = np.full(len(ids), np.inf)
     distances[np.searchsorted(ids, nearest)] = scaled
     return distances
 
 
-def _hierarchy(atlas: Atlas, found: Clustering) -> tuple[Int64[np.ndarray, " clustered"], Hierarchy]:
+def _hierarchy(atlas: Atlas, record: Clustering) -> tuple[Int64[np.ndarray, " clustered"], Hierarchy]:
     """The clustering as it was computed, with the ids of its points: point i is the i-th example in order of id."""
     from atlas.clustering.hierarchy import CondensedTree, Hierarchy
 
@@ -188,17 +190,17 @@ def _hierarchy(atlas: Atlas, found: Clustering) -> tuple[Int64[np.ndarray, " clu
         select example_id, label, probability, core_distance, prediction_core_distance
         from cluster_labels where clustering_id = $1 order by example_id
         """,
-        [found.clustering_id],
+        [record.clustering_id],
     )
     nodes = atlas.frame(
-        "select node, persistence from clusters where clustering_id = $1 order by label", [found.clustering_id]
+        "select node, persistence from clusters where clustering_id = $1 order by label", [record.clustering_id]
     )
     rows = atlas.frame(
         "select parent, child, lambda_value, child_size from condensed_trees where clustering_id = $1",
-        [found.clustering_id],
+        [record.clustering_id],
     )
-    if len(points) != found.n_examples or len(nodes) != found.n_clusters or rows.empty:
-        raise _damaged(found)
+    if len(points) != record.n_examples or len(nodes) != record.n_clusters or rows.empty:
+        raise _damaged(record)
     tree = CondensedTree(
         rows["parent"].to_numpy(np.int64),
         rows["child"].to_numpy(np.int64),
@@ -213,14 +215,14 @@ def _hierarchy(atlas: Atlas, found: Clustering) -> tuple[Int64[np.ndarray, " clu
         core_distances=points["core_distance"].to_numpy(np.float64),
         prediction_cores=points["prediction_core_distance"].to_numpy(np.float64),
         tree=tree,
-        min_samples=found.min_samples,
-        min_cluster_size=found.min_cluster_size,
-        metric=cast(Any, found.metric),
-        selection=cast(Any, found.selection),
+        min_samples=record.min_samples,
+        min_cluster_size=record.min_cluster_size,
+        metric=cast(Any, record.metric),
+        selection=cast(Any, record.selection),
         ties="hdbscan",  # how ties were broken is in the tree already
     )
     return points["example_id"].to_numpy(np.int64), hierarchy
 
 
-def _damaged(found: Clustering) -> DamagedAtlas:
-    return DamagedAtlas(f"{found.name} does not fit the examples in the atlas; `polytope verify` says where")
+def _damaged(record: Clustering) -> DamagedAtlas:
+    return DamagedAtlas(f"{record.name} does not fit the examples in the atlas; `polytope verify` says where")

@@ -117,11 +117,11 @@ def name_cluster(
             `NOTE_LENGTH`) or hold control characters.
         UnknownName: there is no such clustering or cluster.
     """
-    found = asked_clustering(atlas, clustering, site, span, network, space)
+    record = asked_clustering(atlas, clustering, site, span, network, space)
     name, note = checked_name(name), checked_note(note)
-    _borne(atlas, found, cluster)
+    _borne(atlas, record, cluster)
     with changing_names(atlas.path) as append:
-        borne = _borne(atlas, found, cluster)
+        borne = _borne(atlas, record, cluster)
         if seen is not None and (borne.name, borne.note) not in ((seen.name, seen.note), (name, note)):
             raise UsageError(
                 "somebody else has changed the name or note meanwhile. Now the name is "
@@ -130,10 +130,10 @@ def name_cluster(
             )
         named = borne.medoid if name is not None or note is not None else borne.example
         if named is not None:
-            target = found.target
+            target = record.target
             now = datetime.now(UTC).replace(tzinfo=None).isoformat()
-            append(Name(target.network.name, target.name, found.space, named, name, note, now))
-    return _borne(atlas, found, cluster)
+            append(Name(target.network.name, target.name, record.space, named, name, note, now))
+    return _borne(atlas, record, cluster)
 
 
 def _said(words: str | None, length: int) -> str:
@@ -172,11 +172,11 @@ def _is_control(letter: str) -> bool:
     return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _REORDERING
 
 
-def _borne(atlas: Atlas, found: Clustering, cluster: int) -> ClusterName:
-    if not is_whole(cluster) or not 0 <= cluster < found.n_clusters:
+def _borne(atlas: Atlas, record: Clustering, cluster: int) -> ClusterName:
+    if not is_whole(cluster) or not 0 <= cluster < record.n_clusters:
         noise = "; the noise is no cluster and bears no name" if cluster == NOISE else ""
         raise UnknownName(
-            f"no cluster {cluster!r} in {found.name}; it has {found.n_clusters}, numbered from 0{noise}"
+            f"no cluster {cluster!r} in {record.name}; it has {record.n_clusters}, numbered from 0{noise}"
         )
     [row] = atlas.records(
         """
@@ -184,6 +184,6 @@ def _borne(atlas: Atlas, found: Clustering, cluster: int) -> ClusterName:
         from named_clusters
         where clustering_id = $1 and label = $2
         """,
-        [found.clustering_id, int(cluster)],
+        [record.clustering_id, int(cluster)],
     )
     return ClusterName(**row)

@@ -14,6 +14,8 @@ from atlas import Atlas
 from atlas.errors import DamagedAtlas
 from atlas.store.catalog import NetworkRecord
 
+from .ids import places_of
+
 KEPT_AFTER = 3
 """Questions about a network that SQL answers before what it shows of examples is kept in memory. SQL takes 2 ms for
 ten examples; reading all of 100,000 takes 50 ms, and then any ten take 0.3 ms."""
@@ -45,12 +47,10 @@ def described(atlas: Atlas, network: NetworkRecord, ids: Int64[np.ndarray, " exa
     if columns is None:
         columns = _arrays(_shown(atlas, network, "example_id in (select unnest($1::uinteger[]))", ids.tolist()))
     known = columns["example_id"]
-    places = np.searchsorted(known, ids.astype(known.dtype))  # of another type, all that are known would be cast
-    there = places < len(known)
-    there[there] = known[places[there]] == ids[there]
-    if not there.all():
+    held, places = places_of(ids, known)
+    if not held.all():
         raise DamagedAtlas(
-            f"{atlas.path} has codes of example {ids[~there][0]}, but not the example itself; `polytope verify` says "
+            f"{atlas.path} has codes of example {ids[~held][0]}, but not the example itself; `polytope verify` says "
             "what else is wrong"
         )
     return {name: column.take(places) for name, column in columns.items()}

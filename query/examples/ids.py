@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64, Integer
 
 from atlas import Atlas
 from atlas.checks import whole_id
@@ -40,6 +40,16 @@ def checked_id(example: object) -> int:
 def is_span(target: Target) -> bool:
     """Whether the target was named as a span: one that holds a single site is a span all the same."""
     return "->" in target.name
+
+
+def places_of(
+    ids: Integer[np.ndarray, " ids"], known: Integer[np.ndarray, " known"]
+) -> tuple[Bool[np.ndarray, " ids"], Int64[np.ndarray, " held"]]:
+    """Which of the ids are ``known``, which ascend, and the places among these of those that are."""
+    places = np.searchsorted(known, ids.astype(known.dtype))  # of another type, all that are known would be cast
+    held = places < len(known)
+    held[held] = known[places[held]] == ids[held]
+    return held, places[held]
 
 
 def holders(atlas: Atlas, target: Target) -> Int64[np.ndarray, " codes"]:

@@ -55,8 +55,8 @@ def rasters(atlas: Atlas, example: int) -> list[Raster]:
         "(select unnest($2::usmallint[]))",
         [checked_id(example), list(sites)],
     )
-    found = {site_id: (code, n_active) for site_id, code, n_active in rows}
-    return [_raster(site, *found[number]) for number, site in sites.items() if number in found]
+    codes = {site_id: (code, n_active) for site_id, code, n_active in rows}
+    return [_raster(site, *codes[number]) for number, site in sites.items() if number in codes]
 
 
 def _raster(site: SiteRecord, code: bytes, n_active: int) -> Raster:

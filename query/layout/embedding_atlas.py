@@ -80,23 +80,23 @@ def export_embedding_atlas(
         raise UsageError(f"the file is to be called {path.name}; Embedding Atlas knows it by .parquet at the end")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent} to write {path.name} to; make it first")
-    found = _asked(atlas, layout, site, span, network, space)
+    record = _asked(atlas, layout, site, span, network, space)
     if clustering is None:
-        newest = latest_clustering(atlas, found.target)
+        newest = latest_clustering(atlas, record.target)
         clustering = newest.clustering_id if newest else None
     else:
-        find_clustering(atlas, clustering, found.target)
-    points = layout_points(atlas, found.layout_id, clustering=clustering)
+        find_clustering(atlas, clustering, record.target)
+    points = layout_points(atlas, record.layout_id, clustering=clustering)
     with (
         replacing(path) as file,
-        pq.ParquetWriter(file, _schema(found), compression="zstd") as writer,
+        pq.ParquetWriter(file, _schema(record), compression="zstd") as writer,
     ):
         for start in range(0, len(points), ROWS):
-            writer.write_table(_rows(atlas, found, points, slice(start, start + ROWS)))
+            writer.write_table(_rows(atlas, record, points, slice(start, start + ROWS)))
             if progress is not None:
                 progress(min(start + ROWS, len(points)), len(points))
-    shown = "text" if found.target.network.kind == "text" else "image"
-    return Exported(path, len(points), found.layout_id, clustering, shown)
+    shown = "text" if record.target.network.kind == "text" else "image"
+    return Exported(path, len(points), record.layout_id, clustering, shown)
 
 
 def _asked(
@@ -109,8 +109,8 @@ def _asked(
     return layout_of(atlas, atlas.catalog.target(site=site, span=span, network=network), space)
 
 
-def _schema(found: StoredLayout) -> pa.Schema:
-    text = found.target.network.kind == "text"
+def _schema(record: StoredLayout) -> pa.Schema:
+    text = record.target.network.kind == "text"
     shown = [("text", pa.string()), ("token", pa.string()), ("position", pa.int32())]
     seen = [("image", _IMAGE), ("key", pa.string())]
     return pa.schema(
@@ -129,7 +129,7 @@ def _schema(found: StoredLayout) -> pa.Schema:
     )
 
 
-def _rows(atlas: Atlas, found: StoredLayout, points: pd.DataFrame, rows: slice) -> pa.Table:
+def _rows(atlas: Atlas, record: StoredLayout, points: pd.DataFrame, rows: slice) -> pa.Table:
     ids = points["example_id"].to_numpy(np.int64)
     part = points[rows]
     columns: dict[str, Any] = {
@@ -138,17 +138,17 @@ def _rows(atlas: Atlas, found: StoredLayout, points: pd.DataFrame, rows: slice) 
         "distance": part["distance"],
         "example_id": ids[rows],
         "cluster": [_cluster(label) for label in part["cluster"]] if "cluster" in part else [None] * len(part),
-        "neighbors": _neighbors(atlas, found, ids, rows),
+        "neighbors": _neighbors(atlas, record, ids, rows),
     }
-    described = describe(atlas, found.target.network, ids[rows])
-    if found.target.network.kind == "text":
+    described = describe(atlas, record.target.network, ids[rows])
+    if record.target.network.kind == "text":
         described = described.rename(columns={"context": "text"})
     else:
         pictures = zip(described["thumbnail"], described["key"], strict=True)
         columns["image"] = [
             {"bytes": None if pd.isna(data) else bytes(data), "path": _text(key)} for data, key in pictures
         ]
-    schema = _schema(found)
+    schema = _schema(record)
     return pa.table(
         [
             pa.array(columns[name] if name in columns else described[name], field.type, from_pandas=True)
@@ -158,7 +158,7 @@ def _rows(atlas: Atlas, found: StoredLayout, points: pd.DataFrame, rows: slice) 
     )
 
 
-def _neighbors(atlas: Atlas, found: StoredLayout, ids: np.ndarray, rows: slice) -> pa.StructArray:
+def _neighbors(atlas: Atlas, record: StoredLayout, ids: np.ndarray, rows: slice) -> pa.StructArray:
     """Neighbours as rows of the file, which is in order of id, the example itself in front, as the tool has them."""
     some = ids[rows]
     stored = atlas.columns(
@@ -168,15 +168,15 @@ def _neighbors(atlas: Atlas, found: StoredLayout, ids: np.ndarray, rows: slice) 
             select * from layout_points where layout_id = $1 and example_id between $2 and $3 order by example_id
         )
         """,
-        [found.layout_id, int(some[0]), int(some[-1])],
+        [record.layout_id, int(some[0]), int(some[-1])],
     )
-    near = np.searchsorted(ids, stored["neighbor"].astype(np.int64)).reshape(len(some), found.neighbors)
-    own = np.arange(rows.start, rows.start + len(some))[:, None]
+    near = np.searchsorted(ids, stored["neighbor"].astype(np.int64)).reshape(len(some), record.neighbors)
+    themselves = np.arange(rows.start, rows.start + len(some))[:, None]
     distances = stored["distance"].reshape(near.shape)
-    edges = pa.array(np.arange(0, len(some) * (found.neighbors + 1) + 1, found.neighbors + 1, dtype=np.int32))
+    edges = pa.array(np.arange(0, len(some) * (record.neighbors + 1) + 1, record.neighbors + 1, dtype=np.int32))
     lists = [
         pa.ListArray.from_arrays(edges, pa.array(np.concatenate([first, rest], axis=1).astype(kind).ravel()))
-        for first, rest, kind in ((own, near, np.int32), (np.zeros_like(own), distances, np.float32))
+        for first, rest, kind in ((themselves, near, np.int32), (np.zeros_like(themselves), distances, np.float32))
     ]
     return pa.StructArray.from_arrays(lists, fields=list(_NEIGHBORS))
 

@@ -14,7 +14,7 @@ from atlas.errors import UnknownName
 from atlas.store.catalog import Target
 
 from ..clustering.clusterings import data_digest, find_clustering
-from ..examples.ids import is_span
+from ..examples.ids import is_span, places_of
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def layout_points(atlas: Atlas, layout: int, *, clustering: int | None = None) -
         UnknownName: for a layout or a clustering that is not there.
         UsageError: for a clustering of another network.
     """
-    found = find_layout(atlas, layout)
+    record = find_layout(atlas, layout)
     frame = atlas.frame(
         """
         select layout_points.example_id, x, y, label, cast(list_avg(distances) as float) as distance
@@ -140,24 +140,24 @@ def layout_points(atlas: Atlas, layout: int, *, clustering: int | None = None) -
         where layout_id = $1
         order by layout_points.example_id
         """,
-        [found.layout_id],
+        [record.layout_id],
     )
     frame["label"] = frame["label"].astype("category")
     if clustering is not None:
-        labels = find_clustering(atlas, clustering, found.target)
+        labels = find_clustering(atlas, clustering, record.target)
         given = atlas.columns(
             "select example_id, label from cluster_labels where clustering_id = $1 order by example_id",
             [labels.clustering_id],
         )
         frame["cluster"] = _looked_up(frame["example_id"].to_numpy(), given["example_id"], given["label"])
     frame.attrs.update(
-        layout=found.layout_id,
-        network=found.target.network.name,
-        target=found.target.name,
-        space=found.space,
-        metric=found.metric,
-        neighbors=found.neighbors,
-        current=found.current,
+        layout=record.layout_id,
+        network=record.target.network.name,
+        target=record.target.name,
+        space=record.space,
+        metric=record.metric,
+        neighbors=record.neighbors,
+        current=record.current,
         clustering=clustering,
     )
     return frame
@@ -165,9 +165,7 @@ def layout_points(atlas: Atlas, layout: int, *, clustering: int | None = None) -
 
 def _looked_up(ids: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The value of each id, −1 where it is not known; ``known`` ascends."""
-    places = np.searchsorted(known, ids.astype(known.dtype))
-    there = places < len(known)
-    there[there] = known[places[there]] == ids[there]
-    found = np.full(len(ids), -1, np.int32)
-    found[there] = values[places[there]]
-    return found
+    held, places = places_of(ids, known)
+    looked_up = np.full(len(ids), -1, np.int32)
+    looked_up[held] = values[places]
+    return looked_up

@@ -91,7 +91,7 @@ def layout_examples(
         UsageError: for what is no region, and for impossible parameters.
     """
     check_page(limit, offset)
-    found = find_layout(atlas, layout)
+    record = find_layout(atlas, layout)
     region = within if isinstance(within, Region) else Region.of(within)
     chosen = atlas.frame(
         f"""
@@ -101,17 +101,17 @@ def layout_examples(
         order by example_id
         limit $2 offset $3
         """,
-        [found.layout_id, found.n_examples if limit is None else int(limit), int(offset)],
+        [record.layout_id, record.n_examples if limit is None else int(limit), int(offset)],
     )
-    frame = describe(atlas, found.target.network, chosen["example_id"].to_numpy(np.int64))
+    frame = describe(atlas, record.target.network, chosen["example_id"].to_numpy(np.int64))
     frame.insert(1, "x", chosen["x"])
     frame.insert(2, "y", chosen["y"])
     frame.attrs.update(
-        layout=found.layout_id,
-        network=found.target.network.name,
-        target=found.target.name,
+        layout=record.layout_id,
+        network=record.target.network.name,
+        target=record.target.name,
         size=int(chosen["size"].iloc[0]) if len(chosen) else 0,
-        sql=region_sql(found.layout_id, region),
+        sql=region_sql(record.layout_id, region),
     )
     return frame
 
@@ -124,7 +124,7 @@ def region_counts(
     ``within`` as of `layout_examples`. Columns: what (label, or cluster of ``clustering``), name (null without
     label), n, n_map, lift (share in the region over share on the map). Raises `UnknownName`, `UsageError`.
     """
-    found = find_layout(atlas, layout)
+    record = find_layout(atlas, layout)
     region = within if isinstance(within, Region) else Region.of(within)
     return atlas.frame(
         f"""
@@ -148,7 +148,7 @@ def region_counts(
         qualify n > 0
         order by what desc, n desc, name nulls last
         """,
-        [found.layout_id, clustering],
+        [record.layout_id, clustering],
     )
 
 

@@ -106,6 +106,6 @@ class CodeSearch:
     def _known(self) -> Neighbors | None:
         return self.subject.nearest.get(self._searched) if self.among is None else None
 
-    def _keep(self, found: Neighbors) -> None:
+    def _keep(self, neighbors: Neighbors) -> None:
         if self.among is None:
-            self.subject.nearest[self._searched] = found
+            self.subject.nearest[self._searched] = neighbors

@@ -120,7 +120,7 @@ def _meeting(atlas: Atlas, where: str) -> Int64[np.ndarray, " examples"]:
     condition. A newline ends a comment that it may end in."""
     try:
         check_condition(atlas, "examples", where)
-        found = sql(atlas, f"select example_id from examples where (\n{where}\n)", limit=None)
+        meeting = sql(atlas, f"select example_id from examples where (\n{where}\n)", limit=None)
     except SqlError as error:
         if not isinstance(error, SqlRefused) and not _DATABASE_SAYS.match(str(error)):
             raise type(error)(f"{error} (where is {where!r})") from None
@@ -128,4 +128,4 @@ def _meeting(atlas: Atlas, where: str) -> Int64[np.ndarray, " examples"]:
             f"where is {where!r}; expected a condition on the columns of examples (label, prediction, loss, token, "
             f"position, …; `polytope sql {atlas.path} --schema` lists them): {_PLACE.sub('', str(error))}"
         ) from None
-    return found["example_id"].to_numpy(np.int64)
+    return meeting["example_id"].to_numpy(np.int64)

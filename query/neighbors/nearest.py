@@ -14,21 +14,15 @@ from jaxtyping import Float64, Int64
 from PIL import Image
 
 from atlas import Atlas, Network, SplineCodes
-from atlas.checks import whole
 from atlas.devices import Device
 from atlas.errors import NotStored, UsageError
 from atlas.store.catalog import SiteRecord, Target
 
-from ..clustering.labels import cluster_column, shown_clustering
-from ..examples.description import described
-from ..examples.ids import holders
 from ..examples.subjects import Given, Neighbors, Subject
-from ..pairs.density import distances_to_activation, exactness, space_before
+from ..pairs.density import distances_to_activation, space_before
 from .code_search import CodeSearch
-from .filters import Filter, allowed_examples
-from .indexes import Indexes, check_searchable, open_indexes
-
-DEFAULT_K = 10
+from .filters import Filter
+from .search_space import checked_k, search_space
 
 
 def nearest(
@@ -120,97 +114,27 @@ def nearest(
     given = Given(example, text, token, image, row, column, code, subject)
     wanted = Filter(label, cluster, dataset, where)
     target = given.target(atlas, site, span, network)
-    indexes = open_indexes(atlas, target, exact=exact or bool(wanted))
-    check_searchable(device, indexes, filtered=bool(wanted), radius=radius is not None)
-    labels = shown_clustering(atlas, target, clustering)
-    among = allowed_examples(atlas, target, wanted, labels) if wanted else None
-    among = among if among is None else held_ids(atlas, target, indexes, among)
-    excluding = given.stored is not None and not include_self and (among is None or given.stored in among)
-    n_searched = indexes.n_codes if among is None else len(among)
-    k = checked_k(target, k, radius, n_searched - excluding, excluding, wanted)
+    space = search_space(atlas, target, wanted, clustering, exact=exact, device=device, radius=radius is not None)
+    excluding = given.stored is not None and not include_self and space.holds(given.stored)
+    k = checked_k(space, k, radius, excluding)
     before, density_note = _density_space(target, given) if density else (None, "no density: it was not asked for")
-    about = given.read(atlas, target, reader, [] if before is None else [before], indexes.flat)
-    search = CodeSearch(atlas, target, about, indexes, among, device)
+    about = given.read(atlas, target, reader, [] if before is None else [before], space.indexes.flat)
+    search = CodeSearch(atlas, target, about, space.indexes, space.among, device)
     ids, distances, n_same = _neighbors(search, k, radius, excluding, outside, keep=subject is not None or outside)
     densities, density_note = _densities(atlas, before, about, ids, distances, density_note)
 
-    shown = described(atlas, target.network, ids)
+    shown = space.shown(atlas, ids)
     frame = pd.DataFrame(
         {
             "rank": np.arange(1, len(ids) + 1),
             "example_id": shown.pop("example_id"),
             "distance": distances,
             "density": densities,
-            "label": shown.pop("label"),
-            "cluster": cluster_column(atlas, labels, ids),
             **shown,
         }
     )
-    frame.attrs.update(
-        subject=about.name,
-        network=target.network.name,
-        target=target.name,
-        n_gates=target.n_gates,
-        n_codes=indexes.n_codes,
-        n_searched=n_searched,
-        n_same=n_same,
-        exact=target.exact,
-        exact_note=exactness(target),
-        clustering=labels.clustering_id if labels is not None else None,
-        density_note=density_note,
-        **how_searched(indexes),
-    )
+    frame.attrs.update(subject=about.name, **space.attributes(), n_same=n_same, density_note=density_note)
     return frame
-
-
-def checked_k(
-    target: Target, k: int | None, radius: int | None, available: int, excluding: bool, wanted: Filter
-) -> int | None:
-    """How many to return of the ``available`` codes; None for all within the radius."""
-    if k is not None:
-        whole("k", k)
-    if radius is not None:
-        whole("radius", radius, 0)
-    others = "other examples" if excluding else "examples"
-    meeting = f" with {wanted}" if wanted else ""
-    if available == 0 and wanted:
-        raise UsageError(
-            f"none of the {others} of network {target.network.name} that have a code of {target.name} meets the "
-            f"filter ({wanted}); widen it"
-        )
-    if k is None:
-        return None if radius is not None else min(DEFAULT_K, available)
-    if k > available:
-        raise UsageError(
-            f"k is {k}; {target.name} of network {target.network.name} has codes of {available} {others}{meeting}: "
-            "ask for fewer"
-        )
-    return int(k)
-
-
-def held_ids(
-    atlas: Atlas, target: Target, indexes: Indexes, ids: Int64[np.ndarray, " allowed"]
-) -> Int64[np.ndarray, " held"]:
-    """Those of the examples that have a code of the target, ascending."""
-    if indexes.flat is not None:
-        return indexes.flat.ids[indexes.flat.places(ids)]
-    return np.intersect1d(ids, holders(atlas, target))
-
-
-def how_searched(indexes: Indexes) -> dict[str, object]:
-    """What `nearest` says about the search in ``frame.attrs``."""
-    index = indexes.approximate
-    if index is not None:
-        measured = f"recall@10 {index.recall:.4f}, measured on {index.sample} stored codes"
-        return {
-            "exact_search": False,
-            "searched": f"{index.kind} index",
-            "recall": index.recall,
-            "search_note": f"approximate search with the {index.kind} index ({measured}): neighbours may be missing; "
-            "ask with exact (--exact) to compare all codes",
-        }
-    with_what = "Hamming index" if indexes.flat is not None else "all codes, block by block (this span has no index)"
-    return {"exact_search": True, "searched": with_what, "recall": None, "search_note": None}
 
 
 def _neighbors(
@@ -222,9 +146,10 @@ def _neighbors(
     its polytope.
     """
 
-    def others(found: Neighbors) -> Neighbors:
-        kept = found[0] != search.subject.example
-        return (found[0][kept], found[1][kept]) if excluding else found
+    def others(neighbors: Neighbors) -> Neighbors:
+        ids, distances = neighbors
+        kept = ids != search.subject.example
+        return (ids[kept], distances[kept]) if excluding else neighbors
 
     if radius is not None:
         ids, distances = others(search.within(radius))
@@ -256,7 +181,7 @@ def _density_space(target: Target, given: Given) -> tuple[SiteRecord | None, str
 
 def _densities(
     atlas: Atlas, before: SiteRecord | None, subject: Subject, ids: np.ndarray, crossed: np.ndarray, note: str | None
-) -> tuple[Float64[np.ndarray, " found"], str | None]:
+) -> tuple[Float64[np.ndarray, " neighbors"], str | None]:
     if before is None:
         return np.full(len(ids), np.nan), note
     point = subject.activation(atlas, before)

@@ -14,13 +14,10 @@ from atlas.errors import UnknownName, UsageError
 from atlas.search.hamming_index import HammingIndex, without_own
 from atlas.store.catalog import Target
 
-from ..clustering.labels import cluster_column, shown_clustering
-from ..examples.description import described
 from ..examples.ids import check_network, checked_id, network_of
-from ..pairs.density import exactness
-from .filters import Filter, allowed_examples
-from .indexes import check_searchable, flat_index, open_indexes
-from .nearest import DEFAULT_K, checked_k, held_ids, how_searched
+from .filters import Filter
+from .indexes import flat_index
+from .search_space import DEFAULT_K, checked_k, search_space
 
 
 def nearest_many(
@@ -74,62 +71,43 @@ def nearest_many(
     """
     if (examples is None) == (codes is None):
         raise UsageError(f"ask about examples or about codes, got {'both' if codes is not None else 'neither'}")
-    asked = (
-        np.arange(len(codes))
-        if codes is not None
-        else np.array([*map(checked_id, [] if examples is None else examples)], np.int64)
-    )
-    if len(asked) == 0:
+    if codes is not None:
+        queries = np.arange(len(codes))
+    else:
+        queries = np.array([*map(checked_id, () if examples is None else examples)], np.int64)
+    if len(queries) == 0:
         raise UsageError(f"there is nothing to ask about: no {'examples' if codes is None else 'codes'} were given")
     wanted = Filter(label, cluster, dataset, where)
     if network is None and codes is None and len(atlas.catalog.networks) > 1:
-        network = network_of(atlas, int(asked[0]))
+        network = network_of(atlas, int(queries[0]))
     target = atlas.catalog.target(site=site, span=span, network=network)
     flat = flat_index(atlas, target)
-    indexes = open_indexes(atlas, target, exact=exact or bool(wanted))
-    check_searchable(device, indexes, filtered=bool(wanted), radius=False)
-    labels = shown_clustering(atlas, target, clustering)
-    among = None
-    if wanted:
-        among = held_ids(atlas, target, indexes, allowed_examples(atlas, target, wanted, labels))
-    excluding = codes is None and not include_self and (among is None or bool(np.isin(asked, among).any()))
-    n_searched = len(flat) if among is None else len(among)
-    count = checked_k(target, k, None, n_searched - excluding, excluding, wanted)
+    space = search_space(atlas, target, wanted, clustering, exact=exact, device=device)
+    excluding = codes is None and not include_self and space.holds(queries)
+    count = checked_k(space, k, None, excluding)
     assert count is not None
-    codes = flat.codes(_places(atlas, target, flat, asked)) if codes is None else codes
+    codes = flat.codes(_places(atlas, target, flat, queries)) if codes is None else codes
     more = count + excluding
-    if indexes.approximate is not None:
-        ids, distances = indexes.approximate.search(codes, more)
+    if space.indexes.approximate is not None:
+        ids, distances = space.indexes.approximate.search(codes, more)
     else:
-        places = None if among is None else flat.places(among)
+        places = None if space.among is None else flat.places(space.among)
         ids, distances = flat.search(codes, more, among=places, device=device)
     if excluding:
-        ids, distances = without_own(asked, ids, distances)
+        ids, distances = without_own(queries, ids, distances)
 
-    shown = described(atlas, target.network, ids.ravel())
+    shown = space.shown(atlas, ids.ravel())
     shown.pop("thumbnail", None)
     frame = pd.DataFrame(
         {
-            "query_id": np.repeat(asked, count),
-            "rank": np.tile(np.arange(1, count + 1), len(asked)),
+            "query_id": np.repeat(queries, count),
+            "rank": np.tile(np.arange(1, count + 1), len(queries)),
             "example_id": shown.pop("example_id"),
             "distance": distances.ravel(),
-            "label": shown.pop("label"),
-            "cluster": cluster_column(atlas, labels, ids.ravel()),
             **shown,
         }
     )
-    frame.attrs.update(
-        network=target.network.name,
-        target=target.name,
-        n_gates=target.n_gates,
-        n_codes=len(flat),
-        n_searched=n_searched,
-        exact=target.exact,
-        exact_note=exactness(target),
-        clustering=labels.clustering_id if labels is not None else None,
-        **how_searched(indexes),
-    )
+    frame.attrs.update(space.attributes())
     return frame
 
 

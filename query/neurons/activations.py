@@ -23,7 +23,7 @@ def unit_values(
     """
     if not site.n_activations:
         raise no_activations(site)
-    found = [
+    pieces = [
         atlas.columns(
             """
             select example_id, activation[$3] as value from activations
@@ -35,8 +35,8 @@ def unit_values(
         for first, last in id_ranges(atlas, site, progress)
     ]
     return (
-        np.concatenate([piece["example_id"] for piece in found]).astype(np.int64),
-        np.concatenate([piece["value"] for piece in found]).astype(np.float32),
+        np.concatenate([piece["example_id"] for piece in pieces]).astype(np.int64),
+        np.concatenate([piece["value"] for piece in pieces]).astype(np.float32),
     )
 
 

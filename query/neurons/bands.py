@@ -75,9 +75,9 @@ def composition_of_parts(
             ("cluster", clusters.labels[members], lambda n: str(n) if n >= 0 else "noise"),
             ("label", labels.numbers[members], lambda n: labels.names[n] if n >= 0 else "none"),
         ):
-            found, counts = np.unique(numbers, return_counts=True)
+            distinct, counts = np.unique(numbers, return_counts=True)
             rows += [
                 {"part": part, **bounds, "what": what, "name": name(int(n)), "n": int(count)}
-                for n, count in zip(found, counts, strict=True)
+                for n, count in zip(distinct, counts, strict=True)
             ]
     return pd.DataFrame(rows)

@@ -39,10 +39,10 @@ def read_units(
     if clustering is not None:
         clusters = stored_clusters(atlas, target, ids, clustering=clustering)
     else:
-        found = any_clusters(atlas, target, ids, "codes")
-        if found is None:
+        newest = any_clusters(atlas, target, ids, "codes")
+        if newest is None:
             raise no_clustering(atlas, target, "codes")
-        clusters = found
+        clusters = newest
     notes.add(f"clusters: {clusters.name}")
     remark(notes, target, clusters)
     return ids, atlas.activations(site, ids)[1], clusters, labels
@@ -62,7 +62,7 @@ def rank_units(
         tell(progress, done, len(ever))
         column = values[:, unit]
         top = highest_examples(column, k)
-        own = clusters.labels[top]
+        clustered = clusters.labels[top]
         known = labels.numbers[top]
         rows.append(
             {
@@ -70,9 +70,9 @@ def rank_units(
                 "active": float((column > 0).mean()),
                 "highest": float(column.max()),
                 "top": len(top),
-                "clusters": len(np.unique(own[own >= 0])),
-                "cluster_entropy": entropy(own[own >= 0]),
-                "noise": int((own < 0).sum()),
+                "clusters": len(np.unique(clustered[clustered >= 0])),
+                "cluster_entropy": entropy(clustered[clustered >= 0]),
+                "noise": int((clustered < 0).sum()),
                 "labels": len(np.unique(known[known >= 0])),
                 "label_entropy": entropy(known[known >= 0]),
             }

@@ -180,11 +180,11 @@ def units(
 def _site(atlas: Atlas, site: str | None, network: str | None) -> SiteRecord:
     record = asked_network(atlas, network, site)
     if site is not None:
-        found = atlas.catalog.target(site=site, network=record.name)
-        if len(found.sites) != 1 or "->" in found.name:
-            raise NotStored(f"a span ({found.name}) has gates but no units of its own; name a site")
-        if not found.sites[0].n_activations:
-            raise no_activations(found.sites[0])
+        target = atlas.catalog.target(site=site, network=record.name)
+        if len(target.sites) != 1 or "->" in target.name:
+            raise NotStored(f"a span ({target.name}) has gates but no units of its own; name a site")
+        if not target.sites[0].n_activations:
+            raise no_activations(target.sites[0])
     return asked_site(atlas, record, site)
 
 
@@ -236,8 +236,8 @@ def _histogram(column: np.ndarray, clusters: Clusters, labels: Labels, bins: int
         ("label", labels.numbers, lambda n: labels.names[n], NONE_NAMES[1]),
     )
     for what, numbers, name, none in named:
-        found, counts = np.unique(numbers[on & (numbers >= 0)], return_counts=True)
-        shown = found[np.argsort(-counts, kind="stable")][:SHOWN_GROUPS].tolist()
+        distinct, counts = np.unique(numbers[on & (numbers >= 0)], return_counts=True)
+        shown = distinct[np.argsort(-counts, kind="stable")][:SHOWN_GROUPS].tolist()
         groups = [(name(int(number)), numbers == number) for number in shown]
         groups += [(OTHERS, (numbers >= 0) & ~np.isin(numbers, shown)), (none, numbers < 0)]
         for title, members in groups:

@@ -156,7 +156,7 @@ def _row(
             f"equal activations at {before.name}, so their density is undefined; ingest more examples"
         )
     inputs = np.column_stack([examples.inputs[kept.first], examples.inputs[kept.second]])
-    within, between, found = _intervals(
+    within, between, quotient = _intervals(
         density, kept.same, inputs, resamples, confidence, np.random.default_rng([seed, 1])
     )
     rng = np.random.default_rng([seed, 2])
@@ -173,7 +173,7 @@ def _row(
         "dropped": int((~apart).sum()),
         **_columns("intra_mean", "intra", within),
         **_columns("inter_mean", "inter", between),
-        **found.columns("ratio"),
+        **quotient.columns("ratio"),
         "cohens_d": cohens_d(intra, inter),
         "auc": auc(intra, inter),
         "p_value": permutation_p(of_alone[same], of_alone[~same], resamples, rng),
@@ -184,8 +184,8 @@ def _row(
     }
 
 
-def _columns(name: str, prefix: str, found: Interval) -> dict[str, float]:
-    return {name: found.value, f"{prefix}_low": found.low, f"{prefix}_high": found.high}
+def _columns(name: str, prefix: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{prefix}_low": interval.low, f"{prefix}_high": interval.high}
 
 
 # --- drawing pairs ---------------------------------------------------------------------------------------------
@@ -317,19 +317,19 @@ def _measure(
     crossed, distance = np.empty(len(first), np.int64), np.empty(len(first))
     n_tiles, measured = -(-len(drawn) // size), 0
     for a, b in combinations_with_replacement(range(n_tiles), 2):
-        here = (low == a) & (high == b)
-        if not here.any():
+        between = (low == a) & (high == b)
+        if not between.any():
             continue
-        used = np.unique(np.concatenate([first[here], second[here]]))
+        used = np.unique(np.concatenate([first[between], second[between]]))
         examples = ids[drawn[used]]
         _, codes = atlas.codes(target.sites, examples)
         _, points = atlas.activations(before, examples)
-        i, j = np.searchsorted(used, first[here]), np.searchsorted(used, second[here])
+        i, j = np.searchsorted(used, first[between]), np.searchsorted(used, second[between])
         # Pairs by the hundred: an image's codes and activations can be a megabyte, and a copy a pair is made here.
         chunk = max(1, BLOCK_BYTES // (8 * before.n_units))
         for start in range(0, len(i), chunk):
             left, right = i[start : start + chunk], j[start : start + chunk]
-            place = np.flatnonzero(here)[start : start + chunk]
+            place = np.flatnonzero(between)[start : start + chunk]
             crossed[place] = hamming(codes[left], codes[right])
             distance[place] = euclidean(points[left], points[right])
         measured += len(i)
@@ -352,8 +352,9 @@ def _intervals(
     no pair of one label crosses a boundary. Pairs share inputs, so that inputs are resampled."""
 
     def mean(kind: bool) -> Statistic:
-        here, values = same == kind, density[same == kind]
-        return lambda weights: weighted_mean(weights[:, here], values)
+        of_kind = same == kind
+        values = density[of_kind]
+        return lambda weights: weighted_mean(weights[:, of_kind], values)
 
     intra, inter = mean(True), mean(False)
     return bootstraps(

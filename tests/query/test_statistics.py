@@ -83,7 +83,7 @@ def test_values_of_a_unit_are_drawn_together():
     assert alone.value == pytest.approx(values.mean()) and np.isnan([alone.low, alone.high]).all()
 
 
-def test_weights_count_how_often_one_was_drawn():
+def test_weights_count_how_often_drawn():
     weights, interval = weights_drawn(5, 130)
     assert interval == Interval(5.0, 5.0, 5.0, 5)
     assert sum(map(len, weights)) == 131 and len(np.unique(np.concatenate(weights), axis=0)) > 50

@@ -17,7 +17,7 @@ from query.clustering.clusterings import NOISE
 from query.clustering.membership import Membership
 from query.examples.description import describe
 from query.examples.subjects import Subject
-from query.neighbors.nearest import DEFAULT_K
+from query.neighbors.search_space import DEFAULT_K
 
 from ...plain_text import one_line
 from .. import address, jobs

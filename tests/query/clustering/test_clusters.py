@@ -166,7 +166,7 @@ def test_a_new_code_is_placed_as_before(varied, metric):
     assert not any(found.stored for found in placed) and len(set(labels)) > 2
 
 
-def test_an_activation_is_placed_as_by_hdbscan(varied):
+def test_activations_are_placed_by_hdbscan(varied):
     words, texts = word_network(**VARIED), new_texts()
     with atlas.open(varied) as a:
         site = a.catalog.target(site="blocks.3.mlp").sites[0]

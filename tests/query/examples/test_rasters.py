@@ -22,7 +22,7 @@ def test_a_raster_shows_every_gate(a):
         assert raster.n_gates == site.n_gates and not raster.by_channel
 
 
-def test_a_raster_of_a_full_code_is_by_channel(a):
+def test_a_raster_of_full_code_by_channel(a):
     """Its values are shares of the positions of a channel."""
     full = next(site for site in a.catalog.sites if site.network == "pixels" and site.scope == "full")
     raster = next(raster for raster in rasters(a, 377) if raster.site == full.name)
@@ -35,7 +35,7 @@ def test_a_raster_of_a_full_code_is_by_channel(a):
         np.testing.assert_allclose(raster.values[first : first + count], shares)
 
 
-def test_a_path_names_the_cluster_at_every_site(a):
+def test_a_path_names_the_clusters(a):
     path = cluster_path(a, EXAMPLE, "activations").set_index("site")
     clustered = path[path["clustering"].notna()]
     assert clustered.index.tolist() == ["blocks.1.mlp", "blocks.3.mlp"]

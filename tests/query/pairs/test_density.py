@@ -173,7 +173,7 @@ def test_labels_without_meaning_show_none(tmp_path):
     assert np.mean(ratios) > 0.9
 
 
-def test_only_disjoint_pairs_are_exchangeable():
+def test_disjoint_pairs_are_exchangeable():
     """Flags of pairs that share an input can't be permuted, those of pairs that share none can.
 
     Densities of 400 data sets of 60 texts with 4 tokens each, labels without meaning: the text adds as much to a
