@@ -1,6 +1,5 @@
 """What is not exact about codes and clusters is said beside every number that rests on them."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -19,13 +18,6 @@ READING = {
     "dictionary": {"site": SITE, "atoms": 3},
 }
 """Experiments that read clusters of codes, and how they are asked about a site that has a clustering."""
-
-
-@pytest.fixture
-def writer(built, tmp_path):
-    shutil.copytree(built, tmp_path / "copy.atlas")
-    with atlas.open(tmp_path / "copy.atlas", writable=True) as opened:
-        yield opened
 
 
 def said(a, name, words):
@@ -51,12 +43,12 @@ def test_codes_of_one_position_are_called_so(a):
 
 
 @pytest.mark.parametrize("name", READING)
-def test_readings_say_what_is_not_exact(writer, name):
+def test_readings_say_what_is_not_exact(damaged, name):
     """The codes of a smooth network; and an approximate clustering, or one of fewer examples, where it is one."""
-    for words in ("approximate clustering", "before examples were added"):
-        assert not said(writer, name, words)
-    writer.execute("update clusterings set exact = false, neighbors = 10, proven = 0.9")
-    writer.execute("update clusterings set data_digest = 'of what was there'")
-    for words in ("approximate clustering", "before examples were added"):
-        assert said(writer, name, words)
-    assert len(said(writer, name, "a definition, not a partition")) == 1
+    with atlas.open(damaged(), writable=True) as writer:
+        for words in ("approximate clustering", "before examples were added"):
+            assert not said(writer, name, words)
+        writer.execute("update clusterings set exact = false, neighbors = 10, proven = 0.9")
+        writer.execute("update clusterings set data_digest = 'of what was there'")
+        for words in ("approximate clustering", "before examples were added", "a definition, not a partition"):
+            assert len(said(writer, name, words)) == 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,8 @@ SITE = "blocks.3.mlp"
 
 
 @pytest.fixture
-def own(built: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "own.atlas"
-    shutil.copytree(built, path)
-    return path
+def own(damaged: Callable[..., Path]) -> Path:
+    return damaged()
 
 
 def newest(a: Atlas) -> int:
