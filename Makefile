@@ -5,7 +5,7 @@ STAMP := $(VENV)/installed
 
 BENCHES := cluster_codes cluster_activations cluster_millions search nearest ann ingest publish
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench docs clean
 
 demo: $(STAMP)  ## build demo.atlas and take a tour of it
 	$(BIN)/polytope demo demo.atlas
@@ -17,6 +17,9 @@ check: $(STAMP)  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## write docs/API.md from the docstrings
+	PYTHONPATH=. $(BIN)/python tools/api_docs.py
 
 bench: $(STAMP)  ## measure against named peers, small; `python -m bench.NAME` measures at full size
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
