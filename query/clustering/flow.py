@@ -39,7 +39,7 @@ def member_flow(
     record = clustering_with(atlas, clustering, cluster)
     stages = [(record.target.name, record.clustering_id), *_stages(atlas, record, steps, backwards)]
     frames = []
-    for step, ((here, first), (there, second)) in enumerate(pairwise(stages)):
+    for step, ((source, first), (destination, second)) in enumerate(pairwise(stages)):
         counted = atlas.frame(
             """
             with inside as (select example_id from cluster_labels where clustering_id = $1 and label = $2)
@@ -52,7 +52,7 @@ def member_flow(
             """,
             [record.clustering_id, int(cluster), first, second],
         )
-        counted["step"], counted["from_site"], counted["to_site"] = step, here, there
+        counted["step"], counted["from_site"], counted["to_site"] = step, source, destination
         counted["from_clustering"], counted["to_clustering"] = first, second
         frames.append(counted)
     columns = ["step", "from_site", "from_clustering", "from_cluster", "to_site", "to_clustering", "to_cluster", "n"]
@@ -63,11 +63,8 @@ def member_flow(
 
 def _stages(atlas: Atlas, record: Clustering, steps: int, backwards: bool) -> list[tuple[str, int]]:
     """Names of the clustered sites after the last site of the target, or before the first, and their clusterings."""
-    scope, last, first = (
-        record.target.sites[0].scope,
-        record.target.sites[-1].ordinal,
-        record.target.sites[0].ordinal,
-    )
+    sites = record.target.sites
+    edge = sites[0].ordinal if backwards else sites[-1].ordinal
     rows = atlas.rows(
         """
         select sites.name, max(clustering_id)
@@ -78,7 +75,7 @@ def _stages(atlas: Atlas, record: Clustering, steps: int, backwards: bool) -> li
         order by case when $4 then -ordinal::bigint else ordinal end
         limit $6
         """,
-        [record.target.network.network_id, scope, record.space, backwards, first if backwards else last, int(steps)],
+        [record.target.network.network_id, sites[0].scope, record.space, backwards, edge, int(steps)],
     )
     return [(str(name), int(number)) for name, number in rows]
 

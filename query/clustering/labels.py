@@ -14,7 +14,7 @@ from atlas.errors import UnknownName, UsageError
 from atlas.store.catalog import Target
 
 from ..examples.description import pays
-from ..examples.ids import places_of
+from ..examples.ids import is_span, places_of
 from ..notes import Notes
 from ..pairs.density import exactness
 from .clusterings import NOISE, Clustering, asked_clustering, clustering_of, find_clustering, latest_clustering
@@ -100,7 +100,7 @@ def asked_clusterings(
 
 def no_clustering(atlas: Atlas, target: Target, space: str) -> UnknownName:
     """What to say where `any_clusters` found none."""
-    option = "--span" if "->" in target.name else "--site"
+    option = "--span" if is_span(target) else "--site"
     return UnknownName(
         f"no clustering of {target.name} of network {target.network.name} in {space}, and too many or too few "
         f"examples to make one here; `polytope cluster {atlas.path} {option} '{target.name}' --space {space}` does"

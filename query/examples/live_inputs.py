@@ -162,8 +162,8 @@ def read_live(
 
 def _reader_sites(reader: Network, records: Sequence[SiteRecord]) -> list[Site]:
     """The reader's own sites of those names."""
-    own: dict[str, Any] = {site.name: site for site in reader.sites}
+    by_name: dict[str, Any] = {site.name: site for site in reader.sites}
     for record in records:
-        if record.name not in own:
-            raise UnknownName(f"the reader {reader.info.name} has no site {record.name}; it has {', '.join(own)}")
-    return [own[record.name] for record in records]
+        if record.name not in by_name:
+            raise UnknownName(f"the reader {reader.info.name} has no site {record.name}; it has {', '.join(by_name)}")
+    return [by_name[record.name] for record in records]

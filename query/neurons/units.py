@@ -15,6 +15,7 @@ from atlas.store.catalog import SiteRecord, Target
 from ..clustering.clusterings import NOISE, latest_clustering
 from ..clustering.labels import Clusters, stored_clusters
 from ..examples.description import describe
+from ..examples.ids import is_span
 from ..examples.labels import Labels
 from ..notes import Notes
 from ..progress import Progress
@@ -181,7 +182,7 @@ def _site(atlas: Atlas, site: str | None, network: str | None) -> SiteRecord:
     record = asked_network(atlas, network, site)
     if site is not None:
         target = atlas.catalog.target(site=site, network=record.name)
-        if len(target.sites) != 1 or "->" in target.name:
+        if len(target.sites) != 1 or is_span(target):
             raise NotStored(f"a span ({target.name}) has gates but no units of its own; name a site")
         if not target.sites[0].n_activations:
             raise no_activations(target.sites[0])
