@@ -1,7 +1,8 @@
 """Rows as CSV, JSON or Parquet, with every digit, every item of a list and every blob.
 
-JSON has no number for what a double can't hold exactly, nor for infinities: these are strings. Blobs are base64 in
-CSV and JSON, and bytes in Parquet. What is missing, NaN among it, is empty in CSV and null in the others.
+JSON has no number for what a double can't hold exactly, nor for infinities and NaN: these are strings. Blobs are
+base64 in CSV and JSON, and bytes in Parquet. What is missing is empty in CSV and null in the others, and so is NaN in
+pandas' plain floats, which have nothing else for it. Its ``Float64``, lists and structs tell the two apart.
 """
 
 from __future__ import annotations
@@ -24,19 +25,21 @@ import pyarrow.parquet as pq
 EXACT = 2**53
 """Integers below are doubles."""
 
+_NO_NUMBER = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
 
 def as_csv(frame: pd.DataFrame) -> str:
     """A line of names and a line a row; a list or a struct is written as JSON in its cell."""
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(frame.columns)
-    lines.writerows(zip(*([_csv_cell(value) for value in frame[name].array] for name in frame.columns), strict=True))
+    lines.writerows(zip(*(map(_csv_cell, cells(frame[name])) for name in frame.columns), strict=True))
     return out.getvalue()
 
 
 def as_json(frame: pd.DataFrame) -> str:
     """A list of objects, one a row."""
-    columns = [[_plain(value) for value in frame[name].array] for name in frame.columns]
+    columns = [map(_plain, cells(frame[name])) for name in frame.columns]
     rows = [dict(zip(map(str, frame.columns), row, strict=True)) for row in zip(*columns, strict=True)]
     return json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
@@ -48,19 +51,41 @@ def write_parquet(frame: pd.DataFrame, file: Path) -> None:
 
 
 def _arrow(column: pd.Series) -> pa.Array:
-    return pa.array([unmasked(value) for value in column]) if column.dtype == object else pa.Array.from_pandas(column)
+    return pa.array(cells(column)) if column.dtype == object else pa.Array.from_pandas(column)
+
+
+def cells(column: pd.Series) -> list[Any]:
+    """The values of a column, with lists for arrays and None for what is missing."""
+    nan_is_missing = not isinstance(column.array, pd.arrays.FloatingArray)
+    return [None if nan_is_missing and _is_nan(value) else _unmasked(value) for value in column.array]
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float | np.floating) and math.isnan(value)
+
+
+def _unmasked(value: Any) -> Any:
+    if value is np.ma.masked:
+        return None
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_unmasked(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _unmasked(item) for name, item in value.items()}
+    return value if _is_nan(value) or not pd.isna(value) else None
 
 
 def _csv_cell(value: Any) -> Any:
     plain = _plain(value)
     if isinstance(plain, list | dict):
         return json.dumps(plain, ensure_ascii=False, allow_nan=False)
-    return str(value) if isinstance(value, datetime) and plain is not None else plain
+    if _is_nan(value):
+        return "nan"
+    return str(value) if isinstance(value, datetime) else plain
 
 
 def _plain(value: Any) -> Any:
-    """A value in what JSON has, exactly."""
-    match unmasked(value):
+    """A value of a cell in what JSON has, exactly."""
+    match value:
         case None:
             return None
         case bool() | np.bool_() as truth:
@@ -71,12 +96,12 @@ def _plain(value: Any) -> Any:
             return _decimal(decimal)
         case float() | np.floating() as number:
             # A number of 32 bits in as many digits as tell it from others of 32 bits.
-            return float(str(number)) if math.isfinite(number) else str(float(number)).replace("inf", "Infinity")
+            return float(str(number)) if math.isfinite(number) else _NO_NUMBER[str(float(number))]
         case bytes() | bytearray() | memoryview() as blob:
             return base64.b64encode(blob).decode()
         case datetime() | date() | time() as moment:
             return moment.isoformat()
-        case list() | tuple() as items:
+        case list() as items:
             return [_plain(item) for item in items]
         case dict() as fields:
             return {str(name): _plain(item) for name, item in fields.items()}
@@ -89,12 +114,3 @@ def _decimal(value: Decimal) -> int | float | str:
         return int(value)
     near = float(value)
     return near if Decimal(repr(near)) == value else str(value)
-
-
-def unmasked(value: Any) -> Any:
-    """A list for an array, and None for what is missing, in it too."""
-    if value is np.ma.masked:
-        return None
-    if isinstance(value, np.ndarray):
-        return [unmasked(item) for item in value]
-    return value if isinstance(value, list | tuple | dict) or not pd.isna(value) else None

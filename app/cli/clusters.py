@@ -16,6 +16,7 @@ from query.clustering.names import borne_name
 
 from .options import Answer, AtlasPath, Clustered, Device, Target, Weights, grouped, question
 from .subjects import Subject, reader
+from .tables import say
 
 commands = typer.Typer()
 
@@ -102,9 +103,9 @@ def name(
         given = query.name_cluster(a, words, clustering=borne.clustering, cluster=cluster, note=note, seen=borne)
     subject = f"cluster {cluster} of clustering {given.clustering}"
     if given.name is not None:
-        typer.echo(f"{subject} is called {given.name!r}")
+        say(f"{subject} is called {given.name!r}")
     else:
-        typer.echo(f"{subject} has a note and no name" if given.note is not None else f"{subject} bears no name")
+        say(f"{subject} has a note and no name" if given.note is not None else f"{subject} bears no name")
 
 
 @commands.command(rich_help_panel="Ask")

@@ -17,7 +17,7 @@ from atlas.store.atlas import Atlas
 from ..plain_text import counted
 from .options import Answer, AtlasPath, ClusteringId, Output, Target, grouped, question
 from .subjects import typed
-from .tables import Format, note, show
+from .tables import Format, note, say, show
 
 commands = typer.Typer()
 
@@ -129,5 +129,5 @@ def export(
             progress=step.update,
         )
     clustered = f", clustering {written.clustering}" if written.clustering is not None else ""
-    typer.echo(f"wrote {written.n_examples:,} examples of layout {written.layout}{clustered}; open them with")
-    typer.echo(f"  {shlex.join(written.command)}")
+    say(f"wrote {written.n_examples:,} examples of layout {written.layout}{clustered}; open them with")
+    say(f"  {shlex.join(written.command)}")

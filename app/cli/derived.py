@@ -13,7 +13,7 @@ from atlas.errors import UsageError
 
 from .clusters import described
 from .options import AtlasPath, Clustered, Output, SearchDevice, Seed, Target, grouped
-from .tables import note
+from .tables import note, say
 
 commands = typer.Typer()
 
@@ -116,11 +116,11 @@ def index(
     )
     flat = [each.target for each in built if each.recall is None]
     if flat:
-        typer.echo(f"built {len(flat)} indexes: {', '.join(flat)}")
+        say(f"built {len(flat)} indexes: {', '.join(flat)}")
     for each in built:
         if each.recall is not None:
             chosen = ", ".join(f"{name} {value}" for name, value in (each.parameters or {}).items())
-            typer.echo(
+            say(
                 f"built {each.kind} of {each.target}: recall@10 {each.recall:.4f}, measured on {each.sample} codes "
                 f"({chosen})"
             )

@@ -5,11 +5,11 @@ A command's module loads when it is asked for, so that the others stay quick.
 
 from __future__ import annotations
 
-import inspect
 import json
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -28,14 +28,14 @@ from query.experiments.registry import EXPERIMENTS, find
 from query.experiments.result import MAIN, Result
 
 from ..plain_text import counted
-from .options import AtlasPath
-from .tables import Format, emit, note, show
+from .options import OUTPUT, AtlasPath, Output, grouped, keyword, signed
+from .tables import Format, note
 
 SHOWN_ROWS = 40
 """Rows of a table on a terminal; CSV, JSON and Parquet have them all."""
 
-OUTPUT, NETWORK = "Output", "Network"
-"""Panels of a command's help."""
+_output = partial(typer.Option, rich_help_panel=OUTPUT)
+_network = partial(typer.Option, rich_help_panel="Network")
 
 
 class LazyGroup(TyperGroup):
@@ -51,17 +51,52 @@ class LazyGroup(TyperGroup):
 
 
 @dataclass(frozen=True)
-class Output:
-    """What to do with a result."""
+class Table:
+    """Which rows are written."""
 
-    table: str
-    style: Format
-    output: Path | None
-    figure: Path | None
-    store: bool
-    fresh: bool
-    as_json: bool
-    arrays: Path | None = None
+    table: Annotated[str, _output(help="Which of the tables to print.")] = MAIN
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What else becomes of a result."""
+
+    figure: Annotated[
+        Path | None, _output(help="Write the figure to this .html, which needs no connection (slice: also .png).")
+    ] = None
+    store: Annotated[bool, _output("--store/--no-store", help="Keep the result in the atlas.")] = True
+    fresh: Annotated[bool, _output("--fresh", help="Compute again what is stored.")] = False
+    as_json: Annotated[bool, _output("--json", help="Print parameters, all tables and notes as JSON.")] = False
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Of an experiment that has arrays."""
+
+    arrays: Annotated[
+        Path | None,
+        _output(help="Write the map whole to this .npz: A, b, the example's activation x, names of the outputs."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Live:
+    """Of an experiment that runs the network."""
+
+    weights: Annotated[str | None, _network(help="Where the weights are now, if not where the atlas recorded.")] = (
+        None
+    )
+    device: Annotated[str, _network(help="auto, cpu, cuda or mps.")] = "auto"
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Of one that has untrained networks beside it."""
+
+    controls: Annotated[
+        bool,
+        _network("--controls/--no-controls", help="Both untrained networks beside it: random:0 and random-raw:0."),
+    ] = False
 
 
 group = typer.Typer(cls=LazyGroup, no_args_is_help=True, rich_markup_mode="rich")
@@ -75,13 +110,14 @@ commands.add_typer(
 
 
 @group.command("list")
+@grouped
 def list_experiments(
     atlas: Annotated[Path | None, typer.Argument(metavar="[ATLAS]", help="Also list what it has stored.")] = None,
-    style: Annotated[Format, typer.Option("--format", help="How rows are written.")] = Format.TABLE,
-    output: Annotated[Path | None, typer.Option(help="Write rows to this file.")] = None,
+    *,
+    output: Output,
 ) -> None:
     """What experiments there are, and which results an atlas holds; of an atlas, rows are those of its results."""
-    if atlas is None or style is Format.TABLE:
+    if atlas is None or output.style is Format.TABLE:
         every = [find(name) for name in EXPERIMENTS]
         table = pd.DataFrame(
             {
@@ -91,82 +127,96 @@ def list_experiments(
                 "what comes out": list(EXPERIMENTS.values()),
             }
         )
-        emit(table.astype({"section": "Int64"}), style, output, "section: of docs/SCIENCE.md")
+        output.write(table.astype({"section": "Int64"}), "section: of docs/SCIENCE.md")
     if atlas is not None:
         with store.open(atlas) as a:
             held = stored(a)
         held["parameters"] = [json.dumps(value, ensure_ascii=False) for value in held["parameters"]]
         held["current"] = [f"no: {why}" if why else "yes" for why in held["outdated"]]
-        emit(held.drop(columns=["options", "outdated"]), style, output, f"stored in {atlas}")
+        output.write(held.drop(columns=["options", "outdated"]), f"stored in {atlas}")
 
 
-def perform(
-    path: Path,
-    experiment: Experiment,
-    options: dict[str, Any],
-    output: Output,
-    *,
-    weights: str | None = None,
-    device: str = "auto",
-    controls: bool = False,
-) -> Result:
-    """Answer from the atlas, or compute, store and show."""
-    handed: dict[str, Any] = {}
-    if output.arrays is not None and output.arrays.suffix != ".npz":
-        raise UsageError(f"--arrays is {output.arrays}; arrays are written as NumPy does: name a file ending in .npz")
-    with store.open(path) as a:
-        about = experiment.network(a, options)
-        if experiment.live:
-            from .networks import reload, untrained  # loads what ingesting takes
+@dataclass(frozen=True)
+class Asked:
+    """An experiment as a command asks for it: what is handed to it, and what becomes of the result."""
 
-            handed["reader"] = reload(a, a.catalog.network(about), weights, device)
-            if controls:
-                handed["controls"] = untrained(a, handed["reader"], device)
-        known = None if output.fresh else recall(a, experiment, about, options, handed.get("controls"))
-        if known is not None:
-            result = load(a, known)
-        else:
-            from .progress import TerminalProgress  # loads what ingesting takes, which a stored answer can do without
+    experiment: Experiment
+    options: dict[str, Any]
+    table: Table
+    output: Output
+    kept: Kept
+    arrays: Arrays = field(default_factory=Arrays)
+    live: Live = field(default_factory=Live)
+    controls: Controls = field(default_factory=Controls)
 
-            with TerminalProgress().step(experiment.name, unit="steps") as step:
-                result = experiment.run(a, **handed, **options, progress=step.update)
-        if output.arrays is not None and experiment.arrays is not None:
-            np.savez(output.arrays, allow_pickle=False, **experiment.arrays(a, handed["reader"], result))
-    if known is None and output.store:
-        try:
-            with store.open(path, writable=True) as a:
-                known = save(a, result)
-        except AtlasLocked:  # what was measured is shown all the same
-            _show(experiment, result, None, output)
-            raise
-    _show(experiment, result, known, output)
-    return result
+    def perform(self, path: Path) -> None:
+        """Answer from the atlas, or compute, store and show."""
+        file = self.arrays.arrays
+        if file is not None and file.suffix != ".npz":
+            raise UsageError(f"--arrays is {file}; arrays are written as NumPy does: name a file ending in .npz")
+        with store.open(path) as a:
+            handed = self._handed(a)
+            result, known = self._result(a, handed)
+            if file is not None and self.experiment.arrays is not None:
+                np.savez(file, allow_pickle=False, **self.experiment.arrays(a, handed["reader"], result))
+        if known is None and self.kept.store:
+            try:
+                with store.open(path, writable=True) as a:
+                    known = save(a, result)
+            except AtlasLocked:  # what was measured is shown all the same
+                self._show(result, None)
+                raise
+        self._show(result, known)
+
+    def _handed(self, a: store.Atlas) -> dict[str, Any]:
+        """The networks that the experiment runs."""
+        if not self.experiment.live:
+            return {}
+        from .networks import reload, untrained  # loads what ingesting takes
+
+        about = self.experiment.network(a, self.options)
+        reader = reload(a, a.catalog.network(about), self.live.weights, self.live.device)
+        controls = {"controls": untrained(a, reader, self.live.device)} if self.controls.controls else {}
+        return {"reader": reader, **controls}
+
+    def _result(self, a: store.Atlas, handed: dict[str, Any]) -> tuple[Result, int | None]:
+        """The result, and the number under which it is stored already."""
+        about = self.experiment.network(a, self.options)
+        if not self.kept.fresh:
+            known = recall(a, self.experiment, about, self.options, handed.get("controls"))
+            if known is not None:
+                return load(a, known), known
+        from .progress import TerminalProgress  # loads what ingesting takes, which a stored answer can do without
+
+        with TerminalProgress().step(self.experiment.name, unit="steps") as step:
+            return self.experiment.run(a, **handed, **self.options, progress=step.update), None
+
+    def _show(self, result: Result, number: int | None) -> None:
+        name, chosen = self.experiment.name, self.table.table
+        if chosen not in result.tables:
+            raise UsageError(f"--table is {chosen!r}; {name} has {', '.join(result.tables)}")
+        if self.kept.figure is not None:
+            write_figure(result, self.kept.figure)
+        if self.kept.as_json:
+            typer.echo(as_json(result, number))
+            return
+        rows = result.tables[chosen]
+        title = f"{name} of {result.network or 'several networks'}: {chosen}"
+        self.output.write(rows, title, table=rows.head(SHOWN_ROWS))
+        note(_remarks(result, chosen, number, self.output.style))
 
 
-def _show(experiment: Experiment, result: Result, number: int | None, output: Output) -> None:
-    if output.table not in result.tables:
-        raise UsageError(f"--table is {output.table!r}; {experiment.name} has {', '.join(result.tables)}")
-    if output.figure is not None:
-        write_figure(result, output.figure)
-    if output.as_json:
-        typer.echo(as_json(result, number))
-        return
-    chosen = result.tables[output.table]
+def _remarks(result: Result, chosen: str, number: int | None, style: Format) -> list[str]:
     remarks = list(result.notes)
-    if output.style is Format.TABLE and output.output is None:
-        show(chosen.head(SHOWN_ROWS), f"{experiment.name} of {result.network or 'several networks'}: {output.table}")
-        if len(chosen) > SHOWN_ROWS:
-            remarks.append(f"the first {SHOWN_ROWS} of {len(chosen)} rows; --format csv has them all")
-    else:
-        emit(chosen, output.style, output.output)
-    others = [
-        f"{name} ({counted(len(table), 'row')})" for name, table in result.tables.items() if name != output.table
-    ]
+    n_rows = len(result.tables[chosen])
+    if style is Format.TABLE and n_rows > SHOWN_ROWS:
+        remarks.append(f"the first {SHOWN_ROWS} of {n_rows} rows; --format csv has them all")
+    others = [f"{name} ({counted(len(rows), 'row')})" for name, rows in result.tables.items() if name != chosen]
     if others:
         remarks.append(f"further tables, for --table: {', '.join(others)}")
     if number is not None:
         remarks.append(f"stored as experiment {number}")
-    note(remarks)
+    return remarks
 
 
 def write_figure(result: Result, file: Path) -> None:
@@ -187,99 +237,28 @@ def write_figure(result: Result, file: Path) -> None:
 # --- a command from an experiment's options -----------------------------------------------------------------------
 
 
-def _keyword(name: str, kind: Any, default: Any, option: Any) -> inspect.Parameter:
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
-    )
-
-
-_OUTPUT = [
-    _keyword("table", str, MAIN, typer.Option(help="Which of the tables to print.", rich_help_panel=OUTPUT)),
-    _keyword(
-        "style", Format, Format.TABLE, typer.Option("--format", help="How rows are written.", rich_help_panel=OUTPUT)
-    ),
-    _keyword("output", Path | None, None, typer.Option(help="Write rows to this file.", rich_help_panel=OUTPUT)),
-    _keyword(
-        "figure",
-        Path | None,
-        None,
-        typer.Option(
-            help="Write the figure to this .html, which needs no connection (slice: also .png).",
-            rich_help_panel=OUTPUT,
-        ),
-    ),
-    _keyword(
-        "store",
-        bool,
-        True,
-        typer.Option("--store/--no-store", help="Keep the result in the atlas.", rich_help_panel=OUTPUT),
-    ),
-    _keyword(
-        "fresh", bool, False, typer.Option("--fresh", help="Compute again what is stored.", rich_help_panel=OUTPUT)
-    ),
-    _keyword(
-        "as_json",
-        bool,
-        False,
-        typer.Option("--json", help="Print parameters, all tables and notes as JSON.", rich_help_panel=OUTPUT),
-    ),
-]
-
-_LIVE = [
-    _keyword(
-        "weights",
-        str | None,
-        None,
-        typer.Option(help="Where the weights are now, if not where the atlas recorded.", rich_help_panel=NETWORK),
-    ),
-    _keyword("device", str, "auto", typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=NETWORK)),
-]
-
-_ARRAYS = _keyword(
-    "arrays",
-    Path | None,
-    None,
-    typer.Option(
-        help="Write the map whole to this .npz: A, b, the example's activation x, names of the outputs.",
-        rich_help_panel=OUTPUT,
-    ),
-)
-
-_CONTROLS = _keyword(
-    "controls",
-    bool,
-    False,
-    typer.Option(
-        "--controls/--no-controls",
-        help="Both untrained networks beside it: random:0 and random-raw:0.",
-        rich_help_panel=NETWORK,
-    ),
-)
-
-
 def _command(experiment: Experiment) -> Any:
     """The command of an experiment: its options, and what to do with the result."""
     read = {option.name: _reading(option) for option in experiment.fields.values()}
-    outputs = [*_OUTPUT, *([] if experiment.arrays is None else [_ARRAYS])]
-    parameters = [inspect.Parameter("atlas", inspect.Parameter.KEYWORD_ONLY, annotation=AtlasPath)]
-    for option in experiment.fields.values():
-        default = inspect.Parameter.empty if option.required else _written(option.default)
-        parameters.append(_keyword(option.name, read[option.name][0], default, typer.Option(help=option.help)))
-    if experiment.live:
-        parameters += [*_LIVE, *([_CONTROLS] if experiment.controls else [])]
 
-    def command(**given: Any) -> None:
-        path = given.pop("atlas")
-        output = Output(**{option.name: given.pop(option.name) for option in outputs})
+    def command(atlas: Path, **given: Any) -> None:
         options = {name: value(given.pop(name)) for name, (_, value) in read.items()}
-        perform(path, experiment, options, output, **given)
+        Asked(experiment, options, **given).perform(atlas)
 
-    parameters += outputs
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    command.__doc__ = EXPERIMENTS[experiment.name]
+    parameters = [keyword("atlas", AtlasPath)]
+    for option in experiment.fields.values():
+        default = MISSING if option.required else _written(option.default)
+        parameters.append(
+            keyword(option.name, Annotated[read[option.name][0], typer.Option(help=option.help)], default)
+        )
+    groups: dict[str, type[Any]] = {"live": Live} if experiment.live else {}
+    groups |= {"controls": Controls} if experiment.live and experiment.controls else {}
+    groups |= {"table": Table, "output": Output, "kept": Kept}
+    groups |= {"arrays": Arrays} if experiment.arrays is not None else {}
+    parameters += [keyword(name, kind) for name, kind in groups.items()]
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    single.command(experiment.name)(command)
+    command.__doc__ = EXPERIMENTS[experiment.name]
+    single.command(experiment.name)(grouped(signed(command, command, parameters)))
     return typer.main.get_command(single)
 
 

@@ -13,9 +13,9 @@ import typer
 from atlas.errors import UsageError
 from ingest.networks.registry import SOURCES
 
-from ..plain_text import counted, with_signs
+from ..plain_text import counted
 from .options import grouped
-from .tables import note
+from .tables import note, say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -197,13 +197,13 @@ def _report(path: Path, outcome: Outcome) -> None:
         typer.echo("this worker's shards are complete; give the command without --worker to publish the run")
         return
     done = "is in the atlas already" if outcome.already_there else "is in the atlas"
-    typer.echo(f"run {outcome.run} {done}: {counted(outcome.n_examples, 'example')}")
+    say(f"run {outcome.run} {done}: {counted(outcome.n_examples, 'example')}")
     note(outcome.notes)
     if outcome.bad:
         typer.echo(f"{counted(len(outcome.bad), 'input was', 'inputs were')} left out:")
         for key, reason in outcome.bad:
-            typer.echo(f"  {with_signs(key)} {with_signs(reason)}")
-    typer.echo(f"look:  polytope info {path}   polytope app {path}")
+            say(f"  {key} {reason}")
+    say(f"look:  polytope info {path}   polytope app {path}")
 
 
 def _calibration(loading: NetworkOptions, dataset: Dataset, choices: Choices) -> Callable[[], Iterator[Image]] | None:

@@ -33,6 +33,9 @@ ClusteringId = Annotated[
 Space = Annotated[Literal["codes", "activations"], typer.Option(help="Of codes, or of activations.")]
 Seed = Annotated[int, typer.Option(help="Of everything drawn at random.")]
 
+OUTPUT = "Output"
+"""Panel of a command's help."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -58,8 +61,10 @@ class Clustered:
 class Output:
     """Where rows go."""
 
-    style: Annotated[Format, typer.Option("--format", help="How rows are written.")] = Format.TABLE
-    output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None
+    style: Annotated[Format, typer.Option("--format", help="How rows are written.", rich_help_panel=OUTPUT)] = (
+        Format.TABLE
+    )
+    output: Annotated[Path | None, typer.Option(help="Write rows to this file.", rich_help_panel=OUTPUT)] = None
 
     def write(self, rows: pd.DataFrame, title: str = "", table: pd.DataFrame | None = None) -> None:
         """Write rows; ``table`` stands for them on a terminal."""
@@ -89,8 +94,8 @@ def question(ask: Callable[..., Answer]) -> Callable[..., None]:
     [first, *others] = signature.parameters.values()
     if first.annotation is not Atlas:
         raise TypeError(f"{ask.__name__} asks no atlas: its first parameter is {first}")
-    parameters = [_parameter("atlas", AtlasPath), *others, _parameter("output", Output)]
-    return grouped(_signed(command, ask, parameters))
+    parameters = [keyword("atlas", AtlasPath), *others, keyword("output", Output)]
+    return grouped(signed(command, ask, parameters))
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
@@ -109,20 +114,21 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
         function(**given)
 
-    return _signed(command, function, parameters)
+    return signed(command, function, parameters)
 
 
 def _options(group: type[Any]) -> list[inspect.Parameter]:
     types = get_type_hints(group, include_extras=True)
-    return [_parameter(field.name, types[field.name], field.default) for field in fields(group)]
+    return [keyword(field.name, types[field.name], field.default) for field in fields(group)]
 
 
-def _parameter(name: str, annotation: Any, default: Any = MISSING) -> inspect.Parameter:
+def keyword(name: str, annotation: Any, default: Any = MISSING) -> inspect.Parameter:
+    """A parameter that is given by its name, and must be given where it has no default."""
     default = inspect.Parameter.empty if default is MISSING else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _signed(
+def signed(
     command: Callable[..., None], function: Callable[..., Any], parameters: Sequence[inspect.Parameter]
 ) -> Callable[..., None]:
     """The command under the name and with the help of a function, as typer reads them."""

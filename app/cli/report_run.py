@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import typer
-
 import atlas as store
 from atlas.errors import AtlasLocked, NotStored
 from atlas.network import Network
@@ -23,7 +21,7 @@ from query.experiments.result import Result
 
 from .networks import add_controls, reload, untrained
 from .progress import TerminalProgress
-from .tables import note, show
+from .tables import Format, emit, note, show
 
 
 def write_report(
@@ -63,7 +61,7 @@ def write_report(
         output.write_text(text, encoding="utf-8")
     table = verdicts(blocks)
     if as_json:
-        typer.echo(table.drop(columns="rule").to_json(orient="records", force_ascii=False, indent=1))
+        emit(table.drop(columns="rule"), Format.JSON)
     else:
         show(table[["claim", "network", "verdict", "because"]], "verdicts, by the rules that the page states")
     note([f"wrote {output}"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +21,7 @@ from rich.text import Text
 from atlas.errors import UsageError
 
 from ..plain_text import lines_with_signs, with_signs
-from ..row_files import as_csv, as_json, unmasked, write_parquet
+from ..row_files import as_csv, as_json, cells, write_parquet
 
 LEAST_CONTEXT, MOST_CONTEXT = 16, 64
 """Characters of context before a token; a third as many after it."""
@@ -125,12 +126,12 @@ def show(frame: pd.DataFrame, title: str = "", console: Console | None = None) -
 
 
 def _column(frame: pd.DataFrame, name: str) -> _Column:
-    cells = [_cell(value) for value in frame[name].tolist()]
+    texts = [_cell(value) for value in cells(frame[name])]
     shown = with_signs(str(name))
-    natural = max([len(shown), *(cell.cell_len for cell in cells)])
+    natural = max([len(shown), *(text.cell_len for text in texts)])
     exact = frame[name].dtype == object and all(isinstance(value, Decimal) for value in frame[name].dropna())
     numeric = pd.api.types.is_numeric_dtype(frame[name]) or (exact and bool(frame[name].notna().any()))
-    return _Column(shown, cells, numeric, natural if numeric else max(len(shown), min(natural, FOLDED)), natural)
+    return _Column(shown, texts, numeric, natural if numeric else max(len(shown), min(natural, FOLDED)), natural)
 
 
 def _context_column() -> _Column:
@@ -235,6 +236,11 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
+def say(line: str) -> None:
+    """A line on standard output that holds what others named."""
+    typer.echo(with_signs(line))
+
+
 def note(lines: Iterable[str]) -> None:
     """Remarks under a table, on standard error so that they never mix with rows that are piped on."""
     console = Console(stderr=True)
@@ -260,7 +266,6 @@ def _marked(row: Mapping[Any, Any], shown: int) -> Text:
 
 
 def _cell(value: Any) -> Text:
-    value = unmasked(value)
     if value is None:
         return Text("–", style="dim")
     if isinstance(value, bool | np.bool_):

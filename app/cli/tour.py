@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import pandas as pd
 import typer
+from rich.console import Console
 from rich.text import Text
 
 import atlas as store
@@ -21,6 +22,7 @@ from atlas.errors import PolytopeError
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
+from ..plain_text import lines_with_signs, with_signs
 from .options import AtlasPath
 from .tables import readable_density, show, terminal
 
@@ -81,26 +83,25 @@ def tour(atlas: AtlasPath) -> None:
     console = terminal()
     with store.open(atlas) as a:
         for stop in _stops(a):
-            console.print(Text(f"\n{stop.question}", style="bold"))
-            console.print(Text(f"$ {_program()} {stop.command}", style="cyan"), soft_wrap=True)
+            console.print(Text(f"\n{with_signs(stop.question)}", style="bold"))
+            _command(console, stop.command, "$ ", "cyan")
             try:
                 show(stop.answer(), console=console)
             except PolytopeError as error:  # an atlas without full codes, say: the sentence is the answer
-                console.print(Text(f"  {error}\n", style="yellow"), soft_wrap=True)
-    named = shlex.quote(str(atlas))
-    page = atlas.resolve().with_suffix(".html")
+                console.print(Text(f"  {lines_with_signs(str(error))}\n", style="yellow"), soft_wrap=True)
+    page = atlas.with_suffix(".html")
     console.print("Look around in the browser:")
-    console.print(Text(f"  {_program()} app {named}", style="bold cyan"), soft_wrap=True)
+    _command(console, f"app {shlex.quote(str(atlas))}")
     console.print(
         "Put the post to the test, claim by claim on one page, in some minutes (with --quick in one or two):"
     )
-    console.print(
-        Text(f"  {_program()} report {named} -o {shlex.quote(str(atlas.with_suffix('.html')))}", style="bold cyan"),
-        soft_wrap=True,
-    )
-    console.print(
-        Text(f"  {page.as_uri()} {'is there' if page.exists() else 'will be the page'}", style="cyan"), soft_wrap=True
-    )
+    _command(console, f"report {shlex.quote(str(atlas))} -o {shlex.quote(str(page))}")
+    address = f"{page.resolve().as_uri()} {'is there' if page.exists() else 'will be the page'}"
+    console.print(Text(f"  {address}", style="cyan"), soft_wrap=True)
+
+
+def _command(console: Console, words: str, before: str = "  ", style: str = "bold cyan") -> None:
+    console.print(Text(f"{before}{_program()} {lines_with_signs(words)}", style=style), soft_wrap=True)
 
 
 def build(path: Path) -> None:

@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from ..errors import SqlFailed, SqlRefused, SqlTimeout
@@ -39,7 +40,7 @@ NEWS_WIDTH = 400
 CANDIDATES = 3
 """Functions listed of those that were perhaps meant."""
 _PLACE = re.compile(r"\n\s*LINE (\d+): ([^\n]*)\n( *)\^.*\Z", re.DOTALL)
-_ROUNDED = re.compile(r"U?HUGEINT|DECIMAL\(\d+,\d+\)")
+_ROUNDED = re.compile(r"(U?HUGEINT|DECIMAL\(\d+,\d+\))((?:\[\d*\])*)")
 _FUNCTIONS = re.compile(r"\A(.*\n\s*Candidate (?:functions|macros):)\n(.*)\Z", re.DOTALL)
 
 
@@ -226,25 +227,66 @@ def _failed(error: duckdb.Error | str, query: str = "") -> SqlFailed:
 
 
 def _fetch(rows: duckdb.DuckDBPyRelation, row_limit: int | None) -> pd.DataFrame:
-    # pandas has no type for bits, and would round decimals and whole numbers of 128 bits: they are fetched as text.
+    # pandas has no type for bits, and would round decimals and whole numbers of 128 bits, in lists as well: they are
+    # fetched as text. It makes NaN of a missing float: a column more says which are missing.
     # Columns go by number, because a user's query may give two of them the same name.
     kinds = [str(kind) for kind in rows.types]
     shown = [
-        f"cast(#{place} as varchar)" if kind == "BIT" or _ROUNDED.fullmatch(kind) else f"#{place}"
-        for place, kind in enumerate(kinds, start=1)
+        f"{_readable(kind, f'#{place}')} as {quoted(name)}"
+        for place, (kind, name) in enumerate(zip(kinds, rows.columns, strict=True), start=1)
     ]
-    readable = rows.project(
-        ", ".join(f"{what} as {quoted(name)}" for what, name in zip(shown, rows.columns, strict=True))
-    )
+    floats = [place for place, kind in enumerate(kinds) if kind in ("FLOAT", "DOUBLE")]
+    missing = [f"#{place + 1} is null" for place in floats]
+    readable = rows.project(", ".join(shown + missing))
     frame = readable.df() if row_limit is None else readable.limit(row_limit + 1).df()
+    for place, missed in zip(floats, range(len(kinds), frame.shape[1]), strict=True):
+        frame.isetitem(place, _with_missing(frame.iloc[:, place], frame.iloc[:, missed]))
+    frame = frame.iloc[:, : len(kinds)]
     if row_limit is not None:
         more = len(frame) > row_limit
         frame = frame.iloc[:row_limit].reset_index(drop=True)
         frame.attrs["truncated"] = more
     for place, kind in enumerate(kinds):
-        if _ROUNDED.fullmatch(kind):
-            frame.isetitem(place, _numbers(frame.iloc[:, place], whole=not kind.startswith("DECIMAL")))
+        if exact := _ROUNDED.fullmatch(kind):
+            convert = _numbers_in_lists if exact[2] else _numbers
+            frame.isetitem(place, convert(frame.iloc[:, place], whole="HUGEINT" in kind))
     return frame
+
+
+def _readable(kind: str, column: str) -> str:
+    """A column of such a type as it is fetched."""
+    if exact := _ROUNDED.fullmatch(kind):
+        return f"cast({column} as varchar{exact[2]})"
+    return f"cast({column} as varchar)" if kind == "BIT" else column
+
+
+def _with_missing(floats: pd.Series, missing: pd.Series) -> pd.Series:
+    """The same column, or one that tells what is missing from NaN, if it holds NaN."""
+    if not (floats.isna() & ~missing).any():
+        return floats
+    return pd.Series(pd.arrays.FloatingArray(floats.to_numpy(), missing.to_numpy()), index=floats.index)
+
+
+def _numbers_in_lists(lists: pd.Series, whole: bool) -> pd.Series:
+    """As `_numbers`, of lists however deep; all numbers of a column are of one type."""
+    texts = pd.Series([text for cell in lists for text in _leaves(cell)], dtype=object)
+    numbers = iter(_numbers(texts, whole))
+    return pd.Series([_with_leaves(cell, numbers) for cell in lists], dtype=object, index=lists.index)
+
+
+def _leaves(cell: Any) -> Iterator[Any]:
+    if isinstance(cell, np.ndarray):
+        for item in cell:
+            yield from _leaves(item)
+    else:
+        yield cell
+
+
+def _with_leaves(cell: Any, leaves: Iterator[Any]) -> Any:
+    if isinstance(cell, np.ndarray):
+        return [_with_leaves(item, leaves) for item in cell]
+    leaf = next(leaves)
+    return None if pd.isna(leaf) else leaf
 
 
 def _numbers(texts: pd.Series, whole: bool) -> pd.Series:

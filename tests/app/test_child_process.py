@@ -38,7 +38,7 @@ def test_a_deaf_child_ends_with_its_parent():
         assert parent.communicate(timeout=LONGEST) == (b"", None)
 
 
-def test_a_child_does_not_run_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_child_runs_no_file_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "app.py").write_text("raise SystemExit('of the working directory')")
     (tmp_path / "this.py").write_text("raise SystemExit('of the working directory')")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -13,7 +13,7 @@ from app.cli.main import cli
 from app.controls import adding_controls
 
 
-def test_the_commands_ingest_the_same_examples_and_sites(demo_atlas: Path, tmp_path: Path):
+def test_controls_read_the_same_examples(demo_atlas: Path, tmp_path: Path):
     """The fixtures sampled otherwise than by default: 20 tokens a text from its first on, and 100 digits of 599."""
     path = Path(shutil.copytree(demo_atlas, tmp_path / "a folder" / "own.atlas"))
     seen = "select input_id, position from examples join networks using (network_id) where name = $1 order by all"

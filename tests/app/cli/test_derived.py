@@ -1,44 +1,34 @@
-"""Commands that store what is computed from an atlas, and filters of `polytope nearest`."""
+"""Commands that store what is computed from an atlas or take it elsewhere, and filters of `polytope nearest`."""
 
-from __future__ import annotations
-
-import io
-import json
 import re
-import shutil
+import shlex
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 import atlas
 import query
-from tests.app.cli.test_main import Run, polytope
+from query.layout.layouts import layout_of
+from tests.app.cli.command import Run
 
-__all__ = ["polytope"]
-
-
-@pytest.fixture
-def own(demo_atlas: Path, tmp_path: Path) -> Path:
-    """A copy to write to."""
-    return Path(shutil.copytree(demo_atlas, tmp_path / "own.atlas"))
+SITE, IMAGE_SITE = "blocks.2.mlp", "inception5b"
 
 
-def test_a_filtered_answer_is_that_of_the_query_layer(demo_atlas: Path, polytope: Run) -> None:
+def test_a_filtered_answer_is_the_querys(demo_atlas: Path, polytope: Run):
     with atlas.open(demo_atlas) as a:
-        example, label = a.rows("select example_id, label from examples where token is not null order by 1 limit 1")[
-            0
-        ]
+        [(example, label)] = a.rows(
+            "select example_id, label from examples where token is not null order by 1 limit 1"
+        )
         wanted = {"label": label, "where": "position > 3 and token <> ''"}
         expected = query.nearest(a, example=example, site="blocks.1.mlp", k=4, **wanted)
-    options = ("--label", label, "--where", wanted["where"], "-k", 4, "--format", "json")
-    answer = polytope("nearest", demo_atlas, "--example", example, "--site", "blocks.1.mlp", *options)
-    assert [row["example_id"] for row in json.loads(answer.out)] == expected["example_id"].tolist()
-    refused = polytope("nearest", demo_atlas, "--example", example, "--site", "blocks.1.mlp", "--where", "colour = 1")
-    assert refused.status == 1 and "where is 'colour = 1'" in refused.err
+    asked = ("nearest", demo_atlas, "--example", example, "--site", "blocks.1.mlp")
+    answer = polytope(*asked, "--label", label, "--where", wanted["where"], "-k", 4, "--format", "json")
+    assert [row["example_id"] for row in answer.rows()] == expected["example_id"].tolist()
+    assert polytope(*asked, "--where", "colour = 1").refuses("where is 'colour = 1'")
 
 
-def test_an_approximate_index_prints_its_recall_and_answers_say_that_they_are(own: Path, polytope: Run) -> None:
+def test_an_index_says_its_recall(own: Path, polytope: Run):
+    """When it is built, and in what it answers; beside an exact index alone nothing is said."""
     built = polytope("index", own, "--kind", "ivf", "--site", "inception4c")
     printed = re.search(r"built ivf of inception4c: recall@10 (\S+), measured on 50 codes \(nlist", built.out)
     assert built.status == 0 and printed is not None
@@ -52,20 +42,46 @@ def test_an_approximate_index_prints_its_recall_and_answers_say_that_they_are(ow
     assert polytope("index", own, "--kind", "flat").status == 0
     assert "approximate" not in polytope(*asked).err
     impossible = polytope("index", own, "--kind", "ivf", "--site", "inception4c", "--recall", 1.2)
-    assert impossible.status == 1 and "recall to reach is 1.2" in impossible.err
+    assert impossible.refuses("recall to reach is 1.2")
 
 
-def test_neighbors_of_all_examples_become_a_table(own: Path, polytope: Run) -> None:
-    stored = polytope("neighbors", own, "--all", "--site", "inception4c", "-k", 3)
+def test_neighbors_of_all_become_a_table(own: Path, polytope: Run):
+    site = ("--site", "inception4c")
+    stored = polytope("neighbors", own, "--all", *site, "-k", 3)
     assert stored.status == 0 and "stored 3 neighbours of each of 100 examples" in stored.out
-    rows = polytope("sql", own, "select * from neighbors order by example_id, rank limit 3", "--format", "csv").out
-    table = pd.read_csv(io.StringIO(rows))
+    statement = "select * from neighbors order by example_id, rank limit 3"
+    table = polytope("sql", own, statement, "--format", "csv").table()
     with atlas.open(own) as a:
         expected = query.nearest(a, example=int(table["example_id"][0]), site="inception4c", k=3)
     assert table["neighbor_id"].tolist() == expected["example_id"].tolist()
     listed = polytope("neighbors", own)
     assert listed.status == 0 and "inception4c" in listed.out and "yes" in listed.out
-    refused = polytope("neighbors", own, "--site", "inception4c")
-    assert refused.status == 1 and "add --all" in refused.err
-    too_many = polytope("neighbors", own, "--all", "--site", "inception4c", "-k", 100)
-    assert too_many.status == 1 and "99 others for each" in too_many.err
+    assert polytope("neighbors", own, *site).refuses("add --all")
+    assert polytope("neighbors", own, "--all", *site, "-k", 100).refuses("99 others for each")
+
+
+def test_a_map_is_made_once_and_listed(own: Path, polytope: Run):
+    asked = ("layout", own, "--site", SITE, "--space", "activations", "--neighbors", 8)
+    made = polytope(*asked)
+    assert made.status == 0 and "euclidean" in made.out and f"polytope app {own}, page Map" in made.err
+    with atlas.open(own) as a:
+        number = layout_of(a, a.catalog.target(site=SITE), "activations").layout_id
+    again = polytope(*asked)
+    assert again.status == 0 and again.out.startswith(f"layout {number}")
+    listed = polytope("layout", own)
+    assert listed.status == 0 and IMAGE_SITE in listed.out and "activations" in listed.out
+    refused = polytope("layout", own, "--span", "blocks.0.mlp->", "--space", "activations")
+    assert refused.refuses("has codes but no activations of its own")
+
+
+def test_an_export_prints_what_opens_it(demo_atlas: Path, polytope: Run, tmp_path: Path):
+    file = tmp_path / "a map.parquet"
+    written = polytope("export", demo_atlas, "--site", SITE, "--embedding-atlas", file)
+    with atlas.open(demo_atlas) as a:
+        points = query.layout_points(a, layout_of(a, a.catalog.target(site=SITE)).layout_id)
+    assert written.status == 0 and f"wrote {len(points):,} examples" in written.out
+    options = "--x x --y y --text text --neighbors neighbors"
+    assert shlex.split(written.out.splitlines()[-1]) == ["embedding-atlas", str(file), *options.split()]
+    assert pd.read_parquet(file)["example_id"].tolist() == points["example_id"].tolist()
+    missing = polytope("export", demo_atlas, "--site", "blocks.0.mlp", "--embedding-atlas", file)
+    assert missing.refuses("polytope layout")

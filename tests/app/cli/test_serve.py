@@ -1,7 +1,5 @@
 """Who is let in, and to what: the server as `polytope app` starts it."""
 
-from __future__ import annotations
-
 import http.client
 import inspect
 import socket
@@ -27,7 +25,7 @@ def options(line: list[str]) -> dict[str, str]:
     return dict(zip(flags[::2], flags[1::2], strict=True))
 
 
-def test_what_a_config_file_says_makes_nothing_less_safe():
+def test_a_config_file_makes_nothing_unsafe():
     set_to = options(arguments(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False))
     assert {
         "--server.enableXsrfProtection": "true",
@@ -40,13 +38,13 @@ def test_what_a_config_file_says_makes_nothing_less_safe():
     }.items() <= set_to.items()
 
 
-def test_the_script_is_told_when_names_are_turned_off():
+def test_the_script_is_told_of_read_only():
     line = arguments(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False, read_only=True)
     assert line[line.index("--") :] == ["--", "a.atlas", "--read-only"]
     assert "--read-only" not in arguments(Path("a.atlas"), port=1, host="127.0.0.1", open_browser=False)
 
 
-def test_nothing_but_this_machine_is_listened_to_unless_told_otherwise():
+def test_this_machine_alone_is_served():
     for function in (serve, app):
         assert inspect.signature(function).parameters["host"].default == "127.0.0.1"
 
@@ -54,17 +52,17 @@ def test_nothing_but_this_machine_is_listened_to_unless_told_otherwise():
 class TestInABrowser:
     pytestmark = IN_BROWSER
 
-    def test_a_page_whose_name_was_made_to_point_here_is_turned_away(self, server: str):
+    def test_a_rebound_name_is_turned_away(self, server: str):
         """DNS rebinding: the browser says the name under which it looks for us."""
         port = urlsplit(server).port
         assert upgraded(server, f"127.0.0.1:{port}") == upgraded(server, f"localhost:{port}") == 101
         assert upgraded(server, f"evil.example:{port}") == 403
 
-    def test_a_page_of_another_site_is_turned_away(self, server: str):
+    def test_another_sites_page_is_turned_away(self, server: str):
         port = urlsplit(server).port
         assert upgraded(server, f"127.0.0.1:{port}", origin="http://evil.example") == 403
 
-    def test_uploads_are_limited_in_bytes_and_need_a_token(
+    def test_uploads_are_small_and_need_a_token(
         self, demo_atlas: Path, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setenv("STREAMLIT_SERVER_ENABLE_XSRF_PROTECTION", "false")

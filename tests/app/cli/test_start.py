@@ -1,7 +1,5 @@
 """Commands started where a user may be: in a folder that holds files named as our packages are, and quick to load."""
 
-from __future__ import annotations
-
 import json
 import signal
 import socket
@@ -77,7 +75,7 @@ def test_commands_start_anywhere_and_light(built: Path, hostile: Path, tmp_path:
     assert len(said["ours"]) >= 3 and all(Path(file).is_relative_to(ROOT) for file in said["ours"])
 
 
-def test_the_explorer_starts_anywhere_and_ends(built: Path, hostile: Path, tmp_path: Path):
+def test_the_explorer_starts_anywhere(built: Path, hostile: Path, tmp_path: Path):
     """SIGTERM ends it, and with it all that writes to its output: the server is a child of the command."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,7 +1,5 @@
 """Tables on a terminal: nothing wider than it, no number torn apart, every mean beside its interval."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 
@@ -10,10 +8,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from app.cli.main import main
 from app.cli.progress import TerminalProgress
-from app.cli.tables import beside_intervals, note, show
+from app.cli.tables import beside_intervals, note, say, show
 from app.plain_text import SIGNS
+from tests.app.cli.command import Run
 
 
 def printed(frame: pd.DataFrame, width: int) -> list[str]:
@@ -23,7 +21,7 @@ def printed(frame: pd.DataFrame, width: int) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])
-def test_columns_that_do_not_fit_stand_below_each_beside_the_first(width: int):
+def test_columns_that_do_not_fit_stand_below(width: int):
     rng = np.random.default_rng(0)
     names = [f"column_{number}" for number in range(15)]
     frame = pd.DataFrame(rng.integers(10**6, 10**7, (3, 15)), columns=names)
@@ -36,7 +34,8 @@ def test_columns_that_do_not_fit_stand_below_each_beside_the_first(width: int):
     assert sorted(set(numbers)) == sorted(set(frame.to_numpy().ravel().tolist()))
 
 
-def test_every_part_of_a_table_begins_with_what_tells_its_rows_apart():
+def test_each_part_tells_its_rows_apart():
+    """By the columns that it begins with."""
     frame = pd.DataFrame({"network": ["a", "a"], "site": ["s", "t"]} | {f"number_{i}": [i, i] for i in range(12)})
     heads = [line.split()[:2] for line in printed(frame, 60) if "network" in line]
     assert len(heads) > 1 and all(head == ["network", "site"] for head in heads)
@@ -54,7 +53,7 @@ def test_words_fold_before_a_table_is_split():
     assert max(map(len, lines)) <= 45 and any("eight" in line for line in lines)
 
 
-def test_a_context_takes_the_room_that_the_other_columns_leave():
+def test_a_context_takes_the_room_left_over():
     text = " ".join(f"w{number}" for number in range(60))
     token, offset = " w30", text.index(" w30")
     row = {"rank": 1, "context": text, "context_offset": offset, "token": token, "label": "a"}
@@ -65,26 +64,18 @@ def test_a_context_takes_the_room_that_the_other_columns_leave():
     assert len(max(wide, key=len)) > len(max(narrow, key=len))
 
 
-def test_numbers_of_a_list_are_as_short_as_any():
+def test_numbers_of_a_list_are_short():
     [line] = [line for line in printed(pd.DataFrame({"x": [[1 / 3, 2.0, None]]}), 80) if "[" in line]
     assert line.strip() == "[0.3333, 2, –]"
 
 
 def test_a_number_stands_beside_its_interval():
-    frame = pd.DataFrame(
-        {
-            "ratio": [1.5, 2.0],
-            "ratio_low": [1.25, np.nan],
-            "ratio_high": [1.75, np.nan],
-            "intra_mean": [12345.6, 3.0],
-            "intra_low": [12000.0, 2.0],
-            "intra_high": [13000.0, 4.0],
-            "lonely_low": [1.0, 2.0],
-            "alpha_low": [0.0, 0.5],
-            "alpha_high": [0.5, 1.0],
-        }
-    )
-    shown = beside_intervals(frame)
+    names = "ratio ratio_low ratio_high intra_mean intra_low intra_high lonely_low alpha_low alpha_high"
+    numbers = [
+        (1.5, 1.25, 1.75, 12345.6, 12000.0, 13000.0, 1.0, 0.0, 0.5),
+        (2.0, np.nan, np.nan, 3.0, 2.0, 4.0, 2.0, 0.5, 1.0),
+    ]
+    shown = beside_intervals(pd.DataFrame(numbers, columns=names.split()))
     assert list(shown) == ["ratio", "intra_mean", "lonely_low", "alpha_low", "alpha_high"]
     assert shown["ratio"].tolist() == ["1.5 [1.25, 1.75]", 2.0]
     assert shown["intra_mean"].tolist() == ["12,346 [12,000, 13,000]", "3 [2, 4]"]
@@ -100,7 +91,7 @@ def obeyed(text: str) -> set[str]:
 
 
 def test_no_letter_of_a_data_set_is_obeyed(capsys: pytest.CaptureFixture[str]):
-    """In a cell, in a list, in a context and its token, in the name of a column, in a title and in a remark."""
+    """In a cell, a list, a context and its token, the name of a column, a title, a line and a remark."""
     rows = {
         HOSTILE: [HOSTILE],
         "many": [[HOSTILE, "plain"]],
@@ -111,19 +102,17 @@ def test_no_letter_of_a_data_set_is_obeyed(capsys: pytest.CaptureFixture[str]):
     out = io.StringIO()
     show(pd.DataFrame(rows), HOSTILE, Console(file=out, width=200))
     note([HOSTILE])
-    for shown in (out.getvalue(), capsys.readouterr().err):
+    say(HOSTILE)
+    for shown in (out.getvalue(), *capsys.readouterr()):
         assert obeyed(shown) == set() and "␛[2J" in shown and "‹RLO›" in shown
 
 
-def test_no_letter_of_an_error_is_obeyed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch):
-    monkeypatch.setattr("sys.argv", ["polytope", "info", str(tmp_path / HOSTILE)])
-    with pytest.raises(SystemExit):
-        main()
-    said = capsys.readouterr().err
+def test_no_letter_of_an_error_is_obeyed(tmp_path: Path, polytope: Run):
+    said = polytope("info", tmp_path / HOSTILE).err
     assert obeyed(said) == set() and "␛[2J" in said
 
 
-def test_no_letter_of_a_progress_line_is_obeyed(capsys: pytest.CaptureFixture[str]):
+def test_no_letter_of_progress_is_obeyed(capsys: pytest.CaptureFixture[str]):
     with TerminalProgress().step(HOSTILE, total=2, unit="steps") as step:
         step.advance(2)
     assert obeyed(capsys.readouterr().err) == set()

@@ -1,0 +1,39 @@
+"""The command, and atlases to write to."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.cli.main import main
+from tests.app.cli.command import Answer, Run
+
+
+@pytest.fixture
+def polytope(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command in this process."""
+
+    def run(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["polytope", *map(str, words)])
+        status = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        printed = capsys.readouterr()
+        return Answer(status, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def own(demo_atlas: Path, tmp_path: Path) -> Path:
+    """A copy of the atlas of both shipped networks."""
+    return Path(shutil.copytree(demo_atlas, tmp_path / "own.atlas"))
+
+
+@pytest.fixture
+def small(built: Path, tmp_path: Path) -> Path:
+    """A copy of the atlas of three small networks."""
+    return Path(shutil.copytree(built, tmp_path / "three.atlas"))
