@@ -214,6 +214,8 @@ class Atlas(Statements):
 
         Returns:
             The rows. ``frame.attrs["truncated"]`` says whether there were more than ``row_limit``.
+            Numbers that a double would round are `decimal.Decimal`, in lists too. Floats that hold NaN are of pandas'
+            ``Float64`` or ``Float32``, which tell it from what is missing; in other columns NaN is what is missing.
 
         Raises:
             SqlRefused: it is not a query, or leaves the sandbox.
