@@ -1,92 +1,21 @@
-"""Images: which files are images, how their bytes become pixels, and the thumbnails that an atlas keeps of them."""
+"""Images as items of a dataset: which files are images, and the thumbnails that an atlas keeps of them."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import struct
-import warnings
-import zlib
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from atlas.errors import BadInput, UsageError
+from atlas.images import decode_image, plain_mode
 
 from .base import BadItem, Item, with_label
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""The decoders that may see a user's bytes: those of the suffixes, whichever of them a file bears. Pillow has others,
-one of which runs a program (EPS)."""
-
 THUMBNAIL_QUALITY = 80
 """Between Pillow's default of 75 and its advice to stay at 95 or below; about 5 kB at 128 x 128."""
-
-_BROKEN_IMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    EOFError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow's plugins raise on broken files; it documents only the first, the others were met by flipping bytes."""
-
-
-def decode_image(data: bytes, most_pixels: int | None = None) -> Image.Image:
-    """The pixels of an encoded image, upright (EXIF orientation applied), in mode L or RGB; the first of many frames.
-
-    Raises `BadInput`, without a name since bytes have none, for anything that does not decode to the last row: no
-    image, a truncated one, one of more pixels than ``most_pixels`` or ``PIL.Image.MAX_IMAGE_PIXELS``, or one without
-    a fixed range.
-    """
-    if not data:
-        raise BadInput("is empty")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd EXIF, which is harmless, and of size, which is checked below
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _refuse_bomb(image.size, most_pixels)
-                return plain_mode(ImageOps.exif_transpose(image))
-    except Image.UnidentifiedImageError as error:
-        raise BadInput("is no JPEG, PNG, WebP, BMP, GIF or TIFF image, or its header is damaged") from error
-    except _BROKEN_IMAGE as error:
-        raise BadInput(f"does not decode: {error}") from error
-
-
-def _refuse_bomb(size: tuple[int, int], most: int | None) -> None:
-    """Pillow itself only warns up to twice its limit."""
-    if most is not None and size[0] * size[1] > most:
-        raise BadInput(f"has {size[0]} x {size[1]} pixels; at most {most:,} are read here: scale it down")
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and size[0] * size[1] > limit:
-        raise BadInput(f"has {size[0]} x {size[1]} pixels; at most {limit} are decoded (PIL.Image.MAX_IMAGE_PIXELS)")
-
-
-def plain_mode(image: Image.Image) -> Image.Image:
-    """The image in mode L or RGB, 8 bits a channel.
-
-    What is transparent is laid on white, as a browser shows it: the colours under it are arbitrary. 16-bit grey is
-    divided by 257, which maps 65535 to 255. Raises `BadInput` for 32-bit pixels, whose range is nowhere stated.
-    """
-    if image.mode in ("L", "RGB") and not image.has_transparency_data:
-        image.load()  # `convert` decodes by itself
-        return image
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(np.rint(np.asarray(image).astype(np.float32) / 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise BadInput(f"has 32-bit pixels (mode {image.mode}) without a stated range; save it with 8 bits a channel")
-    if image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
-    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def image_item(ordinal: int, key: str, label: object, data: bytes) -> Item | BadItem:

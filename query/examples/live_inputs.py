@@ -13,16 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
-from PIL import Image, ImageOps
+from PIL import Image
 
 from atlas import Atlas, Network, Site, SplineCodes
 from atlas.checks import is_whole
 from atlas.errors import BadInput, NonFinite, UnknownName, UsageError, WeightsError
+from atlas.images import decode_image
 from atlas.network import ImageView, TextNetwork, Tokens, TokenWindow
 from atlas.store.catalog import NetworkRecord, SiteRecord, Target
-
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""Decoders that may see a user's file. Pillow has others, one of which runs a program (EPS)."""
 
 
 class LiveInput(NamedTuple):
@@ -116,12 +114,13 @@ def image_input(
 
 def _open_image(path: Path) -> Image.Image:
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            return ImageOps.exif_transpose(image)
+        return decode_image(path.read_bytes())
     except FileNotFoundError:
         raise BadInput(f"no image file {path}; check the path") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadInput(f"{path} can't be read as an image ({error}); expected {', '.join(IMAGE_FORMATS)}") from error
+    except OSError as error:
+        raise BadInput(f"{path} can't be read ({error.strerror})") from error
+    except BadInput as error:
+        raise BadInput(f"{path} {error}") from error
 
 
 def _image_position(atlas: Atlas, target: Target, row: float | None, column: float | None) -> tuple[float, float]:

@@ -12,7 +12,8 @@ import streamlit as st
 import query
 from atlas import Atlas, Network
 from atlas.errors import BadInput, PolytopeError, UsageError
-from ingest.datasets.images import IMAGE_SUFFIXES, decode_image, thumbnail
+from atlas.images import decode_image
+from ingest.datasets.images import IMAGE_SUFFIXES, thumbnail
 from query.clustering.clusterings import NOISE
 from query.clustering.membership import Membership
 from query.examples.description import describe

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from atlas.errors import BadInput, EmptyDataset, HubUnavailable, UsageError
+from atlas.images import decode_image
 from ingest import BadItem, Dataset, Item, open_dataset
-from ingest.datasets.images import decode_image, thumbnail
+from ingest.datasets.images import thumbnail
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:

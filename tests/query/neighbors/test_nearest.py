@@ -339,7 +339,7 @@ def test_images_that_cannot_be_read(a, pixels, tmp_path):
     broken.write_bytes(b"\x89PNG nothing more")
     for asked, error, message in (
         ({"image": tmp_path / "none.png"}, BadInput, "no image file"),
-        ({"image": broken}, BadInput, r"broken.png can't be read as an image"),
+        ({"image": broken}, BadInput, r"broken.png is no JPEG, PNG, WebP"),
         ({"image": image.convert("RGBA")}, BadInput, "the image has mode RGBA; expected L or RGB"),
         ({"image": image, "row": 1.0, "column": 0.5}, UsageError, r"row is 1.0; expected a number from 0"),
         ({"image": image, "row": 0.5}, UsageError, "row and column are given together"),
