@@ -63,12 +63,12 @@ def ahead(items: Iterator[T]) -> Generator[T, None, None]:
 def _stop(pool: ThreadPoolExecutor, given: Collection[Future[Any]]) -> None:
     """Drop what has not begun and wait for what has, however often Ctrl-C is pressed: it uses what the caller is
     about to close."""
-    pool.shutdown(wait=False, cancel_futures=True)
     interrupted = False
     while True:
         try:
+            pool.shutdown(wait=False, cancel_futures=True)
             # Not for the thread: Python 3.11 takes one for ended whose join was interrupted.
-            wait([future for future in given if not future.cancelled()])
+            wait([future for future in given if not future.cancel()])
             break
         except KeyboardInterrupt:
             interrupted = True

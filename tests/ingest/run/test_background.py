@@ -1,10 +1,9 @@
 """Work in another thread: in order, all of it or an error, and over when the block is left."""
 
-import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
+from types import FrameType
 
 import pytest
 
@@ -36,19 +35,24 @@ def test_work_goes_on_beside_the_next() -> None:
 
 
 def test_no_more_items_wait_than_are_allowed() -> None:
-    unfinished, most = 0, 0
+    """An item ends only once the second after it is offered: two wait, and never a third."""
+    n_items, waiting = 20, 2
+    offered = [threading.Event() for _ in range(n_items + waiting)]
+    finished: list[int] = []
+    unfinished: list[int] = []
 
-    def work_off(_: int) -> None:
-        nonlocal unfinished
-        time.sleep(0.001)
-        unfinished -= 1
+    def work_off(item: int) -> None:
+        assert offered[item + waiting].wait(10)
+        finished.append(item)
 
-    with Background(work_off, waiting=2) as work:
-        for item in range(20):
+    with Background(work_off, waiting) as work:
+        for item in range(n_items):
+            offered[item].set()
             work.put(item)
-            unfinished += 1
-            most = max(most, unfinished)
-    assert most <= 3
+            unfinished.append(item + 1 - len(finished))
+        for event in offered:
+            event.set()
+    assert max(unfinished) == waiting and finished == list(range(n_items))
 
 
 @pytest.mark.parametrize("n_items", [1, 30])
@@ -63,42 +67,57 @@ def test_a_failure_is_raised_as_it_was(n_items: int) -> None:
 
 
 def test_error_outside_ends_the_work() -> None:
-    """An error outside ends the work before the block is left."""
-    running = threading.Event()
-    ended = []
+    """What has begun comes to its end before the block is left; what has not never begins."""
+    running, dropped = threading.Event(), threading.Event()
+    ended: list[int] = []
 
     def work_off(item: int) -> None:
         running.set()
-        time.sleep(0.05)
+        assert dropped.wait(10)
         ended.append(item)
 
     with pytest.raises(ValueError, match="outside"), Background(work_off, waiting=5) as work:
         for item in range(5):
             work.put(item)
-        running.wait(10)
+        assert running.wait(10)
+        given = list(work._given)
+        given[-1].add_done_callback(lambda _: dropped.set())
         raise ValueError("outside")
-    assert len(ended) in (1, 2)
-    time.sleep(0.1)
-    assert len(ended) in (1, 2), "something went on after the block"
+    assert ended == [0] and [future.cancelled() for future in given] == [False, True, True, True, True]
 
 
-def test_ctrl_c_waits_for_begun_work() -> None:
-    """Ctrl c waits for what has begun however often it is pressed."""
+@pytest.fixture
+def presses() -> Iterator[threading.Semaphore]:
+    """Counts how often Ctrl-C reached the main thread."""
+    arrived = threading.Semaphore(0)
+
+    def press(number: int, frame: FrameType | None) -> None:
+        arrived.release()
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, press)
+    yield arrived
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_waits_for_begun_work(presses: threading.Semaphore) -> None:
+    """Pressed once inside the block, and again while the block waits for what has begun."""
     ended: list[int] = []
-    running = threading.Event()
+    running, dropped = threading.Event(), threading.Event()
 
     def work_off(item: int) -> None:
         running.set()
-        time.sleep(0.3)
+        assert dropped.wait(10) and presses.acquire(timeout=10)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert presses.acquire(timeout=10)
         ended.append(item)
 
     with pytest.raises(KeyboardInterrupt), Background(work_off, waiting=3) as work:
         for item in range(3):
             work.put(item)
-        running.wait(10)
-        for delay in (0.05, 0.1):
-            threading.Timer(delay, os.kill, [os.getpid(), signal.SIGINT]).start()
-        time.sleep(10)
+        assert running.wait(10)
+        work._given[-1].add_done_callback(lambda _: dropped.set())
+        signal.raise_signal(signal.SIGINT)
     assert ended == [0]
 
 
@@ -119,14 +138,16 @@ def test_items_ahead_keep_their_order() -> None:
 def test_only_one_item_is_made_ahead() -> None:
     """Only one item is made ahead and none once it is closed."""
     made: list[int] = []
+    second = threading.Event()
 
     def items() -> Iterator[int]:
         for item in range(100):
             made.append(item)
+            if item == 1:
+                second.set()
             yield item
 
     coming = ahead(items())
-    assert next(coming) == 0
+    assert next(coming) == 0 and second.wait(10)
     coming.close()
-    time.sleep(0.05)
-    assert len(made) <= 2
+    assert made == [0, 1]
