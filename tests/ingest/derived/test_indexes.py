@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -249,9 +248,10 @@ class Watched(Progress):
 
         class Noted(Step):
             def advance(self, amount: int) -> None:
-                if not watched.done:
-                    watched.then()
+                first = not watched.done
                 watched.done += amount
+                if first:
+                    watched.then()
 
         yield Noted()
 
@@ -283,10 +283,7 @@ def test_ctrl_c_stops_the_comparing_of_codes(tmp_path: Path) -> None:
     store_neighbors(path, site=SITE, k=1)
     before = rows(path, "select count(*), sum(neighbor_id), max(rank) from neighbors")
 
-    def interrupt_soon() -> None:
-        threading.Timer(0.02, os.kill, [os.getpid(), signal.SIGINT]).start()
-
-    watched = Watched(interrupt_soon)
+    watched = Watched(lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         store_neighbors(path, site=SITE, k=9, progress=watched)
     assert 0 < watched.done < watched.total
