@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import multiprocessing
 import os
 import signal
-import threading
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -19,6 +22,7 @@ import pyarrow.parquet as pq
 import atlas
 from atlas.errors import PolytopeError
 from atlas.network import Network
+from atlas.store.statements import Statements
 from ingest.datasets.base import Dataset
 from ingest.datasets.sources import open_dataset
 from ingest.progress import Progress, Step
@@ -105,19 +109,24 @@ class _Watched(Step):
 
 @dataclass(frozen=True)
 class Stop:
-    """A signal that a run sends to itself: at event ``number`` of a step, and ``delay`` seconds after that."""
+    """A signal that a run sends to itself: at event ``number`` of a step, or ``statements`` after that."""
 
     step: str
     number: int
     signal: int = signal.SIGKILL
-    delay: float = 0
+    statements: int | None = None
 
     def __call__(self, name: str, number: int) -> None:
         if not name.startswith(self.step) or number != self.number:
             return
-        if self.delay:
-            threading.Timer(self.delay, os.kill, [os.getpid(), self.signal]).start()
+        if self.statements is None:
+            os.kill(os.getpid(), self.signal)
         else:
+            sys.setprofile(partial(self._count, itertools.count()))
+
+    def _count(self, statements: Iterator[int], frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is Statements.stoppable.__code__ and next(statements) == self.statements:
+            sys.setprofile(None)
             os.kill(os.getpid(), self.signal)
 
 
