@@ -288,16 +288,21 @@ def _tidy() -> None:
     while True:
         time.sleep(TIDY_EVERY)
         with _starting:
-            for key, job in list(_jobs.items()):
-                if job.wanted():
-                    continue
-                if job.finished:
-                    del _jobs[key]
-                else:
-                    job.stop()
+            _let_go()
             if not _jobs:
                 _tidying = None
                 return
+
+
+def _let_go() -> None:
+    """Stop the jobs, and drop the answers, that nobody wants. The caller holds `_starting`."""
+    for key, job in list(_jobs.items()):
+        if job.wanted():
+            continue
+        if job.finished:
+            del _jobs[key]
+        else:
+            job.stop()
 
 
 def taken(key: bytes, job: Job) -> None:

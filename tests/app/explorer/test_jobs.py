@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -41,8 +42,9 @@ def start(empty: Path) -> Iterator[Callable[..., jobs.Job]]:
         return job
 
     yield start_job
-    for key, job in started:
+    for _, job in started:
         job.stop()
+    for key, job in started:
         assert job.wait(WAIT)
         jobs.taken(key, job)
 
@@ -55,21 +57,41 @@ def refuse(a: Atlas) -> None:
     raise UsageError("no such unit")
 
 
-def endless_sql(a: Atlas) -> Any:
+BEGUN: SimpleQueue[jobs.Job] = SimpleQueue()
+"""Jobs whose question has begun to compute, as it tells."""
+
+
+def tell(progress: MethodType) -> jobs.Job:
+    job: jobs.Job = progress.__self__
+    BEGUN.put(job)
+    return job
+
+
+def until_begun(*expected: jobs.Job) -> None:
+    left = set(expected)
+    while left:
+        left.discard(BEGUN.get(timeout=WAIT))
+
+
+def begun(n_jobs: int) -> list[jobs.Job]:
+    """The next that begin; those of earlier tests have ended."""
+    alive: list[jobs.Job] = []
+    while len(alive) < n_jobs:
+        job = BEGUN.get(timeout=WAIT)
+        alive += [] if job.finished else [job]
+    return alive
+
+
+def endless_sql(a: Atlas, progress: MethodType) -> Any:
+    tell(progress)
     return a.sql("select count(*) from range(1000000000000) t(i) where i % 7 = 3")
 
 
-def endless_steps(a: Atlas, progress: Callable[[int, int], None]) -> None:
-    while True:
-        progress(3, 10)
-        time.sleep(0.01)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + WAIT
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+def endless_steps(a: Atlas, progress: MethodType) -> None:
+    """Steps of which the second begins when the job is told to stop."""
+    progress(3, 10)
+    assert tell(progress)._told_to_stop.wait(WAIT)
+    progress(4, 10)
 
 
 def running(job: jobs.Job) -> bool:
@@ -78,10 +100,6 @@ def running(job: jobs.Job) -> bool:
 
 def waiting(job: jobs.Job) -> bool:
     return job.state()[1] == "Measuring: waiting for another computation"
-
-
-def begun(job: jobs.Job) -> bool:
-    return ": waiting for " not in job.state()[1]
 
 
 def test_a_job_answers_what_the_question_does(start: Callable[..., jobs.Job], empty: Path):
@@ -104,7 +122,7 @@ def test_the_same_question_is_computed_once(start: Callable[..., jobs.Job]):
 
 def test_progress_says_how_much_is_done_and_how_long_it_takes(start: Callable[..., jobs.Job]):
     job = start(endless_steps)
-    wait_until(lambda: running(job))
+    until_begun(job)
     share, line = job.state()
     assert share == 0.3
     assert line.startswith("Measuring: 3 of 10, ") and line.endswith(" left")
@@ -113,7 +131,7 @@ def test_progress_says_how_much_is_done_and_how_long_it_takes(start: Callable[..
 @pytest.mark.parametrize("question", [endless_steps, endless_sql])
 def test_stopping_ends_a_loop_and_a_statement(start: Callable[..., jobs.Job], question: Callable[..., Any]):
     job = start(question)
-    wait_until(lambda: begun(job))
+    until_begun(job)
     job.stop_for("me")
     assert job.wait(WAIT)
     assert isinstance(job.error, jobs.Stopped)
@@ -125,7 +143,8 @@ def test_a_question_that_was_stopped_can_be_asked_again(start: Callable[..., job
     again = start(endless_steps)
     assert again is not first
     assert first.wait(WAIT)
-    wait_until(lambda: running(again))
+    until_begun(again)
+    assert running(again)
 
 
 def test_a_job_that_another_session_waits_for_goes_on(start: Callable[..., jobs.Job]):
@@ -145,18 +164,18 @@ def numbered(a: Atlas, number: int) -> int:
     return number
 
 
-def endless(a: Atlas, number: int, progress: Callable[[int, int], None]) -> None:
+def endless(a: Atlas, number: int, progress: MethodType) -> None:
     endless_steps(a, progress)
 
 
 def test_more_jobs_than_run_at_once_wait_their_turn(start: Callable[..., jobs.Job]):
     turns = jobs.Turns(1, 1)
     first = start(endless, 1, turns=turns)
-    wait_until(lambda: running(first))
+    until_begun(first)
     second = start(endless, 2, turns=turns)
-    wait_until(lambda: waiting(second))
+    assert running(first) and waiting(second)
     first.stop()
-    wait_until(lambda: running(second))
+    until_begun(second)
     third = start(endless, 3, turns=turns)
     third.stop()
     assert third.wait(WAIT) and isinstance(third.error, jobs.Stopped), "who waits can be stopped"
@@ -165,7 +184,7 @@ def test_more_jobs_than_run_at_once_wait_their_turn(start: Callable[..., jobs.Jo
 def test_no_session_takes_all_turns(start: Callable[..., jobs.Job]):
     turns = jobs.Turns(3, 2)
     mine = [start(endless, number, turns=turns, session="mine") for number in range(3)]
-    wait_until(lambda: sum(map(running, mine)) == 2)
+    begun(2)
     other = start(numbered, 42, turns=turns, session="another")
     assert other.wait(WAIT) and other.answer == 42
     assert sorted(map(running, mine)) == [False, True, True] and sum(map(waiting, mine)) == 1
@@ -173,43 +192,41 @@ def test_no_session_takes_all_turns(start: Callable[..., jobs.Job]):
 
 def test_queries_of_two_sessions_keep_no_third_from_its_answer(start: Callable[..., jobs.Job]):
     slow = [start(endless, i, turns=jobs.SQL, session=str(i)) for i in range(2)]
-    wait_until(lambda: all(map(running, slow)))
+    until_begun(*slow)
     third = start(numbered, 42, turns=jobs.SQL, session="third")
     assert third.wait(WAIT) and third.answer == 42 and all(map(running, slow))
 
 
 def test_what_takes_minutes_keeps_no_page_from_being_drawn(start: Callable[..., jobs.Job]):
     long = [start(endless, i, turns=jobs.LONG, session=str(i)) for i in range(4)]
-    wait_until(lambda: sum(map(running, long)) == 2)
+    assert set(begun(2)) < set(long)
     page = start(numbered, 42)
     assert page.wait(WAIT) and page.answer == 42
 
 
 def test_a_network_is_waited_for_before_the_turn(start: Callable[..., jobs.Job]):
     """Two who wait for the same network, and a third who needs none."""
-    turns, network = jobs.Turns(2, 2), threading.Lock()
+    turns, network, wanted = jobs.Turns(2, 2), threading.Lock(), threading.Semaphore(0)
 
     @contextmanager
-    def given(go_on: Callable[[], None]) -> Iterator[Any]:
-        while not network.acquire(timeout=0.01):
-            go_on()
-        try:
+    def given(_: Callable[[], None]) -> Iterator[Any]:
+        wanted.release()
+        with network:
             yield "the network"
-        finally:
-            network.release()
 
-    def read(a: Atlas, number: int, progress: Callable[[int, int], None], reader: Any) -> None:
+    def read(a: Atlas, number: int, progress: MethodType, reader: Any) -> None:
         assert reader == "the network"
         endless_steps(a, progress)
 
     live = [start(read, number, turns=turns, network=given) for number in range(3)]
-    wait_until(lambda: sum(map(running, live)) == 1)
+    assert all(wanted.acquire(timeout=WAIT) for _ in live)
+    [reads] = begun(1)
     assert sum(job.state()[1] == "Measuring: waiting for the network" for job in live) == 2
     other = start(numbered, 42, turns=turns)
     assert other.wait(WAIT) and other.answer == 42
-    [reads] = [job for job in live if running(job)]
     reads.stop()
-    wait_until(lambda: any(running(job) for job in live if job is not reads))
+    [next_reads] = begun(1)
+    assert next_reads in live and next_reads is not reads
 
 
 def test_a_newer_query_of_a_session_takes_the_place_of_the_older(start: Callable[..., jobs.Job]):
@@ -225,21 +242,16 @@ def test_a_newer_query_of_a_session_takes_the_place_of_the_older(start: Callable
 # --- what nobody wants -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"INTERESTED_FOR": 0.3, "TIDY_EVERY": 0.05}.items():
-        monkeypatch.setattr(jobs, name, seconds)
+def look_away(job: jobs.Job) -> None:
+    """As if the session had last looked at it so long ago that it counts as gone."""
+    job._watchers["me"] -= jobs.INTERESTED_FOR
 
 
-def test_a_job_that_nobody_looks_at_is_stopped(start: Callable[..., jobs.Job], impatient: None):
+def test_a_job_that_nobody_looks_at_is_stopped(start: Callable[..., jobs.Job]):
     left, watched = start(endless, 1), start(endless, 2)
-
-    def look() -> bool:
-        watched.watched_by("me")
-        return left.finished
-
-    wait_until(look)
-    assert isinstance(left.error, jobs.Stopped) and not watched.stopping
+    look_away(left)
+    assert left.wait(WAIT) and isinstance(left.error, jobs.Stopped)
+    assert not watched.stopping
 
 
 def test_a_job_gives_way_to_what_its_session_looks_at(start: Callable[..., jobs.Job]):
@@ -251,10 +263,14 @@ def test_a_job_gives_way_to_what_its_session_looks_at(start: Callable[..., jobs.
         assert left.stopping == gives_way
 
 
-def test_an_answer_that_nobody_takes_is_dropped(start: Callable[..., jobs.Job], impatient: None):
+def test_an_answer_that_nobody_takes_is_dropped(start: Callable[..., jobs.Job]):
     job = start(numbered, 1)
     assert job.wait(WAIT)
-    wait_until(lambda: start(numbered, 1) is not job)
+    assert start(numbered, 1) is job
+    look_away(job)
+    with jobs._starting:
+        jobs._let_go()
+    assert start(numbered, 1) is not job
 
 
 # --- a user's SQL ----------------------------------------------------------------------------------------------
@@ -263,18 +279,27 @@ def test_an_answer_that_nobody_takes_is_dropped(start: Callable[..., jobs.Job], 
 def test_a_query_that_never_looks_up_is_stopped(start: Callable[..., jobs.Job], tmp_path: Path):
     """One value of a list takes a minute, inside which DuckDB hears nothing."""
     job = start(deaf_sql, turns=jobs.SQL)
-    wait_until(lambda: begun(job))
+    until_begun(job)
     job.stop()
     assert job.wait(WAIT) and isinstance(job.error, jobs.Stopped)
 
 
-def deaf_sql(a: Atlas) -> Any:
+def deaf_sql(a: Atlas, progress: MethodType) -> Any:
+    tell(progress)
     return a.sql(DEAF)
 
 
-def test_progress_of_a_query_is_a_share(start: Callable[..., jobs.Job]):
+def test_progress_of_a_query_is_a_share(start: Callable[..., jobs.Job], monkeypatch: pytest.MonkeyPatch):
+    known, note = threading.Event(), jobs.Job.share
+
+    def share_and_tell(job: jobs.Job, done: float | None) -> None:
+        note(job, done)
+        if running(job):
+            known.set()
+
+    monkeypatch.setattr(jobs.Job, "share", share_and_tell)
     job = start(slow_sql, turns=jobs.SQL)
-    wait_until(lambda: job.state()[0] is not None)
+    assert known.wait(WAIT)
     share, line = job.state()
     assert share is not None and 0 < share <= 1 and re.fullmatch(r"Measuring: \d+%, .* s, .* left", line)
 
