@@ -62,6 +62,7 @@ def test_contributed_network_is_ingested(tmp_path, monkeypatch):
     assert h.shape == (20, 12) and h.any()
 
 
-def test_experiments_are_where_the_guide_says():
+def test_experiments_stand_where_told():
+    """Experiments are where the guide says."""
     folder = Path(query.__file__).parent / "experiments"
     assert all((folder / f"{name}.py").exists() for name in EXPERIMENTS)

@@ -23,18 +23,21 @@ def a(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
         yield opened
 
 
-def test_the_package_carries_the_schema_of_the_root() -> None:
+def test_the_package_carries_the_schema() -> None:
+    """The package carries the schema of the root."""
     assert (ROOT / "atlas" / "schema.sql").read_text(encoding="utf-8") == SCHEMA.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", ["tables", "views"])
-def test_every_table_and_every_view_is_explained(kind: str, a: Atlas) -> None:
+def test_every_table_is_explained(kind: str, a: Atlas) -> None:
+    """Every table and every view is explained."""
     name = kind.removesuffix("s")
     found = a.rows(f"select {name}_name, comment from duckdb_{kind}() where not internal")
     assert len(found) >= 3 and [name for name, comment in found if not comment] == []
 
 
-def test_every_column_of_every_table_and_view_is_explained(a: Atlas) -> None:
+def test_every_column_is_explained(a: Atlas) -> None:
+    """Every column of every table and view is explained."""
     columns = a.rows(
         "select table_name, column_name, comment from duckdb_columns() "
         "where not internal and table_name != 'documentation'"
@@ -43,7 +46,8 @@ def test_every_column_of_every_table_and_view_is_explained(a: Atlas) -> None:
     assert [(table, column) for table, column, comment in columns if not comment or comment[-1] not in ".)"] == []
 
 
-def test_the_documentation_lists_every_column(a: Atlas) -> None:
+def test_documentation_lists_every_column(a: Atlas) -> None:
+    """The documentation lists every column."""
     listed = a.rows('select "table", "column" from documentation')
     tables = a.rows(
         "select table_name from duckdb_tables() union select view_name from duckdb_views() where not internal"
@@ -61,7 +65,8 @@ def test_macros_do_what_they_say(a: Atlas) -> None:
     assert row == (2, True, False, None, 2 / 5, None)
 
 
-def test_definitions_stand_in_the_schema_alone_but_for_the_staging_of_a_run() -> None:
+def test_definitions_stand_in_the_schema() -> None:
+    """Definitions stand in the schema alone but for the staging of a run."""
     found = {}
     for package in ("atlas", "ingest", "query", "app"):
         for file in sorted((ROOT / package).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""How tests are written: one that expects an error names its class and its words, so that no typo passes."""
+"""How tests are written: their names are short, and one that expects an error names its class and its words."""
 
 import ast
 from collections.abc import Iterator
@@ -26,7 +26,8 @@ def expectations(tree: ast.AST) -> Iterator[tuple[ast.Call, bool]]:
             yield node, id(node) in kept
 
 
-def test_expected_errors_name_class_and_words() -> None:
+def test_expected_errors_name_their_words() -> None:
+    """Expected errors name class and words."""
     vague = []
     for file in sorted(TESTS.rglob("test_*.py")):
         for call, kept in expectations(ast.parse(file.read_text(encoding="utf-8"))):
@@ -35,3 +36,18 @@ def test_expected_errors_name_class_and_words() -> None:
             if kind in TOO_WIDE or not has_words:
                 vague.append(f"{file.relative_to(TESTS)}:{call.lineno} {kind}")
     assert vague == []
+
+
+SHORTEST, LONGEST = 20, 40
+"""Characters of a test's name: what is longer stands in its docstring."""
+
+
+def test_names_are_short_sentences() -> None:
+    names = [
+        f"{file.relative_to(TESTS)}: {node.name}"
+        for file in sorted(TESTS.rglob("test_*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        if not SHORTEST <= len(node.name) <= LONGEST
+    ]
+    assert names == []

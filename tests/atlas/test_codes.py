@@ -40,7 +40,8 @@ def codes_in_parts(draw: st.DrawFn) -> tuple[np.ndarray, SplineCodes]:
 
 
 @given(gate_matrices())
-def test_unpack_undoes_pack_and_padding_is_zero(gates: np.ndarray) -> None:
+def test_unpack_undoes_pack(gates: np.ndarray) -> None:
+    """Unpack undoes pack and padding is zero."""
     codes = SplineCodes.pack(gates)
     assert (codes.unpack() == gates).all() and codes.unpack().shape == gates.shape
     assert codes.n_bytes == -(-gates.shape[1] // 8) and codes.n_bits == gates.shape[1]
@@ -50,14 +51,16 @@ def test_unpack_undoes_pack_and_padding_is_zero(gates: np.ndarray) -> None:
 
 
 @given(gate_matrices())
-def test_gate_j_is_bit_seven_minus_j_of_byte_j_over_eight(gates: np.ndarray) -> None:
+def test_gate_j_is_where_the_docs_say(gates: np.ndarray) -> None:
+    """Gate j is bit seven minus j of byte j over eight."""
     packed = SplineCodes.pack(gates).packed
     for j in range(gates.shape[1]):
         assert ((packed[:, j // 8] >> (7 - j % 8) & 1).astype(bool) == gates[:, j]).all()
 
 
 @given(codes_in_parts())
-def test_a_code_of_parts_unpacks_without_their_padding(made: tuple[np.ndarray, SplineCodes]) -> None:
+def test_parts_unpack_without_padding(made: tuple[np.ndarray, SplineCodes]) -> None:
+    """A code of parts unpacks without their padding."""
     gates, codes = made
     assert codes.gate_counts().tolist() == gates.sum(axis=0).tolist()
     assert (codes.unpack() == gates).all() and codes.n_bits == gates.shape[1]
@@ -66,9 +69,8 @@ def test_a_code_of_parts_unpacks_without_their_padding(made: tuple[np.ndarray, S
 
 
 @given(codes_in_parts(), st.randoms())
-def test_hamming_counts_the_gates_that_differ_and_no_padding(
-    made: tuple[np.ndarray, SplineCodes], random: object
-) -> None:
+def test_hamming_counts_gates_not_padding(made: tuple[np.ndarray, SplineCodes], random: object) -> None:
+    """Hamming counts the gates that differ and no padding."""
     gates, codes = made
     backwards = codes[::-1]
     assert (hamming(codes, backwards) == (gates != gates[::-1]).sum(axis=1)).all()
@@ -117,7 +119,8 @@ def test_what_is_no_code_is_refused() -> None:
         concatenate([])
 
 
-def test_codes_of_other_widths_or_other_lengths_are_not_compared() -> None:
+def test_codes_of_other_shapes_are_refused() -> None:
+    """Codes of other widths or other lengths are not compared."""
     a, b = SplineCodes.pack(np.zeros((2, 9), bool)), SplineCodes.pack(np.zeros((3, 9), bool))
     with pytest.raises(WidthError, match="got 2 and 3 rows"):
         hamming(a, b)

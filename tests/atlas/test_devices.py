@@ -25,7 +25,8 @@ def test_the_processor_is_always_there() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_an_absent_gpu_is_refused_if_asked_for() -> None:
+def test_an_absent_gpu_is_refused_by_name() -> None:
+    """An absent gpu is refused if asked for."""
     assert chosen_device("auto") == "cpu"
     with pytest.raises(UsageError, match='"cuda" was asked for, and torch finds no CUDA device; use "cpu" or "auto"'):
         chosen_device("cuda")

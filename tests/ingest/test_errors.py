@@ -262,7 +262,7 @@ FULL_AT = {
     "while planning": ("plan", 1, 0, "staging"),
     "in the middle of a shard": ("read", 15, 0, "000001"),
     "while publishing": ("publish", 0, 0, "free some"),
-    "while publishing, near the end": ("publish", 0, 1_000_000, "free some"),
+    "while publishing, near the end": ("publish", 0, 100_000, "free some"),
     "while indexing": ("index", 0, 0, "free some"),
     "between two indexes": ("index", 1, 0, "free some"),
     "while clustering": ("cluster blocks.1", 0, 0, "free some"),

@@ -108,7 +108,8 @@ def test_an_unknown_network_is_said(demo_atlas: Path):
     assert said(app) == [] and app.session_state["chosen"] == (TEXT, LAST[TEXT])
 
 
-def test_a_change_of_network_changes_the_target(demo_atlas: Path):
+def test_another_network_changes_the_target(demo_atlas: Path):
+    """A change of network changes the target."""
     app = opened(sidebar, str(demo_atlas), network=TEXT, target=SITE)
     assert said(app) == [] == notes(app) and app.session_state["chosen"] == (TEXT, SITE)
     app.selectbox(key="network").select(IMAGE)
@@ -116,7 +117,7 @@ def test_a_change_of_network_changes_the_target(demo_atlas: Path):
     assert said(app) == [] == notes(app) and app.session_state["chosen"] == (IMAGE, LAST[IMAGE])
 
 
-def test_what_nobody_chose_follows_what_is_shown_at_first():
+def test_defaults_follow_what_is_shown():
     """The address does not name it, so it must show the same to who opens it."""
     app = opened(dependent_widgets)
     for first in ("b", "c", "a"):
@@ -130,7 +131,8 @@ def test_what_nobody_chose_follows_what_is_shown_at_first():
     assert app.selectbox(key="x").value == "d", "chosen"
 
 
-def test_the_query_that_the_sql_page_begins_with_follows_the_sidebar_until_it_is_edited(demo_atlas: Path):
+def test_the_first_query_follows_the_sidebar(demo_atlas: Path):
+    """The query that the sql page begins with follows the sidebar until it is edited."""
     app = opened(sql_page_of_sidebar, str(demo_atlas), network=TEXT)
     assert f"network = '{TEXT}'" in app.text_area(key="query").value
     app.selectbox(key="network").select(IMAGE)
@@ -158,12 +160,14 @@ def test_what_is_no_site_or_span_is_noted(demo_atlas: Path, target: str):
     assert said(app) == [] and app.session_state["chosen"] == (TEXT, target)
 
 
-def test_a_site_of_an_unknown_network_is_noted(demo_atlas: Path):
+def test_an_unknown_networks_site_is_noted(demo_atlas: Path):
+    """A site of an unknown network is noted."""
     app = opened(sidebar, str(demo_atlas), network="nonesuch", target=SITE)
     assert len(said(app)) == 1 and len(notes(app)) == 1 and app.session_state["chosen"] == (IMAGE, SITE)
 
 
-def test_the_sql_page_says_what_its_widgets_cannot_hold(demo_atlas: Path):
+def test_the_sql_page_names_what_it_refuses(demo_atlas: Path):
+    """The sql page says what its widgets cannot hold."""
     asked = {"limit": "0", "timeout": "301", "table": "none", "show": "Pie", "query": " "}
     app = opened(sql_page, str(demo_atlas), TEXT, SITE, **asked)
     assert [sentence.partition("; expected")[0] for sentence in said(app)] == [
@@ -178,7 +182,8 @@ def test_the_sql_page_says_what_its_widgets_cannot_hold(demo_atlas: Path):
     assert [held.number_input(key=key).value for key in ("limit", "timeout")] == [7, 300]
 
 
-def test_a_chart_says_which_columns_there_are(demo_atlas: Path):
+def test_a_chart_names_its_columns(demo_atlas: Path):
+    """A chart says which columns there are."""
     text = "select label, count(*) as n from examples group by label"
     app = opened(sql_page, str(demo_atlas), TEXT, SITE, query=text, show="Chart", x="loss", y="n", by="taste")
     while not app.get("bidi_component"):  # the first query starts a process
@@ -189,7 +194,8 @@ def test_a_chart_says_which_columns_there_are(demo_atlas: Path):
     ]
 
 
-def test_what_a_widget_of_another_page_held_is_replaced():
+def test_values_of_another_page_go():
+    """What a widget of another page held is replaced."""
     app = opened(other_widgets)
     app.selectbox(key="x").select("b")
     ran(app)

@@ -69,7 +69,8 @@ def test_what_a_page_does_not_have_is_said(demo_atlas: Path, path: str):
         assert shown.startswith(f"the address asks for {sentence}")
 
 
-def test_an_unknown_kind_of_experiment_is_said(measured_atlas: Path):
+def test_an_unknown_kind_is_said(measured_atlas: Path):
+    """An unknown kind of experiment is said."""
     app = opened(measured_atlas, "experiments", network=IMAGE, page=99, kind="nonsense")
     assert errors(app) == [
         "the address asks for kind nonsense; expected one of all, density, slice, occupancy; shown is all",
@@ -77,14 +78,16 @@ def test_an_unknown_kind_of_experiment_is_said(measured_atlas: Path):
     ]
 
 
-def test_a_refusal_goes_once_something_is_chosen(demo_atlas: Path):
+def test_a_refusal_goes_with_a_choice(demo_atlas: Path):
+    """A refusal goes once something is chosen."""
     app = opened(demo_atlas, "search", network=TEXT, target=SITE, k=5000)
     assert len(errors(app)) == 1
     app.number_input(key="k").set_value(7)
     assert errors(computed(app)) == []
 
 
-def test_the_page_of_members_is_in_the_address(demo_atlas: Path):
+def test_the_members_page_is_in_the_address(demo_atlas: Path):
+    """The page of members is in the address."""
     with atlas.open(demo_atlas) as a:
         clustering = latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
         second = query.members(a, clustering=clustering, cluster=-1, limit=20, offset=20)["example_id"].tolist()

@@ -25,7 +25,8 @@ def sentence(path: Path) -> str:
     return str(refused.value)
 
 
-def test_an_atlas_of_another_version_and_a_damaged_one_say_so(demo_atlas: Path, tmp_path: Path, open_page: OpenPage):
+def test_other_versions_and_damage_are_said(demo_atlas: Path, tmp_path: Path, open_page: OpenPage):
+    """An atlas of another version and a damaged one say so."""
     path = tmp_path / "old.atlas"
     shutil.copytree(demo_atlas, path)
     whole = (path / DATABASE).read_bytes()

@@ -76,7 +76,8 @@ def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage):
 # --- state and errors ------------------------------------------------------------------------------------------
 
 
-def test_changing_the_network_leaves_no_stale_choice(demo_atlas: Path):
+def test_another_network_leaves_no_choice(demo_atlas: Path):
+    """Changing the network leaves no stale choice."""
     with atlas.open(demo_atlas) as a:
         last = a.value("select max(example_id) from examples")
     app = opened(demo_atlas, "search", network=TEXT, target=SITE, example=last)
@@ -165,9 +166,8 @@ explorer.main(sys.argv[1:])
 """The explorer with a page whose buttons fail, and a sidebar that does."""
 
 
-def test_what_a_callback_fails_of_is_a_sentence_on_the_page_that_follows(
-    tmp_path: Path, open_page: OpenPage, demo_atlas: Path
-):
+def test_a_callbacks_error_is_a_sentence(tmp_path: Path, open_page: OpenPage, demo_atlas: Path):
+    """What a callback fails of is a sentence on the page that follows."""
     script = tmp_path / "failing.py"
     script.write_text(FAILING)
     with serving(demo_atlas, script) as server:
@@ -215,7 +215,8 @@ def test_serve_refuses_a_port_in_use(server: str, demo_atlas: Path):
         serve(demo_atlas, port=int(server.rsplit(":", 1)[1]), open_browser=False)
 
 
-def test_ctrl_c_ends_the_server_with_status_0(demo_atlas: Path):
+def test_ctrl_c_ends_the_server_with_0(demo_atlas: Path):
+    """Ctrl c ends the server with status 0."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -231,7 +232,8 @@ def test_ctrl_c_ends_the_server_with_status_0(demo_atlas: Path):
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_only_loopback_names_are_served_on_loopback(demo_atlas: Path):
+def test_loopback_serves_loopback_names(demo_atlas: Path):
+    """Only loopback names are served on loopback."""
     line = arguments(demo_atlas, port=1, host="127.0.0.1", open_browser=False)
     assert "localhost" in line and line[-2:] == ["--", str(demo_atlas)]
     assert "--server.allowedHosts" not in arguments(demo_atlas, port=1, host="0.0.0.0", open_browser=False)

@@ -77,7 +77,8 @@ SHADED = """each => {
 """Whether a table that is cut has its edges shaded."""
 
 
-def test_a_table_that_is_cut_has_a_shadow_at_its_edge(server: str, open_page: OpenPage):
+def test_a_cut_table_has_a_shadow(server: str, open_page: OpenPage):
+    """A table that is cut has a shadow at its edge."""
     view = VIEWS["search"]
     page = open_page(address(server, view.page, **view.state))
     page.set_viewport_size(HALF)
@@ -87,9 +88,7 @@ def test_a_table_that_is_cut_has_a_shadow_at_its_edge(server: str, open_page: Op
 
 
 @pytest.mark.parametrize(("name", "figure"), [("map", "map"), ("clusters-flow", "flow")])
-def test_figures_that_are_drawn_otherwise_download_all_the_same(
-    server: str, open_page: OpenPage, name: str, figure: str
-):
+def test_other_figures_download_too(server: str, open_page: OpenPage, name: str, figure: str):
     """The map is drawn by WebGL; the flow is no chart with axes."""
     page = open_page(address(server, VIEWS[name].page, **VIEWS[name].state))
     answered(page)

@@ -102,14 +102,16 @@ def waiting(job: jobs.Job) -> bool:
     return job.state()[1] == "Measuring: waiting for another computation"
 
 
-def test_a_job_answers_what_the_question_does(start: Callable[..., jobs.Job], empty: Path):
+def test_a_job_answers_as_its_question(start: Callable[..., jobs.Job], empty: Path):
+    """A job answers what the question does."""
     job = start(version)
     assert job.wait(WAIT)
     with atlas.open(empty) as a:
         assert job.answer == version(a)
 
 
-def test_an_error_of_the_question_is_the_jobs(start: Callable[..., jobs.Job]):
+def test_a_questions_error_is_the_jobs(start: Callable[..., jobs.Job]):
+    """An error of the question is the jobs."""
     job = start(refuse)
     assert job.wait(WAIT)
     assert isinstance(job.error, UsageError)
@@ -120,7 +122,8 @@ def test_the_same_question_is_computed_once(start: Callable[..., jobs.Job]):
     assert start(endless_steps) is not start(endless_sql)
 
 
-def test_progress_says_how_much_is_done_and_how_long_it_takes(start: Callable[..., jobs.Job]):
+def test_progress_says_share_and_time(start: Callable[..., jobs.Job]):
+    """Progress says how much is done and how long it takes."""
     job = start(endless_steps)
     until_begun(job)
     share, line = job.state()
@@ -129,7 +132,8 @@ def test_progress_says_how_much_is_done_and_how_long_it_takes(start: Callable[..
 
 
 @pytest.mark.parametrize("question", [endless_steps, endless_sql])
-def test_stopping_ends_a_loop_and_a_statement(start: Callable[..., jobs.Job], question: Callable[..., Any]):
+def test_stopping_ends_loop_and_statement(start: Callable[..., jobs.Job], question: Callable[..., Any]):
+    """Stopping ends a loop and a statement."""
     job = start(question)
     until_begun(job)
     job.stop_for("me")
@@ -137,7 +141,8 @@ def test_stopping_ends_a_loop_and_a_statement(start: Callable[..., jobs.Job], qu
     assert isinstance(job.error, jobs.Stopped)
 
 
-def test_a_question_that_was_stopped_can_be_asked_again(start: Callable[..., jobs.Job]):
+def test_a_stopped_question_is_asked_again(start: Callable[..., jobs.Job]):
+    """A question that was stopped can be asked again."""
     first = start(endless_steps)
     first.stop_for("me")
     again = start(endless_steps)
@@ -147,7 +152,8 @@ def test_a_question_that_was_stopped_can_be_asked_again(start: Callable[..., job
     assert running(again)
 
 
-def test_a_job_that_another_session_waits_for_goes_on(start: Callable[..., jobs.Job]):
+def test_a_job_that_others_await_goes_on(start: Callable[..., jobs.Job]):
+    """A job that another session waits for goes on."""
     job = start(endless_steps)
     job.watched_by("me")
     job.watched_by("another")
@@ -168,7 +174,8 @@ def endless(a: Atlas, number: int, progress: MethodType) -> None:
     endless_steps(a, progress)
 
 
-def test_more_jobs_than_run_at_once_wait_their_turn(start: Callable[..., jobs.Job]):
+def test_jobs_beyond_the_limit_wait(start: Callable[..., jobs.Job]):
+    """More jobs than run at once wait their turn."""
     turns = jobs.Turns(1, 1)
     first = start(endless, 1, turns=turns)
     until_begun(first)
@@ -190,21 +197,23 @@ def test_no_session_takes_all_turns(start: Callable[..., jobs.Job]):
     assert sorted(map(running, mine)) == [False, True, True] and sum(map(waiting, mine)) == 1
 
 
-def test_queries_of_two_sessions_keep_no_third_from_its_answer(start: Callable[..., jobs.Job]):
+def test_two_queries_hold_up_no_third(start: Callable[..., jobs.Job]):
+    """Queries of two sessions keep no third from its answer."""
     slow = [start(endless, i, turns=jobs.SQL, session=str(i)) for i in range(2)]
     until_begun(*slow)
     third = start(numbered, 42, turns=jobs.SQL, session="third")
     assert third.wait(WAIT) and third.answer == 42 and all(map(running, slow))
 
 
-def test_what_takes_minutes_keeps_no_page_from_being_drawn(start: Callable[..., jobs.Job]):
+def test_long_jobs_hold_up_no_page(start: Callable[..., jobs.Job]):
+    """What takes minutes keeps no page from being drawn."""
     long = [start(endless, i, turns=jobs.LONG, session=str(i)) for i in range(4)]
     assert set(begun(2)) < set(long)
     page = start(numbered, 42)
     assert page.wait(WAIT) and page.answer == 42
 
 
-def test_a_network_is_waited_for_before_the_turn(start: Callable[..., jobs.Job]):
+def test_networks_load_before_their_turn(start: Callable[..., jobs.Job]):
     """Two who wait for the same network, and a third who needs none."""
     turns, network, wanted = jobs.Turns(2, 2), threading.Lock(), threading.Semaphore(0)
 
@@ -229,7 +238,8 @@ def test_a_network_is_waited_for_before_the_turn(start: Callable[..., jobs.Job])
     assert next_reads in live and next_reads is not reads
 
 
-def test_a_newer_query_of_a_session_takes_the_place_of_the_older(start: Callable[..., jobs.Job]):
+def test_a_newer_query_replaces_the_older(start: Callable[..., jobs.Job]):
+    """A newer query of a session takes the place of the older."""
     older = start(endless, 1, turns=jobs.SQL, session="mine")
     shared = start(endless, 2, turns=jobs.SQL, session="another")
     shared.watched_by("mine")
@@ -247,14 +257,15 @@ def look_away(job: jobs.Job) -> None:
     job._watchers["me"] -= jobs.INTERESTED_FOR
 
 
-def test_a_job_that_nobody_looks_at_is_stopped(start: Callable[..., jobs.Job]):
+def test_a_job_nobody_looks_at_stops(start: Callable[..., jobs.Job]):
+    """A job that nobody looks at is stopped."""
     left, watched = start(endless, 1), start(endless, 2)
     look_away(left)
     assert left.wait(WAIT) and isinstance(left.error, jobs.Stopped)
     assert not watched.stopping
 
 
-def test_a_job_gives_way_to_what_its_session_looks_at(start: Callable[..., jobs.Job]):
+def test_a_job_gives_way_to_its_session(start: Callable[..., jobs.Job]):
     """Not while the session looks at both, nor at neither, as of a tab that is hidden."""
     left, looked_at = start(endless, 1), start(endless, 2)
     for seconds, gives_way in ((0.0, False), (jobs.LEFT / 2, False), (2 * jobs.LEFT, True)):
@@ -263,7 +274,8 @@ def test_a_job_gives_way_to_what_its_session_looks_at(start: Callable[..., jobs.
         assert left.stopping == gives_way
 
 
-def test_an_answer_that_nobody_takes_is_dropped(start: Callable[..., jobs.Job]):
+def test_an_untaken_answer_is_dropped(start: Callable[..., jobs.Job]):
+    """An answer that nobody takes is dropped."""
     job = start(numbered, 1)
     assert job.wait(WAIT)
     assert start(numbered, 1) is job
@@ -276,7 +288,7 @@ def test_an_answer_that_nobody_takes_is_dropped(start: Callable[..., jobs.Job]):
 # --- a user's SQL ----------------------------------------------------------------------------------------------
 
 
-def test_a_query_that_never_looks_up_is_stopped(start: Callable[..., jobs.Job], tmp_path: Path):
+def test_an_endless_query_is_stopped(start: Callable[..., jobs.Job], tmp_path: Path):
     """One value of a list takes a minute, inside which DuckDB hears nothing."""
     job = start(deaf_sql, turns=jobs.SQL)
     until_begun(job)

@@ -63,9 +63,8 @@ def tab_to(page: Page, selector: str, most: int = MOST) -> None:
 
 
 @pytest.mark.parametrize("name", ["search", "clusters", "map"])
-def test_tab_reaches_everything_and_one_sees_where_it_is(
-    server: str, measured_server: str, open_page: OpenPage, name: str
-):
+def test_tab_reaches_all_and_is_seen(server: str, measured_server: str, open_page: OpenPage, name: str):
+    """Tab reaches everything and one sees where it is."""
     view = VIEWS[name]
     page = open_page(address(measured_server if view.measured else server, view.page, **view.state))
     answered(page)
@@ -98,7 +97,8 @@ def test_a_query_runs_by_keyboard_alone(server: str, open_page: OpenPage):
     expect(page.get_by_text("1 row in")).to_be_visible()
 
 
-def test_a_cluster_is_chosen_and_named_by_keyboard_alone(demo_atlas: Path, tmp_path: Path, open_page: OpenPage):
+def test_a_cluster_is_named_by_keyboard(demo_atlas: Path, tmp_path: Path, open_page: OpenPage):
+    """A cluster is chosen and named by keyboard alone."""
     path = Path(shutil.copytree(demo_atlas, tmp_path / "own.atlas"))
     with atlas.open(path) as a:
         smallest = int(query.clusters(a, site=SITE, network=TEXT).sort_values("size", kind="stable")["label"].iloc[0])

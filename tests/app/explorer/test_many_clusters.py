@@ -11,7 +11,8 @@ import streamlit as st
 from app.explorer.views import clusters
 
 
-def test_a_page_of_the_columns_that_are_shown_is_sent():
+def test_a_page_sends_shown_columns():
+    """A page of the columns that are shown is sent."""
     found = pd.DataFrame(
         {
             "label": np.arange(250),

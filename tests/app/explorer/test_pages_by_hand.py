@@ -108,7 +108,7 @@ def found(app: AppTest) -> list[tuple[int, int]]:
     return [(0, int(row[-1])) for table in same for row in table] + [(int(row[1]), int(row[-1])) for row in outside]
 
 
-def test_a_search_among_a_cluster_or_a_data_set_finds_the_nearest_of_it(made: Path):
+def test_a_filtered_search_finds_nearest(made: Path):
     """From a member for whom each search finds others than the rest."""
     with atlas.open(made) as a:
         members = a.rows(
@@ -159,7 +159,8 @@ def test_a_search_among_a_cluster_or_a_data_set_finds_the_nearest_of_it(made: Pa
     assert found(computed(app)) == in_both
 
 
-def test_all_others_can_be_looked_for_and_from_a_new_image_everyone(made: Path):
+def test_all_others_can_be_looked_for(made: Path):
+    """All others can be looked for and from a new image everyone."""
     with atlas.open(made) as a:
         n, site = a.rows(
             "select n_codes, sites.name from sites join networks using (network_id) "
@@ -172,7 +173,8 @@ def test_all_others_can_be_looked_for_and_from_a_new_image_everyone(made: Path):
         assert (f"expected a whole number from 1 to {most}" in words(app)) == (most < n)
 
 
-def test_a_file_is_known_as_the_first_example_that_a_network_read_of_it(made: Path):
+def test_a_file_is_its_first_example(made: Path):
+    """A file is known as the first example that a network read of it."""
     file = png(pixel_images()[2][2])
     with atlas.open(made) as a:
         holders = a.rows(
@@ -197,9 +199,7 @@ def test_a_file_is_known_as_the_first_example_that_a_network_read_of_it(made: Pa
     ("shown", "part", "newest", "older"),
     [(NEW, "Against activations", NEW_POINTS, OLD_POINTS), (NEW_POINTS, "Against codes", NEW, OLD)],
 )
-def test_members_are_followed_into_the_clustering_of_the_other_space(
-    made: Path, shown: int, part: str, newest: int, older: int
-):
+def test_members_go_to_the_other_space(made: Path, shown: int, part: str, newest: int, older: int):
     """Into its newest clustering to begin with, and into another that is named."""
     with atlas.open(made) as a:
         labels = {
@@ -265,7 +265,7 @@ def test_a_name_is_saved_while_a_job_reads(own: Path):
     assert app.subheader[-1].value.startswith(f"Cluster {cluster} · a name: ")
 
 
-def test_what_somebody_else_named_meanwhile_is_not_replaced_unseen(own: Path):
+def test_another_persons_name_is_shown_first(own: Path):
     """The second page writes a note into the form that it drew before there was a name."""
     with atlas.open(own) as a:
         cluster = int(query.clusters(a, clustering=NEW)["label"].iloc[-1])
@@ -292,7 +292,7 @@ def test_what_somebody_else_named_meanwhile_is_not_replaced_unseen(own: Path):
     assert names(own) == [(cluster, "second name", "a note alone")]
 
 
-def test_of_two_who_save_the_same_none_is_told_of_the_other(own: Path):
+def test_saving_the_same_twice_is_quiet(own: Path):
     """As of one who clicks twice."""
     with atlas.open(own) as a:
         cluster = int(query.clusters(a, clustering=NEW)["label"].iloc[-1])
@@ -322,7 +322,8 @@ def in_vain(app: AppTest) -> list[str]:
 
 
 @pytest.mark.parametrize("part", ["Stored", "Not stored", "Report"])
-def test_a_result_or_kind_that_there_is_not_is_said_where_none_is_stored(made: Path, part: str):
+def test_an_absent_result_is_said(made: Path, part: str):
+    """A result or kind that there is not is said where none is stored."""
     address: dict[str, object] = {"network": WORDS, "show": part, "experiment": "nope", "kind": "nonesuch"}
     app = opened(made, "experiments", **address)
     kinds, number = (
@@ -341,7 +342,8 @@ def test_a_result_or_kind_that_there_is_not_is_said_where_none_is_stored(made: P
     assert in_vain(computed(app)) == sentences, "for as long as that is shown"
 
 
-def test_what_the_list_of_results_shows_stays_in_the_address_beside_it(own: Path):
+def test_a_list_of_results_keeps_its_address(own: Path):
+    """What the list of results shows stays in the address beside it."""
     with atlas.open(own) as a:
         result = run(a, "occupancy", network=WORDS)
     with atlas.open(own, writable=True) as a:
@@ -356,7 +358,8 @@ def test_what_the_list_of_results_shows_stays_in_the_address_beside_it(own: Path
 
 
 @pytest.mark.parametrize("within", ["a,b", "nan,nan,inf,inf", "1e308,0,-1e308,5", "0,0,1,1"])
-def test_a_region_of_a_site_without_a_map_is_said(made: Path, within: str):
+def test_a_region_without_a_map_is_said(made: Path, within: str):
+    """A region of a site without a map is said."""
     app = opened(made, "map", network=WORDS, target=SITE, within=within)
     sentence = f"within {within}; expected a region of a map; shown is {SITE}, which has none"
     assert in_vain(app) == [sentence] == in_vain(computed(app))
@@ -395,7 +398,7 @@ ALL_PAIRS = 100
 """More than there are of twelve images, so that all are measured."""
 
 
-def test_a_trained_networks_density_stands_beside_its_controls(own: Path):
+def test_density_stands_beside_controls(own: Path):
     """Measured as the address says, and as it is stored; a control stands alone."""
     with atlas.open(own) as a:
         expected = {network: means(a, network) for network in (PIXELS, CONTROL)}
@@ -429,7 +432,8 @@ def test_a_trained_networks_density_stands_beside_its_controls(own: Path):
     assert measured(PIXELS) == beside
 
 
-def test_the_overview_says_why_densities_are_missing(made: Path):
+def test_missing_densities_are_explained(made: Path):
+    """The overview says why densities are missing."""
     with atlas.open(made) as a:
         expected = means(a, PIXELS)
         known = measured_densities(a, PIXELS)

@@ -32,7 +32,8 @@ def ask(path: Path, query: str, limit: int | None = 1000, timeout: float | None 
     return sandbox.ask(path, go_on, report, query, how.get("parameters"), limit, timeout)
 
 
-def test_an_answer_is_that_of_our_own_process(built: Path) -> None:
+def test_the_sandbox_answers_as_we_do(built: Path) -> None:
+    """An answer is that of our own process."""
     queries = [
         "from spline_codes order by all",
         "select label, count(*) as n, avg(loss) from examples group by all order by 1",
@@ -50,7 +51,8 @@ def test_an_answer_is_that_of_our_own_process(built: Path) -> None:
     assert ask(built, "select $x + 1 as n", parameters={"x": 41})["n"].tolist() == [42]
 
 
-def test_one_process_answers_one_query_after_another_and_holds_no_atlas_meanwhile(built: Path) -> None:
+def test_one_process_answers_many_queries(built: Path) -> None:
+    """One process answers one query after another and holds no atlas meanwhile."""
     ask(built, "select 1")
     [process] = sandbox._waiting
     ask(built, "select 2")
@@ -78,7 +80,8 @@ def test_an_error_is_that_of_our_own_process(built: Path, query: str, error: typ
     assert str(theirs.value) == str(ours.value)
 
 
-def test_an_atlas_that_can_not_be_opened_is_explained(built: Path, tmp_path: Path) -> None:
+def test_an_unopened_atlas_is_explained(built: Path, tmp_path: Path) -> None:
+    """An atlas that can not be opened is explained."""
     with pytest.raises(NotAnAtlas, match="make an atlas with"):
         ask(tmp_path / "none.atlas", "select 1")
     with atlas.open(built, writable=True), pytest.raises(AtlasLocked, match=f"process {os.getpid()}"):
@@ -89,7 +92,8 @@ DEAF = "select len(list_transform(range(20000000), lambda i: hash(i)::varchar)) 
 """One value that takes minutes, inside which DuckDB hears nothing."""
 
 
-def test_time_is_limited_even_inside_one_value(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_is_limited_inside_one_value(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time is limited even inside one value."""
     monkeypatch.setattr(sandbox, "GRACE", 0.5)
     with pytest.raises(SqlTimeout, match=r"ran longer than 0\.5 s"):
         ask(built, DEAF, timeout=0.5)
@@ -111,7 +115,8 @@ def interrupt() -> None:
     raise InterruptedError
 
 
-def test_what_go_on_raises_ends_the_query_and_its_process(built: Path) -> None:
+def test_an_error_of_go_on_ends_the_query(built: Path) -> None:
+    """What go on raises ends the query and its process."""
     ask(built, "select 1")
     [process] = sandbox._waiting
     with pytest.raises(InterruptedError):
@@ -134,7 +139,8 @@ def test_memory_is_limited(built: Path, query: str) -> None:
         ask(built, query)
 
 
-def test_a_large_answer_is_refused_with_what_to_do(built: Path) -> None:
+def test_a_large_answer_is_refused(built: Path) -> None:
+    """A large answer is refused with what to do."""
     with pytest.raises(SqlFailed, match=r"10,000 rows takes \d+ MB, and the explorer shows at most 64; select fewer"):
         ask(built, "select range(3000) as many from range(10000)", limit=10_000)
 
@@ -148,7 +154,8 @@ def test_a_large_answer_is_refused_with_what_to_do(built: Path) -> None:
         (1000, 2_400_000_000, "takes 2,400 MB, and"),
     ],
 )
-def test_a_large_answer_never_takes_as_much_as_is_shown(n_rows: int, n_bytes: int, said: str) -> None:
+def test_a_large_answer_takes_bounded_memory(n_rows: int, n_bytes: int, said: str) -> None:
+    """A large answer never takes as much as is shown."""
     assert said in str(sandbox._too_large(n_rows, n_bytes))
 
 
@@ -160,7 +167,7 @@ def test_how_much_is_done_is_reported(built: Path) -> None:
     assert known and known == sorted(known) and 0 < known[-1] < 1
 
 
-def test_a_process_that_is_killed_is_explained_and_replaced(built: Path) -> None:
+def test_a_killed_process_is_replaced(built: Path) -> None:
     """As the kernel does when memory is short."""
     ask(built, "select 1")
     [process] = sandbox._waiting
@@ -170,7 +177,8 @@ def test_a_process_that_is_killed_is_explained_and_replaced(built: Path) -> None
     assert ask(built, "select 42 as n")["n"].tolist() == [42]
 
 
-def test_a_process_ends_when_nobody_is_there_to_ask_it(built: Path) -> None:
+def test_an_orphan_process_ends(built: Path) -> None:
+    """A process ends when nobody is there to ask it."""
     process = sandbox._Process()
     process._ours.close()
     assert process._running.wait(WAIT) == 0

@@ -37,7 +37,7 @@ def guarded(tree: ast.Module, name: str) -> bool:
     return all("guarded" in each for each in decorators) if decorators else name in parameters
 
 
-def test_every_callback_of_a_widget_fails_with_a_sentence():
+def test_each_widgets_callback_can_fail():
     """Streamlit would show what it raises in a box of its own, under the heading "Traceback"."""
     found = list(callbacks())
     assert len(found) > 10
@@ -65,7 +65,8 @@ def jobs_asked_for() -> Iterator[tuple[str, str]]:
                 yield words, given.get("turns", usual)
 
 
-def test_what_takes_minutes_waits_for_turns_of_its_own():
+def test_long_questions_have_turns_apart():
+    """What takes minutes waits for turns of its own."""
     turns = dict(jobs_asked_for())
     assert {label: turns.get(label) for label in MINUTES} == dict.fromkeys(MINUTES, "jobs.LONG")
     assert {label: turns.get(label) for label in SECONDS} == dict.fromkeys(SECONDS, "jobs.PAGE")
@@ -79,7 +80,8 @@ def rows(a: Atlas, n: int) -> bytes:
 asked: list[int] = []
 
 
-def test_an_answer_that_would_drop_everyones_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_answer_too_large_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An answer that would drop everyones is not kept."""
     monkeypatch.setattr(view, "LARGEST_KEPT", 1000)
     with atlas.create(tmp_path / "a"):
         pass

@@ -55,7 +55,8 @@ def longest_on_path(tree: SpanningTree) -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=SEEDS, n=st.integers(12, 150), k=st.integers(1, 5), probes=st.integers(1, 13), as_codes=st.booleans())
-def test_no_unlisted_point_is_below_the_bound(seed: int, n: int, k: int, probes: int, as_codes: bool) -> None:
+def test_unlisted_points_lie_above_the_bound(seed: int, n: int, k: int, probes: int, as_codes: bool) -> None:
+    """No unlisted point is below the bound."""
     points = some_points(seed, n, as_codes)
     graph = neighbor_graph(points, k, probes, seed % 7)
     distances = all_distances(points)

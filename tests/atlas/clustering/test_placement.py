@@ -35,9 +35,10 @@ SELECTIONS: list[Selection] = ["eom", "leaf"]
     samples=st.integers(1, 7),
     selection=st.sampled_from(SELECTIONS),
 )
-def test_activations_are_placed_as_in_hdbscan(
+def test_activations_are_placed_as_hdbscans(
     seed: int, n: int, units: int, samples: int, selection: Selection
 ) -> None:
+    """Activations are placed as in hdbscan."""
     x, queries = np.split(blobs(seed, n + 30, units), [n])
     ours = cluster_activations(x, min_cluster_size=4, min_samples=samples, selection=selection)
     truth = hdbscan.HDBSCAN(

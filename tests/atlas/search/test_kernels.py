@@ -15,7 +15,7 @@ PACKED = arrays(np.uint8, st.tuples(st.integers(0, 70), st.integers(1, 40)))
 
 @settings(deadline=None)  # the first call compiles
 @given(PACKED, st.sampled_from([np.uint16, np.uint32, np.int32]))
-def test_distances_count_the_bits_that_differ(packed: np.ndarray, kind: type) -> None:
+def test_distances_count_differing_bits(packed: np.ndarray, kind: type) -> None:
     """Also of every other row and byte, which lie neither end to end nor aligned."""
     for codes in (packed, packed[::2, packed.shape[1] // 2 :]):
         bits = np.unpackbits(codes, axis=1)
@@ -26,7 +26,8 @@ def test_distances_count_the_bits_that_differ(packed: np.ndarray, kind: type) ->
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 30), st.integers(1, 70))
-def test_positive_values_are_packed_as_by_numpy(seed: int, n: int, gates: int) -> None:
+def test_positive_values_pack_as_numpys(seed: int, n: int, gates: int) -> None:
+    """Positive values are packed as by numpy."""
     values = np.random.default_rng(seed).choice(np.array([-1, -0.0, 0, 1e-45, 2, np.nan], np.float32), (n, gates))
     np.testing.assert_array_equal(pack_positive(values), np.packbits(values > 0, axis=1))
 

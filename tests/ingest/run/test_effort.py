@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builder import WordReader, word_network
 
 import atlas
 from atlas.network import Reading, Site, Tokens, TokenWindow
 from tests.ingest.runs import SITES, SMALL, Watching, small_run, small_texts
+from tests.networks import WordReader, word_network
 
 FOUR_SITES = replace(SMALL, sites=SITES, spans=())
 

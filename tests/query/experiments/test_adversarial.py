@@ -27,7 +27,7 @@ def ask(plane, **options):
         return run(a, "adversarial", reader=reader, **{"span": SPAN, **options})
 
 
-def test_perturbations_and_crossings_are_those_worked_out_on_paper(plane):
+def test_perturbations_as_on_paper(plane):
     """At (2, 1) logits are x − y = 1 and (x + y − 2)⁺ − 1 = 0: left. The gradient of right − left is
     (1, 1) − (1, −1) = (0, 2): straight up. x + y = 3 is crossed at once, x = y at a height of 2."""
     result = ask(plane, example="2:1", epsilons=[0.1, 0.6], n_random=3)
@@ -62,7 +62,8 @@ def test_the_gradient_is_that_of_the_loss():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_perturbations_have_the_norm_asked_for_and_raise_the_loss(seed):
+def test_perturbations_have_their_norm(seed):
+    """Perturbations have the norm asked for and raise the loss."""
     attack, _ = attack_on(seed, np.random.default_rng(seed).standard_normal(4))
     fgsm, pgd = attack.fgsm(0.05), attack.pgd(0.05, 10)
     assert np.linalg.norm(fgsm) == pytest.approx(0.05) and len(set(np.abs(fgsm).round(9))) == 1
@@ -76,7 +77,7 @@ def test_perturbations_have_the_norm_asked_for_and_raise_the_loss(seed):
     assert raised > 0 and raised >= 0.9 * max(random)
 
 
-def test_a_confident_network_still_has_a_gradient():
+def test_confident_networks_have_gradients():
     """Logits 60 apart: in single precision p(y) is 1 and the loss is flat."""
     tail, later = random_tail(0)
     x = np.array([0.3, -1.0, 0.8, 0.5], np.float32)
@@ -84,7 +85,8 @@ def test_a_confident_network_still_has_a_gradient():
     assert Attack(tail, far, later, 0.01).gradient.any()
 
 
-def test_random_directions_stand_beside_with_intervals_and_a_paired_test(plane):
+def test_random_directions_stand_beside(plane):
+    """Random directions stand beside with intervals and a paired test."""
     result = ask(plane, examples=12, epsilons=[0.2, 0.5], n_random=4)
     table = result.table.set_index(["kind", "epsilon"])
     examples = result.tables["examples"]
@@ -100,7 +102,7 @@ def test_random_directions_stand_beside_with_intervals_and_a_paired_test(plane):
     assert any("not the input" in note for note in result.notes) and any("lower bounds" in n for n in result.notes)
 
 
-def test_examples_without_a_gradient_are_dropped_and_counted(plane):
+def test_examples_without_gradient_drop(plane):
     """At the origin the activation has no norm, so no share of it is a perturbation."""
     with pytest.raises(UsageError, match="gradient at all 1 examples is 0 at embed"):
         ask(plane, example="0:0")
@@ -110,7 +112,8 @@ def test_examples_without_a_gradient_are_dropped_and_counted(plane):
     assert any(note == "1 examples have gradient 0 at the site and were dropped" for note in result.notes)
 
 
-def test_gradients_reach_the_demos_inceptionv1(tmp_path):
+def test_gradients_reach_inceptionv1(tmp_path):
+    """Gradients reach the demos inceptionv1."""
     path = tmp_path / "digits.atlas"
     digit_atlas(path)
     with atlas.open(path) as a:
@@ -146,12 +149,14 @@ def test_gradients_reach_the_demos_inceptionv1(tmp_path):
         ({"span": "out->"}, UsageError, "holds no site"),
     ],
 )
-def test_adversarial_refuses_impossible_questions(plane, options, error, message):
+def test_adversarial_refuses_the_impossible(plane, options, error, message):
+    """Adversarial refuses impossible questions."""
     with pytest.raises(error, match=message):
         ask(plane, **options)
 
 
-def test_the_tail_of_the_plane_is_attacked_where_it_says(plane):
+def test_the_planes_tail_is_attacked(plane):
+    """The tail of the plane is attacked where it says."""
     _, _, reader = plane
     tail = reader.tail(reader.sites[0], TokenWindow(np.array([0]), np.array([0])))
     attack = Attack(tail, np.array([2, 1], np.float32), tail.later, 0.01)

@@ -56,7 +56,8 @@ def same(found, expected):
     return True
 
 
-def test_a_result_comes_back_equal_with_its_nans_and_infinities(writer):
+def test_a_result_comes_back_equal(writer):
+    """A result comes back equal with its nans and infinities."""
     stored = result()
     found = archive.load(writer, archive.save(writer, stored))
     assert same(found, stored)
@@ -64,7 +65,8 @@ def test_a_result_comes_back_equal_with_its_nans_and_infinities(writer):
     assert math.isnan(found.table["lists"][2][1])
 
 
-def test_what_is_stored_is_json_that_sql_can_read(writer):
+def test_stored_json_is_read_by_sql(writer):
+    """What is stored is json that sql can read."""
     number = archive.save(writer, result())
     rows = writer.rows(
         """
@@ -79,7 +81,8 @@ def test_what_is_stored_is_json_that_sql_can_read(writer):
     assert declared == [("site", "str"), ("n", "int64")]
 
 
-def test_an_example_query_in_the_comments_runs(writer):
+def test_the_comments_example_query_runs(writer):
+    """An example query in the comments runs."""
     [(comment,)] = writer.rows(
         "select comment from duckdb_columns() where table_name = 'experiment_rows' and column_name = 'cells'"
     )
@@ -91,7 +94,8 @@ def test_an_example_query_in_the_comments_runs(writer):
     assert unit == ("boundaries a unit of distance",)
 
 
-def test_the_same_question_is_stored_once_and_its_newest_answer_kept(writer):
+def test_the_newest_answer_is_kept(writer):
+    """The same question is stored once and its newest answer kept."""
     first = archive.save(writer, result())
     again = archive.save(writer, result(notes=("computed again",)))
     other = archive.save(writer, result(parameters={"seed": 4}))
@@ -101,12 +105,14 @@ def test_the_same_question_is_stored_once_and_its_newest_answer_kept(writer):
     assert archive.stored(writer, "density").empty
 
 
-def test_the_order_of_parameters_does_not_make_another_question(writer):
+def test_order_of_parameters_is_no_matter(writer):
+    """The order of parameters does not make another question."""
     first = archive.save(writer, result(options={"a": 1, "b": 2}))
     assert archive.save(writer, result(options={"b": 2, "a": 1})) == first
 
 
-def test_a_result_that_cannot_be_stored_leaves_nothing_behind(writer):
+def test_a_failed_save_leaves_nothing(writer):
+    """A result that cannot be stored leaves nothing behind."""
     known = archive.save(writer, result())
     for wrong in ({"when": pd.Timestamp("2024-01-01")}, {"$float": "nan"}, {1: 2}):
         with pytest.raises(TypeError, match=r"JSON can't hold|strings as keys"):
@@ -118,7 +124,8 @@ def test_a_result_that_cannot_be_stored_leaves_nothing_behind(writer):
     assert same(archive.load(writer, known), result())
 
 
-def test_directions_are_kept_in_their_table_and_replaced_with_their_experiment(writer):
+def test_directions_go_with_their_experiment(writer):
+    """Directions are kept in their table and replaced with their experiment."""
     vectors = np.random.default_rng(0).normal(size=(3, 20)).astype(np.float32)
     found = result(directions=(Directions("blocks.1.mlp", "pca", vectors, (0.5, 0.3, 0.1)),))
     number = archive.save(writer, found)
@@ -131,7 +138,8 @@ def test_directions_are_kept_in_their_table_and_replaced_with_their_experiment(w
     assert rows[0][4] is None
 
 
-def test_a_stored_answer_is_recalled_until_the_data_changes(writer):
+def test_an_answer_is_recalled_until_changes(writer):
+    """A stored answer is recalled until the data changes."""
     experiment = registry.find("occupancy")
     asked = {"targets": ["blocks.1.mlp"]}
     assert archive.recall(writer, experiment, "words", asked) is None
@@ -162,7 +170,8 @@ def test_another_version_outdates_an_answer(writer, monkeypatch):
     assert archive.recall(writer, newer, "words", {}) == number
 
 
-def test_a_new_clustering_outdates_only_what_looks_at_clusters(writer):
+def test_a_clustering_outdates_its_users(writer):
+    """A new clustering outdates only what looks at clusters."""
     digests = {kind: archive.data_digest(writer, kind, "words", {}) for kind in ("occupancy", "neuron")}
     writer.execute(
         "insert into clusterings select * replace (99 as clustering_id) from clusterings where clustering_id = 2"
@@ -171,14 +180,16 @@ def test_a_new_clustering_outdates_only_what_looks_at_clusters(writer):
     assert changed == {"occupancy": False, "neuron": True}
 
 
-def test_a_network_shown_beside_is_part_of_what_a_result_rests_on(writer):
+def test_networks_beside_count_as_data(writer):
+    """A network shown beside is part of what a result rests on."""
     alone = archive.data_digest(writer, "density", "words", {})
     beside = archive.data_digest(writer, "density", "words", {"beside": ["plane"]})
     everything = archive.data_digest(writer, "density", None, {})
     assert len({alone, beside, everything}) == 3
 
 
-def test_only_an_atlas_open_for_writing_stores(a):
+def test_only_a_writable_atlas_stores(a):
+    """Only an atlas open for writing stores."""
     with pytest.raises(UsageError, match="open for reading; open it for writing"):
         archive.save(a, result())
 
@@ -194,7 +205,8 @@ def test_as_json_has_every_table_as_records():
     assert document["tables"]["table"][1]["ratio"] == {"$float": "nan"}
 
 
-def test_an_answer_is_found_without_the_controls_that_stood_beside_it(writer):
+def test_answers_are_found_without_controls(writer):
+    """An answer is found without the controls that stood beside it."""
     find = registry.find("occupancy")
     alone = dataclasses.replace(result(), options=find.question({"network": "words", "seed": 3}))
     number = archive.save(writer, alone)
@@ -211,7 +223,8 @@ def test_an_answer_is_found_without_the_controls_that_stood_beside_it(writer):
     assert archive.recall(writer, find, "words", {"seed": 3}, "any") is None
 
 
-def test_what_is_stored_says_what_was_not_asked_by_default(writer):
+def test_only_options_not_default_are_said(writer):
+    """What is stored says what was not asked by default."""
     find = registry.find("occupancy")
     for seed in (0, 3):
         archive.save(writer, dataclasses.replace(result(), options=find.question({"network": "words", "seed": seed})))
@@ -224,7 +237,8 @@ def test_what_is_stored_says_what_was_not_asked_by_default(writer):
     assert archive.stored(writer, network="words")["experiment_id"].tolist() == [3, 2, 1]
 
 
-def test_a_projection_on_a_stored_direction_is_current_until_another_is_found_of_that_name(writer):
+def test_a_projection_follows_its_direction(writer):
+    """A projection on a stored direction is current until another is found of that name."""
     projection, asked = registry.find("projection"), {"site": "blocks.1.mlp", "method": "nmf", "component": 0}
     options = {"site": "blocks.1.mlp", "k": 5, "resamples": 20}
     archive.save(writer, registry.run(writer, "directions", **options, components=3))

@@ -33,7 +33,7 @@ def plane():
         ((1, 1), (-1, -1), [(0.5, 0), (0.5, 1)]),
     ],
 )
-def test_crossings_are_those_worked_out_on_paper(plane, start, end, expected):
+def test_crossings_as_worked_out_on_paper(plane, start, end, expected):
     """Gates: 0 to 2 hidden (x, y, x + y − 2), 3 and 4 out (x⁺ − y⁺, (x + y − 2)⁺ − 1)."""
     tail, sites = plane
     found = exact_crossings(tail.precise(), np.array(start, float), np.array(end, float), sites)
@@ -59,7 +59,8 @@ def assert_parity(tail, sites, start, end, found):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_crossings_of_a_deep_network_are_all_found_and_no_others(seed):
+def test_deep_crossings_are_all_found(seed):
+    """Crossings of a deep network are all found and no others."""
     tail, sites = random_tail(seed)
     precise = tail.precise()
     start, end = 6 * np.random.default_rng([seed, 1]).standard_normal((2, 4))
@@ -76,7 +77,8 @@ def test_crossings_of_a_deep_network_are_all_found_and_no_others(seed):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_network_is_affine_between_crossings(seed):
+def test_networks_are_affine_in_between(seed):
+    """The network is affine between crossings."""
     tail, sites = random_tail(seed)
     precise = tail.precise()
     start, end = 6 * np.random.default_rng([seed, 2]).standard_normal((2, 4))
@@ -87,7 +89,8 @@ def test_the_network_is_affine_between_crossings(seed):
         torch.testing.assert_close(middle, (first + last) / 2, rtol=1e-9, atol=1e-9)
 
 
-def test_sampling_misses_what_flips_back_and_says_when_it_stops():
+def test_sampling_says_when_it_stops():
+    """Sampling misses what flips back and says when it stops."""
     tail, sites = random_tail(3)
     start, end = (6 * np.random.default_rng([3, 1]).standard_normal((2, 4))).astype(np.float32)
     exact = len(exact_crossings(tail.precise(), start, end, sites).at)
@@ -120,7 +123,8 @@ def inception():
     return network.tail(site), network.read(views, [], [site]).activations[site.name]
 
 
-def test_crossings_of_inceptionv1_agree_with_fine_sampling(inception):
+def test_crossings_agree_with_fine_sampling(inception):
+    """Crossings of inceptionv1 agree with fine sampling."""
     tail, points = inception
     precise = tail.precise()
     found = exact_crossings(precise, points[0], points[1], tail.later)
@@ -132,7 +136,7 @@ def test_crossings_of_inceptionv1_agree_with_fine_sampling(inception):
     assert len(found.switches) > 0
 
 
-def test_inceptionv1_is_affine_between_crossings_and_switches(inception):
+def test_inceptionv1_is_affine_in_between(inception):
     """Without the pooling switches it would not be."""
     tail, points = inception
     precise = tail.precise()
@@ -146,13 +150,14 @@ def test_inceptionv1_is_affine_between_crossings_and_switches(inception):
         torch.testing.assert_close(middle, (first + last) / 2, rtol=1e-9, atol=1e-11)
 
 
-def test_the_exact_way_refuses_a_segment_of_too_many_boundaries(inception):
+def test_too_many_boundaries_are_refused(inception):
+    """The exact way refuses a segment of too many boundaries."""
     tail, points = inception
     with pytest.raises(TooManyPoints, match="more than 50 boundaries"):
         exact_crossings(tail.precise(), points[0], points[1], tail.later, most=50)
 
 
-def test_pieces_of_a_segment_join_without_a_gap(inception):
+def test_pieces_of_a_segment_join(inception):
     """The same crossings whether a stage sees the whole segment at once or a few points at a time."""
     tail, points = inception
     precise = tail.precise()

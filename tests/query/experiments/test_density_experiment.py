@@ -34,7 +34,8 @@ def side_by_side(tmp_path):
         yield a
 
 
-def test_controls_of_the_atlas_stand_beside_and_are_named_for_what_they_are(side_by_side):
+def test_controls_are_named_for_their_kind(side_by_side):
+    """Controls of the atlas stand beside and are named for what they are."""
     found = registry.run(side_by_side, "density", network="trained", pairs=200, resamples=50)
     shown = found.table[["network", "weights"]].drop_duplicates().to_numpy().tolist()
     assert shown == [["trained", "as given"], ["drawn", "untrained"], ["raw", "untrained"]]
@@ -45,7 +46,8 @@ def test_controls_of_the_atlas_stand_beside_and_are_named_for_what_they_are(side
         assert rows.reset_index(drop=True).equals(expected)
 
 
-def test_an_answer_without_controls_is_outdated_by_a_control_that_is_added(tmp_path):
+def test_an_added_control_outdates_answers(tmp_path):
+    """An answer without controls is outdated by a control that is added."""
     experiment = registry.find("density")
     asked = {"network": "trained", "pairs": 100, "resamples": 20}
     path = tmp_path / "a"
@@ -62,13 +64,15 @@ def test_an_answer_without_controls_is_outdated_by_a_control_that_is_added(tmp_p
         assert archive.recall(a, experiment, "trained", asked) == again != number
 
 
-def test_a_span_that_a_control_does_not_store_is_left_out_and_said(side_by_side):
+def test_a_controls_missing_span_is_said(side_by_side):
+    """A span that a control does not store is left out and said."""
     found = registry.run(side_by_side, "density", network="trained", pairs=100, resamples=20)
     assert found.table.groupby("network")["span"].count().to_dict() == {"trained": 3, "drawn": 3, "raw": 1}
     assert sum("raw: left out" in note and "--store-activations" in note for note in found.notes) == 2
 
 
-def test_single_sites_are_measured_besides_spans(side_by_side):
+def test_single_sites_stand_beside_spans(side_by_side):
+    """Single sites are measured besides spans."""
     found = registry.run(
         side_by_side, "density", network="trained", beside=[], site_by_site=True, pairs=100, resamples=20
     )
@@ -82,7 +86,8 @@ def test_single_sites_are_measured_besides_spans(side_by_side):
     assert found.table["n_gates"].tolist() == [60, 40, 31, 20, 9]
 
 
-def test_other_networks_stand_beside_when_they_are_named(side_by_side):
+def test_named_networks_stand_beside(side_by_side):
+    """Other networks stand beside when they are named."""
     found = registry.run(
         side_by_side,
         "density",
@@ -97,7 +102,8 @@ def test_other_networks_stand_beside_when_they_are_named(side_by_side):
     assert numbers.iloc[0].equals(numbers.iloc[1])  # the same network under another name
 
 
-def test_without_a_control_a_note_says_how_to_add_one(a):
+def test_a_note_says_how_to_add_a_control(a):
+    """Without a control a note says how to add one."""
     found = registry.run(a, "density", network="words", pairs=50, resamples=20)
     assert any("no untrained control" in note and "--weights random:0" in note for note in found.notes)
 
@@ -118,7 +124,8 @@ def test_questions_that_are_refused(a, options, error, message):
         registry.run(a, "density", network="words", **options)
 
 
-def test_one_class_and_missing_activations_are_refused(tmp_path):
+def test_one_class_is_refused(tmp_path):
+    """One class and missing activations are refused."""
     path = tmp_path / "a"
     add_texts(path, word_network(), [(key, "same", text) for key, _, text in word_texts(8)])
     add_texts(path, word_network("bare"), word_texts(8), activations=[])
@@ -129,7 +136,8 @@ def test_one_class_and_missing_activations_are_refused(tmp_path):
             registry.run(a, "density", network="bare")
 
 
-def test_spans_by_name_are_all_that_is_measured(side_by_side):
+def test_named_spans_alone_are_measured(side_by_side):
+    """Spans by name are all that is measured."""
     with pytest.raises(UsageError, match="site_by_site adds to the spans measured by default"):
         registry.run(side_by_side, "density", network="trained", spans=["blocks.0.mlp->"], site_by_site=True)
     with pytest.raises(UsageError, match=r"resamples is 1\.5"):
@@ -165,7 +173,8 @@ FLAT = (0.97, 1.04)
         ([UP, UP], [(1.5, 1.6), (1.5, 1.6)], "not supported"),  # the untrained network separates classes as well
     ],
 )
-def test_boundaries_separate_classes_in_the_trained_network_alone(trained, untrained, word):
+def test_boundaries_separate_trained_classes(trained, untrained, word):
+    """Boundaries separate classes in the trained network alone."""
     rows = densities("net", "as given", *trained) + densities("drawn", "untrained, calibrated", *untrained)
     found = boundaries_separate_classes(result("density", table=rows))
     assert found.word == word and len(found.numbers) == len(rows)
@@ -180,6 +189,7 @@ def test_boundaries_separate_classes_in_the_trained_network_alone(trained, untra
         ([(1.1, 1.4)], "undecided"),
     ],
 )
-def test_the_difference_grows_where_last_and_first_part(ratios, word):
+def test_density_grows_where_the_ends_part(ratios, word):
+    """The difference grows where last and first part."""
     rows = densities("net", "as given", *ratios) + densities("x", "untrained, raw", (9, 9))
     assert difference_grows_with_depth(result("density", table=rows)).word == word

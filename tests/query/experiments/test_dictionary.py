@@ -26,14 +26,16 @@ def test_planted_atoms_are_found_again():
     np.testing.assert_allclose(found.coefficients.max(axis=0), 1)
 
 
-def test_more_atoms_than_gates_are_an_overcomplete_basis():
+def test_more_atoms_than_gates_overcomplete():
+    """More atoms than gates are an overcomplete basis."""
     codes = (np.random.default_rng(1).random((200, 6)) < 0.5).astype(np.float32)
     notes = Notes()
     found = _factor(codes, 12, "nmf", 0.01, 0, notes)
     assert 6 < len(found.weights) <= 12 and found.explained > 0.9
 
 
-def test_sparse_coding_finds_planted_atoms_too():
+def test_sparse_coding_finds_planted_atoms():
+    """Sparse coding finds planted atoms too."""
     rng = np.random.default_rng(2)
     atoms = np.kron(np.eye(4), np.ones(6))
     codes = ((rng.random((300, 4)) < 0.3) @ atoms > 0).astype(np.float32)
@@ -42,7 +44,8 @@ def test_sparse_coding_finds_planted_atoms_too():
     assert (np.abs(unit @ (atoms / np.sqrt(6)).T).max(axis=1) > 0.95).all()
 
 
-def test_codes_are_read_as_they_are_and_gates_chosen_by_how_much_they_tell(a, monkeypatch):
+def test_gates_are_chosen_by_what_they_tell(a, monkeypatch):
+    """Codes are read as they are and gates chosen by how much they tell."""
     target = a.catalog.target(span="blocks.0.mlp->", network="words")
     ids, codes = a.codes(target.sites)
     gates = codes.unpack()
@@ -57,7 +60,8 @@ def test_codes_are_read_as_they_are_and_gates_chosen_by_how_much_they_tell(a, mo
         assert (edges[kept.site] + kept.gate).tolist() == wanted.tolist()
 
 
-def test_atoms_stand_beside_as_many_clusters_and_random_groups(a):
+def test_atoms_beside_clusters_and_chance(a):
+    """Atoms stand beside as many clusters and random groups."""
     found = run(a, span="blocks.1.mlp->")
     n_clusters = a.value("select n_clusters from clusterings where target = 'blocks.1.mlp->'")
     table = found.table.set_index("kind")
@@ -73,7 +77,8 @@ def test_atoms_stand_beside_as_many_clusters_and_random_groups(a):
     assert all(0 < rate < 1 for rate in on.values())
 
 
-def test_it_says_whether_the_basis_is_overcomplete_and_which_clustering_stands_beside(a):
+def test_the_basis_is_described(a):
+    """It says whether the basis is overcomplete and which clustering stands beside."""
     few = run(a, site="blocks.3.mlp", atoms=3, gates=8)
     assert "3 atoms for 8 gates: not overcomplete, which takes more atoms than gates" in few.notes
     many = run(a, site="blocks.3.mlp", atoms=9, gates=8, clustering=2)
@@ -83,7 +88,8 @@ def test_it_says_whether_the_basis_is_overcomplete_and_which_clustering_stands_b
     assert any("by hamming distance" in note for note in many.notes)
 
 
-def test_the_same_seed_gives_the_same_numbers(a):
+def test_the_seed_decides_the_numbers(a):
+    """The same seed gives the same numbers."""
     first, again = (run(a, site="blocks.1.mlp", atoms=5) for _ in range(2))
     assert all(first.tables[name].equals(again.tables[name]) for name in first.tables)
 

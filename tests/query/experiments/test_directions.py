@@ -22,7 +22,8 @@ def run(a, name="directions", **options):
     return registry.run(a, name, **({"network": "words", "site": "blocks.3.mlp", "resamples": 100} | options))
 
 
-def test_pca_directions_are_the_leading_eigenvectors_of_the_covariance():
+def test_pca_gives_leading_eigenvectors():
+    """Pca directions are the leading eigenvectors of the covariance."""
     rng = np.random.default_rng(0)
     points = (rng.normal(size=(200, 6)) * [5, 3, 1, 0.5, 0.2, 0.1] + 7).astype(np.float32)
     basis = decompose(points, "pca", 3, 0)
@@ -32,7 +33,8 @@ def test_pca_directions_are_the_leading_eigenvectors_of_the_covariance():
     assert (basis.vectors[np.arange(3), np.abs(basis.vectors).argmax(axis=1)] > 0).all()
 
 
-def test_nmf_directions_are_non_negative_of_length_1_and_recover_planted_parts():
+def test_nmf_recovers_planted_parts():
+    """Nmf directions are non negative of length 1 and recover planted parts."""
     rng = np.random.default_rng(1)
     parts = np.array([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]) / np.sqrt(2)
     points = (rng.exponential(size=(300, 3)) * (rng.random((300, 3)) < 0.4)) @ parts
@@ -42,22 +44,25 @@ def test_nmf_directions_are_non_negative_of_length_1_and_recover_planted_parts()
     assert (np.abs(basis.vectors @ parts.T).max(axis=1) > 0.99).all()
 
 
-def test_cosines_are_those_of_the_definition_and_0_at_the_origin():
+def test_cosines_are_those_of_the_definition():
+    """Cosines are those of the definition and 0 at the origin."""
     points, directions = np.array([[3.0, 4], [0, 0], [-1, 0]]), np.array([[1.0, 0]])
     np.testing.assert_allclose(cosines(points, directions)[:, 0], [0.6, 0, -1], atol=1e-7)
 
 
-def test_more_components_than_units_are_as_many_as_units():
+def test_components_are_at_most_the_units():
+    """More components than units are as many as units."""
     assert decompose(np.random.default_rng(0).random((30, 4), np.float32), "pca", 64, 0).vectors.shape == (4, 4)
 
 
 @pytest.mark.parametrize(("method", "value"), [("nmf", -1.0), ("pca", 2.0)])
-def test_activations_in_which_there_is_nothing_to_find(method, value):
+def test_activations_with_nothing_to_find(method, value):
+    """Activations in which there is nothing to find."""
     with pytest.raises(UsageError, match="finds nothing"):
         decompose(np.full((5, 3), value, np.float32), method, 2, 0)
 
 
-def test_directions_through_planted_clusters_are_monosemantic_at_the_top(tmp_path):
+def test_planted_directions_are_monosemantic(tmp_path):
     """Points far out on either axis of the plane are clusters of codes; each axis is a direction of one of them."""
     far, near = (3, 4, 5), (-3, -2, -1)
     points = [("x", f"{x}:{y}") for x in far for y in near] + [("y", f"{x}:{y}") for x in near for y in far]
@@ -72,7 +77,8 @@ def test_directions_through_planted_clusters_are_monosemantic_at_the_top(tmp_pat
     assert [d.method for d in found.directions] == ["nmf", "pca"] and found.directions[0].vectors.shape == (2, 3)
 
 
-def test_histograms_count_every_clustered_example_once(a):
+def test_histograms_count_examples_once(a):
+    """Histograms count every clustered example once."""
     found = run(a, components=4, shown=3)
     n = a.value("select count(*) from cluster_labels where clustering_id = 3 and label >= 0")
     counts = found.tables["histogram"].groupby(["method", "component"])["n"].sum()
@@ -80,7 +86,8 @@ def test_histograms_count_every_clustered_example_once(a):
     assert (counts == found.parameters["n"]).all()
 
 
-def test_tops_are_the_nearest_in_angle_and_shares_are_counted(a):
+def test_tops_are_the_nearest_in_angle(a):
+    """Tops are the nearest in angle and shares are counted."""
     found = run(a, components=3, k=12, clustering=2)
     ids, clusters = zip(
         *a.rows(
@@ -128,7 +135,8 @@ def line(tmp_path):
         yield a
 
 
-def test_one_neuron_meets_two_monosemantic_regions_and_a_mixed_one(line):
+def test_one_neuron_meets_pure_and_mixed(line):
+    """One neuron meets two monosemantic regions and a mixed one."""
     found = registry.run(line, "projection", network="plane", site="hidden", unit=0, threshold=0.8, resamples=50)
     table = found.table
     assert table["low"].tolist() == [1, 3, 5] and table["size"].tolist() == [20, 20, 20]
@@ -142,7 +150,7 @@ def test_one_neuron_meets_two_monosemantic_regions_and_a_mixed_one(line):
     assert (table["purity_low"][0], table["purity_high"][0]) == (expected.low, expected.high)
 
 
-def test_the_interval_of_a_purity_is_as_wide_as_the_labelled_inputs_are_few(a):
+def test_purity_intervals_widen_with_few(a):
     """Tokens of one text share its label: of 360 tokens of 60 texts, 59 of which have a label."""
     options = {"network": "words", "site": "blocks.3.mlp", "unit": 0, "min_cluster_size": 20}
     table = registry.run(a, "projection", **options).table
@@ -201,7 +209,8 @@ def test_projections_that_are_refused(a, options, error, message):
         run(a, "projection", **options)
 
 
-def test_the_same_seed_gives_the_same_numbers(a):
+def test_the_seed_decides_the_numbers(a):
+    """The same seed gives the same numbers."""
     options = {"components": 4, "examples": 200}
     first, again, other = (run(a, **options, seed=seed) for seed in (3, 3, 4))
     assert all(first.tables[name].equals(again.tables[name]) for name in first.tables)
@@ -213,7 +222,8 @@ def test_the_same_seed_gives_the_same_numbers(a):
     assert not projected[0].tables["histogram"].equals(projected[2].tables["histogram"])
 
 
-def test_every_direction_has_its_histogram_and_the_figure_shows_some(a):
+def test_every_direction_has_a_histogram(a):
+    """Every direction has its histogram and the figure shows some."""
     found = run(a, components=6, shown=3, bins=10)
     histogram = found.tables["histogram"]
     assert histogram.groupby("method")["component"].nunique().to_dict() == {"nmf": 6, "pca": 6}
@@ -228,7 +238,8 @@ def test_every_direction_has_its_histogram_and_the_figure_shows_some(a):
 
 
 @pytest.mark.parametrize("options", [{"shown": 0}, {"seed": -1}, {"resamples": 1.5}])
-def test_what_is_impossible_is_refused_before_anything_is_factorised(a, options):
+def test_the_impossible_is_refused_first(a, options):
+    """What is impossible is refused before anything is factorised."""
     told = []
     for name in ("directions", "dictionary"):
         asked = {**options, "site": "blocks.3.mlp", "network": "words"}
@@ -246,7 +257,8 @@ def test_what_is_impossible_is_refused_before_anything_is_factorised(a, options)
         ([("a", 0.9, 0.7), ("b", 0.4, 0.2)], "not supported"),
     ],
 )
-def test_one_neuron_meets_regions_of_different_labels(rows, word):
+def test_one_neuron_meets_several_labels(rows, word):
+    """One neuron meets regions of different labels."""
     table = [
         {
             "low": 0.0,

@@ -28,7 +28,8 @@ def results(built):
         return {name: registry.run(a, name, network="words", **options) for name, options in ASKED.items()}
 
 
-def test_every_experiment_on_the_atlas_alone_is_drawn_here():
+def test_each_atlas_experiment_is_drawn():
+    """Every experiment on the atlas alone is drawn here."""
     assert set(ASKED) == {name for name in registry.EXPERIMENTS if not registry.find(name).live}
 
 
@@ -69,7 +70,8 @@ def test_series_differ_in_more_than_colour(name, results):
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_stored_result_draws_the_same_figure(name, results, built, tmp_path):
+def test_a_stored_result_draws_the_same(name, results, built, tmp_path):
+    """A stored result draws the same figure."""
     path = tmp_path / "copy.atlas"
     shutil.copytree(built, path)
     with atlas.open(path, writable=True) as writer:
@@ -78,18 +80,21 @@ def test_a_stored_result_draws_the_same_figure(name, results, built, tmp_path):
         assert archive.load(reader, number).figure().to_json() == results[name].figure().to_json()
 
 
-def test_the_palette_is_told_apart_without_colour():
+def test_the_palette_differs_without_colour():
+    """The palette is told apart without colour."""
     for attribute in ("colour", "symbol", "pattern"):
         assert len({getattr(look, attribute) for look in PALETTE}) == len(PALETTE)
     assert all(a.dash != b.dash for a, b in pairwise(PALETTE))
 
 
-def test_words_of_the_data_are_shown_as_they_are():
+def test_words_of_the_data_are_shown_whole():
+    """Words of the data are shown as they are."""
     assert text("<b>a</b> & b") == "&lt;b&gt;a&lt;/b&gt; &amp; b"
     assert one_line("a\nb\tc" + "d" * 99, 10) == "a⏎b→cdddd…"
 
 
-def test_long_notes_are_wrapped_under_the_plot():
+def test_long_notes_wrap_under_the_plot():
+    """Long notes are wrapped under the plot."""
     figure = finish(go.Figure(), "title", "n = 3", ["word " * 100])
     lines = figure.layout.annotations[0].text.split("<br>")
     assert len(lines) > 2 and max(map(len, lines)) <= NOTE_WIDTH

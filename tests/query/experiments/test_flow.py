@@ -39,7 +39,8 @@ def every_pair(a, found, space):
 
 
 @pytest.mark.parametrize("space", ["activations", "codes"])
-def test_the_sample_of_pairs_agrees_with_all_pairs(a, space):
+def test_sampled_pairs_agree_with_all(a, space):
+    """The sample of pairs agrees with all pairs."""
     found = run(a, space=space, quantile=0.2)
     _, _, _, before, after = every_pair(a, found, space)
     near = [values <= np.quantile(values, 0.2) for values in (before, after)]
@@ -59,7 +60,8 @@ def test_the_sample_of_pairs_agrees_with_all_pairs(a, space):
     assert found.tables["distances"]["n"].sum() == found.parameters["n_pairs"] == 3000
 
 
-def test_listed_pairs_are_what_they_are_said_to_be(a):
+def test_listed_pairs_are_as_they_say(a):
+    """Listed pairs are what they are said to be."""
     found = run(a, quantile=0.3)
     pairs = found.tables["pairs"]
     assert len(pairs) > 0
@@ -86,13 +88,14 @@ def test_clusters_flow_as_a_cross_table_says(a):
     assert matrix.groupby("to")["n"].sum().to_dict() == totals.to_dict()
 
 
-def test_labels_agree_more_often_in_pairs_that_stay_near(a):
+def test_near_pairs_agree_in_label(a):
+    """Labels agree more often in pairs that stay near."""
     table = run(a).table.set_index("kind")
     assert table.loc["stays near", "same_low"] > table.loc["stays near", "same_all"]
     assert table.loc["stays near", "lift_low"] > 1 > table.loc["convergence", "lift"]
 
 
-def test_what_belongs_to_one_input_is_resampled_together(a, damaged):
+def test_one_inputs_pairs_are_resampled_once(a, damaged):
     """The same tokens as 60 texts, and as 9 texts of a kind each: fewer inputs tell less."""
     few = damaged("update examples set input_id = input_id % 9")
     options = {"pairs": 10_000, "resamples": 100, "space": "codes"}
@@ -108,7 +111,8 @@ def test_what_belongs_to_one_input_is_resampled_together(a, damaged):
         assert fewer > 1.5 * many > 0, name
 
 
-def test_the_same_seed_gives_the_same_numbers(a):
+def test_the_seed_decides_the_numbers(a):
+    """The same seed gives the same numbers."""
     first, again, other = (run(a, seed=seed) for seed in (3, 3, 4))
     assert all(first.tables[name].equals(again.tables[name]) for name in first.tables)
     assert not first.table.equals(other.table)
@@ -155,7 +159,8 @@ def test_activations_that_are_not_stored(damaged):
         (((np.nan, np.nan), UP), "undecided"),
     ],
 )
-def test_flow_needs_more_convergence_and_divergence_than_independent_layers_would_give(lifts, word):
+def test_flow_needs_more_than_independence(lifts, word):
+    """Flow needs more convergence and divergence than independent layers would give."""
     rows = [
         {"kind": kind, "n": 9, **interval("lift", *ends)}
         for kind, ends in zip(("convergence", "divergence"), lifts, strict=True)

@@ -28,7 +28,8 @@ def labels(numbers, inputs=None):
     return Labels(np.arange(1, len(numbers) + 1), numbers, names, inputs)
 
 
-def test_purity_entropy_and_inputs_of_a_group_counted_by_hand():
+def test_purity_is_counted_by_hand():
+    """Purity entropy and inputs of a group counted by hand."""
     known = labels([0, 0, 0, 1, 1, 2, -1, -1], inputs=[1, 1, 2, 3, 3, 3, 4, 4])
     frame = measure_groups([np.array([0, 1, 3, 6]), np.array([3, 4]), np.array([5, 6, 7])], known, chance(known))
     assert frame["size"].tolist() == [4, 2, 3] and frame["labelled"].tolist() == [3, 2, 1]
@@ -43,14 +44,16 @@ def chance(known):
     return Chance(known, np.random.default_rng(0))
 
 
-def test_chance_is_the_mean_purity_of_groups_drawn_one_by_one():
+def test_chance_is_a_mean_of_random_groups():
+    """Chance is the mean purity of groups drawn one by one."""
     known = labels([0] * 30 + [1] * 15 + [2] * 5 + [-1] * 20)
     rng = np.random.default_rng(1)
     drawn = [np.bincount(rng.choice(known.numbers[:50], 8, replace=False)).max() / 8 for _ in range(4000)]
     assert chance(known).purity(8) == pytest.approx(np.mean(drawn), abs=0.02)
 
 
-def test_random_groups_have_no_lift_and_groups_of_one_label_have_all_there_is():
+def test_random_groups_have_no_lift():
+    """Random groups have no lift and groups of one label have all there is."""
     known = labels(np.repeat(np.arange(4), 50))
     by_chance = chance(known)
     groups = random_groups([10] * 200, 200, np.random.default_rng(3))
@@ -59,12 +62,14 @@ def test_random_groups_have_no_lift_and_groups_of_one_label_have_all_there_is():
     assert pure["lift"][0] == pytest.approx(1 / by_chance.purity(10)) and pure["entropy"][0] == 0
 
 
-def test_entropy_is_1_where_all_labels_are_as_common():
+def test_even_labels_have_entropy_1():
+    """Entropy is 1 where all labels are as common."""
     assert normalised_entropy(np.array([5, 5, 5])) == pytest.approx(1)
     assert math.isnan(normalised_entropy(np.array([4])))
 
 
-def test_a_top_holds_the_highest_scores_above_0_and_of_equals_the_first():
+def test_tops_hold_the_highest_above_0():
+    """A top holds the highest scores above 0 and of equals the first."""
     scores = np.array([[3.0, -1], [5, 0], [5, 2], [1, -3]])
     assert [top.tolist() for top in top_groups(scores, 3)] == [[1, 2, 0], [2]]
 
@@ -85,14 +90,16 @@ def points(tmp_path):
         yield Codes(a, site, ids, np.linalg.norm(values.astype(np.float64), axis=1)), kinds
 
 
-def test_an_outsider_with_another_code_always_stands_out(points):
+def test_another_code_always_stands_out(points):
+    """An outsider with another code always stands out."""
     codes, kinds = points
     groups = [np.flatnonzero(kinds == kind) for kind in ("right", "up")]
     found = intruder(codes, groups, members=4, trials=25, rng=np.random.default_rng(0))
     assert found.tolist() == [1.0, 1.0]
 
 
-def test_without_any_difference_an_outsider_is_found_as_often_as_chance(points):
+def test_equal_codes_give_chance(points):
+    """Without any difference an outsider is found as often as chance."""
     codes, kinds = points
     right = np.flatnonzero(kinds == "right")
     same = Codes(codes.atlas, codes.site, codes.ids[right], codes.norms[right])  # one code: all distances are 0
@@ -100,13 +107,15 @@ def test_without_any_difference_an_outsider_is_found_as_often_as_chance(points):
     assert found.tolist() == [pytest.approx(1 / 5)]
 
 
-def test_groups_that_leave_no_outsider_or_too_few_members_have_no_score(points):
+def test_groups_without_outsider_score_none(points):
+    """Groups that leave no outsider or too few members have no score."""
     codes, _ = points
     everyone, few = np.arange(len(codes.ids)), np.arange(3)
     assert np.isnan(intruder(codes, [everyone, few], members=4, trials=2, rng=np.random.default_rng(0))).all()
 
 
-def test_an_outsider_is_drawn_from_those_nearest_in_norm(points):
+def test_outsiders_are_near_in_norm(points):
+    """An outsider is drawn from those nearest in norm."""
     from query.experiments.groups import _trials
 
     codes, _ = points
@@ -120,7 +129,8 @@ def test_an_outsider_is_drawn_from_those_nearest_in_norm(points):
     assert (np.sort(drawn[:, :-1], axis=1) == group).all()
 
 
-def test_codes_read_a_batch_at_a_time_give_the_same_scores(points, monkeypatch):
+def test_batches_of_codes_score_the_same(points, monkeypatch):
+    """Codes read a batch at a time give the same scores."""
     codes, kinds = points
     groups = [np.flatnonzero(kinds == "right")[:6], np.arange(0, 80, 9)]
     whole = intruder(codes, groups, members=4, trials=20, rng=np.random.default_rng(5))

@@ -64,7 +64,8 @@ def results(path, network):
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(results, name):
+def test_the_seed_decides_the_numbers(results, name):
+    """The same seed gives the same numbers and another seed others."""
     first, again, other = results[name]
     assert first.parameters == again.parameters and first.notes == again.notes
     for table in first.tables:
@@ -73,7 +74,8 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(results, n
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_a_stored_result_draws_the_same_figure(results, path, name):
+def test_a_stored_result_draws_the_same(results, path, name):
+    """A stored result draws the same figure."""
     result = results[name][0]
     with atlas.open(path, writable=True) as a:
         again = load(a, save(a, result))
@@ -90,7 +92,8 @@ def test_figures_say_n_and_name_their_axes(results, name):
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_means_lie_in_their_intervals_and_say_their_n(results, name):
+def test_means_lie_in_their_intervals(results, name):
+    """Means lie in their intervals and say their n."""
     table = results[name][0].table
     assert (table["n"] > 0).all()
     for column in (c.removesuffix("_low") for c in table.columns if c.endswith("_low")):

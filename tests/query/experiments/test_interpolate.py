@@ -43,7 +43,8 @@ def close(row, name, expected: Interval):
     )
 
 
-def test_interpolate_resamples_texts_where_tokens_of_one_depend_on_each_other(rows):
+def test_interpolate_resamples_texts(rows):
+    """Interpolate resamples texts where tokens of one depend on each other."""
     with atlas.open(rows) as a:
         result = run(a, "interpolate", reader=plane_reader(), span=SPAN, pairs=200, steps=2, method="sampled")
         pairs = result.tables["pairs"]
@@ -66,7 +67,8 @@ def test_interpolate_resamples_texts_where_tokens_of_one_depend_on_each_other(ro
     close(result.tables["summary"].set_index("kind").loc["different"], "ratio", expected)
 
 
-def test_affine_resamples_texts_and_says_which_labels_are_unknown(rows):
+def test_affine_resamples_texts(rows):
+    """Affine resamples texts and says which labels are unknown."""
     with atlas.open(rows) as a:
         result = run(a, "affine", reader=plane_reader(), site="embed", examples=32, checks=2)
         table = result.table
@@ -84,7 +86,8 @@ def test_affine_resamples_texts_and_says_which_labels_are_unknown(rows):
         assert n[known] > 0 and names[f"{words}, n = {n[known]} pairs"] == n[known]
 
 
-def test_without_unlabelled_examples_there_are_two_series(tmp_path):
+def test_labelled_examples_make_two_series(tmp_path):
+    """Without unlabelled examples there are two series."""
     plane_atlas(tmp_path / "plane.atlas")
     with atlas.open(tmp_path / "plane.atlas") as a:
         result = run(a, "affine", reader=plane_reader(), site="embed", examples=8, checks=2)
@@ -98,13 +101,15 @@ def relabelled(path, statement):
     return path
 
 
-def test_labels_of_one_input_each_have_no_pairs_to_interpolate_between(tmp_path):
+def test_lone_labels_have_no_pairs(tmp_path):
+    """Labels of one input each have no pairs to interpolate between."""
     path = relabelled(tmp_path / "p.atlas", "update examples set label = cast(input_id as varchar)")
     with atlas.open(path) as a, pytest.raises(UsageError, match="no label of network tailed has examples of two inp"):
         run(a, "interpolate", reader=plane_reader(), span=SPAN, pairs=2)
 
 
-def test_a_label_of_one_input_is_said_to_be_in_pairs_of_two_labels_alone(tmp_path):
+def test_a_lone_label_pairs_with_others(tmp_path):
+    """A label of one input is said to be in pairs of two labels alone."""
     path = relabelled(tmp_path / "p.atlas", "update examples set label = 'lone' where example_id = 1")
     with atlas.open(path) as a:
         result = run(a, "interpolate", reader=plane_reader(), span=SPAN, pairs=4, steps=2)
@@ -117,7 +122,8 @@ def test_a_label_of_one_input_is_said_to_be_in_pairs_of_two_labels_alone(tmp_pat
     assert "lone" not in set(labels.ravel()) and pd.notna(labels).all()
 
 
-def test_the_probability_of_the_class_has_an_interval_over_inputs_at_every_alpha(rows):
+def test_class_probability_has_an_interval(rows):
+    """The probability of the class has an interval over inputs at every alpha."""
     with atlas.open(rows) as a:
         result = run(a, "scale", reader=plane_reader(), span=SPAN, examples=30, alphas=[0, 0.5, 1, 2])
         known = dict(a.rows("select example_id, input_id from examples"))

@@ -57,7 +57,8 @@ def ask(plane, **options):
 # --- distinctive gates ---------------------------------------------------------------------------------------------
 
 
-def test_p_is_fishers_exact_test_with_the_smaller_tail_doubled():
+def test_p_is_fishers_doubled_tail():
+    """P is fishers exact test with the smaller tail doubled."""
     rng = np.random.default_rng(0)
     m, n = 17, 40
     inside, outside = rng.integers(0, m + 1, 60), rng.integers(0, n + 1, 60)
@@ -68,12 +69,14 @@ def test_p_is_fishers_exact_test_with_the_smaller_tail_doubled():
         assert p == pytest.approx(min(1, 2 * min(tails)))
 
 
-def test_bounds_are_those_of_benjamini_and_hochberg():
+def test_bounds_are_benjamini_hochbergs():
+    """Bounds are those of benjamini and hochberg."""
     p = np.random.default_rng(1).uniform(size=200) ** 3
     np.testing.assert_allclose(benjamini_hochberg(p), false_discovery_control(p))
 
 
-def test_the_gate_that_makes_a_cluster_is_its_most_distinctive(plane):
+def test_the_making_gate_is_distinctive(plane):
+    """The gate that makes a cluster is its most distinctive."""
     gates = ask(plane).tables["gates"]
     first = gates.iloc[0]
     assert first["gate"] == 2 and first["inside"] == 1 and first["outside"] == 0 and first["on"] and first["set"]
@@ -84,7 +87,7 @@ def test_the_gate_that_makes_a_cluster_is_its_most_distinctive(plane):
 # --- gates that are set ------------------------------------------------------------------------------------------
 
 
-def test_a_set_gate_changes_the_output_as_worked_out_on_paper(plane):
+def test_a_set_gate_acts_as_on_paper(plane):
     """At (1, 1) z = (1, 1, 0). Logits are (0, −1); with the third gate at ε they are (0, ε − 1). A random flip turns
     x or y off, to −ε: logits (∓1, −1)."""
     epsilon = 0.5
@@ -104,7 +107,8 @@ def test_a_set_gate_changes_the_output_as_worked_out_on_paper(plane):
     assert min(outcomes) <= shown.loc["left", "random_low"] <= shown.loc["left", "random"] <= max(outcomes)
 
 
-def test_gain_is_the_difference_of_two_divergences_from_the_clusters_mean_output(plane):
+def test_gain_is_a_difference_of_divergences(plane):
+    """Gain is the difference of two divergences from the clusters mean output."""
     result = ask(plane, example="1:1", epsilon=2.5)
     c, p, after = (result.tables["outputs"][name].to_numpy() for name in ("cluster", "before", "after"))
     [row] = result.tables["examples"].to_dict("records")
@@ -112,7 +116,8 @@ def test_gain_is_the_difference_of_two_divergences_from_the_clusters_mean_output
     assert row["after"] == "right" and row["changed"] == 1  # logits (0, 1.5)
 
 
-def test_examples_that_are_as_wanted_are_dropped_and_counted(plane):
+def test_examples_as_wanted_are_dropped(plane):
+    """Examples that are as wanted are dropped and counted."""
     path, _ids, reader = plane
     with pytest.raises(UsageError, match=r"all 1 examples have these 1 gates as cluster 0 has them"):
         ask(plane, example="5:5")
@@ -122,7 +127,8 @@ def test_examples_that_are_as_wanted_are_dropped_and_counted(plane):
     assert len(result.tables["examples"]) == 10 and result.table["n"].eq(10).all()
 
 
-def test_measures_of_a_table_are_means_over_examples_and_differences_are_paired(plane):
+def test_measures_are_paired_means(plane):
+    """Measures of a table are means over examples and differences are paired."""
     result = ask(plane, examples=6)
     examples = result.tables["examples"]
     for row in result.table.to_dict("records"):
@@ -133,7 +139,8 @@ def test_measures_of_a_table_are_means_over_examples_and_differences_are_paired(
         assert 0 < row["p"] <= 1 and row["n"] == 6
 
 
-def test_gates_of_inceptionv1_are_set_as_in_its_own_tail(tmp_path):
+def test_gates_are_set_as_in_the_tail(tmp_path):
+    """Gates of inceptionv1 are set as in its own tail."""
     path, network = tmp_path / "digits.atlas", demo_inception()
     digit_atlas(path, stored=(), images=digits(60))
     cluster(path, site="inception5b:full", min_cluster_size=4)
@@ -154,7 +161,8 @@ def test_gates_of_inceptionv1_are_set_as_in_its_own_tail(tmp_path):
     assert any("affine map" in note for note in result.notes)
 
 
-def test_an_unknown_cluster_and_a_missing_clustering_are_named(plane, tmp_path):
+def test_an_unknown_cluster_is_named(plane, tmp_path):
+    """An unknown cluster and a missing clustering are named."""
     with pytest.raises(UnknownName, match=r"no cluster 7 in clustering 2 \(hidden of network tailed, codes\)"):
         ask(plane, cluster=7)
     with pytest.raises(UnknownName, match="no clustering of out of network tailed in codes; `polytope cluster"):
@@ -176,12 +184,14 @@ def test_an_unknown_cluster_and_a_missing_clustering_are_named(plane, tmp_path):
         ({"gates": 3, "clustering": 1, "example": "0:0"}, UsageError, "random sets of 3 gates are drawn"),
     ],
 )
-def test_intervene_refuses_impossible_questions(plane, options, error, message):
+def test_intervene_refuses_the_impossible(plane, options, error, message):
+    """Intervene refuses impossible questions."""
     with pytest.raises(error, match=message):
         ask(plane, **options)
 
 
-def test_a_cluster_of_everything_and_a_site_without_codes_are_refused(tmp_path):
+def test_a_cluster_of_all_is_refused(tmp_path):
+    """A cluster of everything and a site without codes are refused."""
     reader = plane_reader()
     path = tmp_path / "one.atlas"
     add_texts(path, reader, [(word, "x", word) for word in POINTS[:20]], per_sequence=1, sites=["hidden"])
@@ -193,7 +203,8 @@ def test_a_cluster_of_everything_and_a_site_without_codes_are_refused(tmp_path):
             run(a, "intervene", reader=reader, site="out", cluster=0)
 
 
-def test_a_cluster_that_no_gate_tells_apart_is_refused(tmp_path):
+def test_a_cluster_without_gates_is_refused(tmp_path):
+    """A cluster that no gate tells apart is refused."""
     reader = plane_reader()
     path = tmp_path / "noise.atlas"
     add_texts(path, reader, [(word, "x", word) for word in POINTS], per_sequence=1)
@@ -209,7 +220,8 @@ def test_a_cluster_that_no_gate_tells_apart_is_refused(tmp_path):
 # --- the paired test ------------------------------------------------------------------------------------------
 
 
-def test_sign_flips_find_what_is_there_and_only_that():
+def test_sign_flips_find_what_is_real():
+    """Sign flips find what is there and only that."""
     rng = np.random.default_rng(0)
     assert paired_p(np.full(12, 1.0), rng) < 0.01  # 2 of 4096 flips are as far
     assert paired_p(np.array([1.0, -1.0, 2.0, -2.0]), rng) == 1
@@ -218,7 +230,7 @@ def test_sign_flips_find_what_is_there_and_only_that():
     assert np.mean(np.array(p) <= 0.05) < 0.1  # were it true, at most 0.05 + 3 standard errors
 
 
-def test_gates_set_by_hand_give_the_same_logits(plane):
+def test_gates_set_by_hand_agree(plane):
     """hidden of (1, 1) with its third gate at ε is the activation (1, 1, ε), which out's tail reads."""
     result = ask(plane, example="1:1", epsilon=0.25)
     _path, _ids, reader = plane

@@ -48,14 +48,16 @@ def ask(kind, path, words=("1:1",), **options):
         return run(a, "layernorm", reader=reader, **options)
 
 
-def test_a_norm_without_epsilon_flips_nothing(tmp_path):
+def test_no_epsilon_means_scale_free(tmp_path):
+    """A norm without epsilon flips nothing."""
     result = ask(NormedReader, tmp_path / "n.atlas", words=("1:1", "2:5", "6:1", "3:3"), alphas=[0.25, 0.5, 2, 64])
     before = result.table[result.table["scaled"] == BEFORE]
     assert before["share"].eq(0).all() and before["any"].eq(0).all() and before["change"].max() < 1e-6
     assert before["n"].eq(4).all()
 
 
-def test_how_far_the_norm_moves_is_a_mean_over_examples_with_its_interval(tmp_path):
+def test_a_norms_change_is_a_mean(tmp_path):
+    """How far the norm moves is a mean over examples with its interval."""
     result = ask(ShortSighted, tmp_path / "n.atlas", words=("1:1", "2:5", "6:1", "3:3"), alphas=[0.5, 2])
     examples, table = (frame[frame["scaled"] == BEFORE] for frame in (result.tables["examples"], result.table))
     for row in table[table["site"] != "all"].to_dict("records"):
@@ -67,7 +69,7 @@ def test_how_far_the_norm_moves_is_a_mean_over_examples_with_its_interval(tmp_pa
     )
 
 
-def test_a_large_epsilon_flips_the_gates_worked_out_on_paper(tmp_path):
+def test_a_large_epsilon_as_on_paper(tmp_path):
     """r = (1, 1), ε = 1: N(α·r)ₓ = α/√(α² + 1) is 0.707 at 1 and 0.995 at 10; the gate at 0.9 turns on. The other,
     N(r)ᵧ > N(r)ₓ, stays off."""
     result = ask(ShortSighted, tmp_path / "n.atlas", alphas=[0.5, 10], sites=["hidden"])
@@ -77,7 +79,7 @@ def test_a_large_epsilon_flips_the_gates_worked_out_on_paper(tmp_path):
     assert rows.loc[10, "change"] == pytest.approx((10 / np.sqrt(101)) / np.sqrt(0.5) - 1, rel=1e-5)
 
 
-def test_a_scaled_hidden_vector_flips_the_gates_worked_out_on_paper(tmp_path):
+def test_scaled_hidden_vector_as_on_paper(tmp_path):
     """From (1, 1) to (2, 2): x + y > 2 turns on, and with it (x + y − 2)⁺ > 1; to (1.5, 1.5) the first alone."""
     result = ask(NormedReader, tmp_path / "n.atlas", alphas=[0.5, 1, 1.5, 2], sites=["embed"])
     rows = result.table.query("scaled == @HIDDEN and site == 'embed'")
@@ -86,7 +88,8 @@ def test_a_scaled_hidden_vector_flips_the_gates_worked_out_on_paper(tmp_path):
     assert result.tables["summary"].set_index("scaled").loc[HIDDEN, "share"] == pytest.approx(0.2)
 
 
-def test_the_mean_over_sites_counts_each_example_once(tmp_path):
+def test_the_mean_counts_examples_once(tmp_path):
+    """The mean over sites counts each example once."""
     result = ask(NormedReader, tmp_path / "n.atlas", words=("1:1", "2:1", "0:5"), alphas=[3])
     examples = result.tables["examples"]
     for kind in (BEFORE, HIDDEN):
@@ -95,7 +98,8 @@ def test_the_mean_over_sites_counts_each_example_once(tmp_path):
         assert row["n"] == 3 and row["share"] == pytest.approx(group.groupby("example")["share"].mean().mean())
 
 
-def test_layernorm_settles_it_for_a_real_gpt2(tmp_path):
+def test_layernorm_settles_it_for_gpt2(tmp_path):
+    """Layernorm settles it for a real gpt2."""
     network = load_network("demo:gpt2", device="cpu")
     text = (
         "import os\n\n\ndef walk(path):\n    for name in os.listdir(path):\n        yield os.path.join(path, name)\n"
@@ -131,12 +135,14 @@ def test_layernorm_settles_it_for_a_real_gpt2(tmp_path):
         ),
     ],
 )
-def test_layernorm_refuses_impossible_questions(tmp_path, options, error, message):
+def test_layernorm_refuses_the_impossible(tmp_path, options, error, message):
+    """Layernorm refuses impossible questions."""
     with pytest.raises(error, match=message):
         ask(NormedReader, tmp_path / "n.atlas", **options)
 
 
-def test_networks_without_a_norm_are_told_why(tmp_path):
+def test_networks_without_norm_are_told(tmp_path):
+    """Networks without a norm are told why."""
     with pytest.raises(UsageError, match="tailed can't be scaled before LayerNorm: it shows no residual stream"):
         ask(lambda *args, **more: plane_reader(), tmp_path / "n.atlas")
     digit_atlas(tmp_path / "digits.atlas")

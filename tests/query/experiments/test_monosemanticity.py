@@ -26,7 +26,8 @@ def run(a, **options):
     return registry.run(a, "monosemanticity", **({"network": "words", "components": 5, "resamples": 100} | options))
 
 
-def test_all_methods_stand_side_by_side_at_every_site_with_their_n(a):
+def test_all_methods_stand_side_by_side(a):
+    """All methods stand side by side at every site with their n."""
     found = run(a)
     table = found.table
     assert table.groupby("site", sort=False)["method"].agg(list).to_dict() == {
@@ -41,7 +42,7 @@ def test_all_methods_stand_side_by_side_at_every_site_with_their_n(a):
         assert row["purity"] == pytest.approx(means[row["site"], row["method"]])
 
 
-def test_clusters_of_words_are_about_their_kind_and_random_groups_are_not(a):
+def test_word_clusters_are_about_their_kind(a):
     """The kinds lie around centres of their own, so that clusters are pure by construction."""
     table = run(a).table.set_index(["site", "method"])
     for site in ("blocks.1.mlp", "blocks.3.mlp"):
@@ -52,7 +53,8 @@ def test_clusters_of_words_are_about_their_kind_and_random_groups_are_not(a):
         assert abs(random["intruder"] - 1 / 6) < 0.15
 
 
-def test_purity_and_coverage_of_stored_clusters_are_those_of_the_clustering(a):
+def test_purity_is_the_clusterings(a):
+    """Purity and coverage of stored clusters are those of the clustering."""
     found = run(a, sites=["blocks.3.mlp"])
     rows = a.rows("select size, purity from clusters where clustering_id = 3 order by label")
     groups = found.tables["groups"].query("method == 'code clusters'")
@@ -70,7 +72,8 @@ def test_tokens_instead_of_labels(a):
     assert not tops & {"fruit", "metal", "river"}
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_does_not(a):
+def test_the_seed_decides_the_numbers(a):
+    """The same seed gives the same numbers and another does not."""
     first, again, other = (run(a, sites=["blocks.1.mlp"], seed=seed) for seed in (0, 0, 1))
     assert first.table.equals(again.table) and first.tables["groups"].equals(again.tables["groups"])
     assert not first.table.equals(other.table)
@@ -82,7 +85,8 @@ def test_a_sample_of_the_examples_is_said(a):
     assert any("100 of 360 examples, drawn at random" in note for note in found.notes)
 
 
-def test_a_site_whose_clustering_finds_nothing_has_a_row_of_no_groups(damaged):
+def test_empty_clusterings_have_a_row(damaged):
+    """A site whose clustering finds nothing has a row of no groups."""
     path = damaged(
         "update cluster_labels set label = -1 where clustering_id = 3",
         "delete from clusters where clustering_id = 3",
@@ -102,14 +106,16 @@ def test_a_site_whose_clustering_finds_nothing_has_a_row_of_no_groups(damaged):
     assert found.figure().data and clusters_beat_neurons(found).word in ("undecided", "supported")
 
 
-def test_a_site_that_is_not_clustered_and_too_large_to_be_has_a_row_too(a, monkeypatch):
+def test_too_large_sites_have_a_row(a, monkeypatch):
+    """A site that is not clustered and too large to be has a row too."""
     monkeypatch.setattr("query.clustering.labels.UNASKED_POINTS", 100)
     found = run(a, sites=["blocks.1.mlp"])
     row = found.table.set_index("method").loc["code clusters"]
     assert row["groups"] == 0 and any("no clustering of codes is stored" in note for note in found.notes)
 
 
-def test_the_share_of_monosemantic_groups_is_counted_among_those_of_two_inputs(a):
+def test_monosemantic_shares_need_two_inputs(a):
+    """The share of monosemantic groups is counted among those of two inputs."""
     found = run(a, sites=["blocks.0.mlp"], by="token")
     groups = found.tables["groups"]
     for row in found.table.to_dict("records"):
@@ -121,7 +127,8 @@ def test_the_share_of_monosemantic_groups_is_counted_among_those_of_two_inputs(a
     assert share_monosemantic(one_text)[::3] == (0.0, 1)
 
 
-def test_without_activations_there_are_code_clusters_and_random_groups_alone(tmp_path):
+def test_without_activations_codes_stand(tmp_path):
+    """Without activations there are code clusters and random groups alone."""
     add_texts(tmp_path / "a", word_network(), word_texts(20), activations=[])
     cluster(tmp_path / "a", site="blocks.3.mlp")
     with atlas.open(tmp_path / "a") as a:
@@ -149,7 +156,8 @@ def test_questions_that_are_refused(a, options, error, message):
         run(a, **options)
 
 
-def test_examples_without_labels_are_refused_and_a_site_without_codes(tmp_path):
+def test_examples_without_labels_are_refused(tmp_path):
+    """Examples without labels are refused and a site without codes."""
     texts = [(key, None, text) for key, _, text in word_texts(6)]
     add_texts(tmp_path / "a", word_network(), texts, sites=["blocks.0.mlp"])
     with atlas.open(tmp_path / "a") as a:
@@ -159,7 +167,8 @@ def test_examples_without_labels_are_refused_and_a_site_without_codes(tmp_path):
             run(a, sites=["blocks.1.mlp"])
 
 
-def test_a_clustering_by_another_distance_can_be_chosen_and_is_recorded(a):
+def test_another_distance_is_recorded(a):
+    """A clustering by another distance can be chosen and is recorded."""
     site = "blocks.3.mlp"
     newest, chosen = run(a, sites=[site]), run(a, sites=[site], clusterings=[2])
     assert newest.parameters["clusterings"] == {site: {"codes": 3, "activations": 4}}
@@ -180,7 +189,8 @@ def test_a_clustering_by_another_distance_can_be_chosen_and_is_recorded(a):
         (["x"], "named by its id"),
     ],
 )
-def test_clusterings_of_other_sites_or_two_of_one_are_refused(a, clusterings, message):
+def test_foreign_clusterings_are_refused(a, clusterings, message):
+    """Clusterings of other sites or two of one are refused."""
     with pytest.raises(UsageError, match=message):
         run(a, sites=["blocks.3.mlp"], clusterings=clusterings)
 
@@ -235,7 +245,8 @@ PURE, MIXED, EVEN = 18, 2, 10  # of 20: Wilson's intervals lie above one half, b
     ],
 )
 @pytest.mark.parametrize("method", ["code clusters", "activation clusters"])
-def test_clusters_are_monosemantic_where_most_are_about_one_label(sites, word, voting, method):
+def test_clusters_are_judged_by_majority(sites, word, voting, method):
+    """Clusters are monosemantic where most are about one label."""
     judge = {
         "code clusters": clusters_are_monosemantic,
         "activation clusters": activation_clusters_are_monosemantic,
@@ -253,7 +264,8 @@ def test_clusters_are_monosemantic_where_most_are_about_one_label(sites, word, v
         assert ("too few to vote" in share["what"]) == (n < 10)
 
 
-def test_a_site_without_clusters_does_not_vote_on_neurons_either():
+def test_unclustered_sites_do_not_vote():
+    """A site without clusters does not vote on neurons either."""
     few = groups("code clusters", (2, 3), (2, 3), n=9) + groups("neurons", (1, 1.5), (1, 1.5))
     none = groups("code clusters", (np.nan, np.nan), n=0) + groups("neurons", (1, 1.5))
     for rows, n in ((few, 2), (none, 1)):
@@ -269,6 +281,7 @@ def test_a_site_without_clusters_does_not_vote_on_neurons_either():
         ([(1, 1.5)], [(2, 3)], "not supported"),
     ],
 )
-def test_clusters_beat_neurons_only_where_their_intervals_part(clusters, neurons, word):
+def test_clusters_beat_where_intervals_part(clusters, neurons, word):
+    """Clusters beat neurons only where their intervals part."""
     rows = groups("code clusters", *clusters) + groups("neurons", *neurons)
     assert clusters_beat_neurons(result("monosemanticity", table=rows)).word == word

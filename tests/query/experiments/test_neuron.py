@@ -25,7 +25,8 @@ def column(a):
     return a.activations(site)
 
 
-def test_the_top_of_a_unit_is_its_highest_activations(a, column):
+def test_a_units_top_is_its_highest(a, column):
+    """The top of a unit is its highest activations."""
     ids, values = column
     table = run(a, unit=4, k=7).table
     top = table[table["part"] == "top"]
@@ -40,7 +41,8 @@ def test_the_top_of_a_unit_is_its_highest_activations(a, column):
     ]
 
 
-def test_bands_are_equally_full_rising_and_hold_what_they_say(a, column):
+def test_bands_are_equally_full_and_rising(a, column):
+    """Bands are equally full rising and hold what they say."""
     ids, values = column
     found = run(a, unit=4, bands=4, per_band=3)
     on = np.sort(values[values[:, 4] > 0, 4])
@@ -60,7 +62,8 @@ def test_bands_are_equally_full_rising_and_hold_what_they_say(a, column):
     assert (counts["cluster"] == parts["n_part"]).all() and (counts["label"] == parts["n_part"]).all()
 
 
-def test_the_ranking_is_by_entropy_over_clusters_computed_one_by_one(a, column):
+def test_ranking_is_by_entropy(a, column):
+    """The ranking is by entropy over clusters computed one by one."""
     _, values = column
     clusters = np.array(
         [label for (label,) in a.rows("select label from cluster_labels where clustering_id = 3 order by example_id")]
@@ -77,7 +80,8 @@ def test_the_ranking_is_by_entropy_over_clusters_computed_one_by_one(a, column):
         assert row["active"] == (column_ > 0).mean()
 
 
-def test_without_a_unit_the_one_whose_top_is_spread_most_evenly_is_shown(a):
+def test_the_most_even_unit_is_shown(a):
+    """Without a unit the one whose top is spread most evenly is shown."""
     found = run(a)
     assert found.parameters["unit"] == found.tables["ranking"]["unit"][0]
     summary = found.tables["summary"].set_index("of")
@@ -114,13 +118,15 @@ def test_activations_that_were_not_ingested(tmp_path):
         assert registry.run(a, "neuron", resamples=50).parameters["site"] == "blocks.0.mlp"
 
 
-def test_the_same_seed_gives_the_same_numbers(a):
+def test_the_seed_decides_the_numbers(a):
+    """The same seed gives the same numbers."""
     first, again, other = (run(a, examples=200, seed=seed) for seed in (3, 3, 4))
     assert all(first.tables[name].equals(again.tables[name]) for name in first.tables)
     assert first.notes == again.notes and not first.table.equals(other.table)
 
 
-def test_ranking_tells_unit_by_unit_how_far_it_is_and_can_be_stopped(a):
+def test_ranking_is_told_and_stopped(a):
+    """Ranking tells unit by unit how far it is and can be stopped."""
     told = []
     found = run(a, progress=lambda done, total: told.append(done / total))
     ranking = [share for share in told if 1 / 3 < share < 2 / 3]
@@ -135,7 +141,8 @@ def test_ranking_tells_unit_by_unit_how_far_it_is_and_can_be_stopped(a):
 
 
 @pytest.mark.parametrize(("met", "word"), [(95, "supported"), (52, "undecided"), (10, "not supported")])
-def test_neurons_are_polysemantic_where_most_tops_meet_two_clusters(met, word):
+def test_neurons_are_judged_by_majority(met, word):
+    """Neurons are polysemantic where most tops meet two clusters."""
     ranking = [{"top": 20, "noise": 5, "clusters": 3 if i < met else 1} for i in range(100)]
     ranking += [{"top": 20, "noise": 19, "clusters": 1}] * 500  # of one clustered example nothing can be said
     summary = [{"of": of, "n": 9, **interval("cluster_entropy", 1, 2)} for of in ("units", "random sets")]

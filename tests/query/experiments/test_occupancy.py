@@ -13,7 +13,7 @@ from tests.atlases import add_images
 from tests.networks import REGIONS, PixelNetwork, pixel_images
 
 
-def test_points_in_the_plane_are_counted_by_hand(a):
+def test_points_in_the_plane_are_counted(a):
     """The 11 points of REGIONS (the twelfth is not stored), by their codes worked out on paper."""
     points = [code for point, code in REGIONS.items() if point != "nan:1"]
     found = registry.run(a, "occupancy", network="plane").table.set_index("target")
@@ -40,7 +40,8 @@ def test_spans_join_the_codes_of_their_sites(a):
     assert span["n_gates"] == 60 and not span["exact"]
 
 
-def test_expected_distinct_codes_equal_the_mean_over_all_subsets():
+def test_rarefaction_equals_all_subsets():
+    """Expected distinct codes equal the mean over all subsets."""
     polytopes = [0, 0, 0, 1, 1, 2, 3]
     counts = np.bincount(polytopes)
     for m in range(1, len(polytopes) + 1):
@@ -49,7 +50,8 @@ def test_expected_distinct_codes_equal_the_mean_over_all_subsets():
         assert expected_distinct(counts, m) == pytest.approx(np.mean(subsets), rel=1e-9)
 
 
-def test_a_span_whose_sites_hold_codes_of_different_examples(tmp_path):
+def test_a_span_of_unequal_examples(tmp_path):
+    """A span whose sites hold codes of different examples."""
     add_images(tmp_path / "a", PixelNetwork(), pixel_images(4), sites=["conv1"])
     with atlas.open(tmp_path / "a") as a:
         with pytest.raises(NotStored, match="needs the codes of conv2"):

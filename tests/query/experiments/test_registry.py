@@ -28,7 +28,8 @@ def test_a_record_is_complete(name: str):
     experiment.filled({**needed, **experiment.quick})  # `UsageError` for an option that there is not
 
 
-def test_every_claim_has_its_rule_and_its_place():
+def test_every_claim_has_rule_and_place():
+    """Every claim has its rule and its place."""
     every = [claim for _, claim in claims()]
     assert len({claim.key for claim in every}) == len({claim.order for claim in every}) == len(every)
     for claim in every:
@@ -36,7 +37,8 @@ def test_every_claim_has_its_rule_and_its_place():
         assert (claim.judge is None) == (claim.rule == "") != (claim.shown is None)
 
 
-def test_a_result_that_differs_from_the_declared_tables_is_refused(a):
+def test_undeclared_tables_are_refused(a):
+    """A result that differs from the declared tables is refused."""
     occupancy = find("occupancy")
     columns = occupancy.tables["rarefaction"].columns
     for wrong, message in (
@@ -50,7 +52,8 @@ def test_a_result_that_differs_from_the_declared_tables_is_refused(a):
         replace(occupancy, tables={"table": occupancy.tables["table"]}).run(a, network="words")
 
 
-def test_an_experiment_is_loaded_when_it_is_found():
+def test_experiments_load_when_found():
+    """An experiment is loaded when it is found."""
     code = (
         "import sys, query.experiments.registry as registry; registry.find('occupancy'); "
         "print(*(name for name in registry.EXPERIMENTS if f'query.experiments.{name}' in sys.modules))"
@@ -59,29 +62,34 @@ def test_an_experiment_is_loaded_when_it_is_found():
     assert ran.stdout == "occupancy\n"
 
 
-def test_an_unknown_experiment_is_answered_with_those_there_are():
+def test_an_unknown_experiment_lists_all():
+    """An unknown experiment is answered with those there are."""
     with pytest.raises(UnknownName, match="no experiment 'entropy'; there are monosemanticity, neuron"):
         registry.find("entropy")
 
 
-def test_options_that_an_experiment_does_not_have_are_refused(a):
+def test_unknown_options_are_refused(a):
+    """Options that an experiment does not have are refused."""
     with pytest.raises(UsageError, match="experiment occupancy has no option pairs; it has network, targets, seed"):
         registry.run(a, "occupancy", pairs=3)
 
 
-def test_an_experiment_on_the_atlas_alone_takes_no_network(a, words):
+def test_stored_experiments_take_no_network(a, words):
+    """An experiment on the atlas alone takes no network."""
     with pytest.raises(UsageError, match="reads the atlas alone"):
         registry.run(a, "occupancy", reader=words)
     with pytest.raises(UsageError, match="takes no controls"):
         registry.run(a, "occupancy", controls={"random": words})
 
 
-def test_what_was_asked_is_kept_with_defaults_filled_in(a):
+def test_defaults_are_kept_with_options(a):
+    """What was asked is kept with defaults filled in."""
     found = registry.run(a, "occupancy", network="words")
     assert found.options == {"network": "words", "targets": None, "seed": 0}
 
 
-def test_the_network_that_a_question_is_about(a):
+def test_the_network_of_a_question(a):
+    """The network that a question is about."""
     find = registry.find("occupancy").network
     assert find(a, {"network": "words"}) == "words"
     assert find(a, {"network": None, "site": "conv1:full"}) == "pixels"

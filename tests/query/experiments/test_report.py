@@ -29,7 +29,8 @@ def measured(built, tmp_path_factory):
     return path
 
 
-def test_a_stored_measurement_has_its_verdict_and_the_others_their_command(measured):
+def test_stored_claims_have_verdicts(measured):
+    """A stored measurement has its verdict and the others their command."""
     told = []
     with atlas.open(measured) as a:
         blocks = stored_blocks(a, "words", progress=lambda done, total: told.append((done, total)))
@@ -46,7 +47,8 @@ def test_a_stored_measurement_has_its_verdict_and_the_others_their_command(measu
         stored_blocks(a, "nobody")
 
 
-def test_the_verdicts_are_those_of_the_blocks(measured):
+def test_the_verdicts_are_the_blocks(measured):
+    """The verdicts are those of the blocks."""
     with atlas.open(measured) as a:
         found, blocks = stored_verdicts(a, "words"), stored_blocks(a, "words")
     assert found["section"].tolist() == [block.claim.key for block in blocks]
@@ -65,7 +67,8 @@ def test_the_page_is_that_of_the_report(measured):
     assert "not measured" in text and "polytope experiment" in text
 
 
-def test_what_is_not_stored_or_stale_is_offered_with_its_command(measured):
+def test_what_is_missing_has_its_command(measured):
+    """What is not stored or stale is offered with its command."""
     with atlas.open(measured) as a:
         found = not_stored(a, "words").set_index("kind")
         assert set(found.index) == set(registry.EXPERIMENTS) - {"occupancy", "density"}
@@ -80,7 +83,8 @@ def test_what_is_not_stored_or_stale_is_offered_with_its_command(measured):
             registry.find(name).filled(row["options"])  # every offer is complete
 
 
-def test_an_offer_depends_on_what_was_measured_before(measured, tmp_path):
+def test_an_offer_depends_on_earlier_results(measured, tmp_path):
+    """An offer depends on what was measured before."""
     path = tmp_path / "copy.atlas"
     shutil.copytree(measured, path)
     with atlas.open(path) as a:

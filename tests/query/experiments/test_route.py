@@ -26,7 +26,8 @@ def gates(x, y):
     return np.array([x > 0, y > 0, x + y > 2, out[0] > 0, out[1] > 0]), ("left", "right")[int(np.argmax(out))]
 
 
-def test_points_of_a_scaled_activation_are_those_worked_out_on_paper(plane):
+def test_scaled_points_as_on_paper(plane):
+    """Points of a scaled activation are those worked out on paper."""
     path, ids, reader = plane
     at = [0.0, 0.4, 0.75, 1.0, 1.3]
     with atlas.open(path) as a:
@@ -45,7 +46,7 @@ def test_points_of_a_scaled_activation_are_those_worked_out_on_paper(plane):
     assert found["probability"].between(0.5, 1).all()
 
 
-def test_a_path_between_two_examples_begins_and_ends_in_their_polytopes(tmp_path):
+def test_a_path_begins_and_ends_at_home(tmp_path):
     """Of an image network: whole tensors, several sites; blocks of stored codes are read one after the other."""
     digit_atlas(tmp_path / "d.atlas")
     seen = []
@@ -76,7 +77,8 @@ def test_the_ends_can_be_left_out(plane):
     assert others["prediction"].tolist() == all_["prediction"].tolist()
 
 
-def test_codes_that_are_not_stored_leave_the_nearest_out_and_say_why(tmp_path):
+def test_without_codes_nearest_is_left_out(tmp_path):
+    """Codes that are not stored leave the nearest out and say why."""
     digit_atlas(tmp_path / "d.atlas")
     with atlas.open(tmp_path / "d.atlas", writable=True) as writer, writer.transaction():
         writer.execute(
@@ -110,7 +112,7 @@ class Enough(Exception):
     pass
 
 
-def test_whoever_waits_can_stop_a_path_on_the_way(plane):
+def test_a_path_is_stopped_on_the_way(plane):
     """A report of progress that raises ends the counting, before the one path that there is to count is done."""
     path, ids, reader = plane
     asked = []

@@ -52,7 +52,7 @@ def ask(plane, **options):
         return run(a, "slice", reader=reader, **{"span": SPAN, **options})
 
 
-def test_a_plane_meets_the_polytopes_worked_out_on_paper(plane):
+def test_a_planes_polytopes_as_on_paper(plane):
     """Where x, y > 0: three bands of x + y, each cut in two by x = y; three bands where one of x and y is off, twice;
     one where both are: 13. The axes are those of the plane: from 0:0 along x to 4:0."""
     result = ask(plane, a="0:0", b="4:0", c="0:4", size=101)
@@ -90,7 +90,7 @@ def test_every_line_lies_on_its_boundary(plane):
     )
 
 
-def test_exact_pieces_of_bent_lines_lie_on_the_boundary_to_float_error():
+def test_exact_pieces_lie_on_boundaries():
     """In cells that no earlier boundary cuts, whatever the depth."""
     tail, sites = random_tail(1, sizes=(2, 10, 10, 10, 3))
     grid = Grid(Plane.through(np.zeros(2), np.array([1.0, 0]), np.array([0, 1.0])), *2 * [np.linspace(-4, 4, 90)])
@@ -104,7 +104,7 @@ def test_exact_pieces_of_bent_lines_lie_on_the_boundary_to_float_error():
     assert np.abs(middle[~found.exact]).max() > 1e-3, "the others are interpolated, and off"
 
 
-def test_polytopes_of_a_span_are_told_apart_by_the_pooling_in_it_and_not_by_what_comes_after(tmp_path):
+def test_pooling_after_the_span_is_ignored(tmp_path):
     """Against codes and switches of every point; from inception4d to 4e there are windows of 132 channels, 4 x 4."""
     path, network = tmp_path / "digits.atlas", demo_inception()
     digit_atlas(path, stored=())
@@ -155,7 +155,8 @@ def test_exactness_heeds_pooling_switches():
     assert np.abs(together[np.arange(len(at)), found.gate[found.exact]]).max() < 1e-5
 
 
-def test_strips_of_the_grid_join_without_a_gap():
+def test_strips_of_the_grid_join():
+    """Strips of the grid join without a gap."""
     tail, sites = random_tail(2, sizes=(2, 8, 8, 3))
     grid = Grid(Plane.through(np.zeros(2), np.array([1.0, 0]), np.array([0, 1.0])), *2 * [np.linspace(-3, 3, 33)])
     gates = np.arange(16)
@@ -171,7 +172,8 @@ def test_strips_of_the_grid_join_without_a_gap():
     np.testing.assert_array_equal(regions.varies, again.varies)
 
 
-def test_polytopes_and_gates_that_vary_are_those_of_the_codes():
+def test_polytopes_are_those_of_the_codes():
+    """Polytopes and gates that vary are those of the codes."""
     tail, sites = random_tail(4, sizes=(2, 9, 9, 3))
     grid = Grid(Plane.through(np.ones(2), np.array([1.0, 1]), np.array([0, 1.0])), *2 * [np.linspace(-1, 1, 20)])
     _, values = tail.preactivations(grid.rows(0, 20, tail), sites)
@@ -182,7 +184,7 @@ def test_polytopes_and_gates_that_vary_are_those_of_the_codes():
     np.testing.assert_array_equal(regions.varies, np.flatnonzero(gates.any(axis=0) & ~gates.all(axis=0)))
 
 
-def test_a_closed_line_comes_back_to_where_it_began():
+def test_a_closed_line_comes_back():
     """Four segments around one grid point."""
     at = np.array([[[1, 0], [0, 1]], [[0, 1], [-1, 0]], [[-1, 0], [0, -1]], [[0, -1], [1, 0]]], float)
     edges = np.array([[0, 1], [1, 2], [2, 3], [3, 0]])
@@ -190,13 +192,15 @@ def test_a_closed_line_comes_back_to_where_it_began():
     assert len(line.points) == 5 and (line.points[0] == line.points[-1]).all() and line.exact == 0.75
 
 
-def test_lines_of_different_gates_are_not_joined():
+def test_lines_of_gates_are_not_joined():
+    """Lines of different gates are not joined."""
     at = np.zeros((2, 2, 2))
     lines = polylines(Segments(np.array([0, 1]), np.array([[0, 1], [1, 2]]), at, np.ones(2, bool)), 0.01)
     assert [line.gate for line in lines] == [0, 1]
 
 
-def test_simplified_lines_stay_within_the_slack():
+def test_simplified_lines_keep_the_slack():
+    """Simplified lines stay within the slack."""
     x = np.linspace(0, 6, 400)
     curve = np.stack([x, np.sin(x)], axis=1)
     kept = simplified(curve, 0.01)
@@ -205,7 +209,8 @@ def test_simplified_lines_stay_within_the_slack():
     assert 0.005 < np.abs(np.interp(x, *kept.T) - np.sin(x)).max() < 0.01 * np.sqrt(2)
 
 
-def test_a_slice_along_two_directions_starts_at_an_example_or_at_the_origin(plane):
+def test_two_directions_start_at_an_example(plane):
+    """A slice along two directions starts at an example or at the origin."""
     units = ask(plane, directions=["unit:0", "unit:1"], reach=5.0, size=41)
     assert units.parameters["u"] == [-5, 5] and units.tables["summary"]["polytopes"].item() == 13
     about = ask(plane, a="3:3", directions=["unit:1", "unit:0"], reach=1.0, size=41)
@@ -224,13 +229,14 @@ def test_examples_in_the_plane_are_found(plane):
     assert {words[e] for e in found["example"]} == {f"{x}:{y}" for x in (1, 2, 3) for y in (1, 2, 3)}
 
 
-def test_zoom_makes_the_window_smaller_about_its_middle(plane):
+def test_zoom_is_about_the_middle(plane):
+    """Zoom makes the window smaller about its middle."""
     wide, near = (ask(plane, a="0:0", b="4:0", c="0:4", size=8, zoom=zoom).parameters for zoom in (1, 4))
     assert np.mean(near["u"]) == pytest.approx(np.mean(wide["u"]))
     assert np.ptp(near["u"]) == pytest.approx(np.ptp(wide["u"]) / 4)
 
 
-def test_a_window_anywhere_shows_what_the_whole_plane_shows_there(plane):
+def test_a_window_shows_the_same_plane(plane):
     """Zoomed about (2.5, 1), the grid's points are those of the wide window, and so are classes and polytopes."""
     wide = ask(plane, a="0:0", b="4:0", c="0:4", size=61)
     near = ask(plane, a="0:0", b="4:0", c="0:4", size=11, middle=[2.5, 1.0], reach=0.5)
@@ -248,13 +254,15 @@ def test_a_window_anywhere_shows_what_the_whole_plane_shows_there(plane):
     assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
-def test_a_window_finer_than_single_precision_says_so(plane):
+def test_a_too_fine_window_says_so(plane):
+    """A window finer than single precision says so."""
     far = ask(plane, a="5:5", b="6:5", c="5:6", size=16, middle=[0.0, 0.0], reach=1e-6)
     assert any("single precision tells apart" in note for note in far.notes)
     assert not any("single precision" in note for note in ask(plane, a="5:5", b="6:5", c="5:6", size=16).notes)
 
 
-def test_boundaries_beyond_the_limit_are_thinned_out_and_said_so(plane):
+def test_boundaries_beyond_limit_are_thinned(plane):
+    """Boundaries beyond the limit are thinned out and said so."""
     result = ask(plane, a="0:0", b="4:0", c="0:4", size=32, lines=2)
     boundaries = result.tables["boundaries"]
     assert len(set(zip(boundaries["site"], boundaries["gate"], strict=True))) == 2
@@ -291,7 +299,8 @@ def test_slice_refuses_impossible_questions(plane, options, error, message):
         ask(plane, **options)
 
 
-def test_activations_that_are_not_stored_and_cannot_be_read_are_refused(tmp_path):
+def test_unreadable_activations_are_refused(tmp_path):
+    """Activations that are not stored and cannot be read are refused."""
     large = [(f"{i}.png", "0", Image.fromarray(np.full((80, 80), 40 * i, np.uint8))) for i in range(3)]
     digit_atlas(tmp_path / "a.atlas", stored=[], images=large)
     with atlas.open(tmp_path / "a.atlas", writable=True) as a:
@@ -308,7 +317,7 @@ def drawn(tmp_path_factory):
         yield a, run(a, "slice", reader=demo_inception(), span="inception5a->", a=1, b=2, c=3, size=48, lines=60)
 
 
-def test_the_middle_of_the_slice_agrees_with_the_atlas_at_its_examples(drawn):
+def test_the_slices_middle_agrees(drawn):
     """The grid point nearest to an example is predicted as the example is (the digits lie far from the borders)."""
     a, result = drawn
     p, names = result.parameters, result.table["class"]
@@ -318,7 +327,7 @@ def test_the_middle_of_the_slice_agrees_with_the_atlas_at_its_examples(drawn):
         assert names[grid[i, j]] == a.value("select prediction from examples where example_id = $1", [row["example"]])
 
 
-def test_the_picture_shows_classes_where_they_are(drawn):
+def test_the_picture_shows_classes(drawn):
     """Without lines, a pixel's hue is that of the class at its grid point, v upward."""
     _, result = drawn
     picture = np.asarray(Image.open(io.BytesIO(png_of(result, 96))))
@@ -332,7 +341,7 @@ def test_the_picture_shows_classes_where_they_are(drawn):
         png_of(result, 3)
 
 
-def test_it_says_whose_sequence_the_vectors_of_the_plane_are_put_into(plane):
+def test_a_slice_says_whose_sequence(plane):
     """Of a network that reads texts; without an example, of the first."""
     named = ask(plane, a="3:1", directions=["unit:0", "unit:1"], size=4)
     assert named.parameters["sequence"] == plane[1]["3:1"]
@@ -344,7 +353,8 @@ def test_it_says_whose_sequence_the_vectors_of_the_plane_are_put_into(plane):
             ask(plane, directions=["unit:0", "unit:1"], reach=4, zoom=zoom)
 
 
-def test_a_language_model_is_sliced_as_well_and_nothing_called_exact():
+def test_a_language_models_slice_is_inexact():
+    """A language model is sliced as well and nothing called exact."""
     from ingest.networks import load_network
 
     network = load_network("demo:gpt2", device="cpu")
@@ -359,7 +369,8 @@ def test_a_language_model_is_sliced_as_well_and_nothing_called_exact():
     assert len(found.gate) and not found.exact.any()
 
 
-def test_a_slice_along_stored_directions_is_current_until_others_are_found_of_their_names(tmp_path):
+def test_a_slice_follows_its_directions(tmp_path):
+    """A slice along stored directions is current until others are found of their names."""
     path = tmp_path / "plane.atlas"
     ids, reader = plane_atlas(path), plane_reader()
     options = {"span": SPAN, "a": ids["2:3"], "directions": ["pca:0", "unit:1"], "size": 12}

@@ -46,7 +46,8 @@ def ask(path, words, act="relu", **options):
 
 
 @pytest.mark.parametrize("name", [name for name in GATES if name != "relu2"])
-def test_a_unit_times_its_gate_is_its_activation(name):
+def test_a_unit_times_its_gate(name):
+    """A unit times its gate is its activation."""
     from transformers.activations import ACT2FN
 
     z = np.linspace(-6, 6, 400)
@@ -55,13 +56,15 @@ def test_a_unit_times_its_gate_is_its_activation(name):
 
 
 @pytest.mark.parametrize("name", GATES)
-def test_gates_open_as_z_grows_and_stay_between_off_and_on(name):
+def test_gates_open_as_z_grows(name):
+    """Gates open as z grows and stay between off and on."""
     g = GATES[name].gate(np.linspace(0, 8, 200))
     assert (np.diff(g) >= 0).all() and g[0] >= 0 and g[-1] == pytest.approx(1, abs=1e-3)
     assert GATES[name].gate(np.array([-30.0]))[0] == pytest.approx(0, abs=1e-9)
 
 
-def test_expected_hamming_is_the_mean_over_codes_drawn_with_these_probabilities():
+def test_expected_hamming_is_a_mean():
+    """Expected hamming is the mean over codes drawn with these probabilities."""
     rng = np.random.default_rng(0)
     g, h = rng.uniform(size=(2, 30))
     drawn = [(rng.uniform(size=(20_000, 30)) < p) for p in (g, h)]
@@ -79,7 +82,7 @@ def test_relu_has_no_blur(tmp_path):
     assert any("soft and hard distance are the same" in note for note in result.notes)
 
 
-def test_gelu_gates_are_those_worked_out_on_paper(tmp_path):
+def test_gelu_gates_as_on_paper(tmp_path):
     """Preactivations of hidden at (1, 1): 1, 1, 0; at (3, 1): 3, 1, 2."""
     phi = {z: 0.5 * (1 + math.erf(z / math.sqrt(2))) for z in (0, 1, 2, 3)}
     result = ask(tmp_path / "g.atlas", ("1:1", "3:1"), act="gelu", sites=["hidden"])
@@ -95,7 +98,7 @@ def test_gelu_gates_are_those_worked_out_on_paper(tmp_path):
 FULL = ["inception5a:full", "inception5b:full"]
 
 
-def test_soft_distance_of_a_relu_network_is_the_hamming_distance_of_its_stored_codes(tmp_path):
+def test_relu_soft_distance_is_hamming(tmp_path):
     """Read from preactivations, where no codes are stored, it is the same."""
     path, network = tmp_path / "digits.atlas", demo_inception()
     digit_atlas(path)
@@ -116,7 +119,8 @@ def test_soft_distance_of_a_relu_network_is_the_hamming_distance_of_its_stored_c
     assert (pairs[0]["hard"] - pairs[1]["hard"]).abs().max() <= 1  # a batch of another size is added up otherwise
 
 
-def test_photos_of_which_a_thumbnail_is_kept_have_soft_codes_where_codes_are_stored(tmp_path):
+def test_photos_have_soft_codes(tmp_path):
+    """Photos of which a thumbnail is kept have soft codes where codes are stored."""
     path, network = tmp_path / "photos.atlas", demo_inception()
     digit_atlas(path, stored=[])
     with atlas.open(path, writable=True) as a:
@@ -127,7 +131,8 @@ def test_photos_of_which_a_thumbnail_is_kept_have_soft_codes_where_codes_are_sto
             run(a, "soft", reader=network, sites=["inception4e", *FULL], examples=12)
 
 
-def test_soft_codes_of_gpt2_agree_with_its_stored_codes_and_are_read_in_batches(tmp_path, monkeypatch):
+def test_gpt2s_soft_codes_agree(tmp_path, monkeypatch):
+    """Soft codes of gpt2 agree with its stored codes and are read in batches."""
     network, path = load_network("demo:gpt2", device="cpu"), tmp_path / "gpt2.atlas"
     lines = ["import os", "def walk(path):", "The quick brown fox", "return sorted(names)", "class A(B):", "x = 1"]
     add_texts(path, network, [(str(i), "x", line) for i, line in enumerate(lines)])
@@ -147,7 +152,8 @@ def test_soft_codes_of_gpt2_agree_with_its_stored_codes_and_are_read_in_batches(
     assert table["gate"].str.contains("an approximation of Φ").all()
 
 
-def test_soft_and_hard_distances_correlate_as_scipy_says_with_an_interval():
+def test_soft_and_hard_correlate_as_scipys():
+    """Soft and hard distances correlate as scipy says with an interval."""
     from scipy.stats import spearmanr
 
     pairs = pd.DataFrame(
@@ -195,7 +201,8 @@ def test_soft_refuses_impossible_questions(tmp_path, options, error, message):
         ask(tmp_path / "e.atlas", **{"words": ("1:1", "2:2"), **options})
 
 
-def test_a_network_that_shows_no_preactivations_is_refused(tmp_path):
+def test_no_preactivations_is_refused(tmp_path):
+    """A network that shows no preactivations is refused."""
     texts = [("a", "x", "1:1"), ("b", "x", "2:2")]
     add_texts(tmp_path / "t.atlas", plane_reader(), texts, per_sequence=1, sites=["out"])
     with atlas.open(tmp_path / "t.atlas") as a:

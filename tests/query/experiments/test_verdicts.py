@@ -88,14 +88,15 @@ def changes(below, above):
         ([0.0] * 5, [2.0] * 5, "undecided"),  # the first step, and the last
     ],
 )
-def test_class_changes_are_compared_with_the_mean_density(below, above, word):
+def test_changes_are_against_mean_density(below, above, word):
+    """Class changes are compared with the mean density."""
     found = scale.class_changes_where_dense(changes(below, above))
     assert found.word == word
     if word == "supported":
         assert found.numbers["value"][0] == pytest.approx(4 / 1.75) and found.numbers["n"].tolist() == [5, 0]
 
 
-def test_above_one_a_change_lies_in_the_step_that_ends_at_it():
+def test_changes_above_one_end_their_step():
     """Dense between 1.25 and 1.5 alone: known at 1.25 and changed at 1.5, and not one step later."""
     scaled = changes([np.nan] * 5, [1.5] * 5)
     scaled.table["share"] = np.where(scaled.table["alpha_high"] == 1.5, 4.0, 1.0)
@@ -117,7 +118,8 @@ def test_paths_decide_by_the_ratio(ends, word):
 @pytest.mark.parametrize(
     ("ends", "word"), [((0.1, 0.5), "supported"), ((-0.1, 0.5), "undecided"), ((-0.5, -0.1), "not supported")]
 )
-def test_maps_decide_by_the_correlation_with_hamming_distance(ends, word):
+def test_maps_are_judged_by_correlation(ends, word):
+    """Maps decide by the correlation with hamming distance."""
     rows = [
         {"of": "distance", "with": "frobenius", "n": 9, **interval("rho", 0.8, 0.9)},
         {"of": "hamming", "with": "frobenius", "n": 9, **interval("rho", *ends)},
@@ -134,7 +136,8 @@ def test_maps_decide_by_the_correlation_with_hamming_distance(ends, word):
         ([DOWN, DOWN, DOWN, UP], "not supported"),
     ],
 )
-def test_attacks_are_judged_by_kind_and_norm_and_random_directions_have_no_vote(ratios, word):
+def test_attacks_are_judged_without_random(ratios, word):
+    """Attacks are judged by kind and norm and random directions have no vote."""
     asked = [(kind, epsilon) for kind in ("fgsm", "pgd") for epsilon in (0.1, 0.3)]
     rows = [
         {"kind": kind, "epsilon": epsilon, "n": 7, **interval("ratio", *ends), **interval("changed", 0.2, 0.4)}
@@ -170,7 +173,8 @@ def softness(nonlinearity, *undecided, apart=0.0):
         (softness("relu", (0, 0), (0, 0), apart=1e-9), "not supported"),  # hard gates must give the same distance
     ],
 )
-def test_smooth_gates_are_to_blur_and_hard_ones_not(found, word):
+def test_smooth_gates_blur_hard_do_not(found, word):
+    """Smooth gates are to blur and hard ones not."""
     assert soft.smooth_gates_blur(found).word == word
 
 
@@ -184,7 +188,8 @@ def test_smooth_gates_are_to_blur_and_hard_ones_not(found, word):
         ((0, 0.001), None, "undecided"),
     ],
 )
-def test_a_norm_removes_scale_where_scaling_before_it_flips_next_to_nothing(before, hidden, word):
+def test_a_norm_is_judged_by_flips(before, hidden, word):
+    """A norm removes scale where scaling before it flips next to nothing."""
     rows = [
         {"scaled": scaled, "n": 9, **interval("share", *ends)}
         for scaled, ends in (("before the norm", before), ("MLP hidden vector", hidden))
@@ -196,7 +201,8 @@ def test_a_norm_removes_scale_where_scaling_before_it_flips_next_to_nothing(befo
 @pytest.mark.parametrize(
     ("ends", "word"), [((0.1, 0.5), "supported"), ((-0.1, 0.5), "undecided"), ((-0.5, -0.1), "not supported")]
 )
-def test_gates_are_judged_by_how_much_nearer_they_bring_the_output_than_random_ones(ends, word):
+def test_gates_are_judged_by_gain(ends, word):
+    """Gates are judged by how much nearer they bring the output than random ones."""
     rows = [
         {
             "measure": measure,

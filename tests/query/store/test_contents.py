@@ -5,7 +5,7 @@ import query
 from query.store.contents import polytope_counts
 
 
-def test_tables(a):
+def test_info_is_a_table_each(a):
     found = query.info(a)
     assert list(found) == ["networks", "sites", "spans", "datasets", "runs", "clusterings", "indexes"]
     assert found["networks"]["name"].tolist() == ["plane", "words", "pixels"]
@@ -33,6 +33,6 @@ def test_polytopes_are_those_of_the_view(a):
     assert told == [(done, 4) for done in range(4)] and found["n_polytopes"].min() < 360
 
 
-def test_an_empty_atlas(tmp_path):
+def test_an_empty_atlas_has_tables(tmp_path):
     with atlas.create(tmp_path / "a") as a:
         assert all(len(table) == 0 for table in query.info(a, polytopes=True).values())

@@ -16,7 +16,7 @@ def failures(path):
     return {(row.check, row.subject): row.detail for row in found[~found["ok"]].itertuples()}
 
 
-def test_a_sound_atlas(a):
+def test_a_sound_atlas_is_found_so(a):
     found = query.verify(a)
     assert found.columns.tolist() == ["check", "subject", "ok", "detail"]
     assert found["ok"].all(), found[~found["ok"]]

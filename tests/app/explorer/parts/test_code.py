@@ -99,7 +99,8 @@ def test_every_table_has_code_that_gives_it(demo_atlas: Path, measured_atlas: Pa
     assert shown <= given
 
 
-def test_code_names_functions_as_they_can_be_imported(demo_atlas: Path):
+def test_code_names_importable_functions(demo_atlas: Path):
+    """Code names functions as they can be imported."""
     with atlas.open(demo_atlas) as a:
         view = PageView(a, a.catalog.networks[0], "inception5b")
         one, other = call(query.nearest, example=3, site="inception5b", k=None), call(polytope_counts)

@@ -19,7 +19,8 @@ def read(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return heads, found
 
 
-def test_numbers_and_words_are_as_pandas_writes_them():
+def test_values_are_as_pandas_writes_them():
+    """Numbers and words are as pandas writes them."""
     rows = pd.DataFrame(
         {
             "n": [1, 2],
@@ -35,7 +36,8 @@ def test_numbers_and_words_are_as_pandas_writes_them():
     assert figures.csv(rows) == rows.to_csv(index=False).encode()
 
 
-def test_what_no_cell_can_hold_is_written_whole():
+def test_unheld_values_are_written_whole():
+    """What no cell can hold is written whole."""
     many = np.arange(3000)
     rows = pd.DataFrame(
         {

@@ -18,24 +18,28 @@ def text_of(html: str) -> str:
     return entities.unescape(re.sub(r"<[^>]*>", "", html))
 
 
-def test_a_context_is_shown_as_its_characters():
+def test_a_context_is_its_characters():
+    """A context is shown as its characters."""
     shown = markup.context(f"{HOSTILE} token after", "token", len(HOSTILE) + 1, before=200)
     assert "<script" not in shown
     assert text_of(shown) == f"{HOSTILE} token after"
     assert "<mark>token</mark>" in shown
 
 
-def test_a_hostile_token_is_marked_and_escaped():
+def test_a_hostile_token_is_escaped():
+    """A hostile token is marked and escaped."""
     shown = markup.context(f"a{HOSTILE}b", HOSTILE, 1)
     assert text_of(shown) == f"a{HOSTILE}b"
     assert re.findall(r"<(\w+)", shown) == ["span", "mark"]
 
 
-def test_what_nobody_sees_is_a_sign_on_a_page():
+def test_unseen_characters_have_a_sign():
+    """What nobody sees is a sign on a page."""
     assert text_of(markup.visible("a\nb\tc\x00\x1b\u202ed")) == "a⏎b→c␀␛‹RLO›d"
 
 
-def test_spaces_around_a_token_collapse_and_its_own_stay():
+def test_spaces_around_a_token_collapse():
+    """Spaces around a token collapse and its own stay."""
     assert text_of(markup.context("if x:\n        y", "\n        ", 5)) == "if x:⏎        y"
     assert text_of(markup.context("a      b token", "token", 9)) == "a b token"
 
@@ -75,12 +79,14 @@ def test_a_link_may_carry_the_page_of_a_list():
     )
 
 
-def test_a_remark_is_a_sentence_and_ends_once():
+def test_a_remark_ends_once():
+    """A remark is a sentence and ends once."""
     for note, said in (("no score: why", "No score: why."), ("Made so:", "Made so:"), ("Done.", "Done.")):
         assert text_of(markup.notes([note, None])) == said
 
 
-def test_a_small_picture_that_is_none_is_a_dash():
+def test_a_missing_picture_is_a_dash():
+    """A small picture that is none is a dash."""
     assert markup.thumb(None, 28) == "–" and markup.thumb(b"<svg/>", 28) == "–"
     assert 'height="28"' in markup.thumb(b"\x89PNG\r\n\x1a\nrest", 28, "a<b") and "a&lt;b" in markup.thumb(
         b"\xff\xd8\xff\xe0", 28, "a<b"

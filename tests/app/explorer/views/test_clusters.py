@@ -42,7 +42,8 @@ def test_a_chosen_cluster_shows_its_members(demo_atlas: Path):
     assert "21 to 40 of" in words(noisy) and ids(noisy) == noise["example_id"].tolist()
 
 
-def test_every_part_of_a_cluster_answers_from_the_atlas(demo_atlas: Path):
+def test_a_clusters_parts_answer(demo_atlas: Path):
+    """Every part of a cluster answers from the atlas."""
     with atlas.open(demo_atlas) as a:
         number = latest_clustering(a, a.catalog.target(site="inception5a", network=IMAGE)).clustering_id
         largest = int(query.clusters(a, clustering=number).sort_values("size", kind="stable")["label"].iloc[-1])
@@ -71,7 +72,8 @@ def test_every_part_of_a_cluster_answers_from_the_atlas(demo_atlas: Path):
 class TestInABrowser:
     pytestmark = IN_BROWSER
 
-    def test_a_click_on_a_row_chooses_the_cluster(self, server: str, open_page: OpenPage, demo_atlas: Path):
+    def test_a_click_chooses_the_cluster(self, server: str, open_page: OpenPage, demo_atlas: Path):
+        """A click on a row chooses the cluster."""
         with atlas.open(demo_atlas) as a:
             clustering = latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
             found = query.clusters(a, clustering=clustering).sort_values("size", ascending=False, kind="stable")

@@ -21,7 +21,8 @@ def means(cells: list[str]) -> list[str]:
     return [cell.split(" [")[0] for cell in cells]
 
 
-def test_a_stored_measurement_needs_no_computing(measured_atlas: Path):
+def test_a_stored_measurement_is_not_redone(measured_atlas: Path):
+    """A stored measurement needs no computing."""
     with atlas.open(measured_atlas) as a:
         table = load(a, 2).table
     app = opened(measured_atlas, "density", network=IMAGE, target=FULL_SITE)

@@ -20,7 +20,8 @@ def value(path: Path, sql: str) -> Any:
         return a.value(sql)
 
 
-def test_a_token_its_path_code_and_neighbours(demo_atlas: Path):
+def test_a_token_with_path_and_neighbours(demo_atlas: Path):
+    """A token its path code and neighbours."""
     with atlas.open(demo_atlas) as a:
         example = a.value(
             "select min(example_id) from cluster_members where network = $1 and target = $2 and space = 'codes' "
@@ -56,7 +57,8 @@ def test_a_token_its_path_code_and_neighbours(demo_atlas: Path):
     assert 'href="neurons?unit=' in shown
 
 
-def test_an_image_with_codes_of_all_positions(demo_atlas: Path):
+def test_an_image_with_full_codes(demo_atlas: Path):
+    """An image with codes of all positions."""
     here = {"network": IMAGE, "target": FULL_SITE, "example": 7, "scope": "Codes of all positions"}
     app = opened(demo_atlas, "example", **here)
     assert errors(app) == [] and "a pixel is a channel" in words(app)
@@ -80,7 +82,8 @@ def test_one_goes_from_example_to_example(demo_atlas: Path):
     assert field.min == first
 
 
-def test_a_hostile_text_is_shown_as_its_characters(demo_atlas: Path):
+def test_hostile_texts_are_characters(demo_atlas: Path):
+    """A hostile text is shown as its characters."""
     example = value(demo_atlas, "select min(example_id) from examples where starts_with(context, '<script>')")
     app = opened(demo_atlas, "example", network=TEXT, target=SITE, example=example)
     assert errors(app) == [] and HOSTILE in words(app)

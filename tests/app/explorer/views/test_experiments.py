@@ -12,7 +12,8 @@ from tests.app.explorer.running import column, errors, figures, opened, press, s
 IMAGE, TEXT = "demo-inceptionv1", "demo-gpt2"
 
 
-def test_a_stored_result_is_drawn_and_reproduced(measured_atlas: Path):
+def test_a_stored_result_is_reproduced(measured_atlas: Path):
+    """A stored result is drawn and reproduced."""
     with atlas.open(measured_atlas) as a:
         result = load(a, 1)
     app = opened(measured_atlas, "experiments", network=IMAGE, experiment=1, table="grid")
@@ -45,7 +46,8 @@ def test_what_is_not_stored_has_its_command(measured_atlas: Path):
     assert "no experiment 7<b> is stored of demo-inceptionv1" in errors(none)[0]
 
 
-def test_the_report_shows_verdicts_and_downloads(measured_atlas: Path):
+def test_the_report_shows_and_downloads(measured_atlas: Path):
+    """The report shows verdicts and downloads."""
     with atlas.open(measured_atlas) as a:
         found = stored_verdicts(a)
     app = opened(measured_atlas, "experiments", network=IMAGE, show="Report")

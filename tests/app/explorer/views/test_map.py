@@ -65,14 +65,16 @@ def test_a_region_lists_who_lies_in_it(demo_atlas: Path, lasso: bool):
     assert outlines(app) == [] and "within" not in app.query_params
 
 
-def test_a_site_without_a_map_says_how_to_make_one(demo_atlas: Path):
+def test_a_site_without_a_map_says_how(demo_atlas: Path):
+    """A site without a map says how to make one."""
     app = opened(demo_atlas, "map", network=TEXT, target="blocks.1.mlp")
     assert errors(app) == []
     assert scripts(app, "sh") == [f"polytope layout {demo_atlas} --site blocks.1.mlp --network {TEXT}"]
     assert f"{SITE} (codes)" in words(app)
 
 
-def test_a_region_that_is_none_is_a_sentence_beside_the_map(demo_atlas: Path):
+def test_a_bad_region_is_a_sentence(demo_atlas: Path):
+    """A region that is none is a sentence beside the map."""
     app = opened(demo_atlas, "map", network=TEXT, target=SITE, within="1,2,<b>", colour="density", layout=99)
     layout, region = errors(app)
     assert layout.startswith("the address asks for layout 99; expected ")
@@ -81,7 +83,8 @@ def test_a_region_that_is_none_is_a_sentence_beside_the_map(demo_atlas: Path):
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_a_map_has_few_kinds_that_differ_in_colour_or_shape(demo_atlas: Path, large: bool):
+def test_a_map_has_few_distinct_kinds(demo_atlas: Path, large: bool):
+    """A map has few kinds that differ in colour or shape."""
     with atlas.open(demo_atlas) as a:
         frame = query.layout_points(a, layout_of(a, a.catalog.target(site=SITE)).layout_id)
     if large:
@@ -98,7 +101,8 @@ def test_a_map_has_few_kinds_that_differ_in_colour_or_shape(demo_atlas: Path, la
     assert {trace.type for trace in figure.data} == {"scattergl"} and figure.data[0].x.dtype == "float32"
 
 
-def test_a_kind_of_very_many_points_is_drawn_in_parts_and_listed_once():
+def test_a_large_kind_is_drawn_in_parts():
+    """A kind of very many points is drawn in parts and listed once."""
     n = 2 * layout_charts.TRACE_POINTS + 1
     frame = pd.DataFrame({"example_id": range(n), "x": np.arange(n), "y": 0.0, "label": pd.Categorical(["a"] * n)})
     figure = layout_charts.layout(frame, "label", "map")
@@ -108,14 +112,16 @@ def test_a_kind_of_very_many_points_is_drawn_in_parts_and_listed_once():
     assert {trace.name for trace in figure.data} == {f"a ({n:,})"} == {trace.legendgroup for trace in figure.data}
 
 
-def test_a_drawn_outline_keeps_few_of_its_corners():
+def test_an_outline_keeps_few_corners():
+    """A drawn outline keeps few of its corners."""
     outline = [(float(i), float(i % 7)) for i in range(500)]
     kept = simplified(outline)
     assert 3 <= len(kept) <= MOST_CORNERS and set(kept) <= set(outline)
     assert simplified(outline[:4]) == outline[:4]
 
 
-def test_bands_of_density_part_all_points_by_the_scale_and_lay_the_densest_on_top():
+def test_density_bands_part_all_points():
+    """Bands of density part all points by the scale and lay the densest on top."""
     distance = np.concatenate([np.random.default_rng(0).gamma(4, 10, 5000), [1e4]]).astype(np.float32)
     found = list(layout_charts.bands(pd.DataFrame({"distance": distance})))
     assert 2 < len(found) <= layout_charts.BANDS and len({kind.colour for kind in found}) == len(found)
@@ -137,7 +143,7 @@ class TestInABrowser:
         eventually(page, lambda: "within" in state(page), True)
         return Region.parse(state(page)["within"])
 
-    def test_what_is_drawn_on_the_map_is_its_region(self, server: str, open_page: OpenPage):
+    def test_a_drawing_on_the_map_is_its_region(self, server: str, open_page: OpenPage):
         """A box, then an outline by hand; either stands on the map, and no other."""
         page = open_page(address(server, "map", network=IMAGE, target=IMAGE_SITE))
         answered(page)
@@ -152,7 +158,8 @@ class TestInABrowser:
         outlines = "() => document.querySelector('.js-plotly-plot').layout.shapes.length"
         eventually(page, lambda: page.evaluate(outlines), 1)
 
-    def test_another_colour_leaves_the_map_zoomed(self, server: str, open_page: OpenPage):
+    def test_recolouring_keeps_the_zoom(self, server: str, open_page: OpenPage):
+        """Another colour leaves the map zoomed."""
         page = open_page(address(server, "map", network=TEXT, target=SITE))
         answered(page)
         page.evaluate("() => { window.canvas = document.querySelector('.js-plotly-plot .gl-canvas'); }")

@@ -60,7 +60,8 @@ def test_the_ranking_is_that_of_the_query(demo_atlas: Path):
     assert column(app, 1) == [str(unit) for unit in expected.tolist()[25:50]]
 
 
-def test_directions_are_fitted_when_asked_for(demo_atlas: Path):
+def test_directions_are_fitted_on_request(demo_atlas: Path):
+    """Directions are fitted when asked for."""
     app = opened(demo_atlas, "neurons", network=IMAGE, target=IMAGE_SITE, section="Directions")
     assert errors(app) == [] and figures(app) == []
     press(app, "Compute")

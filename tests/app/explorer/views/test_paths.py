@@ -78,7 +78,8 @@ def test_a_link_to_an_interpolation_shows_it(measured_atlas: Path, networks: dic
     assert "xact paths: every crossing is located" in words(app)
 
 
-def test_without_the_network_the_page_says_why(measured_atlas: Path):
+def test_the_page_says_why_without_a_network(measured_atlas: Path):
+    """Without the network the page says why."""
     app = opened(measured_atlas, "paths", network="demo-gpt2", span="blocks.2.mlp->", run=1)
     [sentence] = errors(app)
     assert "gone" in sentence
@@ -94,7 +95,8 @@ class TestInABrowser:
     pytestmark = IN_BROWSER
     RANGE = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.slice()"
 
-    def test_a_path_stays_zoomed_as_the_slider_moves(self, measured_server: str, open_page: OpenPage):
+    def test_a_path_stays_zoomed_with_its_slider(self, measured_server: str, open_page: OpenPage):
+        """A path stays zoomed as the slider moves."""
         page = open_page(address(measured_server, "paths", network=IMAGE, span=SPAN, example=7, run=1))
         expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=COMPUTING)
         answered(page)

@@ -25,7 +25,8 @@ NEAREST = -1
 """The place of the table of nearest polytopes: the last."""
 
 
-def test_from_an_example_the_rows_of_the_query(demo_atlas: Path):
+def test_an_examples_search_is_the_querys(demo_atlas: Path):
+    """From an example the rows of the query."""
     with atlas.open(demo_atlas) as a:
         example = a.value("select max(example_id) from examples where network_id = 2") - 3
         found = query.nearest(a, example=example, site=SITE, network=TEXT, k=7)
@@ -109,7 +110,8 @@ def digit(place: int) -> bytes:
     return encoded.getvalue()
 
 
-def test_an_upload_that_is_no_picture_is_refused(demo_atlas: Path):
+def test_an_upload_of_no_picture_is_refused(demo_atlas: Path):
+    """An upload that is no picture is refused."""
     app = opened(demo_atlas, "search", network=IMAGE, target=FULL_SITE, by="Image")
     huge = io.BytesIO()
     Image.new("1", (6000, 6000)).save(huge, "PNG")  # 5 kB that unpack to 36 million pixels
@@ -142,7 +144,8 @@ def test_a_stored_upload_says_which_example(networks: dict[str, Network], tmp_pa
         assert re.findall(r"example=(\d+)", shared) == [str(example)]
 
 
-def test_a_token_that_the_text_lacks_is_refused(demo_atlas: Path):
+def test_a_token_the_text_lacks_is_refused(demo_atlas: Path):
+    """A token that the text lacks is refused."""
     here = {"network": TEXT, "target": SITE, "by": "Text", "text": "import asyncio"}
     for token in ("99", "<b>"):
         [sentence] = errors(opened(demo_atlas, "search", **here, token=token))

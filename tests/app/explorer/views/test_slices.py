@@ -41,7 +41,8 @@ def test_the_stored_slice_and_any_part_of_it(measured_atlas: Path, networks: dic
     assert metrics(app)[0] == f"{near.tables['summary']['polytopes'].item():,}"
 
 
-def test_nonsense_in_the_address_is_a_sentence(measured_atlas: Path):
+def test_a_nonsense_address_is_a_sentence(measured_atlas: Path):
+    """Nonsense in the address is a sentence."""
     app = opened(measured_atlas, "slices", network=IMAGE, **SLICED, u="<b>left</b>", v=1, reach=2)
     assert "the address names a window by u '<b>left</b>', v '1', reach '2'" in errors(app)[0]
     assert len(figures(app)) == 1, "the whole plane"
@@ -62,7 +63,8 @@ class TestInABrowser:
 
         eventually(page, seen, {"u": pytest.approx(-2, abs=0.4), "reach": pytest.approx(2, rel=0.05)})
 
-    def test_a_slice_can_be_stopped_and_started_again(self, measured_server: str, open_page: OpenPage):
+    def test_a_slice_is_stopped_and_restarted(self, measured_server: str, open_page: OpenPage):
+        """A slice can be stopped and started again."""
         page = open_page(address(measured_server, "slices", network=IMAGE, **{**SLICED, "size": 256}, run=1))
         stop = page.get_by_role("button", name="Stop", exact=True)
         stop.click(timeout=COMPUTING)

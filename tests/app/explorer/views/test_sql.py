@@ -28,9 +28,8 @@ DEAF = "select len(list_transform(range(20000000), lambda i: hash(i)::varchar)) 
 """Minutes, and one value: DuckDB looks neither at the clock nor for an interrupt."""
 
 
-def test_a_column_of_many_kinds_is_shown_as_text_and_nothing_is_logged(
-    demo_atlas: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_mixed_column_is_text_unlogged(demo_atlas: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A column of many kinds is shown as text and nothing is logged."""
     streamlit = logging.getLogger("streamlit.dataframe_util")  # which tells none above it
     streamlit.addHandler(caplog.handler)
     try:
@@ -54,7 +53,8 @@ def test_a_column_of_many_kinds_is_shown_as_text_and_nothing_is_logged(
         ([10**30, None, -1], [str(10**30), None, "-1"]),
     ],
 )
-def test_no_value_of_a_column_of_many_kinds_is_lost(values: list[object], texts: list[str | None]) -> None:
+def test_a_mixed_column_loses_no_value(values: list[object], texts: list[str | None]) -> None:
+    """No value of a column of many kinds is lost."""
     rows = pd.DataFrame({"v": pd.Series(values, dtype=object), "n": range(len(values))})
     rows.columns = pd.Index(["v", "v"])
     shown, pictures = _shown(rows)
@@ -64,13 +64,15 @@ def test_no_value_of_a_column_of_many_kinds_is_lost(values: list[object], texts:
 
 
 @pytest.mark.parametrize("values", [["a", None], [b"\x01", None], [[1, None], []], [{"a": 1}, None], [1.5, None], []])
-def test_a_column_of_one_kind_is_shown_as_it_is(values: list[object]) -> None:
+def test_a_plain_column_is_shown_as_it_is(values: list[object]) -> None:
+    """A column of one kind is shown as it is."""
     rows = pd.DataFrame({"v": pd.Series(values, dtype=object)})
     expected = ["01", None] if b"\x01" in values else values
     assert [None if value is np.nan else value for value in _shown(rows)[0]["v"]] == expected
 
 
-def test_sample_queries_are_about_the_last_site_of_a_span(demo_atlas: Path):
+def test_samples_are_about_a_spans_last_site(demo_atlas: Path):
+    """Sample queries are about the last site of a span."""
     with atlas.open(demo_atlas) as a:
         text, last = a.catalog.network(TEXT), "blocks.3.mlp"
         for target, site in {
@@ -116,7 +118,7 @@ def test_sample_queries_run(demo_atlas: Path):
         assert errors(app) == [] and f"{sizes[name]:,} rows in" in words(app)
 
 
-def test_rows_are_paged(demo_atlas: Path):
+def test_rows_come_in_pages(demo_atlas: Path):
     text = "select i + 5000 as n from range(450) t(i)"
     app = opened(demo_atlas, "sql", network=TEXT, query=text, page=3)
     assert "450 rows in" in words(app) and "Rows 401 to 450 of 450" in words(app)
@@ -137,7 +139,7 @@ def test_rows_are_charted(demo_atlas: Path):
 class TestInABrowser:
     pytestmark = IN_BROWSER
 
-    def test_slow_queries_are_stopped_and_stall_no_other(self, server: str, open_page: OpenPage):
+    def test_slow_queries_stall_no_other(self, server: str, open_page: OpenPage):
         """Of two sessions, one of which hears nothing while it computes a single value."""
         slow = [open_page(address(server, "sql", network=TEXT, query=text, timeout=300)) for text in (SLOW, DEAF)]
         for page in slow:
