@@ -2,11 +2,18 @@
 
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
-from tests.atlases import built_once, three_networks
+# Before the packages are imported: their annotated calls are then checked, shapes of arrays with them. An int passes
+# for a float, as in mypy.
+CHECK = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+jaxtyping.install_import_hook(["atlas", "ingest", "query", "app"], CHECK)
+
+from tests.atlases import built_once, three_networks  # noqa: E402
 
 # A shell has what it runs in the background ignore Ctrl-C, and children inherit that: so tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,6 +23,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An atlas of the three small networks, to read; copy it to write."""
     return built_once(tmp_path_factory, "three.atlas", three_networks)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """For a test that gives wrong types on purpose: what callers are told, who run without these checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

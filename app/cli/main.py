@@ -28,10 +28,11 @@ cli = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"polytope-atlas {version('polytope-atlas')}")
         raise typer.Exit
+    return wanted
 
 
 @cli.callback()

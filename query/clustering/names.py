@@ -12,6 +12,7 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 import pandas as pd
 
 from atlas import Atlas
@@ -86,7 +87,7 @@ def name_cluster(
     name: str | None,
     *,
     clustering: int | None = None,
-    cluster: int,
+    cluster: int | np.integer,
     note: str | None = None,
     seen: ClusterName | None = None,
     site: str | None = None,
@@ -172,7 +173,7 @@ def _is_control(letter: str) -> bool:
     return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _REORDERING
 
 
-def _borne(atlas: Atlas, record: Clustering, cluster: int) -> ClusterName:
+def _borne(atlas: Atlas, record: Clustering, cluster: int | np.integer) -> ClusterName:
     if not is_whole(cluster) or not 0 <= cluster < record.n_clusters:
         noise = "; the noise is no cluster and bears no name" if cluster == NOISE else ""
         raise UnknownName(

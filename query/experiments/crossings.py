@@ -283,7 +283,7 @@ def _points_at_most(points: int, most: int) -> int:
     return total
 
 
-def _halved(times: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
+def _halved(times: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " 2*points-1"]:
     """The points, and one in the middle of every step."""
     finer = np.empty(2 * len(times) - 1)
     finer[::2], finer[1::2] = times, (times[1:] + times[:-1]) / 2

@@ -146,7 +146,7 @@ def _neighbors(
     its polytope.
     """
 
-    def others(neighbors: Neighbors) -> Neighbors:
+    def others(neighbors: Neighbors) -> tuple[Int64[np.ndarray, " others"], Int64[np.ndarray, " others"]]:
         ids, distances = neighbors
         kept = ids != search.subject.example
         return (ids[kept], distances[kept]) if excluding else neighbors

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
+from jaxtyping import Int64, Integer
 
 from atlas import Atlas, SplineCodes
 from atlas.devices import Device
@@ -23,7 +23,7 @@ from .search_space import DEFAULT_K, checked_k, search_space
 def nearest_many(
     atlas: Atlas,
     *,
-    examples: Iterable[int] | None = None,
+    examples: Iterable[int] | Integer[np.ndarray, " examples"] | None = None,
     codes: SplineCodes | None = None,
     site: str | None = None,
     span: str | None = None,

@@ -101,6 +101,7 @@ def test_duckdb_reads_the_same_bits(a: Atlas, gates: np.ndarray) -> None:
     assert distance == hamming(codes[:1], codes[-1:])[0] and length == 8 * codes.n_bytes
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_no_code_is_refused() -> None:
     with pytest.raises(WidthError, match=r"2-D boolean array, got int64 of shape \(2, 2\)"):
         inspect.unwrap(SplineCodes.pack.__func__)(SplineCodes, np.ones((2, 2), int))  # type: ignore[attr-defined]

@@ -376,6 +376,7 @@ def test_a_query_keeps_the_readers_lock(query: str, built: Path) -> None:
         process.join(60)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_rows_and_time_are_limited(built: Path) -> None:
     with atlas.open(built) as a:
         assert len(found := a.sql("from range(5000)", row_limit=4999)) == 4999 and found.attrs["truncated"]

@@ -97,6 +97,7 @@ def test_digits_are_8_bit_grey_images():
     assert np.asarray(image)[0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("read", [python_texts, digit_images])
 def test_an_unknown_split_says_what_is_known(read):
     with pytest.raises(ValueError, match="split is 'test'; expected one of 'all', 'train', 'heldout'"):

@@ -226,6 +226,7 @@ def test_neither_file_nor_folder(tmp_path):
             open_dataset(str(tmp_path / name), kind="text")
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("source", "kind", "message"), [("", "text", "source is empty"), ("builtin:python", "sound", "kind is 'sound'")]
 )

@@ -74,6 +74,7 @@ def test_members_and_noise(a):
     assert found.columns.tolist()[5:] == ["token", "context", "context_offset", "input_id", "position"]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("ask", "options", "error", "message"),
     [

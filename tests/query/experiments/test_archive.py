@@ -111,6 +111,7 @@ def test_order_of_parameters_is_no_matter(writer):
     assert archive.save(writer, result(options={"b": 2, "a": 1})) == first
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_failed_save_leaves_nothing(writer):
     """A result that cannot be stored leaves nothing behind."""
     known = archive.save(writer, result())

@@ -172,7 +172,7 @@ def test_the_share_that_is_done_rises_to_one(plane):
     """Piece by piece on the exact way; sampled, of all points that may be read, which a path takes that never
     converges."""
     tail, sites = plane
-    ends = np.array([-1.0, 2.0]), np.array([3.0, -2.0])
+    ends = np.array([-1, 2], np.float32), np.array([3, -2], np.float32)
     told = []
     whole = exact_crossings(tail.precise(), *ends, sites)
     pieces = exact_crossings(tail.precise(), *ends, sites, state_bytes=1, told=told.append)

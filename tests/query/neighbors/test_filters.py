@@ -93,6 +93,7 @@ OWN_FILE = "read_blob(current_setting('allowed_paths')[4])"
 """A file that the sandbox itself may read."""
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("wanted", "error", "message"),
     [

@@ -272,6 +272,7 @@ def test_another_reader_is_refused(a, words):
         query.nearest(a, text="1:1", site="out", reader=short)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
@@ -387,6 +388,7 @@ def test_codes_that_were_not_ingested(tmp_path):
         query.nearest(a, example=5, span="blocks.0.mlp->")
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("asked", "why"),
     [

@@ -56,6 +56,7 @@ def test_images_come_without_thumbnails(a):
     assert "thumbnail" not in found and "key" in found and len(found) == 36
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [

@@ -52,6 +52,7 @@ def test_a_pair_equals_numpy_and_the_macro(a, span):
         assert found.density == pytest.approx(by_sql["density"][0], rel=1e-12)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("x", "y", "asked", "error", "message"),
     [
@@ -298,6 +299,7 @@ def test_bootstrap_resamples_inputs():
         np.testing.assert_allclose(ends, np.quantile(means, q, axis=0), rtol=0.04)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
