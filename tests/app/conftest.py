@@ -7,22 +7,21 @@ import ast
 import calendar
 import csv
 import difflib
-import fcntl
 import fractions
 import inspect
 import locale
 import optparse
-import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 from atlas.network import Network
+from tests.atlases import built_once
 
 pytest.register_assert_rewrite("tests.app.explorer.browsing")  # an assertion in there is to show what was read
 
@@ -61,22 +60,6 @@ def networks() -> dict[str, Network]:
     from ingest.networks import load_network
 
     return {source: load_network(source) for source in ("demo:gpt2", "demo:inceptionv1")}
-
-
-def built_once(temporary: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
-    """What one process of this run of the tests builds, and all others wait for."""
-    root = temporary.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
-    place = root / name
-    with (root / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not place.exists():
-            part = root / f"{name}.part"
-            shutil.rmtree(part, ignore_errors=True)  # of one that failed
-            build(part)
-            part.rename(place)
-    return place
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,7 @@ def rows(a: Atlas, n: int) -> bytes:
 asked: list[int] = []
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_an_answer_too_large_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """An answer that would drop everyones is not kept."""
     monkeypatch.setattr(view, "LARGEST_KEPT", 1000)

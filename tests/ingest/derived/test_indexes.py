@@ -162,6 +162,7 @@ def test_damaged_index_is_built_again(path: Path) -> None:
     assert file.stat().st_size == len(content)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -188,6 +189,7 @@ def test_no_codes_nothing_to_index(tmp_path: Path) -> None:
 # --- neighbours of all examples ----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -81,6 +81,7 @@ def test_activations_and_spans_have_layouts(words: Path):
     assert made.loc[over_span, ["target", "space", "metric"]].tolist() == ["blocks.0.mlp->", "codes", "hamming"]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_refused_or_stopped_leaves_nothing(words: Path):
     """What is refused or interrupted leaves nothing."""
     before = held(words)

@@ -166,7 +166,7 @@ def test_text_codes_published_bit_for_bit(tmp_path: Path) -> None:
         tokens = network.tokenize(item.content)
         for window in network.windows(len(tokens.ids)):
             for position in sampling.positions(len(window)):
-                following = tokens.ids[window.stop] if window.stop < len(tokens.ids) else None
+                following = int(tokens.ids[window.stop]) if window.stop < len(tokens.ids) else None
                 work = TokenWindow(tokens.ids[window.start : window.stop], np.array([position]), following)
                 work_of[item.content_hash, window.start + position] = work
     check_published(tmp_path / "a", network, data, work_of)

@@ -136,6 +136,7 @@ def test_one_class_is_refused(tmp_path):
             registry.run(a, "density", network="bare")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_named_spans_alone_are_measured(side_by_side):
     """Spans by name are all that is measured."""
     with pytest.raises(UsageError, match="site_by_site adds to the spans measured by default"):

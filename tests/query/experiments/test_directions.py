@@ -237,6 +237,7 @@ def test_every_direction_has_a_histogram(a):
         assert f"{components[method].max():.0%}" in shown[0] and f"{components[method].min():.0%}" in shown[-1]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("options", [{"shown": 0}, {"seed": -1}, {"resamples": 1.5}])
 def test_the_impossible_is_refused_first(a, options):
     """What is impossible is refused before anything is factorised."""

@@ -312,6 +312,7 @@ def test_unreadable_controls_are_refused(photos):
     assert not told
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -581,6 +582,7 @@ def test_tail_and_atlas_codes_agree(plane):
             assert span_codes(reading, live.place.sites).packed.tolist() == stored.packed.tolist()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -601,6 +603,7 @@ def test_a_seed_beyond_range_is_refused(plane, name, options, seed):
         ask(plane, name, seed=seed, **options)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_precise_tail_is_the_examples(plane):
     """Tails of a language model come and go, and a new one may lie where an old one lay in memory."""
     reader = plane[2]

@@ -180,6 +180,7 @@ def test_another_distance_is_recorded(a):
     assert sorted(found) == sorted(n for (n,) in sizes)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("clusterings", "message"),
     [

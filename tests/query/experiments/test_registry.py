@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 DEFINITIONS = (ROOT / "docs" / "SCIENCE.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_record_is_complete(name: str):
     experiment = find(name)
