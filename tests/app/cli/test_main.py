@@ -211,7 +211,8 @@ def test_a_command_in_the_readme_exists(line: str):
     COMMANDS[name].make_context(name, words)
 
 
-def test_the_python_in_the_readme_runs(demo_atlas: Path):
+def test_the_python_in_the_readme_runs(demo_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)  # it makes an atlas
     code = in_readme("python")
     with atlas.open(demo_atlas) as a:  # here the digits came first, in `polytope demo` the texts
         token = a.value("select min(example_id) from examples where token is not null")

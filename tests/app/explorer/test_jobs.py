@@ -213,6 +213,7 @@ def test_long_jobs_hold_up_no_page(start: Callable[..., jobs.Job]):
     assert page.wait(WAIT) and page.answer == 42
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_networks_load_before_their_turn(start: Callable[..., jobs.Job]):
     """Two who wait for the same network, and a third who needs none."""
     turns, network, wanted = jobs.Turns(2, 2), threading.Lock(), threading.Semaphore(0)

@@ -40,6 +40,7 @@ def test_positions_are_evenly_spaced(sampling: TokenSampling, length: int):
     assert np.ptp(np.diff(edges)) <= 1
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("values", "name"),
     [
