@@ -20,6 +20,9 @@ from .errors import UnknownName, UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Kind = Literal["text", "image", "vector"]
+"""What a network reads, and what an input is. A *vector* is a row of numbers."""
+
 Scope = Literal["position", "full"]
 FULL_SUFFIX = ":full"
 PART_UNITS = 4096
@@ -165,6 +168,21 @@ class ImageView:
     label: str | None = None
 
 
+@dataclass(frozen=True)
+class VectorView:
+    """One vector to run: all numbers of an input, flat, whatever its shape.
+
+    ``label`` is the class name if it is known; the loss is measured against it.
+    """
+
+    numbers: Float32[np.ndarray, " numbers"]
+    label: str | None = None
+
+
+View = TokenWindow | ImageView | VectorView
+"""What a network runs at once, one of a batch."""
+
+
 @dataclass
 class Reading:
     """What a network did on a batch. Row i is example i: windows in order, positions within a window in order.
@@ -192,7 +210,7 @@ class NetworkInfo:
 
     name: str
     architecture: str
-    kind: Literal["text", "image"]
+    kind: Kind
     source: str
     weights: str
     weights_digest: str
@@ -201,7 +219,7 @@ class NetworkInfo:
 
 @runtime_checkable
 class Network(Protocol):
-    """The least that the atlas asks of a network; ``ingest.networks`` implements it for GPT-2 and InceptionV1."""
+    """The least that the atlas asks of a network; ``ingest.networks`` implements it."""
 
     @property
     def info(self) -> NetworkInfo: ...
@@ -212,7 +230,7 @@ class Network(Protocol):
         ...
 
     def read(self, batch: Sequence[Any], codes: Sequence[Site], activations: Sequence[Site]) -> Reading:
-        """Run `TokenWindow`s or `ImageView`s and read codes and activations at the given sites."""
+        """Run views of the network's kind and read codes and activations at the given sites."""
         ...
 
 
@@ -238,13 +256,23 @@ class ImageNetwork(Network, Protocol):
 
 
 @runtime_checkable
+class VectorNetwork(Network, Protocol):
+    """A network of rows of numbers: an example is a row."""
+
+    @property
+    def n_inputs(self) -> int:
+        """How many numbers a row has."""
+        ...
+
+
+@runtime_checkable
 class GatedNetwork(Network, Protocol):
     """A network that shows how far its gates are from their boundaries."""
 
     def preactivations(
         self, batch: Sequence[Any], sites: Sequence[Site]
     ) -> dict[str, Float32[np.ndarray, "examples gates"]]:
-        """Run `TokenWindow`s or `ImageView`s; by site, preactivations in the order of its code's bits."""
+        """Run views of the network's kind; by site, preactivations in the order of its code's bits."""
         ...
 
 

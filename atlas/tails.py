@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, Int8, UInt8
 
-from .network import GateRange, ImageView, Network, Site, TokenWindow
+from .network import GateRange, Network, Site, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,10 +157,11 @@ class PiecewiseLinearTail(Tail, Protocol):
 class TailedNetwork(Network, Protocol):
     """A network that can be run onward from a site."""
 
-    def tail(self, site: Site, work: TokenWindow | ImageView | None = None) -> Tail:
+    def tail(self, site: Site, work: View | None = None) -> Tail:
         """The part of the network after ``site``.
 
         A language model needs the sequence, ``work``, with the one position whose activation is replaced; all else in
-        it is held fixed. An image network takes the whole activation tensor of a full site, and needs no image.
+        it is held fixed. Networks of images and vectors take the whole activation, that of a full site where the
+        network has such, and need no input.
         """
         ...

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from atlas.errors import UnknownName, UnsupportedNetwork, UsageError
-from atlas.network import GateRange, ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow
+from atlas.network import GateRange, NetworkInfo, Reading, Site, Tokens, TokenWindow, View
 
 from .packing import finite_rows, pack_positive
 
@@ -142,7 +142,7 @@ class CausalLanguageModel:
             loss=loss.cpu().numpy(),
         )
 
-    def tail(self, site: Site, work: TokenWindow | ImageView | None = None) -> TokenTail:
+    def tail(self, site: Site, work: View | None = None) -> TokenTail:
         """What comes after ``site`` at the one position of the sequence ``work``, all else in it held fixed.
 
         Raises `UsageError` without such a sequence, `UnknownName` for a foreign site, `UnsupportedNetwork` for an

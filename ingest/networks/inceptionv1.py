@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from atlas.errors import UnknownName, UsageError
-from atlas.network import FULL_SUFFIX, GateRange, ImageView, NetworkInfo, Reading, Scope, Site, TokenWindow
+from atlas.network import FULL_SUFFIX, GateRange, ImageView, NetworkInfo, Reading, Scope, Site, View
 
 from .googlenet import preprocess
 from .packing import BITS, finite_rows, pack_bits, pack_positive
@@ -126,7 +126,7 @@ class InceptionV1:
             self.model(self.prepare(batch))
         return {name: torch.cat(values, dim=1).float().cpu().numpy() for name, values in probe.values.items()}
 
-    def tail(self, site: Site, work: TokenWindow | ImageView | None = None) -> PiecewiseTail:
+    def tail(self, site: Site, work: View | None = None) -> PiecewiseTail:
         """What comes after a full site, as a function of its whole activation tensor; no image is needed for that.
 
         Raises `UnknownName` for a foreign site, `UsageError` for a position site.

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from atlas.network import Kind
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Kind = Literal["text", "image"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def network_kind(source: str) -> Kind:
         source: as for `ingest.load_network`.
 
     Returns:
-        ``text`` or ``image``.
+        ``text``, ``image`` or ``vector``.
     """
     return adapter_of(source).kind
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from atlas.errors import BadInput, NonFinite
-from atlas.network import ImageView, Network, Reading, Site, TextNetwork, TokenWindow
+from atlas.network import ImageView, Network, Reading, Site, TextNetwork, View
 from atlas.store.disk import replacing
 
 from ..datasets.base import BadItem, Dataset, Item
@@ -99,7 +99,7 @@ class _Place:
 class _Unit:
     """What the network runs at once, one of a batch, and the examples that it gives."""
 
-    work: TokenWindow | ImageView
+    work: View
     places: tuple[_Place, ...]
 
 

@@ -19,7 +19,7 @@ from atlas import Atlas, Network, Site, SplineCodes
 from atlas.checks import is_whole
 from atlas.errors import BadInput, NonFinite, UnknownName, UsageError, WeightsError
 from atlas.images import decode_image
-from atlas.network import ImageView, TextNetwork, Tokens, TokenWindow
+from atlas.network import ImageView, TextNetwork, Tokens, TokenWindow, View
 from atlas.store.catalog import NetworkRecord, SiteRecord, Target
 
 
@@ -27,7 +27,7 @@ class LiveInput(NamedTuple):
     """What a network is fed: a window of tokens or an image; ``tokens`` and ``token`` are None for an image."""
 
     name: str
-    view: TokenWindow | ImageView
+    view: View
     tokens: tuple[str, ...] | None = None
     token: int | None = None
 
