@@ -146,13 +146,8 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
     table = _table(measured, np.random.default_rng([options.seed, 13]))
     parameters = {
         "span": live.place.name,
-        "example": options.example,
         "examples": len(ids),
         "epsilons": radii,
-        "steps": options.steps,
-        "n_random": options.n_random,
-        "tolerance": tolerance,
-        "seed": options.seed,
         "n_gates": live.place.n_gates,
     }
     notes = _notes(live.tail(int(ids[0])), pd.DataFrame(paths), tolerance, dropped)

@@ -159,11 +159,7 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
     mapped, singular = _map(tails.of(shown), points[list(ids).index(shown)], shown)
     parameters = {
         "site": live.place.site.name,
-        "example": options.example,
         "examples": len(ids),
-        "probes": options.probes,
-        "checks": options.checks,
-        "seed": options.seed,
         "n_gates": live.place.n_gates,
         "shown": shown,
         "exact_distance": cotangents.identity,

@@ -117,15 +117,7 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
     table = pd.concat(frames, ignore_index=True)
     for network, span in table.loc[~table["exact"].astype(bool), ["network", "span"]].itertuples(index=False):
         notes.add(exactness(atlas.catalog.target(span=span, network=network)))
-    parameters = {
-        "spans": names,
-        "site_by_site": options.site_by_site,
-        "beside": [other.name for other in others],
-        "pairs": options.pairs,
-        "seed": options.seed,
-        "resamples": options.resamples,
-        "confidence": options.confidence,
-    }
+    parameters = {"spans": names, "beside": [other.name for other in others]}
     return Result("density", record.name, parameters, {"table": table}, notes.lines())
 
 

@@ -223,18 +223,9 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
         "span": target.name if "->" in target.name else None,
         "site": None if "->" in target.name else target.name,
         "atoms": int(found.weights.shape[0]),
-        "method": options.method,
-        "sparsity": options.sparsity,
         "k": k,
-        "by": options.by,
         "clustering": stored.clustering.clustering_id if stored and stored.clustering else None,
-        "gates": options.gates,
-        "shown": options.shown,
-        "examples": options.examples,
         "n": len(ids),
-        "seed": options.seed,
-        "resamples": options.resamples,
-        "confidence": options.confidence,
     }
     return Result("dictionary", record.name, parameters, tables, notes.lines())
 

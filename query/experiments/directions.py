@@ -136,7 +136,7 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
         whole("bins", options.bins, 2),
         whole("components", options.components),
     )
-    shown = whole("shown", options.shown)
+    whole("shown", options.shown)
     notes = Notes(*NOTES)
     data = _read(atlas, place, options.clustering, whole("examples", options.examples, 2), options.seed, notes)
     frames, histograms, found, rows = [], [], [], []
@@ -157,17 +157,8 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
     parameters = {
         "site": place.name,
         "methods": chosen,
-        "components": components,
-        "k": k,
-        "threshold": threshold,
-        "shown": shown,
-        "bins": bins,
-        "examples": options.examples,
         "n": len(data.ids),
-        "seed": options.seed,
-        "resamples": options.resamples,
         "clustering": data.clusters.clustering.clustering_id if data.clusters.clustering else None,
-        "confidence": options.confidence,
     }
     tables = {
         "table": pd.DataFrame(rows),

@@ -190,19 +190,10 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
     parameters = {
         "before": ends[0].name,
         "after": ends[1].name,
-        "space": options.space,
-        "quantile": options.quantile,
-        "pairs": options.pairs,
-        "by": options.by,
         "clustering_before": clusters[0].clustering.clustering_id if clusters[0].clustering else None,
         "clustering_after": clusters[1].clustering.clustering_id if clusters[1].clustering else None,
-        "shown": shown,
-        "examples": options.examples,
         "n": len(ids),
         "n_pairs": len(found.first),
-        "seed": seed,
-        "resamples": options.resamples,
-        "confidence": options.confidence,
     }
     return Result("flow", record.name, parameters, tables, notes.lines())
 

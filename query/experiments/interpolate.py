@@ -154,17 +154,7 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
         measured[kept].reset_index(drop=True),
         [p for p, keep in zip(profiles, kept, strict=True) if keep],
     )
-    parameters = {
-        "span": live.place.name,
-        "a": options.a,
-        "b": options.b,
-        "pairs": wanted,
-        "steps": n_steps,
-        "method": options.method,
-        "tolerance": options.tolerance,
-        "seed": options.seed,
-        "n_gates": live.place.n_gates,
-    }
+    parameters = {"span": live.place.name, "pairs": wanted, "n_gates": live.place.n_gates}
     inputs = np.column_stack([inputs_of_examples(atlas, measured[end].to_numpy()) for end in ("a", "b")])
     tables = {
         "table": _mean_profiles(measured, np.array(profiles), inputs, edges, rng),

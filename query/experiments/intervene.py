@@ -166,14 +166,9 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
     kept.insert(1, "input", inputs_of_examples(atlas, kept["example"].to_numpy()))
     parameters = {
         "site": aim.name,
-        "cluster": options.cluster,
         "clustering": groups.clustering.clustering_id,
-        "example": options.example,
         "examples": len(ids),
         "gates": int(table["set"].sum()),
-        "n_random": options.n_random,
-        "epsilon": float(options.epsilon),
-        "seed": options.seed,
         "members": len(members),
         "shown": work.shown,
         "n_gates": aim.n_gates,

@@ -119,12 +119,7 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
     measured = measured[[column.name for column in TABLES["examples"].columns]]
     rng = np.random.default_rng([options.seed, 13])
     tables = {"table": _table(measured, rng), "examples": measured, "summary": _summary(measured, rng)}
-    parameters = {
-        "sites": [site.name for site in chosen],
-        "examples": len(ids),
-        "alphas": factors.tolist(),
-        "seed": options.seed,
-    }
+    parameters = {"sites": [site.name for site in chosen], "examples": len(ids), "alphas": factors.tolist()}
     return Result("layernorm", lives[0].owner.name, parameters, tables, _notes(lives, measured))
 
 

@@ -43,6 +43,9 @@ CODES, ACTIVATIONS, NEURONS, NMF, PCA, RANDOM = (
 )
 MEASURES = ("purity", "entropy", "lift", "intruder")
 
+Used = dict[tuple[str, str], int]
+"""The clustering taken for a site's name and a space: those asked for, and what was found in the atlas."""
+
 NOTES = (
     "intervals: percentiles of a bootstrap over groups; groups of neurons and directions overlap, so theirs are "
     "rather too narrow. Lift: purity over that of random groups of the same size",
@@ -145,28 +148,20 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
     record = atlas.catalog.network(options.network)
     chosen = asked_sites(atlas, record, options.sites)
     targets = [atlas.catalog.target(site=site.name, network=record.name) for site in chosen]
-    asked = asked_clusterings(atlas, targets, options.clusterings)
-    parameters = {
-        "sites": [site.name for site in chosen],
-        "by": options.by,
-        "k": None if options.k is None else whole("k", options.k, 2),
-        "units": whole("units", options.units),
-        "components": whole("components", options.components),
-        "members": whole("members", options.members, 2),
-        "trials": whole("trials", options.trials),
-        "examples": whole("examples", options.examples, 2),
-        "seed": whole("seed", options.seed, 0),
-        "resamples": options.resamples,
-        "confidence": options.confidence,
-        "clusterings": {site.name: {space: asked.get((site.name, space)) for space in SPACES} for site in chosen},
-    }
+    used = asked_clusterings(atlas, targets, options.clusterings)
+    for name, least in (("units", 1), ("components", 1), ("members", 2), ("trials", 1), ("examples", 2)):
+        whole(name, getattr(options, name), least)
+    if options.k is not None:
+        whole("k", options.k, 2)
     notes, tables = Notes(*NOTES), []
     for done, site in enumerate(chosen):
         tell(progress, done, len(chosen))
-        tables.append(_site(atlas, _read(atlas, site, parameters, notes), parameters, notes))
+        tables.append(_site(atlas, _read(atlas, site, options, notes), options, used, notes))
     tell(progress, len(chosen), len(chosen))
     groups = pd.concat([groups for groups, _ in tables], ignore_index=True)
-    table = _summary(groups, [row for _, rows in tables for row in rows], parameters)
+    table = _summary(groups, [row for _, rows in tables for row in rows], options)
+    clusterings = {site.name: {space: used.get((site.name, space)) for space in SPACES} for site in chosen}
+    parameters = {"sites": [site.name for site in chosen], "clusterings": clusterings}
     return Result("monosemanticity", record.name, parameters, {"table": table, "groups": groups}, notes.lines())
 
 
@@ -219,27 +214,29 @@ def figure(result: Result) -> go.Figure:
     )
 
 
-def _read(atlas: Atlas, site: SiteRecord, parameters: dict, notes: Notes) -> _Site:
+def _read(atlas: Atlas, site: SiteRecord, options: Options, notes: Notes) -> _Site:
     target = atlas.catalog.target(site=site.name, network=site.network)
     ids = holders(atlas, target)
     if site.n_activations:
         ids = with_activation(atlas, site, ids)
     else:
         notes.add("no activations are stored, so there are no directions and no intruder test", site.name)
-    kept = drawn(ids, parameters["examples"], parameters["seed"])
+    kept = drawn(ids, options.examples, options.seed)
     if len(kept) < len(ids):
         notes.add(f"{len(kept):,} of {len(ids):,} examples, drawn at random", site.name)
     activations = atlas.activations(site, kept)[1] if site.n_activations else None
     return _Site(target, kept, activations)
 
 
-def _site(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+def _site(
+    atlas: Atlas, read: _Site, options: Options, used: Used, notes: Notes
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """A row a group of every method; and, whether it has groups or not, a row a method: site, method, examples and
     coverage."""
-    labels = labels_of(atlas, read.ids, parameters["by"])
-    seed, ordinal = parameters["seed"], read.site.ordinal
+    labels = labels_of(atlas, read.ids, options.by)
+    seed, ordinal = options.seed, read.site.ordinal
     chance = Chance(labels, np.random.default_rng([seed, 1, ordinal]))
-    methods = _methods(atlas, read, parameters, notes)
+    methods = _methods(atlas, read, options, used, notes)
     codes = None
     if read.activations is not None:
         norms = np.linalg.norm(read.activations.astype(np.float64), axis=1)
@@ -250,7 +247,7 @@ def _site(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> tuple[pd
         frame["intruder"] = np.nan
         if codes is not None:
             rng = np.random.default_rng([seed, 2, ordinal, place])
-            frame["intruder"] = intruder(codes, groups, parameters["members"], parameters["trials"], rng)
+            frame["intruder"] = intruder(codes, groups, options.members, options.trials, rng)
         frame.insert(0, "site", read.site.name)
         frame.insert(1, "method", method)
         frame.insert(2, "group", np.arange(len(groups)))
@@ -259,57 +256,56 @@ def _site(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> tuple[pd
         rows.append({"site": read.site.name, "method": method, "examples": len(read.ids), "coverage": covered})
     if labels.n_unlabelled:
         notes.add(
-            f"{labels.n_unlabelled:,} examples have no {parameters['by']} and do not count in a purity",
+            f"{labels.n_unlabelled:,} examples have no {options.by} and do not count in a purity",
             read.site.name,
         )
     held = [frame for frame in frames if len(frame)]  # empty ones would make objects of the columns of the others
     return pd.concat(held, ignore_index=True), rows
 
 
-def _methods(atlas: Atlas, read: _Site, parameters: dict, notes: Notes) -> dict[str, list[Members]]:
+def _methods(atlas: Atlas, read: _Site, options: Options, used: Used, notes: Notes) -> dict[str, list[Members]]:
     """The groups of every method that can be had at the site."""
-    seed, name = parameters["seed"], read.site.name
+    seed, name = options.seed, read.site.name
     found: dict[str, list[Members]] = {}
     for method, space in ((CODES, "codes"), (ACTIVATIONS, "activations")):
         if space == "activations" and read.activations is None:
             continue
-        used = parameters["clusterings"][name]
         clusters: Clusters | None
-        if used[space] is None:
+        if (name, space) not in used:
             clusters = any_clusters(atlas, read.target, read.ids, space)
         else:
-            clusters = stored_clusters(atlas, read.target, read.ids, clustering=used[space], space=space)
+            clusters = stored_clusters(atlas, read.target, read.ids, clustering=used[name, space], space=space)
         if clusters is None:
             notes.add(f"no clustering of {space} is stored; `polytope cluster` makes one", name)
             found[method] = []
             continue
         found[method] = clusters.groups()
         if clusters.clustering is not None:
-            used[space] = clusters.clustering.clustering_id
+            used[name, space] = clusters.clustering.clustering_id
             notes.add(f"clusters of {space} by {clusters.clustering.metric} distance", name)
         remark(notes, read.target, clusters, place=name)
         if not found[method]:
             notes.add(f"the clustering of {space} finds no cluster: all of the examples are noise", name)
         if clusters.clustering is None:
             notes.add(f"{space} were clustered for this experiment, with the defaults", name)
-    sizes = [len(group) for group in found.get(CODES, [])] or [parameters["k"] or 10]
-    k = min(parameters["k"] or max(2, int(np.median(sizes))), len(read.ids))
+    sizes = [len(group) for group in found.get(CODES, [])] or [options.k or 10]
+    k = min(options.k or max(2, int(np.median(sizes))), len(read.ids))
     if read.activations is not None:
-        found |= _tops(read.activations, k, parameters, notes, name)
+        found |= _tops(read.activations, k, options, notes, name)
     rng = np.random.default_rng([seed, 3, read.site.ordinal])
     found[RANDOM] = random_groups(sizes, len(read.ids), rng)
     return found
 
 
-def _tops(activations: np.ndarray, k: int, parameters: dict, notes: Notes, name: str) -> dict[str, list[Members]]:
-    seed = parameters["seed"]
+def _tops(activations: np.ndarray, k: int, options: Options, notes: Notes, name: str) -> dict[str, list[Members]]:
+    seed = options.seed
     active = np.flatnonzero(activations.max(axis=0) > 0)
-    neurons = drawn(active, parameters["units"], seed)
+    neurons = drawn(active, options.units, seed)
     if len(neurons) < len(active):
         notes.add(f"{len(neurons)} of {len(active)} active neurons, drawn at random", name)
     found = {NEURONS: _several(top_groups(activations[:, neurons], k))}
     for method, key in ((NMF, "nmf"), (PCA, "pca")):
-        basis = decompose(activations, key, parameters["components"], seed)
+        basis = decompose(activations, key, options.components, seed)
         found[method] = _several(top_groups(basis.cosines(activations), k))
         for note in basis.notes:
             notes.add(note)
@@ -320,12 +316,12 @@ def _several(groups: list[Members]) -> list[Members]:
     return [group for group in groups if len(group) >= 2]
 
 
-def _summary(groups: pd.DataFrame, methods: list[dict[str, Any]], parameters: dict) -> pd.DataFrame:
+def _summary(groups: pd.DataFrame, methods: list[dict[str, Any]], options: Options) -> pd.DataFrame:
     """A row a method of a site; one without groups has no numbers."""
     rows = []
     for place, method in enumerate(methods):
         frame = groups[(groups["site"] == method["site"]) & (groups["method"] == method["method"])]
-        rng = np.random.default_rng([parameters["seed"], 4, place])
+        rng = np.random.default_rng([options.seed, 4, place])
         row: dict[str, object] = {
             "site": method["site"],
             "method": method["method"],
@@ -339,17 +335,17 @@ def _summary(groups: pd.DataFrame, methods: list[dict[str, Any]], parameters: di
             found = mean_interval(
                 frame[name].to_numpy(np.float64),
                 rng,
-                resamples=parameters["resamples"],
-                confidence=parameters["confidence"],
+                resamples=options.resamples,
+                confidence=options.confidence,
             )
             row |= found.columns(name)
-        share = share_monosemantic(frame, parameters["confidence"])
+        share = share_monosemantic(frame, options.confidence)
         rows.append(
             row
             | share.columns("monosemantic")
             | {
                 "n_judged": share.n,
-                "chance": 1 / (parameters["members"] + 1),
+                "chance": 1 / (options.members + 1),
             }
         )
     return pd.DataFrame(rows)

@@ -125,7 +125,7 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
         raise UsageError(f"no unit of site {place.name} is ever above 0 in these {len(ids)} examples")
     chosen = int(ranking["unit"].iloc[0]) if options.unit is None else int(options.unit)
     summary = summary_of_units(ranking, clusters, labels, k, options.seed, options.resamples, options.confidence)
-    part(progress, 2, 3)
+    tell(progress, 2, 3)
     parts = parts_of_unit(values[:, chosen], k, bands)
     tables = {
         "table": examples_of_parts(
@@ -139,16 +139,8 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
     parameters = {
         "site": place.name,
         "unit": chosen,
-        "k": k,
-        "bands": bands,
-        "per_band": per_band,
-        "by": options.by,
         "clustering": clusters.clustering.clustering_id if clusters.clustering else None,
-        "examples": options.examples,
         "n": len(ids),
-        "seed": options.seed,
-        "resamples": options.resamples,
-        "confidence": options.confidence,
     }
     return Result("neuron", record.name, parameters, tables, notes.lines())
 

@@ -93,7 +93,7 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
         rows.append(_row(target, counts))
         curves.append(_rarefaction(target.name, counts))
     tell(progress, len(targets), len(targets))
-    parameters = {"targets": [target.name for target in targets], "seed": options.seed}
+    parameters = {"targets": [target.name for target in targets]}
     tables = {"table": pd.DataFrame(rows), "rarefaction": pd.concat(curves, ignore_index=True)}
     return Result("occupancy", record.name, parameters, tables, notes.lines())
 

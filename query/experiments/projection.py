@@ -139,22 +139,7 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
         ]
     )
     tell(progress, 2, 2)
-    parameters = {
-        "site": place.name,
-        "unit": options.unit,
-        "method": options.method,
-        "component": options.component,
-        "direction": name,
-        "by": options.by,
-        "min_cluster_size": options.min_cluster_size,
-        "selection": options.selection,
-        "threshold": threshold,
-        "examples": options.examples,
-        "n": len(ids),
-        "seed": options.seed,
-        "resamples": options.resamples,
-        "confidence": options.confidence,
-    }
+    parameters = {"site": place.name, "direction": name, "n": len(ids)}
     tables = {"table": table, "summary": summary, "histogram": _histogram(scalars, labels)}
     return Result("projection", record.name, parameters, tables, notes.lines())
 

@@ -20,6 +20,7 @@ from .claims import Claim
 from .options import CommonOptions, IntervalOptions, Option, options_of
 from .result import Result
 from .schema import Table, check_tables
+from .stored_json import plain
 from .targets import checked_seed
 
 if TYPE_CHECKING:
@@ -122,4 +123,10 @@ class Experiment:
         handed |= {"controls": controls} if self.controls else {}
         result = self.measure(atlas, filled, **handed)
         check_tables(self.name, result.tables, self.tables)
-        return replace(result, options=self.question(options, controls), draw=self.figure)
+        asked = {name: value for name, value in asdict(filled).items() if name != "network"}
+        return replace(
+            result,
+            parameters=plain({**asked, **result.parameters}),
+            options=self.question(options, controls),
+            draw=self.figure,
+        )

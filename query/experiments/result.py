@@ -38,7 +38,8 @@ class Result:
 
     kind: name of the experiment, a key of `registry.EXPERIMENTS`.
     network: its name in the atlas; None where several take part on equal terms.
-    parameters: JSON values; everything that reproduces the numbers, the seed included.
+    parameters: JSON values; everything that reproduces the numbers, the seed included. ``measure`` gives what it
+        found or resolved, and `Experiment.run` adds the options that it was asked with.
     tables: ``"table"`` is the main one.
     notes: what is approximate, what was dropped and how often; shown with the figure.
     options: the options that it was asked with, by which a repeated question is recognised; `Experiment.run` fills

@@ -166,11 +166,8 @@ def measure(
     measured.insert(2, "input", inputs_of_examples(atlas, measured["example"].to_numpy()))
     parameters = {
         "span": live.place.name,
-        "example": options.example,
         "examples": len(ids),
         "alphas": edges.tolist(),
-        "tolerance": tolerance,
-        "seed": options.seed,
         "n_gates": live.place.n_gates,
         "controls": sorted(controls or {}),
     }

@@ -172,20 +172,10 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
     exact = float(found.exact.mean()) if len(found.exact) else np.nan
     parameters = {
         "span": live.place.name,
-        "a": options.a,
-        "b": options.b,
-        "c": options.c,
-        "directions": None if options.directions is None else list(options.directions),
-        "reach": options.reach,
-        "middle": None if options.middle is None else [float(at) for at in options.middle],
-        "zoom": options.zoom,
-        "size": options.size,
-        "lines": options.lines,
-        "seed": options.seed,
         "n_gates": live.place.n_gates,
         "sequence": around if live.owner.kind == "text" else None,
-        "u": [grid.u[0], grid.u[-1]],
-        "v": [grid.v[0], grid.v[-1]],
+        "u": grid.u[[0, -1]],
+        "v": grid.v[[0, -1]],
     }
     summary = {
         "polytopes": int(regions.polytope.max()) + 1,
@@ -213,7 +203,7 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
         "sites": _sites(regions.varies, sites),
         "examples": _examples_in(atlas, live, plane, grid, named),
     }
-    return Result("slice", live.owner.name, _plain(parameters), tables, _notes(tail, summary, live, grid, around))
+    return Result("slice", live.owner.name, parameters, tables, _notes(tail, summary, live, grid, around))
 
 
 def figure(result: Result) -> go.Figure:
@@ -518,10 +508,6 @@ def _examples_in(atlas: Atlas, live: Live, plane: Plane, grid: Grid, named: dict
     frame = pd.DataFrame(rows, columns=columns).drop_duplicates("example", ignore_index=True)
     labels = pd.Series(labels_of_examples(atlas, frame["example"].to_numpy()) if len(frame) else [], dtype=object)
     return frame.assign(label=labels, named=pd.Series([names.get(e) for e in frame["example"]], dtype=object))
-
-
-def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {**parameters, **{axis: [float(end) for end in parameters[axis]] for axis in ("u", "v")}}
 
 
 def _switched(summary: dict[str, Any]) -> list[str]:

@@ -148,7 +148,7 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
     rng = np.random.default_rng([options.seed, 8])
     units = _shared(inputs_of_examples(atlas, pairs.ravel()).reshape(pairs.shape))
     table = pd.DataFrame([_summary(site, measured[measured["site"] == site.name], units, rng) for site in chosen])
-    parameters = {"sites": [site.name for site in chosen], "examples": 2 * len(pairs), "seed": options.seed}
+    parameters = {"sites": [site.name for site in chosen], "examples": 2 * len(pairs)}
     return Result("soft", live.owner.name, parameters, {"table": table, "pairs": measured}, _notes(chosen, source))
 
 
