@@ -18,11 +18,11 @@ from atlas.network import Site
 from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
+from ..examples.live import Live, inputs_of_examples, place_of
 from ..progress import Progress, tell
 from ..statistics import bootstrap, mean_interval, paired_p, share_interval
 from .claims import SCALED, Before, Claim, Part, Verdict, majority, number, span_at, vote_of
 from .figures import finish, legend_above, points, style
-from .live import Live, inputs_of_examples, place_of
 from .maps import logits_at
 from .options import CommonOptions
 from .paths import path_notes, profile_of

@@ -19,12 +19,12 @@ from atlas.network import Site
 from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
+from ..examples.live import Live, inputs_of_examples, labels_of_examples, place_of
 from ..pairs.density import euclidean
 from ..progress import Progress, tell
 from ..statistics import Units, spearman_interval
 from .claims import SLICED, Before, Claim, Part, Verdict, number, site_at, vote_of, word_for
 from .figures import finish, interval, style
-from .live import Live, inputs_of_examples, labels_of_examples, place_of
 from .maps import AffineMap, Cotangents, PreciseTails, affine_map, logits_at, pull_back, state_at
 from .options import CommonOptions
 from .record import Experiment

@@ -19,14 +19,14 @@ from atlas.store.catalog import NetworkRecord
 from atlas.tails import PiecewiseLinearTail, Tail
 
 from ..examples.ids import check_network, checked_id
+from ..examples.live import Live, inputs_of_examples, labels_of_examples, place_of
 from ..pairs.class_density import LONE, draw_different, draw_same, lone_labels
 from ..pairs.density import euclidean
+from ..polytope.crossings import Told, read_along, span_codes
 from ..progress import Progress, part, tell
 from ..statistics import Interval, Units, bootstrap, mean_interval, ratio, weighted_mean
 from .claims import SCALED, Before, Claim, Part, Verdict, number, span_at, vote_of, word_for
-from .crossings import Told, read_along, span_codes
 from .figures import add_band, finish, legend_above, style
-from .live import Live, inputs_of_examples, labels_of_examples, place_of
 from .options import CommonOptions
 from .paths import HOW_COLUMNS, path_notes, profile_of
 from .record import Experiment

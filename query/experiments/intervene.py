@@ -21,13 +21,13 @@ from ..clustering.clusterings import clustering_of
 from ..clustering.clusters import clusters
 from ..clustering.labels import remarks
 from ..examples.labels import drawn
+from ..examples.live import Live, inputs_of_examples, place_of
+from ..polytope.crossings import span_codes
 from ..progress import Progress, tell
 from ..statistics import mean_interval, paired_p
 from .claims import SLICED, Before, Claim, Part, Verdict, number, vote_of, word_for
-from .crossings import span_codes
 from .distinctive import GATE_COLUMNS, RATE, Split, gate_table, split
 from .figures import finish, legend_above, one_line, style
-from .live import Live, inputs_of_examples, place_of
 from .maps import log_softmax
 from .options import CommonOptions
 from .record import Experiment

@@ -17,12 +17,12 @@ from atlas.errors import UnknownName, UsageError
 from atlas.network import NormedNetwork, Site
 from atlas.store.catalog import NetworkRecord
 
+from ..examples.live import READ_AT_ONCE, Live, inputs_of_examples, place_of
+from ..polytope.crossings import span_codes
 from ..progress import Progress, tell
 from ..statistics import mean_interval, share_interval
 from .claims import Before, Claim, Part, Verdict, Word, number, vote_of
-from .crossings import span_codes
 from .figures import add_band, finish, legend_above, style
-from .live import READ_AT_ONCE, Live, inputs_of_examples, place_of
 from .options import CommonOptions
 from .record import Experiment
 from .result import Result

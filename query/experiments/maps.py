@@ -12,8 +12,8 @@ from atlas import SplineCodes
 from atlas.network import Site
 from atlas.tails import PiecewiseLinearTail, Tail
 
-from .crossings import span_codes
-from .live import Live
+from ..examples.live import Live
+from ..polytope.crossings import span_codes
 
 if TYPE_CHECKING:
     from torch import Tensor

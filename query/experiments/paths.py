@@ -13,7 +13,7 @@ from jaxtyping import Float32, Float64, Int64
 from atlas.network import Site
 from atlas.tails import PiecewiseLinearTail, Tail
 
-from .crossings import Told, exact_crossings, sampled_crossings
+from ..polytope.crossings import Told, exact_crossings, sampled_crossings
 from .schema import Column
 
 MOST_POINTS = 8192

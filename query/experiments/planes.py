@@ -21,7 +21,7 @@ from atlas.errors import UsageError
 from atlas.network import Site
 from atlas.tails import PiecewiseLinearTail, Tail
 
-from .crossings import needed_stages, span_codes
+from ..polytope.crossings import needed_stages, span_codes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,9 +19,9 @@ from atlas.search.hamming_index import hamming_matrix
 from atlas.tails import Tail
 
 from ..examples.ids import check_network, checked_id, holders
+from ..examples.live import Live, labels_of_examples, place_of
+from ..polytope.crossings import read_along, span_codes
 from ..progress import Progress, tell
-from .crossings import read_along, span_codes
-from .live import Live, labels_of_examples, place_of
 from .maps import log_softmax
 
 BLOCK_BYTES = 1 << 26

@@ -17,12 +17,12 @@ from atlas.errors import UsageError
 from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
+from ..examples.live import Live, inputs_of_examples, place_of
+from ..polytope.crossings import Told, read_along
 from ..progress import Progress, part, tell
 from ..statistics import Interval, bootstrap, mean_interval, share_interval
 from .claims import SCALED, Before, Claim, Part, Row, Verdict, Word, number, span_at, vote_of, word_for
-from .crossings import Told, read_along
 from .figures import add_band, finish, legend_above, style
-from .live import Live, inputs_of_examples, place_of
 from .maps import log_softmax
 from .options import CommonOptions
 from .paths import HOW_COLUMNS, path_notes, profile_of

@@ -20,10 +20,10 @@ from atlas.network import Site
 from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
+from ..examples.live import Live, labels_of_examples, place_of
 from ..progress import Progress, tell
 from .claims import SLICED, Before, Claim, Part, counts, span_at
 from .figures import PALETTE, finish, one_line, text
-from .live import Live, labels_of_examples, place_of
 from .options import CommonOptions
 from .planes import Grid, Plane, Polyline, find_boundaries, polylines, read_regions
 from .record import Experiment

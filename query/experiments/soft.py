@@ -22,12 +22,12 @@ from atlas.network import GatedNetwork, Site
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
 from ..examples.labels import drawn
+from ..examples.live import Live, inputs_of_examples, place_of
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..statistics import bootstrap, mean_interval, spearman_interval
 from .claims import Before, Claim, Part, Verdict, majority, number, vote_of
 from .figures import finish, legend_above, name_axis, points, style
-from .live import Live, inputs_of_examples, place_of
 from .options import CommonOptions
 from .record import Experiment
 from .result import Result

@@ -13,13 +13,13 @@ from atlas import hamming
 from atlas.errors import NotStored, UnknownName, UsageError, WeightsError
 from atlas.network import ImageView, TokenWindow
 from ingest.networks import load_control
+from query.examples.live import Live, place_of
 from query.experiments import affine as affine_module
 from query.experiments.affine import map_of
 from query.experiments.archive import load, save
-from query.experiments.crossings import span_codes
-from query.experiments.live import Live, place_of
 from query.experiments.maps import Cotangents, PreciseTails, affine_map, pull_back
 from query.experiments.registry import find, run
+from query.polytope.crossings import span_codes
 from tests.atlases import add_images, add_texts
 from tests.networks import plane_network
 from tests.query.experiments.tailed import (

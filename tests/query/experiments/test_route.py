@@ -5,10 +5,10 @@ import pytest
 
 import atlas
 from atlas.errors import UnknownName, UsageError
-from query.experiments.crossings import exact_crossings, sampled_crossings
-from query.experiments.live import Live, place_of
+from query.examples.live import Live, place_of
 from query.experiments.registry import run
 from query.experiments.route import route
+from query.polytope.crossings import exact_crossings, sampled_crossings
 from tests.query.experiments.tailed import demo_inception, digit_atlas, plane_atlas, plane_reader
 
 SPAN = "embed->"

@@ -12,8 +12,8 @@ from PIL import Image
 import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import ImageView, TokenWindow
+from query.examples.live import Live, place_of
 from query.experiments.archive import load, recall, save
-from query.experiments.live import Live, place_of
 from query.experiments.planes import Grid, Plane, Segments, find_boundaries, polylines, read_regions, simplified
 from query.experiments.registry import find, run
 from query.experiments.result import Directions, Result

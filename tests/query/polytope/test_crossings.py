@@ -9,7 +9,7 @@ import torch
 from atlas import hamming
 from atlas.errors import TooManyPoints
 from atlas.network import ImageView, TokenWindow
-from query.experiments.crossings import exact_crossings, sampled_crossings, span_codes
+from query.polytope.crossings import exact_crossings, sampled_crossings, span_codes
 from tests.query.experiments.tailed import demo_inception, digits, plane_reader, random_tail
 
 WHOLE = np.array([0.0, 1.0])

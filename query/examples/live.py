@@ -26,9 +26,9 @@ from atlas.network import FULL_SUFFIX, ImageView, Scope, TextNetwork, TokenWindo
 from atlas.store.catalog import NetworkRecord, SiteRecord
 from atlas.tails import Tail, TailedNetwork
 
-from ..examples.ids import check_network, checked_id, with_activation
-from ..examples.labels import drawn
-from ..examples.live_inputs import check_reader
+from .ids import check_network, checked_id, with_activation
+from .labels import drawn
+from .live_inputs import check_reader
 
 READ_AT_ONCE = 16
 """Inputs read live in one go: a full tensor of an early block of InceptionV1 at 224 pixels is 3 MB."""
