@@ -13,6 +13,7 @@ import atlas as store
 import query
 from atlas.errors import UsageError
 from atlas.store.atlas import Atlas
+from query.store.queries import schema as schema_of
 
 from ..plain_text import counted
 from .options import Answer, AtlasPath, ClusteringId, Output, Target, grouped, question
@@ -40,7 +41,7 @@ def sql(
     if (statement is None) == (not schema):
         raise UsageError("give a query, or --schema to see the tables; one of the two")
     if schema:
-        return Answer(a.sql("from documentation"))
+        return Answer(schema_of(a))
     rows = query.sql(a, str(typed(statement)), limit=limit, timeout=timeout)
     more = rows.attrs.get("truncated")
     return Answer(rows, remarks=[f"the first {limit:,} rows; there are more (--limit)"] if more else ())

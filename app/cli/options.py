@@ -1,7 +1,8 @@
 """Options that several commands take, and how a function becomes a command that takes them.
 
 A dataclass among the parameters of a function is a group: its fields become options one by one. A question is a
-function of an open atlas that returns rows; as a command it takes ATLAS, --format and --output besides.
+function of an open atlas that returns rows; as a command it takes ATLAS, --format and --output besides. SQL of the
+user that it asks runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -18,6 +20,7 @@ import typer
 import atlas as store
 from atlas.store.atlas import Atlas
 
+from .. import sandbox
 from .tables import Format, emit, note
 
 AtlasPath = Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder of the atlas.")]
@@ -86,6 +89,7 @@ def question(ask: Callable[..., Answer]) -> Callable[..., None]:
 
     def command(atlas: Path, output: Output, **given: Any) -> None:
         with store.open(atlas) as a:
+            a.elsewhere = partial(sandbox.ask, atlas, bounds=sandbox.command_line())
             answer = ask(a, **given)
         output.write(answer.rows, answer.title, answer.table)
         note(answer.remarks)

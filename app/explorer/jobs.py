@@ -24,7 +24,7 @@ import atlas
 from atlas import Atlas, Network
 from atlas.errors import PolytopeError
 
-from . import sandbox
+from .. import sandbox
 
 INTERRUPT_EVERY = 0.05  # seconds
 
@@ -248,7 +248,7 @@ def job(
     stop is left to its end, and another begun.
 
     ``network`` gives the network that is handed to the question as ``reader``. SQL of a user that the question runs,
-    `Atlas.sql`, runs in a process of its own (`app.explorer.sandbox`).
+    `Atlas.sql`, runs in a process of its own (`app.sandbox`).
     """
 
     def compute(job: Job, reader: Network | None) -> Any:
@@ -258,7 +258,7 @@ def job(
         if reader is not None:
             handed["reader"] = reader
         with atlas.open(path) as a:
-            a.elsewhere = partial(sandbox.ask, path, job.go_on, job.share)
+            a.elsewhere = partial(sandbox.ask, path, go_on=job.go_on, report=job.share)
             job.reads(a)
             return question(a, *args, **handed)
 

@@ -210,7 +210,9 @@ class Atlas(Statements):
             parameters: values of $1, $2, …, or of $name.
             row_limit: rows that are fetched at most; None for all.
             timeout: seconds; None for no limit. DuckDB looks at the clock between two vectors of rows: what takes
-                long within one, as ``len(range(40000000))`` does, fails only once it has come to its end.
+                long within one, as ``len(range(40000000))`` does, fails only once it has come to its end. `polytope`
+                and the explorer ask a process of its own, which is ended; this one also ends with a database that
+                fails at a hostile query.
 
         Returns:
             The rows. ``frame.attrs["truncated"]`` says whether there were more than ``row_limit``.
@@ -218,14 +220,14 @@ class Atlas(Statements):
             ``Float64`` or ``Float32``, which tell it from what is missing; in other columns NaN is what is missing.
 
         Raises:
-            SqlRefused: it is not a query, or leaves the sandbox.
+            SqlRefused: it is not a query, has more than 64,000 bytes, or leaves the sandbox.
             SqlFailed: with the database's message in one line; also where it needs too much memory.
             SqlTimeout: it ran longer than ``timeout``.
             UsageError: an impossible limit.
         """
         if row_limit is not None:
             row_limit = whole("row_limit", row_limit)
-        if timeout is not None and timeout <= 0:
+        if timeout is not None and not timeout > 0:
             raise UsageError(f"timeout is {timeout} s; it must be positive")
         if self.elsewhere is not None:
             return self.elsewhere(query, parameters, row_limit, timeout)

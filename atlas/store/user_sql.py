@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -21,7 +22,7 @@ import pandas as pd
 
 from ..errors import SqlFailed, SqlRefused, SqlTimeout
 from .disk import first_line
-from .statements import Statements, quoted
+from .statements import DATABASE, Statements, quoted
 
 QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
@@ -30,10 +31,22 @@ SANDBOX = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",  # else `from df` would read the caller's variables
+    # Settings can be asked for: none says where on the machine something lies. Nothing is spilled or stored anyway.
+    "temp_directory": "",
+    "secret_directory": "none",
     # Of all that one process reads at a time: a query that needs more fails, and nothing else on the machine does.
     "memory_limit": "50%",
 }
 """Settings of a database that is opened for reading; `close_files` and `lock` complete them."""
+
+LONGEST_QUERY = 64_000
+"""Bytes of a query. What is longer is text pasted by mistake, or made to bring down the parser; values are bound."""
+
+LONGEST_CONDITION = 10_000
+"""Bytes of a condition on examples."""
+
+INTERRUPT_EVERY = 0.02
+"""Seconds between two interrupts of a query whose time is over: one that comes before it has begun is lost."""
 
 NEWS_WIDTH = 400
 """Characters of the database's words that an error repeats: it may echo the query, or list all that it knows."""
@@ -82,30 +95,40 @@ def answer(
     limits: Limits | None,
 ) -> pd.DataFrame:
     """The rows of a user's query on a cursor of a database in the sandbox; see `Atlas.sql`."""
+    check_length("the query", query, LONGEST_QUERY)
     _check_is_query(cursor, query)
     statements.show_names(cursor)
-    with _interrupted_after(cursor, timeout) as timed_out:
-        try:
-            cursor.execute("begin transaction read only")
+    try:
+        cursor.execute("begin transaction read only")
+        with _interrupted_after(cursor, timeout) as timed_out:
             frame = statements.stoppable(cursor, lambda: _fetch(cursor.sql(query, params=parameters), row_limit))
-            if timed_out.is_set():
-                raise took_too_long(timeout)
-        except duckdb.InterruptException:
-            if not timed_out.is_set():
-                raise KeyboardInterrupt from None
-            raise took_too_long(timeout) from None
-        except duckdb.PermissionException as error:
-            raise _outside(error) from None
-        except (duckdb.OutOfMemoryException, MemoryError):
-            raise too_much_memory(limits) from None
-        except duckdb.Error as error:
-            if "read-only" in str(error) or "has been locked" in str(error):  # what is explained is no query
-                raise SqlRefused(f"SQL on an atlas is read-only: {first_line(error)}") from None
-            raise _failed(error, query) from None
-        finally:
-            with suppress(duckdb.Error):  # nothing is left of what was explained
-                cursor.rollback()
-    return frame
+    except duckdb.InterruptException:
+        if not timed_out.is_set():
+            raise KeyboardInterrupt from None
+        raise took_too_long(timeout) from None
+    except duckdb.PermissionException as error:
+        raise _outside(error) from None
+    except (duckdb.OutOfMemoryException, MemoryError):
+        raise too_much_memory(limits) from None
+    except duckdb.Error as error:
+        if "read-only" in str(error) or "has been locked" in str(error):  # what is explained is no query
+            raise SqlRefused(f"SQL on an atlas is read-only: {first_line(error)}") from None
+        raise _failed(error, query) from None
+    finally:
+        with suppress(duckdb.Error):  # nothing is left of what was explained
+            cursor.rollback()
+    if timed_out.is_set():
+        raise took_too_long(timeout)
+    return _without_place(frame, statements.path / DATABASE)
+
+
+def check_length(what: str, text: str, most: int) -> None:
+    """Raise `SqlRefused` for SQL of more than so many bytes, before anything parses it."""
+    size = len(text.encode(errors="replace"))
+    if size > most:
+        raise SqlRefused(
+            f"{what} has {size:,} bytes, and at most {most:,} are parsed; bind long values as parameters"
+        )
 
 
 def _check_is_query(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
@@ -128,40 +151,39 @@ def _check_is_query(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
         )
 
 
-def check_condition(statements: Statements, table: str, condition: str) -> None:
+def check_condition(ask: Callable[[str, list[str]], pd.DataFrame], table: str, condition: str) -> None:
     """Raise `SqlRefused` unless a user's SQL is one condition on the rows of a table: what closes the parenthesis
     around it to go on with ``union`` or ``limit`` is none, although the database would take it.
 
+    ``ask`` runs a query as `Atlas.sql` does: DuckDB's parser, which a hostile text may bring down, works in there.
     Raises `SqlFailed`, with the database's message, for what is no SQL.
     """
-
-    def parsed(before: str, condition: str) -> dict[str, Any]:
-        return _parsed(statements, f"select 1 from {quoted(table)} where {before}(\n{condition}\n)")
-
+    check_length("the condition", condition, LONGEST_CONDITION)
+    # The last is alone, because ``coalesce`` is grammar, which nothing can follow: no ``over``, ``filter`` or alias.
+    parts = [("", condition), ("", "true"), ("coalesce", condition)]
+    queries = [f"select 1 from {quoted(table)} where {before}(\n{text}\n)" for before, text in parts]
+    [texts] = ask("select " + ", ".join(f"json_serialize_sql(${n})" for n in (1, 2, 3)), queries).values.tolist()
     try:
-        given, plain = parsed("", condition), parsed("", "true")
-        # Alone, because ``coalesce`` is grammar, which nothing can follow: no ``over``, ``filter`` or alias.
-        alone = parsed("coalesce", condition)
+        given, plain, alone = map(_without_places, texts)
+        if given["error"]:
+            raise _failed(f"{str(given['error_type']).title()} Error: {given['error_message']}")
+        expected, coalesced, _ = map(_conditions_of, (given, alone, plain))
+        one = [(part.get("type"), part.get("children")) for part in coalesced]
+        if one == [("OPERATOR_COALESCE", [part]) for part in expected] and given == alone == plain:
+            return
     except RecursionError:
         raise SqlRefused("that condition is nested too deeply to be checked; write a flatter one") from None
-    if given["error"]:
-        raise _failed(f"{str(given['error_type']).title()} Error: {given['error_message']}")
-    expected, coalesced, _ = map(_conditions_of, (given, alone, plain))
-    one = [(part.get("type"), part.get("children")) for part in coalesced]
-    if one != [("OPERATOR_COALESCE", [part]) for part in expected] or not given == alone == plain:
-        raise SqlRefused("that is not one condition; give what can stand alone after `where`, without parameters")
+    raise SqlRefused("that is not one condition; give what can stand alone after `where`, without parameters")
 
 
-def _parsed(statements: Statements, query: str) -> dict[str, Any]:
+def _without_places(tree: str) -> dict[str, Any]:
     """A query as DuckDB's parser sees it, without the places in its text."""
 
     def without_places(part: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in part.items() if not key.startswith("query_location")}
 
-    tree: dict[str, Any] = json.loads(
-        statements.value("select json_serialize_sql($1)", [query]), object_hook=without_places
-    )
-    return tree
+    parsed: dict[str, Any] = json.loads(tree, object_hook=without_places)
+    return parsed
 
 
 def _conditions_of(tree: dict[str, Any]) -> list[dict[str, Any]]:
@@ -300,19 +322,55 @@ def _numbers(texts: pd.Series, whole: bool) -> pd.Series:
     return pd.Series(numbers, dtype=object, index=texts.index)
 
 
+def _without_place(frame: pd.DataFrame, database: Path) -> pd.DataFrame:
+    """The rows, in which the database's own file is called by its name alone: lists of databases and of settings
+    say where it lies."""
+    place = str(database.resolve())
+    for at, kind in enumerate(frame.dtypes):
+        column = frame.iloc[:, at]
+        if not pd.api.types.is_numeric_dtype(kind) and any(place in str(cell) for cell in _words(column)):
+            frame.isetitem(at, pd.array([_replaced(cell, place) for cell in column], dtype=object))
+    return frame
+
+
+def _words(cells: Iterable[Any]) -> Iterator[str]:
+    """The texts in a column or a nested value."""
+    for cell in cells:
+        if isinstance(cell, str):
+            yield cell
+        elif isinstance(cell, dict):
+            yield from _words((*cell, *cell.values()))
+        elif isinstance(cell, list | tuple) or (isinstance(cell, np.ndarray) and cell.dtype == object):
+            yield from _words(cell)
+
+
+def _replaced(cell: Any, place: str) -> Any:
+    if isinstance(cell, str):
+        return cell.replace(place, DATABASE)
+    if isinstance(cell, dict):
+        return {_replaced(name, place): _replaced(value, place) for name, value in cell.items()}
+    if isinstance(cell, list | tuple | np.ndarray):
+        return [_replaced(item, place) for item in cell]
+    return cell
+
+
 @contextmanager
 def _interrupted_after(cursor: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[threading.Event]:
-    timed_out = threading.Event()
+    """Interrupts what runs inside once its time is over, until it ends; says whether it did."""
+    timed_out, ended = threading.Event(), threading.Event()
 
     def stop() -> None:
-        timed_out.set()
-        cursor.interrupt()
+        if not ended.wait(min(seconds or 0.0, threading.TIMEOUT_MAX)):
+            timed_out.set()
+            while not ended.wait(INTERRUPT_EVERY):
+                cursor.interrupt()
 
-    timer = threading.Timer(seconds, stop) if seconds is not None else None
-    if timer:
+    timer = threading.Thread(target=stop, name="time of a query", daemon=True)
+    if seconds is not None:
         timer.start()
     try:
         yield timed_out
     finally:
-        if timer:
-            timer.cancel()
+        ended.set()
+        if seconds is not None:
+            timer.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Int64
@@ -20,6 +21,9 @@ from ..store.queries import sql
 
 SHOWN = 12
 """Names listed in an error; an atlas may have thousands of labels."""
+
+LONGEST_SHOWN = 200
+"""Characters of a condition in an error."""
 
 _DATABASE_SAYS = re.compile(r"\w+( \w+)* Error: ")
 """How an error of the database begins. Others are about the limits of time and memory."""
@@ -119,13 +123,14 @@ def _meeting(atlas: Atlas, where: str) -> Int64[np.ndarray, " examples"]:
     """Examples of which a user's condition holds, asked in the sandbox: no more than there are, for it is one
     condition. A newline ends a comment that it may end in."""
     try:
-        check_condition(atlas, "examples", where)
+        check_condition(partial(sql, atlas), "examples", where)
         meeting = sql(atlas, f"select example_id from examples where (\n{where}\n)", limit=None)
     except SqlError as error:
+        shown = where if len(where) <= LONGEST_SHOWN else where[: LONGEST_SHOWN - 1] + "…"
         if not isinstance(error, SqlRefused) and not _DATABASE_SAYS.match(str(error)):
-            raise type(error)(f"{error} (where is {where!r})") from None
+            raise type(error)(f"{error} (where is {shown!r})") from None
         raise type(error)(
-            f"where is {where!r}; expected a condition on the columns of examples (label, prediction, loss, token, "
+            f"where is {shown!r}; expected a condition on the columns of examples (label, prediction, loss, token, "
             f"position, …; `polytope sql {atlas.path} --schema` lists them): {_PLACE.sub('', str(error))}"
         ) from None
     return meeting["example_id"].to_numpy(np.int64)

@@ -383,7 +383,12 @@ def test_rows_and_time_are_limited(built: Path) -> None:
         assert len(found := a.sql("from range(5000)", row_limit=5000)) == 5000 and not found.attrs["truncated"]
         with pytest.raises(SqlTimeout, match=r"longer than 0.2 s"):
             a.sql("select count(*) from range(1000000000000) t(i) where i % 7 = 8", timeout=0.2)
-        for limits in ({"row_limit": 0}, {"row_limit": 2.5}, {"timeout": 0}, {"timeout": -1.0}):
+        with pytest.raises(SqlTimeout, match=r"ran longer than 1e-06 s"):  # over before the statement begins
+            a.sql("select count(*) from range(1000000000000) t(i) where i % 7 = 8", timeout=1e-6)
+        assert a.sql("select 42 as n", timeout=1e300)["n"].tolist() == [42]
+        with pytest.raises(SqlRefused, match="the query has 100,000 bytes, and at most 64,000"):
+            a.sql(f"select {'(' * 99_993}")
+        for limits in ({"row_limit": 0}, {"row_limit": 2.5}, {"timeout": 0}, {"timeout": float("nan")}):
             with pytest.raises(UsageError, match=r"must be positive|expected a whole number of at least 1"):
                 a.sql("select 1", **limits)
 

@@ -109,6 +109,12 @@ OWN_FILE = "read_blob(current_setting('allowed_paths')[4])"
         ({"where": "true; drop table codes"}, SqlFailed, "where is 'true; drop table codes'"),
         ({"where": "label in (select * from read_csv('/etc/passwd'))"}, SqlRefused, "own tables only"),
         ({"where": " + ".join(["1"] * 500)}, SqlRefused, "nested too deeply to be checked"),
+        ({"where": "(" * 3000 + "true" + ")" * 3000}, SqlFailed, r"^where is '\({199}…'; .* depth limit of 1000"),
+        (
+            {"where": "loss < 1" + " " * 10_000},
+            SqlRefused,
+            "has 10,008 bytes, and at most 10,000 are parsed",
+        ),
         ({"where": "loss <"}, SqlFailed, r'Parser Error: syntax error at or near "\)"$'),
         ({"where": "label::int = 3"}, SqlFailed, r"lists them\): Conversion Error: [^\n(]*$"),
         (
@@ -152,7 +158,7 @@ def test_what_a_filter_refuses(a, wanted, error, message):
 )
 def test_more_than_a_condition_is_refused(a, condition):
     with pytest.raises(SqlRefused, match="that is not one condition; give what"):
-        check_condition(a, "examples", condition)
+        check_condition(a.sql, "examples", condition)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +183,22 @@ def test_more_than_a_condition_is_refused(a, condition):
     ],
 )
 def test_any_expression_is_a_condition(a, condition):
-    check_condition(a, "examples", condition)
+    check_condition(a.sql, "examples", condition)
     a.rows(f"select 1 from examples where (\n{condition}\n)")
+
+
+def test_a_condition_is_parsed_elsewhere(a, monkeypatch):
+    """Where SQL is asked in another process, that parses the condition too: it may bring down the parser."""
+    asked = []
+
+    def elsewhere(text: str, *how: object) -> pd.DataFrame:
+        asked.append(text)
+        raise SqlFailed("the database itself fails at this query")
+
+    monkeypatch.setattr(a, "elsewhere", elsewhere)
+    with pytest.raises(SqlFailed, match="itself fails"):
+        query.nearest(a, example=40, site="blocks.2.mlp", where="loss < 1")
+    assert asked == ["select json_serialize_sql($1), json_serialize_sql($2), json_serialize_sql($3)"]
 
 
 @pytest.mark.parametrize(("limit", "kind"), [(took_too_long, SqlTimeout), (too_much_memory, SqlFailed)])

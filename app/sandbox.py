@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -30,22 +31,26 @@ import atlas
 from atlas.errors import PolytopeError, SqlFailed
 from atlas.store.user_sql import Limits, too_much_memory, took_too_long
 
-from ..child_process import start
-
-MEMORY = 1_000_000_000
-"""Bytes that DuckDB may take for a query: codes of 12 sites of 100,000 examples take half of it."""
+from .child_process import start
 
 ROOM = 500_000_000
-"""Bytes beside those, which DuckDB doesn't count: rows on their way to the page, long lists, stacks of threads."""
+"""Bytes beside those that DuckDB may take, which it doesn't count: rows on their way out, long lists, stacks."""
 
-THREADS = 4
-"""Processors that a query may use."""
+
+class Bounds(NamedTuple):
+    """What a query may take: bytes that DuckDB counts, processors, and bytes of rows that are handed over."""
+
+    memory: int
+    threads: int
+    answer: int | None
+
+
+EXPLORER = Bounds(memory=1_000_000_000, threads=min(4, os.cpu_count() or 1), answer=64_000_000)
+"""Of a page's query, beside those of others. Codes of 12 sites of 100,000 examples take half of the memory; 10,000
+rows of a sentence each take 2 MB, of 3,072 numbers each 120 MB."""
 
 YIELDING = 5
 """Niceness of a query: pages go first."""
-
-LARGEST = 64_000_000
-"""Bytes of rows that are handed to a page: 10,000 rows of a sentence each take 2 MB, of 3,072 numbers each 120 MB."""
 
 GRACE = 2.0
 """Seconds past its time in which a query may end by itself, before its process is ended."""
@@ -72,34 +77,43 @@ class Request(NamedTuple):
     """What `Atlas.sql` is asked, of the atlas at ``path``."""
 
     path: Path
+    bounds: Bounds
     query: str
     parameters: Sequence[Any] | dict[str, Any] | None
     row_limit: int | None
     timeout: float | None
 
 
-# --- in the explorer -------------------------------------------------------------------------------------------
+# --- in the process that asks ----------------------------------------------------------------------------------
+
+
+def command_line() -> Bounds:
+    """Of the only query that a command asks: half of the machine's memory, as all who read an atlas."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Bounds(memory=pages // 2, threads=os.cpu_count() or 1, answer=None)
 
 
 def ask(
     path: Path,
-    go_on: Callable[[], None],
-    report: Callable[[float | None], None],
     query: str,
     parameters: Sequence[Any] | dict[str, Any] | None,
     row_limit: int | None,
     timeout: float | None,
+    *,
+    bounds: Bounds = EXPLORER,
+    go_on: Callable[[], None] = lambda: None,
+    report: Callable[[float | None], None] = lambda share: None,
 ) -> pd.DataFrame:
     """Run a user's query as `Atlas.sql` does. ``go_on`` is called all the while, and what it raises ends the query;
     ``report`` is told the share that is done.
 
     Raises what `atlas.open` and `Atlas.sql` raise; `SqlFailed` also for more memory or a larger answer than a query
-    may take here.
+    may take here, and where the database itself fails.
     """
-    process = _take()
+    process = _take(bounds)
     again = False
     try:
-        answer, again = process.ask(path, query, parameters, row_limit, timeout, go_on, report)
+        answer, again = process.ask(Request(path, bounds, query, parameters, row_limit, timeout), go_on, report)
     finally:
         _give_back(process, again)
     if isinstance(answer, PolytopeError):
@@ -108,46 +122,51 @@ def ask(
 
 
 def warm() -> None:
-    """Have a process ready for the first query."""
+    """Have a process ready for the explorer's first query."""
     with _lock:
-        if len(_waiting) < WAITING:
-            _waiting.append(_Process())
+        waiting = _waiting.setdefault(EXPLORER, [])
+        if len(waiting) < WAITING:
+            waiting.append(_Process(EXPLORER))
 
 
-_waiting: list[_Process] = []
+_waiting: dict[Bounds, list[_Process]] = {}
 _lock = threading.Lock()
 
 
-def _take() -> _Process:
+def _take(bounds: Bounds) -> _Process:
     with _lock:
-        while _waiting:
-            process = _waiting.pop()
+        while waiting := _waiting.get(bounds):
+            process = waiting.pop()
             if process.alive:
                 return process
             process.end()
-    return _Process()
+    return _Process(bounds)
 
 
 def _give_back(process: _Process, again: bool) -> None:
-    """It waits for the next query if it can; else one that can is started in its place."""
+    """It waits for the next query if it can; else one of the explorer that can is started in its place."""
     with _lock:
-        again = again and len(_waiting) < WAITING
+        waiting = _waiting.setdefault(process.bounds, [])
+        again = again and len(waiting) < WAITING
         if again:
-            _waiting.append(process)
+            waiting.append(process)
     if not again:
         process.end()
-        warm()
+        if process.bounds == EXPLORER:
+            warm()
 
 
 class _Process:
     """One that answers queries, seen from here."""
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
         self._ours, theirs = Pipe()
         # A session of its own: Ctrl-C in the terminal is for the explorer, whose end this one notices.
         self._running = start(
-            "app.explorer.sandbox",
+            "app.sandbox",
             str(theirs.fileno()),
+            str(bounds.memory + ROOM),
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
@@ -165,19 +184,12 @@ class _Process:
         self._ours.close()
 
     def ask(
-        self,
-        path: Path,
-        query: str,
-        parameters: Sequence[Any] | dict[str, Any] | None,
-        row_limit: int | None,
-        timeout: float | None,
-        go_on: Callable[[], None],
-        report: Callable[[float | None], None],
+        self, request: Request, go_on: Callable[[], None], report: Callable[[float | None], None]
     ) -> tuple[Any, bool]:
         """The rows, or the error of the query; and whether the process can be asked again."""
-        until, begun = time.monotonic() + STARTING, False
+        until, begun, timeout = time.monotonic() + STARTING, False, request.timeout
         try:
-            self._ours.send(Request(path, query, parameters, row_limit, timeout))
+            self._ours.send(request)
             while True:
                 go_on()
                 if not self._ours.poll(LOOK_EVERY):
@@ -193,9 +205,19 @@ class _Process:
                 elif what in (ANSWER, ERROR):
                     return pickle.loads(content), again
         except (EOFError, ConnectionError):
-            if self._running.wait() < 0:  # a signal: DuckDB's own abort, or the kernel's
-                return too_much_memory(_limits()), False
-            raise RuntimeError("the process of a query ended; the terminal of the explorer says why") from None
+            return _ended_by(self._running.wait(), request.bounds), False
+
+
+def _ended_by(status: int, bounds: Bounds) -> SqlFailed:
+    """What to tell of a process that ended at a query, by its exit status."""
+    if -status in (signal.SIGABRT, signal.SIGKILL):  # DuckDB's own abort, or the kernel's
+        return too_much_memory(Limits(bounds.memory, bounds.threads))
+    if status < 0:
+        name = signal.Signals(-status).name
+        return SqlFailed(
+            f"the database itself fails at this query ({name}), as it may at one nested deeply; write a flatter one"
+        )
+    raise RuntimeError("the process of a query ended; the terminal says why")
 
 
 def _not_started() -> SqlFailed:
@@ -205,23 +227,23 @@ def _not_started() -> SqlFailed:
 # --- in the process --------------------------------------------------------------------------------------------
 
 
-def main(handle: int) -> None:
+def main(handle: int, memory: int) -> None:
     """Answer queries until nobody is there to ask."""
     os.nice(YIELDING)
-    start = _bound_memory()
-    with Connection(handle) as explorer:
+    start = _bound_memory(memory)
+    with Connection(handle) as asking:
         sending = threading.Lock()
 
         def send(what: str, content: Any = None, again: bool = True) -> None:
             try:
                 with sending:
-                    explorer.send((what, content, again))
-            except OSError:  # the explorer is gone
+                    asking.send((what, content, again))
+            except OSError:  # who asked is gone
                 os._exit(1)
 
         while True:
             try:
-                request: Request = explorer.recv()
+                request: Request = asking.recv()
             except EOFError:
                 return
             what, content = _answer(request, send)
@@ -229,7 +251,7 @@ def main(handle: int) -> None:
 
 
 def _answer(request: Request, send: Callable[[str, Any], None]) -> tuple[str, bytes]:
-    limits = _limits()
+    limits, largest = Limits(request.bounds.memory, request.bounds.threads), request.bounds.answer
     try:
         with atlas.open(request.path, limits=limits) as a:
             send(BEGUN, None)
@@ -247,8 +269,8 @@ def _answer(request: Request, send: Callable[[str, Any], None]) -> tuple[str, by
                 ended.set()
                 counting.join()
         packed = pickle.dumps(rows, protocol=5)
-        if len(packed) > LARGEST:
-            raise _too_large(len(rows), len(packed))
+        if largest is not None and len(packed) > largest:
+            raise _too_large(len(rows), len(packed), largest)
         return ANSWER, packed
     except MemoryError:
         return ERROR, pickle.dumps(too_much_memory(limits))
@@ -256,24 +278,20 @@ def _answer(request: Request, send: Callable[[str, Any], None]) -> tuple[str, by
         return ERROR, pickle.dumps(error)
 
 
-def _too_large(n_rows: int, n_bytes: int) -> SqlFailed:
+def _too_large(n_rows: int, n_bytes: int, largest: int) -> SqlFailed:
     # With as many decimals as tell the two apart; bytes differ in the sixth.
-    decimals = next(n for n in range(7) if f"{n_bytes / 1e6:.{n}f}" != f"{LARGEST / 1e6:.{n}f}")
+    decimals = next(n for n in range(7) if f"{n_bytes / 1e6:.{n}f}" != f"{largest / 1e6:.{n}f}")
     return SqlFailed(
         f"the answer of {n_rows:,} row{'' if n_rows == 1 else 's'} takes {n_bytes / 1e6:,.{decimals}f} MB, and the "
-        f"explorer shows at most {LARGEST / 1e6:.0f}; select fewer columns or rows, or ask `polytope sql` or Python"
+        f"explorer shows at most {largest / 1e6:.0f}; select fewer columns or rows, or ask `polytope sql` or Python"
     )
 
 
-def _limits() -> Limits:
-    return Limits(MEMORY, min(THREADS, os.cpu_count() or 1))
-
-
-def _bound_memory() -> int:
+def _bound_memory(memory: int) -> int:
     """Bound what this process may write to; bytes that it does already, 0 where that can't be known."""
     start = _written_to()
     if start:
-        resource.setrlimit(resource.RLIMIT_DATA, (start + MEMORY + ROOM, start + MEMORY + ROOM))
+        resource.setrlimit(resource.RLIMIT_DATA, (start + memory, start + memory))
     return start
 
 
@@ -284,4 +302,4 @@ def _written_to() -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))
