@@ -41,7 +41,7 @@ comment on table networks is 'A network together with how inputs are fed to it.'
 comment on column networks.network_id is 'Identity, from 1.';
 comment on column networks.name is 'Name to ask for it by.';
 comment on column networks.architecture is 'Class of the model, for example GPT2LMHeadModel or GoogLeNet.';
-comment on column networks.kind is 'text or image.';
+comment on column networks.kind is 'text, image or vector.';
 comment on column networks.source is 'What was given as --network.';
 comment on column networks.weights is 'What was given as --weights: hub, a path, random:SEED or random-raw:SEED.';
 comment on column networks.weights_digest is 'SHA-256 over all parameters and buffers, hexadecimal.';
@@ -104,7 +104,7 @@ create table datasets (
 comment on table datasets is 'Collections of inputs.';
 comment on column datasets.dataset_id is 'Identity, from 1.';
 comment on column datasets.name is 'Name to ask for it by.';
-comment on column datasets.kind is 'text or image.';
+comment on column datasets.kind is 'text, image or vector.';
 comment on column datasets.source is 'What was given as --data.';
 comment on column datasets.fingerprint is 'SHA-256 over keys, labels and content hashes in order.';
 comment on column datasets.n_inputs is 'Inputs that were read, duplicates counted.';
@@ -117,16 +117,18 @@ create table inputs (
     thumbnail blob,
     width uinteger,
     height uinteger,
+    vector float[],
     run_id usmallint not null
 );
-comment on table inputs is 'Texts and images, each stored once however often it was ingested.';
+comment on table inputs is 'Texts, images and vectors, each stored once however often it was ingested.';
 comment on column inputs.input_id is 'Identity, from 1.';
-comment on column inputs.kind is 'text or image.';
-comment on column inputs.content_hash is 'SHA-256 of the text in UTF-8, or of the image file.';
-comment on column inputs.text is 'The whole text; null for an image.';
-comment on column inputs.thumbnail is 'PNG or JPEG, at most 128 pixels a side; null for a text.';
+comment on column inputs.kind is 'text, image or vector.';
+comment on column inputs.content_hash is 'SHA-256 of the text in UTF-8, of the image file, or of the shape and numbers of a vector.';
+comment on column inputs.text is 'The whole text; null for an image or a vector.';
+comment on column inputs.thumbnail is 'PNG or JPEG, at most 128 pixels a side; of a vector where its shape is that of an image, from its least number, black, to its greatest, white; null for all else.';
 comment on column inputs.width is 'Pixels of the original image.';
 comment on column inputs.height is 'Pixels of the original image.';
+comment on column inputs.vector is 'All numbers of a vector, flat, in single precision, as the network reads them; null for a text or an image.';
 comment on column inputs.run_id is 'runs.run_id of the run that brought it first.';
 
 create table dataset_inputs (
@@ -200,10 +202,10 @@ comment on column examples.example_id is 'Identity over the whole atlas, from 1.
 comment on column examples.network_id is 'networks.network_id.';
 comment on column examples.run_id is 'runs.run_id of the run that brought it first.';
 comment on column examples.input_id is 'inputs.input_id.';
-comment on column examples.position is 'Index of the token in its text, from 0, BOS not counted; null for an image.';
+comment on column examples.position is 'Index of the token in its text, from 0, BOS not counted; null for an image or a vector.';
 comment on column examples."row" is 'Relative row of the position code, 0 (top) to below 1; null for a text.';
 comment on column examples."column" is 'Relative column of the position code, 0 (left) to below 1; null for a text.';
-comment on column examples.token is 'Characters of the token; null for an image.';
+comment on column examples.token is 'Characters of the token; null for an image or a vector.';
 comment on column examples.context is 'Text around the token, the token included.';
 comment on column examples.context_offset is 'Character of context at which the token starts, from 0.';
 comment on column examples.label is 'Label of the input in the dataset of that run.';
@@ -567,8 +569,8 @@ comment on column spline_codes.network is 'Name of the network.';
 comment on column spline_codes.site is 'Name of the site.';
 comment on column spline_codes.example_id is 'examples.example_id.';
 comment on column spline_codes.input_id is 'inputs.input_id.';
-comment on column spline_codes.position is 'Index of the token in its text; null for an image.';
-comment on column spline_codes.token is 'Characters of the token; null for an image.';
+comment on column spline_codes.position is 'Index of the token in its text; null for an image or a vector.';
+comment on column spline_codes.token is 'Characters of the token; null for an image or a vector.';
 comment on column spline_codes.label is 'Label of the input.';
 comment on column spline_codes.prediction is 'Most probable next token, or class.';
 comment on column spline_codes.n_active is 'Gates that are on.';
@@ -611,8 +613,8 @@ comment on column cluster_members.cluster is 'Cluster, from 0; -1 is noise.';
 comment on column cluster_members.probability is 'Strength of membership, 0 to 1.';
 comment on column cluster_members.example_id is 'examples.example_id.';
 comment on column cluster_members.input_id is 'inputs.input_id.';
-comment on column cluster_members.position is 'Index of the token in its text; null for an image.';
-comment on column cluster_members.token is 'Characters of the token; null for an image.';
+comment on column cluster_members.position is 'Index of the token in its text; null for an image or a vector.';
+comment on column cluster_members.token is 'Characters of the token; null for an image or a vector.';
 comment on column cluster_members.context is 'Text around the token.';
 comment on column cluster_members.context_offset is 'Character of context at which the token starts.';
 comment on column cluster_members.label is 'Label of the input.';

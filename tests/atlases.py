@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from atlas.errors import RunInterrupted
-from atlas.network import Network
-from ingest.datasets.base import BadItem, Item, Kind, text_item
+from atlas.network import Kind, Network
+from ingest.datasets.base import BadItem, Item, text_item
+from ingest.datasets.vectors import vector_item
 from ingest.derived.clusters import cluster
 from ingest.progress import Progress, Step
 from ingest.run.plan import Choices
@@ -88,6 +89,19 @@ def add_images(
         for ordinal, (key, label, image) in enumerate(images)
     ]
     _add(path, network, Held(dataset, "image", items), view=ImageSampling(*place), **options)
+
+
+def add_vectors(
+    path: Path,
+    network: Network,
+    vectors: Sequence[tuple[str, str | None, Any]],
+    *,
+    dataset: str = "vectors",
+    **options: Any,
+) -> None:
+    """Ingest vectors, given as (key, label, numbers)."""
+    items = [vector_item(ordinal, key, label, numbers) for ordinal, (key, label, numbers) in enumerate(vectors)]
+    _add(path, network, Held(dataset, "vector", items), **options)
 
 
 def png(image: Image.Image) -> bytes:

@@ -1,8 +1,9 @@
-"""Three small networks in NumPy that honour the protocol, and what they read.
+"""Small networks in NumPy that honour the protocol, and what they read.
 
 `plane_network` can be computed on paper: 2 inputs, 3 hidden gates, 2 output gates; see `REGIONS`. `word_network` is a
 smooth text network of 4 sites whose widths fill no whole bytes. `PixelNetwork` is an image network with position and
-full codes. All of them compute what they say: none returns a canned answer.
+full codes. `PointNetwork` is the plane network fed vectors. All of them compute what they say: none returns a canned
+answer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from atlas.network import GateRange, ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow
+from atlas.network import GateRange, ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow, VectorView
 
 
 class WordReader:
@@ -136,6 +137,21 @@ def plane_network(name: str = "plane", scale: float = 1.0) -> WordReader:
     vocabulary = {f"{x}:{y}": (x, y) for x in range(-5, 6) for y in range(-5, 6)}
     vocabulary["nan:1"] = (np.nan, 1)
     return WordReader(name, vocabulary, [("hidden", *hidden), ("out", *out)], classes=["left", "right"], window=4)
+
+
+class PointNetwork:
+    """The plane network, fed vectors of two numbers: `REGIONS` are its codes."""
+
+    n_inputs = 2
+
+    def __init__(self, name: str = "points") -> None:
+        plane = plane_network()
+        self.layers, self.classes, self.sites = plane.layers, plane.classes, plane.sites
+        self.info = NetworkInfo(name, "PointNetwork", "vector", "tests", "by hand", plane.info.weights_digest)
+
+    def read(self, batch: Sequence[VectorView], codes: Sequence[Site], activations: Sequence[Site]) -> Reading:
+        x = np.stack([view.numbers for view in batch]).astype(np.float64)
+        return read_layers(x, self.layers, "relu", self.classes, codes, activations)
 
 
 WIDTHS = (13, 20, 9, 31)  # no whole bytes

@@ -85,12 +85,16 @@ class DataOptions:
     data: Annotated[
         str,
         _data(
-            help="A folder of texts or images (subfolder = label), JSON lines, Parquet, a Hugging Face dataset, "
-            "builtin:python, builtin:digits."
+            help="A folder of texts or images (subfolder = label), JSON lines, Parquet, CSV or .npy (vectors), a "
+            "Hugging Face dataset, builtin:python, builtin:digits, builtin:two-moons, builtin:digits-vectors."
         ),
     ]
     data_name: Annotated[str | None, _data(help="What the atlas calls it.")] = None
     text_column: Annotated[str, _data(help="Column of the text.")] = "text"
+    vector_columns: Annotated[
+        str | None,
+        _data(help="Column of lists of numbers, or columns of numbers, by commas. Default: all but the label."),
+    ] = None
     label_column: Annotated[
         str | None,
         _data(help="Column of the label. Default: label, where there is one."),
@@ -120,7 +124,9 @@ class ReadOptions:
 class RunOptions:
     """How it is run."""
 
-    batch_size: Annotated[int | None, _run(help="Sequences or images a forward pass. Default: 8 or 32.")] = None
+    batch_size: Annotated[
+        int | None, _run(help="Sequences, images or vectors a forward pass. Default: 8, 32 or 256.")
+    ] = None
     seed: Annotated[int, _run(help="Of everything drawn at random.")] = 0
     run: Annotated[str | None, _run(help="Name of the run. Default: network and data.")] = None
     worker: Annotated[
@@ -174,6 +180,7 @@ def ingest(
         label_column=source.label_column,
         split=source.split,
         name=source.data_name,
+        vector_columns=_names(source.vector_columns),
     )
     images = _calibration(loading, dataset, choices)
     network = load_network(loading.network, **loading.given(), calibration=images)

@@ -76,9 +76,8 @@ def add_controls(path: Path, network: NetworkRecord, device: str) -> None:
         return
     from ingest.datasets.sources import open_dataset
     from ingest.networks import load_control
-    from ingest.run.plan import Choices
+    from ingest.run.plan import planned_choices
     from ingest.run.run import ingest
-    from ingest.run.sampling import ImageSampling, TokenSampling
 
     with store.open(path) as a:
         held = {record.weights for record in controls_of(a, network)}
@@ -87,22 +86,10 @@ def add_controls(path: Path, network: NetworkRecord, device: str) -> None:
     if run is None or not missing or not run[1].get("sites"):
         return
     source, plan = run
-    sampling = plan["sampling"]
-    choices = Choices(
-        sites=tuple(name for name in plan["sites"] if not name.endswith(":full")),
-        full=tuple(name.removesuffix(":full") for name in plan["sites"] if name.endswith(":full")),
-        limit=plan["limit"],
-        seed=plan["seed"],
-        batch_size=plan["batch_size"],
-        skip_bad=True,
-        store_activations=plan["store_activations"],
-        tokens=TokenSampling(**sampling) if network.kind == "text" else TokenSampling(),
-        view=ImageSampling(**sampling) if network.kind == "image" else ImageSampling(),
-    )
     with store.open(path) as a:
         reader = reload(a, network, None, device)
         images = calibration(a, reader)
     dataset = open_dataset(source, kind=network.kind)
     for weights in missing:
         control = load_control(reader, weights, device, images if weights == CONTROLS[CALIBRATED].weights else None)
-        ingest(path, control, dataset, choices, cluster=False, progress=TerminalProgress())
+        ingest(path, control, dataset, planned_choices(plan), cluster=False, progress=TerminalProgress())

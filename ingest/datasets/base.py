@@ -8,11 +8,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Float32
 from PIL import Image
 
-from atlas.errors import BadInput, EmptyDataset, UsageError
+from atlas.errors import BadInput, UsageError
+from atlas.kinds import KINDS
+from atlas.network import Kind
 
-from ..networks.registry import Kind, example_source
+from ..networks.registry import example_source
+
+TEXT, IMAGE, NUMBER, NUMBERS = "text", "image", "a number a row", "a list of numbers a row"
+"""What a column of a table holds; whatever else it holds is called by its type."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +28,18 @@ class Item:
 
     ``key`` names it for people and stays the same as long as the data does: a relative path, ``reviews.jsonl:17``
     (lines count from 1, as in an editor), ``reviews.parquet:17`` or ``train:17`` (rows count from 0, as in pandas and
-    ``datasets``), or a builtin's own key. ``content`` is the text, or the image upright in mode L or RGB.
+    ``datasets``), or a builtin's own key. ``content`` is the text, the image upright in mode L or RGB, or the numbers
+    of a vector in their shape.
 
     ``content_hash`` is a SHA-256 in hex: of the text as UTF-8; of the encoded bytes of an image (the file, or the
     cell of a table), so that it does not depend on the decoder; of mode, size and pixels where an image was never
-    encoded.
+    encoded; of shape and numbers (float32) of a vector.
     """
 
     ordinal: int
     key: str
     label: str | None
-    content: str | Image.Image
+    content: str | Image.Image | Float32[np.ndarray, ...]
     content_hash: str
 
 
@@ -68,9 +76,10 @@ class Dataset(Protocol):
     def fingerprint(self) -> str:
         """A SHA-256 in hex over the inputs' identity, the same on every machine that holds the same data.
 
-        JSON lines and builtins: over their content. Folders and Parquet files: over names and sizes, since reading a
-        terabyte to name it is too dear; the content hashes of the items tell the rest. Hugging Face datasets: that
-        library's own fingerprint, which knows the revision on the hub. Tables: the chosen columns as well.
+        JSON lines, CSV files and builtins: over their content. Folders, Parquet and NumPy files: over names and
+        sizes, since reading a terabyte to name it is too dear; the content hashes of the items tell the rest. Hugging
+        Face datasets: that library's own fingerprint, which knows the revision on the hub. Tables: the chosen columns
+        as well.
         """
         ...
 
@@ -87,7 +96,7 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked `ingest.datasets.sources.open_dataset` for, and how that picks columns out of a table."""
+    """What the user asked `ingest.datasets.sources.open_dataset` for."""
 
     source: str
     kind: Kind
@@ -95,68 +104,26 @@ class Request:
     label_column: str | None = None
     split: str = "train"
     name: str | None = None
-
-    def choose_content(self, columns: Mapping[str, str], where: str) -> str:
-        """The column to ingest, out of a table whose ``columns`` map a name to ``text``, ``image`` or another type.
-
-        Texts are in `text_column`; images in the only column of images, or in the one called ``image``. ``where``
-        is what the errors call the table.
-        """
-        images = [column for column, holds in columns.items() if holds == "image"]
-        if self.kind == "image":
-            return self._choose_image(images, columns, where)
-        if self.text_column not in columns and images:
-            raise EmptyDataset(
-                f"{where} has no column {self.text_column!r} but images in column {images[0]!r}: use "
-                f"an image network such as {example_source('image')}, or name a column of texts with --text-column"
-            )
-        if self.text_column not in columns:
-            raise _missing_column(where, self.text_column, columns, "--text-column")
-        if columns[self.text_column] != "text":
-            raise BadInput(
-                f"{where}: column {self.text_column!r} holds {columns[self.text_column]}; expected texts. "
-                f"Choose one of {', '.join(columns)} with --text-column"
-            )
-        return self.text_column
+    vector_columns: Sequence[str] | None = None
 
     def choose_label(self, columns: Collection[str], where: str) -> str | None:
         """The column of the labels: the one asked for, else ``label`` where there is one."""
         if self.label_column is None:
             return "label" if "label" in columns else None
         if self.label_column not in columns:
-            raise _missing_column(where, self.label_column, columns, "--label-column")
+            raise missing_column(where, self.label_column, columns, "--label-column")
         return self.label_column
 
-    def _choose_image(self, images: list[str], columns: Mapping[str, str], where: str) -> str:
-        if "image" in images:
-            return "image"
-        if not images and self.text_column in columns:
-            raise EmptyDataset(
-                f"{where} has no column of images but texts in {self.text_column!r}: use a text network such as "
-                f"{example_source('text')}"
-            )
-        if len(images) != 1:
-            raise BadInput(
-                f"{where} has {len(images)} columns of images ({', '.join(images) or 'none'}); expected "
-                "one, or one called 'image'. Its columns: "
-                f"{', '.join(columns) or 'none'}"
-            )
-        return images[0]
 
-
-def _missing_column(where: str, column: str, columns: Collection[str], option: str) -> BadInput:
+def missing_column(where: str, column: str, columns: Collection[str], option: str) -> BadInput:
+    """The error for a column that was asked for with ``option``."""
     there = ", ".join(columns) or "none"
     return BadInput(f"{where} has no column {column!r}; it has: {there}. Name one with {option}")
 
 
-def network_for(kind: Kind) -> str:
-    """What reads inputs of this kind, in words."""
-    return "a text network" if kind == "text" else "an image network"
-
-
 def advice_for(kind: Kind) -> str:
     """What to do with inputs of this kind."""
-    return f"use {network_for(kind)} such as {example_source(kind)} for {kind}s"
+    return f"use {KINDS[kind].network} such as {example_source(kind)} for {kind}s"
 
 
 def refuse_label_column(request: Request, why: str) -> None:
@@ -178,7 +145,7 @@ def text_item(ordinal: int, key: str, label: object, text: object) -> Item | Bad
     if text is None:
         return BadItem(ordinal, key, "has no text (the field is null)")
     if not isinstance(text, str):
-        return BadItem(ordinal, key, f"holds {_named(text)} where a text is expected")
+        return BadItem(ordinal, key, f"holds {named_type(text)} where a text is expected")
     if not text.strip():
         return BadItem(ordinal, key, "is empty" if not text else "holds nothing but white space")
     try:
@@ -193,7 +160,7 @@ def with_label(item: Item, label: object) -> Item | BadItem:
     if label is None or label != label:
         return item
     if not isinstance(label, str | bool | int | float):
-        return BadItem(item.ordinal, item.key, f"has {_named(label)} as its label; expected a text or a number")
+        return BadItem(item.ordinal, item.key, f"has {named_type(label)} as its label; expected a text or a number")
     return Item(item.ordinal, item.key, str(label), item.content, item.content_hash)
 
 
@@ -217,7 +184,7 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _named(value: object) -> str:
+def named_type(value: object) -> str:
     """A value's type in words that a person who never saw Python understands."""
     names = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return names.get(type(value), f"a value of type {type(value).__name__}")

@@ -1,6 +1,6 @@
-"""The two data sets that every installation carries: Python's own text and scikit-learn's digits.
+"""The data sets that every installation carries: Python's own text, scikit-learn's digits and its two moons.
 
-They need no download, so the shipped networks are trained on them and the demo reads them. Both are divided for
+They need no download, so the shipped networks are trained on them and the demo reads them. All are divided for
 good into a training part and a held-out part that the shipped networks never saw.
 """
 
@@ -21,9 +21,11 @@ import numpy as np
 from PIL import Image
 
 from atlas.errors import EmptyDataset, UsageError
+from atlas.network import Kind
 
-from .base import BadItem, Item, Kind, Request, advice_for, ordinals, refuse_label_column, text_item
+from .base import BadItem, Item, Request, advice_for, ordinals, refuse_label_column, text_item
 from .images import pixels_hash
+from .vectors import vector_item
 
 Split = Literal["all", "train", "heldout"]
 
@@ -39,6 +41,11 @@ HELDOUT_DIGITS = 599
 MIN_QUOTED_CHARS = 120
 """Paragraphs at least this long count as quoted when two topics share them; shorter ones are often set phrases."""
 
+MOONS, HELDOUT_MOONS = 1000, 200
+
+MOONS_NOISE = 0.15
+"""The moons are 0.5 apart where they are nearest: their points mix a little, as those of real classes do."""
+
 _NOT_PROSE_OR_PROGRAM = {"test", "tests", "idlelib", "lib2to3", "pydoc_data", "site-packages", "dist-packages"}
 
 
@@ -49,6 +56,12 @@ PARTS: dict[str, tuple[Kind, Split]] = {
     "digits": ("image", "all"),
     "digits-train": ("image", "train"),
     "digits-heldout": ("image", "heldout"),
+    "digits-vectors": ("vector", "all"),
+    "digits-vectors-train": ("vector", "train"),
+    "digits-vectors-heldout": ("vector", "heldout"),
+    "two-moons": ("vector", "all"),
+    "two-moons-train": ("vector", "train"),
+    "two-moons-heldout": ("vector", "heldout"),
 }
 """What ``builtin:NAME`` may name: the kind and the part."""
 
@@ -72,7 +85,8 @@ class BuiltinImage:
 
 
 class BuiltinItems:
-    """A dataset that every installation carries: 12 million characters or 1,797 tiny images, so all are held."""
+    """A dataset that every installation carries: 12 million characters, or some thousand tiny images or vectors, all
+    held."""
 
     ignored: Mapping[str, int] = {}
 
@@ -101,13 +115,7 @@ def open_builtin(request: Request) -> BuiltinItems:
     kind, part = PARTS[name]
     if kind != request.kind:
         raise EmptyDataset(f"{source} holds {kind}s; {advice_for(kind)}")
-    items: list[Item | BadItem] = []
-    if kind == "text":
-        for text in python_texts(part):
-            items.append(text_item(len(items), text.key, text.label, text.text))
-    else:
-        for image in digit_images(part):
-            items.append(Item(len(items), image.key, image.label, image.image, pixels_hash(image.image)))
+    items = list(_ITEMS[name.removesuffix(f"-{part}")](part))
     return BuiltinItems(request, request.name or name, items)
 
 
@@ -150,11 +158,53 @@ def digit_images(split: Split) -> Iterator[BuiltinImage]:
 
     digits = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    first_heldout = len(pixels) - HELDOUT_DIGITS
-    for index, (image, digit) in enumerate(zip(pixels, digits.target, strict=True)):
-        part = "train" if index < first_heldout else "heldout"
+    for index, part in _places(split, len(pixels), HELDOUT_DIGITS):
+        yield BuiltinImage(f"{part}/{index:04}.png", str(digits.target[index]), Image.fromarray(pixels[index]))
+
+
+def _places(split: Split, count: int, heldout: int) -> Iterator[tuple[int, str]]:
+    """Which of ``count`` belong to a part, each with its part; the last ``heldout`` are held out."""
+    _check_split(split)
+    for index in range(count):
+        part = "train" if index < count - heldout else "heldout"
         if split in ("all", part):
-            yield BuiltinImage(f"{part}/{index:04}.png", str(digit), Image.fromarray(image))
+            yield index, part
+
+
+def _text_items(split: Split) -> Iterator[Item | BadItem]:
+    for ordinal, text in enumerate(python_texts(split)):
+        yield text_item(ordinal, text.key, text.label, text.text)
+
+
+def _image_items(split: Split) -> Iterator[Item | BadItem]:
+    for ordinal, digit in enumerate(digit_images(split)):
+        yield Item(ordinal, digit.key, digit.label, digit.image, pixels_hash(digit.image))
+
+
+def _digit_items(split: Split) -> Iterator[Item | BadItem]:
+    """The digits with their 8 x 8 numbers as scikit-learn has them, from 0 to 16."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for ordinal, (index, part) in enumerate(_places(split, len(digits.images), HELDOUT_DIGITS)):
+        yield vector_item(ordinal, f"{part}/{index:04}", str(digits.target[index]), digits.images[index])
+
+
+def _moon_items(split: Split) -> Iterator[Item | BadItem]:
+    """scikit-learn's two interleaved half circles, 1,000 points of the plane, drawn with seed 0."""
+    from sklearn.datasets import make_moons
+
+    points, moons = make_moons(MOONS, noise=MOONS_NOISE, random_state=0)
+    for ordinal, (index, part) in enumerate(_places(split, MOONS, HELDOUT_MOONS)):
+        yield vector_item(ordinal, f"{part}/{index:04}", ("upper", "lower")[moons[index]], points[index])
+
+
+_ITEMS: dict[str, Callable[[Split], Iterator[Item | BadItem]]] = {
+    "python": _text_items,
+    "digits": _image_items,
+    "digits-vectors": _digit_items,
+    "two-moons": _moon_items,
+}
 
 
 def _check_split(split: str) -> None:

@@ -9,26 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from atlas.errors import BadInput, EmptyDataset, UsageError
+from atlas.kinds import KINDS
+from atlas.network import Kind
 
-from .base import (
-    BadItem,
-    Dataset,
-    Item,
-    Kind,
-    Request,
-    advice_for,
-    network_for,
-    ordinals,
-    printable,
-    refuse_label_column,
-    suffix_of,
-    text_item,
-)
-from .images import IMAGE_SUFFIXES, image_item
-from .tables import JSON_SUFFIXES, PARQUET, JsonLines, ParquetRows
-
-TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst", ".text"})
-SUFFIXES = {"text": TEXT_SUFFIXES, "image": IMAGE_SUFFIXES}
+from .base import BadItem, Dataset, Item, Request, advice_for, ordinals, printable, refuse_label_column, suffix_of
+from .kinds import SOURCES
+from .lines import CSV_DELIMITERS
+from .tables import PARQUET, ParquetRows
 
 
 class FileItems:
@@ -39,7 +26,9 @@ class FileItems:
     ) -> None:
         """``files`` are (path relative to ``root`` with ``/``, bytes), in the order of the items."""
         self.name, self.source, self.kind, self.ignored = name, request.source, request.kind, ignored
-        self._root = root
+        of_file = SOURCES[request.kind].of_file
+        assert of_file is not None  # a kind without files of single inputs has no suffix by which some were chosen
+        self._root, self._of_file = root, of_file
         self._paths: list[str] = []
         identity = hashlib.sha256()
         for path, size in files:
@@ -61,13 +50,7 @@ class FileItems:
             data = (self._root / path).read_bytes()
         except OSError as error:
             return BadItem(ordinal, key, f"can't be read: {error.strerror}")
-        if self.kind == "image":
-            return image_item(ordinal, key, label, data)
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            return BadItem(ordinal, key, f"is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}")
-        return text_item(ordinal, key, label, text)
+        return self._of_file(ordinal, key, label, data)
 
 
 def open_folder(path: Path, request: Request) -> Dataset:
@@ -75,7 +58,7 @@ def open_folder(path: Path, request: Request) -> Dataset:
     source, kind = request.source, request.kind
     name = request.name or path.resolve().name or "root"
     files, ignored = _scan(path, source)
-    wanted = [(file, size) for file, size in files if suffix_of(file) in SUFFIXES[kind]]
+    wanted = [(file, size) for file, size in files if suffix_of(file) in SOURCES[kind].suffixes]
     tables = [(path / file, printable(file)) for file, _ in files if suffix_of(file) == PARQUET]
     found = Counter(suffix_of(file) or "no suffix" for file, _ in files)
     if wanted and tables:
@@ -83,7 +66,7 @@ def open_folder(path: Path, request: Request) -> Dataset:
             f"{source} holds {kind} files and tables: {_counted(found)}. "
             "Give the folder of one of them, or a single file"
         )
-    used = SUFFIXES[kind] if wanted else {PARQUET}
+    used = SOURCES[kind].suffixes if wanted else {PARQUET}
     ignored.update({suffix: count for suffix, count in found.items() if suffix not in used})
     if wanted:
         refuse_label_column(request, "the labels of a folder are the names of its subfolders")
@@ -100,14 +83,14 @@ def open_file(path: Path, request: Request) -> Dataset:
     suffix = suffix_of(path.name)
     if suffix == PARQUET:
         return ParquetRows([(path, printable(path.name))], request, name, {})
-    if suffix in JSON_SUFFIXES and kind == "text":
-        return JsonLines(path, request, name)
-    if suffix in SUFFIXES[kind]:
+    if suffix in SOURCES[kind].records:
+        return SOURCES[kind].records[suffix](path, request, name)
+    if suffix in SOURCES[kind].suffixes:
         refuse_label_column(request, "a single file has no label")
         return FileItems(path.parent, [(path.name, path.stat().st_size)], request, name, {})
-    if suffix in JSON_SUFFIXES | TEXT_SUFFIXES | IMAGE_SUFFIXES:
+    if _kind_of(suffix) is not None:
         raise _nothing_found(source, kind, Counter([suffix]))
-    readable = SUFFIXES[kind] | {PARQUET} | (JSON_SUFFIXES if kind == "text" else set())
+    readable = {*SOURCES[kind].suffixes, PARQUET, *SOURCES[kind].records}
     raise BadInput(
         f"{source} has {f'the suffix {suffix}' if suffix else 'no suffix'}; expected one of "
         f"{_listed(readable)}, or a folder. Convert it, or rename it if it is one"
@@ -145,16 +128,29 @@ def _scan(root: Path, source: str) -> tuple[list[tuple[str, int]], Counter[str]]
     return sorted(files), passed
 
 
+def _kind_of(suffix: str) -> Kind | None:
+    """The kind whose inputs files of a suffix hold; None for tables (Parquet, CSV), which hold any."""
+    if suffix in CSV_DELIMITERS:
+        return None
+    return next((kind for kind in SOURCES if suffix in {*SOURCES[kind].suffixes, *SOURCES[kind].records}), None)
+
+
 def _nothing_found(source: str, kind: Kind, found: Counter[str]) -> EmptyDataset:
     """The error for a source without an input of this kind: what there is instead, and what to do with it."""
-    other: Kind = "image" if kind == "text" else "text"
-    others = sum(count for suffix, count in found.items() if suffix in SUFFIXES[other])
-    advice = f"Expected files of {kind}s ({_listed(SUFFIXES[kind])}) or .parquet"
-    if others:
-        advice = f"The {others} {other}{'s' if others > 1 else ''} fit another network: {advice_for(other)}"
-    elif found.keys() & JSON_SUFFIXES:
-        advice = advice_for("text") if kind == "image" else "Give a .jsonl file itself as the source"
-    return EmptyDataset(f"{source} holds no {kind} for {network_for(kind)}; it holds {_counted(found)}. {advice}")
+    kinds = Counter({suffix: count for suffix, count in found.items() if _kind_of(suffix)})
+    expected = [f"files of {kind}s ({_listed(SOURCES[kind].suffixes)})"] if SOURCES[kind].suffixes else []
+    advice = f"Expected {' or '.join([*expected, PARQUET])}"
+    records = [suffix for suffix in found if suffix in SOURCES[kind].records]
+    if records:
+        advice = f"Give a {records[0]} file itself as the source"
+    elif kinds:
+        suffix, count = kinds.most_common(1)[0]
+        other = _kind_of(suffix)
+        assert other is not None
+        files = f"The {count} {other}{'s' if count > 1 else ''}" if suffix in SOURCES[other].suffixes else "It"
+        verb = "fit" if files != "It" else "fits"
+        advice = f"{files} {verb} another network: {advice_for(other)}"
+    return EmptyDataset(f"{source} holds no {kind} for {KINDS[kind].network}; it holds {_counted(found)}. {advice}")
 
 
 def _counted(found: Counter[str]) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 from atlas.errors import BadInput, EmptyDataset, HubUnavailable, UsageError
 
 from ..connection import why_unreachable
-from .base import BadItem, Item, Request, named_class, ordinals, text_item
-from .images import image_cell_item, image_item
+from .base import IMAGE, NUMBER, NUMBERS, TEXT, BadItem, Item, Request, named_class, ordinals
+from .images import image_item
+from .kinds import SOURCES
 
 
 class HubDataset:
@@ -26,17 +27,18 @@ class HubDataset:
         self.name, self.source, self.kind = name, request.source, request.kind
         self._split = split
         columns = {column: _holds(feature) for column, feature in table.features.items()}
-        self._content = request.choose_content(columns, self.source)
+        self._content = SOURCES[self.kind].choose(request, columns, self.source)
         self._label = request.choose_label(columns, self.source)
         self._class_names = getattr(table.features[self._label], "names", None) if self._label else None
         if not len(table):
             raise EmptyDataset(f"{self.source}: split {split!r} holds no row; choose another with --split")
-        if self.kind == "image":
-            # Undecoded: the hash is that of the stored bytes, and a broken image must not stop its neighbours.
-            table = table.cast_column(self._content, _datasets(self.source).Image(decode=False))
-        needed = {self._content, self._label} - {None}
+        for column in self._content:
+            if columns[column] == IMAGE:
+                # Undecoded: the hash is that of the stored bytes, and a broken image must not stop its neighbours.
+                table = table.cast_column(column, _datasets(self.source).Image(decode=False))
+        needed = {*self._content, self._label} - {None}
         self._table = table.select_columns([column for column in columns if column in needed])
-        identity = f"{self._table._fingerprint} {len(table)} {self._content} {self._label}"
+        identity = f"{self._table._fingerprint} {len(table)} {' '.join(self._content)} {self._label}"
         self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -53,12 +55,10 @@ class HubDataset:
             return BadItem(ordinal, key, f"is not UTF-8: {error}")
         label = row[self._label] if self._label else None
         label = named_class(label, self._class_names)
-        content = row[self._content]
-        if self.kind == "text":
-            return text_item(ordinal, key, label, content)
-        if content is not None and content["bytes"] is None and content["path"]:
-            return _image_file_item(ordinal, key, label, Path(content["path"]))
-        return image_cell_item(ordinal, key, label, content)
+        cells = [row[column] for column in self._content]
+        if isinstance(cells[0], dict) and cells[0]["bytes"] is None and cells[0]["path"]:
+            return _image_file_item(ordinal, key, label, Path(cells[0]["path"]))
+        return SOURCES[self.kind].of_cells(ordinal, key, label, cells)
 
 
 def open_hub(request: Request) -> HubDataset:
@@ -143,10 +143,22 @@ def _short_name(repository: str, split: str) -> str:
 
 
 def _holds(feature: Any) -> str:
-    """What a column holds, in the words of `Request.choose_content`."""
+    """What a column holds, in the words of `base`; any other feature by its name."""
     if type(feature).__name__ == "Image":
-        return "image"
-    return "text" if getattr(feature, "dtype", None) in ("string", "large_string") else str(feature)
+        return IMAGE
+    dtype = getattr(feature, "dtype", None)
+    if dtype in ("string", "large_string"):
+        return TEXT
+    if _is_number(dtype):
+        return NUMBER if type(feature).__name__ in ("Value", "ClassLabel") else NUMBERS  # else Array2D and the like
+    inner = feature
+    while hasattr(inner, "feature"):
+        inner = inner.feature
+    return NUMBERS if inner is not feature and _is_number(getattr(inner, "dtype", None)) else str(feature)
+
+
+def _is_number(dtype: object) -> bool:
+    return isinstance(dtype, str) and dtype.startswith(("int", "uint", "float", "bool"))
 
 
 def _image_file_item(ordinal: int, key: str, label: object, path: Path) -> Item | BadItem:

@@ -1,22 +1,24 @@
-"""Any source of texts or images, by what a person types: a folder, a file, a builtin, a Hugging Face dataset.
+"""Any source of inputs, by what a person types: a folder, a file, a builtin, a Hugging Face dataset.
 
 `open_dataset` reads names, offsets or footers and no content; the `Dataset` it returns reads any range of items.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from atlas.errors import BadInput, UsageError
+from atlas.network import Kind
 
-from .base import Dataset, Kind, Request, suffix_of
-from .folder import TEXT_SUFFIXES, open_file, open_folder
+from .base import Dataset, Request, suffix_of
+from .folder import open_file, open_folder
 from .huggingface import is_saved_dataset, open_hub, open_saved
-from .images import IMAGE_SUFFIXES
-from .tables import JSON_SUFFIXES, PARQUET
+from .kinds import SOURCES
+from .tables import PARQUET
 
-_ALSO_FILES = frozenset({".csv", ".tsv", ".zip", ".gz", ".tar", ".html", ".xml", ".pdf", ".arrow", ".npy", ".py"})
+_ALSO_FILES = frozenset({".zip", ".gz", ".tar", ".html", ".xml", ".pdf", ".arrow", ".npz", ".py"})
 """No dataset of ours, but whoever types one means a file and not a dataset on the hub."""
 
 
@@ -28,16 +30,20 @@ def open_dataset(
     label_column: str | None = None,
     split: str = "train",
     name: str | None = None,
+    vector_columns: Sequence[str] | None = None,
 ) -> Dataset:
-    """Open texts or images by what a person types.
+    """Open texts, images or vectors by what a person types.
 
     | source | items | labels |
     |---|---|---|
     | a folder | its ``.txt .md .rst .text`` files or its images, at any depth, by path | the first-level subfolder |
     | a folder of ``.parquet`` files, or one | rows | ``label_column``, by default ``label`` where it exists |
     | a ``.jsonl`` or ``.json`` file | lines, one object each (text only) | the same |
+    | a ``.csv`` or ``.tsv`` file | lines, with a header or not (vectors only) | the same |
+    | a ``.npy`` file | rows of the array (vectors only) | ``label_column``, by its place from 0 |
     | a text or an image | one | none |
     | ``builtin:python``, ``builtin:digits`` | all of it; ``-train``, ``-heldout``: that part | the builtin's own |
+    | ``builtin:two-moons``, ``builtin:digits-vectors`` | scikit-learn's, as vectors; parts as above | the same |
     | a folder that ``save_to_disk`` wrote | rows of ``split`` | as for Parquet; classes by name |
     | ``OWNER/NAME``, ``NAME``, ``NAME:CONFIGURATION`` | rows of ``split`` on the Hugging Face hub | the same |
 
@@ -45,11 +51,13 @@ def open_dataset(
 
     Args:
         source: one of these.
-        kind: what the network reads, ``text`` or ``image``.
+        kind: what the network reads: ``text``, ``image`` or ``vector``.
         text_column: the column of a table that holds the texts; images are in its one column of images, or ``image``.
         label_column: the column of the labels; None: ``label``, where there is one.
         split: of a Hugging Face dataset.
         name: what the atlas calls it; None: derived from the source.
+        vector_columns: the columns of a table that hold vectors, one with a list of numbers a row or several with a
+            number a row; None: its one column of lists, or ``vector``, else all columns but that of the labels.
 
     Returns:
         A dataset whose items are read when they are asked for.
@@ -60,11 +68,11 @@ def open_dataset(
         HubUnavailable: a hub name, and no connection.
         UsageError: an impossible argument, or the optional ``datasets`` is needed and not installed.
     """
-    if kind not in get_args(Kind):
-        raise UsageError(f"kind is {kind!r}; expected 'text' or 'image'")
+    if kind not in SOURCES:
+        raise UsageError(f"kind is {kind!r}; expected {' or '.join(map(repr, SOURCES))}")
     if not source.strip():
         raise UsageError("the source is empty; expected a file, a folder, builtin:NAME or a Hugging Face dataset")
-    request = Request(source, kind, text_column, label_column, split, name)
+    request = Request(source, kind, text_column, label_column, split, name, vector_columns)
     if source.startswith("builtin:"):
         from .builtin import open_builtin  # its images need scikit-learn, its texts the whole standard library
 
@@ -99,10 +107,10 @@ def _look_up(source: str) -> tuple[Path, Literal["folder", "file", "other", "not
 def _looks_like_path(source: str) -> bool:
     """Whether this is meant as a path. ``OWNER/NAME`` may be on the hub, unless there is a folder OWNER here."""
     suffix = suffix_of(source)
-    known = suffix in TEXT_SUFFIXES | JSON_SUFFIXES | IMAGE_SUFFIXES | _ALSO_FILES or suffix == PARQUET
+    suffixes = {PARQUET, *_ALSO_FILES}.union(*({*known.suffixes, *known.records} for known in SOURCES.values()))
     owner, slash, rest = source.partition("/")
     return (
-        known
+        suffix in suffixes
         or source.startswith((".", "/", "~"))
         or "\\" in source
         or "/" in rest

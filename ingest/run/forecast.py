@@ -19,6 +19,7 @@ from atlas.store.atlas import BLOCK_SIZE, FAST_WIDTH
 from ..datasets.base import Dataset, Item
 from ..datasets.images import thumbnail
 from ..derived.job import AUTOMATIC_POINTS
+from .kinds import FEEDINGS
 from .plan import Plan
 
 FIXED_BLOCKS = 18
@@ -51,20 +52,8 @@ SMOOTH_ACTIVATION = 0.91
 """The same where no unit is exactly zero: of a float32 DuckDB's ALP-RD shortens sign and exponent (0.88
 to 0.94)."""
 
-TEXT = 0.5
-"""Bytes in the database for each byte of a text: Zstandard."""
-
-TEXT_EXAMPLE_BYTES = 150
-"""Of an example that is a token: its context of 220 characters, its ids, prediction and loss."""
-
-IMAGE_EXAMPLE_BYTES = 60
-"""Of an example that is an image."""
-
 INPUT_BYTES = 130
-"""Of an input besides its text or thumbnail: content hash, key, label, ids."""
-
-STAGED_EXAMPLE_BYTES = {"text": 290, "image": 30}
-"""Of an example in a shard, uncompressed, besides codes and activations."""
+"""Of an input besides its text, thumbnail or numbers: content hash, key, label, ids."""
 
 THUMBNAILS = 8
 """Images that are opened to see how large their thumbnails are, spread over the run."""
@@ -85,24 +74,25 @@ def forecast(
 
     ``first``: whether the atlas is still empty. ``cluster``: whether the sites will be clustered too.
     """
-    contents = plan.text_bytes if dataset.kind == "text" else int(plan.n_inputs * _thumbnail_bytes(dataset, ordinals))
-    stored = plan.n_examples * _stored_bytes(plan, dataset.kind)
-    stored += plan.n_inputs * INPUT_BYTES + contents * (TEXT if dataset.kind == "text" else 1)
-    staged = plan.n_examples * (_raw_bytes(plan) + STAGED_EXAMPLE_BYTES[dataset.kind])
+    feeding = FEEDINGS[dataset.kind]
+    contents = plan.content_bytes or int(plan.n_inputs * _thumbnail_bytes(dataset, ordinals))
+    stored = plan.n_examples * (_stored_bytes(plan) + feeding.example_bytes)
+    stored += plan.n_inputs * INPUT_BYTES + contents * feeding.stored
+    staged = plan.n_examples * (_raw_bytes(plan) + feeding.staged_bytes)
     staged += plan.n_inputs * INPUT_BYTES + contents
     fixed = FIXED_BLOCKS * BLOCK_SIZE * first
     beside = _index_bytes(network, plan) + _clustering_bytes(plan, first) * cluster
     return Forecast(int(stored) + fixed + beside, int(staged))
 
 
-def _stored_bytes(plan: Plan, kind: str) -> float:
-    """Of one example in the database."""
+def _stored_bytes(plan: Plan) -> float:
+    """Of the codes and activations of one example in the database."""
     codes = sum(ROW_BYTES + site.n_bytes * _code_ratio(site) for site in plan.sites)
     activations = sum(
         ROW_BYTES * site.n_parts + 4 * site.n_units * ACTIVATION.get(site.nonlinearity, SMOOTH_ACTIVATION)
         for site in plan.stored_activations
     )
-    return codes + activations + (TEXT_EXAMPLE_BYTES if kind == "text" else IMAGE_EXAMPLE_BYTES)
+    return codes + activations
 
 
 def _code_ratio(site: Site) -> float:

@@ -11,15 +11,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from atlas.errors import BadInput, EmptyDataset, SequenceTooShort, UnknownName, UsageError
-from atlas.network import FULL_SUFFIX, Network, Site, Span, TextNetwork, Tokens, TokenWindow
+from atlas.network import FULL_SUFFIX, Network, Site, Span
 
 from ..datasets.base import BadItem, Dataset, Item
-from .sampling import ImageSampling, TokenSampling, token_windows, too_short
+from .kinds import FEEDINGS
+from .sampling import ImageSampling, TokenSampling
 
 SHARD_BYTES = 32 << 20
 """A shard's codes and activations: small enough to lose little in a kill, large enough for few files."""
@@ -33,9 +35,6 @@ which 32 MB hold two images)."""
 
 SHOWN_BAD = 10
 """Unusable inputs named in an error; the count is always exact."""
-
-DEFAULT_BATCH = {"text": 8, "image": 32}
-"""Sequences or images a forward pass; on a CPU larger batches gain nothing."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Choices:
     """This many inputs, drawn at random; None: all."""
 
     batch_size: int | None = None
-    """Sequences or images a forward pass; None: 8 or 32."""
+    """Sequences, images or vectors a forward pass; None: 8, 32 or 256."""
 
     shard_examples: int | None = None
     """Examples of a shard; None: as many as 32 MB hold."""
@@ -78,7 +77,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Shard:
-    """Inputs [start, stop) of the run, in order; ``n_examples`` is exact for texts, an upper bound for images."""
+    """Inputs [start, stop) of the run, in order; ``n_examples`` is an upper bound for images, else exact."""
 
     number: int
     start: int
@@ -93,7 +92,8 @@ class Plan:
     document: dict[str, Any]
     sites: tuple[Site, ...]
     bad: tuple[BadItem, ...]
-    text_bytes: int
+    content_bytes: int
+    """Bytes of all texts or numbers; 0 where inputs were not read before the run."""
 
     @property
     def shards(self) -> list[Shard]:
@@ -128,8 +128,8 @@ def make_plan(
     device: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
-    """Decide a run. Texts are read and tokenised once, so that their examples are counted exactly and unreadable or
-    too short ones are named before any work is done; images are listed only.
+    """Decide a run. Texts and vectors are read once, so that their examples are counted exactly and unreadable or too
+    short ones are named before any work is done; images are listed only.
 
     Raises `EmptyDataset`, `BadInput` or `SequenceTooShort` (unless ``skip_bad``), `UnknownName`, `UsageError`.
     """
@@ -139,17 +139,19 @@ def make_plan(
         if missing:
             raise UsageError(f"span {span} needs the codes of {', '.join(missing)}; add them to --sites or --full")
     chosen = choose_inputs(dataset, choices)
-    batch_size = DEFAULT_BATCH[network.info.kind] if choices.batch_size is None else choices.batch_size
+    feeding = FEEDINGS[network.info.kind]
+    sampling = getattr(choices, feeding.chosen) if feeding.chosen else feeding.sampling()
+    batch_size = feeding.batch if choices.batch_size is None else choices.batch_size
     if batch_size <= 0:
         raise UsageError(f"--batch-size is {batch_size}; it must be at least 1")
     per_shard = _per_shard(sites, choices)
-    if network.info.kind == "text":
-        scanned = _scan_texts(cast(TextNetwork, network), dataset, chosen, choices, per_shard, progress)
+    if feeding.count is None:
+        scanned = _list_inputs(len(chosen), per_shard)
     else:
-        scanned = _list_images(len(chosen), per_shard)
+        count = partial(feeding.count, network, sampling)
+        scanned = _scan_inputs(count, dataset, chosen, choices.skip_bad, per_shard, progress)
     if not scanned.shards:
         raise no_example(dataset.source, [(item.key, item.reason) for item in scanned.bad], len(chosen))
-    sampling = choices.tokens if network.info.kind == "text" else choices.view
     document = {
         "network": asdict(network.info),
         "data": {
@@ -170,7 +172,24 @@ def make_plan(
         "device": device,
         "shards": scanned.shards,
     }
-    return Plan(json.loads(json.dumps(document)), sites, scanned.bad, scanned.text_bytes)
+    return Plan(json.loads(json.dumps(document)), sites, scanned.bad, scanned.content_bytes)
+
+
+def planned_choices(document: dict[str, Any]) -> Choices:
+    """The choices that make the same plan of another network of the same sites; unusable inputs are left out."""
+    feeding = FEEDINGS[document["network"]["kind"]]
+    sampling: Any = {feeding.chosen: feeding.sampling(**document["sampling"])} if feeding.chosen else {}
+    full = tuple(name.removesuffix(FULL_SUFFIX) for name in document["sites"] if name.endswith(FULL_SUFFIX))
+    return Choices(
+        sites=tuple(name for name in document["sites"] if not name.endswith(FULL_SUFFIX)),
+        full=full,
+        limit=document["limit"],
+        seed=document["seed"],
+        batch_size=document["batch_size"],
+        skip_bad=True,
+        store_activations=document["store_activations"],
+        **sampling,
+    )
 
 
 def choose_sites(network: Network, choices: Choices) -> tuple[Site, ...]:
@@ -215,16 +234,6 @@ def read_inputs(dataset: Dataset, ordinals: np.ndarray) -> Iterator[Item | BadIt
         yield from dataset.items(int(run[0]), int(run[-1]) + 1)
 
 
-def text_windows(
-    network: TextNetwork, item: Item, tokens: Tokens, sampling: TokenSampling
-) -> list[tuple[range, TokenWindow]]:
-    """The sequences of a tokenised text that give examples; `SequenceTooShort` if none does."""
-    windows = token_windows(tokens, network.windows(len(tokens.ids)), sampling)
-    if not windows:
-        raise too_short(item.key, len(tokens.ids), network.windows(len(tokens.ids)), sampling)
-    return windows
-
-
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between two plans, in words: ``seed: 0 → 1``. Empty if they are the same run."""
     found = _differences(_identity(old), _identity(new))
@@ -235,11 +244,11 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Scanned:
-    """What looking at the inputs gave: bounds of shards, unusable inputs, characters to store, fingerprint."""
+    """What looking at the inputs gave: bounds of shards, unusable inputs, bytes to store, fingerprint."""
 
     shards: list[tuple[int, int, int]]
     bad: tuple[BadItem, ...] = ()
-    text_bytes: int = 0
+    content_bytes: int = 0
     fingerprint: str | None = None
 
 
@@ -252,33 +261,33 @@ def _per_shard(sites: Sequence[Site], choices: Choices) -> int:
     return int(np.clip(SHARD_BYTES // per_example, LEAST_EXAMPLES, SHARD_EXAMPLES))
 
 
-def _list_images(count: int, per_shard: int) -> _Scanned:
-    """One example an image, so the bounds follow from the count; no file is opened."""
+def _list_inputs(count: int, per_shard: int) -> _Scanned:
+    """One example an input, so the bounds follow from the count; no file is opened."""
     starts = range(0, count, per_shard)
     return _Scanned([(start, min(start + per_shard, count), min(per_shard, count - start)) for start in starts])
 
 
-def _scan_texts(
-    network: TextNetwork,
+def _scan_inputs(
+    count: Callable[[Item], int | BadItem],
     dataset: Dataset,
     ordinals: np.ndarray,
-    choices: Choices,
+    skip_bad: bool,
     per_shard: int,
     progress: Callable[[int, int], None],
 ) -> _Scanned:
     shards: list[tuple[int, int, int]] = []
     bad: list[BadItem] = []
-    fingerprint, text_bytes, start, examples = hashlib.sha256(), 0, 0, 0
+    fingerprint, content_bytes, start, examples = hashlib.sha256(), 0, 0, 0
     for place, item in enumerate(read_inputs(dataset, ordinals)):
         progress(place, len(ordinals))
-        found = _count_examples(network, item, choices.tokens)
+        found = item if isinstance(item, BadItem) else count(item)
         if isinstance(found, BadItem):
             bad.append(found)
             fingerprint.update(f"{found.key}\0bad\n".encode())
             continue
         assert isinstance(item, Item)  # what can't be read came back as a BadItem
         fingerprint.update(f"{item.key}\0{item.label}\0{item.content_hash}\n".encode())
-        text_bytes += len(str(item.content).encode())
+        content_bytes += _n_bytes(item.content)
         examples += found
         if examples >= per_shard:
             shards.append((start, place + 1, examples))
@@ -288,20 +297,13 @@ def _scan_texts(
         shards.append((start, len(ordinals), examples))
     elif shards:  # unusable inputs at the end belong to a shard too: it lists them
         shards[-1] = (shards[-1][0], len(ordinals), shards[-1][2])
-    if bad and not choices.skip_bad:
+    if bad and not skip_bad:
         raise _refusal(bad, len(ordinals))
-    return _Scanned(shards, tuple(bad), text_bytes, fingerprint.hexdigest())
+    return _Scanned(shards, tuple(bad), content_bytes, fingerprint.hexdigest())
 
 
-def _count_examples(network: TextNetwork, item: Item | BadItem, sampling: TokenSampling) -> int | BadItem:
-    if isinstance(item, BadItem):
-        return item
-    try:
-        tokens = network.tokenize(cast(str, item.content))
-        return sum(len(window.positions) for _, window in text_windows(network, item, tokens, sampling))
-    except SequenceTooShort as error:
-        reason = str(error).removeprefix(f"{item.key} ").partition(": lower --skip-first")[0]
-        return BadItem(item.ordinal, item.key, reason)  # what to do about it is said once, for all of them
+def _n_bytes(content: object) -> int:
+    return content.nbytes if isinstance(content, np.ndarray) else len(str(content).encode())
 
 
 def _refusal(bad: Sequence[BadItem], n_inputs: int) -> BadInput | SequenceTooShort:

@@ -179,8 +179,8 @@ def _add_inputs(atlas: Atlas, plan: Plan, folder: Path, dataset_id: int, run_id:
     atlas.execute(
         """
         insert into inputs
-        select contents.input_id, kind, content_hash, text, thumbnail, width, height, $2
-        from (select kind, content_hash, text, thumbnail, width, height from read_parquet($1))
+        select contents.input_id, kind, content_hash, text, thumbnail, width, height, vector, $2
+        from (select kind, content_hash, text, thumbnail, width, height, vector from read_parquet($1))
         positional join staged_contents as contents
         where contents.input_id is not null
         """,

@@ -1,4 +1,4 @@
-"""Which tokens of a text, and which place of an image, become examples."""
+"""Which tokens of a text, and which place of an image, become examples; a vector is one."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ class ImageSampling:
         for name, value in (("row", self.row), ("column", self.column)):
             if not (math.isfinite(value) and 0 <= value < 1):
                 raise UsageError(f"{name} is {value!r}; expected a number from 0 (top or left) to below 1")
+
+
+@dataclass(frozen=True)
+class WholeSampling:
+    """An input is an example as it is."""
 
 
 def token_windows(

@@ -12,24 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from atlas.errors import BadInput, NonFinite
-from atlas.network import ImageView, Network, Reading, Site, TextNetwork, View
+from atlas.network import Network, Reading, Site
 from atlas.store.disk import replacing
 
 from ..datasets.base import BadItem, Dataset, Item
-from ..datasets.images import thumbnail
+from ..datasets.kinds import SOURCES
 from .background import Background, ahead
-from .plan import Plan, Shard, read_inputs, text_windows
-from .sampling import ImageSampling, TokenSampling, context
+from .kinds import FEEDINGS, Place, Unit
+from .plan import Plan, Shard, read_inputs
 
 ROW_GROUP_BYTES = 8 << 20
 """Rows are buffered up to this many bytes of codes and activations before they are written."""
@@ -50,6 +48,7 @@ INPUTS = pa.schema(
         ("thumbnail", pa.binary()),
         ("width", pa.uint32()),
         ("height", pa.uint32()),
+        ("vector", pa.list_(pa.float32())),
         ("reason", pa.string()),
     ]
 )
@@ -76,31 +75,6 @@ def code_column(site: Site) -> str:
 
 def activation_column(site: Site) -> str:
     return f"activation:{site.name}"
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where an example comes from, and what a person is shown of it."""
-
-    ordinal: int
-    key: str
-    position: int | None = None
-    row: float | None = None
-    column: float | None = None
-    token: str | None = None
-    context: str | None = None
-    context_offset: int | None = None
-
-    def __str__(self) -> str:
-        return self.key if self.position is None else f"{self.key}, token {self.position} ({self.token!r})"
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """What the network runs at once, one of a batch, and the examples that it gives."""
-
-    work: View
-    places: tuple[_Place, ...]
 
 
 def shard_path(folder: Path, shard: Shard) -> Path:
@@ -133,9 +107,7 @@ def write_shard(
         network, read_inputs(dataset, ordinals[shard.start : shard.stop]), shard.start, plan, inputs, skip_bad
     )
     batches = _batches(units, int(plan.document["batch_size"]))
-    if network.info.kind == "image":
-        # Decoding is work. Texts are tokenised by what the network also decodes with, which is not made for two
-        # threads at once.
+    if FEEDINGS[network.info.kind].ahead:
         batches = ahead(batches)
     with (
         replacing(shard_path(folder, shard)) as file,
@@ -171,7 +143,7 @@ class _Rows:
     def __exit__(self, *_: object) -> None:
         self._writer.close()
 
-    def add(self, read: tuple[Reading, Sequence[_Place]]) -> None:
+    def add(self, read: tuple[Reading, Sequence[Place]]) -> None:
         self._pending.append(_table(*read, self._plan, self._schema))
         if sum(map(len, self._pending)) * self._row_bytes >= ROW_GROUP_BYTES:
             self.finish()
@@ -190,9 +162,11 @@ def _units(
     plan: Plan,
     inputs: list[dict[str, Any]],
     skip_bad: bool,
-) -> Iterator[_Unit]:
+) -> Iterator[Unit]:
     """The work of a shard, input by input; each input's own row is appended to ``inputs`` on the way."""
     known_bad = {item.ordinal: item for item in plan.bad}
+    feeding, source = FEEDINGS[network.info.kind], SOURCES[network.info.kind]
+    sampling = feeding.sampling(**plan.document["sampling"])
     for ordinal, item in enumerate(items, start=first):
         if isinstance(item, BadItem) or item.ordinal in known_bad:
             bad = item if isinstance(item, BadItem) else known_bad[item.ordinal]
@@ -202,34 +176,13 @@ def _units(
                 )
             inputs.append({"ordinal": ordinal, "key": bad.key, "reason": bad.reason})
             continue
-        inputs.append(_input_row(ordinal, item))
-        if isinstance(item.content, str):
-            yield from _text_units(
-                cast(TextNetwork, network), ordinal, item, TokenSampling(**plan.document["sampling"])
-            )
-        else:
-            yield _image_unit(ordinal, item, ImageSampling(**plan.document["sampling"]))
+        known = {"ordinal": ordinal, "key": item.key, "label": item.label, "content_hash": item.content_hash}
+        inputs.append({**known, "kind": network.info.kind, **source.kept(item.content)})
+        yield from feeding.units(network, ordinal, item, sampling)
 
 
-def _text_units(network: TextNetwork, ordinal: int, item: Item, sampling: TokenSampling) -> Iterator[_Unit]:
-    text = cast(str, item.content)
-    tokens = network.tokenize(text)
-    for window, work in text_windows(network, item, tokens, sampling):
-        places = []
-        for position in work.positions + window.start:
-            start, end = int(tokens.starts[position]), int(tokens.ends[position])
-            around, offset = context(text, start, end)
-            places.append(_Place(ordinal, item.key, int(position), None, None, text[start:end], around, offset))
-        yield _Unit(work, tuple(places))
-
-
-def _image_unit(ordinal: int, item: Item, sampling: ImageSampling) -> _Unit:
-    view = ImageView(cast(Image.Image, item.content), sampling.row, sampling.column, item.label)
-    return _Unit(view, (_Place(ordinal, item.key, row=sampling.row, column=sampling.column),))
-
-
-def _batches(units: Iterator[_Unit], size: int) -> Generator[list[_Unit], None, None]:
-    batch: list[_Unit] = []
+def _batches(units: Iterator[Unit], size: int) -> Generator[list[Unit], None, None]:
+    batch: list[Unit] = []
     for unit in units:
         batch.append(unit)
         if len(batch) == size:
@@ -239,7 +192,7 @@ def _batches(units: Iterator[_Unit], size: int) -> Generator[list[_Unit], None, 
         yield batch
 
 
-def _check_finite(reading: Reading, sites: Sequence[Site], places: Sequence[_Place]) -> None:
+def _check_finite(reading: Reading, sites: Sequence[Site], places: Sequence[Place]) -> None:
     for site in sites:
         broken = np.flatnonzero(~reading.finite[site.name])
         if len(broken):
@@ -250,7 +203,7 @@ def _check_finite(reading: Reading, sites: Sequence[Site], places: Sequence[_Pla
             )
 
 
-def _table(reading: Reading, places: Sequence[_Place], plan: Plan, schema: pa.Schema) -> pa.Table:
+def _table(reading: Reading, places: Sequence[Place], plan: Plan, schema: pa.Schema) -> pa.Table:
     columns: list[Any] = [
         [place.ordinal for place in places],
         [place.position for place in places],
@@ -283,14 +236,6 @@ def _examples_schema(plan: Plan) -> pa.Schema:
     codes = [(code_column(site), pa.binary(site.n_bytes)) for site in plan.sites]
     activations = [(activation_column(site), pa.binary(4 * site.n_units)) for site in plan.stored_activations]
     return pa.schema([*EXAMPLES, *codes, *activations])
-
-
-def _input_row(ordinal: int, item: Item) -> dict[str, Any]:
-    row = {"ordinal": ordinal, "key": item.key, "label": item.label, "content_hash": item.content_hash}
-    if isinstance(item.content, str):
-        return {**row, "kind": "text", "text": item.content}
-    width, height = item.content.size
-    return {**row, "kind": "image", "thumbnail": thumbnail(item.content), "width": width, "height": height}
 
 
 def _write_inputs(path: Path, inputs: list[dict[str, Any]]) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from atlas.network import NetworkInfo, Reading, Site, Tokens, TokenWindow
-from ingest.datasets.base import BadItem, Item, Kind, text_item
+from atlas.network import Kind, NetworkInfo, Reading, Site, Tokens, TokenWindow
+from ingest.datasets.base import BadItem, Item, text_item
 from ingest.run.plan import Choices
 from ingest.run.run import ingest
 from ingest.run.sampling import TokenSampling
