@@ -26,7 +26,7 @@ from atlas.network import GateRange, NetworkInfo, Reading, Site, Tokens, TokenWi
 from .packing import finite_rows, pack_positive
 
 if TYPE_CHECKING:
-    from .gpt2_tail import TokenTail
+    from .gpt2_tail import StoredKeys, TokenTail
 
 LONGEST_DEFAULT = 1024
 """Tokens of a sequence unless the user says otherwise: GPT-2's whole context, and no model's memory is strained."""
@@ -77,8 +77,7 @@ class CausalLanguageModel:
         self._gate_hooks = dict(gate_hooks)
         self._bos: int | None = tokenizer.bos_token_id if info.reading["prepend_bos"] else None
         self._texts: dict[int, str] = {}
-        self.longest_checked = -1
-        """Tokens before a replaced one up to which running on from it was seen to agree with whole passes."""
+        self._stored: tuple[list[int], StoredKeys] | None = None
 
     @property
     def info(self) -> NetworkInfo:
@@ -158,6 +157,14 @@ class CausalLanguageModel:
             )
         self._check_windows([work])
         return TokenTail(self, site, work, self._bos, self._gate_hooks)
+
+    def keys_of(self, tokens: Int64[Tensor, "1 tokens"]) -> StoredKeys:
+        """Keys and values of a sequence. The last ones are kept: tails of several sites ask for the same."""
+        from .gpt2_tail import StoredKeys
+
+        if self._stored is None or self._stored[0] != tokens[0].tolist():
+            self._stored = tokens[0].tolist(), StoredKeys.of(self.bridge, tokens)
+        return self._stored[1]
 
     def preactivations(
         self, batch: Sequence[TokenWindow], sites: Sequence[Site]

@@ -61,16 +61,11 @@ def after_norm(
 ) -> tuple[Float32[np.ndarray, "points width"], Float32[np.ndarray, "points gates"]]:
     """The normalised residual stream, and the preactivations of the site's gates that follow from it."""
     parameter = next(bridge.original_model.parameters())
-    seen: list[Tensor] = []
-
-    def look(values: Tensor, hook: Any) -> None:
-        seen.append(values)
-
     block = bridge.blocks[site.ordinal]
-    with bridge.hooks(fwd_hooks=[(gate_hook, look)]):
-        normalised = getattr(block, NORM)(torch.from_numpy(residual).to(parameter.device, parameter.dtype)[None])
-        block.mlp(normalised)
-    return _flat(normalised), _flat(seen[0])
+    normalised = getattr(block, NORM)(torch.from_numpy(residual).to(parameter.device, parameter.dtype)[None])
+    # The layer that makes the gates, by itself: some MLPs take the residual stream as well, some are no module.
+    gates = getattr(block.mlp, gate_hook.split(".")[-2])(normalised)
+    return _flat(normalised), _flat(gates)
 
 
 def _flat(values: Tensor) -> Float32[np.ndarray, "points width"]:

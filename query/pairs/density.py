@@ -96,6 +96,11 @@ def exactness(target: Target) -> str:
     if target.exact:
         return "equal codes, with equal max-pooling switches, mean the same affine map"
     kinds = {site.nonlinearity for site in target.sites if not site.exact}
+    if kinds == {"relu"} and target.network.kind == "text":
+        return (
+            "attention and normalisation lie between the gates and are not piecewise linear, so equal codes need not "
+            "mean one affine map"
+        )
     if kinds == {"relu"}:
         return (
             "codes of one position: the gates elsewhere are not in them, so equal codes need not mean one affine map"

@@ -54,40 +54,62 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return folder
 
 
-def _config(architecture: str) -> Any:
-    import transformers as hf
+SPECIAL: dict[str, Any] = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
+GPT2_LIKE: dict[str, Any] = SPECIAL | {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT}
+GPT_LIKE: dict[str, Any] = SPECIAL | {"hidden_size": 32, "num_attention_heads": 4, "max_position_embeddings": CONTEXT}
+DEEP: dict[str, Any] = GPT_LIKE | {"num_hidden_layers": 2, "intermediate_size": 48}
+LLAMA_LIKE: dict[str, Any] = DEEP | {"num_key_value_heads": 2, "pad_token_id": 0}
+HEADED: dict[str, Any] = LLAMA_LIKE | {"head_dim": 8}
+WINDOW: dict[str, Any] = {"sliding_window": 8}
+SCALED: dict[str, Any] = HEADED | WINDOW | {"query_pre_attn_scalar": 8}
+TURNS: dict[str, Any] = {"layer_types": ["sliding_attention", "full_attention"]}
+LOCAL: dict[str, Any] = {"num_layers": 3, "attention_types": [[["global", "local", "local"], 1]], "window_size": 8}
+FFN: dict[str, Any] = {"ffn_dim": 48, "pad_token_id": 1}
 
-    gpt2_like: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "n_embd": 32,
-        "n_layer": 3,
-        "n_head": 4,
-        "n_positions": CONTEXT,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    }
-    llama_like: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": CONTEXT,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "pad_token_id": 0,
-    }
-    made = {
-        "gpt2": lambda: hf.GPT2Config(**gpt2_like),
-        "llama": lambda: hf.LlamaConfig(**llama_like, num_key_value_heads=2),
-        "qwen2": lambda: hf.Qwen2Config(**llama_like, num_key_value_heads=2),
-        "gpt_neox": lambda: hf.GPTNeoXConfig(**llama_like),
-        "phi3": lambda: hf.Phi3Config(**llama_like, num_key_value_heads=2),
-        "mixtral": lambda: hf.MixtralConfig(**llama_like, num_key_value_heads=2, num_local_experts=4),
-        "mamba": lambda: hf.MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2),
-        "tanh": lambda: hf.GPT2Config(**gpt2_like, activation_function="tanh"),
-    }
-    return made[architecture]()
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("GPT2Config", GPT2_LIKE),
+    "gpt_bigcode": ("GPTBigCodeConfig", GPT2_LIKE),
+    "gptj": ("GPTJConfig", GPT2_LIKE | {"rotary_dim": 8}),
+    "codegen": ("CodeGenConfig", GPT2_LIKE | {"rotary_dim": 8}),
+    "gpt_neo": (
+        "GPTNeoConfig",
+        SPECIAL | LOCAL | {"hidden_size": 32, "num_heads": 4, "max_position_embeddings": CONTEXT},
+    ),
+    "gpt_neox": ("GPTNeoXConfig", DEEP),
+    "opt": ("OPTConfig", GPT_LIKE | FFN | {"num_hidden_layers": 2, "word_embed_proj_dim": 32}),
+    "xglm": ("XGLMConfig", GPT_LIKE | FFN | {"num_layers": 2}),
+    "bloom": ("BloomConfig", SPECIAL | {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
+    "mpt": ("MptConfig", SPECIAL | {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": CONTEXT}),
+    "falcon": ("FalconConfig", GPT_LIKE | {"num_hidden_layers": 2}),
+    "falcon_alibi": ("FalconConfig", GPT_LIKE | {"num_hidden_layers": 2, "alibi": True, "parallel_attn": False}),
+    "llama": ("LlamaConfig", LLAMA_LIKE),
+    "mistral": ("MistralConfig", LLAMA_LIKE | WINDOW),
+    "qwen2": ("Qwen2Config", LLAMA_LIKE),
+    "qwen3": ("Qwen3Config", HEADED),
+    "phi": ("PhiConfig", DEEP),
+    "phi3": ("Phi3Config", LLAMA_LIKE),
+    "gemma": ("GemmaConfig", HEADED),
+    "gemma2": ("Gemma2Config", SCALED),
+    "gemma3": ("Gemma3TextConfig", SCALED | TURNS),
+    "stablelm": ("StableLmConfig", LLAMA_LIKE),
+    "olmo2": ("Olmo2Config", LLAMA_LIKE),
+    "cohere2": ("Cohere2Config", LLAMA_LIKE | WINDOW | TURNS),
+    "starcoder2": ("Starcoder2Config", LLAMA_LIKE | WINDOW),
+    "glm": ("GlmConfig", HEADED),
+    "nemotron": ("NemotronConfig", LLAMA_LIKE),
+    "openai_gpt": ("OpenAIGPTConfig", GPT2_LIKE),
+    "mixtral": ("MixtralConfig", LLAMA_LIKE | {"num_local_experts": 4}),
+    "mamba": ("MambaConfig", {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2}),
+    "tanh": ("GPT2Config", GPT2_LIKE | {"activation_function": "tanh"}),
+}
+"""Configurations of transformers, by the names that tests know them under. Windows of 8 are shorter than texts."""
+
+
+def _config(architecture: str) -> Any:
+    import transformers
+
+    name, options = ARCHITECTURES[architecture]
+    return getattr(transformers, name)(**options)
 
 
 def _tokenizer() -> Any:

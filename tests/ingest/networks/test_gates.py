@@ -12,7 +12,7 @@ from atlas.tails import GateSettings, SettableTail
 from ingest.networks import load_network
 from ingest.networks.inceptionv1 import modules_of
 
-ARCHITECTURES = ("gpt2", "llama", "qwen2", "gpt_neox")
+ARCHITECTURES = ("gpt2", "llama", "phi3", "gpt_neox", "opt", "xglm", "mpt", "bloom")
 EPSILON = 0.01
 
 

@@ -1,5 +1,6 @@
 """Density of pairs, and within and between classes, against direct computations."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -10,6 +11,7 @@ import atlas
 import query
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.pairs.class_density import _intervals, _measure, _Pairs, draw_different, draw_same, lone_labels
+from query.pairs.density import exactness
 from query.statistics import disjoint_pairs, permutation_p
 from tests.atlases import add_images, add_texts
 from tests.networks import PixelNetwork, pixel_images, plane_network, word_network, word_texts
@@ -137,6 +139,20 @@ def test_all_pairs_equal_brute_force(tmp_path):
         assert found[name] == pytest.approx(value, rel=1e-9), name
     assert found["intra_low"] <= found["intra_mean"] <= found["intra_high"]
     assert not found["exact"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "act", "said"),
+    [
+        ("text", "relu", "attention and normalisation"),
+        ("image", "relu", "of one position"),
+        ("text", "gelu", "signs of gelu"),
+    ],
+)
+def test_inexactness_has_its_own_reason(a, kind, act, said):
+    target = a.catalog.target(site="out")
+    sites = tuple(replace(site, exact=False, nonlinearity=act) for site in target.sites)
+    assert said in exactness(replace(target, network=replace(target.network, kind=kind), sites=sites))
 
 
 def test_planted_effect_is_found(tmp_path):
