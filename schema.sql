@@ -57,6 +57,8 @@ create table sites (
     n_gates uinteger not null,
     nonlinearity varchar not null,
     exact boolean not null,
+    broken_by varchar not null default '',
+    bypassed_by varchar not null default '',
     unit_shape uinteger[] not null,
     layout json not null,
     n_codes ubigint not null default 0,
@@ -75,6 +77,8 @@ comment on column sites.n_units is 'Length of an activation vector.';
 comment on column sites.n_gates is 'Bits of a code, padding not counted.';
 comment on column sites.nonlinearity is 'Element-wise nonlinearity of the gates, for example relu or gelu_new.';
 comment on column sites.exact is 'True where equal codes (and equal max-pooling switches) mean the same affine map.';
+comment on column sites.broken_by is 'What makes it not exact: the first operation since the site before that is not piecewise affine; empty where it is exact, or nothing more is known.';
+comment on column sites.bypassed_by is 'Which later operation reads more than the activation of this site, past which a skip connection flows; empty where the activation alone determines what comes after.';
 comment on column sites.unit_shape is 'Shape of an activation before flattening: channels, or channels, rows, columns.';
 comment on column sites.layout is 'Which module each run of gates belongs to: module, start, count, grid.';
 comment on column sites.n_codes is 'Codes stored.';

@@ -53,7 +53,9 @@ class Site:
     tensor, flattened in the order channel, row, column, of shape ``unit_shape``.
 
     ``exact`` is True where equal codes (with equal max-pooling switches) mean the same affine map: ReLU networks
-    without attention or normalisation by statistics of the input.
+    without attention or normalisation by statistics of the input. ``broken_by`` says what else breaks it, in words:
+    ``layer norm in encoder.0``. ``bypassed_by``: what later reads more than this site's activation (``add in
+    decoder``, a skip connection), so that the activation does not determine what comes after; empty where it does.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Site:
     scope: Scope = "position"
     unit_shape: tuple[int, ...] = ()
     layout: tuple[GateRange, ...] = ()
+    broken_by: str = ""
+    bypassed_by: str = ""
 
     @property
     def n_bytes(self) -> int:

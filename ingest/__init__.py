@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .derived.layouts import layout
     from .derived.neighbors import store_neighbors
     from .networks import load_control, load_network, network_kind, reload_network
+    from .networks.module_weights import network
     from .progress import Progress, Step
     from .run.plan import Choices
     from .run.run import Outcome, calibration_images, ingest
@@ -43,6 +44,7 @@ __all__ = [
     "layout",
     "load_control",
     "load_network",
+    "network",
     "network_kind",
     "open_dataset",
     "reload_network",
@@ -57,6 +59,7 @@ _MODULES = {
     ".derived.layouts": ("layout",),
     ".derived.neighbors": ("store_neighbors",),
     ".networks": ("load_control", "load_network", "network_kind", "reload_network"),
+    ".networks.module_weights": ("network",),
     ".progress": ("Progress", "Step"),
     ".run.plan": ("Choices",),
     ".run.run": ("Outcome", "calibration_images", "ingest"),

@@ -34,7 +34,8 @@ from transformers import (
 
 from ingest.datasets.builtin import BuiltinImage, digit_images, python_texts
 from ingest.networks.demo import GPT2_DIR, INCEPTIONV1_WEIGHTS
-from ingest.networks.googlenet import build_googlenet, preprocess
+from ingest.networks.googlenet import build_googlenet
+from ingest.networks.image_inputs import preprocess
 
 SEED = 0
 THREADS = 2

@@ -56,7 +56,7 @@ class Target:
     @property
     def exact(self) -> bool:
         """True where equal codes (and pooling switches) mean the same affine map of the activations before."""
-        return all(site.exact for site in self.sites)
+        return all(site.exact for site in self.sites) and not (self.before and self.before.bypassed_by)
 
     @property
     def digest(self) -> str:
@@ -81,8 +81,9 @@ class Catalog:
         self.sites = [
             SiteRecord(**{**row, "unit_shape": tuple(row["unit_shape"]), "layout": _layout(row["layout"])})
             for row in atlas.records(
-                "select sites.name, ordinal, n_units, n_gates, nonlinearity, exact, scope, unit_shape, layout, "
-                "site_id, networks.name as network, n_codes, codes_digest, n_activations, activations_digest "
+                "select sites.name, ordinal, n_units, n_gates, nonlinearity, exact, broken_by, bypassed_by, scope, "
+                "unit_shape, layout, site_id, networks.name as network, n_codes, codes_digest, n_activations, "
+                "activations_digest "
                 "from sites join networks using (network_id) order by network_id, scope desc, ordinal"
             )
         ]

@@ -1,16 +1,12 @@
-"""torchvision's GoogLeNet (InceptionV1) at any width, and how images become its input."""
+"""torchvision's GoogLeNet (InceptionV1) at any width."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import GoogLeNet
 from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
-from torchvision.transforms.v2.functional import normalize, pil_to_tensor, resize
 
 RGB_CHANNELS = 3
 CONV1_CHANNELS = 64  # the channels of torchvision's first convolution; `width_of` compares with them
@@ -49,21 +45,6 @@ def width_of(state_dict: Mapping[str, Tensor]) -> float:
             f"no 'conv1.conv.weight' among {len(state_dict)} weights; expected torchvision's GoogLeNet"
         ) from None
     return channels / CONV1_CHANNELS
-
-
-def preprocess(
-    images: Sequence[Image.Image], size: int, mean: Sequence[float], std: Sequence[float]
-) -> Float[Tensor, "images 3 size size"]:
-    """Images of any size and mode as a batch: RGB, resized to `size` x `size`, 0..1, less `mean`, over `std`.
-
-    The image is squeezed into the square rather than cropped, so that all of it is seen and a position of a feature
-    map means the same relative place in every image. The resize is torchvision's, bilinear with antialiasing, of
-    8-bit tensors.
-    """
-    if not images:
-        return torch.empty(0, RGB_CHANNELS, size, size)
-    pixels = [resize(pil_to_tensor(image.convert("RGB")), [size, size], antialias=True) for image in images]
-    return normalize(torch.stack(pixels).float() / 255, list(mean), list(std))
 
 
 def _scaled(channels: int, width: float) -> int:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from atlas.errors import UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, GateRange, ImageView, NetworkInfo, Reading, Scope, Site, View
 
-from .googlenet import preprocess
+from .image_inputs import preprocess
 from .packing import BITS, finite_rows, pack_bits, pack_positive
 
 if TYPE_CHECKING:

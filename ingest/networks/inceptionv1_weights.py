@@ -3,56 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor, nn
 
 from atlas.errors import UsageError, WeightsError
 from atlas.network import NetworkInfo
 
+from .controls import calibrate, calibration_images
 from .demo import INCEPTIONV1_WEIGHTS
-from .googlenet import build_googlenet, preprocess, width_of
+from .googlenet import RGB_CHANNELS, build_googlenet, width_of
 from .hub import fetch_torchvision
+from .image_inputs import ImageOptions, class_names, first, preprocess, settled
 from .inceptionv1 import InceptionV1
 from .loading import WeightsChoice, check_fit, read_state_dict, resolve_device, weights_digest
 from .registry import LoadRequest
 
 DEMO = "demo:inceptionv1"
 
-IMAGE_SIZE = 224
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""How ImageNet images are fed to torchvision's networks (its `ImageClassification` preset)."""
 IMAGENET_CLASSES = 1000
 
 AUXILIARY = ("aux1.", "aux2.")
 """Classifiers that only training uses; torchvision's own are not even trained. Dropped from every state dict."""
 
-CALIBRATION_BATCH = 32
-"""Images of one step of the calibration. Part of the definition of a control: another number, other statistics."""
-
-CalibrationImages = Sequence[Image] | Callable[[], Iterable[Image]]
-
 
 @dataclass(frozen=True)
-class Options:
-    """How images are read. None: as the weights say, else 224 pixels and ImageNet's statistics, no more transform.
+class Options(ImageOptions):
+    """How images are read. ``transform_input`` undoes ImageNet's statistics for TF-slim's (0.5, 0.5), as
+    torchvision's own weights need; None: as the weights say, else not."""
 
-    ``classes`` is a text file with one name a line, or the names. ``transform_input`` undoes ImageNet's statistics
-    for TF-slim's (0.5, 0.5), as torchvision's own weights need.
-    """
-
-    image_size: int | None = None
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
     transform_input: bool | None = None
-    classes: Path | Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,10 +66,14 @@ def load(request: LoadRequest, options: Options) -> InceptionV1:
         chosen = request.weights or "its own"
         raise UsageError(f"calibration images are for random:SEED weights; {source} has {chosen}")
     material = _material(source, choice)
-    settled = _settle(options, material.reading)
-    model, classes = _model(material, choice, settled, named=_class_names(options.classes))
+    reading = settled(options, material.reading)
+    if len(reading["mean"]) != RGB_CHANNELS:
+        raise UsageError(f"mean {reading['mean']} is impossible; {source} reads red, green and blue: three numbers")
+    reading["transform_input"] = first(options.transform_input, material.reading.transform_input, False)
+    model, classes = _model(material, choice, reading, named=class_names(options.classes))
     if choice.kind == "random":
-        _calibrate(model, _calibration_images(calibration, f"{choice.kind}:{choice.seed}"), settled)
+        pass_on = partial(preprocess, size=reading["image_size"], mean=reading["mean"], std=reading["std"])
+        calibrate(model, calibration_images(calibration, f"{choice.kind}:{choice.seed}"), pass_on)
     info = NetworkInfo(
         name=request.name or source.replace(":", "-") + choice.name_suffix,
         architecture="GoogLeNet" if material.width == 1 else f"GoogLeNet, width {material.width:g}",
@@ -93,7 +82,7 @@ def load(request: LoadRequest, options: Options) -> InceptionV1:
         weights=choice.recorded(own),
         weights_digest=weights_digest(model.state_dict()),
         # Names that come with the weights will come with them again.
-        reading=settled | {"classes": None if options.classes is None else list(classes)},
+        reading=reading | {"classes": None if options.classes is None else list(classes)},
     )
     return InceptionV1(model.to(target), classes, info)
 
@@ -163,53 +152,8 @@ def _metadata_reading(path: Path, metadata: Mapping[str, str]) -> Options:
         ) from error
 
 
-def _settle(asked: Options, known: Options) -> dict[str, Any]:
-    """What `NetworkInfo.reading` holds besides class names: the user's word, then the weights', then the default."""
-
-    def first(*choices: Any) -> Any:
-        return next(choice for choice in choices if choice is not None)
-
-    size = first(asked.image_size, known.image_size, IMAGE_SIZE)
-    if size < 1:
-        raise UsageError(f"image_size {size} is impossible; expected a number of pixels, {IMAGE_SIZE} by default")
-    settled = {
-        "image_size": size,
-        "mean": list(first(asked.mean, known.mean, IMAGENET_MEAN)),
-        "std": list(first(asked.std, known.std, IMAGENET_STD)),
-        "transform_input": first(asked.transform_input, known.transform_input, False),
-    }
-    for field in ("mean", "std"):
-        if len(settled[field]) != 3 or (field == "std" and min(settled[field]) <= 0):
-            raise UsageError(
-                f"{field} {settled[field]} is impossible; expected three numbers"
-                f"{' above 0' if field == 'std' else ''}, for red, green and blue"
-            )
-    return settled
-
-
-def _class_names(classes: Path | Sequence[str] | None) -> tuple[str, ...] | None:
-    """The names that the user gave, all different; None if he gave none."""
-    if classes is None:
-        return None
-    names = tuple(_class_lines(Path(classes)) if isinstance(classes, (str, Path)) else classes)
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise UsageError(f"class names must differ; {repeated[0]!r} occurs more than once")
-    return names
-
-
-def _class_lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"class names {path} can't be read ({error}); expected a text file, a name a line"
-        ) from error
-    return [line.strip() for line in lines if line.strip()]
-
-
 def _model(
-    material: _Material, choice: WeightsChoice, settled: Mapping[str, Any], named: tuple[str, ...] | None
+    material: _Material, choice: WeightsChoice, reading: Mapping[str, Any], named: tuple[str, ...] | None
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The network on the CPU in evaluation mode, and the names of its classes."""
     known = material.classes if named is None else named
@@ -223,7 +167,7 @@ def _model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(choice.seed)
         try:
-            model = build_googlenet(n_classes, material.width, transform_input=settled["transform_input"])
+            model = build_googlenet(n_classes, material.width, transform_input=reading["transform_input"])
         except ValueError as error:
             raise WeightsError(f"weights {material.origin} don't fit inceptionv1: {error}") from error
     if material.state is not None:
@@ -253,39 +197,3 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     ]
     check_fit(origin, "inceptionv1", own.keys() - state.keys(), state.keys() - own.keys(), misshapen)
     model.load_state_dict(state)
-
-
-def _calibration_images(calibration: CalibrationImages | None, weights: str) -> list[Image]:
-    if calibration is None:
-        raise UsageError(
-            f"weights {weights} need images to calibrate the batch-norm statistics of an untrained network; pass "
-            f"`calibration`, or take {weights.replace('random', 'random-raw')} (its activations shrink to nothing)"
-        )
-    images = list(calibration() if callable(calibration) else calibration)
-    if len(images) < 2:
-        raise UsageError(f"calibration of {weights} got {len(images)} images; expected 2 or more, better hundreds")
-    return images
-
-
-def _calibrate(model: nn.Module, images: Sequence[Image], settled: Mapping[str, Any]) -> None:
-    """Set the running statistics of all batch norms by one pass over ``images`` in training mode, dropout off.
-
-    The statistics are the mean over batches (``momentum=None``). Computed in double precision, so that the sums'
-    order, which differs between machines, does not show in the float32 result: the digest stays the same.
-    """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    model.double().eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()  # the norms alone: dropout stays off
-    n_batches = -(-len(images) // CALIBRATION_BATCH)
-    with torch.no_grad():
-        # Nearly equal batches: a last one of a single image would have no variance.
-        for rows in torch.arange(len(images)).tensor_split(n_batches):
-            chosen = [images[row] for row in rows.tolist()]
-            model(preprocess(chosen, settled["image_size"], settled["mean"], settled["std"]).double())
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    model.float().eval()

@@ -38,6 +38,11 @@ class Adapter:
 _GOOGLENET = Adapter("inceptionv1_weights", "image", calibrated=True)
 _LANGUAGE_MODEL = Adapter("gpt2_weights", "text")
 
+_MODULE = Adapter("module_weights", "image")
+
+LIVE = "live"
+"""The source, and the weights, of a module that was handed over from Python."""
+
 ADAPTERS = {
     "gpt2": _LANGUAGE_MODEL,
     "inceptionv1": _GOOGLENET,
@@ -66,7 +71,7 @@ class LoadRequest:
 
 def adapter_of(source: str) -> Adapter:
     """The adapter that loads ``source``."""
-    return ADAPTERS.get(source, ANY_OTHER)
+    return _MODULE if source == LIVE else ADAPTERS.get(source, ANY_OTHER)
 
 
 def network_kind(source: str) -> Kind:

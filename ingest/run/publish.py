@@ -115,7 +115,8 @@ def _add_sites(atlas: Atlas, network: Network, network_id: int) -> None:
         ]
         atlas.execute(
             "insert into sites (site_id, network_id, name, ordinal, scope, n_units, n_gates, nonlinearity, exact, "
-            "unit_shape, layout) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            "broken_by, bypassed_by, unit_shape, layout) "
+            "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
             [
                 site_id,
                 network_id,
@@ -126,6 +127,8 @@ def _add_sites(atlas: Atlas, network: Network, network_id: int) -> None:
                 site.n_gates,
                 site.nonlinearity,
                 site.exact,
+                site.broken_by,
+                site.bypassed_by,
                 list(site.unit_shape) or [site.n_units],
                 json.dumps(layout),
             ],

@@ -95,6 +95,12 @@ def exactness(target: Target) -> str:
     """In words, whether equal codes of the target mean one affine map (SCIENCE: what is exact and what is not)."""
     if target.exact:
         return "equal codes, with equal max-pooling switches, mean the same affine map"
+    broken = next((site for site in target.sites if site.broken_by), None)
+    if broken is not None:
+        return f"equal codes need not mean one affine map: {broken.broken_by} (site {broken.name})"
+    if target.before is not None and target.before.bypassed_by:
+        bypass = f"{target.before.bypassed_by} also reads what flows past {target.before.name}"
+        return f"equal codes need not mean one affine map of the activations before them: {bypass}"
     kinds = {site.nonlinearity for site in target.sites if not site.exact}
     if kinds == {"relu"} and target.network.kind == "text":
         return (

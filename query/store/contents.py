@@ -55,7 +55,7 @@ def _sites(atlas: Atlas) -> pd.DataFrame:
         """
         select
             networks.name as network, sites.name as site, ordinal, scope, n_units, n_gates, nonlinearity,
-            exact, n_codes, n_activations
+            exact, broken_by, bypassed_by, n_codes, n_activations
         from sites join networks using (network_id)
         order by network_id, scope desc, ordinal
         """

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ingest.networks.googlenet import build_googlenet, preprocess
+from ingest.networks.googlenet import build_googlenet
+from ingest.networks.image_inputs import preprocess
 
 END = "<|endoftext|>"
 VOCABULARY = 300

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ingest.datasets.builtin import digit_images, python_texts
 from ingest.networks.demo import GPT2_DIR, INCEPTIONV1_WEIGHTS
-from ingest.networks.googlenet import build_googlenet, preprocess, width_of
+from ingest.networks.googlenet import build_googlenet, width_of
+from ingest.networks.image_inputs import preprocess
 
 
 @pytest.mark.parametrize("aux_logits", [False, True])

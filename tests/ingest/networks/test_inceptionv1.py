@@ -11,7 +11,8 @@ from atlas.codes import SplineCodes
 from atlas.errors import UnknownName, UsageError
 from atlas.network import ImageNetwork, ImageView, Site
 from ingest.networks import load_network
-from ingest.networks.googlenet import build_googlenet, preprocess
+from ingest.networks.googlenet import build_googlenet
+from ingest.networks.image_inputs import preprocess
 
 BRANCHES = ["branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1"]
 STEM = ["conv1", "conv2", "conv3"]
