@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
+from scipy.special import stdtrit
 
 from atlas.checks import whole
 from atlas.errors import UsageError
@@ -27,8 +28,17 @@ CONFIDENCE = 0.95
 """Confidence of every interval unless asked otherwise."""
 
 
+def least_units(confidence: float) -> int:
+    """Independent units below which a bootstrap gives no interval: 6 at 95 %.
+
+    Its percentiles lie between the least and the greatest sample, and with 2^(1−n) all n lie on one side of the
+    median: an interval of fewer would miss it more often than it says, and be the surer the fewer there are.
+    """
+    return 1 + math.ceil(-math.log2(1 - confidence))
+
+
 class Interval(NamedTuple):
-    """A number, the ends of its confidence interval (NaN where one sample gives none), and n behind it."""
+    """A number, the ends of its confidence interval (NaN where too few samples give none), and n behind it."""
 
     value: float
     low: float
@@ -56,12 +66,13 @@ def bootstrap(
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Interval:
-    """A statistic of ``n`` samples with its percentile bootstrap interval (Efron 1979).
+    """A statistic of ``n`` samples with its percentile bootstrap interval (Efron 1979), expanded for few units as
+    Student's t is (Hesterberg 2015, arXiv 1411.5279): by two fifths for 6, a twentieth for 40.
 
     ``statistic`` maps weights (resamples × n, each row how often every sample was drawn) to numbers; under weights
     of 1 it is the value itself. ``units``: where samples are not independent of each other, what is; units are then
     resampled in place of samples, and a sample of several units weighs the product of how often they were drawn.
-    With fewer than 2 units the ends are NaN.
+    With fewer units than `least_units` the ends are NaN.
     """
     [found] = bootstraps(n, [statistic], rng, units=units, resamples=resamples, confidence=confidence)
     return found
@@ -80,7 +91,7 @@ def bootstraps(
     check_interval(resamples, confidence)
     values = [float(statistic(np.ones((1, n)))[0]) if n else math.nan for statistic in statistics]
     place, independent = _places(n, units)
-    if independent < 2:
+    if independent < least_units(confidence):
         return [Interval(value, math.nan, math.nan, n) for value in values]
     drawn = np.empty((len(statistics), resamples))
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
@@ -89,7 +100,9 @@ def bootstraps(
         weights = _weights(times, place)
         for statistic, found in zip(statistics, drawn, strict=True):
             found[start : start + rows] = statistic(weights)
-    tail = (1 - confidence) / 2
+    # stdtrit: quantile of Student's t. The root: resamples spread by what the sample does, its mean known.
+    freedom = independent - 1
+    tail = NormalDist().cdf(-math.sqrt(independent / freedom) * float(stdtrit(freedom, (1 + confidence) / 2)))
     return [
         Interval(value, quantile(found, tail), quantile(found, 1 - tail), n)
         for value, found in zip(values, drawn, strict=True)

@@ -21,7 +21,7 @@ from atlas.tails import Tail
 from ..examples.live import Live, inputs_of_examples, place_of
 from ..progress import Progress, tell
 from ..statistics import bootstrap, mean_interval, paired_p, share_interval
-from .claims import SCALED, Before, Claim, Part, Verdict, majority, number, span_at, vote_of
+from .claims import SCALED, Before, Claim, Part, Verdict, everywhere, number, span_at, vote_of
 from .figures import finish, legend_above, points, style
 from .maps import logits_at
 from .options import CommonOptions
@@ -336,8 +336,7 @@ def _notes(tail: Tail, paths: pd.DataFrame, tolerance: float, dropped: int) -> t
 
 CROSSING_RULE = (
     "An attack and a norm are for it where the interval of the ratio of crossings, attack over random direction, "
-    "lies above 1, against it where it lies below. Supported: more than half are for, none against. Not supported: "
-    "more than half against."
+    "lies above 1, against it where it lies below. Supported: all are for. Not supported: more than half against."
 )
 
 
@@ -354,7 +353,7 @@ def attacks_cross_more(result: Result) -> Verdict:
         f"attacks cross more than random directions at {sum(v > 0 for v in votes)} of {len(votes)} kinds and "
         f"norms, fewer at {sum(v < 0 for v in votes)}"
     )
-    return Verdict(majority(votes), because, pd.DataFrame(numbers))
+    return Verdict(everywhere(votes), because, pd.DataFrame(numbers))
 
 
 def _asking(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
@@ -364,7 +363,7 @@ def _asking(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
 
 EXPERIMENT = Experiment(
     name="adversarial",
-    version=1,
+    version=2,
     section=12,
     options=Options,
     tables=TABLES,

@@ -537,7 +537,7 @@ def _asking(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
 
 EXPERIMENT = Experiment(
     name="affine",
-    version=1,
+    version=2,
     section=7,
     options=Options,
     tables=TABLES,

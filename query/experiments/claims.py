@@ -2,6 +2,9 @@
 
 Three verdicts: supported, not supported, and undecided, where intervals are too wide or what is measured disagrees
 with itself. The rule decides, not the wish: every judge stands beside its rule, and the report prints the rule.
+
+No verdict may be easier with less data. An interval lies on one side of a bound or decides nothing, and that there is
+no effect takes an interval that holds none that counts, within a stated margin: that it holds zero, all wide ones do.
 """
 
 from __future__ import annotations
@@ -105,9 +108,12 @@ def word_for(vote: int) -> Word:
     return "supported" if vote > 0 else "not supported" if vote < 0 else "undecided"
 
 
-def majority(votes: Sequence[int]) -> Word:
-    """More than half for and none against: supported. More than half against: not supported. Else undecided."""
-    if sum(vote > 0 for vote in votes) * 2 > len(votes) and not any(vote < 0 for vote in votes):
+def everywhere(votes: Sequence[int]) -> Word:
+    """All for: supported. More than half against: not supported. Else undecided.
+
+    That none is against would not do: with less data, votes against are lost first.
+    """
+    if votes and all(vote > 0 for vote in votes):
         return "supported"
     return "not supported" if sum(vote < 0 for vote in votes) * 2 > len(votes) else "undecided"
 

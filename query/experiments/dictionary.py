@@ -555,7 +555,7 @@ def basis_beats_clusters(result: Result) -> Verdict:
 
 EXPERIMENT = Experiment(
     name="dictionary",
-    version=1,
+    version=2,
     section=10,
     options=Options,
     tables=TABLES,

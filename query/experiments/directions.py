@@ -388,7 +388,7 @@ def nmf_is_monosemantic(result: Result) -> Verdict:
 
 EXPERIMENT = Experiment(
     name="directions",
-    version=1,
+    version=2,
     section=3,
     options=Options,
     tables=TABLES,

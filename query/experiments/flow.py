@@ -457,7 +457,7 @@ def representations_flow(result: Result) -> Verdict:
 
 EXPERIMENT = Experiment(
     name="flow",
-    version=1,
+    version=2,
     section=9,
     options=Options,
     tables=TABLES,

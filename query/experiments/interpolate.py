@@ -398,7 +398,7 @@ def _asking(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
 
 EXPERIMENT = Experiment(
     name="interpolate",
-    version=1,
+    version=2,
     section=5,
     options=Options,
     tables=TABLES,

@@ -561,7 +561,7 @@ def _late_site(atlas: Atlas, network: NetworkRecord) -> str:
 
 EXPERIMENT = Experiment(
     name="intervene",
-    version=1,
+    version=2,
     section=11,
     options=Options,
     tables=TABLES,

@@ -359,7 +359,7 @@ def _asking(_: Atlas, __: NetworkRecord, ___: Before) -> dict[str, Any]:
 
 EXPERIMENT = Experiment(
     name="layernorm",
-    version=1,
+    version=2,
     section=13,
     options=Options,
     tables=TABLES,

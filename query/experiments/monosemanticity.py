@@ -24,7 +24,7 @@ from ..notes import Notes
 from ..progress import Progress, tell
 from ..sites import asked_sites
 from ..statistics import Interval, mean_interval
-from .claims import NUMBERS, Claim, Part, Row, Verdict, Word, majority, number, vote_of
+from .claims import NUMBERS, Claim, Part, Row, Verdict, Word, everywhere, number, vote_of
 from .decomposition import decompose
 from .figures import CHANCE, finish, interval, legend_above, name_axis, points, style, text
 from .groups import Chance, Codes, intruder, measure_groups, random_groups, share_monosemantic, top_groups
@@ -363,8 +363,8 @@ def _numbers(rows: list[Row]) -> pd.DataFrame:
 
 
 def _ballot(votes: Sequence[int], sites: int) -> Word:
-    """`BALLOT`: the majority of the votes, where at least half of the sites cast one."""
-    return majority(votes) if 2 * len(votes) >= sites else "undecided"
+    """`BALLOT`: sites that do not vote are neither for nor against."""
+    return everywhere([*votes, *[0] * (sites - len(votes))])
 
 
 # --- Prediction 1 ------------------------------------------------------------------------------------------------
@@ -372,10 +372,7 @@ def _ballot(votes: Sequence[int], sites: int) -> Word:
 LEAST_GROUPS = 10
 """Groups below which a site does not vote: intervals of the mean of fewer are far too narrow."""
 
-BALLOT = (
-    "Supported: at least half of the sites vote, more than half of those that do for, none against. Not supported: "
-    "more than half against, of at least half of the sites. Else undecided."
-)
+BALLOT = "Supported: every site is for. Not supported: more than half of all sites are against. Else undecided."
 
 CLUSTERS_RULE = (
     "A cluster is monosemantic where its purity exceeds one half; clusters of a single input are left out. A site "
@@ -462,7 +459,7 @@ def _rows_of(result: Result, method: str) -> list[Row]:
 
 EXPERIMENT = Experiment(
     name="monosemanticity",
-    version=1,
+    version=2,
     section=1,
     options=Options,
     tables=TABLES,

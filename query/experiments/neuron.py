@@ -238,7 +238,7 @@ def neurons_are_polysemantic(result: Result) -> Verdict:
 
 EXPERIMENT = Experiment(
     name="neuron",
-    version=1,
+    version=2,
     section=2,
     options=Options,
     tables=TABLES,

@@ -304,8 +304,8 @@ def unit_of_the_claim_on_neurons(_: Atlas, network: NetworkRecord, before: Befor
 
 REGIONS_RULE = (
     "An interval of the neuron's activations is about a label where the Wilson interval of its purity lies above "
-    "one half. Supported: two intervals or more are, of different labels. Not supported: fewer than two have a "
-    "purity above one half. Else undecided."
+    "one half, and surely is not where it lies below. Supported: two intervals or more are, of different labels. Not "
+    "supported: of two or more, all but one at most surely are not. Else undecided."
 )
 
 
@@ -313,19 +313,20 @@ def one_neuron_meets_regions(result: Result) -> Verdict:
     """`REGIONS_RULE`, on `projection`."""
     rows = result.table.to_dict("records")
     sure = {row["top_label"] for row in rows if row["purity_low"] > 0.5}
-    likely = [row for row in rows if row["purity"] > 0.5]
-    word: Word = "supported" if len(sure) > 1 else "not supported" if len(likely) < 2 else "undecided"
+    not_about_one = sum(row["purity_high"] < 0.5 for row in rows)
+    refuted = len(rows) > 1 and len(rows) - not_about_one < 2
+    word: Word = "supported" if len(sure) > 1 else "not supported" if refuted else "undecided"
     numbers = [
         number(f"[{row['low']:.3g}, {row['high']:.3g}], {row['top_label']}: purity", row, "purity", row["labelled"])
         for row in rows
     ]
-    because = f"{len(rows)} intervals, {len(likely)} of purity above one half; surely about {len(sure)} labels"
+    because = f"{len(rows)} intervals, surely about {len(sure)} labels; {not_about_one} surely about none"
     return Verdict(word, because, pd.DataFrame(numbers, columns=NUMBERS))
 
 
 EXPERIMENT = Experiment(
     name="projection",
-    version=1,
+    version=2,
     section=3,
     options=Options,
     tables=TABLES,

@@ -26,7 +26,7 @@ from ..examples.live import Live, inputs_of_examples, place_of
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..statistics import bootstrap, mean_interval, spearman_interval
-from .claims import Before, Claim, Part, Verdict, majority, number, vote_of
+from .claims import Before, Claim, Part, Verdict, everywhere, number, vote_of
 from .figures import finish, legend_above, name_axis, points, style
 from .options import CommonOptions
 from .record import Experiment
@@ -408,8 +408,8 @@ BLURRED = 0.1
 BLUR_RULE = (
     "Of a site with smooth gates: for it where the interval of the share of undecided gates lies above "
     f"{BLURRED:.0%}, against it where it lies below. Of a site with ReLU: for it where soft and hard distance are "
-    "equal in every pair and no gate is undecided, else against it. Supported: more than half of the sites for, none "
-    "against. Not supported: more than half against."
+    "equal in every pair and no gate is undecided, else against it. Supported: all sites are for. Not supported: "
+    "more than half against."
 )
 
 
@@ -434,7 +434,7 @@ def smooth_gates_blur(result: Result) -> Verdict:
         f"{least:.0%} to {most:.0%} of the gates of a site are undecided; {sum(v > 0 for v in votes)} of "
         f"{len(votes)} sites are for it, {sum(v < 0 for v in votes)} against"
     )
-    return Verdict(majority(votes), because, pd.DataFrame(numbers))
+    return Verdict(everywhere(votes), because, pd.DataFrame(numbers))
 
 
 def _asking(_: Atlas, __: NetworkRecord, ___: Before) -> dict[str, Any]:
@@ -443,7 +443,7 @@ def _asking(_: Atlas, __: NetworkRecord, ___: Before) -> dict[str, Any]:
 
 EXPERIMENT = Experiment(
     name="soft",
-    version=1,
+    version=2,
     section=8,
     options=Options,
     tables=TABLES,

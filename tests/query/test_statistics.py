@@ -5,7 +5,8 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, spearmanr
+from scipy.stats import binomtest, norm, spearmanr
+from scipy.stats import t as student
 
 from atlas.errors import UsageError
 from query.statistics import (
@@ -32,7 +33,7 @@ def weights_drawn(n, resamples, units=None):
         handed.append(weights)
         return weights.sum(axis=1)
 
-    interval = bootstrap(n, total, np.random.default_rng(0), resamples=resamples, units=units)
+    interval = bootstrap(n, total, np.random.default_rng(0), resamples=resamples, units=units, confidence=0.5)
     return handed, interval
 
 
@@ -48,18 +49,22 @@ def test_interval_of_a_mean_is_normal(confidence):
     assert interval.high == pytest.approx(values.mean() + beside, abs=0.15 * error)
 
 
-@pytest.mark.parametrize("units", [None, np.arange(4)])
+@pytest.mark.parametrize("units", [None, np.arange(24)])
 def test_unknown_values_are_left_out(units):
     """They are not counted, and take their units with them."""
-    values = np.array([1.0, np.nan, 3.0, np.nan])
-    assert mean_interval(values, np.random.default_rng(0), resamples=50, units=units) == Interval(2.0, 1.0, 3.0, 2)
+    values = np.tile([1.0, np.nan, 3.0, np.nan], 6)
+    known = np.tile([1.0, 3.0], 6)
+    found = mean_interval(values, np.random.default_rng(0), resamples=50, units=units)
+    assert found == mean_interval(known, np.random.default_rng(0), resamples=50) and found.value == 2
 
 
 def test_what_too_few_samples_can_not_say():
-    """One sample has a value and no interval; none has neither; a constant has no rank correlation."""
+    """A few samples have a value and no interval; none has neither; a constant has no rank correlation."""
     rng = np.random.default_rng(0)
-    one, none = mean_interval(np.array([4.0]), rng), mean_interval(np.array([np.nan]), rng)
-    assert one.value == 4 and np.isnan([one.low, one.high]).all() and one.n == 1
+    few, none = mean_interval(np.arange(5.0), rng), mean_interval(np.array([np.nan]), rng)
+    assert few.value == 2 and np.isnan([few.low, few.high]).all() and few.n == 5
+    six, sure = mean_interval(np.arange(6.0), rng), mean_interval(np.arange(6.0), rng, confidence=0.99)
+    assert np.isfinite(six).all() and np.isnan(sure.low)
     assert np.isnan(none[:3]).all() and none.n == 0
     assert np.isnan(share_interval(0, 0).value)
     assert np.isnan(spearman_interval(np.ones(9), np.arange(9.0), rng)[:3]).all()
@@ -123,7 +128,8 @@ def test_rank_correlation_equals_scipys(paired):
     if paired:
         times = times[:, units[:, 0]] * times[:, units[:, 1]]
     drawn = [spearmanr(np.repeat(x, row), np.repeat(y, row)).statistic for row in times]
-    ends = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
+    tail = norm.cdf(-np.sqrt(n / (n - 1)) * student.ppf(0.975, n - 1))
+    ends = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
     assert (interval.low, interval.high) == pytest.approx(tuple(ends))
 
 

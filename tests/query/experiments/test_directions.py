@@ -256,6 +256,7 @@ def test_the_impossible_is_refused_first(a, options):
         ([("a", 0.9, 0.7), ("a", 0.8, 0.6)], "undecided"),
         ([("a", 0.9, 0.7), ("b", 0.6, 0.4)], "undecided"),
         ([("a", 0.9, 0.7), ("b", 0.4, 0.2)], "not supported"),
+        ([("b", 0.4, 0.2)], "undecided"),  # of one interval nothing can be told apart
     ],
 )
 def test_one_neuron_meets_several_labels(rows, word):
@@ -267,7 +268,7 @@ def test_one_neuron_meets_several_labels(rows, word):
             "top_label": label,
             "purity": purity,
             "purity_low": low,
-            "purity_high": 1.0,
+            "purity_high": low + 0.29,
             "labelled": 30,
         }
         for label, purity, low in rows

@@ -34,7 +34,8 @@ def test_all_methods_stand_side_by_side(a):
         f"blocks.{i}.mlp": ALL for i in range(4)
     }
     assert (table["examples"] == 360).all() and (table["groups"] > 0).all()
-    assert (table["purity_low"] <= table["purity"]).all() and (table["purity"] <= table["purity_high"]).all()
+    known = table[table["groups"] >= 6]
+    assert (known["purity_low"] <= known["purity"]).all() and (known["purity"] <= known["purity_high"]).all()
     groups = found.tables["groups"]
     assert groups.groupby(["site", "method"]).size().sum() == table["groups"].sum()
     means = groups.groupby(["site", "method"])["purity"].mean()
@@ -231,22 +232,20 @@ PURE, MIXED, EVEN = 18, 2, 10  # of 20: Wilson's intervals lie above one half, b
     ("sites", "word", "voting"),
     [
         ([(UP, PURE, 20)] * 3, "supported", 3),
-        ([(UP, PURE, 20)] * 2 + [(UP, EVEN, 20)], "supported", 3),
-        ([(UP, PURE, 20), (UP, EVEN, 20)], "undecided", 2),  # one of two is no more than half
+        ([(UP, PURE, 20)] * 2 + [(UP, EVEN, 20)], "undecided", 3),
         ([(UP, MIXED, 20)] * 2, "not supported", 2),  # purer than random groups, and yet not about one thing
         ([(UP, PURE, 20)] * 2 + [(UP, MIXED, 20)], "undecided", 3),
         ([(WIDE, PURE, 20)] * 2, "undecided", 2),  # pure, and so may random groups be
         ([(DOWN, PURE, 20)] * 2, "not supported", 2),
         ([(UP, 9, 9)] * 3, "undecided", 0),  # nine clusters a site are too few
-        ([(UP, PURE, 20)] * 2 + [(UP, 0, 9)] * 2, "supported", 2),
-        ([(UP, PURE, 20)] * 2 + [(UP, 0, 9)] * 3, "undecided", 2),  # most sites have too few clusters to say
+        ([(UP, PURE, 20)] * 2 + [(UP, 0, 9)], "undecided", 2),  # with more clusters it might be against
         ([(UP, MIXED, 20)] + [(UP, 0, 9)] * 2, "undecided", 1),
         ([(UP, 0, 0)], "undecided", 0),
         ([], "undecided", 0),
     ],
 )
 @pytest.mark.parametrize("method", ["code clusters", "activation clusters"])
-def test_clusters_are_judged_by_majority(sites, word, voting, method):
+def test_clusters_are_judged_by_all_sites(sites, word, voting, method):
     """Clusters are monosemantic where most are about one label."""
     judge = {
         "code clusters": clusters_are_monosemantic,
