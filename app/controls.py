@@ -47,11 +47,11 @@ def _line(atlas: Atlas, record: NetworkRecord, weights: str, data: str, plan: di
     given = {
         "network": record.source,
         "weights": weights,
-        **_reading(record, reading),
+        **_reading(reading),
         "data": data,
         "limit": plan["limit"],
         **_sites(atlas, record, plan["sites"]),
-        **_sampling(record, plan["sampling"]),
+        **_sampling(**plan["sampling"]),
         "batch-size": plan["batch_size"],
         "seed": plan["seed"],
     }
@@ -64,11 +64,12 @@ def _line(atlas: Atlas, record: NetworkRecord, weights: str, data: str, plan: di
     return " ".join([*words, "--skip-bad", "--no-cluster"])
 
 
-def _reading(record: NetworkRecord, reading: dict[str, Any]) -> dict[str, Any]:
+def _reading(reading: dict[str, Any]) -> dict[str, Any]:
     """How inputs are fed to the network. Class names are left out: those of an untrained network mean nothing."""
-    if record.kind == "text":
-        return {"max-length": reading["max_length"]}
-    return {"image-size": reading["image_size"], "mean": _commas(reading["mean"]), "std": _commas(reading["std"])}
+    given = {name: reading.get(name) for name in ("max_length", "image_size", "mean", "std")}
+    return {
+        name.replace("_", "-"): _commas(value) if isinstance(value, list) else value for name, value in given.items()
+    }
 
 
 def _sites(atlas: Atlas, record: NetworkRecord, names: list[str]) -> dict[str, str | None]:
@@ -79,10 +80,18 @@ def _sites(atlas: Atlas, record: NetworkRecord, names: list[str]) -> dict[str, s
     return {"sites": None if chosen == every else _commas(chosen), "full": _commas(full) or None}
 
 
-def _sampling(record: NetworkRecord, sampling: dict[str, Any]) -> dict[str, Any]:
-    if record.kind == "text":
-        return {"per-sequence": sampling["per_sequence"], "skip-first": sampling["skip_first"]}
-    return {"at": _commas([sampling["row"], sampling["column"]])}
+def _sampling(
+    per_sequence: int | None = None,
+    skip_first: int | None = None,
+    row: float | None = None,
+    column: float | None = None,
+) -> dict[str, Any]:
+    """The tokens of a sequence that are read, or the place in an image; of a vector there is nothing to say."""
+    return {
+        "per-sequence": per_sequence,
+        "skip-first": skip_first,
+        "at": None if row is None else _commas([row, column]),
+    }
 
 
 def _commas(values: list[Any]) -> str:

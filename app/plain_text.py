@@ -1,9 +1,11 @@
-"""Plain text for people, in a terminal or on a page: counts, names told apart, signs for letters nobody sees."""
+"""Plain text of and for people: numbers that are typed, counts, names told apart, signs for letters nobody sees."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
+
+from atlas.errors import UsageError
 
 LABEL_LENGTH = 24
 """Characters of a token in a table's cell or a button."""
@@ -35,6 +37,18 @@ SIGNS |= {letter: f"‹{name}›" for letter, name in _UNSEEN.items()}
 """What is shown in place of a letter that a terminal would obey, or that nobody sees."""
 
 _TRANSLATION = str.maketrans(SIGNS)
+
+
+def numbers(name: str, text: str, count: int | None = None) -> tuple[float, ...]:
+    """The numbers with commas between them that were typed as ``name``; `UsageError` unless there are ``count``."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or count not in (None, len(found)):
+        many = "numbers" if count is None else f"{count} numbers"
+        raise UsageError(f"{name} is {text!r}; write {many} with commas between them")
+    return found
 
 
 def with_signs(text: str) -> str:

@@ -24,7 +24,7 @@ class InputKind:
     in_sequence: bool = False
 
 
-KINDS: dict[Kind, InputKind] = {
+INPUT_KINDS: dict[Kind, InputKind] = {
     "text": InputKind("a text", "a text network", "token", in_sequence=True),
     "image": InputKind("an image", "an image network", "image"),
     "vector": InputKind("a vector", "a vector network", "vector"),

@@ -25,6 +25,9 @@ Kind = Literal["text", "image", "vector"]
 
 Scope = Literal["position", "full"]
 FULL_SUFFIX = ":full"
+INPUT = "input"
+"""What the inputs of a network of vectors are called where it is run on from them: a span ``input->``."""
+
 PART_UNITS = 4096
 """Units of an activation that lie in one row of a database or file. A longer activation takes several: engines decode
 2,048 rows at a time, and a whole convolutional tensor a row would be gigabytes at once."""
@@ -79,6 +82,12 @@ class Site:
     def n_parts(self) -> int:
         """Rows that one activation takes."""
         return -(-self.n_units // PART_UNITS)
+
+
+def whole_scope(sites: Sequence[Site]) -> Scope:
+    """The scope of a network's sites whose activation is all that the sites after it depend on: full where it has
+    such, else position."""
+    return "full" if any(site.scope == "full" for site in sites) else "position"
 
 
 @dataclass(frozen=True)

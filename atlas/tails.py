@@ -162,6 +162,6 @@ class TailedNetwork(Network, Protocol):
 
         A language model needs the sequence, ``work``, with the one position whose activation is replaced; all else in
         it is held fixed. Networks of images and vectors take the whole activation, that of a full site where the
-        network has such, and need no input.
+        network has such, and need no input; those of vectors also take the inputs themselves, site ``input``.
         """
         ...

@@ -13,7 +13,7 @@ import typer
 from atlas.errors import UsageError
 from ingest.networks.registry import SOURCES
 
-from ..plain_text import counted
+from ..plain_text import counted, numbers
 from .options import grouped
 from .tables import note, say
 
@@ -170,7 +170,7 @@ def ingest(
         batch_size=running.batch_size,
         seed=running.seed,
         tokens=TokenSampling(reading.per_sequence, reading.skip_first),
-        view=ImageSampling(*_numbers("--at", reading.at, 2)),
+        view=ImageSampling(*numbers("--at", reading.at, 2)),
         skip_bad=source.skip_bad,
     )
     dataset = open_dataset(
@@ -229,18 +229,8 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count:
-        raise UsageError(f"{option} is {text!r}; write {count} numbers with commas between them")
-    return numbers
-
-
 def _rgb(option: str, text: str | None) -> tuple[float, ...] | None:
-    return None if text is None else _numbers(option, text, 3)
+    return None if text is None else numbers(option, text, 3)
 
 
 def _share(text: str | None) -> tuple[int, int] | None:

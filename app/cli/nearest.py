@@ -52,7 +52,7 @@ def nearest(
     ] = False,
     weights: Weights = None,
     device: Annotated[
-        str, typer.Option(help="Where codes are compared, and a text or image is read: auto, cpu, cuda or mps.")
+        str, typer.Option(help="Where codes are compared, and an input is read: auto, cpu, cuda or mps.")
     ] = "auto",
 ) -> Answer:
     """The stored examples whose codes are nearest, in gates that differ."""

@@ -1,4 +1,4 @@
-"""What a question may be about: a stored example, a code, or a text or image that is read now."""
+"""What a question may be about: a stored example, a code, or an input that is read now."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from atlas.kinds import INPUT_KINDS
 from atlas.network import Network
 from atlas.store.atlas import Atlas
 
+from ..plain_text import numbers
 from .options import Target
 
 
@@ -27,16 +29,20 @@ class Subject:
         int | None, typer.Option(help="Which token of the text, from 0; -1 is the last. Default: the last.")
     ] = None
     image: Annotated[Path | None, typer.Option(help="An image file, read by the network that made the atlas.")] = None
+    vector: Annotated[
+        str | None, typer.Option(help="Numbers with commas between them, read by the network that made the atlas.")
+    ] = None
     code: Annotated[str | None, typer.Option(help="A code: a 0 or 1 for every gate.")] = None
 
     @property
     def live(self) -> bool:
         """Whether a network has to read it."""
-        return self.text is not None or self.image is not None
+        return any(getattr(self, kind) is not None for kind in INPUT_KINDS)
 
     def given(self) -> dict[str, Any]:
         """As the functions of `query` take it; the text is read from stdin where it is -."""
-        return vars(self) | {"text": typed(self.text)}
+        vector = None if self.vector is None else numbers("--vector", self.vector)
+        return vars(self) | {"text": typed(self.text), "vector": vector}
 
 
 def typed(text: str | None) -> str | None:

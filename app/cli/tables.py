@@ -272,7 +272,7 @@ def _cell(value: Any) -> Text:
         return Text("yes" if value else "no")
     if isinstance(value, float | np.floating):
         return Text(f"{value:.4g}")
-    if isinstance(value, list):
+    if isinstance(value, list | np.ndarray):
         value = f"[{', '.join(_cell(one).plain for one in value)}]"
     text = with_signs(str(value))
     return Text(text if len(text) <= CELL else text[: CELL - 1] + "…")

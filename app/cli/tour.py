@@ -19,6 +19,8 @@ from rich.text import Text
 import atlas as store
 import query
 from atlas.errors import PolytopeError
+from atlas.kinds import INPUT_KINDS
+from atlas.network import whole_scope
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
@@ -46,7 +48,7 @@ GATE = 42
 QUALITY = """
 select
     networks.name as network, datasets.name as dataset, count(*) as examples, round(avg(loss), 3) as loss_nats,
-    round(100 * avg((prediction = label)::int) filter (networks.kind = 'image'), 1) as accuracy_percent
+    round(100 * avg((prediction = label)::int) filter (token is null), 1) as accuracy_percent
 from examples join networks using (network_id) join runs using (run_id) join datasets using (dataset_id)
 group by all order by network
 """.strip()
@@ -143,13 +145,13 @@ def _stops(a: Atlas) -> Iterator[Stop]:
 def _stops_of(a: Atlas, path: str, network: NetworkRecord, site: SiteRecord) -> Iterator[Stop]:
     example = _typical_example(a, network)
     options = f"--site {site.name} --network {network.name}"
-    what = "tokens lie" if network.kind == "text" else "images lie"
+    kind = INPUT_KINDS[network.kind]
     yield Stop(
-        f"{network.name}: which {what} in the polytopes nearest to that of example {example}?",
+        f"{network.name}: which {kind.example}s lie in the polytopes nearest to that of example {example}?",
         f"nearest {path} --example {example} {options} -k 5",
         lambda: query.nearest(a, example=example, k=5, site=site.name, network=network.name),
     )
-    if network.kind == "text":
+    if kind.in_sequence:
         yield Stop(
             f"{network.name}: and to that of the last token of a text typed just now?",
             f"nearest {path} --text {_shell(PASSAGE)} {options} -k 3",
@@ -188,7 +190,7 @@ def _stops_of(a: Atlas, path: str, network: NetworkRecord, site: SiteRecord) -> 
 
 
 def _typical_example(a: Atlas, network: NetworkRecord) -> int:
-    """The first example of the commonest word, or the first image that is classified as its label says."""
+    """The first example of the commonest word, or the first input that is classified as its label says."""
     return int(
         a.value(
             "select min(example_id) from examples where network_id = $1 and length(trim(token)) > 3 "
@@ -215,8 +217,9 @@ def _same_label(a: Atlas, network: NetworkRecord) -> tuple[int, int]:
 
 def _density_span(a: Atlas, network: NetworkRecord) -> str:
     """From the first site whose density can be measured to the output."""
-    scope = "full" if network.kind == "image" else "position"
-    sites = [site for site in a.catalog.sites_of(network) if site.scope == scope]
+    sites = a.catalog.sites_of(network)
+    scope = whole_scope(sites)
+    sites = tuple(site for site in sites if site.scope == scope)
     stored = next((site for site in sites[:-1] if site.n_activations), sites[0])
     return f"{stored.name.removesuffix(':full')}->{':full' if scope == 'full' else ''}"
 

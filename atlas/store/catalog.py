@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import NotStored, UnknownName, UsageError
-from ..network import GateRange, NetworkInfo, Site, Span
+from ..network import GateRange, NetworkInfo, Scope, Site, Span, whole_scope
 from .statements import Statements
 
 
@@ -36,13 +36,15 @@ class Target:
     """What a question is about: the codes of one site, or of a span.
 
     ``before`` is the site whose activation space the codes cut into polytopes: the one that a span starts after, or
-    the one before a single site. None before the first site (there the space is that of the inputs).
+    the one before a single site. None before the first site (there the space is that of the inputs). ``whole`` is the
+    scope of the network's whole activations.
     """
 
     network: NetworkRecord
     name: str
     sites: tuple[SiteRecord, ...]
     before: SiteRecord | None
+    whole: Scope
 
     @property
     def parts(self) -> tuple[int, ...]:
@@ -122,17 +124,18 @@ class Catalog:
         name = site if wanted is None else wanted.after
         record = self.network(network) if network is not None else self._network_with(str(name), wanted)
         sites = self.sites_of(record)
+        whole = whole_scope(sites)
         if wanted is not None:
             inside = wanted.resolve(sites)
             before = _find(sites, lambda other: other.scope == wanted.scope and _block(other) == wanted.after)
             return self._with_codes(
-                Target(record, str(wanted), tuple(found for found in sites if found in inside), before)
+                Target(record, str(wanted), tuple(found for found in sites if found in inside), before, whole)
             )
         only = _find(sites, lambda other: other.name == site)
         if only is None:
             raise UnknownName(f"no site {site!r} in network {record.name}; it has {', '.join(s.name for s in sites)}")
         before = _find(sites, lambda other: other.scope == only.scope and other.ordinal == only.ordinal - 1)
-        return self._with_codes(Target(record, only.name, (only,), before))
+        return self._with_codes(Target(record, only.name, (only,), before, whole))
 
     def _with_codes(self, target: Target) -> Target:
         missing = [site.name for site in target.sites if site.n_codes == 0]

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from atlas.errors import BadInput, UsageError
-from atlas.kinds import KINDS
+from atlas.kinds import INPUT_KINDS
 from atlas.network import Kind
 
 from ..networks.registry import example_source
@@ -123,7 +123,7 @@ def missing_column(where: str, column: str, columns: Collection[str], option: st
 
 def advice_for(kind: Kind) -> str:
     """What to do with inputs of this kind."""
-    return f"use {KINDS[kind].network} such as {example_source(kind)} for {kind}s"
+    return f"use {INPUT_KINDS[kind].network} such as {example_source(kind)} for {kind}s"
 
 
 def refuse_label_column(request: Request, why: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from atlas.errors import BadInput, EmptyDataset, UsageError
-from atlas.kinds import KINDS
+from atlas.kinds import INPUT_KINDS
 from atlas.network import Kind
 
 from .base import BadItem, Dataset, Item, Request, advice_for, ordinals, printable, refuse_label_column, suffix_of
@@ -150,7 +150,9 @@ def _nothing_found(source: str, kind: Kind, found: Counter[str]) -> EmptyDataset
         files = f"The {count} {other}{'s' if count > 1 else ''}" if suffix in SOURCES[other].suffixes else "It"
         verb = "fit" if files != "It" else "fits"
         advice = f"{files} {verb} another network: {advice_for(other)}"
-    return EmptyDataset(f"{source} holds no {kind} for {KINDS[kind].network}; it holds {_counted(found)}. {advice}")
+    return EmptyDataset(
+        f"{source} holds no {kind} for {INPUT_KINDS[kind].network}; it holds {_counted(found)}. {advice}"
+    )
 
 
 def _counted(found: Counter[str]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import UsageError
+from atlas.kinds import INPUT_KINDS
 from atlas.network import Network, NetworkInfo
 
 from .registry import LoadRequest, adapter_of, network_kind
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["load_control", "load_network", "network_kind", "reload_network"]
-
-KIND_IN_WORDS = {"text": "a language model", "image": "an image network"}
 
 
 def load_network(
@@ -64,7 +63,7 @@ def load_network(
     # To ignore what is of no use to this network would be a silent guess.
     foreign = [option for option in given if option not in _option_names(adapter.module)]
     if foreign:
-        raise UsageError(f"{source} is {KIND_IN_WORDS[adapter.kind]}; it has no {', '.join(foreign)}")
+        raise UsageError(f"{source} is {INPUT_KINDS[adapter.kind].network}; it has no {', '.join(foreign)}")
     request = LoadRequest(source, weights, name, device, calibration)
     network: Network = adapter.module.load(request, adapter.module.Options(**given))
     return network

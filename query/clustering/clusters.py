@@ -10,10 +10,9 @@ from atlas.checks import check_page, whole
 from atlas.errors import UsageError
 
 from ..examples.description import describe
+from ..examples.kinds import EXAMPLES
 from ..pairs.density import euclidean
 from .clusterings import NOISE, Clustering, asked_clustering, find_clustering
-
-SAMPLE_BEFORE, SAMPLE_AFTER = 40, 24  # characters shown either side of a sample's token: about a line
 
 
 def clusters(
@@ -59,8 +58,7 @@ def clusters(
         [record.clustering_id],
     )
     medoids = describe(atlas, record.target.network, frame["medoid"].tolist())
-    shown = ["token", "context"] if record.target.network.kind == "text" else ["key"]
-    for column in shown:
+    for column in EXAMPLES[record.target.network.kind].medoid:
         frame[f"medoid_{column}"] = medoids[column]
     frame["samples"] = _samples(atlas, record, frame["label"].tolist(), int(samples))
     frame.attrs.update(_attributes(record))
@@ -123,53 +121,11 @@ def _samples(atlas: Atlas, record: Clustering, labels: list[int], count: int) ->
     """For each cluster short strings of its strongest members, no two alike."""
     if count == 0:
         return [[] for _ in labels]
-    query = _TEXT_SAMPLES if record.target.network.kind == "text" else _IMAGE_SAMPLES
-    chosen = atlas.frame(query, [record.clustering_id, count])
-    if record.target.network.kind == "text":
-        chosen["shown"] = [
-            in_context(context, offset, token)
-            for context, offset, token in zip(
-                chosen["context"], chosen["context_offset"], chosen["token"], strict=True
-            )
-        ]
+    kind = EXAMPLES[record.target.network.kind]
+    chosen = atlas.frame(kind.samples, [record.clustering_id, count])
+    chosen["shown"] = [kind.sample(row) for row in chosen.itertuples()]
     shown = chosen.groupby("label")["shown"].agg(list).to_dict()
     return [shown.get(label, []) for label in labels]
-
-
-_TEXT_SAMPLES = """
-with distinct_ones as (
-    select cluster as label, token, context, context_offset, max(probability) as strength, min(example_id) as first
-    from cluster_members
-    where clustering_id = $1 and cluster >= 0
-    group by all
-)
-from distinct_ones
-qualify row_number() over (partition by label order by strength desc, first) <= $2
-order by label, strength desc, first
-"""
-
-_IMAGE_SAMPLES = """
-with keys as (
-    select cluster_labels.label, cluster_labels.probability, example_id,
-           arg_min(dataset_inputs.key, dataset_inputs.ordinal) as shown
-    from cluster_labels
-    join examples using (example_id)
-    join runs using (run_id)
-    join dataset_inputs using (dataset_id, input_id)
-    where clustering_id = $1 and cluster_labels.label >= 0
-    group by all
-)
-from keys
-qualify row_number() over (partition by label order by probability desc, example_id) <= $2
-order by label, probability desc, example_id
-"""
-
-
-def in_context(context: str, offset: int, token: str) -> str:
-    """A token among the characters around it, on one line, marked: ``the bank of the «river» was``."""
-    end = offset + len(token)
-    around = context[max(0, offset - SAMPLE_BEFORE) : offset], context[end : end + SAMPLE_AFTER]
-    return f"{around[0]}«{token}»{around[1]}".replace("\n", "⏎")
 
 
 def _attributes(record: Clustering) -> dict[str, object]:

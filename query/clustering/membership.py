@@ -15,6 +15,7 @@ from atlas.clustering.placement import approximate_predict
 from atlas.errors import DamagedAtlas, NotStored, UsageError
 
 from ..examples.ids import check_network
+from ..examples.live_inputs import Numbers
 from ..examples.subjects import Given, Subject
 from ..neighbors.code_search import CodeSearch
 from ..neighbors.indexes import Indexes, current_index
@@ -50,6 +51,7 @@ def membership(
     text: str | None = None,
     token: int | None = None,
     image: str | Path | Image.Image | None = None,
+    vector: Numbers | None = None,
     row: float | None = None,
     column: float | None = None,
     code: str | SplineCodes | None = None,
@@ -61,17 +63,19 @@ def membership(
     clustering: int | None = None,
     reader: Network | None = None,
 ) -> Membership:
-    """Which cluster an example, a text's token, an image or a code belongs to (SCIENCE 1; post: Prediction 1).
+    """Which cluster an example, an input that is read now, or a code belongs to (SCIENCE 1; post: Prediction 1).
 
     An example that was clustered has its stored label. Anything else is placed as `hdbscan.approximate_predict` does,
     by its distances to the clustered examples in the clustering's metric, without clustering again.
 
     Args:
         atlas: an open atlas.
-        example: id of a stored example. Exactly one of example, text, image, code and subject is given.
+        example: id of a stored example. Exactly one of example, text, image, vector, code and subject
+            is given.
         text: a text that need not be ingested; ``reader`` reads it.
         token: which of its tokens: from 0, or negative from the end; the last by default.
         image: a file or an image of mode L or RGB; ``reader`` reads it.
+        vector: as many numbers as the network reads; ``reader`` reads them.
         row: relative position in [0, 1) from the top at which position codes of the image are read.
         column: the same from the left. By default both are where all ingested images were read.
         code: a code of the target, as a string of 0 and 1 or as one row of packed codes.
@@ -81,7 +85,7 @@ def membership(
         network: its network, where several have such a one.
         space: codes or activations, where the clustering is not named.
         clustering: id of the clustering; by default the newest of the target in ``space``.
-        reader: the network itself, with the weights of the atlas, for a text or an image.
+        reader: the network itself, with the weights of the atlas, for an input that is read.
 
     Returns:
         The `Membership`.
@@ -94,10 +98,10 @@ def membership(
         NotStored: for an example without an activation in a clustering of activations.
         DamagedAtlas: for a clustering of other examples than the atlas holds.
         WeightsError: for a reader that is not the network of the atlas.
-        BadInput: for an image that can't be read.
+        BadInput: for an image that can't be read, or a vector of another width.
         NonFinite: for an input that gives NaN or infinity.
     """
-    given = Given(example, text, token, image, row, column, code, subject)
+    given = Given(example, text, token, image, vector, row, column, code, subject)
     record = _clustering(atlas, given, clustering, site, span, network, space)
     if given.stored is not None:
         check_network(atlas, given.stored, record.target.network)

@@ -15,6 +15,7 @@ from atlas.errors import DamagedAtlas
 from atlas.store.catalog import NetworkRecord
 
 from .ids import places_of
+from .kinds import EXAMPLES
 
 KEPT_AFTER = 3
 """Questions about a network that SQL answers before what it shows of examples is kept in memory. SQL takes 2 ms for
@@ -33,8 +34,8 @@ def describe(
     """What a person wants to see of each example, a row each, in the order given.
 
     Columns: example_id, label, prediction, loss, then token, context, context_offset, input_id and position of a
-    text, or key, thumbnail and input_id of an image; its ``key`` is its first in the dataset of the run that brought
-    it.
+    text, key, thumbnail and input_id of an image, or key, vector, thumbnail and input_id of a vector, which has a
+    thumbnail where its shape is an image's; its ``key`` is its first in the dataset of the run that brought it.
 
     An atlas that is open for reading and asked again and again answers from memory (see `KEPT_AFTER`).
     """
@@ -87,30 +88,4 @@ def _arrays(frame: pd.DataFrame) -> dict[str, Any]:
 
 def _shown(atlas: Atlas, network: NetworkRecord, which: str, value: object) -> pd.DataFrame:
     """example_id and what is shown of the examples that meet ``which``, a condition on $1, in order of id."""
-    return atlas.frame((_TEXT if network.kind == "text" else _IMAGE).format(which=which), [value])
-
-
-_TEXT = """
-select example_id, label, prediction, loss, token, context, context_offset, input_id, position
-from examples
-where {which}
-order by example_id
-"""
-
-_IMAGE = """
-with chosen as (
-    select * from examples where {which}
-),
-keys as (
-    select example_id, arg_min(key, ordinal) as key
-    from chosen
-    join runs using (run_id)
-    join dataset_inputs using (dataset_id, input_id)
-    group by example_id
-)
-select example_id, chosen.label, prediction, loss, key, thumbnail, input_id
-from chosen
-join inputs using (input_id)
-left join keys using (example_id)
-order by example_id
-"""
+    return atlas.frame(EXAMPLES[network.kind].described.format(which=which), [value])

@@ -1,32 +1,32 @@
 """Running a network onward from stored examples: where to start, what activation is there, what comes after.
 
-An image network is run from the whole activation tensor of a block (a full site), which the atlas stores where it was
-asked to; a language model from the MLP hidden vector of one token, in its own sequence. What is not stored is read
-again by the network, if the atlas holds the input itself: texts always, images that fit into their thumbnail. An
-untrained control reads the inputs of the network that it stands beside; its own activations of them come from the
-atlas where it was ingested too.
+A network with full sites is run from the whole activation tensor of a block (a full site), which the atlas stores
+where it was asked to; a language model from the MLP hidden vector of one token, in its own sequence. What is not
+stored is read again by the network, if the atlas holds the input itself: texts and vectors always, images that fit
+into their thumbnail. An untrained control reads the inputs of the network that it stands beside; its own activations
+of them come from the atlas where it was ingested too.
 """
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int64
-from PIL import Image
 
 from atlas import Atlas, Network, Site, Span
 from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
-from atlas.network import FULL_SUFFIX, ImageView, Scope, TextNetwork, TokenWindow
+from atlas.kinds import INPUT_KINDS
+from atlas.network import FULL_SUFFIX, INPUT, VectorNetwork, whole_scope
 from atlas.store.catalog import NetworkRecord, SiteRecord
 from atlas.tails import Tail, TailedNetwork
 
 from .ids import check_network, checked_id, with_activation
+from .kinds import EXAMPLES, Lacking
 from .labels import drawn
 from .live_inputs import check_reader
 
@@ -50,22 +50,32 @@ class Place:
 def place_of(reader: Network, *, span: str | None = None, site: str | None = None) -> Place:
     """What ``span`` (``AFTER->TO``), or ``site`` and all that comes after it, means in a network.
 
-    An image network is run on from whole tensors, so there ``inception4c`` means ``inception4c:full``.
+    A network with full sites is run on from whole tensors, so there ``inception4c`` means ``inception4c:full``. A
+    network of vectors is run on from its inputs too: ``input->``.
+
     Raises `UnknownName`, and `UsageError` for a span that ends before it starts.
     """
-    scope: Scope = "full" if reader.info.kind == "image" else "position"
+    scope, spaces = whole_scope(reader.sites), _spaces(reader)
     if span is not None:
         asked = replace(Span.parse(span), scope=scope)
-        inside = asked.resolve(reader.sites)
-        return Place(_site(reader, asked.after, scope), inside, str(asked))
+        inside = asked.resolve(spaces)
+        return Place(_site(reader, spaces, asked.after, scope), inside, str(asked))
     name = str(site).removesuffix(FULL_SUFFIX)
-    start = _site(reader, name, scope)
-    later = [other for other in reader.sites if other.scope == scope and other.ordinal > start.ordinal]
+    start = _site(reader, spaces, name, scope)
+    later = [other for other in spaces if other.scope == scope and other.ordinal > start.ordinal]
     return Place(start, tuple(sorted(later, key=lambda s: s.ordinal)), str(Span(name, None, start.scope)))
 
 
-def _site(reader: Network, name: str, scope: str) -> Site:
-    blocks = {site.name.removesuffix(FULL_SUFFIX): site for site in reader.sites if site.scope == scope}
+def _spaces(reader: Network) -> tuple[Site, ...]:
+    """The sites of a network; before them the inputs, where these are points of a space."""
+    if not isinstance(reader, VectorNetwork):
+        return reader.sites
+    inputs = Site(INPUT, -1, reader.n_inputs, 0, "none", True, whole_scope(reader.sites))
+    return inputs, *reader.sites
+
+
+def _site(reader: Network, spaces: Sequence[Site], name: str, scope: str) -> Site:
+    blocks = {site.name.removesuffix(FULL_SUFFIX): site for site in spaces if site.scope == scope}
     if name not in blocks:
         raise UnknownName(f"no site {name!r} in network {reader.info.name}; it has {', '.join(blocks)}")
     return blocks[name]
@@ -99,17 +109,17 @@ class Live:
     def examples(self, labelled: bool = False) -> pd.DataFrame:
         """Examples to choose from, in order of id: columns example_id, input_id, label.
 
-        Those whose activation is stored, or all where none is. Of an image one, since its whole tensor is the same
-        at all positions.
+        Those whose activation is stored, or all where none is. Where activations are whole tensors one an input,
+        since they are the same for all positions.
         """
-        images = self.owner.kind == "image"
+        whole = self.place.site.scope == "full"
         return self._atlas.frame(
             f"""
-            select {"min(example_id) as" if images else ""} example_id, input_id, label
+            select {"min(example_id) as" if whole else ""} example_id, input_id, label
             from examples
             where network_id = $1 and (not $2 or label is not null)
                 and ($3 is null or example_id in (select example_id from activations where site_id = $3 and part = 0))
-            {"group by input_id, label" if images else ""}
+            {"group by input_id, label" if whole else ""}
             order by example_id
             """,
             [self.owner.network_id, labelled, None if self.stored is None else self.stored.site_id],
@@ -147,12 +157,27 @@ class Live:
             values[~stored] = self._read(wanted[~stored])
         return values
 
+    @property
+    def n_at_hand(self) -> int:
+        """How many examples have an activation that the network need not be run for: it is stored, or the input."""
+        if self.place.site.name == INPUT:
+            return len(self.examples())
+        return 0 if self.stored is None else self.stored.n_activations
+
+    def at_hand(self) -> Iterator[tuple[Int64[np.ndarray, " block"], Float32[np.ndarray, "block units"]]]:
+        """Those examples and activations, block by block."""
+        if self.place.site.name == INPUT:
+            ids = self.examples()["example_id"].to_numpy(np.int64)
+            yield ids, self.activations(ids)
+        elif self.stored is not None:
+            yield from self._atlas.activation_blocks(self.stored)
+
     def tail(self, example: int) -> Tail:
         """What comes after the site; for a language model, in the sequence of that example."""
-        if self.owner.kind == "image":
-            self._tail = self._tail or self.reader.tail(self.place.site)
-            return self._tail
-        return self.reader.tail(self.place.site, self.views([example])[0])
+        if INPUT_KINDS[self.owner.kind].in_sequence:
+            return self.reader.tail(self.place.site, self.views([example])[0])
+        self._tail = self._tail or self.reader.tail(self.place.site)
+        return self._tail
 
     def views(self, ids: Sequence[int] | np.ndarray, lacking: Lacking | None = None) -> list[Any]:
         """The inputs of examples, as the network reads them.
@@ -163,16 +188,15 @@ class Live:
             check_network(self._atlas, int(example), self.owner)
         rows = self._atlas.records(
             """
-            select example_id, text, thumbnail, width, height, position
+            select example_id, text, thumbnail, width, height, vector, position, $2 as owner
             from examples join inputs using (input_id)
             where example_id in (select unnest($1::uinteger[]))
             """,
-            [[int(example) for example in ids]],
+            [[int(example) for example in ids], self.owner.name],
         )
         found = {row["example_id"]: row for row in rows}
-        if self.owner.kind == "text":
-            return [self._token_window(int(example), found[int(example)]) for example in ids]
-        return [_image_view(int(example), found[int(example)], lacking or self._not_stored) for example in ids]
+        view, lacking = EXAMPLES[self.owner.kind].view, lacking or self._not_stored
+        return [view(self.reader, int(example), found[int(example)], lacking) for example in ids]
 
     def _ingested(self) -> NetworkRecord | None:
         """The network of the atlas that the reader is, by its weights and how it reads; None where it holds none."""
@@ -216,6 +240,8 @@ class Live:
 
     def _read(self, ids: Int64[np.ndarray, " examples"]) -> Float32[np.ndarray, "examples units"]:
         site, found = self.place.site, []
+        if site.name == INPUT:
+            return np.stack([view.numbers for view in self.views(ids)])
         for first in range(0, len(ids), READ_AT_ONCE):
             block = ids[first : first + READ_AT_ONCE]
             reading = self.reader.read(self.views(block), codes=[], activations=[site])
@@ -235,34 +261,6 @@ class Live:
             f"example {example} has no activation stored at {self.place.site.name} of network "
             f"{self.reader.info.name}, and {kept}; ingest with{weights} --full {block} --store-activations"
         )
-
-    def _token_window(self, example: int, row: dict[str, Any]) -> TokenWindow:
-        """The sequence that ingestion cut out of the text around the token."""
-        if not isinstance(self.reader, TextNetwork):
-            raise UsageError(f"network {self.reader.info.name} can't tokenise; a text needs a TextNetwork")
-        ids, place = self.reader.tokenize(row["text"]).ids, int(row["position"])
-        window = next((window for window in self.reader.windows(len(ids)) if place in window), None)
-        if window is None:
-            raise UsageError(
-                f"example {example} is token {place} of its text, in which network {self.reader.info.name} finds "
-                f"{len(ids)}; it tokenises otherwise than {self.owner.name}"
-            )
-        return TokenWindow(ids[window.start : window.stop], np.array([place - window.start], dtype=np.int64))
-
-
-Lacking = Callable[[int, str], NotStored]
-"""The error for an example whose picture is not kept, from its id and what is kept of it."""
-
-
-def _image_view(example: int, row: dict[str, Any], lacking: Lacking) -> ImageView:
-    if row["thumbnail"] is None:
-        raise lacking(example, "no picture of it is kept")
-    with Image.open(io.BytesIO(bytes(row["thumbnail"])), formats=("PNG", "JPEG")) as image:
-        # Only what was small enough is kept pixel by pixel; the rest is scaled down, as JPEG.
-        if image.format != "PNG" or image.size != (row["width"], row["height"]):
-            raise lacking(example, f"of its {row['width']} x {row['height']} pixels only a thumbnail is kept")
-        image.load()
-        return ImageView(image)
 
 
 def inputs_of_examples(atlas: Atlas, ids: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " examples"]:

@@ -1,4 +1,4 @@
-"""Inputs that were never ingested, read by the network of the atlas: a token of a text, or an image.
+"""Inputs that were never ingested, read by the network of the atlas: a token of a text, an image or a vector.
 
 It must be that very network, weights and reading alike: a code of other weights names a polytope of another
 partition.
@@ -12,19 +12,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from PIL import Image
 
 from atlas import Atlas, Network, Site, SplineCodes
 from atlas.checks import is_whole
 from atlas.errors import BadInput, NonFinite, UnknownName, UsageError, WeightsError
 from atlas.images import decode_image
-from atlas.network import ImageView, TextNetwork, Tokens, TokenWindow, View
+from atlas.kinds import INPUT_KINDS
+from atlas.network import ImageView, Kind, TextNetwork, Tokens, TokenWindow, VectorNetwork, VectorView, View
 from atlas.store.catalog import NetworkRecord, SiteRecord, Target
+
+Numbers = Sequence[float] | Float32[np.ndarray, "..."] | Float64[np.ndarray, "..."]
+"""A vector as a caller gives it."""
 
 
 class LiveInput(NamedTuple):
-    """What a network is fed: a window of tokens or an image; ``tokens`` and ``token`` are None for an image."""
+    """What a network is fed; ``tokens`` and ``token`` are those of a text, else None."""
 
     name: str
     view: View
@@ -32,14 +36,14 @@ class LiveInput(NamedTuple):
     token: int | None = None
 
 
-def check_reader(network: NetworkRecord, reader: Network | None, kind: str) -> Network:
+def check_reader(network: NetworkRecord, reader: Network | None, kind: Kind) -> Network:
     """The reader, if it is the network of the atlas and reads inputs of ``kind``."""
     if network.kind != kind:
-        raise UsageError(f"a {kind} was given, but network {network.name} reads {network.kind}s")
+        raise UsageError(f"{INPUT_KINDS[kind].one} was given, but network {network.name} reads {network.kind}s")
     if reader is None:
         raise UsageError(
-            f"a {kind} that was not ingested must be read by network {network.name} itself: load its weights "
-            f"({network.source}, {network.weights}) and hand it in as reader"
+            f"{INPUT_KINDS[kind].one} that was not ingested must be read by network {network.name} itself: load its "
+            f"weights ({network.source}, {network.weights}) and hand it in as reader"
         )
     if reader.info.weights_digest != network.weights_digest:
         raise WeightsError(
@@ -144,6 +148,25 @@ def _image_position(atlas: Atlas, target: Target, row: float | None, column: flo
         f"images of network {target.network.name} were read at {len(places)} positions; say which one with row and "
         "column"
     )
+
+
+def vector_input(target: Target, given: Numbers, reader: Network | None) -> LiveInput:
+    """The numbers of a vector; `BadInput` unless all are finite and as many as the network reads."""
+    network = check_reader(target.network, reader, "vector")
+    if not isinstance(network, VectorNetwork):
+        raise UsageError(f"the reader {network.info.name} has no n_inputs; a vector needs a VectorNetwork")
+    try:
+        with np.errstate(over="ignore"):  # told below
+            numbers = np.asarray(given, dtype=np.float32).ravel()
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"the vector is {given!r}; expected a list of {network.n_inputs} numbers") from error
+    if len(numbers) != network.n_inputs:
+        raise BadInput(f"the vector has {len(numbers)} numbers; network {network.info.name} reads {network.n_inputs}")
+    if not np.isfinite(numbers).all():
+        raise BadInput(
+            f"number {int(np.argmin(np.isfinite(numbers)))} (from 0) of the vector is NaN or infinite; give numbers"
+        )
+    return LiveInput("the vector", VectorView(numbers))
 
 
 def read_live(

@@ -1,4 +1,4 @@
-"""What a question is about: a stored example, a text's token, an image or a code, read once for all that asks.
+"""What a question is about: a stored example, an input that is read now or a code, read once for all that asks.
 
 >>> with atlas.open("gpt2.atlas") as a:
 ...     s = query.subject(a, text="The bank of the river", site="blocks.5.mlp", reader=network)
@@ -18,14 +18,16 @@ from PIL import Image
 
 from atlas import Atlas, Network, SplineCodes
 from atlas.errors import NotStored, UsageError, WidthError
+from atlas.network import Kind
 from atlas.search.hamming_index import HammingIndex
 from atlas.store.catalog import SiteRecord, Target
 
 from ..pairs.density import space_before
 from .ids import check_network, checked_id, is_span, network_of, with_activation
-from .live_inputs import image_input, read_live, text_input
+from .kinds import EXAMPLES
+from .live_inputs import Numbers, read_live
 
-Kind = Literal["example", "text", "image", "code"]
+SubjectKind = Kind | Literal["example", "code"]
 
 Neighbors = tuple[Int64[np.ndarray, " neighbors"], Int64[np.ndarray, " neighbors"]]
 """Example ids and distances in gates, ordered by (distance, id)."""
@@ -33,7 +35,7 @@ Neighbors = tuple[Int64[np.ndarray, " neighbors"], Int64[np.ndarray, " neighbors
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """An example, a token, an image or a code, with its code of a site or span (one row).
+    """An example, a token, an image, a vector or a code, with its code of a site or span (one row).
 
     ``atlas``: where it was looked up. ``target``: the site or span. ``kind``: what was given. ``name``: how to call
     it in a sentence. ``example``: its id where it is stored. ``activations``: of what was read live, by site.
@@ -43,7 +45,7 @@ class Subject:
 
     atlas: Path
     target: Target
-    kind: Kind
+    kind: SubjectKind
     name: str
     codes: SplineCodes
     example: int | None = None
@@ -67,6 +69,7 @@ def subject(
     text: str | None = None,
     token: int | None = None,
     image: str | Path | Image.Image | None = None,
+    vector: Numbers | None = None,
     row: float | None = None,
     column: float | None = None,
     code: str | SplineCodes | None = None,
@@ -75,61 +78,63 @@ def subject(
     network: str | None = None,
     reader: Network | None = None,
 ) -> Subject:
-    """Read an example, a text's token, an image or a code once, to ask several questions about it.
+    """Read an example, a text's token, an image, a vector or a code once, to ask several questions about it.
 
-    A text is tokenised once, and a text or an image run through the network once, for its code and for the
+    A text is tokenised once, and an input run through the network once, for its code and for the
     activations that `nearest` (its density) and `membership` (in a clustering of activations) may want.
 
     Args:
         atlas: an open atlas.
-        example: id of a stored example. Exactly one of example, text, image and code is given.
+        example: id of a stored example. Exactly one of example, text, image, vector and code is given.
         text: a text that need not be ingested; ``reader`` reads it.
         token: which of its tokens: from 0, or negative from the end; the last by default.
         image: a file or an image of mode L or RGB; ``reader`` reads it.
+        vector: as many numbers as the network reads; ``reader`` reads them.
         row: relative position in [0, 1) from the top at which position codes of the image are read.
         column: the same from the left. By default both are where all ingested images were read.
         code: a code of the site or span, as a string of 0 and 1 or as one row of packed codes.
         site: the site whose code is meant; or a span:
         span: such as ``blocks.1.mlp->blocks.2.mlp``.
         network: its network, where several have such a site.
-        reader: the network itself, with the weights of the atlas, for a text or an image.
+        reader: the network itself, with the weights of the atlas, for an input that is read.
 
     Returns:
         The `Subject`, to be handed to `nearest` and `membership` of the same atlas.
 
     Raises:
-        UsageError: for none or several of example, text, image and code, and for impossible parameters.
+        UsageError: for none or several of example, text, image, vector and code, and for impossible parameters.
         UnknownName: for an example, site or network that is not there.
         WidthError: for a code of another width.
         NotStored: for a site whose codes were not ingested.
         WeightsError: for a reader that is not the network of the atlas.
-        BadInput: for an image that can't be read.
+        BadInput: for an image that can't be read, or a vector of another width.
         NonFinite: for an input that gives NaN or infinity.
     """
-    given = Given(example, text, token, image, row, column, code)
+    given = Given(example, text, token, image, vector, row, column, code)
     target = given.target(atlas, site, span, network)
     return given.read(atlas, target, reader, _sites_with_activations(target))
 
 
 @dataclass(frozen=True)
 class Given:
-    """The arguments that name a subject; exactly one of example, text, image, code and subject."""
+    """The arguments that name a subject; exactly one of example, text, image, vector, code and subject."""
 
     example: int | None = None
     text: str | None = None
     token: int | None = None
     image: str | Path | Image.Image | None = None
+    vector: Numbers | None = None
     row: float | None = None
     column: float | None = None
     code: str | SplineCodes | None = None
     subject: Subject | None = None
 
     def __post_init__(self) -> None:
-        named = {"example": self.example, "text": self.text, "image": self.image, "code": self.code}
-        given = [name for name, value in {**named, "subject": self.subject}.items() if value is not None]
+        named = ("example", *EXAMPLES, "code")
+        given = [name for name in (*named, "subject") if getattr(self, name) is not None]
         if len(given) != 1:
             raise UsageError(
-                f"ask about one of example, text, image or code, got {' and '.join(given) or 'none of them'}"
+                f"ask about one of {', '.join(named[:-1])} or code, got {' and '.join(given) or 'none of them'}"
             )
         if self.token is not None and self.text is None:
             raise UsageError(f"token is {self.token}, but it belongs to a text and {given[0]} was given")
@@ -186,12 +191,8 @@ class Given:
             return _stored(atlas, target, checked_id(self.example), index)
         if self.code is not None:
             return Subject(atlas.path, target, "code", "the given code", _checked_code(target, self.code))
-        kind: Kind
-        if self.text is not None:
-            kind, live = "text", text_input(target, self.text, self.token, reader)
-        else:
-            assert self.image is not None
-            kind, live = "image", image_input(atlas, target, self.image, self.row, self.column, reader)
+        kind = next(kind for kind in EXAMPLES if getattr(self, kind) is not None)
+        live = EXAMPLES[kind].live(atlas, target, self, reader)
         assert reader is not None  # refused before
         codes, activations = read_live(target, live, reader, activations_at)
         return Subject(

@@ -19,7 +19,7 @@ import pandas as pd
 
 from atlas import Atlas
 from atlas.errors import NotStored
-from atlas.network import FULL_SUFFIX
+from atlas.network import FULL_SUFFIX, whole_scope
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
 from .result import Result
@@ -142,8 +142,9 @@ SCALED, SLICED = 0.6, 0.85
 
 def site_at(atlas: Atlas, network: NetworkRecord, height: float) -> SiteRecord:
     """A site that far up, with another after it; full where a tensor goes in as a whole."""
-    scope = "full" if network.kind == "image" else "position"
-    sites = [site for site in atlas.catalog.sites_of(network) if site.scope == scope]
+    sites = atlas.catalog.sites_of(network)
+    scope = whole_scope(sites)
+    sites = tuple(site for site in sites if site.scope == scope)
     if len(sites) < 2:
         raise NotStored(
             f"network {network.name} has {len(sites)} {scope} sites; a space and a site after it are needed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atlas import Atlas
+from atlas.kinds import INPUT_KINDS
 from atlas.store.catalog import NetworkRecord
 
 
@@ -29,12 +30,12 @@ TRAINED, UNTRAINED = "as given", "untrained"
 def kind_of(network: NetworkRecord) -> str:
     """Whether a network is an untrained control, and which, by what its weights are called.
 
-    Only image networks have batch norm to calibrate: of a text network both controls are the same.
+    Language models have no batch norm to calibrate: both controls of one are the same.
     """
     control = CONTROLS.get(network.weights.partition(":")[0])
     if control is None:
         return TRAINED
-    return control.words if network.kind == "image" else UNTRAINED
+    return UNTRAINED if INPUT_KINDS[network.kind].in_sequence else control.words
 
 
 def controls_of(atlas: Atlas, network: NetworkRecord) -> list[NetworkRecord]:

@@ -20,6 +20,7 @@ from atlas.store.catalog import SiteRecord, Target
 from ..clustering.labels import Clusters, Members, any_clusters, remark, stored_clusters
 from ..examples.description import describe
 from ..examples.ids import holders
+from ..examples.kinds import EXAMPLES
 from ..examples.labels import Labels, drawn, labels_of
 from ..notes import Notes
 from ..progress import Progress, tell
@@ -519,7 +520,7 @@ def _example_rows(
 ) -> pd.DataFrame:
     atoms = np.repeat(np.arange(len(tops)), [len(top) for top in tops])
     places = np.concatenate(tops)
-    shows = "token" if target.network.kind == "text" else "key"
+    shows = EXAMPLES[target.network.kind].shows
     return pd.DataFrame(
         {
             "atom": atoms,

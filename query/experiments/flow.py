@@ -19,6 +19,7 @@ from atlas.store.catalog import NetworkRecord, Target
 from ..clustering.labels import Clusters, any_clusters, no_clustering, remark, stored_clusters
 from ..examples.description import describe
 from ..examples.ids import holders, with_activation
+from ..examples.kinds import EXAMPLES
 from ..examples.labels import LABELLINGS, Labels, drawn, labels_of
 from ..notes import Notes
 from ..progress import Progress, tell
@@ -414,7 +415,7 @@ def _shown(
             rows.append((kind, a, b, float(pairs.before[pair]), float(pairs.after[pair])))
     kinds_of_column = {"kind": "str", "a": "int64", "b": "int64", "before": "float64", "after": "float64"}
     frame = pd.DataFrame(rows, columns=list(kinds_of_column)).astype(kinds_of_column)  # typed though it may be empty
-    shows = "token" if network.kind == "text" else "key"
+    shows = EXAMPLES[network.kind].shows
     for side in ("a", "b"):
         places = frame[side].to_numpy(np.int64)
         names = [labels.names[number] if number >= 0 else None for number in labels.numbers[places]]

@@ -182,13 +182,11 @@ def _factors(alphas: Sequence[float]) -> Float64[np.ndarray, " alphas"]:
 def _normed(reader: Network) -> NormedNetwork:
     if isinstance(reader, NormedNetwork):
         return reader
-    why = (
-        "an image network has no LayerNorm: batch norm in evaluation mode is a fixed affine map, and experiment "
-        "scale scales its activations"
-        if reader.info.kind == "image"
-        else "it shows no residual stream before a norm; language models read by TransformerBridge do"
+    raise UsageError(
+        f"network {reader.info.name} can't be scaled before LayerNorm: it shows no residual stream before a norm; "
+        "language models read by TransformerBridge do. Batch norm in evaluation mode is a fixed affine map, and "
+        "experiment scale scales its activations"
     )
-    raise UsageError(f"network {reader.info.name} can't be scaled before LayerNorm: {why}")
 
 
 def _sites(reader: Network, names: Sequence[str] | None) -> list[Site]:

@@ -14,6 +14,7 @@ from jaxtyping import Float32, Float64, Int64
 from atlas import Atlas, Network
 from atlas.checks import whole
 from atlas.errors import UsageError
+from atlas.kinds import INPUT_KINDS
 from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
@@ -448,7 +449,7 @@ def _notes(live: Live, measured: pd.DataFrame, tolerance: float, controls: Mappi
     )
     if not controls:
         notes.append("no untrained control stands beside it; hand in controls")
-    elif live.owner.kind == "text":
+    elif INPUT_KINDS[live.owner.kind].in_sequence:
         notes.append(
             "controls: the same architecture untrained, with its own activations of the same tokens; without batch "
             "norm the calibrated and the raw one are the same network"

@@ -16,6 +16,7 @@ from jaxtyping import Float64, Int64
 from atlas import Atlas, Network
 from atlas.checks import whole
 from atlas.errors import NotStored, UnknownName, UsageError
+from atlas.kinds import INPUT_KINDS
 from atlas.network import Site
 from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
@@ -173,7 +174,7 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
     parameters = {
         "span": live.place.name,
         "n_gates": live.place.n_gates,
-        "sequence": around if live.owner.kind == "text" else None,
+        "sequence": around if INPUT_KINDS[live.owner.kind].in_sequence else None,
         "u": grid.u[[0, -1]],
         "v": grid.v[[0, -1]],
     }
@@ -491,13 +492,13 @@ def _sites(varies: Int64[np.ndarray, " gates"], sites: Sequence[Site]) -> pd.Dat
 
 
 def _examples_in(atlas: Atlas, live: Live, plane: Plane, grid: Grid, named: dict[str, int]) -> pd.DataFrame:
-    """The examples that were named, and all others with a stored activation that lie in the plane and the window."""
+    """The examples that were named, and all others at hand that lie in the plane and the window."""
     near = IN_PLANE * float(grid.u[-1] - grid.u[0])
     rows: list[dict[str, Any]] = []
     ids = np.array(list(named.values()), dtype=np.int64)
     blocks = [(ids, live.activations(ids))] if len(ids) else []
-    if live.stored is not None and live.stored.n_activations <= MOST_COMPARED:
-        blocks += list(atlas.activation_blocks(live.stored))
+    if live.n_at_hand <= MOST_COMPARED:
+        blocks += live.at_hand()
     for held, points in blocks:
         away, at = plane.distance(points), plane.coordinates(points)
         inside = (np.abs(at - [grid.u.mean(), grid.v.mean()]) <= np.ptp(grid.u) / 2 * (1 + 1e-9)).all(axis=1)
@@ -526,7 +527,7 @@ def _notes(tail: Tail, summary: dict[str, Any], live: Live, grid: Grid, around: 
         "are at least that many",
         *_switched(summary),
     ]
-    if live.owner.kind == "text":
+    if INPUT_KINDS[live.owner.kind].in_sequence:
         notes.append(
             f"the vectors of the plane are put into the place of the token of example {around}: the sequence is its "
             "all along, and codes and classes are read at that token"
@@ -546,9 +547,9 @@ def _notes(tail: Tail, summary: dict[str, Any], live: Live, grid: Grid, around: 
             f"neighbouring points are {grid.step:.2g} apart, and single precision tells apart no less than "
             f"{grid.resolution:.2g} here: what is smaller than that is rounding"
         )
-    if live.stored is None:
+    if not live.n_at_hand:
         notes.append("examples other than those named were not looked at: their activations are not stored")
-    elif live.stored.n_activations > MOST_COMPARED:
+    elif live.n_at_hand > MOST_COMPARED:
         notes.append(f"examples other than those named were not looked at: there are more than {MOST_COMPARED:,}")
     return tuple(notes)
 

@@ -17,6 +17,7 @@ from atlas.store.disk import replacing
 
 from ..clustering.clusterings import NOISE, find_clustering, latest_clustering
 from ..examples.description import describe
+from ..examples.kinds import EXAMPLES, ExampleKind
 from ..progress import Progress
 from .layouts import StoredLayout, find_layout, layout_of, layout_points
 
@@ -24,7 +25,6 @@ ROWS = 8192
 """Examples written at once: with thumbnails of 128 × 128 pixels some 100 MB at most."""
 
 _NEIGHBORS = pa.struct([("ids", pa.list_(pa.int32())), ("distances", pa.list_(pa.float32()))])
-_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def export_embedding_atlas(
 ) -> Exported:
     """Write a stored map, that of an id or the newest of a site or span, as Embedding Atlas reads it.
 
-    A row an example in order of id. Columns: x, y; text (the context of a token) or image (bytes and path);
-    neighbors, with ids (rows of this file from 0, the example itself first) and distances, which are those that the
-    map was laid out by; example_id, label, prediction, loss, token and position, or key; cluster (of ``clustering``,
-    by default the newest of the target), and distance (the mean distance to the neighbours).
+    A row an example in order of id. Columns: x, y; text (the context of a token, the numbers of a vector) or image
+    (bytes and path); neighbors, with ids (rows of this file from 0, the example itself first) and distances, which
+    are those that the map was laid out by; example_id, label, prediction, loss, token and position, or key; cluster
+    (of ``clustering``, by default the newest of the target), and distance (the mean distance to the neighbours).
 
     The file is there when it is complete. Raises `UnknownName` where there is no such map, `UsageError`, `DiskFull`.
     """
@@ -95,8 +95,7 @@ def export_embedding_atlas(
             writer.write_table(_rows(atlas, record, points, slice(start, start + ROWS)))
             if progress is not None:
                 progress(min(start + ROWS, len(points)), len(points))
-    shown = "text" if record.target.network.kind == "text" else "image"
-    return Exported(path, len(points), record.layout_id, clustering, shown)
+    return Exported(path, len(points), record.layout_id, clustering, _kind(record).exported[0].name)
 
 
 def _asked(
@@ -109,15 +108,16 @@ def _asked(
     return layout_of(atlas, atlas.catalog.target(site=site, span=span, network=network), space)
 
 
+def _kind(record: StoredLayout) -> ExampleKind:
+    return EXAMPLES[record.target.network.kind]
+
+
 def _schema(record: StoredLayout) -> pa.Schema:
-    text = record.target.network.kind == "text"
-    shown = [("text", pa.string()), ("token", pa.string()), ("position", pa.int32())]
-    seen = [("image", _IMAGE), ("key", pa.string())]
     return pa.schema(
         [
             ("x", pa.float32()),
             ("y", pa.float32()),
-            *(shown if text else seen),
+            *_kind(record).exported,
             ("label", pa.string()),
             ("cluster", pa.string()),
             ("prediction", pa.string()),
@@ -141,13 +141,7 @@ def _rows(atlas: Atlas, record: StoredLayout, points: pd.DataFrame, rows: slice)
         "neighbors": _neighbors(atlas, record, ids, rows),
     }
     described = describe(atlas, record.target.network, ids[rows])
-    if record.target.network.kind == "text":
-        described = described.rename(columns={"context": "text"})
-    else:
-        pictures = zip(described["thumbnail"], described["key"], strict=True)
-        columns["image"] = [
-            {"bytes": None if pd.isna(data) else bytes(data), "path": _text(key)} for data, key in pictures
-        ]
+    columns |= _kind(record).export(described)
     schema = _schema(record)
     return pa.table(
         [
@@ -183,7 +177,3 @@ def _neighbors(atlas: Atlas, record: StoredLayout, ids: np.ndarray, rows: slice)
 
 def _cluster(label: int) -> str:
     return "noise" if label == NOISE else str(label)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None or pd.isna(value) else str(value)

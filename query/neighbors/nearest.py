@@ -18,6 +18,7 @@ from atlas.devices import Device
 from atlas.errors import NotStored, UsageError
 from atlas.store.catalog import SiteRecord, Target
 
+from ..examples.live_inputs import Numbers
 from ..examples.subjects import Given, Neighbors, Subject
 from ..pairs.density import distances_to_activation, space_before
 from .code_search import CodeSearch
@@ -32,6 +33,7 @@ def nearest(
     text: str | None = None,
     token: int | None = None,
     image: str | Path | Image.Image | None = None,
+    vector: Numbers | None = None,
     row: float | None = None,
     column: float | None = None,
     code: str | SplineCodes | None = None,
@@ -53,7 +55,7 @@ def nearest(
     density: bool = True,
     device: Device = "auto",
 ) -> pd.DataFrame:
-    """The stored examples whose codes are nearest to that of an example, a text's token, an image, or a code.
+    """The stored examples whose codes are nearest to that of an example, an input that is read now, or a code.
 
     The answer is ordered by (distance, example id). The example asked about is left out; others in the same polytope
     stay, at distance 0. Filters search among the examples that meet all of them: the answer is what sorting those
@@ -62,10 +64,12 @@ def nearest(
 
     Args:
         atlas: an open atlas.
-        example: id of a stored example. Exactly one of example, text, image, code and subject is given.
+        example: id of a stored example. Exactly one of example, text, image, vector, code and subject
+            is given.
         text: a text that need not be ingested; ``reader`` reads it.
         token: which of its tokens: from 0, or negative from the end; the last by default.
         image: a file or an image of mode L or RGB; ``reader`` reads it.
+        vector: as many numbers as the network reads; ``reader`` reads them.
         row: relative position in [0, 1) from the top at which position codes of the image are read.
         column: the same from the left. By default both are where all ingested images were read.
         code: a code of the target, as a string of 0 and 1 or as one row of packed codes.
@@ -79,7 +83,7 @@ def nearest(
         cluster: filter: only members of that cluster of ``clustering``; -1 is the noise.
         dataset: filter: only examples whose input is in that dataset.
         where: filter: a condition in SQL on the columns of table examples.
-        reader: the network itself, with the weights of the atlas, for a text or an image.
+        reader: the network itself, with the weights of the atlas, for an input that is read.
         clustering: id of the clustering whose clusters are shown; by default the newest of the target's codes, else
             of its activations.
         include_self: keep the example asked about.
@@ -92,7 +96,8 @@ def nearest(
     Returns:
         A row an example: rank (from 1), example_id, distance (gates), density (gates per unit of distance; NaN where
         it is undefined or activations are not stored), label, cluster (-1 noise), prediction, loss (nats), then
-        token, context, context_offset, input_id and position of a text, or key, thumbnail and input_id of an image.
+        token, context, context_offset, input_id and position of a text, key, thumbnail and input_id of an image, or
+        key, vector, thumbnail and input_id of a vector.
         ``frame.attrs``: subject, network, target, n_gates, n_codes, n_searched (codes that meet the filter), n_same
         (how many share the polytope; None where the ``k`` nearest all do, and so don't tell), exact_search, searched
         (with what), recall (recall@10 of the approximate index, or None), exact, exact_note, clustering (its id or
@@ -108,10 +113,10 @@ def nearest(
         IndexMissing: for a site without an index; a span needs none.
         IndexMismatch: for an index of other codes.
         WeightsError: for a reader that is not the network of the atlas.
-        BadInput: for an image that can't be read.
+        BadInput: for an image that can't be read, or a vector of another width.
         NonFinite: for an input that gives NaN or infinity.
     """
-    given = Given(example, text, token, image, row, column, code, subject)
+    given = Given(example, text, token, image, vector, row, column, code, subject)
     wanted = Filter(label, cluster, dataset, where)
     target = given.target(atlas, site, span, network)
     space = search_space(atlas, target, wanted, clustering, exact=exact, device=device, radius=radius is not None)

@@ -121,7 +121,7 @@ def space_before(target: Target) -> SiteRecord:
     Raises `UsageError` where the target has none, `NotStored` where the atlas does not store what is needed.
     """
     name, network = target.name, target.network.name
-    if target.network.kind == "image" and target.sites[0].scope == "position":
+    if target.sites[0].scope != target.whole:
         block = target.before.name if target.before is not None else target.sites[0].name
         raise UsageError(
             f"{name} of network {network} has position codes; density needs full codes, of whole activation tensors: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from atlas import Atlas, Span
 from atlas.errors import NotStored
-from atlas.network import FULL_SUFFIX, Scope
+from atlas.network import FULL_SUFFIX, Scope, whole_scope
 from atlas.store.catalog import NetworkRecord
 
 
@@ -21,11 +21,11 @@ def spans_to_output(atlas: Atlas, network: NetworkRecord, scope: Scope, *, dista
 
 
 def spans_with_density(atlas: Atlas, network: NetworkRecord) -> list[str]:
-    """The spans to the output over which density can be measured; of an image network those of full codes.
+    """The spans to the output over which density can be measured, those of full codes where the network has such.
 
     Raises `NotStored` where there are none.
     """
-    scope: Scope = "full" if network.kind == "image" else "position"
+    scope = whole_scope(atlas.catalog.sites_of(network))
     found = spans_to_output(atlas, network, scope, distances=True)
     if not found:
         option = "--full and --store-activations" if scope == "full" else "--store-activations"

@@ -1,44 +1,71 @@
-"""Examples as people read them: tokens in their context in a table, images in a grid, and one of either by itself."""
+"""Examples as people read them: tokens and vectors in a table, images in a grid, and one of any by itself."""
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from atlas import Atlas
 from query.clustering.clusterings import NOISE
+from query.examples.kinds import numbers_in_words
 
 from ...plain_text import one_line
 from ..view import View, records
 from . import markup, show
+from .kinds import LOOKS
 from .show import KEY, NUMBER, WIDE, Column, Row
+
+THUMB = 40  # pixels of a picture in a row of a table
+NUMBERS_SHOWN = 256
+"""Numbers of a vector that stands by itself."""
 
 NAME_SHOWN = 28
 """Characters of a cluster's name in a cell."""
 
 
 def examples(view: View, frame: pd.DataFrame, clustering: int | None = None) -> None:
-    """Rows of `query.nearest` or `query.members`: a table of tokens, or a grid of images."""
+    """Rows of `query.nearest` or `query.members`: a table of tokens or vectors, or a grid of images."""
     rows = records(frame)
     if clustering is not None and "cluster" in frame:
         names = cluster_names(view, clustering)
         for row in rows:
             row["cluster_name"] = None if pd.isna(row["cluster"]) else names.get(row["cluster"])
-    if view.network.kind == "image":
+    if LOOKS[view.network.kind].pictured:
         st.html(markup.grid(_figure(view, row, clustering) for row in rows))
         return
-    show.table(rows, [column for name, column in _columns(view, clustering).items() if name in frame])
+    known = frame.dropna(axis="columns", how="all") if "thumbnail" in frame else frame
+    show.table(rows, [column for name, column in _columns(view, clustering).items() if name in known])
 
 
 def card(view: View, row: Row) -> None:
     """One stored example, with what the network made of it."""
     listed = facts(view, row)
-    if view.network.kind == "image":
+    if LOOKS[view.network.kind].pictured:
         caption = "".join(f"<div>{name} {value}</div>" for name, value in listed)
         st.html(f'<div class="pa">{markup.figure(row["thumbnail"], caption, str(row["key"]), "pa-one")}</div>')
     else:
-        shown = markup.passage(row["context"], row["token"], row["context_offset"])
-        st.html(f'<div class="pa">{shown}{markup.facts(listed)}</div>')
+        st.html(f'<div class="pa">{input_of(row)}{markup.facts(listed)}</div>')
+
+
+def input_of(row: Row) -> str:
+    """What an example is: a token in its passage, a picture, or the numbers of a vector and its picture, if any."""
+    if "token" in row:
+        return markup.passage(row["context"], row["token"], row["context_offset"])
+    picture = markup.figure(row["thumbnail"], "", str(row["key"]), "pa-one")
+    if "vector" not in row:
+        return picture
+    numbers = f'<div class="pa-mono">{markup.plain(numbers_in_words(row["vector"], NUMBERS_SHOWN))}</div>'
+    return numbers if pd.isna(row["thumbnail"]) else picture + numbers
+
+
+def beside(view: View) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Where an example stands, and where what is said of it does: to its right, if it is a picture, else below."""
+    if LOOKS[view.network.kind].pictured:
+        left, right = st.columns([1, 4], gap="medium")
+        return left, right
+    place = st.container()
+    return place, place
 
 
 def facts(view: View, row: Row) -> list[tuple[str, str]]:
@@ -119,9 +146,11 @@ def gate_link(view: View, site: str, gate: int, words: str) -> str:
 
 def excerpt(view: View, row: Row, height: int, before: int, after: int) -> str:
     """An example inside a line or cell: its token among so many characters, or its picture."""
-    if view.network.kind == "image":
-        return markup.thumb(row["thumbnail"], height, str(row["key"]))
-    return markup.context(row["context"], row["token"], row["context_offset"], before, after)
+    if "token" in row:
+        return markup.context(row["context"], row["token"], row["context_offset"], before, after)
+    if "vector" in row and pd.isna(row["thumbnail"]):
+        return _numbers(row)
+    return markup.thumb(row["thumbnail"], height, str(row["key"]))
 
 
 def without_unknown_density(frame: pd.DataFrame) -> pd.DataFrame:
@@ -133,9 +162,9 @@ DIFFERING = "The first gates in which the codes differ, by number: + is on in th
 
 
 def _columns(view: View, clustering: int | None) -> dict[str, Column]:
-    """Columns of a table of tokens, in order; those that a frame has are shown."""
+    """Columns of a table of tokens or vectors, in order; those that a frame has are shown."""
     context = "The token among the characters around it"
-    loss = "Negative log-likelihood of the true next token, nats"
+    loss = "Negative log-likelihood of the true next token or class, nats"
     return {
         "rank": _number("#", "rank", 3, "Order by distance, then by example id"),
         "distance": Column(
@@ -145,9 +174,11 @@ def _columns(view: View, clustering: int | None) -> dict[str, Column]:
         "density": _number("Density", "density", 4, "Boundaries per unit distance"),
         "probability": _number("Strength", "probability", 2, "Strength of membership, 0 to 1"),
         "context": Column("Context", WIDE, _context, context),
+        "vector": Column("Numbers", WIDE, _numbers, "The numbers of the vector, the first of many"),
+        "thumbnail": Column("Picture", KEY, _thumbnail, "Its numbers in the shape of an image"),
         "label": Column("Label", KEY, lambda row: markup.words(row["label"]), "Label of the input in its data set"),
         "cluster": Column("Cluster", KEY, lambda row: _cluster(view, row, clustering), "That the example lies in"),
-        "prediction": Column("Prediction", KEY, _prediction, "Most probable next token"),
+        "prediction": Column("Prediction", KEY, _prediction, "Most probable next token, or class"),
         "loss": _number("Loss", "loss", 3, loss),
         "gates": Column("Gates that differ", "pa-gates", lambda row: _gates(view, row), DIFFERING),
         "example_id": Column("Example", NUMBER, lambda row: _id(view, row), "Follow it to see all about it"),
@@ -156,6 +187,14 @@ def _columns(view: View, clustering: int | None) -> dict[str, Column]:
 
 def _number(title: str, name: str, digits: int, hint: str) -> Column:
     return Column(title, NUMBER, lambda row: markup.number(row[name], digits), hint)
+
+
+def _numbers(row: Row) -> str:
+    return f'<span class="pa-mono">{markup.plain(numbers_in_words(row["vector"]))}</span>'
+
+
+def _thumbnail(row: Row) -> str:
+    return markup.thumb(row["thumbnail"], THUMB, str(row["key"]))
 
 
 def _context(row: Row) -> str:

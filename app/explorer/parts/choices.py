@@ -9,12 +9,13 @@ import streamlit as st
 
 from atlas import Atlas
 from atlas.errors import NotStored
-from atlas.network import FULL_SUFFIX
+from atlas.network import FULL_SUFFIX, whole_scope
 from query.examples.description import describe
 
 from .. import address
 from ..view import View, guarded, records
 from . import cards
+from .kinds import LOOKS
 
 SCALED = 0.6
 """How far up the network the space lies that is offered first: where the report scales (inception4c of twelve)."""
@@ -112,7 +113,7 @@ def first_examples(known: ExampleRange, n: int) -> list[int]:
 
 def spans(view: View) -> list[str]:
     """``l->`` for every site l but the last: the spaces that paths and planes can lie in, in order of depth."""
-    scope = "full" if view.network.kind == "image" else "position"
+    scope = whole_scope(view.atlas.catalog.sites_of(view.network))
     sites = [site for site in view.atlas.catalog.sites_of(view.network) if site.scope == scope]
     suffix = FULL_SUFFIX if scope == "full" else ""
     return [f"{site.name.removesuffix(FULL_SUFFIX)}->{suffix}" for site in sites[:-1]]
@@ -148,7 +149,7 @@ def span(view: View, on_change: Callable[[], None] | None = None) -> str:
 
 
 def _first(view: View, offered: list[str]) -> str:
-    suffix = FULL_SUFFIX if view.network.kind == "image" else ""
+    suffix = FULL_SUFFIX if whole_scope(view.atlas.catalog.sites_of(view.network)) == "full" else ""
     if "span" in view.named:
         return view.atlas.catalog.target(site=view.target, network=view.network.name).name
     after = f"{view.target.removesuffix(FULL_SUFFIX)}->{suffix}"
@@ -159,6 +160,6 @@ def side_by_side(view: View, ids: list[int], titles: list[str]) -> None:
     """Examples side by side, each under its title."""
     rows = records(view.ask(describe, view.network, ids))
     for place, title, row in zip(st.columns(len(ids), gap="medium"), titles, rows, strict=True):
-        with place, st.container(width=CARD if view.network.kind == "image" else "stretch"):
+        with place, st.container(width=CARD if LOOKS[view.network.kind].pictured else "stretch"):
             st.html(f'<div class="pa pa-beside">{title}</div>')
             cards.card(view, row)

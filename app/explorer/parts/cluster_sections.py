@@ -22,6 +22,7 @@ from ..charts import cluster_charts
 from ..view import View, records
 from . import cards, figures, markup, show
 from .code import call, source
+from .kinds import LOOKS
 from .show import CODE, KEY, NUMBER, WIDE, Column
 
 PAGE_ROWS = {"text": 20, "image": 36}  # members a page: about two screens
@@ -95,7 +96,7 @@ def _members_sql(clustering: int, cluster: int, limit: int, offset: int) -> str:
 
 def counts(view: View, clustering: int, cluster: int) -> None:
     """Bar charts: members by label, and by token or by what the network makes of them."""
-    second = "token" if view.network.kind == "text" else "prediction"
+    second = LOOKS[view.network.kind].counted
     for place, by in zip(st.columns(2, gap="medium"), ("label", second), strict=True):
         with place:
             found = view.ask(member_counts, clustering=clustering, cluster=cluster, by=by, limit=MOST_COUNTED)

@@ -58,25 +58,23 @@ def _choose(view: View) -> int:
 def _itself(view: View, row: dict[str, Any]) -> None:
     example = int(row["example_id"])
     facts = [*cards.facts(view, row)[1:], ("input", f"{row['input_id']:,}")]
-    if view.network.kind == "image":
-        left, right = st.columns([1, 4], gap="medium")
-        left.html(f'<div class="pa">{markup.figure(row["thumbnail"], "", str(row["key"]), "pa-one")}</div>')
-        place = right
-        facts.append(("key", markup.plain(row["key"])))
-    else:
-        place = st.container()
+    whole, place = cards.beside(view)
+    if "token" in row:
         found = view.ask(passage, example)
         shown = (
             markup.NO_CONTEXT
             if found is None  # a text whose context was not stored
             else markup.passage(found.text, found.token, found.offset, LINES_BEFORE, LINES_AFTER)
         )
-        place.html(f'<div class="pa">{shown}</div>')
         facts.append(("token", f"{int(row['position']):,} of its text"))
+    else:
+        shown = cards.input_of(row)
+        facts.append(("key", markup.plain(row["key"])))
+    whole.html(f'<div class="pa">{shown}</div>')
     place.html(f'<div class="pa">{markup.facts(facts)}</div>')
     with place:
         sql = f"from examples join inputs using (input_id)\nwhere example_id = {example}"
-        seen = [call(passage, example)] if view.network.kind == "text" else []
+        seen = [call(passage, example)] if "token" in row else []
         source(view, call(query.sql, sql), *seen, sql=sql)
 
 

@@ -1,4 +1,4 @@
-"""Search: the polytope of a stored example, a text's token or an image: who shares it, and who lies nearest."""
+"""Search: the polytope of a stored example or of what is read now: who shares it, and who lies nearest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from query.examples.description import describe
 from query.examples.subjects import Subject
 from query.neighbors.search_space import DEFAULT_K
 
-from ...plain_text import one_line
+from ...plain_text import numbers, one_line
 from .. import address, jobs
 from ..parts import cards, choices, markup, show
 from ..parts.code import call, reader_of, source
@@ -55,10 +55,8 @@ def render(view: View) -> None:
     wanted |= _filters(view)
     if by == EXAMPLE:
         _from_example(view, wanted)
-    elif kind == "text":
-        _from_text(view, wanted)
     else:
-        _from_image(view, wanted)
+        _FROM[kind](view, wanted)
 
 
 # --- what is searched for --------------------------------------------------------------------------------------
@@ -145,7 +143,7 @@ def _from_example(view: View, wanted: Arguments) -> None:
         example = choices.example(view, choices.label_with_range(view, "Example"), "example")
         choices.step_buttons(view, "example")
     row = records(view.ask(describe, view.network, [example]))[0]
-    left, right = st.columns([1, 4], gap="medium") if view.network.kind == "image" else (st.container(),) * 2
+    left, right = cards.beside(view)
     with left:
         cards.card(view, row)
     with right, explained():
@@ -291,6 +289,27 @@ def _from_image(view: View, wanted: Arguments) -> None:
         answer = _answer(view, {"image": data}, wanted, live=True)
         if answer is not None:
             _show(view, answer, {"image": file.name}, wanted, live=True)
+
+
+def _from_vector(view: View, wanted: Arguments) -> None:
+    text = st.text_input(
+        "Vector",
+        key="vector",
+        bind="query-params",
+        placeholder="0.3, 1.2",
+        help="Numbers with commas between them. The network that made the atlas reads them; nothing is stored.",
+    )
+    if not text:
+        return
+    with explained():
+        given = {"vector": numbers("the vector", text)}
+        answer = _answer(view, given, wanted, live=True)
+        if answer is not None:
+            _show(view, answer, given, wanted, live=True)
+
+
+_FROM = {"text": _from_text, "image": _from_image, "vector": _from_vector}
+"""How what was never ingested is looked from."""
 
 
 @st.cache_data(max_entries=KEPT_UPLOADS, show_spinner=False)

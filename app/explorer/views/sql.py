@@ -20,6 +20,7 @@ from .. import address, jobs
 from ..charts import chart_style
 from ..parts import figures, markup, show
 from ..parts.code import call, source
+from ..parts.kinds import LOOKS
 from ..view import View, explained, guarded, literal, records
 
 MOST_ROWS = 10_000  # to page through and to download; the command line and Python give all rows
@@ -207,7 +208,7 @@ def sample_queries(view: View) -> dict[str, str]:
     stands. The page opens with the first, which reads one site; the last reads all codes."""
     network = literal(view.network.name)
     here = f"network = {network} and site = {literal(_sampled_site(view))}"
-    seen = "thumbnail" if view.network.kind == "image" else "token, context"
+    seen = LOOKS[view.network.kind].seen
     return {
         "Labels where a gate is on": (
             "select label, count(*) as examples, avg(is_on(code, 0)::int) as share_on\n"

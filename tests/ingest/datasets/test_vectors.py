@@ -97,7 +97,7 @@ def test_arrays_keep_the_shape_of_a_row(tmp_path):
     assert [item.key for item in items] == ["a.npy:0", "a.npy:1"]
 
 
-def test_a_column_of_an_array_may_be_labels(tmp_path):
+def test_a_column_of_arrays_may_be_labels(tmp_path):
     """A class that is written as 1.0, since an array has one type, is called 1."""
     np.save(tmp_path / "a.npy", np.array([[0.5, 1, 2], [0.25, 0, 3]]))
     items = read(tmp_path / "a.npy", label_column="1")
@@ -105,7 +105,7 @@ def test_a_column_of_an_array_may_be_labels(tmp_path):
     assert [item.label for item in items] == ["1", "0"]
 
 
-def test_nested_lists_give_a_vector_its_shape(tmp_path):
+def test_nested_lists_give_vectors_a_shape(tmp_path):
     cells = [[[1.0, 2], [3, 4]], [[5, 6], [7, 8]]]
     np.testing.assert_array_equal(
         [item.content for item in read(parquet(tmp_path / "p.parquet", pixels=cells))], cells

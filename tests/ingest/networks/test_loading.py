@@ -55,7 +55,7 @@ def test_options_of_other_kind_are_refused(tiny_model, noise):
     """Options of the other kind are refused."""
     with pytest.raises(UsageError, match="inceptionv1 is an image network; it has no prepend_bos, max_length"):
         load_network("inceptionv1", prepend_bos=True, max_length=4)
-    with pytest.raises(UsageError, match="is a language model; it has no image_size, calibration"):
+    with pytest.raises(UsageError, match="is a text network; it has no image_size, calibration"):
         load_network(str(tiny_model("gpt2")), image_size=64, calibration=noise)
 
 

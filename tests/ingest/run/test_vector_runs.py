@@ -27,7 +27,7 @@ def table(path: Path, points: Iterable[Sequence[float]]) -> Dataset:
     return open_dataset(str(path), kind="vector")
 
 
-def test_points_have_the_codes_of_their_regions(tmp_path):
+def test_points_have_codes_of_their_regions(tmp_path):
     """In several batches and shards; a second run over the same points stores nothing twice."""
     dataset = table(tmp_path / "points.csv", POINTS.values())
     network = PointNetwork()
@@ -54,7 +54,7 @@ def test_points_have_the_codes_of_their_regions(tmp_path):
     assert {(tuple(vector), site, code) for vector, site, code in codes} == expected and len(codes) == len(expected)
 
 
-def test_numbers_in_an_images_shape_have_a_picture(tmp_path):
+def test_numbers_in_a_grid_have_a_picture(tmp_path):
     network = PointNetwork()
     network.n_inputs = 6  # read as the same plane: the other numbers weigh nothing
     network.layers = [
@@ -67,7 +67,7 @@ def test_numbers_in_an_images_shape_have_a_picture(tmp_path):
     assert shapes == [(3, 2, [0, 1, 2, 3, 4, 5], True), (None, None, [0, 1, 2, 3, 4, 5], False)]
 
 
-def test_vectors_of_another_width_stop_the_run(tmp_path):
+def test_vectors_of_another_width_stop_a_run(tmp_path):
     """Before the network has run, all of them named; or they are left out and listed."""
     path = tmp_path / "points.csv"
     path.write_text("x,y\n1,2\n3,\n4,5\n", encoding="utf-8")
@@ -83,7 +83,7 @@ def test_vectors_of_another_width_stop_the_run(tmp_path):
         ingest(tmp_path / "q.atlas", PointNetwork(), wide, Choices(skip_bad=True))
 
 
-def test_a_stored_plan_gives_its_choices_again(tmp_path):
+def test_stored_plans_give_choices_again(tmp_path):
     """The same shards of another network of the same sites."""
     dataset = table(tmp_path / "points.csv", POINTS.values())
     choices = Choices(sites=("out",), limit=7, seed=3, batch_size=4, shard_examples=2, store_activations=False)
