@@ -15,17 +15,19 @@ class InputKind:
     """A kind of input.
 
     ``one``: an input, with its article. ``network``: what reads it. ``example``: what an example is. ``in_sequence``:
-    an input gives several examples, each read in the sequence of those before it.
+    an input gives several examples, each read in the sequence of those before it. ``in_space``: inputs are points of
+    a space, which the network cuts into polytopes too.
     """
 
     one: str
     network: str
     example: str
     in_sequence: bool = False
+    in_space: bool = False
 
 
 INPUT_KINDS: dict[Kind, InputKind] = {
     "text": InputKind("a text", "a text network", "token", in_sequence=True),
     "image": InputKind("an image", "an image network", "image"),
-    "vector": InputKind("a vector", "a vector network", "vector"),
+    "vector": InputKind("a vector", "a vector network", "vector", in_space=True),
 }

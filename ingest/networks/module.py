@@ -7,6 +7,7 @@ network without places (a perceptron) has the first alone, which are then whole 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ Prepare = Callable[[Sequence[Any]], Tensor]
 class ModuleNetwork:
     """A module of torch as a `Network`. Made by `ingest.network` and `ingest.load_network`.
 
-    ``model`` is the live module in evaluation mode, ``tape`` what it computes.
+    ``model`` is the live module in evaluation mode, ``tape`` what it computes, ``n_inputs`` the numbers of one input.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ModuleNetwork:
         """``prepare`` makes a batch of examples the input, on the CPU; ``shape`` is that of one. ``at``: modules to
         read sites at. Raises `UnsupportedNetwork`, `UnknownName`, `UsageError`."""
         self.model, self.info, self._prepare = model, info, prepare
+        self.n_inputs = math.prod(shape)
         self.device = device_of(model)
         if model.training:
             warnings.warn(f"{info.name} was in training mode; it is read in evaluation mode", stacklevel=3)

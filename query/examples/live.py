@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -68,9 +68,9 @@ def place_of(reader: Network, *, span: str | None = None, site: str | None = Non
 
 def _spaces(reader: Network) -> tuple[Site, ...]:
     """The sites of a network; before them the inputs, where these are points of a space."""
-    if not isinstance(reader, VectorNetwork):
+    if not INPUT_KINDS[reader.info.kind].in_space:
         return reader.sites
-    inputs = Site(INPUT, -1, reader.n_inputs, 0, "none", True, whole_scope(reader.sites))
+    inputs = Site(INPUT, -1, cast(VectorNetwork, reader).n_inputs, 0, "none", True, whole_scope(reader.sites))
     return inputs, *reader.sites
 
 
