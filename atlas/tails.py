@@ -125,7 +125,8 @@ class Stage(Protocol):
     def preactivations(self, state: tuple[Tensor, ...]) -> Float[Tensor, "points gates"]: ...
 
     def windows(self, state: tuple[Tensor, ...]) -> Float[Tensor, "points windows choices"]:
-        """What each max-pooling window chooses from; −inf where it reaches over an edge."""
+        """What each max-pooling window chooses from: entries of the state as they are; −inf where it reaches over an
+        edge."""
         ...
 
     def switches(self, state: tuple[Tensor, ...]) -> UInt8[Tensor, "points windows"]:
@@ -145,7 +146,7 @@ class PiecewiseLinearTail(Tail, Protocol):
     def stages(self) -> tuple[Stage, ...]: ...
 
     def enter(self, activations: Float[Tensor, "points units"]) -> tuple[Tensor, ...]:
-        """The state before the first stage, an affine function of the activations."""
+        """The state before the first stage: the activations, rearranged."""
         ...
 
     def precise(self) -> PiecewiseLinearTail:

@@ -25,12 +25,21 @@ from .neurons.units import unit, units
 from .pairs.class_density import class_density
 from .pairs.density import density
 from .pairs.differing_gates import differing_gates, gates_apart
+from .polytope.boundaries import Boundaries, boundaries
+from .polytope.exits import Exits, exits
+from .polytope.neighbor_polytopes import NeighborPolytopes, neighbor_polytopes
+from .polytope.region import Region, region
 from .store.contents import info
 from .store.queries import sql
 from .store.verification import verify
 
 __all__ = [
+    "Boundaries",
+    "Exits",
+    "NeighborPolytopes",
+    "Region",
     "Subject",
+    "boundaries",
     "class_density",
     "cluster_names",
     "cluster_path",
@@ -38,6 +47,7 @@ __all__ = [
     "clusters",
     "density",
     "differing_gates",
+    "exits",
     "fate",
     "gates_apart",
     "info",
@@ -52,9 +62,11 @@ __all__ = [
     "near_clusters",
     "nearest",
     "nearest_many",
+    "neighbor_polytopes",
     "neighborhoods",
     "passage",
     "rasters",
+    "region",
     "sql",
     "subject",
     "unit",

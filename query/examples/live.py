@@ -91,7 +91,7 @@ class Live:
     def __init__(self, atlas: Atlas, reader: Network, place: Place, owner: Network | None = None) -> None:
         """Raises `UsageError` for a network that can't be run from a site, `WeightsError` for one that is not the
         atlas's."""
-        self._atlas, self.place = atlas, place
+        self.atlas, self.place = atlas, place
         self.owner = atlas.catalog.network((owner or reader).info.name)
         if owner is None:
             check_reader(self.owner, reader, self.owner.kind)
@@ -104,7 +104,7 @@ class Live:
 
     def beside(self, control: Network) -> Live:
         """An untrained control at the same place, reading the same inputs: examples keep the ids of this network."""
-        return Live(self._atlas, control, place_of(control, span=self.place.name), owner=self.reader)
+        return Live(self.atlas, control, place_of(control, span=self.place.name), owner=self.reader)
 
     def examples(self, labelled: bool = False) -> pd.DataFrame:
         """Examples to choose from, in order of id: columns example_id, input_id, label.
@@ -113,7 +113,7 @@ class Live:
         since they are the same for all positions.
         """
         whole = self.place.site.scope == "full"
-        return self._atlas.frame(
+        return self.atlas.frame(
             f"""
             select {"min(example_id) as" if whole else ""} example_id, input_id, label
             from examples
@@ -135,7 +135,7 @@ class Live:
 
     def checked(self, example: int) -> int:
         """The id of an example, if the network read it."""
-        return check_network(self._atlas, checked_id(example), self.owner)
+        return check_network(self.atlas, checked_id(example), self.owner)
 
     def check_readable(self, ids: Sequence[int] | np.ndarray) -> None:
         """`NotStored` where the activation of an example is not stored and its input not kept: before any work."""
@@ -152,7 +152,7 @@ class Live:
         values = np.empty((len(wanted), self.place.site.n_units), np.float32)
         stored = held >= 0
         if stored.any() and self.stored is not None:
-            values[stored] = self._atlas.activations(self.stored, held[stored])[1]
+            values[stored] = self.atlas.activations(self.stored, held[stored])[1]
         if not stored.all():
             values[~stored] = self._read(wanted[~stored])
         return values
@@ -170,7 +170,7 @@ class Live:
             ids = self.examples()["example_id"].to_numpy(np.int64)
             yield ids, self.activations(ids)
         elif self.stored is not None:
-            yield from self._atlas.activation_blocks(self.stored)
+            yield from self.atlas.activation_blocks(self.stored)
 
     def tail(self, example: int) -> Tail:
         """What comes after the site; for a language model, in the sequence of that example."""
@@ -185,8 +185,8 @@ class Live:
         ``lacking``: makes the error for an image that is not kept, from its example and what is kept of it.
         """
         for example in ids:
-            check_network(self._atlas, int(example), self.owner)
-        rows = self._atlas.records(
+            check_network(self.atlas, int(example), self.owner)
+        rows = self.atlas.records(
             """
             select example_id, text, thumbnail, width, height, vector, position, $2 as owner
             from examples join inputs using (input_id)
@@ -205,14 +205,14 @@ class Live:
         return next(
             (
                 n
-                for n in self._atlas.catalog.networks
+                for n in self.atlas.catalog.networks
                 if n.weights_digest == info.weights_digest and n.reading == reading
             ),
             None,
         )
 
     def _stored_site(self, network: NetworkRecord) -> SiteRecord | None:
-        sites = self._atlas.catalog.sites_of(network)
+        sites = self.atlas.catalog.sites_of(network)
         return next((s for s in sites if s.name == self.place.site.name and s.n_activations), None)
 
     def _held(self, wanted: Int64[np.ndarray, " examples"]) -> Int64[np.ndarray, " examples"]:
@@ -223,7 +223,7 @@ class Live:
         if self.stored is None or self.record is None:
             return np.full(len(wanted), -1, dtype=np.int64)
         if self.record.network_id != self.owner.network_id:
-            rows = self._atlas.rows(
+            rows = self.atlas.rows(
                 """
                 select ours.example_id, min(theirs.example_id)
                 from examples ours join examples theirs
@@ -236,7 +236,7 @@ class Live:
             )
             own = dict(rows)
             return np.array([own.get(int(example), -1) for example in wanted], dtype=np.int64)
-        return np.where(np.isin(wanted, with_activation(self._atlas, self.stored, wanted)), wanted, -1)
+        return np.where(np.isin(wanted, with_activation(self.atlas, self.stored, wanted)), wanted, -1)
 
     def _read(self, ids: Int64[np.ndarray, " examples"]) -> Float32[np.ndarray, "examples units"]:
         site, found = self.place.site, []

@@ -10,9 +10,9 @@ from atlas import Atlas, Span
 from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import NetworkRecord
 
+from ..polytope.directions import stored_direction
 from .controls import controls_of
 from .registry import EXPERIMENTS, find
-from .targets import stored_direction
 
 MADE = ("random", "unit")
 """Directions of a slice that are made on the spot; any other method names stored ones."""

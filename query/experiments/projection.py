@@ -19,6 +19,7 @@ from atlas.store.catalog import NetworkRecord, SiteRecord
 from ..examples.ids import holders, with_activation
 from ..examples.labels import Labels, drawn, labels_of
 from ..notes import Notes
+from ..polytope.directions import stored_direction
 from ..progress import Progress, tell
 from ..sites import asked_network, asked_site
 from ..statistics import Interval, share_interval
@@ -29,7 +30,7 @@ from .options import IntervalOptions
 from .record import Experiment
 from .result import Result
 from .schema import Column, table_of, with_interval
-from .targets import share, stored_direction
+from .targets import share
 
 SHOWN_LABELS = 6
 BINS = 60

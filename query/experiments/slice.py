@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -15,13 +14,14 @@ from jaxtyping import Float64, Int64
 
 from atlas import Atlas, Network
 from atlas.checks import whole
-from atlas.errors import NotStored, UnknownName, UsageError
+from atlas.errors import NotStored, UsageError
 from atlas.kinds import INPUT_KINDS
 from atlas.network import Site
 from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
 from ..examples.live import Live, labels_of_examples, place_of
+from ..polytope.directions import named_direction
 from ..progress import Progress, tell
 from .claims import SLICED, Before, Claim, Part, counts, span_at
 from .figures import PALETTE, finish, one_line, text
@@ -30,7 +30,6 @@ from .planes import Grid, Plane, Polyline, find_boundaries, polylines, read_regi
 from .record import Experiment
 from .result import Result
 from .schema import Column, table_of
-from .targets import stored_direction
 
 LARGEST = 2048
 """Points a side at most: 4 million codes."""
@@ -394,29 +393,7 @@ def _plane(
 def _directions(atlas: Atlas, live: Live, names: Sequence[str]) -> list[Float64[np.ndarray, " units"]]:
     if len(names) != 2:
         raise UsageError(f"a plane has two directions, got {', '.join(names) or 'none'}")
-    return [_direction(atlas, live, name) for name in names]
-
-
-def _direction(atlas: Atlas, live: Live, name: str) -> Float64[np.ndarray, " units"]:
-    """The vector that a name stands for: random:SEED, unit:NUMBER, METHOD:COMPONENT."""
-    site = live.place.site
-    asked = re.fullmatch(r"([a-z]+):(\d+)", name)
-    if asked is None:
-        raise UsageError(f"direction {name!r}; write random:SEED, unit:NUMBER, or METHOD:COMPONENT such as pca:0")
-    method, number = asked[1], int(asked[2])
-    if method == "random":
-        return np.random.default_rng([number, 61]).standard_normal(site.n_units)
-    if method == "unit":
-        if number >= site.n_units:
-            raise UnknownName(f"no unit {number} at {site.name}; its units are 0 to {site.n_units - 1}")
-        return np.eye(1, site.n_units, number)[0]
-    stored = stored_direction(atlas, live.owner, site.name, method, number)
-    if stored is None:
-        raise NotStored(
-            f"no direction {name} is stored for {site.name} of network {live.owner.name}; `polytope experiment "
-            f"directions` finds some, or take random:0 or unit:0"
-        )
-    return stored[1]
+    return [named_direction(atlas, live, name) for name in names]
 
 
 def _moved(window: _Window, middle: Sequence[float] | None) -> _Window:

@@ -1,4 +1,4 @@
-"""Checks of an experiment's parameters, and directions that an earlier experiment has stored."""
+"""Checks of an experiment's parameters."""
 
 from __future__ import annotations
 
@@ -8,28 +8,9 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
-from atlas import Atlas
 from atlas.checks import whole
 from atlas.errors import UsageError
-from atlas.store.catalog import NetworkRecord
-
-
-def stored_direction(
-    atlas: Atlas, network: NetworkRecord, site: str, method: str, component: int
-) -> tuple[int, Float64[np.ndarray, " units"]] | None:
-    """The newest stored direction of that name at a site: the id of the experiment that found it, and the vector."""
-    rows = atlas.rows(
-        """
-        select experiment_id, vector from directions join sites using (site_id)
-        where sites.network_id = $1 and sites.name = $2 and method = $3 and component = $4
-        order by experiment_id desc limit 1
-        """,
-        [network.network_id, site, method, component],
-    )
-    return (int(rows[0][0]), np.array(rows[0][1], dtype=np.float64)) if rows else None
-
 
 HIGHEST_SEED = 2**32 - 1
 """scikit-learn takes seeds of 32 bits."""

@@ -117,7 +117,7 @@ class _Walk:
         state_bytes: int,
         told: Told,
     ) -> None:
-        starts = dict(zip((s.name for s in sites), accumulate((s.n_gates for s in sites), initial=0), strict=False))
+        starts = starts_of(sites)
         self._stages = needed_stages(tail, starts)
         self._starts, self._most, self._bytes, self._told = starts, most, state_bytes, told
         self._found, self._done = 0, 0.0
@@ -158,7 +158,7 @@ class _Walk:
         step, column = (on[1:] != on[:-1]).nonzero(as_tuple=True)
         low, high = values[step, column].double(), values[step + 1, column].double()
         at = t[step] + (t[step + 1] - t[step]) * (low / (low - high))
-        numbers = _gate_numbers(stage, self._starts, column.cpu().numpy())
+        numbers = gate_numbers(stage, self._starts)[column.cpu().numpy()]
         asked = numbers >= 0
         self.at.append(at.cpu().numpy()[asked])
         self.gates.append(numbers[asked])
@@ -169,6 +169,11 @@ class _Walk:
                 "them by sampling (method sampled), or choose a later site"
             )
         return at
+
+
+def starts_of(sites: Sequence[Site]) -> dict[str, int]:
+    """The number of each site's first gate among the gates of all, by its name."""
+    return dict(zip((s.name for s in sites), accumulate((s.n_gates for s in sites), initial=0), strict=False))
 
 
 def needed_stages(tail: PiecewiseLinearTail, names: Any) -> tuple[Stage, ...]:
@@ -190,15 +195,15 @@ def _between(values: Tensor, left: Tensor, share: Tensor) -> Tensor:
     return values[left] * (1 - weight) + values[left + 1] * weight
 
 
-def _gate_numbers(stage: Stage, starts: dict[str, int], columns: np.ndarray) -> Int64[np.ndarray, " gates"]:
-    """Numbers of a stage's columns among the gates of all sites asked for; −1 for those of another site."""
+def gate_numbers(stage: Stage, starts: dict[str, int]) -> Int64[np.ndarray, " gates"]:
+    """Numbers of a stage's gates among the gates of all sites asked for; −1 for those of another site."""
     numbers = [
         starts[name] + np.arange(gates.start, gates.start + gates.count, dtype=np.int64)
         if name in starts
         else np.full(gates.count, -1, np.int64)
         for name, gates in stage.gates
     ]
-    return np.concatenate([np.empty(0, np.int64), *numbers])[columns]
+    return np.concatenate([np.empty(0, np.int64), *numbers])
 
 
 def _switches(stage: Stage, t: Tensor, state: tuple[Tensor, ...]) -> Tensor:

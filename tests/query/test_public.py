@@ -10,7 +10,12 @@ import query
 
 def test_exported_names_are_these():
     assert query.__all__ == [
+        "Boundaries",
+        "Exits",
+        "NeighborPolytopes",
+        "Region",
         "Subject",
+        "boundaries",
         "class_density",
         "cluster_names",
         "cluster_path",
@@ -18,6 +23,7 @@ def test_exported_names_are_these():
         "clusters",
         "density",
         "differing_gates",
+        "exits",
         "fate",
         "gates_apart",
         "info",
@@ -32,9 +38,11 @@ def test_exported_names_are_these():
         "near_clusters",
         "nearest",
         "nearest_many",
+        "neighbor_polytopes",
         "neighborhoods",
         "passage",
         "rasters",
+        "region",
         "sql",
         "subject",
         "unit",

@@ -1,0 +1,93 @@
+"""The point that a question about polytopes is asked at: the activation of an example, a text's token or an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image
+
+from atlas import Atlas, Network
+from atlas.errors import NonFinite, UsageError
+from atlas.store.catalog import Target
+from atlas.tails import Tail
+
+from ..examples.live import Live, Place, place_of
+from ..examples.live_inputs import image_input, text_input
+from ..examples.subjects import Given
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """An activation x at a place of a network, and the network from there on.
+
+    ``live``: the network with the activations of stored examples. ``name``: how to call it in a sentence.
+    ``example``: its id where it is stored.
+    """
+
+    live: Live
+    name: str
+    example: int | None
+    activation: Float32[np.ndarray, " units"]
+    tail: Tail
+
+    @property
+    def place(self) -> Place:
+        return self.live.place
+
+    @property
+    def norm(self) -> float:
+        return float(np.linalg.norm(self.activation.astype(np.float64)))
+
+
+def live_at(atlas: Atlas, reader: Network, span: str) -> Live:
+    """The network at the start of a span. Raises `UsageError` where it has no tail, or the span no gate."""
+    live = Live(atlas, reader, place_of(reader, span=span))
+    if not live.place.n_gates:
+        raise UsageError(f"span {live.place.name} has no gate, and so no boundary; choose one that holds a site")
+    return live
+
+
+def stored_point(live: Live, example: int) -> Point:
+    """The activation of a stored example. Raises `UnknownName`, `NotStored`, `NonFinite`."""
+    number = live.checked(example)
+    return _finite(Point(live, f"example {number}", number, live.activations([number])[0], live.tail(number)))
+
+
+def point_at(
+    atlas: Atlas,
+    reader: Network,
+    span: str,
+    *,
+    example: int | None = None,
+    text: str | None = None,
+    token: int | None = None,
+    image: str | Path | Image.Image | None = None,
+) -> Point:
+    """The activation of one of example, text and image at the start of a span.
+
+    Raises `UsageError` for none or several of them and for a network without a tail, `UnknownName`, `NotStored`,
+    `BadInput`, `NonFinite`.
+    """
+    Given(example, text, token, image)
+    live = live_at(atlas, reader, span)
+    if example is not None:
+        return stored_point(live, example)
+    target, site = Target(live.owner, live.place.name, (), None), live.place.site
+    if text is not None:
+        given = text_input(target, text, token, reader)
+    else:
+        assert image is not None  # Given has seen to it
+        given = image_input(atlas, target, image, None, None, reader)
+    reading = reader.read([given.view], codes=[], activations=[site])
+    return _finite(
+        Point(live, given.name, None, reading.activations[site.name][0], live.reader.tail(site, given.view))
+    )
+
+
+def _finite(point: Point) -> Point:
+    if not np.isfinite(point.activation).all():
+        raise NonFinite(f"{point.name} gives NaN or infinity at site {point.place.site.name}; nothing bounds it")
+    return point

@@ -1,0 +1,49 @@
+"""`polytope boundaries`, `exits`, `neighbor-polytopes`, `region`: the answers of the functions, on the demo."""
+
+from pathlib import Path
+
+import pytest
+
+import atlas
+import query
+from ingest.networks import load_network
+from tests.app.cli.command import Run
+
+SPAN = "inception5a->:full"
+
+
+@pytest.fixture(scope="module")
+def images(demo_atlas: Path) -> list[int]:
+    with atlas.open(demo_atlas) as a:
+        rows = a.rows("select example_id from examples where token is null order by example_id limit 2")
+    return [example for (example,) in rows]
+
+
+def test_boundaries_are_those_of_the_query(demo_atlas: Path, polytope: Run, images: list[int]):
+    printed = polytope("boundaries", demo_atlas, "--example", images[0], "--span", SPAN, "-k", 3, "--format", "json")
+    with atlas.open(demo_atlas) as a:
+        reader = load_network("demo:inceptionv1", device="cpu")
+        expected = query.boundaries(a, example=images[0], span=SPAN, k=3, reader=reader)
+    assert [row["distance"] for row in printed.rows()] == expected.table["distance"].tolist()
+    assert f"x lies on {expected.tied:,} boundaries" in printed.err
+
+
+def test_exits_neighbours_and_regions(demo_atlas: Path, polytope: Run, images: list[int]):
+    asked = (demo_atlas, "--example", images[0], "--span", SPAN)
+    shares = polytope("exits", *asked, "--directions", 20, "--format", "json").rows()
+    assert sum(row["share"] for row in shares if row["by"] == "kind") == pytest.approx(1)
+    beyond = polytope("neighbor-polytopes", *asked, "-k", 2, "--format", "json").rows()
+    assert len(beyond) == 2 and {"map_change", "prediction", "examples"} <= set(beyond[0])
+    between = polytope("region", demo_atlas, *images, "--span", SPAN)
+    assert between.status == 0 and "boundaries apart" in between.out
+    assert polytope("boundaries", *asked, "-k", 0).refuses("k is 0")
+
+
+def test_a_smooth_network_is_linearised(demo_atlas: Path, polytope: Run):
+    """Beside each linear distance stands where the gate really flips on that way."""
+    asked = ("boundaries", demo_atlas, "--text", "def main():", "--span", "blocks.1.mlp->", "-k", 3)
+    printed = polytope(*asked, "--format", "json")
+    assert "linearisation at x" in printed.err
+    for row in printed.rows():
+        assert row["facet"] is None and row["met"] == pytest.approx(row["distance"], rel=0.2)
+    assert polytope("neighbor-polytopes", *asked[1:]).refuses("need a piecewise linear network")
