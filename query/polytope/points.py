@@ -75,7 +75,8 @@ def point_at(
     live = live_at(atlas, reader, span)
     if example is not None:
         return stored_point(live, example)
-    target, site = Target(live.owner, live.place.name, (), None), live.place.site
+    site = live.place.site
+    target = Target(live.owner, live.place.name, (), None, site.scope)
     if text is not None:
         given = text_input(target, text, token, reader)
     else:
