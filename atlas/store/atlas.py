@@ -129,8 +129,10 @@ def make(path: str | Path, *, block_size: int = BLOCK_SIZE) -> None:
         try:
             database = unfinished / DATABASE
             with duckdb.connect(str(database), config={"default_block_size": block_size}) as connection:
+                connection.begin()  # alone, each of 300 statements would wait for the disk
                 connection.execute((Path(__file__).parents[1] / "schema.sql").read_text(encoding="utf-8"))
                 connection.execute("insert into meta values ('schema_version', ?)", [SCHEMA_VERSION])
+                connection.commit()
                 connection.execute("checkpoint")  # closing would do it too, and keep silent where it fails
             if not (folder / DATABASE).exists():
                 database.rename(folder / DATABASE)
