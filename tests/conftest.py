@@ -8,10 +8,9 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-# Before the packages are imported: their annotated calls are then checked, shapes of arrays with them. An int passes
-# for a float, as in mypy.
-CHECK = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-jaxtyping.install_import_hook(["atlas", "ingest", "query", "app"], CHECK)
+from tests import checks
+
+checks.install()
 
 from tests.atlases import built_once, three_networks  # noqa: E402
 

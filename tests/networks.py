@@ -11,12 +11,21 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 from PIL import Image
 
-from atlas.network import GateRange, ImageView, NetworkInfo, Reading, Site, Tokens, TokenWindow, VectorView
+from atlas.network import GateRange, ImageView, Network, NetworkInfo, Reading, Site, Tokens, TokenWindow, VectorView
+
+
+@cache
+def shipped(source: str) -> Network:
+    """A network that ships with the project, such as demo:gpt2, loaded once a process."""
+    from ingest.networks import load_network
+
+    return load_network(source, device="cpu")
 
 
 class WordReader:

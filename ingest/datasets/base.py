@@ -39,7 +39,7 @@ class Item:
     ordinal: int
     key: str
     label: str | None
-    content: str | Image.Image | Float32[np.ndarray, ...]
+    content: str | Image.Image | Float32[np.ndarray, "*shape"]
     content_hash: str
 
 

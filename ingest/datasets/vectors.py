@@ -44,7 +44,7 @@ def vector_item(ordinal: int, key: str, label: object, numbers: Any) -> Item | B
     return with_label(Item(ordinal, key, None, vector, digest.hexdigest()), label)
 
 
-def picture(vector: Float32[np.ndarray, ...]) -> Image.Image | None:
+def picture(vector: Float32[np.ndarray, "*shape"]) -> Image.Image | None:
     """The picture of numbers in the shape of an image: rows, columns, or 1 or 3 channels of them.
 
     The least number is black, the greatest white. None for any other shape.

@@ -22,6 +22,7 @@ from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 from atlas.network import Network
 from tests.atlases import built_once
+from tests.networks import shipped
 
 pytest.register_assert_rewrite("tests.app.explorer.browsing")  # an assertion in there is to show what was read
 
@@ -57,9 +58,7 @@ def main_module() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def networks() -> dict[str, Network]:
-    from ingest.networks import load_network
-
-    return {source: load_network(source) for source in ("demo:gpt2", "demo:inceptionv1")}
+    return {source: shipped(source) for source in ("demo:gpt2", "demo:inceptionv1")}
 
 
 @pytest.fixture(scope="session")

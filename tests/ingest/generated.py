@@ -41,7 +41,7 @@ class Noise:
 
 
 class NoisyNetwork:
-    """Each token's activations are noise seeded by the token: nothing to compress, and the same every time."""
+    """Activations are noise seeded by the text's first token: nothing to compress, and the same every time."""
 
     def __init__(self, width: int = 1024, n_sites: int = 2) -> None:
         self.info = NetworkInfo("noisy", "NoisyNetwork", "text", "tests", "seeded", "0" * 64)
@@ -61,15 +61,8 @@ class NoisyNetwork:
         return f"{token:030d}"
 
     def read(self, batch: Sequence[TokenWindow], codes: Sequence[Site], activations: Sequence[Site]) -> Reading:
-        tokens = np.concatenate([window.ids[window.positions] for window in batch])
-        width = self.sites[0].n_units
-        z = {
-            site.name: np.stack(
-                [np.random.default_rng([token, site.ordinal]).standard_normal(width, np.float32) for token in tokens]
-            )
-            for site in codes
-        }
-        n = len(tokens)
+        z = {site.name: np.concatenate([self._noise(window, site) for window in batch]) for site in codes}
+        n = sum(len(window.positions) for window in batch)
         return Reading(
             {site.name: np.packbits(z[site.name] > 0, axis=1) for site in codes},
             {site.name: z[site.name] for site in activations},
@@ -78,6 +71,10 @@ class NoisyNetwork:
             np.full(n, 0.5, np.float32),
             np.full(n, 0.7, np.float32),
         )
+
+    def _noise(self, window: TokenWindow, site: Site) -> np.ndarray:
+        generator = np.random.default_rng([window.ids[0], site.ordinal])
+        return generator.standard_normal((len(window.ids), site.n_units), np.float32)[window.positions]
 
 
 def peak_megabytes() -> float:

@@ -184,8 +184,8 @@ def test_the_tour_answers_on_any_atlas(demo_atlas: Path, polytope: Run):
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path):
     """In a process, for the signal's sake: it ends with the status of shells and leaves nothing half written."""
     path = tmp_path / "stopped.atlas"
-    words = ("ingest", str(path), "--network", "demo:gpt2", "--data", "builtin:python-heldout", "--skip-bad")
-    command = [sys.executable, "-m", "app.cli.main", *words]
+    words = ["--network", "demo:gpt2", "--data", "builtin:python-heldout", "--limit", "200", "--skip-bad"]
+    command = [sys.executable, "-m", "app.cli.main", "ingest", str(path), *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=README.parent) as running:
         assert running.stderr is not None
         for line in running.stderr:

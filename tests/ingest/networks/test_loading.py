@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -311,10 +310,10 @@ def test_reloading_refuses_other_weights(tiny_model, narrow_inception, state, sa
 # Hubs
 
 UNREACHABLE = """
-import sys
+from huggingface_hub import constants
 from atlas.errors import HubUnavailable
 from ingest import load_network
-for source in sys.argv[1:]:
+for source, constants.HF_HUB_OFFLINE in (("gpt2", False), ("inceptionv1", False), ("gpt2", True)):
     try:
         load_network(source)
     except HubUnavailable as error:
@@ -322,31 +321,19 @@ for source in sys.argv[1:]:
 """
 
 
-def load_without_connection(home: Path, sources: list[str], **environment: str) -> list[str]:
-    """The message for each source. A proxy at a port where nothing listens stands for no connection."""
+def test_silent_hubs_are_reported(tmp_path):
+    """And a wish to stay offline is respected. A proxy at a port where nothing listens stands for no connection."""
     nowhere = "http://127.0.0.1:9"
     inherited = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    inherited |= {"HTTPS_PROXY": nowhere, "HF_ENDPOINT": nowhere, "HF_HOME": str(home), "TORCH_HOME": str(home)}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", UNREACHABLE, *sources],
-        env=inherited | environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.splitlines()
-
-
-def test_silent_hubs_are_reported(tmp_path):
-    hf, torchvision = load_without_connection(tmp_path, ["gpt2", "inceptionv1"], HF_HUB_OFFLINE="0")
-    assert "'gpt2' is no folder here" in hf and "hf download gpt2 --local-dir FOLDER" in hf
+    places = {"HTTPS_PROXY": nowhere, "HF_ENDPOINT": nowhere, "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
+    line = [sys.executable, "-P", "-c", UNREACHABLE]
+    done = subprocess.run(line, env=inherited | places, capture_output=True, text=True, check=True)
+    hf, torchvision, offline = done.stdout.splitlines()
+    assert "'gpt2' is no folder here" in hf and "HF_HUB_OFFLINE" not in hf
     assert "https://download.pytorch.org/models/googlenet-1378be20.pth" in torchvision
     assert "pass its path as the weights" in torchvision
-
-
-def test_offline_mode_is_respected(tmp_path):
-    (message,) = load_without_connection(tmp_path, ["gpt2"], HF_HUB_OFFLINE="1")
-    assert "HF_HUB_OFFLINE is set" in message and "hf download gpt2 --local-dir FOLDER" in message
+    assert "HF_HUB_OFFLINE is set" in offline
+    assert all("hf download gpt2 --local-dir FOLDER" in message for message in (hf, offline))
 
 
 @pytest.mark.parametrize("source", [*ADAPTERS, "a/folder"])

@@ -13,6 +13,7 @@ from atlas.tails import PiecewiseLinearTail, TailedNetwork
 from ingest.networks import load_network
 from ingest.networks.inceptionv1 import BLOCKS
 from ingest.networks.tails import pool_switches, pool_windows, pooled_size
+from tests.networks import shipped
 
 NEAR_ZERO = 1e-5
 """Preactivations this small, relative to the largest of their site, may have either sign: a batch of another size
@@ -187,7 +188,7 @@ def test_tail_of_position_site_is_refused(network, reading):
 
 
 def test_both_networks_can_be_run_on(network):
-    language = load_network("demo:gpt2", device="cpu")
+    language = shipped("demo:gpt2")
     assert isinstance(network, TailedNetwork) and isinstance(language, TailedNetwork)
     tail = language.tail(language.sites[0], TokenWindow(np.array([5, 6, 7]), np.array([2])))
     assert isinstance(network.tail(site_of(network, "conv1:full")), PiecewiseLinearTail)
@@ -221,7 +222,7 @@ def test_gpt2_tail_gives_whole_sequence(tiny_model, place):
 
 
 def test_the_demo_gpt2_runs_on():
-    network = load_network("demo:gpt2", device="cpu")
+    network = shipped("demo:gpt2")
     tokens = network.tokenize("def main():\n    return sum(range(10))\n" * 8)
     assert_runs_on(network, TokenWindow(tokens.ids[:100], np.array([60])))
 

@@ -13,13 +13,12 @@ from atlas.store import digests
 from atlas.store.atlas import Atlas
 from ingest.datasets.base import Dataset, Item
 from ingest.datasets.sources import open_dataset
-from ingest.networks import load_network
 from ingest.run.plan import Choices
 from ingest.run.run import ingest
 from ingest.run.sampling import ImageSampling, TokenSampling
 from tests.ingest.generated import Noise, NoisyNetwork
 from tests.ingest.runs import SITES, SMALL, small_run, write_texts
-from tests.networks import PixelNetwork, pixel_images, word_network, word_texts
+from tests.networks import PixelNetwork, pixel_images, shipped, word_network, word_texts
 
 
 def reading_of(network: Network, work: TokenWindow | ImageView) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -146,7 +145,7 @@ def check_published(path: Path, network: Network, data: Dataset, work_of: dict) 
 
 def test_text_codes_published_bit_for_bit(tmp_path: Path) -> None:
     """Codes of a language model are published bit for bit."""
-    network = load_network("demo:gpt2", device="cpu")
+    network = shipped("demo:gpt2")
     data = open_dataset("builtin:python-heldout", kind="text")
     texts = [item for item in data.items() if isinstance(item, Item) and 1500 < len(str(item.content)) < 3000][:4]
     folder = write_texts(
@@ -174,7 +173,7 @@ def test_text_codes_published_bit_for_bit(tmp_path: Path) -> None:
 
 def test_image_codes_published_bit_for_bit(tmp_path: Path) -> None:
     """Codes of an image network are published bit for bit full ones included."""
-    network = load_network("demo:inceptionv1", device="cpu")
+    network = shipped("demo:inceptionv1")
     data = open_dataset("builtin:digits-heldout", kind="image")
     ingest(tmp_path / "a", network, data, Choices(limit=6, batch_size=1, full=("all",)), cluster=False)
     with atlas.open(tmp_path / "a") as a:

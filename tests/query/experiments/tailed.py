@@ -8,12 +8,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-import atlas
 from atlas.network import Site, TokenWindow
-from ingest.networks import load_network
 from ingest.networks.tails import LinearReluStage, PiecewiseTail
 from tests.atlases import add_images, add_texts
-from tests.networks import WordReader
+from tests.networks import WordReader, shipped
 
 PLANE_GATES = 5
 """Of the plane network after its site embed: hidden x > 0, y > 0, x + y > 2; out x⁺ > y⁺, (x + y − 2)⁺ > 1."""
@@ -65,13 +63,11 @@ def plane_reader(name="tailed", seed=None):
     return TailedReader(name, vocabulary, layers, classes=["left", "right"], window=4)
 
 
-def plane_atlas(path: Path) -> dict[str, int]:
-    """An atlas of all 49 points, labelled low (x + y < 6) or high; the ids of their examples by word."""
+def plane_atlas(path: Path) -> None:
+    """An atlas of all 49 points, labelled low (x + y < 6) or high."""
     reader = plane_reader()
     texts = [(word, "low" if sum(map(int, word.split(":"))) < 6 else "high", word) for word in reader.words]
     add_texts(path, reader, texts, per_sequence=1)
-    with atlas.open(path) as a:
-        return dict(a.rows("select token, example_id from examples"))
 
 
 def random_tail(seed, sizes=(4, 16, 16, 16, 3)):
@@ -86,10 +82,6 @@ def random_tail(seed, sizes=(4, 16, 16, 16, 3)):
     return dense_tail(start, later, layers, [str(i) for i in range(sizes[-1])]), later
 
 
-def demo_inception():
-    return load_network("demo:inceptionv1", device="cpu")
-
-
 def digits(n):
     """(key, label, image) of the first digits, as PNGs of 8 x 8 pixels."""
     data = load_digits()
@@ -100,4 +92,4 @@ def digits(n):
 def digit_atlas(path: Path, stored=("inception5a:full",), images=None) -> None:
     """Digits read by the demo's InceptionV1, with activations of the sites ``stored``."""
     sites = ["inception5a:full", "inception5b:full"]
-    add_images(path, demo_inception(), images or digits(24), sites=sites, activations=stored)
+    add_images(path, shipped("demo:inceptionv1"), images or digits(24), sites=sites, activations=stored)

@@ -8,15 +8,10 @@ from atlas.errors import UnknownName, UsageError
 from atlas.network import TokenWindow
 from query.experiments.adversarial import Attack
 from query.experiments.registry import run
-from tests.query.experiments.tailed import demo_inception, digit_atlas, plane_atlas, plane_reader, random_tail
+from tests.networks import shipped
+from tests.query.experiments.tailed import random_tail
 
 SPAN = "embed->"
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory):
-    path = tmp_path_factory.mktemp("adversarial") / "plane.atlas"
-    return path, plane_atlas(path), plane_reader()
 
 
 def ask(plane, **options):
@@ -112,15 +107,13 @@ def test_examples_without_gradient_drop(plane):
     assert any(note == "1 examples have gradient 0 at the site and were dropped" for note in result.notes)
 
 
-def test_gradients_reach_inceptionv1(tmp_path):
+def test_gradients_reach_inceptionv1(digits_path):
     """Gradients reach the demos inceptionv1."""
-    path = tmp_path / "digits.atlas"
-    digit_atlas(path)
-    with atlas.open(path) as a:
+    with atlas.open(digits_path) as a:
         result = run(
             a,
             "adversarial",
-            reader=demo_inception(),
+            reader=shipped("demo:inceptionv1"),
             span="inception5a->",
             examples=4,
             n_random=2,

@@ -23,9 +23,9 @@ def control(name: str, weights: str, seed: int) -> WordReader:
     return network
 
 
-@pytest.fixture
-def side_by_side(tmp_path):
-    path, texts = tmp_path / "a", word_texts(30)
+@pytest.fixture(scope="module")
+def side_by_side(tmp_path_factory):
+    path, texts = tmp_path_factory.mktemp("side_by_side") / "a", word_texts(30)
     add_texts(path, word_network("trained"), texts)
     add_texts(path, control("drawn", "random:0", 7), texts)
     add_texts(path, control("raw", "random-raw:0", 8), texts, activations=["blocks.0.mlp"])

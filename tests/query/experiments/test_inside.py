@@ -6,10 +6,10 @@ import pytest
 
 import atlas
 from ingest.derived.clusters import cluster
-from ingest.networks import load_network
 from query.experiments.archive import load, save
 from query.experiments.registry import run
 from tests.atlases import add_texts
+from tests.networks import shipped
 
 LINES = (
     "import os, sys",
@@ -36,7 +36,7 @@ QUESTIONS = {
 
 @pytest.fixture(scope="module")
 def network():
-    return load_network("demo:gpt2", device="cpu")
+    return shipped("demo:gpt2")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Means and correlations over pairs of examples: what is resampled is the input, and who has no partner is said."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from query.experiments.affine import figure as draw_affine
 from query.experiments.registry import run
 from query.statistics import Interval, bootstrap, mean_interval, spearman_interval, weighted_mean
 from tests.atlases import add_texts
-from tests.query.experiments.tailed import plane_atlas, plane_reader
+from tests.query.experiments.tailed import plane_reader
 
 SPAN = "embed->"
 
@@ -86,31 +88,31 @@ def test_affine_resamples_texts(rows):
         assert n[known] > 0 and names[f"{words}, n = {n[known]} pairs"] == n[known]
 
 
-def test_labelled_examples_make_two_series(tmp_path):
+def test_labelled_examples_make_two_series(plane):
     """Without unlabelled examples there are two series."""
-    plane_atlas(tmp_path / "plane.atlas")
-    with atlas.open(tmp_path / "plane.atlas") as a:
-        result = run(a, "affine", reader=plane_reader(), site="embed", examples=8, checks=2)
+    path, _, reader = plane
+    with atlas.open(path) as a:
+        result = run(a, "affine", reader=reader, site="embed", examples=8, checks=2)
     assert not any("unknown" in str(trace.name) for trace in draw_affine(result).data)
 
 
-def relabelled(path, statement):
-    plane_atlas(path)
+def relabelled(plane, path, statement):
+    shutil.copytree(plane[0], path)
     with atlas.open(path, writable=True) as a:
         a.execute(statement)
     return path
 
 
-def test_lone_labels_have_no_pairs(tmp_path):
+def test_lone_labels_have_no_pairs(plane, tmp_path):
     """Labels of one input each have no pairs to interpolate between."""
-    path = relabelled(tmp_path / "p.atlas", "update examples set label = cast(input_id as varchar)")
+    path = relabelled(plane, tmp_path / "p.atlas", "update examples set label = cast(input_id as varchar)")
     with atlas.open(path) as a, pytest.raises(UsageError, match="no label of network tailed has examples of two inp"):
         run(a, "interpolate", reader=plane_reader(), span=SPAN, pairs=2)
 
 
-def test_a_lone_label_pairs_with_others(tmp_path):
+def test_a_lone_label_pairs_with_others(plane, tmp_path):
     """A label of one input is said to be in pairs of two labels alone."""
-    path = relabelled(tmp_path / "p.atlas", "update examples set label = 'lone' where example_id = 1")
+    path = relabelled(plane, tmp_path / "p.atlas", "update examples set label = 'lone' where example_id = 1")
     with atlas.open(path) as a:
         result = run(a, "interpolate", reader=plane_reader(), span=SPAN, pairs=4, steps=2)
         alone = run(a, "interpolate", reader=plane_reader(), span=SPAN, a=1, b=2, steps=2)

@@ -15,7 +15,8 @@ from query.experiments.distinctive import benjamini_hochberg, fisher_p
 from query.experiments.registry import run
 from query.statistics import paired_p
 from tests.atlases import add_texts
-from tests.query.experiments.tailed import demo_inception, digit_atlas, digits, plane_reader
+from tests.networks import shipped
+from tests.query.experiments.tailed import digit_atlas, digits, plane_reader
 
 POINTS = [f"{x}:{y}" for x in range(7) for y in range(7)]
 
@@ -141,7 +142,7 @@ def test_measures_are_paired_means(plane):
 
 def test_gates_are_set_as_in_the_tail(tmp_path):
     """Gates of inceptionv1 are set as in its own tail."""
-    path, network = tmp_path / "digits.atlas", demo_inception()
+    path, network = tmp_path / "digits.atlas", shipped("demo:inceptionv1")
     digit_atlas(path, stored=(), images=digits(60))
     cluster(path, site="inception5b:full", min_cluster_size=4)
     with atlas.open(path) as a:

@@ -6,11 +6,11 @@ import pytest
 
 import atlas
 from atlas.errors import UnknownName, UsageError
-from ingest.networks import load_network
 from query.experiments.layernorm import ALL, BEFORE, HIDDEN
 from query.experiments.registry import run
 from tests.atlases import add_texts
-from tests.query.experiments.tailed import TailedReader, demo_inception, digit_atlas, plane_reader
+from tests.networks import shipped
+from tests.query.experiments.tailed import TailedReader, plane_reader
 
 
 class NormedReader(TailedReader):
@@ -100,7 +100,7 @@ def test_the_mean_counts_examples_once(tmp_path):
 
 def test_layernorm_settles_it_for_gpt2(tmp_path):
     """Layernorm settles it for a real gpt2."""
-    network = load_network("demo:gpt2", device="cpu")
+    network = shipped("demo:gpt2")
     text = (
         "import os\n\n\ndef walk(path):\n    for name in os.listdir(path):\n        yield os.path.join(path, name)\n"
     )
@@ -141,13 +141,12 @@ def test_layernorm_refuses_the_impossible(tmp_path, options, error, message):
         ask(NormedReader, tmp_path / "n.atlas", **options)
 
 
-def test_networks_without_norm_are_told(tmp_path):
+def test_networks_without_norm_are_told(digits_path, tmp_path):
     """Networks without a norm are told why."""
     with pytest.raises(UsageError, match="tailed can't be scaled before LayerNorm: it shows no residual stream"):
         ask(lambda *args, **more: plane_reader(), tmp_path / "n.atlas")
-    digit_atlas(tmp_path / "digits.atlas")
     with (
-        atlas.open(tmp_path / "digits.atlas") as a,
+        atlas.open(digits_path) as a,
         pytest.raises(UsageError, match="an image network has no LayerNorm: batch norm in evaluation mode"),
     ):
-        run(a, "layernorm", reader=demo_inception())
+        run(a, "layernorm", reader=shipped("demo:inceptionv1"))

@@ -1,6 +1,7 @@
 """Live experiments on networks that can be worked out on paper, and on the demo's InceptionV1."""
 
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -21,13 +22,11 @@ from query.experiments.maps import Cotangents, PreciseTails, affine_map, pull_ba
 from query.experiments.registry import find, run
 from query.polytope.crossings import span_codes
 from tests.atlases import add_images, add_texts
-from tests.networks import plane_network
+from tests.networks import plane_network, shipped
 from tests.query.experiments.tailed import (
     PLANE_GATES,
-    demo_inception,
     digit_atlas,
     digits,
-    plane_atlas,
     plane_reader,
     random_tail,
 )
@@ -35,17 +34,9 @@ from tests.query.experiments.tailed import (
 SPAN = "embed->"
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory):
-    path = tmp_path_factory.mktemp("live") / "plane.atlas"
-    return path, plane_atlas(path), plane_reader()
-
-
-@pytest.fixture(scope="module")
-def digit(tmp_path_factory):
-    path = tmp_path_factory.mktemp("live") / "digits.atlas"
-    digit_atlas(path)
-    return path, demo_inception()
+@pytest.fixture
+def digit(digits_path):
+    return digits_path, shipped("demo:inceptionv1")
 
 
 def ask(plane, name, **options):
@@ -99,7 +90,7 @@ def test_stored_and_live_activations_agree(digit):
 
 def test_only_whole_images_are_read_again(digit, tmp_path):
     """Only an image kept pixel by pixel is read again."""
-    network = demo_inception()
+    network = shipped("demo:inceptionv1")
     large = [("large.png", "0", Image.fromarray(np.full((200, 150), 80, np.uint8)))]
     digit_atlas(tmp_path / "large.atlas", stored=[], images=[*digits(3), *large])
     with atlas.open(tmp_path / "large.atlas", writable=True) as a:
@@ -258,7 +249,7 @@ def test_controls_read_the_same_inputs(plane):
 def photos(tmp_path_factory):
     """Digits of which the atlas keeps no more than a thumbnail, read by the demo's network, and the same images read
     by an untrained one in another order and at two positions."""
-    path, trained = tmp_path_factory.mktemp("photos") / "photos.atlas", demo_inception()
+    path, trained = tmp_path_factory.mktemp("photos") / "photos.atlas", shipped("demo:inceptionv1")
     control, images = load_control(trained, "random-raw:0", "cpu"), digits(8)
     options = {"sites": ["inception5a:full", "inception5b:full"], "activations": ["inception5a:full"]}
     add_images(path, trained, images, **options)
@@ -426,7 +417,7 @@ def test_distance_of_maps_as_on_paper(plane):
 
 @pytest.fixture(scope="module")
 def activations_of_all_blocks():
-    network = demo_inception()
+    network = shipped("demo:inceptionv1")
     full = [site for site in network.sites if site.scope == "full"]
     return network, network.read([ImageView(digits(1)[0][2])], [], full).activations
 
@@ -532,8 +523,7 @@ def test_the_seed_decides_the_numbers(plane, name):
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_stored_result_draws_the_same(plane, name, tmp_path):
     """A stored result draws the same figure."""
-    path = tmp_path / "copy.atlas"
-    plane_atlas(path)
+    path = shutil.copytree(plane[0], tmp_path / "copy.atlas")
     with atlas.open(path) as a:
         options = {k: plane[1][v] if k in "abc" else v for k, v in QUESTIONS[name].items()}
         result = run(a, name, reader=plane_reader(), **options)

@@ -1,8 +1,6 @@
 """Every experiment is documented, has options with help, and says what is wrong with a question."""
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,16 +49,6 @@ def test_undeclared_tables_are_refused(a):
             replace(occupancy, tables=tables).run(a, network="words")
     with pytest.raises(TypeError, match="occupancy made tables table, rarefaction; it declares table"):
         replace(occupancy, tables={"table": occupancy.tables["table"]}).run(a, network="words")
-
-
-def test_experiments_load_when_found():
-    """An experiment is loaded when it is found."""
-    code = (
-        "import sys, query.experiments.registry as registry; registry.find('occupancy'); "
-        "print(*(name for name in registry.EXPERIMENTS if f'query.experiments.{name}' in sys.modules))"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert ran.stdout == "occupancy\n"
 
 
 def test_an_unknown_experiment_lists_all():

@@ -1,5 +1,7 @@
 """Points of a path: predictions and nearest examples that can be worked out on paper, and of the demo's networks."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -9,15 +11,9 @@ from query.examples.live import Live, place_of
 from query.experiments.registry import run
 from query.experiments.route import route
 from query.polytope.crossings import exact_crossings, sampled_crossings
-from tests.query.experiments.tailed import demo_inception, digit_atlas, plane_atlas, plane_reader
+from tests.networks import shipped
 
 SPAN = "embed->"
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory):
-    path = tmp_path_factory.mktemp("route") / "plane.atlas"
-    return path, plane_atlas(path), plane_reader()
 
 
 def gates(x, y):
@@ -46,14 +42,13 @@ def test_scaled_points_as_on_paper(plane):
     assert found["probability"].between(0.5, 1).all()
 
 
-def test_a_path_begins_and_ends_at_home(tmp_path):
+def test_a_path_begins_and_ends_at_home(digits_path):
     """Of an image network: whole tensors, several sites; blocks of stored codes are read one after the other."""
-    digit_atlas(tmp_path / "d.atlas")
     seen = []
-    with atlas.open(tmp_path / "d.atlas") as a:
+    with atlas.open(digits_path) as a:
         found = route(
             a,
-            demo_inception(),
+            shipped("demo:inceptionv1"),
             span="inception5a->",
             start=2,
             end=9,
@@ -77,16 +72,16 @@ def test_the_ends_can_be_left_out(plane):
     assert others["prediction"].tolist() == all_["prediction"].tolist()
 
 
-def test_without_codes_nearest_is_left_out(tmp_path):
+def test_without_codes_nearest_is_left_out(digits_path, tmp_path):
     """Codes that are not stored leave the nearest out and say why."""
-    digit_atlas(tmp_path / "d.atlas")
+    shutil.copytree(digits_path, tmp_path / "d.atlas")
     with atlas.open(tmp_path / "d.atlas", writable=True) as writer, writer.transaction():
         writer.execute(
             "delete from codes where site_id = (select site_id from sites where name = 'inception5b:full')"
         )
         writer.execute("update sites set n_codes = 0, codes_digest = null where name = 'inception5b:full'")
     with atlas.open(tmp_path / "d.atlas") as a:
-        found = route(a, demo_inception(), span="inception5a->", start=2, at=[0.5, 1.0])
+        found = route(a, shipped("demo:inceptionv1"), span="inception5a->", start=2, at=[0.5, 1.0])
     assert found.table["nearest"].isna().all() and found.table["prediction"].notna().all()
     assert "inception5b:full" in found.notes[0] and "--full" in found.notes[0]
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,11 @@ from query.experiments.planes import Grid, Plane, Segments, find_boundaries, pol
 from query.experiments.registry import find, run
 from query.experiments.result import Directions, Result
 from query.experiments.slice import picture as png_of
+from tests.networks import shipped
 from tests.query.experiments.tailed import (
     PLANE_GATES,
-    demo_inception,
     digit_atlas,
     digits,
-    plane_atlas,
-    plane_reader,
     random_tail,
 )
 
@@ -37,12 +36,6 @@ LINES = {
     ("out", 1): lambda x, y: np.maximum(x + y - 2, 0) - 1,
 }
 """What is zero on each boundary of the plane network."""
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory):
-    path = tmp_path_factory.mktemp("slices") / "plane.atlas"
-    return path, plane_atlas(path), plane_reader()
 
 
 def ask(plane, **options):
@@ -104,12 +97,11 @@ def test_exact_pieces_lie_on_boundaries():
     assert np.abs(middle[~found.exact]).max() > 1e-3, "the others are interpolated, and off"
 
 
-def test_pooling_after_the_span_is_ignored(tmp_path):
+def test_pooling_after_the_span_is_ignored(digits_path):
     """Against codes and switches of every point; from inception4d to 4e there are windows of 132 channels, 4 x 4."""
-    path, network = tmp_path / "digits.atlas", demo_inception()
-    digit_atlas(path, stored=())
+    network = shipped("demo:inceptionv1")
     options = {"a": 1, "b": 2, "c": 3, "size": 12, "lines": 0, "zoom": 1000.0}
-    with atlas.open(path) as a:
+    with atlas.open(digits_path) as a:
         bounded = run(a, "slice", reader=network, span="inception4d->inception4e", **options)
         whole = run(a, "slice", reader=network, span="inception4d->", **options)
         live = Live(a, network, place_of(network, span="inception4d->"))
@@ -137,7 +129,7 @@ def test_pooling_after_the_span_is_ignored(tmp_path):
 
 def test_exactness_heeds_pooling_switches():
     """In InceptionV1 a boundary behind a pooling window bends where the window switches, and no gate flips."""
-    network = demo_inception()
+    network = shipped("demo:inceptionv1")
     site = next(site for site in network.sites if site.name == "inception4e:full")
     tail = network.tail(site)
     points = network.read([ImageView(image) for _, _, image in digits(3)], [], [site]).activations[site.name]
@@ -306,15 +298,14 @@ def test_unreadable_activations_are_refused(tmp_path):
     with atlas.open(tmp_path / "a.atlas", writable=True) as a:
         a.execute("update inputs set width = 800")
         with pytest.raises(NotStored, match="--full inception5a --store-activations"):
-            run(a, "slice", reader=demo_inception(), span="inception5a->", a=1, b=2, c=3, size=8)
+            run(a, "slice", reader=shipped("demo:inceptionv1"), span="inception5a->", a=1, b=2, c=3, size=8)
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    path = tmp_path_factory.mktemp("slices") / "digits.atlas"
-    digit_atlas(path)
-    with atlas.open(path) as a:
-        yield a, run(a, "slice", reader=demo_inception(), span="inception5a->", a=1, b=2, c=3, size=48, lines=60)
+def drawn(digits_path):
+    options = {"span": "inception5a->", "a": 1, "b": 2, "c": 3, "size": 48, "lines": 60}
+    with atlas.open(digits_path) as a:
+        yield a, run(a, "slice", reader=shipped("demo:inceptionv1"), **options)
 
 
 def test_the_slices_middle_agrees(drawn):
@@ -355,9 +346,7 @@ def test_a_slice_says_whose_sequence(plane):
 
 def test_a_language_models_slice_is_inexact():
     """A language model is sliced as well and nothing called exact."""
-    from ingest.networks import load_network
-
-    network = load_network("demo:gpt2", device="cpu")
+    network = shipped("demo:gpt2")
     window = TokenWindow(np.arange(5, 25), np.array([12]))
     tail = network.tail(network.sites[2], window)
     point = network.read([window], [], [network.sites[2]]).activations[network.sites[2].name][0]
@@ -369,10 +358,10 @@ def test_a_language_models_slice_is_inexact():
     assert len(found.gate) and not found.exact.any()
 
 
-def test_a_slice_follows_its_directions(tmp_path):
+def test_a_slice_follows_its_directions(plane, tmp_path):
     """A slice along stored directions is current until others are found of their names."""
-    path = tmp_path / "plane.atlas"
-    ids, reader = plane_atlas(path), plane_reader()
+    original, ids, reader = plane
+    path = shutil.copytree(original, tmp_path / "plane.atlas")
     options = {"span": SPAN, "a": ids["2:3"], "directions": ["pca:0", "unit:1"], "size": 12}
 
     def found(vector):

@@ -1,6 +1,7 @@
 """Soft codes: gates against the nonlinearities themselves, distances against sums on paper and against hard codes."""
 
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,12 @@ import atlas
 from atlas import SplineCodes, hamming
 from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
 from atlas.network import Site
-from ingest.networks import load_network
 from query.experiments import soft as module
 from query.experiments.registry import run
 from query.experiments.soft import GATES, _summary, expected_hamming
 from tests.atlases import add_texts
-from tests.query.experiments.tailed import TailedReader, demo_inception, digit_atlas, plane_reader
+from tests.networks import shipped
+from tests.query.experiments.tailed import TailedReader, digit_atlas, plane_reader
 
 
 class OpenReader(TailedReader):
@@ -98,10 +99,10 @@ def test_gelu_gates_as_on_paper(tmp_path):
 FULL = ["inception5a:full", "inception5b:full"]
 
 
-def test_relu_soft_distance_is_hamming(tmp_path):
+def test_relu_soft_distance_is_hamming(digits_path, tmp_path):
     """Read from preactivations, where no codes are stored, it is the same."""
-    path, network = tmp_path / "digits.atlas", demo_inception()
-    digit_atlas(path)
+    path, network = tmp_path / "digits.atlas", shipped("demo:inceptionv1")
+    shutil.copytree(digits_path, path)
     with atlas.open(path, writable=True) as a:
         stored = run(a, "soft", reader=network, sites=FULL, examples=12)
         for row in stored.tables["pairs"].to_dict("records"):
@@ -121,7 +122,7 @@ def test_relu_soft_distance_is_hamming(tmp_path):
 
 def test_photos_have_soft_codes(tmp_path):
     """Photos of which a thumbnail is kept have soft codes where codes are stored."""
-    path, network = tmp_path / "photos.atlas", demo_inception()
+    path, network = tmp_path / "photos.atlas", shipped("demo:inceptionv1")
     digit_atlas(path, stored=[])
     with atlas.open(path, writable=True) as a:
         a.execute("update inputs set width = 2000, height = 1500")
@@ -133,7 +134,7 @@ def test_photos_have_soft_codes(tmp_path):
 
 def test_gpt2s_soft_codes_agree(tmp_path, monkeypatch):
     """Soft codes of gpt2 agree with its stored codes and are read in batches."""
-    network, path = load_network("demo:gpt2", device="cpu"), tmp_path / "gpt2.atlas"
+    network, path = shipped("demo:gpt2"), tmp_path / "gpt2.atlas"
     lines = ["import os", "def walk(path):", "The quick brown fox", "return sorted(names)", "class A(B):", "x = 1"]
     add_texts(path, network, [(str(i), "x", line) for i, line in enumerate(lines)])
     with atlas.open(path) as a:

@@ -10,7 +10,8 @@ from atlas import hamming
 from atlas.errors import TooManyPoints
 from atlas.network import ImageView, TokenWindow
 from query.polytope.crossings import exact_crossings, sampled_crossings, span_codes
-from tests.query.experiments.tailed import demo_inception, digits, plane_reader, random_tail
+from tests.networks import shipped
+from tests.query.experiments.tailed import digits, plane_reader, random_tail
 
 WHOLE = np.array([0.0, 1.0])
 
@@ -117,7 +118,7 @@ def test_a_batch_boundary_changes_no_count():
 
 @pytest.fixture(scope="module")
 def inception():
-    network = demo_inception()
+    network = shipped("demo:inceptionv1")
     site = next(site for site in network.sites if site.name == "inception4e:full")
     views = [ImageView(image) for _, _, image in digits(3)]
     return network.tail(site), network.read(views, [], [site]).activations[site.name]

@@ -11,8 +11,8 @@ import pytest
 import atlas
 import query
 from atlas.errors import NotStored, UnknownName, UsageError
-from tests.networks import WordReader
-from tests.query.experiments.tailed import demo_inception, digit_atlas, plane_atlas, plane_reader
+from tests.networks import WordReader, shipped
+from tests.query.experiments.tailed import digit_atlas, plane_atlas, plane_reader
 
 SPAN = "embed->"
 
@@ -20,9 +20,9 @@ SPAN = "embed->"
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory):
     path = tmp_path_factory.mktemp("polytope") / "plane.atlas"
-    ids = plane_atlas(path)
+    plane_atlas(path)
     with atlas.open(path) as a:
-        yield a, ids, plane_reader()
+        yield a, dict(a.rows("select token, example_id from examples")), plane_reader()
 
 
 def ask(plane, function, word, **options):
@@ -156,7 +156,7 @@ def test_images_of_a_real_network(tmp_path):
     """The code across each facet differs in the gates that were foretold; position spans mean full ones."""
     path = tmp_path / "digits.atlas"
     digit_atlas(path)
-    reader = demo_inception()
+    reader = shipped("demo:inceptionv1")
     with atlas.open(path) as a:
         for example in (1, 2):
             found = query.boundaries(a, example=example, reader=reader, span="inception5a->", k=5)
