@@ -11,8 +11,8 @@ from typing import Any, get_type_hints
 import jaxtyping
 
 PACKAGES = ["atlas", "ingest", "query", "app"]
-BEARTYPE = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-"""An int passes for a float, as in mypy."""
+BEARTYPE = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True, violation_type=TypeError))"
+"""An int passes for a float, as in mypy; what is wrong is a `TypeError`, as jaxtyping's are."""
 
 _with_shapes = jaxtyping.jaxtyped
 
@@ -24,15 +24,21 @@ def install() -> None:
 
 
 def _checked(what: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
-    """`jaxtyping.jaxtyped` for functions of arrays; all others by beartype alone, which takes a tenth of the time."""
+    """`jaxtyping.jaxtyped` for functions of arrays; all others by beartype alone, which takes a tenth of the time.
+
+    Functions within functions are left alone."""
     if what is None:
         return partial(_checked, typechecker=typechecker)
     if dataclasses.is_dataclass(what) and "__init__" in vars(what):
         what.__init__ = _checked(what.__init__, typechecker=typechecker)
         return what
+    if "<locals>" in what.__qualname__:  # made anew at every call, and read anew by the checker each time
+        return what
     if not inspect.isfunction(what) or _needs_jaxtyping(what):
         return _with_shapes(what, typechecker=typechecker)
+    annotations = dict(what.__annotations__)
     checked = typechecker(what)
+    what.__annotations__ = annotations  # which beartype has read, and put types in place of their text
 
     @wraps(what)
     def call(*args: Any, **kwargs: Any) -> Any:

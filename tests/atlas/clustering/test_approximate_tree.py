@@ -148,10 +148,10 @@ def test_underflowing_distances_are_zero() -> None:
 
 
 def test_progress_rises_from_cells_to_forest() -> None:
-    codes = SplineCodes.pack(clustered_gates(0, 3000, 64, groups=50))
+    codes = SplineCodes.pack(clustered_gates(0, 12_000, 64, groups=100))
     seen: list[int] = []
     cluster_codes(codes, metric="hamming", neighbors=6, progress=lambda done, of: seen.append(done) if of else None)
-    shares = np.array(seen) / 6000
+    shares = np.array(seen) / 24_000
     assert (np.diff(shares) >= 0).all() and shares[-1] == 1
     assert (
         np.diff(shares, prepend=0).max() < 0.25 and (shares < 0.4).sum() > 1 and ((shares > 0.8) & (shares < 1)).any()

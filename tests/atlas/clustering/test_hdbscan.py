@@ -236,9 +236,9 @@ def test_the_peak_stays_within_the_budget(budget: int) -> None:
 @pytest.mark.parametrize("what", ["repeated codes", "odd codes", "odd repeated codes", "repeated", "odd", "half"])
 def test_copies_count_in_the_budget(what: str) -> None:
     """A budget just above what is needed for copies of the points: they are all that is large."""
-    n, is_odd, repeats = 600, "odd" in what, "repeated" in what
-    packed = np.random.default_rng(0).integers(0, 256, (n, 16385 if is_odd else 16384), dtype=np.uint8)
-    x = blobs(0, n, 4097 if is_odd else 4096)
+    n, is_odd, repeats = 2000, "odd" in what, "repeated" in what
+    packed = np.random.default_rng(0).integers(0, 256, (n, 4097 if is_odd else 4096), dtype=np.uint8)
+    x = blobs(0, n, 1025 if is_odd else 1024)
     x = x.astype(np.float16) if what == "half" else x
     for rows in (packed, x):
         rows[1] = rows[0] if repeats else rows[1]
@@ -246,14 +246,14 @@ def test_copies_count_in_the_budget(what: str) -> None:
     points = SplineCodes(packed, (8 * packed.shape[1],)) if is_codes else x
     cluster = partial(cluster_codes, metric="hamming") if is_codes else cluster_activations
     copies = 1 if is_codes or what == "odd" else 2
-    budget = (copies * n * 16392) + 260 * n + (1 << 20)
+    budget = (copies * n * 4104) + 260 * n + (1 << 20)
     cluster(points[:10])  # compiled before it is measured
     tracemalloc.start()
     try:
         assert len(cluster(points, memory_budget=budget).labels) == n
         assert tracemalloc.get_traced_memory()[1] <= budget + 600 * n + (4 << 20)  # the tree, hdbscan's, and blocks
         with pytest.raises(TooManyPoints, match=r"would fit.*--approximate.*--memory"):
-            cluster(points, memory_budget=copies * n * 16384)
+            cluster(points, memory_budget=copies * n * 4096)
     finally:
         tracemalloc.stop()
 
