@@ -97,7 +97,7 @@ def _fixed_rows(a: Atlas, codes: SplineCodes, sites: int) -> None:
     )
     a.execute(
         "insert into inputs "
-        "select i, 'text', 'hash ' || i, 'text ' || i, null, null, null, 1 from range(1, $1) as t(i)",
+        "select i, 'text', 'hash ' || i, 'text ' || i, null, null, null, null, 1 from range(1, $1) as t(i)",
         [n_texts + 1],
     )
     a.execute("insert into dataset_inputs select 1, input_id - 1, input_id, 'text ' || input_id, null, 1 from inputs")

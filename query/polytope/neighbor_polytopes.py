@@ -145,7 +145,7 @@ def _map_changes(margins: Margins, points: np.ndarray, gradients: np.ndarray) ->
     here = torch.from_numpy(margins.point).repeat(len(points), 1)
     there = torch.from_numpy(points)
     slopes = [torch.func.jvp(margins.precise.logits, (at,), (along,))[1] for at in (here, there)]
-    changes: np.ndarray = (slopes[1] - slopes[0]).norm(dim=1).cpu().numpy()
+    changes: np.ndarray = (slopes[1] - slopes[0]).norm(dim=1).detach().cpu().numpy()
     return changes
 
 

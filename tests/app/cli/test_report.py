@@ -60,7 +60,7 @@ def test_every_section_has_its_verdict(made: Made):
     missing = {(block.claim.key, block.network.name): block.reason for block in blocks if block.result is None}
     assert list(missing) == [("dictionary", IMAGES), ("norm", IMAGES)]
     assert "were not ingested; ingest them with --sites" in missing["dictionary", IMAGES]
-    assert "an image network has no LayerNorm" in missing["norm", IMAGES]
+    assert "it shows no residual stream before a norm" in missing["norm", IMAGES]
     for block in blocks:
         if block.result is None:
             continue

@@ -66,7 +66,7 @@ def regions(weights: list[tuple[np.ndarray, np.ndarray]], points: np.ndarray) ->
     return np.array(rows)
 
 
-def test_regions_by_brute_force_are_polytopes(plane, weights, grid):
+def test_regions_by_force_are_polytopes(plane, weights, grid):
     """Every code of the atlas is that of its point, so its polytopes are the regions that the grid meets."""
     truth = regions(weights, grid)
     with atlas.open(plane) as a:

@@ -97,7 +97,7 @@ def test_members_and_noise(a):
         (query.members, {"cluster": -2}, UnknownName, "no cluster -2"),
         (query.members, {"cluster": 0, "limit": 0}, UsageError, "limit is 0; expected a whole number of at least 1"),
         (query.members, {"cluster": 0, "offset": -1}, UsageError, "offset is -1"),
-        (query.membership, {}, UsageError, "ask about one of example, text, image or code"),
+        (query.membership, {}, UsageError, "ask about one of example, text, image, vector or code"),
         (query.membership, {"example": 3}, UnknownName, "read by network plane, not by words"),
         (query.membership, {"code": "1" * 31, "clustering": 4}, UsageError, "of activations, and a code has none"),
     ],

@@ -37,7 +37,7 @@ def test_members_against_the_whole(a: Atlas, by: str):
     number = clustering(a, "blocks.3.mlp")
     labels = labels_of(a, number)
     values = a.frame(f"select example_id, {by} as value from examples").set_index("example_id")["value"]
-    values = values.reindex(labels.index).where(lambda v: v.notna(), None)
+    values = values.reindex(labels.index).astype(object).where(lambda v: v.notna(), None)
     for cluster in (0, -1):
         found = member_counts(a, clustering=number, cluster=cluster, by=by, limit=1000)
         counts, everywhere = Counter(values[labels == cluster]), Counter(values)

@@ -31,7 +31,7 @@ def test_occupancy_tells_smooth_from_exact(a):
     assert not any("a definition, not a partition" in note for note in exact)
 
 
-def test_codes_of_one_position_are_called_so(a):
+def test_codes_of_texts_name_attention(a):
     whole = a.catalog.target(site="out", network="plane")
     position = replace(whole, sites=tuple(replace(site, exact=False) for site in whole.sites))
     notes = Notes()
@@ -39,7 +39,7 @@ def test_codes_of_one_position_are_called_so(a):
     assert not notes.lines()
     remark(notes, position)
     [note] = notes.lines()
-    assert note.startswith("codes of one position") and "preactivations" not in note
+    assert note.startswith("attention and normalisation lie between the gates") and "preactivations" not in note
 
 
 @pytest.mark.parametrize("name", READING)

@@ -58,7 +58,9 @@ def test_no_epsilon_means_scale_free(tmp_path):
 
 def test_a_norms_change_is_a_mean(tmp_path):
     """How far the norm moves is a mean over examples with its interval."""
-    result = ask(ShortSighted, tmp_path / "n.atlas", words=("1:1", "2:5", "6:1", "3:3"), alphas=[0.5, 2])
+    result = ask(
+        ShortSighted, tmp_path / "n.atlas", words=("1:1", "2:5", "6:1", "3:3", "0:5", "4:2"), alphas=[0.5, 2]
+    )
     examples, table = (frame[frame["scaled"] == BEFORE] for frame in (result.tables["examples"], result.table))
     for row in table[table["site"] != "all"].to_dict("records"):
         each = examples[(examples["alpha"] == row["alpha"]) & (examples["site"] == row["site"])]["change"]
@@ -147,6 +149,6 @@ def test_networks_without_norm_are_told(digits_path, tmp_path):
         ask(lambda *args, **more: plane_reader(), tmp_path / "n.atlas")
     with (
         atlas.open(digits_path) as a,
-        pytest.raises(UsageError, match="an image network has no LayerNorm: batch norm in evaluation mode"),
+        pytest.raises(UsageError, match="Batch norm in evaluation mode is a fixed affine map"),
     ):
         run(a, "layernorm", reader=shipped("demo:inceptionv1"))

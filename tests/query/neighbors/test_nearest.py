@@ -276,7 +276,7 @@ def test_another_reader_is_refused(a, words):
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
-        ({}, UsageError, "ask about one of example, text, image or code, got none of them"),
+        ({}, UsageError, "ask about one of example, text, image, vector or code, got none of them"),
         ({"example": 40, "code": "1"}, UsageError, "got example and code"),
         ({"example": 40, "token": 1}, UsageError, "token is 1, but it belongs to a text and example was given"),
         ({"text": "metal1", "row": 0.5}, UsageError, "row and column belong to an image, but text was given"),

@@ -95,7 +95,7 @@ def test_lengths_rates_gradients_are_dense(grid):
         assert not np.abs(row[1:]).max() > 1e-12 or np.abs(ours - row).max(axis=1).min() < 1e-9
 
 
-def test_nearest_and_facets_by_linear_program(grid):
+def test_facets_by_linear_programs(grid):
     """The nearest boundaries are those of the dense Jacobian; what is called a facet is one, and the nearest is."""
     tail, point, margins = grid
     values, rows = dense(tail, point)
