@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torchvision
 from PIL import Image
 from typer.main import get_command
 
@@ -216,4 +217,8 @@ def test_the_python_in_the_readme_runs(demo_atlas: Path, tmp_path: Path, monkeyp
     code = in_readme("python")
     with atlas.open(demo_atlas) as a:  # here the digits came first, in `polytope demo` the texts
         token = a.value("select min(example_id) from examples where token is not null")
-    exec(code.replace('"demo.atlas"', repr(str(demo_atlas))).replace("example=17", f"example={token}"), {})
+    for name, digit in zip(["cat.png", "images/cat/0.png", "images/dog/1.png"], digit_images("train"), strict=False):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        digit.image.save(tmp_path / name)
+    theirs = {"model": torchvision.models.resnet18(num_classes=2).eval(), "names": ["cat", "dog"]}
+    exec(code.replace('"demo.atlas"', repr(str(demo_atlas))).replace("example=17", f"example={token}"), theirs)

@@ -5,7 +5,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, norm
+from scipy.stats import t as student
 
 import atlas
 import query
@@ -310,9 +311,10 @@ def test_bootstrap_resamples_inputs():
         inter = matrix[i, j][(i != j) & ~kinds[i, j]]
         if len(inter):
             means.append((intra.mean(), inter.mean(), inter.mean() / intra.mean()))
-    for end, q in (("low", 0.05), ("high", 0.95)):
+    tail = norm.cdf(-np.sqrt(12 / 11) * student.ppf(0.95, 11))  # an interval of few units is as wide as Student's
+    for end, q in (("low", tail), ("high", 1 - tail)):
         ends = [getattr(interval, end) for interval in found]
-        np.testing.assert_allclose(ends, np.quantile(means, q, axis=0), rtol=0.04)
+        np.testing.assert_allclose(ends, np.quantile(means, q, axis=0), rtol=0.02)
 
 
 @pytest.mark.usefixtures("unchecked")
