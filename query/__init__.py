@@ -21,6 +21,7 @@ from .layout.regions import layout_examples
 from .neighbors.nearest import nearest
 from .neighbors.nearest_many import nearest_many
 from .neighbors.neighborhoods import neighborhoods
+from .networks.comparison import Comparison, compare
 from .neurons.units import unit, units
 from .pairs.class_density import class_density
 from .pairs.density import density
@@ -35,6 +36,7 @@ from .store.verification import verify
 
 __all__ = [
     "Boundaries",
+    "Comparison",
     "Exits",
     "NeighborPolytopes",
     "Region",
@@ -45,6 +47,7 @@ __all__ = [
     "cluster_path",
     "clusterings",
     "clusters",
+    "compare",
     "density",
     "differing_gates",
     "exits",

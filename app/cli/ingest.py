@@ -43,6 +43,13 @@ class NetworkOptions:
             help="A state dict (.pt, .pth, .safetensors), or an untrained control: random:SEED, random-raw:SEED."
         ),
     ] = None
+    checkpoint_glob: Annotated[
+        str | None,
+        _network(
+            help="In place of --weights a series, 'run/step-*.safetensors': each a network of its own, called by its "
+            "file (after --name and a dash)."
+        ),
+    ] = None
     name: Annotated[str | None, _network(help="What the atlas calls it.")] = None
     prepend_bos: Annotated[
         bool | None,
@@ -74,7 +81,8 @@ class NetworkOptions:
 
     def given(self) -> dict[str, Any]:
         """As `load_network` takes it, by keyword."""
-        kept = {name: value for name, value in vars(self).items() if name not in ("network", "calibrate")}
+        others = ("network", "calibrate", "checkpoint_glob")
+        kept = {name: value for name, value in vars(self).items() if name not in others}
         return kept | {"mean": _rgb("--mean", self.mean), "std": _rgb("--std", self.std)}
 
 
@@ -183,20 +191,32 @@ def ingest(
         vector_columns=_names(source.vector_columns),
     )
     images = _calibration(loading, dataset, choices)
-    network = load_network(loading.network, **loading.given(), calibration=images)
-    outcome = run_ingestion(
-        atlas,
-        network,
-        dataset,
-        choices,
-        run=running.run,
-        device=str(resolve_device(loading.device)),
-        worker=_share(running.worker),
-        cluster=running.cluster,
-        discard=running.discard,
-        progress=TerminalProgress(),
-    )
-    _report(atlas, outcome)
+    for name, weights in _series(loading):
+        chosen = loading.given() | {"name": name, "weights": weights}
+        outcome = run_ingestion(
+            atlas,
+            load_network(loading.network, **chosen, calibration=images),
+            dataset,
+            choices,
+            run=f"{running.run}-{name}" if running.run and loading.checkpoint_glob else running.run,
+            device=str(resolve_device(loading.device)),
+            worker=_share(running.worker),
+            cluster=running.cluster,
+            discard=running.discard,
+            progress=TerminalProgress(),
+        )
+        _report(atlas, outcome)
+
+
+def _series(loading: NetworkOptions) -> list[tuple[str | None, str | None]]:
+    """Names and weights of the networks that are meant: one, or those of a series."""
+    if loading.checkpoint_glob is None:
+        return [(loading.name, loading.weights)]
+    if loading.weights is not None:
+        raise UsageError("--weights and --checkpoint-glob both name weights; give one of the two")
+    from ingest.networks.checkpoints import find_checkpoints
+
+    return [(name, str(path)) for name, path in find_checkpoints(loading.checkpoint_glob, loading.name)]
 
 
 def _report(path: Path, outcome: Outcome) -> None:

@@ -14,7 +14,20 @@ from rich.text import Text
 from atlas.errors import PolytopeError, RunInterrupted
 
 from ..plain_text import lines_with_signs
-from . import boundaries, clusters, contents, density, derived, experiment, ingest, nearest, report, serve, tour
+from . import (
+    boundaries,
+    clusters,
+    compare,
+    contents,
+    density,
+    derived,
+    experiment,
+    ingest,
+    nearest,
+    report,
+    serve,
+    tour,
+)
 
 INTERRUPTED = 130
 """Exit status of a command stopped by Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -44,7 +57,20 @@ def polytope(
     """An atlas of the polytopes that a network cuts its activation space into."""
 
 
-for module in (ingest, derived, nearest, clusters, density, boundaries, experiment, report, contents, serve, tour):
+for module in (
+    ingest,
+    derived,
+    nearest,
+    clusters,
+    density,
+    boundaries,
+    compare,
+    experiment,
+    report,
+    contents,
+    serve,
+    tour,
+):
     cli.add_typer(module.commands)
 
 

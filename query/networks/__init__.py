@@ -1,0 +1,1 @@
+"""Networks beside each other."""
