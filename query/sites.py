@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from atlas import Atlas, Span
 from atlas.errors import NotStored, UnknownName, UsageError
-from atlas.network import FULL_SUFFIX
+from atlas.kinds import INPUT_KINDS
+from atlas.network import FULL_SUFFIX, INPUT
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
 
@@ -21,6 +22,8 @@ def network_with(atlas: Atlas, place: str) -> str:
     """The only network that has a site or span of that name, whether its codes are stored or not."""
     name = Span.parse(place).after if "->" in place or "→" in place else place
     holders = [site.network for site in atlas.catalog.sites if site.name in (name, f"{name}{FULL_SUFFIX}")]
+    if name == INPUT:
+        holders = [network.name for network in atlas.catalog.networks if INPUT_KINDS[network.kind].in_space]
     holders = list(dict.fromkeys(holders))
     if len(holders) == 1:
         return holders[0]

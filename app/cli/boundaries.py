@@ -13,6 +13,7 @@ import query
 from atlas.store.atlas import Atlas
 from query.sites import asked_network
 
+from ..plain_text import numbers
 from .options import Answer, Device, NetworkName, Seed, Weights, question
 from .subjects import typed
 
@@ -38,6 +39,9 @@ class Inside:
         int | None, typer.Option(help="Which token of the text, from 0; -1 is the last. Default: the last.")
     ] = None
     image: Annotated[Path | None, typer.Option(help="An image file, read by the network that made the atlas.")] = None
+    vector: Annotated[
+        str | None, typer.Option(help="Numbers with commas between them, read by the network that made the atlas.")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Network:
 
 
 def _inside(inside: Inside) -> dict[str, Any]:
-    return vars(inside) | {"text": typed(inside.text)}
+    vector = None if inside.vector is None else numbers("--vector", inside.vector)
+    return vars(inside) | {"text": typed(inside.text), "vector": vector}
 
 
 @commands.command(rich_help_panel="Ask")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence, Set
 
 from .gates import Gate
-from .tape import Operation, Tape, Value
+from .tape import INPUT, Operation, Tape, Value
 
 LINEAR = re.compile(
     r"conv(_transpose)?[123]d|linear|matmul|mm|bmm|mv|dot|addmm|baddbmm|einsum|mul|div|batch_norm|embedding"
@@ -48,14 +48,15 @@ WORDS = {
 """What breaks exactness, where the operation's name is not the word for it."""
 
 
-def breaking_operations(tape: Tape, gates: Sequence[Gate], coded: Set[int]) -> dict[int, str]:
+def breaking_operations(tape: Tape, gates: Sequence[Gate], coded: Set[int], start: Value = INPUT) -> dict[int, str]:
     """The operations that are not piecewise affine in what they read, each in words: ``layer norm in encoder.0``.
 
     Where they stand is all that counts: what follows one may be affine again, in its output. ``coded``: operations
-    whose gates are part of some site's code.
+    whose gates are part of some site's code. ``start``: what varies; all else that
+    does not depend on it is constant.
     """
     by_operation = {gate.operation: gate for gate in gates}
-    steps: set[Value] = set()  # constant where no gate changes
+    steps = set[Value]() if start == INPUT else {INPUT}  # constant where no gate changes
     found: dict[int, str] = {}
     for index, operation in enumerate(tape.operations):
         gate = by_operation.get(index)
@@ -70,7 +71,7 @@ def breaking_operations(tape: Tape, gates: Sequence[Gate], coded: Set[int]) -> d
             outside = "" if gate is None or index in coded else ", which no site reads,"
             found[index] = f"{word.replace('_', ' ')}{outside} in {operation.module or 'the network itself'}"
         elif constant:
-            steps.update(Value(index, item) for item in range(len(operation.shapes)))
+            steps.update({Value(index, item) for item in range(len(operation.shapes))} - {start})
     return found
 
 

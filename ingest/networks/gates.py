@@ -30,12 +30,13 @@ Course = Literal["affine", "steps", "smooth"]
 @dataclass(frozen=True)
 class Nonlinearity:
     """``thresholds`` and ``z``, what is compared with them, from the arguments of an operation. ``name``: what sites
-    call it, where that is not the operation's name."""
+    call it, where that is not the operation's name. ``jumps``: it is not continuous at its thresholds."""
 
     course: Course
     thresholds: Callable[[Sequence[Any]], tuple[Any, ...]]
     name: str | None = None
     z: Callable[[Sequence[Any]], Any] = lambda args: args[0]
+    jumps: bool = False
 
 
 def _fixed(*thresholds: float) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
@@ -62,7 +63,7 @@ def _constant_operand(args: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(arg for arg in args[1:2] if isinstance(arg, Tensor | Repeated))
 
 
-_STEP = Nonlinearity("steps", _given(None), "step")
+_STEP = Nonlinearity("steps", _given(None), "step", jumps=True)
 _EXTREME = Nonlinearity(
     "affine", lambda args: tuple(t for t in args[1:2] if isinstance(t, Tensor | Repeated)), "clamp"
 )
@@ -80,12 +81,12 @@ NONLINEARITIES = {
     "clamp": Nonlinearity("affine", _given(None, None)),
     "clamp_min": Nonlinearity("affine", _given(None), "clamp"),
     "clamp_max": Nonlinearity("affine", _given(None), "clamp"),
-    "threshold": Nonlinearity("affine", _given(None)),
-    "hardshrink": Nonlinearity("affine", _both_ways),
+    "threshold": Nonlinearity("affine", _given(None), jumps=True),
+    "hardshrink": Nonlinearity("affine", _both_ways, jumps=True),
     "softshrink": Nonlinearity("affine", _both_ways),
     **dict.fromkeys(("maximum", "minimum", "max", "min"), _EXTREME),
-    "sign": Nonlinearity("steps", _fixed(0.0)),
-    "heaviside": Nonlinearity("steps", _fixed(0.0)),
+    "sign": Nonlinearity("steps", _fixed(0.0), jumps=True),
+    "heaviside": Nonlinearity("steps", _fixed(0.0), jumps=True),
     **dict.fromkeys(("gt", "ge", "lt", "le"), _STEP),
     "hardswish": Nonlinearity("smooth", _fixed(-3.0, 3.0)),
     "glu": Nonlinearity("smooth", _fixed(0.0), None, lambda args: args[0].chunk(2, *args[1:] or (-1,))[1]),
@@ -126,6 +127,21 @@ class Gate:
         if len(self.thresholds) == 1:
             return (name,)
         return tuple(f"{name}>{t:g}" if isinstance(t, int | float) else f"{name}>t" for t in self.thresholds)
+
+    @property
+    def is_halved(self) -> bool:
+        """Whether z is half of what its operation reads, as of a gated linear unit."""
+        return self.function == "glu"
+
+    @property
+    def is_settable(self) -> bool:
+        """Whether one bit says where z lies, and z is all that its operation reads."""
+        return len(self.thresholds) == 1 and not self.is_halved
+
+    @property
+    def jumps(self) -> bool:
+        """Whether it is not continuous at its thresholds."""
+        return NONLINEARITIES[self.function].jumps
 
     def z(self, args: Sequence[Any]) -> Any:
         """What its thresholds are compared with, of the arguments of its operation."""

@@ -20,7 +20,7 @@ from atlas.network import FULL_SUFFIX, GateRange, Site
 from atlas.tails import PiecewiseLinearTail, Stage
 
 from .inceptionv1 import BLOCKS, STEM, float32_convolutions
-from .tails import NoPooling, PiecewiseTail, State, pool_switches, pool_windows
+from .tails import NoPooling, PiecewiseTail, Pooling, State
 
 POOL_AFTER = {"conv1": "maxpool1", "conv3": "maxpool2", "inception3b": "maxpool3", "inception4e": "maxpool4"}
 """The pooling layer behind a block, where there is one."""
@@ -57,8 +57,8 @@ def inceptionv1_tail(model: nn.Module, sites: Sequence[Site], classes: Sequence[
     )
 
 
-def _pooling(model: nn.Module, block: str) -> list[Stage]:
-    return [_PoolStage(model.get_submodule(POOL_AFTER[block]))] if block in POOL_AFTER else []
+def _pooling(model: Any, block: str) -> list[Stage]:
+    return [_PoolStage(Pooling.of(model.get_submodule(POOL_AFTER[block])))] if block in POOL_AFTER else []
 
 
 def _block_stages(model: nn.Module, site: Site) -> list[Stage]:
@@ -105,17 +105,17 @@ class _PoolStage:
 
     gates: tuple[tuple[str, GateRange], ...] = ()
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: Pooling) -> None:
         self._pool = pool
 
     def preactivations(self, state: State) -> Float[Tensor, "points gates"]:
         return state[0].new_zeros((len(state[0]), 0))
 
     def windows(self, state: State) -> Float[Tensor, "points windows choices"]:
-        return pool_windows(state[0], self._pool)
+        return self._pool.windows(state[0])
 
     def switches(self, state: State) -> UInt8[Tensor, "points windows"]:
-        return pool_switches(state[0], self._pool)
+        return self._pool.switches(state[0])
 
     def advance(self, state: State, preactivations: Float[Tensor, "points gates"]) -> State:
         return (self._pool(state[0]),)
@@ -129,17 +129,17 @@ class _FirstStage:
 
     def __init__(self, block: Any, site: Site) -> None:
         self._convolutions = block.branch1, block.branch2[0], block.branch3[0]
-        self._pool = block.branch4[0]
+        self._pool = Pooling.of(block.branch4[0])
         self.gates = _ranges(site, ["branch1", "branch2.0", "branch3.0"])
 
     def preactivations(self, state: State) -> Float[Tensor, "points gates"]:
         return torch.cat([_preactivation(module, state[0]).flatten(1) for module in self._convolutions], dim=1)
 
     def windows(self, state: State) -> Float[Tensor, "points windows choices"]:
-        return pool_windows(state[0], self._pool)
+        return self._pool.windows(state[0])
 
     def switches(self, state: State) -> UInt8[Tensor, "points windows"]:
-        return pool_switches(state[0], self._pool)
+        return self._pool.switches(state[0])
 
     def advance(self, state: State, preactivations: Float[Tensor, "points gates"]) -> State:
         return (*(grid.relu() for grid in _grids(preactivations, self.gates)), self._pool(state[0]))

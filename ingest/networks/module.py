@@ -11,7 +11,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,13 +19,16 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor, nn
 
 from atlas.errors import UnknownName, UsageError
-from atlas.network import FULL_SUFFIX, NetworkInfo, Reading, Site
+from atlas.network import FULL_SUFFIX, NetworkInfo, Reading, Site, View
 
 from .gates import Gate, gates_of, watched
 from .inceptionv1 import float32_convolutions
 from .packing import BITS, finite_rows, pack_bits, pack_positive
 from .sites import Axes, Block, axes, axes_of, find_blocks, make_sites
-from .tape import Tape, first_tensor, record
+from .tape import Tape, first_tensor, plain_attention, record
+
+if TYPE_CHECKING:
+    from .tails import StagedTail
 
 Prepare = Callable[[Sequence[Any]], Tensor]
 
@@ -33,7 +36,8 @@ Prepare = Callable[[Sequence[Any]], Tensor]
 class ModuleNetwork:
     """A module of torch as a `Network`. Made by `ingest.network` and `ingest.load_network`.
 
-    ``model`` is the live module in evaluation mode, ``tape`` what it computes, ``n_inputs`` the numbers of one input.
+    ``model`` is the live module in evaluation mode, ``tape`` its operations, ``gates`` those on it, ``n_inputs`` how
+    many numbers one input has.
     """
 
     def __init__(
@@ -56,8 +60,8 @@ class ModuleNetwork:
             model.eval()
         with float32_convolutions():
             self.tape = record(model, lambda n: _noise(n, shape).to(self.device))
-        self._gates = gates_of(self.tape)
-        blocks = find_blocks(self.tape, model, self._gates, at)
+        self.gates = gates_of(self.tape)
+        blocks = find_blocks(self.tape, model, self.gates, at)
         channels = axes_of(self.tape)
         self.gate_axes = {
             gate.operation: axes(*_z(self.tape, gate, channels), f"what {gate.name} in {gate.module} reads")
@@ -107,10 +111,20 @@ class ModuleNetwork:
         self._run(batch, probe)
         return {site.name: torch.cat(probe.taken[site.name], dim=1).float().cpu().numpy() for site in sites}
 
+    def tail(self, site: Site, work: View | None = None) -> StagedTail:
+        """What comes after a whole site, as a function of its activation; of vectors also after ``input``.
+
+        ``work``: the input for which all else is held as it is, where something flows past the site.
+        Raises `UsageError` where the network can't be cut there, or needs an input and got none.
+        """
+        from .module_tail import module_tail
+
+        return module_tail(self, site, work)
+
     def _run(self, batch: Sequence[Any], probe: _Probe) -> Any:
         inputs = self.prepare(batch)
-        watch = watched(self.model, self.tape, self._gates, probe.before, probe.after, probe.modules, probe.leave)
-        with torch.inference_mode(), float32_convolutions(), watch:
+        watch = watched(self.model, self.tape, self.gates, probe.before, probe.after, probe.modules, probe.leave)
+        with torch.inference_mode(), float32_convolutions(), plain_attention(), watch:
             return self.model(inputs)
 
     def _outcome(
@@ -193,7 +207,7 @@ class _Probe:
         return {site.name: bits if _fills_bytes(site) else pack_bits(bits) for site, bits in joined.items()}
 
     def _take(self, site: Site, output: Any) -> None:
-        values = self._at(site, self._network.output_axes[self._network.block(site).name], output)
+        values = self._at(site, self._network.output_axes[self._network.block(site).name], output).float()
         self.activations[site.name] = values.clone() if site.scope == "full" else values
         if site.name not in self.taken:
             self._note(site, values)
@@ -248,7 +262,7 @@ def _z(tape: Tape, gate: Gate, channels: dict[Any, int]) -> tuple[tuple[Any, ...
     operation = tape.operations[gate.operation]
     source = operation.inputs[0]
     # Of a gated linear unit, half; its other operations give what they read the shape that it had.
-    return (operation.shapes[0] if gate.function == "glu" else tape.shape(source)), channels[source]
+    return (operation.shapes[0] if gate.is_halved else tape.shape(source)), channels[source]
 
 
 def device_of(model: nn.Module) -> torch.device:

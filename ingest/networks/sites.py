@@ -77,6 +77,13 @@ class Axes:
         moved = values.movedim((self.batch, self.channel), (0, 1))
         return moved.reshape(len(moved), self.channels, self.rows, self.columns)
 
+    def restored(self, rows: Tensor, shape: tuple[Any, ...]) -> Tensor:
+        """The tensor of ``shape`` that is flat in the order inputs, channels, rows, columns."""
+        places = [size for axis, size in enumerate(shape) if axis not in (self.batch, self.channel)]
+        if len(shape) == 1:
+            return rows[:, 0]
+        return rows.reshape(len(rows), self.channels, *places).movedim((0, 1), (self.batch, self.channel))
+
     def cells(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Row and column of relative positions in [0, 1); of patches in a row, the patch that lies there."""
         rows, columns = positions[:, 0], positions[:, 1]

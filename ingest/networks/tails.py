@@ -1,19 +1,21 @@
 """Piecewise linear tails: what comes after a site, cut into stages of an affine map, ReLU and max-pooling.
 
 Between two stages everything is affine, so the points of a path or plane where a tail bends can be found stage by
-stage (SCIENCE 5, 6). A `PiecewiseTail` runs the stages, packs the codes of later sites and notes pooling switches.
+stage (SCIENCE 5, 6). A `StagedTail` runs stages, packs the codes of later sites and notes pooling switches; a
+`PiecewiseTail` shows them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int8, UInt8
 from torch import Tensor
 
-from atlas.errors import UnknownName, WidthError
+from atlas.errors import UnknownName, UsageError, WidthError
 from atlas.network import GateRange, Site
 from atlas.tails import GateSettings, PiecewiseLinearTail, Stage, TailReading
 
@@ -28,14 +30,12 @@ MOST_POINTS = 4096
 """Points of a batch at most, however small the tail: beyond that nothing is gained."""
 
 
-class PiecewiseTail:
-    """Stages between ``enter`` and ``leave`` as a `PiecewiseLinearTail`.
+class StagedTail:
+    """Stages between ``enter`` and ``leave`` as a `SettableTail`; what they compute need not be piecewise linear.
 
-    ``names`` are the classes, in the order of the outputs. ``precise_tail`` makes the same tail in double precision.
-    ``around`` is entered around every computation.
+    ``names`` are the classes, in the order of the outputs. ``around`` is entered around every computation.
+    ``unsettable``: names of sites whose gates can't be set.
     """
-
-    exact = True
 
     def __init__(
         self,
@@ -47,24 +47,20 @@ class PiecewiseTail:
         *,
         names: Sequence[str],
         like: Tensor,
-        precise_tail: Callable[[], PiecewiseLinearTail],
+        exact: bool,
+        remark: str,
         around: Callable[[], AbstractContextManager[None]] = nullcontext,
+        unsettable: Sequence[str] = (),
     ) -> None:
         """``like`` is a weight of the network: what goes in must be of its type, on its device."""
-        self.site, self.later, self.stages = site, tuple(later), tuple(stages)
-        self.enter, self._leave = enter, leave
+        self.site, self.later, self._stages = site, tuple(later), tuple(stages)
+        self._enter, self._leave = enter, leave
         self._names = tuple(names)
         self.device, self.dtype = like.device, like.dtype
-        self._precise_tail, self._around = precise_tail, around
+        self.exact, self.remark, self._around = exact, remark, around
+        self._unsettable = tuple(unsettable)
         widest = max([site.n_units, *(site.n_gates for site in self.later)])
         self.batch = max(1, min(MOST_POINTS, BATCH_BYTES // (like.element_size() * widest)))
-
-    @property
-    def remark(self) -> str:
-        return (
-            f"from {self.site.name} to the output the network is piecewise linear: between boundaries (gates and "
-            "max-pooling switches) it is an affine map, up to float error"
-        )
 
     @property
     def n_outputs(self) -> int:
@@ -73,14 +69,11 @@ class PiecewiseTail:
     def output_name(self, output: int) -> str:
         return self._names[output]
 
-    def precise(self) -> PiecewiseLinearTail:
-        return self._precise_tail()
-
     def logits(self, activations: Float[Tensor, "points units"]) -> Float[Tensor, "points outputs"]:
         """Logits; autograd works through it. Raises `WidthError` for activations of another width."""
         with self._around():
             state = self._entered(activations)
-            for stage in self.stages:
+            for stage in self._stages:
                 state = stage.advance(state, stage.preactivations(state))
             return self._leave(state)
 
@@ -91,7 +84,7 @@ class PiecewiseTail:
         runs: dict[str, list[tuple[int, Tensor]]] = {site.name: [] for site in self._known(codes)}
         with self._around():
             state = self._entered(activations)
-            for stage in self.stages:
+            for stage in self._stages:
                 values = stage.preactivations(state)
                 for name, gates, columns in columns_of(stage):
                     if name in runs:
@@ -113,8 +106,14 @@ class PiecewiseTail:
     def read_set(
         self, activations: Float[Tensor, "points units"], codes: Sequence[Site], settings: GateSettings
     ) -> TailReading:
-        """Logits and packed codes with gates set. Raises `WidthError`, `UnknownName` for settings that don't fit."""
+        """Logits and packed codes with gates set. Raises `WidthError`, `UnknownName`, `UsageError` for settings that
+        don't fit."""
         self._known([settings.site])
+        if settings.site.name in self._unsettable:
+            raise UsageError(
+                f"gates of {settings.site.name} ({settings.site.nonlinearity}) can't be set: a unit has several, or "
+                "reads half of what its operation reads; choose a site where each unit has one gate of its own"
+            )
         return self._read(activations, codes, False, (settings, wanted_of(settings, activations).to(self.device)))
 
     def _read(
@@ -129,7 +128,7 @@ class PiecewiseTail:
         needed = self._before_end_of(codes) if switches else 0
         with self._around():
             state = self._entered(activations)
-            for number, stage in enumerate(self.stages):
+            for number, stage in enumerate(self._stages):
                 values = stage.preactivations(state)
                 for name, gates, columns in columns_of(stage):
                     if settings is not None and name == settings[0].site.name:
@@ -151,8 +150,8 @@ class PiecewiseTail:
         """How many stages it takes to the last gate of some sites; all, if they are none or hold the last of all."""
         names = {site.name for site in codes}
         if not names or self.later[-1].name in names:
-            return len(self.stages)
-        return 1 + max(i for i, stage in enumerate(self.stages) if any(name in names for name, _ in stage.gates))
+            return len(self._stages)
+        return 1 + max(i for i, stage in enumerate(self._stages) if any(name in names for name, _ in stage.gates))
 
     def _entered(self, activations: Float[Tensor, "points units"]) -> State:
         if activations.ndim != 2 or activations.shape[1] != self.site.n_units:
@@ -160,7 +159,7 @@ class PiecewiseTail:
                 f"activations of {self.site.name} are rows of {self.site.n_units} numbers, got shape "
                 f"{tuple(activations.shape)}"
             )
-        return self.enter(activations.to(self.device, self.dtype))
+        return self._enter(activations.to(self.device, self.dtype))
 
     def _known(self, codes: Sequence[Site]) -> Sequence[Site]:
         names = [site.name for site in self.later]
@@ -171,6 +170,50 @@ class PiecewiseTail:
                     f"{', '.join(names) or 'none'}"
                 )
         return codes
+
+
+class PiecewiseTail(StagedTail):
+    """Stages of affine maps, ReLU and the like, and max-pooling alone, as a `PiecewiseLinearTail`.
+
+    ``precise_tail`` makes the same tail in double precision; ``remark`` adds to what is said of all of them.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        later: Sequence[Site],
+        stages: Sequence[Stage],
+        enter: Callable[[Tensor], State],
+        leave: Callable[[State], Tensor],
+        *,
+        names: Sequence[str],
+        like: Tensor,
+        precise_tail: Callable[[], PiecewiseLinearTail],
+        remark: str = "",
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
+        unsettable: Sequence[str] = (),
+    ) -> None:
+        said = (
+            f"from {site.name} to the output the network is piecewise linear: between boundaries (gates and "
+            "max-pooling switches) it is an affine map, up to float error"
+        )
+        super().__init__(
+            site,
+            later,
+            stages,
+            enter,
+            leave,
+            names=names,
+            like=like,
+            exact=True,
+            remark=f"{said}; {remark}" if remark else said,
+            around=around,
+            unsettable=unsettable,
+        )
+        self.stages, self.enter, self._precise_tail = self._stages, enter, precise_tail
+
+    def precise(self) -> PiecewiseLinearTail:
+        return self._precise_tail()
 
 
 def wanted_of(settings: GateSettings, activations: Tensor) -> Int8[Tensor, "points gates"]:
@@ -246,42 +289,71 @@ class LinearReluStage(NoPooling):
         return (preactivations.relu(),)
 
 
-def pool_windows(
-    values: Float[Tensor, "points channels rows columns"], pool: torch.nn.MaxPool2d
-) -> Float[Tensor, "points windows choices"]:
-    """What each window of a max-pooling layer chooses from, −inf beyond the edges; windows ordered as its output."""
-    kernel, stride, padding = int(pool.kernel_size), int(pool.stride), int(pool.padding)  # type: ignore[arg-type]
-    points, channels, *grid = values.shape
-    outputs = [pooled_size(size, pool) for size in grid]
-    # Windows may begin before the grid (padding) and reach over its end (ceil_mode).
-    reach = [(n - 1) * stride + kernel - padding - size for n, size in zip(outputs, grid, strict=True)]
-    edges = padding, max(0, reach[1]), padding, max(0, reach[0])
-    padded = torch.nn.functional.pad(values, edges, value=float("-inf"))
-    tiles = padded.unfold(2, kernel, stride).unfold(3, kernel, stride)[:, :, : outputs[0], : outputs[1]]
-    return tiles.reshape(points, channels * outputs[0] * outputs[1], kernel * kernel)
+@dataclass(frozen=True)
+class Pooling:
+    """A max-pooling layer over rows and columns, without dilation."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    ceil_mode: bool
+
+    @classmethod
+    def of(cls, pool: torch.nn.MaxPool2d) -> Pooling:
+        """That of a module."""
+        return cls(_pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding), pool.ceil_mode)
+
+    def __call__(
+        self, values: Float[Tensor, "points channels rows columns"]
+    ) -> Float[Tensor, "points channels fewer_rows fewer_columns"]:
+        return torch.nn.functional.max_pool2d(
+            values, self.kernel, self.stride, self.padding, ceil_mode=self.ceil_mode
+        )
+
+    def windows(
+        self, values: Float[Tensor, "points channels rows columns"]
+    ) -> Float[Tensor, "points windows choices"]:
+        """What each window chooses from, −inf beyond the edges; windows ordered as the output."""
+        points, channels, *grid = values.shape
+        outputs = self.size(grid)
+        # Windows may begin before the grid (padding) and reach over its end (ceil_mode).
+        bottom, right = (
+            max(0, (n - 1) * self.stride[axis] + self.kernel[axis] - self.padding[axis] - grid[axis])
+            for axis, n in enumerate(outputs)
+        )
+        edges = self.padding[1], right, self.padding[0], bottom
+        padded = torch.nn.functional.pad(values, edges, value=float("-inf"))
+        tiles = padded.unfold(2, self.kernel[0], self.stride[0]).unfold(3, self.kernel[1], self.stride[1])
+        tiles = tiles[:, :, : outputs[0], : outputs[1]]
+        return tiles.reshape(points, channels * outputs[0] * outputs[1], self.kernel[0] * self.kernel[1])
+
+    def switches(self, values: Float[Tensor, "points channels rows columns"]) -> UInt8[Tensor, "points windows"]:
+        """Which input each window takes: row · columns of the kernel + column, as the pooling itself breaks ties."""
+        pooled, index = torch.nn.functional.max_pool2d(
+            values, self.kernel, self.stride, self.padding, ceil_mode=self.ceil_mode, return_indices=True
+        )
+        index = index.to(torch.int32)  # half the bytes of what follows
+        rows, columns = (
+            torch.arange(n, device=values.device, dtype=torch.int32) * self.stride[axis] - self.padding[axis]
+            for axis, n in enumerate(pooled.shape[2:])
+        )
+        row = index // values.shape[3]
+        column = index - row * values.shape[3]
+        return ((row - rows[:, None]) * self.kernel[1] + (column - columns)).flatten(1).to(torch.uint8)
+
+    def size(self, grid: Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of the output, by torch's rule."""
+        rows, columns = (self._size(size, axis) for axis, size in enumerate(grid))
+        return rows, columns
+
+    def _size(self, size: int, axis: int) -> int:
+        kernel, stride, padding = self.kernel[axis], self.stride[axis], self.padding[axis]
+        span = size + 2 * padding - kernel
+        count = (-(-span // stride) if self.ceil_mode else span // stride) + 1
+        # With ceil_mode the last window must still begin inside the input or its left padding.
+        return count - 1 if self.ceil_mode and (count - 1) * stride >= size + padding else count
 
 
-def pool_switches(
-    values: Float[Tensor, "points channels rows columns"], pool: torch.nn.MaxPool2d
-) -> UInt8[Tensor, "points windows"]:
-    """Which input each window takes: row · kernel + column within the window, as the pooling itself breaks ties."""
-    kernel, stride, padding = int(pool.kernel_size), int(pool.stride), int(pool.padding)  # type: ignore[arg-type]
-    pooled, index = torch.nn.functional.max_pool2d(
-        values, kernel, stride, padding, ceil_mode=pool.ceil_mode, return_indices=True
-    )
-    index = index.to(torch.int32)  # half the bytes of what follows
-    rows, columns = (
-        torch.arange(n, device=values.device, dtype=torch.int32) * stride - padding for n in pooled.shape[2:]
-    )
-    row = index // values.shape[3]
-    column = index - row * values.shape[3]
-    return ((row - rows[:, None]) * kernel + (column - columns)).flatten(1).to(torch.uint8)
-
-
-def pooled_size(size: int, pool: torch.nn.MaxPool2d) -> int:
-    """Rows or columns of a max-pooling layer's output, by torch's rule."""
-    kernel, stride, padding = int(pool.kernel_size), int(pool.stride), int(pool.padding)  # type: ignore[arg-type]
-    span = size + 2 * padding - kernel
-    count = (-(-span // stride) if pool.ceil_mode else span // stride) + 1
-    # With ceil_mode the last window must still begin inside the input or its left padding.
-    return count - 1 if pool.ceil_mode and (count - 1) * stride >= size + padding else count
+def _pair(number: int | tuple[int, ...]) -> tuple[int, int]:
+    rows, columns = (number, number) if isinstance(number, int) else number
+    return rows, columns

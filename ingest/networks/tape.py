@@ -10,9 +10,10 @@ attention is one operation, with a name that a person knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ class Operation:
     nth: int
     shapes: tuple[tuple[Any, ...], ...]
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Value, ...]:
         """What it reads that depends on the input, in order."""
         return tuple(leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Value))
@@ -261,10 +262,21 @@ def plain(func: Any) -> tuple[str, Any, bool]:
     return name[:-1], func if packet is None else getattr(packet, overload, func), True
 
 
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Within, attention is not fused into one operation with all around it, which hides gates and has no gradient."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def _recorded(model: nn.Module, inputs: Tensor) -> _Raw:
     recorder = _Recorder(inputs)
     modules = {path: module for path, module in model.named_modules() if path}
-    with torch.inference_mode(), hooked(modules, recorder.enter, recorder.leave), recorder:
+    with torch.inference_mode(), plain_attention(), hooked(modules, recorder.enter, recorder.leave), recorder:
         output = first_tensor(model(inputs))
     recorder.raw.output = recorder.value_of(output)
     return recorder.raw
@@ -325,22 +337,3 @@ def _for_any_batch(first: Any, second: Any) -> Any:
     if type(first) is not type(second) or (first != second and first == first):
         raise _Differs
     return first
-
-
-def run_again(
-    operation: Operation, values: Callable[[Value], Tensor], batch: int, constant: Callable[[Any], Any]
-) -> Sequence[Tensor]:
-    """The outputs of an operation for other values of its inputs; ``constant`` prepares constants."""
-
-    def leaf(item: Any) -> Any:
-        if isinstance(item, Value):
-            return values(item)
-        if isinstance(item, Times):
-            return item.factor * batch
-        if isinstance(item, Repeated):
-            tensor = constant(item.tensor)
-            return tensor.expand(*(batch if axis == item.axis else -1 for axis in range(tensor.ndim)))
-        return constant(item)
-
-    args, kwargs = mapped(leaf, (operation.args, operation.kwargs))
-    return [output for output in leaves(operation.function(*args, **kwargs)) if isinstance(output, Tensor)]

@@ -172,9 +172,17 @@ class Live:
         elif self.stored is not None:
             yield from self.atlas.activation_blocks(self.stored)
 
-    def tail(self, example: int) -> Tail:
-        """What comes after the site; for a language model, in the sequence of that example."""
+    @property
+    def held(self) -> str:
+        """What a tail holds as it is for the example that it is of, in words; empty where it is that of any."""
         if INPUT_KINDS[self.owner.kind].in_sequence:
+            return "the sequence"
+        return "what flows past the site" if self.place.site.bypassed_by else ""
+
+    def tail(self, example: int) -> Tail:
+        """What comes after the site, for one example where something of it is held as it is: the sequence of a
+        language model, what flows past the site."""
+        if self.held:
             return self.reader.tail(self.place.site, self.views([example])[0])
         self._tail = self._tail or self.reader.tail(self.place.site)
         return self._tail

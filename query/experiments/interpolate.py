@@ -14,7 +14,6 @@ from jaxtyping import Float64, Int64
 from atlas import Atlas, Network, hamming
 from atlas.checks import whole
 from atlas.errors import UsageError
-from atlas.kinds import INPUT_KINDS
 from atlas.network import Site
 from atlas.store.catalog import NetworkRecord
 from atlas.tails import PiecewiseLinearTail, Tail
@@ -165,8 +164,8 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
     notes = path_notes(live.tail(asked[0][1]), measured, int((~kept).sum()), options.tolerance)
     if n_lone := _lone(live) if wanted else 0:
         notes.append(f"{n_lone} {LONE}")
-    if INPUT_KINDS[live.owner.kind].in_sequence:
-        notes.append("the vector of b is put into the place of that of a: the sequence is a's all along")
+    if live.held:
+        notes.append(f"the vector of b is put into the place of that of a: {live.held} is a's all along")
     return Result("interpolate", live.owner.name, parameters, tables, tuple(notes))
 
 

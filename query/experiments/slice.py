@@ -173,7 +173,7 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
     parameters = {
         "span": live.place.name,
         "n_gates": live.place.n_gates,
-        "sequence": around if INPUT_KINDS[live.owner.kind].in_sequence else None,
+        "sequence": around if live.held else None,
         "u": grid.u[[0, -1]],
         "v": grid.v[[0, -1]],
     }
@@ -504,10 +504,11 @@ def _notes(tail: Tail, summary: dict[str, Any], live: Live, grid: Grid, around: 
         "are at least that many",
         *_switched(summary),
     ]
-    if INPUT_KINDS[live.owner.kind].in_sequence:
+    if live.held:
+        what = INPUT_KINDS[live.owner.kind].example
         notes.append(
-            f"the vectors of the plane are put into the place of the token of example {around}: the sequence is its "
-            "all along, and codes and classes are read at that token"
+            f"the vectors of the plane are put into the place of the {what} of example {around}: {live.held} is its "
+            "all along, and codes and classes are read there"
         )
     if summary["lines"] < summary["gates_crossed"]:
         notes.append(f"lines: {summary['lines']:,} of {summary['gates_crossed']:,} boundaries, drawn at random")

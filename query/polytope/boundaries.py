@@ -22,6 +22,7 @@ from atlas import Atlas, Network, hamming
 from atlas.checks import whole
 from atlas.tails import Tail
 
+from ..examples.live_inputs import Numbers
 from ..pairs.density import euclidean
 from ..progress import Progress, part
 from .crossings import Told, span_codes
@@ -166,7 +167,7 @@ def times_to(
 class Boundaries:
     """The nearest boundaries of the polytope that a subject lies in.
 
-    network, span, subject, example: what was asked; ``example`` is None for a text or image.
+    network, span, subject, example: what was asked; ``example`` is None for an input that is read.
     n_gates, n_pairs: boundaries that there are: gates of the span, and pairs of inputs of pooling windows.
     tied: boundaries that x lies on, at distance 0.
     norm: ‖x‖₂. inradius: distance of the nearest boundary that x does not lie on. relative: over ‖x‖.
@@ -212,6 +213,7 @@ def boundaries(
     text: str | None = None,
     token: int | None = None,
     image: str | Path | Image.Image | None = None,
+    vector: Numbers | None = None,
     k: int = NEAREST,
     proper: bool = True,
     orthant: bool = False,
@@ -219,7 +221,7 @@ def boundaries(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Boundaries:
-    """The nearest boundaries of the polytope that an example, a text's token or an image lies in.
+    """The nearest boundaries of the polytope that an example, a text's token, an image or a vector lies in.
 
         d_j(x) = |z_j(x)| / ‖∂z_j/∂x‖₂,    (û_i* − û_i) / ‖∇û_i* − ∇û_i‖₂ for max-pooling        (SCIENCE 14)
 
@@ -230,10 +232,11 @@ def boundaries(
         atlas: an open atlas.
         reader: the network itself, with the weights of the atlas.
         span: ``AFTER->TO``: the space of AFTER is cut by the gates after it up to TO, and by pooling among them.
-        example: id of a stored example. Exactly one of example, text and image is given.
+        example: id of a stored example. Exactly one of example, text, image and vector is given.
         text: a text that need not be ingested.
         token: which of its tokens: from 0, or negative from the end; the last by default.
         image: a file or an image of mode L or RGB.
+        vector: as many numbers as the network reads.
         k: how many boundaries.
         proper: leave out the boundaries that x lies on, at distance 0, such as those of tied inputs of a window; they
             are counted anyway.
@@ -247,8 +250,8 @@ def boundaries(
         `Boundaries`.
 
     Raises:
-        UsageError: for none or several of example, text and image, k below 1, a span without gates, a network that
-            can't be run from a site.
+        UsageError: for none or several of example, text, image and vector, k below 1, a span without gates, a
+            network that can't be run from a site.
         UnknownName: for an example or site that is not there.
         NotStored: for an activation that is neither stored nor can be read again.
         WeightsError: for a reader that is not the network of the atlas.
@@ -257,7 +260,7 @@ def boundaries(
     k = whole("k", k)
     if sketch is not None:
         whole("sketch", sketch)
-    point = point_at(atlas, reader, span, example=example, text=text, token=token, image=image)
+    point = point_at(atlas, reader, span, example=example, text=text, token=token, image=image, vector=vector)
     margins = margins_at(point.tail, point.place.sites, point.activation)
     if sketch is None and margins.exact and len(margins.point) > MOST_UNITS:
         sketch = SKETCH

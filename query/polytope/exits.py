@@ -24,6 +24,7 @@ from atlas.errors import NotStored, UsageError
 from ..clustering.clusters import clustering_with
 from ..examples.labels import drawn
 from ..examples.live import labels_of_examples
+from ..examples.live_inputs import Numbers
 from ..progress import Progress, part
 from ..statistics import share_interval
 from .boundaries import SLACK, times_to
@@ -76,13 +77,14 @@ def exits(
     text: str | None = None,
     token: int | None = None,
     image: str | Path | Image.Image | None = None,
+    vector: Numbers | None = None,
     directions: int = 1000,
     towards: str = "uniform",
     orthant: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Exits:
-    """Where rays from an example, a text's token or an image leave its polytope, and through which facets.
+    """Where rays from an example, a text's token, an image or a vector leave its polytope, and through which facets.
 
         t_v = min over j of m_j(x) / −g_j·v, where g_j·v < 0        (SCIENCE 14)
 
@@ -92,10 +94,11 @@ def exits(
         atlas: an open atlas.
         reader: the network itself, with the weights of the atlas.
         span: ``AFTER->TO``, as `boundaries` has it.
-        example: id of a stored example. Exactly one of example, text and image is given.
+        example: id of a stored example. Exactly one of example, text, image and vector is given.
         text: a text that need not be ingested.
         token: which of its tokens: from 0, or negative from the end; the last by default.
         image: a file or an image of mode L or RGB.
+        vector: as many numbers as the network reads.
         directions: how many rays, where they are drawn: uniform directions, examples.
         towards: ``uniform``; stored examples of the ``same`` label or of ``other`` ones; ``example:ID``; the medoid
             of a cluster, ``medoid:CLUSTERING:CLUSTER``; ``random:SEED``, ``unit:NUMBER``, or a stored direction such
@@ -115,7 +118,7 @@ def exits(
         NonFinite: for an activation with NaN or infinity.
     """
     whole("directions", directions)
-    point = point_at(atlas, reader, span, example=example, text=text, token=token, image=image)
+    point = point_at(atlas, reader, span, example=example, text=text, token=token, image=image, vector=vector)
     rays = _rays(atlas, point, towards, directions, orthant, np.random.default_rng([seed, 15]), seed)
     margins = margins_at(point.tail, point.place.sites, point.activation)
     told = part(progress, 0, 1)

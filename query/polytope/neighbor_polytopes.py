@@ -17,6 +17,7 @@ from atlas import Atlas, Network, SplineCodes
 from atlas.checks import whole
 from atlas.errors import NotStored, UsageError
 
+from ..examples.live_inputs import Numbers
 from ..neighbors.nearest import nearest
 from ..progress import Progress, part
 from .boundaries import NEAREST, across, crossed, nearest_boundaries
@@ -57,21 +58,23 @@ def neighbor_polytopes(
     text: str | None = None,
     token: int | None = None,
     image: str | Path | Image.Image | None = None,
+    vector: Numbers | None = None,
     k: int = NEAREST,
     sketch: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> NeighborPolytopes:
-    """What lies across each of the k nearest boundaries of the polytope of an example, a text's token or an image.
+    """What lies across each of the k nearest boundaries of the polytope of an example, or of an input read now.
 
     Args:
         atlas: an open atlas.
         reader: the network itself, with the weights of the atlas; a piecewise linear one.
         span: ``AFTER->TO``, as `boundaries` has it.
-        example: id of a stored example. Exactly one of example, text and image is given.
+        example: id of a stored example. Exactly one of example, text, image and vector is given.
         text: a text that need not be ingested.
         token: which of its tokens: from 0, or negative from the end; the last by default.
         image: a file or an image of mode L or RGB.
+        vector: as many numbers as the network reads.
         k: how many boundaries.
         sketch: as in `boundaries`.
         seed: of the directions of a sketch.
@@ -88,7 +91,7 @@ def neighbor_polytopes(
         NonFinite: for an activation with NaN or infinity.
     """
     whole("k", k)
-    point = point_at(atlas, reader, span, example=example, text=text, token=token, image=image)
+    point = point_at(atlas, reader, span, example=example, text=text, token=token, image=image, vector=vector)
     if not point.tail.exact:
         raise UsageError(f"polytopes across a boundary need a piecewise linear network; {point.tail.remark}")
     margins = margins_at(point.tail, point.place.sites, point.activation)

@@ -1,4 +1,4 @@
-"""The point that a question about polytopes is asked at: the activation of an example, a text's token or an image."""
+"""The point that a question about polytopes is asked at: the activation of an example, stored or read now."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from PIL import Image
 
 from atlas import Atlas, Network
 from atlas.errors import NonFinite, UsageError
+from atlas.network import INPUT, VectorView
 from atlas.store.catalog import Target
 from atlas.tails import Tail
 
+from ..examples.kinds import EXAMPLES
 from ..examples.live import Live, Place, place_of
-from ..examples.live_inputs import image_input, text_input
+from ..examples.live_inputs import Numbers
 from ..examples.subjects import Given
 
 
@@ -65,27 +67,26 @@ def point_at(
     text: str | None = None,
     token: int | None = None,
     image: str | Path | Image.Image | None = None,
+    vector: Numbers | None = None,
 ) -> Point:
-    """The activation of one of example, text and image at the start of a span.
+    """The activation of one of example, text, image and vector at the start of a span.
 
     Raises `UsageError` for none or several of them and for a network without a tail, `UnknownName`, `NotStored`,
     `BadInput`, `NonFinite`.
     """
-    Given(example, text, token, image)
+    given = Given(example, text, token, image, vector)
     live = live_at(atlas, reader, span)
     if example is not None:
         return stored_point(live, example)
     site = live.place.site
     target = Target(live.owner, live.place.name, (), None, site.scope)
-    if text is not None:
-        given = text_input(target, text, token, reader)
+    kind = next(kind for kind in EXAMPLES if getattr(given, kind) is not None)
+    read = EXAMPLES[kind].live(atlas, target, given, reader)
+    if isinstance(read.view, VectorView) and site.name == INPUT:
+        activation = read.view.numbers
     else:
-        assert image is not None  # Given has seen to it
-        given = image_input(atlas, target, image, None, None, reader)
-    reading = reader.read([given.view], codes=[], activations=[site])
-    return _finite(
-        Point(live, given.name, None, reading.activations[site.name][0], live.reader.tail(site, given.view))
-    )
+        activation = reader.read([read.view], codes=[], activations=[site]).activations[site.name][0]
+    return _finite(Point(live, read.name, None, activation, live.reader.tail(site, read.view)))
 
 
 def _finite(point: Point) -> Point:

@@ -14,6 +14,7 @@ import atlas
 import ingest
 import query
 from atlas.errors import BadInput
+from query import experiments
 
 SIDE = 21
 
@@ -93,3 +94,29 @@ def test_new_points_lie_in_their_regions(plane, model, weights):
             np.testing.assert_array_equal(found["example_id"], same)
         with pytest.raises(BadInput, match="the vector has 3 numbers; network plane reads 2"):
             query.nearest(a, vector=[1.0, 2.0, 3.0], site="3", reader=reader)
+
+
+def test_slice_of_the_inputs_is_all_regions(plane, model, weights):
+    """The slice of the input plane tells points apart as brute force does; a boundary lies where one gate changes."""
+    reader = ingest.network(model, inputs="vector", name="plane", classes=["left", "right"])
+    options = {"span": "input->", "directions": ["unit:0", "unit:1"], "reach": 2.0, "size": 24}
+    with atlas.open(plane) as a:
+        found = experiments.run(a, "slice", reader=reader, **options)
+        near = query.boundaries(a, vector=[0.4, -1.1], span="input->", reader=reader, k=4)
+    grid = found.tables["grid"]
+    u, v = (np.linspace(*found.parameters[axis], 24) for axis in ("u", "v"))
+    points = np.stack([u[grid["column"]], v[grid["row"]]], axis=1)
+    truth = regions(weights, points)
+    _, numbers = np.unique(truth, axis=0, return_inverse=True)
+    pairs = {(int(mine), int(theirs)) for mine, theirs in zip(grid["polytope"], numbers, strict=True)}
+    assert len(pairs) == len(np.unique(truth, axis=0)) == found.tables["summary"]["polytopes"][0]
+    with torch.no_grad():
+        classes = model(torch.from_numpy(points.astype(np.float32))).argmax(1).numpy()
+    assert (found.table["class"].to_numpy()[grid["class"]] == np.array(["left", "right"])[classes]).all()
+    assert len(found.tables["examples"]) == SIDE**2
+    first = near.table.iloc[0]
+    for share, flipped in ((0.999, 0), (1.001, 1)):
+        angles = np.linspace(0, 2 * np.pi, 2000)
+        around = np.array([0.4, -1.1]) + share * first["distance"] * np.stack([np.cos(angles), np.sin(angles)], 1)
+        flips = (regions(weights, around) != regions(weights, np.array([[0.4, -1.1]]))).sum(axis=1)
+        assert flips.max() == flipped and near.table["verified"][near.table["facet"]].all()

@@ -12,7 +12,7 @@ from atlas.network import ImageView, Span, TokenWindow
 from atlas.tails import PiecewiseLinearTail, TailedNetwork
 from ingest.networks import load_network
 from ingest.networks.inceptionv1 import BLOCKS
-from ingest.networks.tails import pool_switches, pool_windows, pooled_size
+from ingest.networks.tails import Pooling
 from tests.networks import shipped
 
 NEAR_ZERO = 1e-5
@@ -120,17 +120,20 @@ def expected_windows(network, block, last=BLOCKS[-1]):
     return count
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding", "ceil"), [(3, 2, 0, True), (3, 1, 1, True), (2, 2, 0, True)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "ceil"), [(3, 2, 0, True), (3, 1, 1, True), ((2, 1), (1, 2), (1, 0), False)]
+)
 @pytest.mark.parametrize("grid", [(2, 2), (4, 4), (5, 7), (8, 3)])
 def test_pool_windows_hold_what_torch_pools(kernel, stride, padding, ceil, grid):
     """Pooling windows hold what torch pools."""
     pool = torch.nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil)
     values = torch.randn(3, 2, *grid, generator=torch.Generator().manual_seed(0))
     pooled = pool(values)
-    assert pooled.shape[2:] == tuple(pooled_size(size, pool) for size in grid)
-    windows = pool_windows(values, pool)
+    pooling = Pooling.of(pool)
+    assert pooled.shape[2:] == pooling.size(grid)
+    windows = pooling.windows(values)
     assert torch.equal(windows.amax(2), pooled.flatten(1))
-    taken = windows.gather(2, pool_switches(values, pool).long()[..., None])[..., 0]
+    taken = windows.gather(2, pooling.switches(values).long()[..., None])[..., 0]
     assert torch.equal(taken, pooled.flatten(1))
 
 

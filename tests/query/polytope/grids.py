@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from atlas.network import GateRange, Site
-from ingest.networks.tails import NoPooling, PiecewiseTail, pool_switches, pool_windows
+from ingest.networks.tails import NoPooling, PiecewiseTail, Pooling
 
 
 class ConvStage(NoPooling):
@@ -34,10 +34,10 @@ class PoolStage:
         return state[0].new_zeros((len(state[0]), 0))
 
     def windows(self, state):
-        return pool_windows(state[0], self._pool)
+        return self._pool.windows(state[0])
 
     def switches(self, state):
-        return pool_switches(state[0], self._pool)
+        return self._pool.switches(state[0])
 
     def advance(self, state, preactivations):
         return (self._pool(state[0]),)
@@ -55,7 +55,7 @@ def grid_tail(layers, start):
     stages, sites = [], []
     for layer in layers:
         if isinstance(layer, nn.MaxPool2d):
-            stages.append(PoolStage(layer))
+            stages.append(PoolStage(Pooling.of(layer)))
             continue
         module, shape, residual = layer
         sites.append(full_site(f"layer{len(sites) + 1}", len(sites) + 1, shape))
