@@ -161,7 +161,11 @@ class Asked:
                 np.savez(file, allow_pickle=False, **self.experiment.arrays(a, handed["reader"], result))
         if known is None and self.kept.store:
             try:
-                with store.open(path, writable=True) as a:
+                from ingest.derived.job import patiently
+
+                from .progress import TerminalProgress
+
+                with patiently(path, TerminalProgress(), writable=True) as a:
                     known = save(a, result)
             except AtlasLocked:  # what was measured is shown all the same
                 self._show(result, None)

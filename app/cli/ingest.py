@@ -142,6 +142,7 @@ class RunOptions:
         _run(help="I/N: write every N-th shard and publish nothing; any machine may."),
     ] = None
     discard: Annotated[bool, _run("--discard", help="Drop what an unfinished run has done.")] = False
+    wait: Annotated[float, _run(help="Seconds to wait at most while others have the atlas open.")] = 60.0
     cluster: Annotated[bool, _run("--cluster/--no-cluster", help="Cluster the codes of every site.")] = True
 
 
@@ -203,6 +204,7 @@ def ingest(
             worker=_share(running.worker),
             cluster=running.cluster,
             discard=running.discard,
+            wait=running.wait,
             progress=TerminalProgress(),
         )
         _report(atlas, outcome)

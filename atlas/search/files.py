@@ -32,13 +32,13 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ..errors import IndexMissing, UsageError, WidthError
-from ..store.disk import replacing
+from ..store.disk import no_file, replacing, sealed, unsealed
 
 T = TypeVar("T")
 
 INDEXES = "indexes"  # the folder in an atlas
 TARGET_RECALL = 0.99  # recall@10 that an approximate index is built for
-FORMAT = 2  # of the JSON beside an index; raised when an older reader would misunderstand it
+FORMAT = 3  # of the JSON beside an index; raised when an older reader would misunderstand it
 
 FULL_CHECK_BYTES = 1 << 26
 """Files up to this size are hashed whole when they are opened: 64 MiB take some 40 ms. Of larger ones samples are."""
@@ -129,6 +129,7 @@ def _open_flat(
 
 def check_file(path: Path, about: dict[str, Any], *, thorough: bool = False) -> None:
     """Raise `IndexMissing` unless the index file is there and is what ``about`` says."""
+    _refuse_strangers(path)
     try:
         with path.open("rb") as file:
             _check(file, path, about, thorough)
@@ -136,7 +137,13 @@ def check_file(path: Path, about: dict[str, Any], *, thorough: bool = False) -> 
         raise _absent(path) from None
 
 
+def _refuse_strangers(path: Path) -> None:
+    if (what := no_file(path)) is not None:
+        raise damaged(path, f"{path.name} {what}")
+
+
 def _mapped(path: Path, about: dict[str, Any], thorough: bool) -> mmap.mmap:
+    _refuse_strangers(path)
     try:
         with path.open("rb") as file:
             _check(file, path, about, thorough)
@@ -171,14 +178,16 @@ def hashes(path: Path) -> dict[str, Any]:
 def write_about(path: Path, about: dict[str, Any]) -> None:
     """Write the JSON beside the index at ``path``."""
     with replacing(path.with_suffix(".json")) as file:
-        file.write(json.dumps({"format": FORMAT, **about}, indent=1).encode())
+        file.write(sealed({"format": FORMAT, **about}))
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """The JSON beside the index at ``path``. Raises `IndexMissing` where that is absent, damaged or of old format."""
     sidecar = path.with_suffix(".json")
+    if (what := no_file(sidecar)) is not None:
+        raise damaged(path, f"{sidecar.name} {what}")
     try:
-        about = json.loads(sidecar.read_bytes())
+        about = json.loads(content := sidecar.read_bytes())
     except FileNotFoundError:
         raise IndexMissing(
             f"there is no index at {path} ({sidecar.name} is absent); build it with `polytope index`"
@@ -190,7 +199,10 @@ def read_about(path: Path) -> dict[str, Any]:
             f"the index at {path} has format {about['format']}, this version reads {FORMAT}; rebuild it with "
             "`polytope index`"
         )
-    if not isinstance(about, dict) or not all(name in about and fits(about[name]) for name, fits in _FIELDS.items()):
+    about = unsealed(content)
+    if about is None:
+        raise damaged(path, f"{sidecar.name} isn't what was written")
+    if not all(name in about and fits(about[name]) for name, fits in _FIELDS.items()):
         raise damaged(path, f"{sidecar.name} doesn't say what the index was built from")
     return about
 

@@ -32,7 +32,7 @@ from ..codes import SplineCodes
 from ..errors import AtlasLocked, NotAnAtlas, SchemaVersionError, UnknownName, UsageError
 from . import blocks, user_sql
 from .catalog import Catalog, SiteRecord
-from .disk import disk_full, is_disk_full, is_forbidden, remove_unfinished, unfinished_path
+from .disk import disk_full, is_disk_full, is_forbidden, no_file, remove_unfinished, unfinished_path
 from .statements import DATABASE, Statements, damaged, quoted
 from .user_sql import Limits
 
@@ -82,6 +82,9 @@ def open(path: str | Path, *, writable: bool = False, limits: Limits | None = No
         DamagedAtlas: the database can't be read.
     """
     folder = Path(path)
+    for name in (DATABASE, f"{DATABASE}.wal"):
+        if (what := no_file(folder / name)) is not None:
+            raise NotAnAtlas(f"{folder / name} {what}; remove it, or name another atlas")
     if not (folder / DATABASE).is_file():
         what = "is a folder without an atlas in it" if folder.is_dir() else "does not exist"
         raise NotAnAtlas(f"{folder} {what}; make an atlas with `polytope ingest {folder} …` or `polytope demo`")
@@ -459,6 +462,8 @@ def _who_holds(path: Path, message: str, writable: bool) -> str:
 
 
 def _read_note(path: Path) -> dict[str, Any]:
+    if no_file(path / WRITER_NOTE) is not None:
+        return {}
     try:
         note = json.loads((path / WRITER_NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # just removed, or just being written

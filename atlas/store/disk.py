@@ -9,6 +9,8 @@ another machine holds is never touched.
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import platform
 import re
@@ -17,11 +19,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import duckdb
 
 from ..errors import DiskFull, StoreError
+
+SEAL = "sha256_of_this"
+"""Name of the digest in a JSON object that `sealed` wrote."""
 
 
 @contextmanager
@@ -42,6 +47,49 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
+
+
+def sealed(document: dict[str, Any], indent: int | None = 1) -> bytes:
+    """A JSON object as it is written beside data: with the SHA-256 of all else in it, which `unsealed` checks."""
+    return json.dumps({**document, SEAL: _digest(document)}, ensure_ascii=False, indent=indent).encode()
+
+
+def unsealed(content: bytes) -> dict[str, Any] | None:
+    """The object in what `sealed` wrote; None where a byte of it has changed since."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.pop(SEAL, None) != _digest(document):
+        return None
+    return document
+
+
+def _digest(document: dict[str, Any]) -> str:
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()
+
+
+def no_file(path: Path) -> str | None:
+    """What is at a path in place of a file, in words that follow its name; None for a file, or where nothing is.
+
+    To open a pipe would wait for ever, and to read some devices never ends.
+    """
+    if path.is_file():
+        return None
+    if path.is_dir():
+        return "is no file but a folder"
+    if path.exists():
+        return "is no file but a pipe, a socket or a device"
+    return "is a link that leads nowhere" if path.is_symlink() else None
+
+
+def remove_stranger(path: Path) -> None:
+    """Take away what is no file at a path that is ours to write."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif no_file(path) is not None:
+        path.unlink()
 
 
 def unfinished_path(path: Path) -> Path:

@@ -2,7 +2,8 @@
 
 ``names.jsonl`` holds a JSON object a line, and lines are only ever added. The last line of an example, in one
 network, target and space, says what it is called; one without name and note takes both away. A line counts once its
-line break is written: what a writer that was killed left behind is cut off by the next one.
+line break is written: what a writer that was killed left behind is cut off by the next one. A line carries a digest
+of what it says; one that a person wrote may do without.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import DamagedAtlas
-from .disk import disk_full
+from .disk import SEAL, disk_full, no_file, sealed, unsealed
 
 NAMES = "names.jsonl"
 
@@ -46,11 +47,14 @@ def read_names(folder: Path) -> list[Name]:
     """The names and notes of the atlas in ``folder`` as they are now. Raises `DamagedAtlas` where a line is none."""
     names: dict[tuple[str, str, str, int], Name] = {}
     path = folder / NAMES
+    if (what := no_file(path)) is not None:
+        raise DamagedAtlas(f"{path} {what}; remove it, and put the file with the names in its place if you have it")
     if not path.exists():
         return []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            name = Name(**json.loads(line))
+            record = json.loads(line)
+            name = Name(**(unsealed(line) or {} if SEAL in record else record))
         except (ValueError, TypeError):
             raise DamagedAtlas(
                 f"line {number} of {path} is no name as `polytope name` writes it; mend it or take it out"
@@ -62,6 +66,7 @@ def read_names(folder: Path) -> list[Name]:
 @contextmanager
 def changing_names(folder: Path) -> Iterator[Callable[[Name], None]]:
     """Nobody else changes the names meanwhile; what is given appends a line, which then is on the disk."""
+    read_names(folder)  # raises what is wrong with them
     with disk_full(folder / NAMES), (folder / NAMES).open("a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
 
@@ -69,7 +74,7 @@ def changing_names(folder: Path) -> Iterator[Callable[[Name], None]]:
             file.seek(0)
             whole = file.read().rfind(b"\n") + 1
             file.truncate(whole)
-            line = json.dumps(asdict(name), ensure_ascii=False).encode() + b"\n"
+            line = sealed(asdict(name), indent=None) + b"\n"
             if file.write(line) != len(line):
                 file.truncate(whole)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a disk that took a part of it is full

@@ -166,7 +166,7 @@ class Statements:
 
 def _is_damage(error: duckdb.Error) -> bool:
     known = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)
-    return isinstance(error, known) or "Corrupt database file" in str(error)
+    return isinstance(error, known) or "Corrupt" in str(error)
 
 
 def damaged(path: Path, error: duckdb.Error) -> DamagedAtlas:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import duckdb
@@ -22,7 +22,7 @@ import pandas as pd
 
 from ..errors import SqlFailed, SqlRefused, SqlTimeout
 from .disk import first_line
-from .statements import DATABASE, Statements, quoted
+from .statements import Statements, quoted
 
 QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
@@ -31,13 +31,44 @@ SANDBOX = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",  # else `from df` would read the caller's variables
-    # Settings can be asked for: none says where on the machine something lies. Nothing is spilled or stored anyway.
+    # Nothing is spilled or stored, and no message says where it would be.
     "temp_directory": "",
     "secret_directory": "none",
     # Of all that one process reads at a time: a query that needs more fails, and nothing else on the machine does.
     "memory_limit": "50%",
 }
 """Settings of a database that is opened for reading; `close_files` and `lock` complete them."""
+
+HIDDEN = frozenset(
+    {
+        "current_setting",
+        "database_list",
+        "duckdb_databases",
+        "duckdb_extensions",
+        "duckdb_external_file_cache",
+        "duckdb_profiling_settings",
+        "duckdb_secrets",
+        "duckdb_settings",
+        "pg_settings",
+        "pragma_database_list",
+    }
+)
+"""Names in a query of what says where on the machine something lies."""
+
+INDIRECT = frozenset(
+    {
+        "arrow_scan",
+        "arrow_scan_dumb",
+        "json_execute_serialized_sql",
+        "json_serialize_plan",
+        "pandas_scan",
+        "python_arrow_scan",
+        "python_map_function",
+        "query",
+        "query_table",
+    }
+)
+"""Functions that take SQL or a name in a string, in which one of `HIDDEN` may stand, or a place in memory."""
 
 LONGEST_QUERY = 64_000
 """Bytes of a query. What is longer is text pasted by mistake, or made to bring down the parser; values are bound."""
@@ -119,7 +150,7 @@ def answer(
             cursor.rollback()
     if timed_out.is_set():
         raise took_too_long(timeout)
-    return _without_place(frame, statements.path / DATABASE)
+    return frame
 
 
 def check_length(what: str, text: str, most: int) -> None:
@@ -149,6 +180,24 @@ def _check_is_query(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
             f"SQL on an atlas is read-only: {_first_word(query).upper()} is not a query; "
             "start with select, with, from, describe, summarize or explain"
         )
+    _check_names(query)
+
+
+def _check_names(query: str) -> None:
+    """Raise `SqlRefused` for a query that names one of `HIDDEN`, or calls one of `INDIRECT`."""
+    words = [*_words(query), ""]
+    for word, following in pairwise(words):
+        if word in HIDDEN or (word in INDIRECT and following.startswith("(")):
+            raise SqlRefused(f"SQL on an atlas reads its own tables only: {word} is not among them")
+
+
+def _words(query: str) -> Iterator[str]:
+    """Names, keywords and signs of a query in lower case, without quotes; neither comments nor strings."""
+    text = query.encode()
+    tokens = duckdb.tokenize(query)
+    for (start, kind), (end, _) in pairwise([*tokens, (len(text), duckdb.token_type.comment)]):
+        if kind not in (duckdb.token_type.comment, duckdb.token_type.string_const):
+            yield text[start:end].decode(errors="replace").strip().strip('"').casefold()
 
 
 def check_condition(ask: Callable[[str, list[str]], pd.DataFrame], table: str, condition: str) -> None:
@@ -320,38 +369,6 @@ def _numbers(texts: pd.Series, whole: bool) -> pd.Series:
     if not whole and all(Decimal(repr(float(number))) == number for number in numbers if number is not None):
         return pd.Series(numbers, dtype="float64", index=texts.index)
     return pd.Series(numbers, dtype=object, index=texts.index)
-
-
-def _without_place(frame: pd.DataFrame, database: Path) -> pd.DataFrame:
-    """The rows, in which the database's own file is called by its name alone: lists of databases and of settings
-    say where it lies."""
-    place = str(database.resolve())
-    for at, kind in enumerate(frame.dtypes):
-        column = frame.iloc[:, at]
-        if not pd.api.types.is_numeric_dtype(kind) and any(place in str(cell) for cell in _words(column)):
-            frame.isetitem(at, pd.array([_replaced(cell, place) for cell in column], dtype=object))
-    return frame
-
-
-def _words(cells: Iterable[Any]) -> Iterator[str]:
-    """The texts in a column or a nested value."""
-    for cell in cells:
-        if isinstance(cell, str):
-            yield cell
-        elif isinstance(cell, dict):
-            yield from _words((*cell, *cell.values()))
-        elif isinstance(cell, list | tuple) or (isinstance(cell, np.ndarray) and cell.dtype == object):
-            yield from _words(cell)
-
-
-def _replaced(cell: Any, place: str) -> Any:
-    if isinstance(cell, str):
-        return cell.replace(place, DATABASE)
-    if isinstance(cell, dict):
-        return {_replaced(name, place): _replaced(value, place) for name, value in cell.items()}
-    if isinstance(cell, list | tuple | np.ndarray):
-        return [_replaced(item, place) for item in cell]
-    return cell
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from atlas.errors import BadInput, EmptyDataset, UsageError
 from atlas.kinds import INPUT_KINDS
 from atlas.network import Kind
+from atlas.store.disk import no_file
 
 from .base import BadItem, Dataset, Item, Request, advice_for, ordinals, printable, refuse_label_column, suffix_of
 from .kinds import SOURCES
@@ -46,6 +47,8 @@ class FileItems:
         path = self._paths[ordinal]
         key = printable(path)
         label = key.split("/", 1)[0] if "/" in key else None
+        if (what := no_file(self._root / path)) is not None:  # it was one when the folder was listed
+            return BadItem(ordinal, key, what)
         try:
             data = (self._root / path).read_bytes()
         except OSError as error:

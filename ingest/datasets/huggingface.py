@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from atlas.errors import BadInput, EmptyDataset, HubUnavailable, UsageError
+from atlas.store.disk import no_file
 
 from ..connection import why_unreachable
 from .base import IMAGE, NUMBER, NUMBERS, TEXT, BadItem, Item, Request, named_class, ordinals
@@ -163,6 +164,8 @@ def _is_number(dtype: object) -> bool:
 
 def _image_file_item(ordinal: int, key: str, label: object, path: Path) -> Item | BadItem:
     """A dataset built from a local folder refers to its files instead of holding them."""
+    if (what := no_file(path)) is not None:
+        return BadItem(ordinal, key, f"points to {path}, which {what}")
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -15,6 +15,7 @@ from jaxtyping import Int64
 
 from atlas.errors import BadInput, EmptyDataset
 from atlas.network import Kind
+from atlas.store.disk import no_file
 
 from .base import NUMBER, TEXT, BadItem, Item, Request, ordinals, printable, text_item
 from .columns import choose_text, choose_vector
@@ -182,6 +183,8 @@ def _scan_lines(path: Path, source: str) -> tuple[Int64[np.ndarray, " records"],
 
 
 def _opened(path: Path, source: str) -> Any:
+    if (what := no_file(path)) is not None:
+        raise BadInput(f"{source} {what}")
     try:
         return path.open("rb")
     except OSError as error:

@@ -27,7 +27,7 @@ AUTOMATIC_POINTS = 20_000
 """More examples than this are not clustered without being asked for: the time grows with the square."""
 
 PATIENCE = 60.0
-"""Seconds that a computed result waits for others to close the atlas: to compute it again would take longer."""
+"""Seconds that one waits for others to close the atlas: to compute again what waits would take longer."""
 
 TRY_EVERY = 0.25  # seconds
 
@@ -56,24 +56,36 @@ def storing(place: str | Path | Atlas, progress: Progress) -> Iterator[Atlas]:
         with place.transaction():
             yield place
         return
-    with _patiently(place, progress) as a, a.transaction():
+    with patiently(place, progress, writable=True) as a, a.transaction():
         yield a
 
 
-def _patiently(path: str | Path, progress: Progress) -> Atlas:
+def patiently(path: str | Path, progress: Progress, *, writable: bool = False, wait: float = PATIENCE) -> Atlas:
+    """Open an atlas as `atlas.open` does; where somebody else has it open, that is waited for.
+
+    Args:
+        path: its folder.
+        progress: is told that one waits.
+        writable: hold it alone.
+        wait: seconds to wait at most.
+
+    Raises:
+        AtlasLocked: it was not closed within ``wait`` seconds.
+    """
     try:
-        return atlas.open(path, writable=True)
+        return atlas.open(path, writable=writable)
     except AtlasLocked:
-        pass
-    until = time.monotonic() + PATIENCE
+        if wait <= 0:
+            raise
+    until = time.monotonic() + wait
     with progress.step(f"wait until {path} is closed elsewhere"):
         while True:
-            try:
-                return atlas.open(path, writable=True)
-            except AtlasLocked:
-                if time.monotonic() > until:
-                    raise
             time.sleep(TRY_EVERY)
+            try:
+                return atlas.open(path, writable=writable)
+            except AtlasLocked as error:
+                if time.monotonic() > until:
+                    raise AtlasLocked(f"{error} (waited {wait:g} s)") from None
 
 
 def data_digest(target: Target, space: Space) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import normalize, pil_to_tensor, resize
 
 from atlas.errors import UsageError
+from atlas.store.disk import no_file
 
 IMAGE_SIZE = 224
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -74,8 +75,10 @@ def class_names(classes: Path | Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def _class_lines(path: Path) -> list[str]:
+    if (what := no_file(path)) is not None:
+        raise UsageError(f"class names {path} {what}; expected a text file, a name a line")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"class names {path} can't be read ({error}); expected a text file, a name a line"

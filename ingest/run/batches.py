@@ -109,7 +109,7 @@ def _read(
 ) -> Iterator[UInt8[np.ndarray, "rows bytes"] | Float32[np.ndarray, "rows units"]]:
     """A column of rows of equal width, as it lies in Arrow's buffer."""
     for path in files:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for group in range(file.num_row_groups):
                 for chunk in file.read_row_group(group, columns=[column], use_threads=False).column(0).chunks:
                     width = chunk.type.byte_width

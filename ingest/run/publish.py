@@ -51,6 +51,11 @@ def publish(atlas: Atlas, network: Network, plan: Plan, run: str, folder: Path, 
     return run_id
 
 
+def is_published(atlas: Atlas, plan: Plan) -> bool:
+    """Whether the atlas holds a run of this plan."""
+    return bool(atlas.value("select exists(from runs where plan_digest = $1)", [plan.digest]))
+
+
 def check_network(atlas: Atlas, network: Network) -> None:
     """`WeightsError` if the atlas holds another network under this name."""
     info = network.info

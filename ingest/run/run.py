@@ -6,11 +6,11 @@ given again after a kill, a full disk or Ctrl-C goes on where it stopped and end
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,28 +19,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-import atlas
-from atlas.errors import DiskFull, PlanChanged, RunInterrupted, UsageError
+from atlas.errors import DiskFull, PlanChanged, RunInterrupted, StoreError, UsageError
 from atlas.network import Network
 from atlas.store.atlas import Atlas, make
-from atlas.store.disk import disk_full, replacing
+from atlas.store.disk import disk_full, remove_stranger, replacing, sealed, unsealed
 from atlas.store.statements import DATABASE
 
 from ..datasets.base import Dataset, Item
 from ..derived.clusters import cluster_all
 from ..derived.indexes import build_indexes
-from ..derived.job import reading
+from ..derived.job import PATIENCE, patiently, reading
 from ..progress import Progress
 from .forecast import Forecast, forecast
 from .plan import Choices, Plan, Shard, choose_inputs, difference, make_plan, no_example, read_inputs
-from .publish import check_dataset, check_network, publish
-from .shards import inputs_path, shard_path, write_shard
+from .publish import check_dataset, check_network, is_published, publish
+from .shards import inputs_path, is_complete, is_intact, seal_path, shard_path, write_shard
 
 STAGING = "staging"
 PLAN = "plan.json"
+ATTEMPTS = 3
+"""How often a run is published whose shards are found to be damaged, and written again."""
+
 REMOVED = ".removed-"  # no run's name starts with a dot
 
 
@@ -68,6 +71,7 @@ def ingest(
     worker: tuple[int, int] | None = None,
     cluster: bool = True,
     discard: bool = False,
+    wait: float = PATIENCE,
     progress: Progress | None = None,
 ) -> Outcome:
     """Run a network over a dataset and add what it did to an atlas: activations, codes, indexes, clusters.
@@ -86,6 +90,7 @@ def ingest(
             folder, then the call without it.
         cluster: whether to cluster the codes of every site, up to 20,000 examples.
         discard: forget what an unfinished run of this name has done.
+        wait: seconds to wait at most while somebody else has the atlas open.
         progress: is told the plan, and how far each step is.
 
     Returns:
@@ -100,7 +105,7 @@ def ingest(
         UsageError: an impossible argument, or a dataset of another kind under this name.
         WeightsError: the atlas holds another network under this name.
         NonFinite: an activation is NaN or infinite.
-        AtlasLocked: somebody else has the atlas open.
+        AtlasLocked: somebody else has the atlas open, for longer than ``wait``.
         DiskFull: there is too little space.
         RunInterrupted: Ctrl-C.
     """
@@ -110,8 +115,9 @@ def ingest(
     name = _run_name(run, network, dataset)
     folder = path / STAGING / name
     finish = partial(_finish, network=network, name=name, cluster=cluster, progress=progress)
+    recorded = partial(_recorded, path, network, dataset, wait, progress)
     try:
-        first, published = _recorded(path, network, dataset)
+        first, published = recorded()
         with progress.step("plan", unit="inputs") as step:
             plan = make_plan(network, dataset, choices, device=device, progress=step.update)
         if discard:
@@ -123,17 +129,29 @@ def ingest(
             estimate = forecast(network, dataset, ordinals, plan, first=first, cluster=cluster)
             progress.plan(plan, estimate, network, dataset)
             _check_space(path, plan, estimate, folder)
-            _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress)
+            try:
+                _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress)
+            except FileNotFoundError:  # who ran the same at once has published it, and removed what was staged
+                if folder.exists() or plan.digest not in recorded()[1]:
+                    raise
         if worker is not None:
             return Outcome(name, plan, already_there, already_there, plan.n_examples, [], [])
         if already_there:
             outcome = finish(path, plan=plan, already_there=True)
         else:
-            _check_not_empty(dataset, plan, folder)
-            with atlas.open(path, writable=True) as a:
-                with progress.step("publish"):
-                    publish(a, network, plan, name, folder, started_at)
-                outcome = finish(a, plan=plan, already_there=False)
+            for _ in range(ATTEMPTS):
+                with patiently(path, progress, writable=True, wait=wait) as a:
+                    # Asked again: who ran the same at once may have published it meanwhile.
+                    already_there = is_published(a, plan)
+                    if already_there or _published(a, network, dataset, plan, name, folder, started_at, progress):
+                        outcome = finish(a, plan=plan, already_there=already_there)
+                        break
+                changed = "read again what changed on the disk"
+                _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress, changed)
+            else:
+                raise StoreError(
+                    f"what is written to {folder} is not what is read from it, {ATTEMPTS} times over; check the disk"
+                )
     except KeyboardInterrupt:
         raise RunInterrupted(_where_it_stands(folder)) from None
     if _is_staged(folder, plan):  # else it is another run's, which is unfinished
@@ -141,13 +159,15 @@ def ingest(
     return outcome
 
 
-def _recorded(path: Path, network: Network, dataset: Dataset) -> tuple[bool, set[str]]:
+def _recorded(
+    path: Path, network: Network, dataset: Dataset, wait: float, progress: Progress
+) -> tuple[bool, set[str]]:
     """Whether the atlas holds no network yet, and the digests of the plans of its runs. One that does not exist is
     made; `WeightsError` and `UsageError` as `check_network` and `check_dataset` raise them."""
     if not (path / DATABASE).exists():
         make(path)
         return True, set()
-    with atlas.open(path) as a:
+    with patiently(path, progress, wait=wait) as a:
         check_network(a, network)
         check_dataset(a, dataset.name, dataset.kind)
         return not a.catalog.networks, {digest for (digest,) in a.rows("select plan_digest from runs")}
@@ -199,14 +219,17 @@ def _settle_plan(folder: Path, name: str, plan: Plan) -> datetime:
     with disk_full(folder):
         folder.mkdir(parents=True, exist_ok=True)
     document = {"started_at": started_at.isoformat(), "plan": plan.document}
+    remove_stranger(folder / PLAN)
     with replacing(folder / PLAN) as file:
-        file.write(json.dumps(document, indent=1).encode())
+        file.write(sealed(document))
     return started_at
 
 
 def _read_plan(folder: Path) -> dict[str, Any] | None:
+    """What was written down; None where nothing is, or where it has changed since: shards say of which plan they
+    are, so that it can be written anew."""
     file = folder / PLAN
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return unsealed(file.read_bytes()) if file.is_file() else None
 
 
 def _is_staged(folder: Path, plan: Plan) -> bool:
@@ -218,7 +241,7 @@ def _is_staged(folder: Path, plan: Plan) -> bool:
 def _remove(folder: Path) -> None:
     """Forget what is staged. It goes under another name first: a kill in between must not leave shards without the
     plan that they belong to, which the next plan of that name would take for its own."""
-    if folder.exists():
+    with suppress(FileNotFoundError):  # it is not there, or who ran the same at once removes it too
         folder.rename(folder.with_name(f"{REMOVED}{secrets.token_hex(4)}-{folder.name}"))
     for removed in folder.parent.glob(f"{REMOVED}*"):
         shutil.rmtree(removed, ignore_errors=True)
@@ -233,14 +256,51 @@ def _write_shards(
     folder: Path,
     worker: tuple[int, int] | None,
     progress: Progress,
+    step_name: str = "read",
 ) -> None:
     share, of = worker or (0, 1)
+    digest = plan.digest
     mine = [shard for shard in plan.shards if shard.number % of == share]
-    missing = [shard for shard in mine if not shard_path(folder, shard).exists()]
+    missing = [shard for shard in mine if not is_complete(folder, shard, digest)]
     done = sum(shard.n_examples for shard in mine) - sum(shard.n_examples for shard in missing)
-    with progress.step("read", total=sum(shard.n_examples for shard in mine), unit="examples", done=done) as step:
+    with progress.step(step_name, total=sum(shard.n_examples for shard in mine), unit="examples", done=done) as step:
         for shard in missing:
             write_shard(network, dataset, ordinals, plan, shard, folder, skip_bad=skip_bad, progress=step.advance)
+
+
+def _published(
+    a: Atlas,
+    network: Network,
+    dataset: Dataset,
+    plan: Plan,
+    name: str,
+    folder: Path,
+    started_at: datetime,
+    progress: Progress,
+) -> bool:
+    """Publish a run and say True, if all its shards are as they were written; else those that are not no longer count
+    as complete."""
+    if _rotten(plan, folder):
+        return False
+    _check_not_empty(dataset, plan, folder)
+    try:
+        with progress.step("publish"):
+            publish(a, network, plan, name, folder, started_at)
+    except (OSError, pa.ArrowException):  # a page changed after it was looked at
+        if not _rotten(plan, folder):
+            raise
+        return False
+    return True
+
+
+def _rotten(plan: Plan, folder: Path) -> list[Shard]:
+    """The shards whose bytes have changed since they were written; these are no longer complete."""
+    digest = plan.digest
+    rotten = [shard for shard in plan.shards if not is_intact(folder, shard, digest)]
+    for shard in rotten:
+        remove_stranger(seal_path(folder, shard))
+        seal_path(folder, shard).unlink(missing_ok=True)
+    return rotten
 
 
 def _check_not_empty(dataset: Dataset, plan: Plan, folder: Path) -> None:
@@ -261,12 +321,13 @@ def _where_it_stands(folder: Path) -> str:
     if written is None:
         return "stopped before anything was read; give the same command again"
     total = len(written["plan"]["shards"])
-    done = sum(shard_path(folder, Shard(number, 0, 0, 0)).exists() for number in range(total))
+    done = sum(seal_path(folder, Shard(number, 0, 0, 0)).exists() for number in range(total))
     return f"stopped with {done} of {total} shards complete in {folder}; give the same command again to go on"
 
 
 def _check_space(path: Path, plan: Plan, estimate: Forecast, folder: Path) -> None:
-    done = sum(shard.n_examples for shard in plan.shards if shard_path(folder, shard).exists())
+    digest = plan.digest
+    done = sum(shard.n_examples for shard in plan.shards if is_complete(folder, shard, digest))
     left = 1 - done / plan.n_examples
     needed = int(estimate.staging_bytes * left) + estimate.atlas_bytes
     free = shutil.disk_usage(path).free

@@ -1,8 +1,9 @@
 """One shard of a run: some inputs, read by the network and written as Parquet files, all or nothing.
 
-A shard is two files, ``000007.inputs.parquet`` (one row an input) and ``000007.parquet`` (one row an example). Each
-is written under a temporary name, flushed to the disk and renamed, the examples last: where ``000007.parquet`` exists
-the shard is complete, whatever killed the process afterwards. The same plan gives the same bytes.
+A shard is two files, ``000007.inputs.parquet`` (one row an input) and ``000007.parquet`` (one row an example), and
+``000007.json``, which says of which plan they are and what their bytes must be. Each is written under a temporary
+name, flushed to the disk and renamed, the JSON last: where it exists the shard is complete, whatever killed the
+process afterwards. The same plan gives the same bytes. Pages of Parquet carry checksums as well.
 
 A code is a binary of its packed bytes, an activation one of its numbers as little-endian float32:
 Parquet reads and writes lists of numbers at half the speed.
@@ -10,6 +11,7 @@ Parquet reads and writes lists of numbers at half the speed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -20,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas.errors import BadInput, NonFinite
-from atlas.network import Network, Reading, Site
-from atlas.store.disk import replacing
+from atlas.network import ImageView, Network, Reading, Site
+from atlas.store.disk import remove_stranger, replacing, sealed, unsealed
 
 from ..datasets.base import BadItem, Dataset, Item
 from ..datasets.kinds import SOURCES
@@ -31,6 +33,9 @@ from .plan import Plan, Shard, read_inputs
 
 ROW_GROUP_BYTES = 8 << 20
 """Rows are buffered up to this many bytes of codes and activations before they are written."""
+
+BATCH_PIXELS = 32_000_000
+"""Pixels of decoded images that a batch holds at most, unless it is one image: two batches are in memory."""
 
 PAGE_BYTES = 1 << 20
 DEFAULT_WRITE_BATCH = 1024
@@ -78,8 +83,36 @@ def activation_column(site: Site) -> str:
 
 
 def shard_path(folder: Path, shard: Shard) -> Path:
-    """The file whose existence says that the shard is complete."""
     return folder / f"{shard.number:06d}.parquet"
+
+
+def seal_path(folder: Path, shard: Shard) -> Path:
+    """The file whose existence says that the shard is complete."""
+    return folder / f"{shard.number:06d}.json"
+
+
+def is_complete(folder: Path, shard: Shard, plan: str) -> bool:
+    """Whether a shard of the plan of this digest was written. `is_intact` says whether it is as it was written."""
+    return _seal(folder, shard).get("plan") == plan
+
+
+def is_intact(folder: Path, shard: Shard, plan: str) -> bool:
+    """Whether a shard of the plan of this digest was written, and no byte of it has changed since."""
+    seal = _seal(folder, shard)
+    files = {"inputs": inputs_path(folder, shard), "examples": shard_path(folder, shard)}
+    if seal.get("plan") != plan or not all(path.is_file() for path in files.values()):
+        return False
+    return all(_sha256(path) == seal.get(name) for name, path in files.items())
+
+
+def _seal(folder: Path, shard: Shard) -> dict[str, Any]:
+    path = seal_path(folder, shard)
+    return unsealed(path.read_bytes()) or {} if path.is_file() else {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def inputs_path(folder: Path, shard: Shard) -> Path:
@@ -109,6 +142,8 @@ def write_shard(
     batches = _batches(units, int(plan.document["batch_size"]))
     if FEEDINGS[network.info.kind].ahead:
         batches = ahead(batches)
+    for path in (seal_path(folder, shard), inputs_path(folder, shard), shard_path(folder, shard)):
+        remove_stranger(path)
     with (
         replacing(shard_path(folder, shard)) as file,
         _Rows(file, plan) as rows,
@@ -122,8 +157,10 @@ def write_shard(
                 written.put((reading, places))
                 progress(len(places))
         rows.finish()
-        # Inside, so that they are complete before the examples' file says so.
         _write_inputs(inputs_path(folder, shard), inputs)
+    seal = {"inputs": _sha256(inputs_path(folder, shard)), "examples": _sha256(shard_path(folder, shard))}
+    with replacing(seal_path(folder, shard)) as file:
+        file.write(sealed({"plan": plan.digest, **seal}))
 
 
 class _Rows:
@@ -183,13 +220,20 @@ def _units(
 
 def _batches(units: Iterator[Unit], size: int) -> Generator[list[Unit], None, None]:
     batch: list[Unit] = []
+    pixels = 0
     for unit in units:
-        batch.append(unit)
-        if len(batch) == size:
+        more = _pixels(unit)
+        if batch and (len(batch) == size or pixels + more > BATCH_PIXELS):
             yield batch
-            batch = []
+            batch, pixels = [], 0
+        batch.append(unit)
+        pixels += more
     if batch:
         yield batch
+
+
+def _pixels(unit: Unit) -> int:
+    return unit.work.image.width * unit.work.image.height if isinstance(unit.work, ImageView) else 0
 
 
 def _check_finite(reading: Reading, sites: Sequence[Site], places: Sequence[Place]) -> None:
@@ -252,5 +296,6 @@ def _parquet(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
         compression="none",
         use_dictionary=False,
         write_statistics=False,
+        write_page_checksum=True,
         write_batch_size=max(1, min(DEFAULT_WRITE_BATCH, PAGE_BYTES // widest)),
     )

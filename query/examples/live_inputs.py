@@ -22,6 +22,7 @@ from atlas.images import decode_image
 from atlas.kinds import INPUT_KINDS
 from atlas.network import ImageView, Kind, TextNetwork, Tokens, TokenWindow, VectorNetwork, VectorView, View
 from atlas.store.catalog import NetworkRecord, SiteRecord, Target
+from atlas.store.disk import no_file
 
 Numbers = Sequence[float] | Float32[np.ndarray, "..."] | Float64[np.ndarray, "..."]
 """A vector as a caller gives it."""
@@ -117,6 +118,8 @@ def image_input(
 
 
 def _open_image(path: Path) -> Image.Image:
+    if (what := no_file(path)) is not None:
+        raise BadInput(f"{path} {what}; expected an image")
     try:
         return decode_image(path.read_bytes())
     except FileNotFoundError:

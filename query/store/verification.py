@@ -49,23 +49,27 @@ def verify(atlas: Atlas, *, progress: Callable[[int, int], None] | None = None) 
     Returns:
         A row a check: check, subject, ok, detail.
     """
-    groups = [
-        _references(atlas),
-        _rows(atlas),
-        _names(atlas),
-        _once(atlas),
-        *(_site_codes(atlas, site) for site in atlas.catalog.sites),
-        *(_site_activations(atlas, site) for site in atlas.catalog.sites),
-        _clusterings(atlas),
-        _indexes(atlas),
-        _neighbors(atlas),
-        _layouts(atlas),
-    ]
+    sites = atlas.catalog.sites
+    groups = {
+        "references": _references(atlas),
+        "rows": _rows(atlas),
+        "names": _names(atlas),
+        "keys": _once(atlas),
+        **{f"codes of {_site_name(site)}": _site_codes(atlas, site) for site in sites},
+        **{f"activations of {_site_name(site)}": _site_activations(atlas, site) for site in sites},
+        "clusterings": _clusterings(atlas),
+        "indexes": _indexes(atlas),
+        "neighbors": _neighbors(atlas),
+        "layouts": _layouts(atlas),
+    }
     checks: list[Check] = []
-    for done, group in enumerate(groups):
+    for done, (subject, group) in enumerate(groups.items()):
         if progress is not None:
             progress(done, len(groups))
-        checks += group
+        try:
+            checks.extend(group)
+        except DamagedAtlas as error:  # a block that doesn't hold what was written
+            checks.append(Check("can be read", subject, False, str(error)))
     return pd.DataFrame(checks, columns=["check", "subject", "ok", "detail"])
 
 

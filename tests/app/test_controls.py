@@ -9,7 +9,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 import atlas
-from app.cli.main import cli
+from app.cli.commands import cli
 from app.controls import adding_controls
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def test_locked_atlas_names_the_writer(tmp_path: Path, data: Path) -> None:
     small_run(tmp_path / "a", data)
     with held(tmp_path / "a", writable=True) as process:
         with pytest.raises(AtlasLocked, match=rf"is being written by process {process} \(`.+`, since 20.* UTC\)"):
-            small_run(tmp_path / "a", data)
+            small_run(tmp_path / "a", data, wait=0)
         with pytest.raises(AtlasLocked, match="wait until it has finished"):
             atlas.open(tmp_path / "a")
     assert small_run(tmp_path / "a", data).already_there
@@ -187,7 +188,7 @@ def test_reader_keeps_run_from_publishing(tmp_path: Path, data: Path) -> None:
     more = small_texts(data, 12)
     with held(path, writable=False) as process:
         with pytest.raises(AtlasLocked, match=rf"is being read or written by process {process}.*close it, and try"):
-            small_run(path, more)
+            small_run(path, more, wait=0)
         shards = {file: file.stat().st_mtime_ns for file in path.glob("staging/*/*.parquet")}
         assert len(shards) == 8 and rows(path, "select count(*) from runs") == [(1,)]
     seen: list[bool] = []
@@ -198,6 +199,36 @@ def test_reader_keeps_run_from_publishing(tmp_path: Path, data: Path) -> None:
     )
     small_run(path, more, progress=same)
     assert seen == [True] and rows(path, "select count(*) from runs") == [(2,)]
+
+
+def test_a_run_waits_for_a_reader(tmp_path: Path, data: Path) -> None:
+    """A run that is to be published waits until a reader has closed the atlas."""
+    path = tmp_path / "a"
+    small_run(path, data, cluster=False)
+    with ExitStack() as reader:
+        reader.enter_context(held(path, writable=False))
+        closes = Watching(lambda step, number: reader.close() if step.startswith("wait until") else None)
+        small_run(path, small_texts(data, 12), cluster=False, progress=closes)
+    assert rows(path, "select count(*) from runs") == [(2,)]
+
+
+@pytest.mark.parametrize("step", ["read", "wait until"])
+def test_same_run_at_once_is_recorded_once(step: str, tmp_path: Path, data: Path) -> None:
+    """What another process publishes while the same run reads, or waits to publish, is not recorded again."""
+    path = tmp_path / "a"
+    atlas.create(path).close()
+    with ExitStack() as reader:
+        if step != "read":
+            reader.enter_context(held(path, writable=False))
+
+        def same(name: str, number: int) -> None:
+            if name.startswith(step) and number == 0:
+                reader.close()
+                small_run(path, data, cluster=False)
+
+        outcome = small_run(path, data, cluster=False, progress=Watching(same))
+    assert outcome.already_there and rows(path, "select count(*) from runs") == [(1,)]
+    assert list((path / "staging").iterdir()) == []
 
 
 # --- names and places ------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import typer
 
-from app.cli.main import main
+from app.cli import commands
 from tests.app.cli.command import Answer, Run
 
 
@@ -14,11 +16,11 @@ from tests.app.cli.command import Answer, Run
 def polytope(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the command in this process."""
 
-    def run(*words: object) -> Answer:
+    def run(*words: object, given: Sequence[typer.Typer] = ()) -> Answer:
         monkeypatch.setattr(sys, "argv", ["polytope", *map(str, words)])
         status = 0
         try:
-            main()
+            commands.run(*given)
         except SystemExit as stopped:
             status = int(stopped.code or 0)
         printed = capsys.readouterr()

@@ -7,8 +7,8 @@ import pytest
 from typer.main import get_command
 
 import atlas
+from app.cli.commands import cli
 from app.cli.experiment import LazyGroup
-from app.cli.main import cli
 from app.cli.networks import untrained
 from atlas.network import Network
 from query.experiments import archive, registry

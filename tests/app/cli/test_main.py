@@ -6,18 +6,21 @@ import shlex
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torchvision
+import typer
 from PIL import Image
 from typer.main import get_command
 
 import atlas
 import query
-from app.cli.main import INTERRUPTED, cli
+from app.cli.commands import cli
+from app.cli.statuses import INTERRUPTED, UNFORESEEN
 from app.cli.tables import readable_density
 from ingest.datasets.builtin import digit_images
 from tests.app.cli.command import Run
@@ -197,6 +200,58 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path):
     assert running.returncode == INTERRUPTED
     assert "give the same command again to go on" in said and "Traceback" not in said
     assert list(path.rglob(".*.tmp")) == []
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+module = sys.argv.pop(1)
+
+class Presses:
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Presses())
+from app.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("pandas.core", "info a"),
+        ("torch.nn", "ingest {new} --network demo:gpt2 --data builtin:python"),
+    ],
+)
+def test_an_early_ctrl_c_is_one_message(module: str, words: str, tmp_path: Path):
+    """It is pressed while a module loads: before any command has begun, and in one."""
+    line = [sys.executable, "-c", INTERRUPTED_IMPORT, module, *words.format(new=tmp_path / "new").split()]
+    ended = subprocess.run(line, capture_output=True, text=True, cwd=README.parent, check=False)
+    assert (ended.returncode, ended.stdout) == (INTERRUPTED, "")
+    assert ended.stderr in ("", "error: stopped\n")
+
+
+def test_an_unforeseen_error_is_reported(polytope: Run):
+    """In one sentence with the version, and whole in a file; one that Ctrl-C is behind is none."""
+    broken = typer.Typer()
+
+    @broken.command()
+    def fails(stopped: bool = False) -> None:
+        try:
+            raise KeyboardInterrupt if stopped else KeyError("nobody\x1b[2J")
+        except (KeyError, KeyboardInterrupt) as cause:
+            raise ImportError("a part of it\nis missing") from cause
+
+    answer = polytope(given=[broken])
+    assert answer.status == UNFORESEEN and "Traceback" not in answer.err
+    assert f"polytope-atlas {version('polytope-atlas')} failed" in answer.err and "(ImportError: a part" in answer.err
+    report = Path(answer.err.strip().rpartition(" ")[2])
+    assert "KeyError: 'nobody" in report.read_text() and "in fails" in report.read_text()
+    report.unlink()
+    stopped = polytope("--stopped", given=[broken])
+    assert (stopped.status, stopped.err) == (INTERRUPTED, "error: stopped\n")
 
 
 def in_readme(language: str) -> str:

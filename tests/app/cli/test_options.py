@@ -13,7 +13,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from app import sandbox
-from app.cli.main import cli
+from app.cli.commands import cli
 from app.cli.options import Answer, Target, question
 from atlas.store.atlas import Atlas
 from tests.app.cli.command import Run
@@ -113,13 +113,10 @@ def test_sql_keeps_what_the_database_holds(small: Path, polytope: Run, tmp_path:
 
 
 def test_a_command_asks_in_another_process(small: Path, polytope: Run, monkeypatch: pytest.MonkeyPatch):
-    """So one value that takes minutes ends with its time, and what settings say names no place of the machine."""
+    """So one value that takes minutes ends with its time, however short that is."""
     monkeypatch.setattr(sandbox, "GRACE", 0.5)
     deaf = "select len(list_transform(range(20000000), lambda i: hash(i)::varchar)) as n"
     assert polytope("sql", small, deaf, "--timeout", "0.001").refuses("ran longer than 0.001 s")
-    places = "select value from duckdb_settings() union all select path from duckdb_databases()"
-    values = [row["value"] for row in polytope("sql", small, places, "--format", "json").rows()]
-    assert "atlas.duckdb" in values and not any(value.startswith("/") for value in values if value is not None)
 
 
 def test_sql_tells_missing_from_nan(small: Path, polytope: Run, tmp_path: Path):

@@ -24,7 +24,7 @@ CONSOLE_SCRIPT = "import sys; from app.cli.main import main; sys.exit(main())"
 EVERY_COMMAND = """
 import contextlib, io, json, sys
 from typer.main import get_command
-from app.cli.main import cli, main
+from app.cli.commands import cli, run as main
 
 HEAVY = {"torch", "hdbscan", "sklearn", "numba", "streamlit", "transformer_lens"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import tracemalloc
 from pathlib import Path
@@ -19,6 +20,7 @@ from atlas.search.files import (
     SAMPLE_BYTES,
     _open_flat,
     hashes,
+    read_about,
     read_again,
     write_flat,
 )
@@ -212,7 +214,43 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     save(index_of(random_codes(0, 5, 8)), tmp_path / "a.faiss")
     about = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps(about | {"format": 99}))
-    with pytest.raises(IndexMissing, match="format 99, this version reads 2"):
+    with pytest.raises(IndexMissing, match="format 99, this version reads 3"):
+        HammingIndex.load(tmp_path / "a.faiss")
+
+
+def test_a_changed_byte_beside_an_index(tmp_path: Path) -> None:
+    """Whatever byte of the JSON changes, what a search would read out of it among them."""
+    path, sidecar = tmp_path / "a.faiss", tmp_path / "a.json"
+    save(index_of(random_codes(0, 5, 8)), path)
+    written = sidecar.read_bytes()
+    for place in range(len(written)):
+        changed = bytearray(written)
+        changed[place] ^= 1
+        sidecar.write_bytes(changed)
+        try:
+            same = json.loads(changed) == json.loads(written)  # white space between its parts
+        except ValueError:
+            same = False
+        if same:
+            continue
+        with pytest.raises(IndexMissing, match="polytope index"):
+            read_about(path)
+
+
+@pytest.mark.parametrize("name", ["a.faiss", "a.json"])
+@pytest.mark.parametrize("what", ["pipe", "link", "folder"])
+def test_what_is_no_index_file_is_not_opened(name: str, what: str, tmp_path: Path) -> None:
+    """A pipe, for which a reader would wait for ever, a link that leads nowhere, a folder."""
+    save(index_of(random_codes(0, 5, 8)), tmp_path / "a.faiss")
+    place = tmp_path / name
+    place.unlink()
+    if what == "pipe":
+        os.mkfifo(place)
+    elif what == "link":
+        place.symlink_to(tmp_path / "nowhere")
+    else:
+        place.mkdir()
+    with pytest.raises(IndexMissing, match=r"damaged \(a\.\w+ is (no file but a|a link that leads nowhere)"):
         HammingIndex.load(tmp_path / "a.faiss")
 
 

@@ -158,6 +158,15 @@ def test_a_truncated_database_is_damaged(keep: float, copy: Path) -> None:
         read_everything(copy)
 
 
+@pytest.mark.parametrize("name", ["atlas.duckdb", "atlas.duckdb.wal"])
+def test_a_pipe_is_no_database(name: str, copy: Path) -> None:
+    """To open it would wait for ever."""
+    (copy / name).unlink(missing_ok=True)
+    os.mkfifo(copy / name)
+    with pytest.raises(NotAnAtlas, match=f"{name} is no file but a pipe"):
+        atlas.open(copy)
+
+
 def read_everything(path: Path) -> None:
     with atlas.open(path) as a:
         for table in a.tables():
@@ -322,6 +331,52 @@ def test_an_interrupt_ends_batches(built: Path) -> None:
 
 
 # --- a user's SQL ----------------------------------------------------------------------------------------------
+
+PLACES = [
+    "from duckdb_settings()",
+    "select path[2:] from duckdb_databases",
+    'select upper(path) from "DuckDB_Databases"/* */()',
+    "from system.main.pg_settings",
+    "from pragma_database_list",
+    "select current_setting('allowed_paths')",
+    "from query('from duckdb_' || 'settings()')",
+    "from query_table('duckdb_databases')",
+    "select json_serialize_plan('from duckdb_databases()')",
+    "from json_execute_serialized_sql(json_serialize_sql('from duckdb_settings()'))",
+]
+
+
+@pytest.mark.parametrize("query", PLACES)
+def test_no_query_says_where_the_atlas_is(query: str, built: Path) -> None:
+    with atlas.open(built) as a, pytest.raises(SqlRefused, match="reads its own tables only"):
+        a.sql(query)
+
+
+OWN_FILE = [
+    "with stolen as (from '{file}') from stolen",
+    "from read_blob('{file}')",
+    "from glob('{file}*')",
+    "from '{file}'",
+    "select 1 where exists (with meta as (from read_text('{file}')) from meta)",
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel lists its locks on Linux alone")
+def test_no_query_drops_the_readers_lock(built: Path) -> None:
+    """A process that closes a handle of a file gives up all its locks on it: no query opens the database's own."""
+    database = built / "atlas.duckdb"
+    with atlas.open(built) as a:
+        assert f":{database.stat().st_ino} " in Path("/proc/locks").read_text()
+        for query in OWN_FILE:
+            with pytest.raises(SqlRefused, match="it would open a file"):
+                a.sql(query.format(file=database))
+        assert f":{database.stat().st_ino} " in Path("/proc/locks").read_text()
+
+
+def test_words_in_strings_are_no_names(built: Path) -> None:
+    with atlas.open(built) as a:
+        frame = a.sql("select 'duckdb_settings' as query /* current_setting */")
+    assert frame["query"].tolist() == ["duckdb_settings"]
 
 
 def test_limits_and_the_share_that_is_done(built: Path) -> None:

@@ -18,6 +18,7 @@ from atlas.errors import IndexMismatch, IndexMissing, NotStored, UnknownName, Us
 from atlas.search.files import INDEXES
 from atlas.search.hamming_index import HammingIndex
 from atlas.store.atlas import Atlas
+from atlas.store.disk import sealed, unsealed
 from bench.atlases import SITE, generated_atlas
 from bench.data import clustered_codes
 from ingest.derived.indexes import Built, build_indexes, index_file, span_blocks
@@ -118,7 +119,7 @@ def test_ivf_replaces_an_abandoned_kind(path: Path) -> None:
     for suffix in ("faiss", "json"):
         (path / INDEXES / f"1.blocks.3.mlp@ivf.{suffix}").rename(path / INDEXES / f"1.blocks.3.mlp@hnsw.{suffix}")
     about = path / INDEXES / "1.blocks.3.mlp@hnsw.json"
-    about.write_text(about.read_text().replace('"kind": "ivf"', '"kind": "hnsw"'))
+    about.write_bytes(sealed({**(unsealed(about.read_bytes()) or {}), "kind": "hnsw"}))
     with atlas.open(path, writable=True) as a:
         a.execute("update indexes set kind = 'hnsw', file = replace(file, '@ivf', '@hnsw') where kind = 'ivf'")
     with atlas.open(path) as a, pytest.raises(IndexMissing, match=r"kind ivf.*rebuild it with `polytope index`"):

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from atlas.errors import UnsupportedNetwork, UsageError, WeightsError
 from atlas.network import ImageView, TokenWindow
 from ingest.networks import load_network, reload_network
+from ingest.networks.image_inputs import class_names
 from ingest.networks.loading import weights_digest
 from ingest.networks.registry import ADAPTERS, adapter_of
 
@@ -122,6 +123,8 @@ def test_class_names_must_match_the_outputs(narrow_inception, tmp_path):
     names.write_text("cat\ndog\n")
     with pytest.raises(WeightsError, match="2 class names for 10 outputs"):
         inception(narrow_inception, classes=names)
+    names.write_bytes(b"\xef\xbb\xbfcat\ndog\n")  # with a byte-order mark
+    assert class_names(names) == ("cat", "dog")
     names.write_text("cat\n" * 10)
     with pytest.raises(UsageError, match="'cat' occurs more than once"):
         inception(narrow_inception, classes=names)

@@ -1,10 +1,13 @@
 """A run that was stopped anywhere goes on, and ends as if nothing had happened."""
 
+import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from atlas.errors import PlanChanged
@@ -188,3 +191,53 @@ def test_finished_run_keeps_an_unfinished(tmp_path: Path, data: Path) -> None:
     assert len(before) == 1
     assert small_run(path, data).already_there
     assert staged(path) == before
+
+
+ROTTEN = ["plan.json", "000001.json", "000001.parquet", "000002.inputs.parquet"]
+
+
+def flip(file: Path, share: float) -> None:
+    """Change one bit of a file, at such a share of its length."""
+    content = bytearray(file.read_bytes())
+    content[int(share * (len(content) - 1))] ^= 4
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["flipped", "pipe", "cut"])
+@pytest.mark.parametrize("name", ROTTEN)
+def test_what_changed_in_staging_is_redone(
+    name: str, how: str, tmp_path: Path, data: Path, undisturbed: dict[str, str]
+) -> None:
+    """A byte that changes between reading and publishing is found, wherever it lies, and nothing waits for a pipe."""
+    path = tmp_path / "a"
+    for share in (0.1, 0.5, 0.93) if how == "flipped" else (0.5,):
+        small_run(path, data, worker=(0, 1))
+        [file] = path.glob(f"staging/*/{name}")
+        if how == "flipped":
+            flip(file, share)
+        else:
+            content = file.read_bytes()
+            file.unlink()
+            os.mkfifo(file) if how == "pipe" else file.write_bytes(content[: int(share * len(content))])
+        steps: list[str] = []
+        small_run(path, data, progress=Watching(lambda step, number: steps.append(step)))  # noqa: B023
+        assert tables(path) == undisturbed
+        assert name.endswith(".json") or "read again what changed on the disk" in steps
+        shutil.rmtree(path)
+
+
+def test_a_shard_that_rots_while_published(tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+    """A page of codes that changes after its shard was found to be intact is noticed as it is read."""
+    path = tmp_path / "a"
+    small_run(path, data, worker=(0, 1))
+    [file] = path.glob("staging/*/000001.parquet")
+    with pq.ParquetFile(file) as shard:
+        place = shard.metadata.row_group(0).column(len(shard.schema_arrow) - 1).data_page_offset
+    times = iter([0])
+
+    def rot(step: str, number: int) -> None:
+        if step == "publish" and next(times, None) is not None:
+            flip(file, (place + 60) / (file.stat().st_size - 1))
+
+    small_run(path, data, progress=Watching(rot))
+    assert tables(path) == undisturbed

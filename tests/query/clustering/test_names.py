@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -216,3 +217,18 @@ def test_names_of_nothing_are_found(own: Path):
     with atlas.open(own) as a:
         [failed] = query.verify(a).query("not ok").itertuples()
     assert failed.check == "names are of what exists" and "the first to example 9999" in failed.detail
+
+
+def test_a_changed_byte_of_a_name_is_told(own: Path):
+    """A name that another program changed is not taken for what a person wrote."""
+    with atlas.open(own) as a:
+        query.name_cluster(a, "weather", clustering=1, cluster=0)
+        file = own / "names.jsonl"
+        written = file.read_bytes()
+        file.write_bytes(written.replace(b"weather", b"feather"))
+        with pytest.raises(DamagedAtlas, match=r"line 1 of .*names.jsonl is no name"):
+            query.clusters(a, clustering=1)
+        file.unlink()
+        os.mkfifo(file)
+        with pytest.raises(DamagedAtlas, match=r"names.jsonl is no file but a pipe"):
+            query.clusters(a, clustering=1)
