@@ -121,6 +121,24 @@ def test_facets_by_linear_programs(grid):
     assert (flips[beyond.facet] == gate[beyond.facet]).all()
 
 
+def test_inradius_and_rays_by_linear_programs(grid):
+    """The inradius is that of the largest ball about x within all half-spaces; rays leave through facets alone."""
+    tail, point, margins = grid
+    values, rows = dense(tail, point)
+    proper = values > 1e-12
+    within = np.column_stack([np.linalg.norm(rows, axis=1)[proper]])
+    program = linprog([-1.0], A_ub=within, b_ub=values[proper])  # max r: r‖g_j‖ ≤ m_j(x) for all j
+    assert nearest_boundaries(margins, 1).distances[0] == pytest.approx(program.x[0], rel=1e-9)
+    numbers, distances = first_exits(margins, uniform_directions(np.random.default_rng(3), 200, 18))
+    every = margins.gradients(np.arange(len(margins.values)))
+    assert (distances >= program.x[0] * (1 - 1e-9)).all()
+    for number in np.unique(numbers[numbers >= 0]):
+        same = np.linalg.norm(every - every[number], axis=1) < 1e-12
+        others = ~same & (margins.values > 1e-12)
+        facet = linprog(every[number], A_ub=-every[others], b_ub=margins.values[others], bounds=(None, None))
+        assert facet.status == 3 or -facet.fun - margins.values[number] > 1e-9
+
+
 def test_exits_agree_with_exact_crossings(grid):
     tail, point, margins = grid
     directions = uniform_directions(np.random.default_rng(1), 30, 18)

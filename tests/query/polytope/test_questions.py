@@ -4,14 +4,22 @@ Gates after embed: x > 0, y > 0, x + y > 2 at hidden; x⁺ > y⁺ and (x + y −
 """
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import atlas
 import query
-from atlas.errors import NotStored, UnknownName, UsageError
-from tests.networks import WordReader, shipped
+from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
+from query.polytope.boundaries import nearest_boundaries
+from query.polytope.crossings import span_codes
+from query.polytope.margins import margins_at
+from query.polytope.points import point_at
+from tests.atlases import add_texts, add_vectors
+from tests.networks import PointNetwork, WordReader, shipped
+from tests.query.examples.test_vectors import POINTS, TailedPoints
 from tests.query.experiments.tailed import digit_atlas, plane_atlas, plane_reader
 
 SPAN = "embed->"
@@ -144,6 +152,54 @@ def test_a_network_without_a_tail_is_refused(plane):
     plain.__class__ = WordReader
     with pytest.raises(UsageError, match="can't be run onward"):
         query.boundaries(a, example=ids["3:1"], reader=plain, span=SPAN)
+
+
+def test_nan_has_no_polytope(plane):
+    a, _, _ = plane
+    reader = plane_reader()
+    reader.points[reader.words.index("3:1")] = np.nan
+    with pytest.raises(NonFinite, match="NaN or infinity at site embed; nothing bounds it"):
+        query.boundaries(a, text="3:1", reader=reader, span=SPAN)
+
+
+def test_a_span_without_gates_has_no_boundary(plane):
+    a, ids, _ = plane
+    reader = plane_reader()
+    reader.sites = (*reader.sites[:1], *(replace(site, n_gates=0) for site in reader.sites[1:]))
+    with pytest.raises(UsageError, match="span embed-> has no gate, and so no boundary; choose one"):
+        query.boundaries(a, example=ids["3:1"], reader=reader, span=SPAN)
+
+
+def test_a_vector_is_a_subject_too(tmp_path):
+    """(1, 3) after the hidden layer is (1, 3, 2): h₀ > h₁ is √2 away, h₂ > 1 is 1 away."""
+    add_vectors(tmp_path / "v.atlas", PointNetwork(), POINTS)
+    with atlas.open(tmp_path / "v.atlas") as a:
+        asked = {"vector": [1.0, 3.0], "reader": TailedPoints(), "span": "hidden->"}
+        found = query.boundaries(a, **asked)
+        assert found.subject == "the vector" and found.example is None
+        np.testing.assert_allclose(found.table["distance"], [1, 2**0.5])
+        assert query.exits(a, **asked, towards="unit:2").table["distance"].tolist() == [np.inf, pytest.approx(1)]
+        assert query.neighbor_polytopes(a, **asked, k=1).codes.unpack().astype(int).tolist() == [[0, 0]]
+
+
+def test_smooth_boundaries_are_checked_by_roots(tmp_path):
+    """Where GPT-2 itself meets a boundary stands beside the linear distance, and there the gate does flip."""
+    network, text = shipped("demo:gpt2"), "def main():\n    return 1\n"
+    add_texts(tmp_path / "gpt2.atlas", network, [("a.py", "code", text)], sites=["blocks.2.mlp"])
+    with atlas.open(tmp_path / "gpt2.atlas") as a:
+        found = query.boundaries(a, text=text, reader=network, span="blocks.2.mlp->", k=4)
+        assert not found.exact and "linearisation" in found.remark and found.table["facet"].isna().all()
+        np.testing.assert_allclose(found.table["met"], found.table["distance"], rtol=0.1)
+        point = point_at(a, network, "blocks.2.mlp->", text=text)
+        margins = margins_at(point.tail, point.place.sites, point.activation)
+        nearest = nearest_boundaries(margins, 4)
+        steps = -nearest.gradients / np.linalg.norm(nearest.gradients, axis=1, keepdims=True)
+        for number, step, met in zip(nearest.numbers, steps, found.table["met"], strict=True):
+            beside = np.stack([margins.point + met * share * step for share in (0.99, 1.01)])
+            codes = span_codes(point.tail.read(torch.from_numpy(beside).float(), point.place.sites), margins.sites)
+            assert np.logical_xor(*codes.unpack())[number]
+        with pytest.raises(UsageError, match="exact crossings need a piecewise linear network"):
+            query.region(a, 1, 2, reader=network, span="blocks.2.mlp->")
 
 
 def test_a_text_that_was_never_ingested(plane):
