@@ -189,6 +189,35 @@ def _ranks_of(
     return ranks
 
 
+def auc_interval(
+    values: Float[np.ndarray, " samples"],
+    positive: Bool[np.ndarray, " samples"],
+    rng: np.random.Generator,
+    *,
+    units: Units | None = None,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """P(value of a positive > value of another) + ½ P(equal), with its bootstrap interval.
+
+    NaN where one of the two kinds has no sample, and its ends where one has fewer units than `least_units`: however
+    many the other has, its values would be resampled too few ways. For ``units`` see `bootstrap`.
+    """
+    x = np.asarray(values, np.float64)
+    above = (x[positive, None] > x[~positive]) + 0.5 * (x[positive, None] == x[~positive])
+
+    def area(weights: Float64[np.ndarray, "resamples samples"]) -> Float64[np.ndarray, " resamples"]:
+        mine, others = weights[:, positive], weights[:, ~positive]
+        return ratio((mine @ above * others).sum(axis=1), mine.sum(axis=1) * others.sum(axis=1))
+
+    found = bootstrap(len(x), area, rng, units=units, resamples=resamples, confidence=confidence)
+    place, _ = _places(len(x), units)
+    fewest = min(len(np.unique(place[kind])) for kind in (positive, ~positive))
+    if fewest < least_units(confidence):
+        return found._replace(low=math.nan, high=math.nan)
+    return found
+
+
 def share_interval(
     successes: int, n: int, *, independent: int | None = None, confidence: float = CONFIDENCE
 ) -> Interval:

@@ -40,6 +40,7 @@ EXPERIMENTS = {
     "intervene": "What the network says when a cluster's most distinctive gates are set, against random gates.",
     "adversarial": "Boundaries that FGSM and PGD perturbations cross, against random directions of the same norm.",
     "layernorm": "Whether scaling before LayerNorm flips gates, and whether scaling the MLP hidden vector does.",
+    "polytopes": "How far examples are from the next polytope, which sites bound them, and where rays leave.",
     "occupancy": "How many distinct codes the examples have, by site and span.",
 }
 """In the order of docs/SCIENCE.md."""

@@ -20,6 +20,7 @@ from atlas.tails import Tail
 
 from ..examples.live import Live, inputs_of_examples, place_of
 from ..polytope.crossings import Told, read_along
+from ..polytope.directions import gaussian_like
 from ..progress import Progress, part, tell
 from ..statistics import CONFIDENCE, Interval, bootstrap, least_units, mean_interval, share_interval
 from .claims import SCALED, Before, Claim, Part, Row, Verdict, Word, number, span_at, vote_of, word_for
@@ -156,7 +157,7 @@ def measure(
     for done, (kind, source, chosen) in enumerate(work := [(k, s, int(i)) for k, s in sources.items() for i in ids]):
         tail, point = source.tail(chosen), source.activations([chosen])[0]
         if kind == "gaussian":
-            point = _gaussian_like(point, rng)
+            point = gaussian_like(point, rng)
         row, per_step = _measure(tail, point, source, edges, tolerance, part(progress, done, len(work)))
         rows.append({"kind": kind, "example": chosen, **row})
         shares.append(per_step / (np.diff(edges) * source.place.n_gates))
@@ -252,12 +253,6 @@ def _alphas(alphas: Sequence[float] | None) -> Float64[np.ndarray, " edges"]:
             f"alphas run from {values[0]:g} to {values[-1]:g}; 1, the activation itself, must lie among them"
         )
     return np.array([max(ORIGIN, values[0]), *values[1:]])
-
-
-def _gaussian_like(point: Float32[np.ndarray, " units"], rng: np.random.Generator) -> Float32[np.ndarray, " units"]:
-    """A Gaussian vector of the same norm: a direction drawn uniformly."""
-    direction = rng.standard_normal(len(point))
-    return (direction * (np.linalg.norm(point) / np.linalg.norm(direction))).astype(np.float32)
 
 
 def _measure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from atlas import Atlas
 from atlas.errors import NotStored, UnknownName, UsageError
@@ -52,3 +52,9 @@ def stored_direction(
         [network.network_id, site, method, component],
     )
     return (int(rows[0][0]), np.array(rows[0][1], dtype=np.float64)) if rows else None
+
+
+def gaussian_like(point: Float32[np.ndarray, " units"], rng: np.random.Generator) -> Float32[np.ndarray, " units"]:
+    """A Gaussian vector of the norm of a point: a direction drawn uniformly."""
+    direction = rng.standard_normal(len(point))
+    return (direction * (np.linalg.norm(point) / np.linalg.norm(direction))).astype(np.float32)

@@ -12,6 +12,7 @@ from atlas.errors import UsageError
 from query.statistics import (
     Interval,
     auc,
+    auc_interval,
     bootstrap,
     bootstraps,
     cohens_d,
@@ -150,6 +151,22 @@ def test_signs_of_one_unit_flip_together():
     assert paired_p(differences, np.random.default_rng(0), units=np.zeros(8, int)) == 1
     halves = paired_p(differences, np.random.default_rng(0), units=np.repeat([0, 1], 4))
     assert halves == pytest.approx(0.5, abs=0.06)
+
+
+def test_an_auc_is_that_of_the_resampled_list():
+    """Of weights, the area of the list in which each sample stands as often; too few of a kind have no interval."""
+    rng = np.random.default_rng(4)
+    values, positive = rng.integers(6, size=30).astype(float), np.arange(30) < 12
+    found = auc_interval(values, positive, np.random.default_rng(5), resamples=200)
+    assert found.value == auc(values[~positive], values[positive])
+    drawn = [np.random.default_rng([6, i]).integers(30, size=30) for i in range(4000)]
+    areas = [auc(values[i][~positive[i]], values[i][positive[i]]) for i in drawn]
+    wide = np.quantile(areas, 0.975) - np.quantile(areas, 0.025)
+    assert found.low < found.value < found.high and 0.8 * wide < found.high - found.low < 1.3 * wide
+    few = np.arange(30) < 5
+    assert np.isnan(auc_interval(values, few, rng).low) and np.isnan(auc_interval(values, ~few, rng).high)
+    assert np.isnan(auc_interval(values, positive, rng, units=np.where(positive, 0, np.arange(30))).low)
+    assert np.isnan(auc_interval(values, np.ones(30, bool), rng).value)
 
 
 def test_permutation_p_counts_every_split():

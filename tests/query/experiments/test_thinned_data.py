@@ -18,11 +18,12 @@ from query.experiments import (
     layernorm,
     monosemanticity,
     neuron,
+    polytopes,
     projection,
     scale,
     soft,
 )
-from query.statistics import mean_interval, share_interval
+from query.statistics import auc_interval, mean_interval, share_interval
 from tests.query.experiments.judged import interval, result
 from tests.query.experiments.test_density_experiment import densities
 from tests.query.experiments.test_monosemanticity import clustered
@@ -58,7 +59,7 @@ def unseparated(d):
     return density.boundaries_separate_classes(result("density", table=rows))
 
 
-def deeper(d):
+def denser_deeper(d):
     return density.difference_grows_with_depth(
         result("density", table=densities("net", "as given", d.mean(1.1), d.mean(1.1)))
     )
@@ -174,12 +175,37 @@ def regions(d):
     return projection.one_neuron_meets_regions(result("projection", table=rows))
 
 
+def compared(what, n, found, chance=0.5):
+    row = {"what": what, "kind": "activation", "chance": chance, "n": n, "inputs": n, **found.columns("value")}
+    return result("polytopes", summary=[row])
+
+
+def farther(d):
+    return polytopes.farther(compared("farther", d.n, share_interval(d.share(0.5), d.n)))
+
+
+def misclassified(d):
+    """Of four examples three are misclassified; inradii are the same."""
+    n = 4 * d.n
+    found = auc_interval(d.rng.standard_normal(n), np.arange(n) % 4 == 0, d.rng, resamples=100)
+    return polytopes.misclassified_nearer(compared("misclassified", n, found))
+
+
+def deeper(d):
+    return polytopes.deepest_bound(compared("deeper", d.n, share_interval(d.share(0.7), d.n), 0.7))
+
+
+def sooner(d):
+    found = mean_interval(0.5 + 0.3 * d.rng.standard_normal(d.n), d.rng, resamples=100)
+    return polytopes.others_sooner(compared("sooner", d.n, found))
+
+
 @pytest.mark.parametrize(
     "judged",
     [
         separated,
         unseparated,
-        deeper,
+        denser_deeper,
         peaked,
         peaked_untrained,
         paths,
@@ -195,6 +221,10 @@ def regions(d):
         tops,
         factors,
         regions,
+        farther,
+        misclassified,
+        deeper,
+        sooner,
     ],
 )
 def test_less_data_makes_nothing_surer(judged):

@@ -11,6 +11,7 @@ from query.experiments import (
     interpolate,
     intervene,
     layernorm,
+    polytopes,
     scale,
     soft,
 )
@@ -217,3 +218,33 @@ def test_gates_are_judged_by_gain(ends, word):
         for measure in ("kl", "tv", "changed", "gain", "later", "moved")
     ]
     assert intervene.gates_carry_meaning(result("intervene", table=rows)).word == word
+
+
+@pytest.mark.parametrize(
+    ("what", "judge"),
+    [
+        ("farther", polytopes.farther),
+        ("misclassified", polytopes.misclassified_nearer),
+        ("deeper", polytopes.deepest_bound),
+        ("sooner", polytopes.others_sooner),
+    ],
+)
+@pytest.mark.parametrize(
+    ("ends", "chance", "word"),
+    [
+        ((0.6, 0.8), 0.5, "supported"),
+        ((0.4, 0.6), 0.5, "undecided"),
+        ((0.2, 0.4), 0.5, "not supported"),
+        ((0.55, 0.65), 0.6, "undecided"),  # the later half of the sites holds that share of the boundaries
+        ((0.55, 0.65), 0.7, "not supported"),
+        ((np.nan, np.nan), 0.5, "undecided"),
+    ],
+)
+def test_polytopes_are_judged_against_chance(what, judge, ends, chance, word):
+    """By the examples of the network alone; what stands beside decides nothing."""
+    rows = [
+        {"what": what, "kind": kind, "chance": chance, "n": 9, "inputs": 9, **interval("value", *both)}
+        for kind, both in (("activation", ends), ("random", (0.9, 1.0)))
+    ]
+    assert judge(result("polytopes", summary=rows)).word == word
+    assert judge(result("polytopes", summary=rows[1:])).word == "undecided"
