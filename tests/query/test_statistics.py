@@ -153,7 +153,7 @@ def test_signs_of_one_unit_flip_together():
     assert halves == pytest.approx(0.5, abs=0.06)
 
 
-def test_an_auc_is_that_of_the_resampled_list():
+def test_an_auc_is_that_of_resampled_lists():
     """Of weights, the area of the list in which each sample stands as often; too few of a kind have no interval."""
     rng = np.random.default_rng(4)
     values, positive = rng.integers(6, size=30).astype(float), np.arange(30) < 12

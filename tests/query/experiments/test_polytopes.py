@@ -72,7 +72,7 @@ def test_rays_in_pairs_are_compared():
     assert np.isnan(polytopes._sooner(np.array([np.nan]), np.array([1.0])))
 
 
-def test_digits_have_outcomes_and_a_figure(digits_path):
+def test_digits_have_outcomes_and_a_chart(digits_path):
     """Loss and prediction are those of the atlas; the figure says its n, and a label its mean."""
     with atlas.open(digits_path) as a:
         asked = {"span": "inception5a->", "examples": 8, "directions": 20, "towards": 1, "resamples": 20}

@@ -240,7 +240,7 @@ def test_gates_are_judged_by_gain(ends, word):
         ((np.nan, np.nan), 0.5, "undecided"),
     ],
 )
-def test_polytopes_are_judged_against_chance(what, judge, ends, chance, word):
+def test_polytopes_are_judged_by_chance(what, judge, ends, chance, word):
     """By the examples of the network alone; what stands beside decides nothing."""
     rows = [
         {"what": what, "kind": kind, "chance": chance, "n": 9, "inputs": 9, **interval("value", *both)}

@@ -121,7 +121,7 @@ def test_facets_by_linear_programs(grid):
     assert (flips[beyond.facet] == gate[beyond.facet]).all()
 
 
-def test_inradius_and_rays_by_linear_programs(grid):
+def test_inradius_and_rays_by_programs(grid):
     """The inradius is that of the largest ball about x within all half-spaces; rays leave through facets alone."""
     tail, point, margins = grid
     values, rows = dense(tail, point)

@@ -162,7 +162,7 @@ def test_nan_has_no_polytope(plane):
         query.boundaries(a, text="3:1", reader=reader, span=SPAN)
 
 
-def test_a_span_without_gates_has_no_boundary(plane):
+def test_spans_without_gates_bound_nothing(plane):
     a, ids, _ = plane
     reader = plane_reader()
     reader.sites = (*reader.sites[:1], *(replace(site, n_gates=0) for site in reader.sites[1:]))
@@ -182,7 +182,7 @@ def test_a_vector_is_a_subject_too(tmp_path):
         assert query.neighbor_polytopes(a, **asked, k=1).codes.unpack().astype(int).tolist() == [[0, 0]]
 
 
-def test_smooth_boundaries_are_checked_by_roots(tmp_path):
+def test_smooth_boundaries_are_met_at_roots(tmp_path):
     """Where GPT-2 itself meets a boundary stands beside the linear distance, and there the gate does flip."""
     network, text = shipped("demo:gpt2"), "def main():\n    return 1\n"
     add_texts(tmp_path / "gpt2.atlas", network, [("a.py", "code", text)], sites=["blocks.2.mlp"])
