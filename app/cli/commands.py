@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from importlib.metadata import version
 from tempfile import NamedTemporaryFile
 from typing import Annotated
@@ -80,6 +81,7 @@ for module in (
 def run(commands: typer.Typer = cli) -> None:
     """Run the one of the commands that was given; however it ends, that is one message and an exit status."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.showwarning = lambda message, *where, **others: _say(str(message), "note")
     try:
         commands(standalone_mode=True)
     except RunInterrupted as stopped:
@@ -121,5 +123,6 @@ def _unforeseen(error: Exception) -> str:
     return f"polytope-atlas {number} failed in a way that nobody foresaw ({what}); {where}"
 
 
-def _say(message: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), lines_with_signs(message)))
+def _say(message: str, what: str = "error") -> None:
+    colour = "bold red" if what == "error" else "yellow"
+    Console(stderr=True, soft_wrap=True).print(Text.assemble((f"{what}: ", colour), lines_with_signs(message)))

@@ -9,6 +9,8 @@ from torchvision.models import GoogLeNet
 from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
 
 RGB_CHANNELS = 3
+SMALLEST_IMAGE = 15
+"""Pixels a side. The first convolution halves them, rounded up, and three poolings of 3 by 2 need 2, so 4, so 8."""
 CONV1_CHANNELS = 64  # the channels of torchvision's first convolution; `width_of` compares with them
 FEATURES = 1024  # what torchvision's last block hands to `fc`
 AUX_FLAT = 2048  # an auxiliary head flattens 128 channels at 4 x 4 positions
@@ -38,13 +40,12 @@ def build_googlenet(
 
 def width_of(state_dict: Mapping[str, Tensor]) -> float:
     """The width that `build_googlenet` needs for these weights, from the first convolution's channels."""
-    try:
-        channels = state_dict["conv1.conv.weight"].shape[0]
-    except KeyError:
-        raise ValueError(
-            f"no 'conv1.conv.weight' among {len(state_dict)} weights; expected torchvision's GoogLeNet"
-        ) from None
-    return channels / CONV1_CHANNELS
+    first = state_dict.get("conv1.conv.weight")
+    if first is None:
+        raise ValueError(f"no 'conv1.conv.weight' among {len(state_dict)} weights; expected torchvision's GoogLeNet")
+    if first.ndim == 0:
+        raise ValueError("'conv1.conv.weight' is a single number; expected torchvision's GoogLeNet")
+    return len(first) / CONV1_CHANNELS
 
 
 def _scaled(channels: int, width: float) -> int:

@@ -19,11 +19,15 @@ from .demo import GPT2_DIR
 from .gpt2 import LONGEST_DEFAULT, CausalLanguageModel, check_architecture, find_sites
 from .hub import fetch_model
 from .loading import WeightsChoice, check_fit, read_state_dict, resolve_device, weights_digest
+from .model_folder import check_folder, explained, read_folder
 from .registry import LoadRequest
 
 DEMO = "demo:gpt2"
 ACTIVATION_FIELDS = ("activation_function", "hidden_activation", "hidden_act", "activation")
 """Where Hugging Face's configurations name the nonlinearity; Gemma's second field overrules its older third."""
+
+MOST_LAYERS = 1000
+"""Blocks of a network: five times those of the deepest language models."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,9 @@ def load(request: LoadRequest, options: Options) -> CausalLanguageModel:
         model = _load_model(origin, config, choice)
         digest = weights_digest(model.state_dict())
         bridge = _bridge(model.to(target), tokenizer, origin)
-    check_architecture(bridge, origin.shown)
-    sites, gate_hooks = find_sites(bridge, origin.shown, _configured_activation(config))
+    with explained(UnsupportedNetwork, f"{origin.shown} can't be run", "a causal language model as GPT-2 or Llama"):
+        check_architecture(bridge, origin.shown)
+        sites, gate_hooks = find_sites(bridge, origin.shown, _configured_activation(config))
     info = NetworkInfo(
         name=request.name or origin.name + choice.name_suffix,
         architecture=type(model).__name__,
@@ -99,25 +104,29 @@ def _own_weights(source: str) -> str:
 def _read_config(origin: _Origin) -> Any:
     from transformers import AutoConfig
 
-    try:
-        return AutoConfig.from_pretrained(origin.folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    what = f"{origin.shown}: {origin.folder} has no configuration that transformers knows"
+    expected = "a folder with config.json, tokenizer and weights as `save_pretrained` writes; code in it is never run"
+    check_folder(origin.folder)
+    with explained(UnsupportedNetwork, what, expected):
+        config = AutoConfig.from_pretrained(origin.folder, trust_remote_code=False)
+        if (layers := config.get_text_config().num_hidden_layers) > MOST_LAYERS:
+            raise UnsupportedNetwork(
+                f"{origin.shown}: config.json says {layers} layers; expected {MOST_LAYERS} at most"
+            )
+    if getattr(config, "quantization_config", None) is not None:
         raise UnsupportedNetwork(
-            f"{origin.shown}: {origin.folder} has no configuration that transformers knows ({error}). Expected a "
-            "folder with config.json, tokenizer and weights as `save_pretrained` writes; code in it is never run"
-        ) from error
+            f"{origin.shown}: its weights are quantised (quantization_config in config.json), and its gates "
+            "would not be those of the network; expected floating-point weights"
+        )
+    return config
 
 
 def _read_tokenizer(origin: _Origin) -> Any:
     from transformers import AutoTokenizer
 
-    try:
+    what = f"{origin.shown}: no tokenizer can be read from {origin.folder}"
+    with explained(UnsupportedNetwork, what, "tokenizer.json, as `tokenizer.save_pretrained` writes"):
         tokenizer = AutoTokenizer.from_pretrained(origin.folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UnsupportedNetwork(
-            f"{origin.shown}: no tokenizer can be read from {origin.folder} ({error}). Expected "
-            "tokenizer.json, as `tokenizer.save_pretrained` writes"
-        ) from error
     # From a folder without one, transformers makes an empty tokenizer of the right class.
     files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
     if not any((origin.folder / file).is_file() for file in files):
@@ -139,10 +148,12 @@ def _load_model(origin: _Origin, config: Any, choice: WeightsChoice) -> Any:
     if choice.is_control:
         # No batch norm, so the two controls are the same. Drawn on the CPU: every machine gets the same weights.
         torch.manual_seed(choice.seed)
-        return model_class._from_config(config, dtype=torch.float32).eval()
+        with explained(UnsupportedNetwork, f"{origin.shown}: config.json describes no network", "sizes above 0"):
+            return model_class._from_config(config, dtype=torch.float32).eval()
     path = choice.path or origin.folder
-    state = None if path.is_dir() else read_state_dict(path)[0]
-    try:
+    what, expected = f"weights {path} can't be loaded into {origin.shown}", "a model as `save_pretrained` writes it"
+    with explained(WeightsError, what, expected):
+        state = read_folder(path) if path.is_dir() else read_state_dict(path)[0]
         # Whatever does not fit is reported here instead of drawn at random, which is transformers' habit.
         model, fit = model_class.from_pretrained(
             path if state is None else None,
@@ -150,15 +161,11 @@ def _load_model(origin: _Origin, config: Any, choice: WeightsChoice) -> Any:
             state_dict=state,
             dtype=torch.float32,
             local_files_only=True,
+            use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             weights_only=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(
-            f"weights {path} can't be loaded into {origin.shown}: {error}; expected a folder with "
-            "model.safetensors, or a file with a state dict"
-        ) from error
     check_fit(path, origin.shown, fit["missing_keys"], fit["unexpected_keys"], list(fit["mismatched_keys"]))
     return model.eval()
 
@@ -179,17 +186,12 @@ def _bridge(model: Any, tokenizer: Any, origin: _Origin) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
 
     attention = model.config._attn_implementation
-    try:
+    what = f"{origin.shown}: TransformerLens has no bridge for {type(model).__name__}"
+    with explained(UnsupportedNetwork, what, "a model as GPT-2, Llama, Qwen or Pythia"):
         # A copy: the bridge gives the tokenizer tokens that it did not have.
         bridge = TransformerBridge.boot_transformers(
             str(origin.folder), hf_model=model, tokenizer=copy.deepcopy(tokenizer), device=str(model.device)
         )
-    except (ValueError, NotImplementedError, AttributeError) as error:
-        # What it raises for an architecture that it doesn't know; what it said is kept in ours.
-        raise UnsupportedNetwork(
-            f"{origin.shown}: TransformerLens has no bridge for {type(model).__name__} "
-            f"({error}); GPT-2, Llama, Qwen, Pythia … have one"
-        ) from error
     _restore_attention(bridge, attention)
     return bridge
 

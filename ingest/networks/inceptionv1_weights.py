@@ -17,11 +17,11 @@ from atlas.network import NetworkInfo
 
 from .controls import calibrate, calibration_images
 from .demo import INCEPTIONV1_WEIGHTS
-from .googlenet import RGB_CHANNELS, build_googlenet, width_of
+from .googlenet import RGB_CHANNELS, SMALLEST_IMAGE, build_googlenet, width_of
 from .hub import fetch_torchvision
-from .image_inputs import ImageOptions, class_names, first, preprocess, settled
+from .image_inputs import IMAGE_SIZE, ImageOptions, class_names, first, preprocess, settled
 from .inceptionv1 import InceptionV1
-from .loading import WeightsChoice, check_fit, read_state_dict, resolve_device, weights_digest
+from .loading import COUNTER, WeightsChoice, check_fit, read_state_dict, resolve_device, weights_digest
 from .registry import LoadRequest
 
 DEMO = "demo:inceptionv1"
@@ -69,6 +69,11 @@ def load(request: LoadRequest, options: Options) -> InceptionV1:
     reading = settled(options, material.reading)
     if len(reading["mean"]) != RGB_CHANNELS:
         raise UsageError(f"mean {reading['mean']} is impossible; {source} reads red, green and blue: three numbers")
+    if reading["image_size"] < SMALLEST_IMAGE:
+        raise UsageError(
+            f"image_size {reading['image_size']} is impossible for {source}, whose pooling leaves nothing of images "
+            f"below {SMALLEST_IMAGE} pixels; {IMAGE_SIZE} is usual"
+        )
     reading["transform_input"] = first(options.transform_input, material.reading.transform_input, False)
     model, classes = _model(material, choice, reading, named=class_names(options.classes))
     if choice.kind == "random":
@@ -163,31 +168,36 @@ def _model(
             f"{len(known)} class names for {n_classes} outputs of weights {material.origin}; expected "
             "one name an output, in order"
         )
-    # Weights overwrite what is drawn here, but a forked generator leaves the caller's random numbers alone.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(choice.seed)
-        try:
-            model = build_googlenet(n_classes, material.width, transform_input=reading["transform_input"])
-        except ValueError as error:
-            raise WeightsError(f"weights {material.origin} don't fit inceptionv1: {error}") from error
-    if material.state is not None:
-        _fill(model, material.state, material.origin)
+    build = partial(build_googlenet, n_classes, material.width, transform_input=reading["transform_input"])
+    try:
+        if material.state is None:
+            # A forked generator leaves the caller's random numbers alone.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(choice.seed)
+                model = build()
+        else:
+            with torch.device("meta"):  # shapes alone: the numbers are those of the file
+                model = build()
+            _fill(model, material.state, material.origin)
+    except ValueError as error:
+        raise WeightsError(f"weights {material.origin} don't fit inceptionv1: {error}") from error
     return model.eval(), known or tuple(f"class {index}" for index in range(n_classes))
 
 
 def _n_classes(material: _Material, known: tuple[str, ...] | None) -> int:
     if material.state is None:
         return len(known) if known else IMAGENET_CLASSES
-    if "fc.weight" not in material.state:
+    last = material.state.get("fc.weight")
+    if last is None or last.ndim != 2:
         raise WeightsError(
-            f"weights {material.origin} don't fit inceptionv1: no 'fc.weight', which tells the number "
+            f"weights {material.origin} don't fit inceptionv1: no matrix 'fc.weight', which tells the number "
             "of classes. Pass a state dict of torchvision's GoogLeNet"
         )
-    return int(material.state["fc.weight"].shape[0])
+    return len(last)
 
 
 def _fill(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Copy weights into the network, auxiliary classifiers left out; `WeightsError` unless all the rest fits."""
+    """Give weights to a network of shapes, auxiliary classifiers left out; `WeightsError` unless the rest fits."""
     state = {name: tensor for name, tensor in state.items() if not name.startswith(AUXILIARY)}
     own = model.state_dict()
     misshapen = [
@@ -195,5 +205,7 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
         for name in state.keys() & own.keys()
         if state[name].shape != own[name].shape
     ]
+    counters = {name: torch.zeros_like(own[name], device="cpu") for name in own if name.endswith(COUNTER)}
+    state = counters | state
     check_fit(origin, "inceptionv1", own.keys() - state.keys(), state.keys() - own.keys(), misshapen)
-    model.load_state_dict(state)
+    model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, assign=True)

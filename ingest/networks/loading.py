@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,10 @@ from atlas.errors import UsageError, WeightsError
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SAFETENSORS = ".safetensors"
 PICKLED = (".pt", ".pth", ".bin")
-DATA_PARALLEL = "module."
+WRAPPERS = ("module.", "_orig_mod.")
+"""What `DataParallel` and `torch.compile` put before the name of every weight."""
+COUNTER = "num_batches_tracked"
+"""Batch norm's count of the batches it was trained on, which evaluation doesn't use."""
 SHOWN_KEYS = 3
 """Names of weights in an error: enough to see what is wrong, few enough to read."""
 SHOWN_DIGEST = 12
@@ -86,24 +90,53 @@ class WeightsChoice:
 def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The weights in a ``.safetensors``, ``.pt``, ``.pth`` or ``.bin`` file, and the metadata of the first.
 
-    Nothing in a file is ever executed (``weights_only=True``). Raises `WeightsError` for a file that can't be read,
-    that holds something other than named tensors, or whose names show that a wrapper was saved.
+    Nothing in a file is ever executed (``weights_only=True``). What wrappers put before all names is taken off, with
+    a warning. Raises `WeightsError` for a file that can't be read, and for anything but named, dense numbers.
     """
-    if path.is_dir():
-        raise WeightsError(f"weights {path} is a folder; expected a file {_suffixes()}")
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no file"
+        raise WeightsError(f"weights {path} is {what}; expected a file {_suffixes()}")
     if path.suffix == SAFETENSORS:
         state, metadata = _read_safetensors(path)
     elif path.suffix in PICKLED:
         state, metadata = _read_pickled(path), {}
     else:
         raise WeightsError(f"weights {path} end in {path.suffix or 'no suffix'!r}; expected a file {_suffixes()}")
-    wrapped = [name for name in state if name.startswith(DATA_PARALLEL)]
-    if wrapped:
-        raise WeightsError(
-            f"weights {path} were saved from a DataParallel wrapper: {len(wrapped)} names begin with "
-            f"{DATA_PARALLEL!r} ({_listed(wrapped)}). Save `model.module.state_dict()` instead"
-        )
-    return state, metadata
+    for name, tensor in state.items():
+        if what := _no_numbers(name, tensor):
+            raise no_numbers(path, name, what)
+    return _unwrapped(path, state), metadata
+
+
+def no_numbers(path: Path, name: str, what: str) -> WeightsError:
+    """The error to raise where a tensor of a file can't be taken for weights."""
+    return WeightsError(
+        f"weights {path}: {name} is {what}; expected dense floating-point numbers, not quantised or sparse ones"
+    )
+
+
+def _no_numbers(name: str, tensor: Tensor) -> str:
+    """What a tensor is that can't be taken for weights; nothing where it can. Masks and counters are whole."""
+    if tensor.is_quantized or tensor.is_complex() or (name.endswith("weight") and not tensor.is_floating_point()):
+        return f"of {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return f"of layout {str(tensor.layout).removeprefix('torch.')}"
+    if tensor.is_meta:
+        return "a shape without numbers"
+    if tensor.numel() * tensor.element_size() > (stored := tensor.untyped_storage().nbytes()):
+        return f"{tuple(tensor.shape)} numbers of which the file holds {stored:,} bytes"
+    return ""
+
+
+def _unwrapped(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict without what wrappers put before all of its names."""
+    taken = ""
+    while state and (shared := [prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in state)]):
+        taken += shared[0]
+        state = {name.removeprefix(shared[0]): tensor for name, tensor in state.items()}
+    if taken:
+        warnings.warn(f"weights {path}: all names begin with {taken!r}, which is taken off", stacklevel=4)
+    return state
 
 
 def _suffixes() -> str:
@@ -120,17 +153,16 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
+    expected = "expected what `torch.save(model.state_dict(), PATH)` writes"
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"weights {path} hold more than tensors (a whole model?), which would run code when loaded, or are "
-            "damaged; expected what `torch.save(model.state_dict(), PATH)` writes"
+            f"damaged; {expected}"
         ) from error
-    except (OSError, RuntimeError, EOFError) as error:
-        raise WeightsError(
-            f"weights {path} can't be read: {error}; expected what `torch.save(model.state_dict(), PATH)` writes"
-        ) from error
+    except Exception as error:  # torch's reader of pickles fails in as many ways as there are damaged files
+        raise WeightsError(f"weights {path} can't be read ({type(error).__name__}: {error}); {expected}") from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"weights {path} hold a {type(content).__name__}; expected a state dict")
     strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
@@ -139,6 +171,9 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
             f"weights {path} hold other things than tensors ({_listed(strangers)}), as a training "
             "checkpoint does; save its state dict by itself"
         )
+    nameless = [repr(name) for name in content if not isinstance(name, str)]
+    if nameless:
+        raise WeightsError(f"weights {path} are called {_listed(nameless)}, which are no names; {expected}")
     return dict(content)
 
 

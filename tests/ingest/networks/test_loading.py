@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from dataclasses import fields, replace
 
 import numpy as np
@@ -84,16 +85,34 @@ def test_names_that_do_not_fit_are_listed(state, saved):
     assert "conv2.bn.bias: (7,) for (16,)" in message
 
 
+def spoilt(state, change):
+    return state | {"conv1.conv.weight": change(state["conv1.conv.weight"])}
+
+
+def quantised(weight):
+    with warnings.catch_warnings(action="ignore"):
+        return torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage", "ignore:Validating sparse")
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda state: {f"module.{name}": value for name, value in state.items()}, "DataParallel.*module.state_dict"),
         (lambda state: {"state_dict": state, "epoch": 3}, "other things than tensors.*epoch, state_dict"),
         (lambda state: list(state.values()), "hold a list; expected a state dict"),
         (lambda state: torch.nn.Linear(2, 2), "more than tensors"),
         (lambda state: {"layer.weight": torch.zeros(1)}, "no 'conv1.conv.weight'"),
         (lambda state: state | {"conv1.conv.weight": torch.zeros(3, 3, 7, 7)}, "whole number"),
-        (lambda state: {k: v for k, v in state.items() if k != "fc.weight"}, "no 'fc.weight'"),
+        (lambda state: {k: v for k, v in state.items() if k != "fc.weight"}, "no matrix 'fc.weight'"),
+        (lambda state: state | {"fc.weight": torch.tensor(1.0)}, "no matrix 'fc.weight'"),
+        (lambda state: state | {"conv1.conv.weight": torch.tensor(1.0)}, "a single number"),
+        (lambda state: dict(enumerate(state.values())), "called 0, 1, 10, …, which are no names"),
+        (lambda state: spoilt(state, quantised), "conv1.conv.weight is of qint8"),
+        (lambda state: spoilt(state, torch.Tensor.char), "conv1.conv.weight is of int8"),
+        (lambda state: spoilt(state, torch.Tensor.to_sparse), "of layout sparse_coo"),
+        (lambda state: spoilt(state, lambda w: w.to("meta")), "a shape without numbers"),
+        (lambda state: spoilt(state, lambda w: w.to(torch.complex64)), "of complex64"),
+        (lambda state: spoilt(state, lambda w: torch.zeros(1).expand(1 << 30, 3, 7, 7)), "the file holds 4 bytes"),
     ],
 )
 def test_files_of_another_kind_are_explained(state, saved, spoil, message):
@@ -102,6 +121,9 @@ def test_files_of_another_kind_are_explained(state, saved, spoil, message):
 
 
 def test_unreadable_files_are_explained(tmp_path):
+    (tmp_path / "text.pt").write_text("hello, this is text", encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"can't be read \(KeyError: 101\)"):
+        inception(tmp_path / "text.pt")
     for name, message in [
         ("broken.pt", "can't be read|damaged"),
         ("broken.safetensors", "safetensors"),
@@ -139,6 +161,33 @@ def test_auxiliary_classifiers_are_dropped(state, saved, narrow_inception):
     assert any(name.startswith("aux1.") for name in state)
     bare = {name: value for name, value in state.items() if not name.startswith("aux")}
     assert inception(saved(bare)).info.weights_digest == inception(narrow_inception).info.weights_digest
+
+
+def test_batches_need_not_be_counted(state, saved, narrow_inception):
+    """Checkpoints from before torch 0.4.1 and of other programs count no batches, which evaluation doesn't use."""
+    without = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(without) < len(state)
+    counted = {name: value if name in without else torch.zeros_like(value) for name, value in state.items()}
+    digests = {inception(saved(one)).info.weights_digest for one in (without, counted)}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_what_wrappers_prefix_is_taken_off(state, saved, narrow_inception, prefix):
+    wrapped = {f"{prefix}{name}": value for name, value in state.items()}
+    with pytest.warns(UserWarning, match=f"all names begin with '{prefix}', which is taken off"):
+        network = inception(saved(wrapped))
+    assert network.info.weights_digest == inception(narrow_inception).info.weights_digest
+    with pytest.raises(WeightsError, match=r"no 'conv1\.conv\.weight'"):
+        inception(saved(wrapped | {"fc.bias": state["fc.bias"]}))
+
+
+@pytest.mark.parametrize("size", [1, 8, 14])
+def test_images_must_outlast_the_pooling(size):
+    with pytest.raises(UsageError, match=f"image_size {size} is impossible .* below 15 pixels"):
+        load_network("demo:inceptionv1", image_size=size, device="cpu")
+    smallest = load_network("demo:inceptionv1", image_size=15, device="cpu")
+    assert {site.unit_shape[1:] for site in smallest.sites if site.name == "inception5b:full"} == {(1, 1)}
 
 
 def test_formats_give_the_same_digest(state, tmp_path, saved):
