@@ -2,7 +2,7 @@
 
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jaxtyping
@@ -13,6 +13,7 @@ from tests import checks
 checks.install()
 
 from tests.atlases import built_once, three_networks  # noqa: E402
+from tests.models import tiny_models  # noqa: E402
 
 # A shell has what it runs in the background ignore Ctrl-C, and children inherit that: so tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -22,6 +23,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An atlas of the three small networks, to read; copy it to write."""
     return built_once(tmp_path_factory, "three.atlas", three_networks)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function from an architecture to a folder with a small language model of it."""
+    return tiny_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -48,13 +48,14 @@ def report(
     """Go through the claims of the post: figure, numbers, verdict, trained beside untrained; one HTML page.
 
     Every measurement is stored in the atlas as soon as it is done: given again, the command goes on where it stopped.
+    What fails costs its own section: the page says so, and the exit status is 1.
     """
     if output.suffix not in (".html", ".htm"):
         raise UsageError(f"--output is {output}; the report is a page, so name a file that ends in .html")
     from .report_run import write_report  # loads Plotly and the experiments, which no other command needs
 
     names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
-    write_report(
+    blocks = write_report(
         atlas,
         output,
         network=network,
@@ -66,3 +67,5 @@ def report(
         device=device,
         as_json=as_json,
     )
+    if any(block.failure for block in blocks):
+        raise typer.Exit(1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import atlas as store
-from atlas.errors import AtlasLocked, NotStored
+from atlas.errors import AtlasLocked, DataError, NetworkError, NotStored, UsageError
 from atlas.network import Network
 from atlas.store.catalog import NetworkRecord
 from atlas.store.disk import disk_full
@@ -43,11 +43,14 @@ def write_report(
         networks = trained_networks(a, network)
     if controls:
         for record in networks:
-            add_controls(path, record, device)
+            try:
+                add_controls(path, record, device)
+            except (NetworkError, DataError, UsageError) as error:  # data or weights that are gone
+                note([f"no untrained control of {record.name} is added: {error}"])
     measuring = Measuring(device, live, fresh, quick)
     blocks = []
     for block in walk(lambda: store.open(path), networks, measuring.answer, only=only):
-        if block.reason and (live or not block.experiment.live):
+        if block.reason and (live or not block.experiment.live or block.failure):
             note([f"{block.claim.key} of {block.network.name}: {block.reason}"])
         try:
             measuring.store_waiting(path)

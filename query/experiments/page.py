@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import traceback
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -15,9 +16,9 @@ from atlas.errors import NotStored
 from atlas.store.catalog import NetworkRecord
 
 from .claims import Claim
-from .report import Block, cluster_table, command
+from .report import Block, cluster_table, command, failed
 
-SYMBOLS = {"supported": "✓", "not supported": "✗", "undecided": "?", "not measured": "–", "shown": "·"}
+SYMBOLS = {"supported": "✓", "not supported": "✗", "undecided": "?", "not measured": "–", "failed": "!", "shown": "·"}
 """A verdict has a sign besides its colour, so that it reads without colour vision."""
 
 STYLE = """
@@ -29,7 +30,7 @@ td, th { text-align: left; padding: 0.2rem 0.9rem 0.2rem 0; border-bottom: 1px s
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 .verdict { display: inline-block; padding: 0 0.5rem; border: 2px solid; font-weight: 600; white-space: nowrap; }
 .supported { color: #0072b2; } .not-supported { color: #b34700; border-style: dashed; }
-.undecided { color: #555; border-style: dotted; } .not-measured, .shown { color: #777; border-color: #bbb; }
+.undecided { color: #555; border-style: dotted; } .not-measured, .failed, .shown { color: #777; border-color: #bbb; }
 .rule, .notes, .why { color: #555; font-size: 14px; }
 pre { background: #f2f2f2; padding: 0.5rem; overflow-x: auto; font-size: 13px; }
 details { margin: 0.5rem 0; } .network { margin: 1.5rem 0 0.5rem; font-weight: 600; } a { color: #0072b2; }
@@ -46,6 +47,8 @@ def page(atlas: Atlas, networks: Sequence[NetworkRecord], blocks: Sequence[Block
             cluster_tables[record.name] = cluster_table(atlas, record)
         except NotStored as error:
             facts.append(f"Appendix E: {error}")
+        except Exception as error:  # as of a figure
+            facts.append(f"Appendix E: {failed(error)}")
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         f"<meta name='viewport' content='width=device-width'><title>{_text(title)}</title><style>{STYLE}</style>"
@@ -86,6 +89,8 @@ def _section(claim: Claim, blocks: Sequence[Block], atlas: str, shown: set[int])
         )
         if block.result is None:
             parts.append(f"<p class='why'>{_text(block.reason)}</p>")
+            if block.failure is not None:
+                parts.append(_trace(block.failure))
             continue
         if block.verdict is not None:
             parts.append(f"<p>{_text(block.verdict.because)}</p>")
@@ -103,10 +108,19 @@ def _figure(block: Block, shown: set[int]) -> str:
     if key in shown:
         return f"<p class='why'>The figure of this measurement stands above: <a href='#figure-{key}'>look</a>.</p>"
     shown.add(key)
-    figure = block.result.figure().to_html(
-        full_html=False, include_plotlyjs=False, config={"responsive": True}, div_id=f"plot-{key}"
-    )
+    try:
+        figure = block.result.figure().to_html(
+            full_html=False, include_plotlyjs=False, config={"responsive": True}, div_id=f"plot-{key}"
+        )
+    except Exception as error:  # a mistake of ours: it is told, and the numbers stand
+        figure = f"<p class='why'>No figure: {_text(failed(error))}</p>{_trace(error)}"
     return f"<div id='figure-{key}'>{figure}</div>"
+
+
+def _trace(error: Exception) -> str:
+    """All that is known of a failure, for whoever mends it."""
+    trace = "".join(traceback.format_exception(error))
+    return f"<details><summary>For a report of this mistake</summary><pre>{_text(trace)}</pre></details>"
 
 
 def numbers_table(numbers: pd.DataFrame) -> str:

@@ -34,6 +34,7 @@ class Block:
     """What came out of a claim on one network: a result, or the reason why there is none.
 
     ``options``: what it was asked with; None where it could not be asked. ``experiment_id``: where it is stored.
+    ``failure``: what nobody foresaw, which kept it from being measured or judged.
     """
 
     experiment: Experiment
@@ -43,6 +44,7 @@ class Block:
     result: Result | None = None
     experiment_id: int | None = None
     reason: str = ""
+    failure: Exception | None = None
 
     @cached_property
     def verdict(self) -> Verdict | None:
@@ -52,7 +54,7 @@ class Block:
     def word(self) -> str:
         """The verdict in words, or why there is none."""
         if self.result is None:
-            return "not measured"
+            return "not measured" if self.failure is None else "failed"
         return self.verdict.word if self.verdict is not None else "shown"
 
     @property
@@ -118,11 +120,20 @@ def _block(
     try:
         options = claim.asking(atlas, network, before)
         result, number = answer(atlas, experiment, network, options)
+        block = Block(experiment, claim, network, options, result, number)
+        _ = block.verdict, block.numbers  # judged here, where what fails costs one section
     except StoreError:  # about the atlas, not about the claim
         raise
     except PolytopeError as error:  # the sentence is the answer: what is missing, and how to add it
         return Block(experiment, claim, network, options, reason=str(error))
-    return Block(experiment, claim, network, options, result, number)
+    except Exception as error:  # a mistake of ours: it is told, and the other sections stand
+        return Block(experiment, claim, network, options, reason=failed(error), failure=error)
+    return block
+
+
+def failed(error: Exception) -> str:
+    """What to say of a failure that nobody foresaw."""
+    return f"this failed through a mistake of polytope-atlas ({type(error).__name__}: {error})"
 
 
 def chosen(only: Sequence[str] | None) -> list[tuple[Experiment, Claim]]:
@@ -181,8 +192,8 @@ def verdicts(blocks: Sequence[Block]) -> pd.DataFrame:
     """A row a block.
 
     Columns: section (the claim's key), claim, rule, network, weights (as given, or how it is untrained), verdict
-    (supported, not supported, undecided, not measured, shown), because (what decided it, or why it is not measured),
-    experiment_id (of the stored result; None where there is none).
+    (supported, not supported, undecided, not measured, failed, shown), because (what decided it, or why it is not
+    measured), experiment_id (of the stored result; None where there is none).
     """
     rows = [
         {

@@ -15,6 +15,7 @@ from app.cli.report_run import write_report
 from atlas.errors import AtlasLocked, UsageError
 from atlas.network import Network
 from ingest.datasets.sources import open_dataset
+from ingest.networks import load_network
 from ingest.progress import Step
 from ingest.run.plan import Choices
 from ingest.run.run import ingest
@@ -199,6 +200,31 @@ def test_scaling_of_photos_needs_controls(networks: dict[str, Network], tmp_path
         assert block.result is not None
         assert set(block.result.table["kind"]) == {"activation", "gaussian", "random", "random-raw"}
         assert not any("no untrained control" in note for note in block.result.notes)
+
+
+def test_models_that_differ_from_gpt2_report(tiny_model: Any, texts: Path, tmp_path: Path, polytope: Run):
+    """An OPT's MLP is no module and its gates are ReLU: sections that run it have numbers, and its own reason."""
+    path, output = tmp_path / "opt.atlas", tmp_path / "opt.html"
+    choices = Choices(limit=4, tokens=TokenSampling(per_sequence=4, skip_first=4))
+    opt = load_network(str(tiny_model("opt")), device="cpu")
+    ingest(path, opt, open_dataset(str(texts), kind="text"), choices, cluster=False)
+    asked = ("--only", "norm,peak,adversarial", "--quick", "--no-controls", "--device", "cpu", "--json")
+    answer = polytope("report", path, "-o", output, *asked)
+    assert answer.status == 0 and {row["verdict"] for row in answer.rows()} == {"undecided"}
+    text = output.read_text(encoding="utf-8")
+    assert "attention and normalisation are not piecewise linear" in text and "of one position" not in text
+
+
+def test_a_failing_section_is_said_at_the_end(own: Path, tmp_path: Path, polytope: Run):
+    """The page is written all the same, and the exit status tells a script."""
+    with atlas.open(own, writable=True) as writer:
+        writer.execute("alter table examples rename column token to tokens")
+    asked = ("--only", "occupancy,dictionary", "--network", "demo-gpt2", "--quick", "--no-controls")
+    answer = polytope("report", own, "-o", tmp_path / "r.html", *asked)
+    assert answer.status == 1 and "Traceback" not in answer.err + answer.out
+    assert "failed through a mistake of polytope-atlas (BinderException" in " ".join(answer.err.split())
+    assert "For a report of this mistake" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "shown" in answer.out and "failed" in answer.out
 
 
 class _Interrupted(Step):

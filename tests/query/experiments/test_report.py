@@ -1,16 +1,18 @@
 """The report out of what is stored: what is measured has its verdict, what is not its command."""
 
 import shutil
+from contextlib import nullcontext
+from dataclasses import replace
 from shlex import quote
 
 import pytest
 
 import atlas
-from atlas.errors import UnknownName
+from atlas.errors import NotStored, UnknownName
 from query.experiments import archive, registry
 from query.experiments.page import page
 from query.experiments.registry import claims
-from query.experiments.report import not_stored, stored_blocks, stored_verdicts, trained_networks
+from query.experiments.report import not_stored, stored_blocks, stored_verdicts, trained_networks, verdicts, walk
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,52 @@ def test_the_page_is_that_of_the_report(measured):
     assert text.startswith("<!doctype html>") and text.count("id='figure-") == 2
     assert all(f"id='{claim.key}'" in text for _, claim in claims())
     assert "not measured" in text and "polytope experiment" in text
+
+
+class Broken(KeyError):
+    """A mistake of ours, as no test foresaw it."""
+
+
+def broken(*_args, **_options):
+    raise Broken("a column of <another> name")
+
+
+@pytest.mark.parametrize("part", ["measure", "judge"])
+def test_a_failing_section_costs_no_other(measured, part):
+    """Whatever fails in measuring or judging, the others have their verdicts, and the page says what failed."""
+
+    def answer(a, experiment, network, options):
+        if part == "measure" and experiment.name == "density":
+            broken()
+        found = a.value("select max(experiment_id) from experiments where kind = $1", [experiment.name])
+        if found is None:
+            raise NotStored("not stored yet")
+        result = archive.load(a, found)
+        spoilt = part == "judge" and experiment.name == "density"
+        return replace(result, tables={}) if spoilt else result, found
+
+    with atlas.open(measured) as a:
+        networks = trained_networks(a, "words")
+        blocks = list(walk(lambda: nullcontext(a), networks, answer))
+        text = page(a, networks, blocks)
+    words = {block.claim.key: block.word for block in blocks}
+    assert words["density"] == words["depth"] == "failed" and words["occupancy"] == "shown"
+    [block] = [block for block in blocks if block.claim.key == "density"]
+    assert "through a mistake of polytope-atlas" in block.reason and block.failure is not None
+    assert verdicts(blocks).set_index("section")["verdict"].to_dict() == words
+    assert text.count("<summary>For a report of this mistake</summary><pre>Traceback") == 2
+    assert "a column of &lt;another&gt; name" in text or part == "judge"
+
+
+def test_a_failing_figure_costs_no_number(measured):
+    with atlas.open(measured) as a:
+        blocks = stored_blocks(a, "words")
+        spoilt = [
+            replace(block, result=replace(block.result, draw=broken)) if block.claim.key == "occupancy" else block
+            for block in blocks
+        ]
+        text = page(a, trained_networks(a, "words"), spoilt)
+    assert text.count("No figure: this failed through a mistake") == 1 and text.count("id='figure-") == 2
 
 
 def test_what_is_missing_has_its_command(measured):
