@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperOption
 from atlas.errors import UsageError
 
 from .options import AtlasPath, Device, NetworkName
+from .statuses import UNFORESEEN
 
 commands = typer.Typer()
 
@@ -48,7 +49,7 @@ def report(
     """Go through the claims of the post: figure, numbers, verdict, trained beside untrained; one HTML page.
 
     Every measurement is stored in the atlas as soon as it is done: given again, the command goes on where it stopped.
-    What fails costs its own section: the page says so, and the exit status is 1.
+    What fails costs its own section: the page says so, and the exit status is 70.
     """
     if output.suffix not in (".html", ".htm"):
         raise UsageError(f"--output is {output}; the report is a page, so name a file that ends in .html")
@@ -68,4 +69,4 @@ def report(
         as_json=as_json,
     )
     if any(block.failure for block in blocks):
-        raise typer.Exit(1)
+        raise typer.Exit(UNFORESEEN)

@@ -12,6 +12,7 @@ import pytest
 import atlas
 from app.cli.progress import TerminalProgress
 from app.cli.report_run import write_report
+from app.cli.statuses import UNFORESEEN
 from atlas.errors import AtlasLocked, UsageError
 from atlas.network import Network
 from ingest.datasets.sources import open_dataset
@@ -221,7 +222,7 @@ def test_a_failing_section_is_said_at_the_end(own: Path, tmp_path: Path, polytop
         writer.execute("alter table examples rename column token to tokens")
     asked = ("--only", "occupancy,dictionary", "--network", "demo-gpt2", "--quick", "--no-controls")
     answer = polytope("report", own, "-o", tmp_path / "r.html", *asked)
-    assert answer.status == 1 and "Traceback" not in answer.err + answer.out
+    assert answer.status == UNFORESEEN and "Traceback" not in answer.err + answer.out
     assert "failed through a mistake of polytope-atlas (BinderException" in " ".join(answer.err.split())
     assert "For a report of this mistake" in (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "shown" in answer.out and "failed" in answer.out
