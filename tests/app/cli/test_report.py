@@ -216,7 +216,7 @@ def test_models_that_differ_from_gpt2_report(tiny_model: Any, texts: Path, tmp_p
     assert "attention and normalisation are not piecewise linear" in text and "of one position" not in text
 
 
-def test_a_failing_section_is_said_at_the_end(own: Path, tmp_path: Path, polytope: Run):
+def test_a_failing_section_has_its_status(own: Path, tmp_path: Path, polytope: Run):
     """The page is written all the same, and the exit status tells a script."""
     with atlas.open(own, writable=True) as writer:
         writer.execute("alter table examples rename column token to tokens")
