@@ -29,6 +29,7 @@ from ingest.progress import Progress, Step
 from ingest.run.plan import Choices
 from ingest.run.run import Outcome, ingest
 from ingest.run.sampling import TokenSampling
+from tests.forked import children
 from tests.networks import word_network, word_texts
 
 SITES = ("blocks.0.mlp", "blocks.1.mlp", "blocks.2.mlp", "blocks.3.mlp")
@@ -136,13 +137,6 @@ class Ended:
 
     code: int | None
     error: tuple[str, str] | None
-
-
-def children() -> Any:
-    """Processes start from a server that has imported everything and holds no thread: in milliseconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.ingest.runs"])
-    return context
 
 
 def run_in_child(path: Path, data: Path, stop: Stop | None = None, **options: Any) -> Ended:

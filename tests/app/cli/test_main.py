@@ -1,11 +1,10 @@
 """The `polytope` command prints what the Python functions return, and errors as one message."""
 
 import base64
+import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from app.cli.statuses import INTERRUPTED, UNFORESEEN
 from app.cli.tables import readable_density
 from ingest.datasets.builtin import digit_images
 from tests.app.cli.command import Run
+from tests.forked import running
 
 README = Path(__file__).parents[3] / "README.md"
 
@@ -187,17 +187,17 @@ def test_the_tour_answers_on_any_atlas(demo_atlas: Path, polytope: Run):
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path):
     """In a process, for the signal's sake: it ends with the status of shells and leaves nothing half written."""
-    path = tmp_path / "stopped.atlas"
-    words = ["--network", "demo:gpt2", "--data", "builtin:python-heldout", "--limit", "200", "--skip-bad"]
-    command = [sys.executable, "-m", "app.cli.main", "ingest", str(path), *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=README.parent) as running:
-        assert running.stderr is not None
-        for line in running.stderr:
+    path, errors = tmp_path / "stopped.atlas", tmp_path / "errors"
+    os.mkfifo(errors)
+    words = ("--network", "demo:gpt2", "--data", "builtin:python-heldout", "--limit", "200", "--skip-bad")
+    with running("app.cli.main", "ingest", str(path), *words, stderr=errors) as command, errors.open() as lines:
+        for line in lines:
             if line.startswith("on disk"):  # the plan is made, and shards are next
                 break
-        running.send_signal(signal.SIGINT)
-        said = running.stderr.read()
-    assert running.returncode == INTERRUPTED
+        os.kill(command.pid, signal.SIGINT)
+        said = lines.read()
+        command.join()
+        assert command.exitcode == INTERRUPTED
     assert "give the same command again to go on" in said and "Traceback" not in said
     assert list(path.rglob(".*.tmp")) == []
 

@@ -2,9 +2,9 @@
 
 import http.client
 import inspect
+import os
+import signal
 import socket
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,9 +13,21 @@ import pytest
 from playwright.sync_api import expect
 
 from app.cli.serve import UPLOAD_MEGABYTES, app, arguments, serve
-from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, answered, serving, wait_for
+from tests.app.explorer.browsing import (
+    IN_BROWSER,
+    OpenPage,
+    address,
+    answered,
+    answering,
+    free_port,
+    serving,
+)
+from tests.forked import running
 
 TEXT, IMAGE, SITE = "demo-gpt2", "demo-inceptionv1", "inception5b"
+LONGEST = 60.0
+"""Seconds until a server counts as deaf to Ctrl-C, on a machine that does much else."""
+
 NAMING = '[class*="st-key-naming-"]'
 
 
@@ -84,26 +96,25 @@ class TestInABrowser:
             assert page.evaluate(put, [url, token, UPLOAD_MEGABYTES + 1]) == 413
             assert page.evaluate(put, [url, "no token", 1]) == 403
 
-    def test_read_only_turns_names_off(self, server: str, demo_atlas: Path, open_page: OpenPage):
+    def test_read_only_until_ctrl_c(self, server: str, demo_atlas: Path, open_page: OpenPage):
+        """Nothing can be named. Ctrl-C ends the server with status 0, and its port is free."""
         state = {"network": IMAGE, "target": SITE, "cluster": 0}
         page = open_page(address(server, "clusters", **state))
         answered(page)
         expect(page.locator(NAMING)).to_have_count(1)
+        port = free_port()
+        words = ("app", str(demo_atlas), "--read-only", "--no-browser", "--port", str(port))
+        with running("app.cli.main", *words) as command:
+            page = open_page(address(answering(port, lambda: not command.is_alive()), "clusters", **state))
+            answered(page)
+            expect(page.locator("h1")).to_have_text("Clusters")
+            expect(page.get_by_test_id("stMetric").first).to_be_visible()
+            expect(page.locator(NAMING)).to_have_count(0)
+            os.kill(command.pid, signal.SIGINT)
+            command.join(LONGEST)
+            assert command.exitcode == 0
         with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        words = ["app", str(demo_atlas), "--read-only", "--no-browser", "--port", str(port)]
-        line = [sys.executable, "-c", "from app.cli.main import main; main()", *words]
-        with subprocess.Popen(line, stdout=subprocess.DEVNULL) as running:
-            try:
-                wait_for(f"http://127.0.0.1:{port}/_stcore/health", running)
-                page = open_page(address(f"http://127.0.0.1:{port}", "clusters", **state))
-                answered(page)
-                expect(page.locator("h1")).to_have_text("Clusters")
-                expect(page.get_by_test_id("stMetric").first).to_be_visible()
-                expect(page.locator(NAMING)).to_have_count(0)
-            finally:
-                running.terminate()
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def upgraded(server: str, host: str, origin: str | None = None) -> int:

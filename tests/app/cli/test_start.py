@@ -2,17 +2,15 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from app.child_process import GRACE
 from app.cli.serve import TERMINATED
-from tests.app.explorer.browsing import wait_for
+from tests.app.explorer.browsing import answering, free_port
 
 ROOT = Path(__file__).parents[3]
 
@@ -77,12 +75,10 @@ def test_commands_start_anywhere_and_light(built: Path, hostile: Path, tmp_path:
 
 def test_the_explorer_starts_anywhere(built: Path, hostile: Path, tmp_path: Path):
     """SIGTERM ends it, and with it all that writes to its output: the server is a child of the command."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     words = ("app", built, "--no-browser", "--port", port)
     with started(tmp_path, hostile, CONSOLE_SCRIPT, *words) as running:
-        wait_for(f"http://127.0.0.1:{port}/_stcore/health", running)
+        answering(port, lambda: running.poll() is not None)
         running.send_signal(signal.SIGTERM)
         running.communicate(timeout=LONGEST)
     assert running.returncode == TERMINATED

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -17,8 +16,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 from playwright.sync_api import Error, FloatRect, Locator, Page, expect
 
-from app.child_process import end, start
 from app.cli.serve import arguments
+from tests.forked import running
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -60,31 +59,31 @@ SCREENSHOTS = Path(__file__).parents[3] / "screenshots"
 @contextmanager
 def serving(atlas: Path, script: Path | None = None) -> Iterator[str]:
     """The address of a server that shows the atlas; ``script`` in place of the explorer."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     line = arguments(atlas, port=port, host="127.0.0.1", open_browser=False)
     if script is not None:
         line[1] = str(script)
-    process = start("streamlit", *line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        end(process)
+    with running("streamlit", *line) as server:
+        yield answering(port, lambda: not server.is_alive())
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a server answers there."""
-    deadline = time.monotonic() + STARTING
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answering(port: int, ended: Callable[[], object]) -> str:
+    """The address of a server, once it answers; ``ended`` says whether it never will."""
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + STARTING
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=5):
+                return url
         except (urllib.error.URLError, ConnectionError):
-            if process.poll() is not None or time.monotonic() > deadline:
+            if ended() or time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)
+            time.sleep(LOOK_EVERY / 1000)
 
 
 # --- waiting ---------------------------------------------------------------------------------------------------

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,9 +22,9 @@ from tests.app.explorer.browsing import (
     photograph,
     says,
     serving,
-    wait_for,
 )
 from tests.app.explorer.running import computed, errors, ids, opened, words
+from tests.ingest.runs import held
 
 pytestmark = IN_BROWSER
 
@@ -121,7 +114,7 @@ def test_errors_are_explained(tmp_path: Path, open_page: OpenPage, demo_atlas: P
         page.reload()
         expect(page.get_by_test_id("stMetricValue").first).to_have_text("2")
         answered(page)  # what is computed reads the atlas meanwhile
-        with writing(path):
+        with held(path, writable=True):  # that a tab is open on it is no obstacle
             with pytest.raises(AtlasLocked) as locked:
                 atlas.open(path)
             page.reload()
@@ -190,18 +183,6 @@ def test_a_callbacks_error_is_a_sentence(tmp_path: Path, open_page: OpenPage, de
             expect(page.locator("body")).not_to_contain_text(detail, use_inner_text=True)
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Another process holds the atlas for writing; that a tab is open on it is no obstacle."""
-    script = "import sys, atlas\nwith atlas.open(sys.argv[1], writable=True): print('open', flush=True); input()"
-    line = [sys.executable, "-c", script, str(path)]
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout is not None and writer.stdin is not None
-        assert writer.stdout.readline() == "open\n"
-        yield
-        writer.stdin.write("\n")
-
-
 # --- starting --------------------------------------------------------------------------------------------------
 
 
@@ -213,23 +194,6 @@ def test_serve_refuses_what_is_no_atlas(tmp_path: Path):
 def test_serve_refuses_a_port_in_use(server: str, demo_atlas: Path):
     with pytest.raises(UsageError, match=r"can't listen on 127\.0\.0\.1, port"):
         serve(demo_atlas, port=int(server.rsplit(":", 1)[1]), open_browser=False)
-
-
-def test_ctrl_c_ends_the_server_with_0(demo_atlas: Path):
-    """Ctrl c ends the server with status 0."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    script = (
-        f"import sys; from app.cli.serve import serve; sys.exit(serve({demo_atlas!r}, {port=}, open_browser=False))"
-    )
-    line = [sys.executable, "-c", f"from pathlib import PosixPath, WindowsPath; {script}"]
-    with subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL) as running:
-        wait_for(f"http://127.0.0.1:{port}/_stcore/health", running)
-        os.killpg(running.pid, signal.SIGINT)
-        assert running.wait(20) == 0
-    with closing(socket.socket()) as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_loopback_serves_loopback_names(demo_atlas: Path):

@@ -37,7 +37,7 @@ from atlas.store.atlas import Atlas, make
 from atlas.store.digests import activations_digest, codes_digest
 from atlas.store.disk import unfinished_path
 from atlas.store.user_sql import SANDBOX, Limits
-from tests.ingest.runs import children
+from tests.forked import children
 
 
 @pytest.fixture
