@@ -5,6 +5,8 @@ import os
 import re
 import shlex
 import signal
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
