@@ -9,7 +9,7 @@ from typing import Any
 from atlas import Atlas
 from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import NetworkRecord
-from ingest.networks.registry import adapter_of
+from ingest.networks.registry import LIVE, is_calibrated
 from query.experiments.controls import CONTROLS
 
 
@@ -19,7 +19,7 @@ def controls_for(network: NetworkRecord) -> list[str]:
     Without batch norm the calibrated control is the raw one, so there is one of them (docs/SCIENCE.md, 4).
     """
     both = [control.weights for control in CONTROLS.values()]
-    return both if adapter_of(network.source).calibrated else both[:1]
+    return both if is_calibrated(network) else both[:1]
 
 
 def first_run(atlas: Atlas, network: NetworkRecord) -> tuple[str, dict[str, Any]] | None:
@@ -39,7 +39,9 @@ def adding_controls(atlas: Atlas, network: str) -> list[str]:
     """A line a control, over the same examples and sites as the network's first run, whose stored plan it repeats."""
     record = atlas.catalog.network(network)
     run = first_run(atlas, record)
-    return [] if run is None else [_line(atlas, record, weights, *run) for weights in controls_for(record)]
+    if run is None or record.source == LIVE:  # nothing says how to build that one again
+        return []
+    return [_line(atlas, record, weights, *run) for weights in controls_for(record)]
 
 
 def _line(atlas: Atlas, record: NetworkRecord, weights: str, data: str, plan: dict[str, Any]) -> str:
@@ -64,9 +66,13 @@ def _line(atlas: Atlas, record: NetworkRecord, weights: str, data: str, plan: di
     return " ".join([*words, "--skip-bad", "--no-cluster"])
 
 
+READING = ("max_length", "image_size", "mean", "std", "inputs", "shape", "outputs", "sites_at")
+"""What a network records of its reading that is an option of the command line with a value."""
+
+
 def _reading(reading: dict[str, Any]) -> dict[str, Any]:
     """How inputs are fed to the network. Class names are left out: those of an untrained network mean nothing."""
-    given = {name: reading.get(name) for name in ("max_length", "image_size", "mean", "std")}
+    given = {name: reading.get(name) for name in READING}
     return {
         name.replace("_", "-"): _commas(value) if isinstance(value, list) else value for name, value in given.items()
     }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .networks.module_weights import network
     from .progress import Progress, Step
     from .run.plan import Choices
-    from .run.run import Outcome, calibration_images, ingest
+    from .run.run import Outcome, calibration_inputs, ingest
     from .run.sampling import ImageSampling, TokenSampling
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
     "Step",
     "TokenSampling",
     "build_indexes",
-    "calibration_images",
+    "calibration_inputs",
     "cluster",
     "ingest",
     "layout",
@@ -62,7 +62,7 @@ _MODULES = {
     ".networks.module_weights": ("network",),
     ".progress": ("Progress", "Step"),
     ".run.plan": ("Choices",),
-    ".run.run": ("Outcome", "calibration_images", "ingest"),
+    ".run.run": ("Outcome", "calibration_inputs", "ingest"),
     ".run.sampling": ("ImageSampling", "TokenSampling"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -29,6 +29,7 @@ from . import (
     nearest,
     report,
     serve,
+    sites,
     tour,
 )
 from .statuses import INTERRUPTED, UNFORESEEN
@@ -63,6 +64,7 @@ def polytope(
 
 for module in (
     ingest,
+    sites,
     derived,
     nearest,
     clusters,

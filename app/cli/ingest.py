@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,8 +18,6 @@ from .options import grouped
 from .tables import note, say
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from ingest.datasets.base import Dataset
     from ingest.run.plan import Choices
     from ingest.run.run import Outcome
@@ -63,8 +61,8 @@ class NetworkOptions:
         _network(help="Text: tokens of a sequence. Default: the context, at most 1024."),
     ] = None
     image_size: Annotated[int | None, _network(help="Images: pixels a side. Default: 224.")] = None
-    mean: Annotated[str | None, _network(help="Images: means, R,G,B. Default: ImageNet's.")] = None
-    std: Annotated[str | None, _network(help="Images: deviations, R,G,B. Default: ImageNet's.")] = None
+    mean: Annotated[str | None, _network(help="Images: means, R,G,B or one. Default: ImageNet's.")] = None
+    std: Annotated[str | None, _network(help="Images: deviations, R,G,B or one. Default: ImageNet's.")] = None
     transform_input: Annotated[
         bool | None,
         _network(
@@ -75,7 +73,20 @@ class NetworkOptions:
     classes: Annotated[Path | None, _network(help="Images: class names, one a line.")] = None
     calibrate: Annotated[
         int | None,
-        _network(help="Images: how many of the inputs calibrate a random:SEED control. Default: all."),
+        _network(help="How many of the inputs calibrate the batch norms of a random:SEED control. Default: all."),
+    ] = None
+    inputs: Annotated[
+        Literal["image", "vector"] | None,
+        _network(help="Modules: what they read. Default: images where the first layer is a convolution."),
+    ] = None
+    shape: Annotated[
+        str | None, _network(help="Modules: of one vector, as '3,28,28'. Default: as wide as the first linear layer.")
+    ] = None
+    outputs: Annotated[
+        int | None, _network(help="Modules of a library: how many outputs. Default: as the weights have.")
+    ] = None
+    sites_at: Annotated[
+        str | None, _network(help="Modules to read sites at, by commas: 'layer1,layer2'. Default: all blocks.")
     ] = None
     device: Annotated[str, _network(help="auto, cpu, cuda or mps.")] = "auto"
 
@@ -83,7 +94,12 @@ class NetworkOptions:
         """As `load_network` takes it, by keyword."""
         others = ("network", "calibrate", "checkpoint_glob")
         kept = {name: value for name, value in vars(self).items() if name not in others}
-        return kept | {"mean": _rgb("--mean", self.mean), "std": _rgb("--std", self.std)}
+        return kept | {
+            "mean": _numbers("--mean", self.mean),
+            "std": _numbers("--std", self.std),
+            "shape": None if self.shape is None else [int(size) for size in numbers("--shape", self.shape)],
+            "sites_at": _names(self.sites_at),
+        }
 
 
 @dataclass(frozen=True)
@@ -184,19 +200,19 @@ def ingest(
     )
     dataset = open_dataset(
         source.data,
-        kind=network_kind(loading.network),
+        kind=loading.inputs or network_kind(loading.network),
         text_column=source.text_column,
         label_column=source.label_column,
         split=source.split,
         name=source.data_name,
         vector_columns=_names(source.vector_columns),
     )
-    images = _calibration(loading, dataset, choices)
+    inputs = _calibration(loading, dataset, choices)
     for name, weights in _series(loading):
         chosen = loading.given() | {"name": name, "weights": weights}
         outcome = run_ingestion(
             atlas,
-            load_network(loading.network, **chosen, calibration=images),
+            load_network(loading.network, **chosen, calibration=inputs),
             dataset,
             choices,
             run=f"{running.run}-{name}" if running.run and loading.checkpoint_glob else running.run,
@@ -235,24 +251,24 @@ def _report(path: Path, outcome: Outcome) -> None:
     say(f"look:  polytope info {path}   polytope app {path}")
 
 
-def _calibration(loading: NetworkOptions, dataset: Dataset, choices: Choices) -> Callable[[], Iterator[Image]] | None:
-    """The images that a ``random:SEED`` control is calibrated on; None for any other network."""
+def _calibration(loading: NetworkOptions, dataset: Dataset, choices: Choices) -> Callable[[], Iterator[Any]] | None:
+    """The inputs that a ``random:SEED`` control is calibrated on; None for any other network."""
     from ingest.networks.registry import adapter_of
-    from ingest.run.run import calibration_images
+    from ingest.run.run import calibration_inputs
 
     if not adapter_of(loading.network).calibrated or not (loading.weights or "").startswith("random:"):
         if loading.calibrate is not None:
-            raise UsageError("--calibrate is for an image network with --weights random:SEED")
+            raise UsageError("--calibrate is for a network with batch norm and --weights random:SEED")
         return None
-    return lambda: calibration_images(dataset, choices, loading.calibrate)
+    return lambda: calibration_inputs(dataset, choices, loading.calibrate)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _rgb(option: str, text: str | None) -> tuple[float, ...] | None:
-    return None if text is None else numbers(option, text, 3)
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    return None if text is None else numbers(option, text)
 
 
 def _share(text: str | None) -> tuple[int, int] | None:

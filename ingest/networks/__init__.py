@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atlas.errors import UsageError
 from atlas.kinds import INPUT_KINDS
 from atlas.network import Network, NetworkInfo
 
-from .registry import LoadRequest, adapter_of, network_kind
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from .registry import LIVE, LoadRequest, adapter_of, network_kind
 
 __all__ = ["load_control", "load_network", "network_kind", "reload_network"]
 
@@ -27,24 +24,27 @@ def load_network(
     weights: str | None = None,
     name: str | None = None,
     device: str = "auto",
-    calibration: Sequence[Image] | Callable[[], Iterable[Image]] | None = None,
+    calibration: Sequence[Any] | Callable[[], Iterable[Any]] | None = None,
     **options: Any,
 ) -> Network:
     """Load a network to ingest.
 
     Args:
         source: ``demo:gpt2`` and ``demo:inceptionv1`` (shipped), ``inceptionv1``, a folder in Hugging Face's format,
-            or the hub name of a causal language model, such as ``gpt2``.
+            or the hub name of a causal language model, such as ``gpt2``. ``torchvision:NAME``, ``timm:NAME``, or
+            ``MODULE:FACTORY``: a function of your own, without arguments, that returns a `torch.nn.Module`.
         weights: None or ``hub``: those of the source. A file (``.safetensors``, ``.pt``, ``.pth``; for language
             models also a folder). ``random:SEED`` or ``random-raw:SEED``: an untrained control (SCIENCE 4).
         name: what the atlas calls the network; default the source's last part, with ``-random-0`` for a control.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``. Everything runs in float32 on any of them.
-        calibration: images: what a ``random:SEED`` control is calibrated on (or a function that gives it).
+        calibration: inputs: what a ``random:SEED`` control is calibrated on (or a function that gives it).
         options: how inputs are read, by the names of the adapter's ``Options``; None says nothing.
             Text: ``prepend_bos`` (whether a beginning-of-sequence token comes before every window), ``max_length``
             (tokens of a window, that token included). Images: ``image_size`` (pixels a side), ``mean`` and ``std``
             (of each channel's 0..1 values), ``transform_input`` (whether ImageNet's normalisation is turned into
-            TF-slim's), ``classes`` (names in the order of outputs, or a text file with one a line).
+            TF-slim's), ``classes`` (names in the order of outputs, or a text file with one a line). Modules:
+            ``inputs`` (image or vector), ``shape`` (of a vector), ``outputs`` (how many a network of a library is
+            built with), ``sites_at`` (modules to read sites at).
 
     Returns:
         The network, on the device.
@@ -56,6 +56,10 @@ def load_network(
         UnknownName: the hub has no such model.
         UnsupportedNetwork: no spline code can be read from this architecture.
     """
+    from .loading import refuse_exported
+
+    refuse_exported(source)
+    refuse_exported(weights or "")
     adapter = adapter_of(source)
     given = {option: value for option, value in options.items() if value is not None}
     if calibration is not None and not adapter.calibrated:
@@ -63,7 +67,8 @@ def load_network(
     # To ignore what is of no use to this network would be a silent guess.
     foreign = [option for option in given if option not in _option_names(adapter.module)]
     if foreign:
-        raise UsageError(f"{source} is {INPUT_KINDS[adapter.kind].network}; it has no {', '.join(foreign)}")
+        what = "a module" if adapter.kind is None else INPUT_KINDS[adapter.kind].network
+        raise UsageError(f"{source} is {what}; it has no {', '.join(foreign)}")
     request = LoadRequest(source, weights, name, device, calibration)
     network: Network = adapter.module.load(request, adapter.module.Options(**given))
     return network
@@ -73,7 +78,7 @@ def reload_network(
     info: NetworkInfo,
     weights: str | None = None,
     device: str = "auto",
-    calibration: Sequence[Image] | Callable[[], Iterable[Image]] | None = None,
+    calibration: Sequence[Any] | Callable[[], Iterable[Any]] | None = None,
 ) -> Network:
     """Load the network that an atlas was made with again, and make sure that it is the same.
 
@@ -81,16 +86,19 @@ def reload_network(
         info: what the atlas recorded of it.
         weights: where they are now, if not where ``info`` says.
         device: as for `load_network`.
-        calibration: what a calibrated control of an image network was calibrated on.
+        calibration: what a calibrated control was calibrated on.
 
     Returns:
         The network, on the device.
 
     Raises:
         WeightsError: the weights have another digest. Besides, all that `load_network` raises.
+        UsageError: the network is built by a function that the atlas names and the user has not.
     """
     from .loading import check_digest
+    from .module_sources import check_trusted
 
+    check_trusted(info.source)
     chosen = weights or info.weights
     network = load_network(
         info.source,
@@ -108,7 +116,7 @@ def load_control(
     network: Network,
     weights: str,
     device: str = "auto",
-    calibration: Sequence[Image] | Callable[[], Iterable[Image]] | None = None,
+    calibration: Sequence[Any] | Callable[[], Iterable[Any]] | None = None,
 ) -> Network:
     """Load an untrained network of the same architecture, fed the same way (SCIENCE 4).
 
@@ -116,7 +124,7 @@ def load_control(
         network: the trained one.
         weights: ``random:SEED`` or ``random-raw:SEED``.
         device: as for `load_network`.
-        calibration: images, for ``random:SEED`` of an image network.
+        calibration: inputs, for ``random:SEED`` of a network with batch norm.
 
     Returns:
         The control, on the device.
@@ -125,7 +133,11 @@ def load_control(
         UsageError: the source draws another architecture than the network has (a file of narrower weights, say).
             Besides, all that `load_network` raises.
     """
+    from .module_weights import live_control
+
     info = network.info
+    if info.source == LIVE:
+        return live_control(network, weights, calibration)
     control = load_network(
         info.source, weights=weights, device=device, calibration=calibration, **_recorded_options(info)
     )

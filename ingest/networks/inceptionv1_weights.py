@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from atlas.errors import UsageError, WeightsError
 from atlas.network import NetworkInfo
 
-from .controls import calibrate, calibration_images
+from .controls import calibrate, calibration_inputs
 from .demo import INCEPTIONV1_WEIGHTS
 from .googlenet import RGB_CHANNELS, SMALLEST_IMAGE, build_googlenet, width_of
 from .hub import fetch_torchvision
@@ -78,7 +78,7 @@ def load(request: LoadRequest, options: Options) -> InceptionV1:
     model, classes = _model(material, choice, reading, named=class_names(options.classes))
     if choice.kind == "random":
         pass_on = partial(preprocess, size=reading["image_size"], mean=reading["mean"], std=reading["std"])
-        calibrate(model, calibration_images(calibration, f"{choice.kind}:{choice.seed}"), pass_on)
+        calibrate(model, calibration_inputs(calibration, f"{choice.kind}:{choice.seed}"), pass_on)
     info = NetworkInfo(
         name=request.name or source.replace(":", "-") + choice.name_suffix,
         architecture="GoogLeNet" if material.width == 1 else f"GoogLeNet, width {material.width:g}",

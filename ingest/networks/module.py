@@ -18,14 +18,14 @@ import torch
 from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor, nn
 
-from atlas.errors import UnknownName, UsageError
+from atlas.errors import PolytopeError, UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, NetworkInfo, Reading, Site, View
 
 from .gates import Gate, gates_of, watched
 from .inceptionv1 import float32_convolutions
 from .packing import BITS, finite_rows, pack_bits, pack_positive
 from .sites import Axes, Block, axes, axes_of, find_blocks, make_sites
-from .tape import Tape, first_tensor, plain_attention, record
+from .tape import PROBES, Tape, first_tensor, plain_attention, record
 
 if TYPE_CHECKING:
     from .tails import StagedTail
@@ -36,8 +36,8 @@ Prepare = Callable[[Sequence[Any]], Tensor]
 class ModuleNetwork:
     """A module of torch as a `Network`. Made by `ingest.network` and `ingest.load_network`.
 
-    ``model`` is the live module in evaluation mode, ``tape`` its operations, ``gates`` those on it, ``n_inputs`` how
-    many numbers one input has.
+    ``model`` is the live module in evaluation mode, ``feed`` makes examples its input, ``tape`` holds its operations
+    and ``gates`` those that are gates, ``n_inputs`` says how many numbers one input has.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class ModuleNetwork:
     ) -> None:
         """``prepare`` makes a batch of examples the input, on the CPU; ``shape`` is that of one. ``at``: modules to
         read sites at. Raises `UnsupportedNetwork`, `UnknownName`, `UsageError`."""
-        self.model, self.info, self._prepare = model, info, prepare
+        self.model, self.info, self.feed = model, info, prepare
+        self._shape, self._at = shape, at
         self.n_inputs = math.prod(shape)
         self.device = device_of(model)
         if model.training:
             warnings.warn(f"{info.name} was in training mode; it is read in evaluation mode", stacklevel=3)
             model.eval()
-        with float32_convolutions():
-            self.tape = record(model, lambda n: _noise(n, shape).to(self.device))
+        self.tape = _recorded(model, shape, self.device)
         self.gates = gates_of(self.tape)
         blocks = find_blocks(self.tape, model, self.gates, at)
         channels = axes_of(self.tape)
@@ -84,7 +84,11 @@ class ModuleNetwork:
 
     def prepare(self, batch: Sequence[Any]) -> Float[Tensor, "views ..."]:
         """The examples as the network takes them, on its device."""
-        return self._prepare(batch).to(self.device)
+        return self.feed(batch).to(self.device)
+
+    def beside(self, model: nn.Module, info: NetworkInfo) -> ModuleNetwork:
+        """Another network of the same architecture, fed the same way and read at the same sites."""
+        return ModuleNetwork(model, info, self.feed, self._shape, classes=self.classes or None, at=self._at)
 
     def read(self, batch: Sequence[Any], codes: Sequence[Site], activations: Sequence[Site]) -> Reading:
         """Run examples together and read the given sites, position sites at each view's place.
@@ -120,6 +124,12 @@ class ModuleNetwork:
         from .module_tail import module_tail
 
         return module_tail(self, site, work)
+
+    def cut(self, site: Site) -> str:
+        """Whether the network can be run onward from a site, in words: yes, with what is held, or why not."""
+        from .module_tail import cut_in_words
+
+        return cut_in_words(self, site)
 
     def _run(self, batch: Sequence[Any], probe: _Probe) -> Any:
         inputs = self.prepare(batch)
@@ -251,6 +261,19 @@ def _check(network: ModuleNetwork, batch: Sequence[Any], sites: Sequence[Site]) 
 def _fills_bytes(site: Site) -> bool:
     """Whether the gates of every range begin at a byte of the code, so that each can be packed by itself."""
     return all(gates.start % BITS == 0 for gates in site.layout)
+
+
+def _recorded(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> Tape:
+    try:
+        with float32_convolutions():
+            return record(model, lambda n: _noise(n, shape).to(device))
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if isinstance(error, PolytopeError):
+            raise
+        raise UsageError(
+            f"the network can't be run on {PROBES[0]} inputs of shape {shape}: {error}. Give the size that it takes "
+            "(image_size, mean and std of as many channels; shape, of a vector)"
+        ) from error
 
 
 def _noise(n: int, shape: tuple[int, ...]) -> Tensor:

@@ -7,26 +7,25 @@ What `NetworkInfo.reading` records under the name of an option is passed to it a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from atlas.network import Kind
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from atlas.network import Kind, NetworkInfo
 
 
 @dataclass(frozen=True)
 class Adapter:
     """A module that loads networks of one architecture.
 
-    ``calibrated``: its untrained control ``random:SEED`` takes its batch norms' statistics from images (SCIENCE 4).
+    ``kind``: what they read; None where only the network itself says. ``calibrated``: their untrained control
+    ``random:SEED`` takes its batch norms' statistics, if it has any, from inputs (SCIENCE 4).
     """
 
     name: str
-    kind: Kind
+    kind: Kind | None
     calibrated: bool = False
 
     @property
@@ -38,10 +37,16 @@ class Adapter:
 _GOOGLENET = Adapter("inceptionv1_weights", "image", calibrated=True)
 _LANGUAGE_MODEL = Adapter("gpt2_weights", "text")
 
-_MODULE = Adapter("module_weights", "image")
+_MODULE = Adapter("module_weights", None, calibrated=True)
 
 LIVE = "live"
 """The source, and the weights, of a module that was handed over from Python."""
+
+TORCHVISION, TIMM = "torchvision:", "timm:"
+"""What the sources of networks of these libraries begin with."""
+
+FACTORY = r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*"
+"""A function of the user's own, ``package.module:function``."""
 
 ADAPTERS = {
     "gpt2": _LANGUAGE_MODEL,
@@ -54,7 +59,10 @@ ADAPTERS = {
 ANY_OTHER = _LANGUAGE_MODEL
 """What loads a folder in Hugging Face's format, or another name on the hub."""
 
-SOURCES = f"{', '.join(ADAPTERS)}, a folder in Hugging Face's format, or the hub name of a causal language model"
+SOURCES = (
+    f"{', '.join(ADAPTERS)}, torchvision:NAME, timm:NAME, MODULE:FACTORY (a function of yours), a folder in Hugging "
+    "Face's format, or the hub name of a causal language model"
+)
 """What may be named as a network, in words."""
 
 
@@ -66,26 +74,50 @@ class LoadRequest:
     weights: str | None = None
     name: str | None = None
     device: str = "auto"
-    calibration: Sequence[Image] | Callable[[], Iterable[Image]] | None = None
+    calibration: Sequence[Any] | Callable[[], Iterable[Any]] | None = None
 
 
 def adapter_of(source: str) -> Adapter:
     """The adapter that loads ``source``."""
-    return _MODULE if source == LIVE else ADAPTERS.get(source, ANY_OTHER)
+    if source in ADAPTERS:
+        return ADAPTERS[source]
+    built = source == LIVE or source.startswith((TORCHVISION, TIMM)) or re.fullmatch(FACTORY, source)
+    return _MODULE if built else ANY_OTHER
 
 
 def network_kind(source: str) -> Kind:
-    """What a network reads, without loading it.
+    """What a network reads, without loading its weights.
 
     Args:
         source: as for `ingest.load_network`.
 
     Returns:
         ``text``, ``image`` or ``vector``.
+
+    Raises:
+        UsageError: for a module that was handed over live. Besides, for a function of one's own, what `load_network`
+            raises: it is called.
     """
-    return adapter_of(source).kind
+    kind = adapter_of(source).kind
+    if kind is None and source.startswith((TORCHVISION, TIMM)):
+        return "image"
+    if kind is None:  # a function of the user's own, which only the network that it builds can tell
+        from .module_weights import kind_built
+
+        return kind_built(source)
+    return kind
+
+
+def is_built(source: str) -> bool:
+    """Whether a function of the user's own builds the network."""
+    return adapter_of(source) is _MODULE and not source.startswith((TORCHVISION, TIMM))
+
+
+def is_calibrated(network: NetworkInfo) -> bool:
+    """Whether the untrained control ``random:SEED`` of a network is another than ``random-raw:SEED``."""
+    return adapter_of(network.source).calibrated and bool(network.reading.get("batch_norm", True))
 
 
 def example_source(kind: Kind) -> str:
     """A source of this kind, to name in a message."""
-    return next(source for source, adapter in ADAPTERS.items() if adapter.kind == kind)
+    return next((source for source, adapter in ADAPTERS.items() if adapter.kind == kind), "MODULE:FACTORY")

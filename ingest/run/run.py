@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from atlas.errors import DiskFull, PlanChanged, RunInterrupted, StoreError, UsageError
 from atlas.network import Network
@@ -339,11 +338,9 @@ def _check_space(path: Path, plan: Plan, estimate: Forecast, folder: Path) -> No
         )
 
 
-def calibration_images(dataset: Dataset, choices: Choices, limit: int | None = None) -> Iterator[Image.Image]:
-    """The images of a run that calibrate an untrained control (SCIENCE 4): all that can be read, or the first few."""
-    images = (
+def calibration_inputs(dataset: Dataset, choices: Choices, limit: int | None = None) -> Iterator[Any]:
+    """The inputs of a run that calibrate an untrained control (SCIENCE 4): all that can be read, or the first few."""
+    inputs = (
         item.content for item in read_inputs(dataset, choose_inputs(dataset, choices)) if isinstance(item, Item)
     )
-    for image in islice(images, limit):
-        assert isinstance(image, Image.Image)  # only image networks are calibrated, on image datasets
-        yield image
+    yield from islice(inputs, limit)

@@ -305,9 +305,9 @@ def test_image_controls_are_drawn(noise):
     assert calibrated[0] == calibrated[1] and calibrated[0].name == "demo-inceptionv1-random-0"
     digests = {info.weights_digest for info in (*raw, *calibrated)}
     assert len(digests) == 4
-    with pytest.raises(UsageError, match=r"random:0 need images to calibrate.*random-raw:0"):
+    with pytest.raises(UsageError, match=r"random:0 need inputs to calibrate.*random-raw:0"):
         narrow_control("random:0")
-    with pytest.raises(UsageError, match="got 1 images"):
+    with pytest.raises(UsageError, match="got 1 inputs"):
         narrow_control("random:0", noise[:1])
     with pytest.raises(UsageError, match="are for random:SEED"):
         narrow_control("random-raw:0", noise)
