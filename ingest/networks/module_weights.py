@@ -22,7 +22,7 @@ from .image_inputs import ImageOptions, class_names, preprocess, settled
 from .loading import WeightsChoice, read_state_dict, resolve_device, weights_digest
 from .module import ModuleNetwork, device_of
 from .module_sources import Known, ModuleSource, classes_of, filled, module_source
-from .registry import LIVE
+from .registry import LIVE, is_built
 
 if TYPE_CHECKING:
     from .registry import LoadRequest
@@ -202,8 +202,10 @@ def _kind(model: nn.Module, options: Options) -> Kind:
     return "vector" if isinstance(first, nn.Linear) else "image"
 
 
-def kind_built(source: str) -> Kind:
-    """What a network reads that a function of the user's own builds."""
+def kind_of(source: str) -> Kind:
+    """What a network reads: of a library images, of a function of the user's own what it builds says."""
+    if not is_built(source):
+        return "image"
     if source == LIVE:
         raise UsageError("a module that was handed over live says itself what it reads: its info.kind")
     return _kind(module_source(source).build(), Options())

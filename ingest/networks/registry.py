@@ -20,8 +20,8 @@ from atlas.network import Kind, NetworkInfo
 class Adapter:
     """A module that loads networks of one architecture.
 
-    ``kind``: what they read; None where only the network itself says. ``calibrated``: their untrained control
-    ``random:SEED`` takes its batch norms' statistics, if it has any, from inputs (SCIENCE 4).
+    ``kind``: what they read; None where ``kind_of(source)`` of the module says. ``calibrated``: their untrained
+    control ``random:SEED`` takes its batch norms' statistics, if it has any, from inputs (SCIENCE 4).
     """
 
     name: str
@@ -98,13 +98,8 @@ def network_kind(source: str) -> Kind:
         UsageError: for a module that was handed over live. Besides, for a function of one's own, what `load_network`
             raises: it is called.
     """
-    kind = adapter_of(source).kind
-    if kind is None and source.startswith((TORCHVISION, TIMM)):
-        return "image"
-    if kind is None:  # a function of the user's own, which only the network that it builds can tell
-        from .module_weights import kind_built
-
-        return kind_built(source)
+    adapter = adapter_of(source)
+    kind: Kind = adapter.module.kind_of(source) if adapter.kind is None else adapter.kind
     return kind
 
 
