@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import count
 
@@ -9,6 +10,12 @@ from atlas.errors import UsageError
 
 LABEL_LENGTH = 24
 """Characters of a token in a table's cell or a button."""
+
+
+def _escape(letter: str) -> str:
+    """A letter as JSON writes it in ASCII."""
+    return f"\\u{ord(letter):04x}" if letter == "\x7f" else json.dumps(letter)[1:-1]
+
 
 _UNSEEN = {
     "\u200e": "LRM",
@@ -31,12 +38,35 @@ _UNSEEN = {
 }
 """Characters that have no width and no picture, by Unicode's abbreviations: most change the order of the others."""
 
-SIGNS = {chr(code): f"‹{code:02X}›" for code in range(0x80, 0xA0)}
+_UNSEEN_RANGES = (
+    (0xAD, 0xAD),  # soft hyphen
+    (0x34F, 0x34F),
+    (0x70F, 0x70F),
+    (0x115F, 0x1160),  # fillers of Hangul
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x200B, 0x200F),
+    (0x2060, 0x206F),
+    (0x3164, 0x3164),
+    (0xD800, 0xDFFF),  # halves of pairs, which no file can hold
+    (0xFE00, 0xFE0F),  # variation selectors
+    (0xFFA0, 0xFFA0),
+    (0xFFF0, 0xFFFB),
+    (0x13430, 0x1343F),
+    (0x1BCA0, 0x1BCA3),
+    (0x1D173, 0x1D17A),
+    (0xE0000, 0xE0FFF),  # tags, and more variation selectors
+)
+"""Others, by their numbers: a text can be hidden in them."""
+
+SIGNS = {chr(code): f"‹{code:04X}›" for first, last in _UNSEEN_RANGES for code in range(first, last + 1)}
+SIGNS |= {chr(code): f"‹{code:02X}›" for code in range(0x80, 0xA0)}
 SIGNS |= {chr(code): chr(0x2400 + code) for code in range(32)} | {"\n": "⏎", "\t": "→", "\x7f": "␡", "\r": "␍"}
 SIGNS |= {letter: f"‹{name}›" for letter, name in _UNSEEN.items()}
 """What is shown in place of a letter that a terminal would obey, or that nobody sees."""
 
 _TRANSLATION = str.maketrans(SIGNS)
+_ESCAPES = str.maketrans({letter: _escape(letter) for letter in SIGNS if letter > "~"})
 
 
 def numbers(name: str, text: str, count: int | None = None) -> tuple[float, ...]:
@@ -54,6 +84,11 @@ def numbers(name: str, text: str, count: int | None = None) -> tuple[float, ...]
 def with_signs(text: str) -> str:
     """A text with a sign for every letter that a terminal would obey, or that nobody sees."""
     return text.translate(_TRANSLATION)
+
+
+def escaped_json(document: str) -> str:
+    """The same JSON, in which such letters are escaped: who reads it gets them all."""
+    return document.translate(_ESCAPES)
 
 
 def lines_with_signs(text: str) -> str:

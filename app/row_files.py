@@ -22,36 +22,69 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .plain_text import distinct, escaped_json
+
 EXACT = 2**53
 """Integers below are doubles."""
 
 _NO_NUMBER = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def as_csv(frame: pd.DataFrame) -> str:
-    """A line of names and a line a row; a list or a struct is written as JSON in its cell."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a text begins with that a spreadsheet takes for a formula."""
+
+
+def as_csv(frame: pd.DataFrame, safe: bool = False) -> str:
+    """A line of names and a line a row; a list or a struct is written as JSON in its cell.
+
+    ``safe``: an apostrophe stands before texts that a spreadsheet would take for a formula and run.
+    """
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
-    lines.writerow(frame.columns)
-    lines.writerows(zip(*(map(_csv_cell, cells(frame[name])) for name in frame.columns), strict=True))
+    names = distinct([str(name) for name in frame.columns])
+    lines.writerow([_no_formula(name) if safe else name for name in names])
+    columns = [[_csv_cell(value) for value in column] for column in _columns(frame)]
+    if safe:
+        columns = [[_no_formula(cell) for cell in column] for column in columns]
+    lines.writerows(zip(*columns, strict=True))
     return out.getvalue()
 
 
+def _no_formula(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
 def as_json(frame: pd.DataFrame) -> str:
-    """A list of objects, one a row."""
-    columns = [map(_plain, cells(frame[name])) for name in frame.columns]
-    rows = [dict(zip(map(str, frame.columns), row, strict=True)) for row in zip(*columns, strict=True)]
-    return json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    """A list of objects, one a row. What a terminal would obey is escaped."""
+    names = distinct([str(name) for name in frame.columns])
+    columns = [map(_plain, column) for column in _columns(frame)]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return escaped_json(json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False)) + "\n"
 
 
 def write_parquet(frame: pd.DataFrame, file: Path) -> None:
-    """Columns keep their types."""
-    columns = {str(name): _arrow(frame[name]) for name in frame.columns}
-    pq.write_table(pa.table(columns), file)
+    """Columns keep their types; values of no one type are written as JSON."""
+    names = distinct([str(name) for name in frame.columns])
+    columns = [_arrow(frame.iloc[:, place]) for place in range(len(names))]
+    pq.write_table(pa.Table.from_arrays(columns, names), file)
+
+
+def _columns(frame: pd.DataFrame) -> list[list[Any]]:
+    """By place: a query may give two columns one name."""
+    return [cells(frame.iloc[:, place]) for place in range(frame.shape[1])]
 
 
 def _arrow(column: pd.Series) -> pa.Array:
-    return pa.array(cells(column)) if column.dtype == object else pa.Array.from_pandas(column)
+    try:
+        array = pa.array(cells(column)) if column.dtype == object else pa.Array.from_pandas(column)
+        return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    except (pa.ArrowException, TypeError, OverflowError):
+        texts = [None if value is None else _text(value) for value in cells(column)]
+        return pa.array(texts, pa.string())
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
 
 
 def cells(column: pd.Series) -> list[Any]:

@@ -27,7 +27,7 @@ from query.experiments.record import Experiment
 from query.experiments.registry import EXPERIMENTS, find
 from query.experiments.result import MAIN, Result
 
-from ..plain_text import counted
+from ..plain_text import counted, escaped_json
 from .options import OUTPUT, AtlasPath, Output, grouped, keyword, signed
 from .tables import Format, note
 
@@ -202,7 +202,7 @@ class Asked:
         if self.kept.figure is not None:
             write_figure(result, self.kept.figure)
         if self.kept.as_json:
-            typer.echo(as_json(result, number))
+            typer.echo(escaped_json(as_json(result, number)))
             return
         rows = result.tables[chosen]
         title = f"{name} of {result.network or 'several networks'}: {chosen}"

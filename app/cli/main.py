@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from io import TextIOWrapper
 from types import FrameType
 
 from .statuses import INTERRUPTED
@@ -22,6 +24,9 @@ def main() -> None:
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as `nohup` and `&` have it
     if not ignored:
         signal.signal(signal.SIGINT, _end_at_once)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal of ASCII alone is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     from .commands import run
 
     if not ignored:

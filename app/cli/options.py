@@ -68,10 +68,19 @@ class Output:
         Format.TABLE
     )
     output: Annotated[Path | None, typer.Option(help="Write rows to this file.", rich_help_panel=OUTPUT)] = None
+    safe_csv: Annotated[
+        bool,
+        typer.Option(
+            "--safe-csv",
+            help="CSV: an apostrophe before texts that a spreadsheet would run as formulas.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False
 
     def write(self, rows: pd.DataFrame, title: str = "", table: pd.DataFrame | None = None) -> None:
         """Write rows; ``table`` stands for them on a terminal."""
-        emit(rows if table is None or self.style is not Format.TABLE else table, self.style, self.output, title)
+        shown = rows if table is None or self.style is not Format.TABLE else table
+        emit(shown, self.style, self.output, title, self.safe_csv)
 
 
 @dataclass(frozen=True)

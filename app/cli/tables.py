@@ -52,28 +52,44 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-def emit(frame: pd.DataFrame, style: Format = Format.TABLE, output: Path | None = None, title: str = "") -> None:
-    """Write rows to the terminal, or to ``output``. Raises `UsageError` where they can't be written there."""
+def emit(
+    frame: pd.DataFrame,
+    style: Format = Format.TABLE,
+    output: Path | None = None,
+    title: str = "",
+    safe_csv: bool = False,
+) -> None:
+    """Write rows to the terminal, or to ``output``. Raises `UsageError` where they can't be written there.
+
+    ``safe_csv``: no text is a formula to a spreadsheet.
+    """
+    if safe_csv and style is not Format.CSV:
+        raise UsageError("--safe-csv is for --format csv: the other formats have no formulas")
     if style is Format.TABLE:
         if output is not None:
             raise UsageError("a table is for the terminal; use --format csv, json or parquet with --output")
         show(frame, title)
     elif output is not None:
         try:
-            _write(frame, style, output)
+            _write(frame, style, output, safe_csv)
         except OSError as error:
             raise UsageError(f"--output is {output}, which can't be written: {error.strerror or error}") from None
     elif style is Format.PARQUET:
         raise UsageError("Parquet is not for a terminal; name a file with --output")
     else:
-        sys.stdout.write(as_csv(frame) if style is Format.CSV else as_json(frame))
+        text = _text(frame, style, safe_csv)
+        sys.stdout.write(lines_with_signs(text) if style is Format.CSV and sys.stdout.isatty() else text)
 
 
-def _write(frame: pd.DataFrame, style: Format, output: Path) -> None:
+def _write(frame: pd.DataFrame, style: Format, output: Path, safe_csv: bool) -> None:
     if style is Format.PARQUET:
         write_parquet(frame, output)
     else:
-        output.write_text(as_csv(frame) if style is Format.CSV else as_json(frame), encoding="utf-8", newline="")
+        output.write_text(_text(frame, style, safe_csv), encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def _text(frame: pd.DataFrame, style: Format, safe_csv: bool) -> str:
+    return as_csv(frame, safe_csv) if style is Format.CSV else as_json(frame)
 
 
 @dataclass(frozen=True, eq=False)

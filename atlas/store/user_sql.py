@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -85,6 +86,7 @@ CANDIDATES = 3
 """Functions listed of those that were perhaps meant."""
 _PLACE = re.compile(r"\n\s*LINE (\d+): ([^\n]*)\n( *)\^.*\Z", re.DOTALL)
 _ROUNDED = re.compile(r"(U?HUGEINT|DECIMAL\(\d+,\d+\))((?:\[\d*\])*)")
+_LONGEST_MOMENT = len("2026-01-02 03:04:05.123456+00:00:00")
 _FUNCTIONS = re.compile(r"\A(.*\n\s*Candidate (?:functions|macros):)\n(.*)\Z", re.DOTALL)
 
 
@@ -185,9 +187,10 @@ def _check_is_query(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
 
 def _check_names(query: str) -> None:
     """Raise `SqlRefused` for a query that names one of `HIDDEN`, or calls one of `INDIRECT`."""
-    words = [*_words(query), ""]
-    for word, following in pairwise(words):
-        if word in HIDDEN or (word in INDIRECT and following.startswith("(")):
+    words = ["", *_words(query), ""]
+    for before, word, following in zip(words, words[1:], words[2:], strict=False):
+        called = following.startswith("(") and before not in ("as", "with", "recursive")  # else it is a name given
+        if word in HIDDEN or (word in INDIRECT and called):
             raise SqlRefused(f"SQL on an atlas reads its own tables only: {word} is not among them")
 
 
@@ -298,13 +301,13 @@ def _failed(error: duckdb.Error | str, query: str = "") -> SqlFailed:
 
 
 def _fetch(rows: duckdb.DuckDBPyRelation, row_limit: int | None) -> pd.DataFrame:
-    # pandas has no type for bits, and would round decimals and whole numbers of 128 bits, in lists as well: they are
-    # fetched as text. It makes NaN of a missing float: a column more says which are missing.
-    # Columns go by number, because a user's query may give two of them the same name.
+    # pandas has no type for bits, intervals of months and the like, and would round decimals and whole numbers of 128
+    # bits, in lists as well: they are fetched as text. It makes NaN of a missing float: a column more says which are
+    # missing. Columns go by number, because a user's query may give two of them the same name.
     kinds = [str(kind) for kind in rows.types]
     shown = [
         f"{_readable(kind, f'#{place}')} as {quoted(name)}"
-        for place, (kind, name) in enumerate(zip(kinds, rows.columns, strict=True), start=1)
+        for place, (kind, name) in enumerate(zip(rows.types, rows.columns, strict=True), start=1)
     ]
     floats = [place for place, kind in enumerate(kinds) if kind in ("FLOAT", "DOUBLE")]
     missing = [f"#{place + 1} is null" for place in floats]
@@ -321,14 +324,75 @@ def _fetch(rows: duckdb.DuckDBPyRelation, row_limit: int | None) -> pd.DataFrame
         if exact := _ROUNDED.fullmatch(kind):
             convert = _numbers_in_lists if exact[2] else _numbers
             frame.isetitem(place, convert(frame.iloc[:, place], whole="HUGEINT" in kind))
+        elif kind in _MOMENTS:
+            frame.isetitem(place, _moments(frame.iloc[:, place], kind))
     return frame
 
 
-def _readable(kind: str, column: str) -> str:
+_TEXTS = frozenset(
+    {"bignum", "bit", "geometry", "interval", "time with time zone", "time_ns", "uhugeint", "hugeint", "union"}
+)
+"""Types that pandas would not hold as they are."""
+
+_NESTED_TEXTS = _TEXTS | {
+    "date",
+    "timestamp",
+    "timestamp with time zone",
+    "timestamp_ms",
+    "timestamp_ns",
+    "timestamp_s",
+    "uuid",
+}
+"""The same in lists, structs and maps, where pandas cuts nanoseconds off and makes a time of a day."""
+
+_MOMENTS = frozenset({"DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"})
+"""Types of which some values, infinity and years before 1 and after 9999 among them, have no moment in pandas."""
+
+
+def _readable(kind: Any, column: str) -> str:
     """A column of such a type as it is fetched."""
-    if exact := _ROUNDED.fullmatch(kind):
+    name = str(kind)
+    if exact := _ROUNDED.fullmatch(name):
         return f"cast({column} as varchar{exact[2]})"
-    return f"cast({column} as varchar)" if kind == "BIT" else column
+    if name in _MOMENTS:
+        return f"cast({column} as varchar)"
+    readable = _readable_type(kind, _TEXTS)
+    return column if readable == name else f"cast({column} as {readable})"
+
+
+def _readable_type(kind: Any, texts: frozenset[str]) -> str:
+    """The type as which one is fetched: itself, with text in place of what pandas does not hold as it is."""
+    match kind.id:
+        case name if name in texts:
+            return "VARCHAR"
+        case "list":
+            [(_, item)] = kind.children
+            return f"{_readable_type(item, _NESTED_TEXTS)}[]"
+        case "array":
+            (_, item), (_, size) = kind.children
+            return f"{_readable_type(item, _NESTED_TEXTS)}[{size}]"
+        case "struct":
+            fields = (f"{quoted(name)} {_readable_type(item, _NESTED_TEXTS)}" for name, item in kind.children)
+            readable = f"STRUCT({', '.join(fields)})"
+            plain = ", ".join(f"{quoted(name)} {item}" for name, item in kind.children)
+            return str(kind) if readable == f"STRUCT({plain})" else readable
+        case "map":
+            (_, key), (_, value) = kind.children
+            return f"MAP({_readable_type(key, _NESTED_TEXTS)}, {_readable_type(value, _NESTED_TEXTS)})"
+        case _:
+            return str(kind)
+
+
+def _moments(texts: pd.Series, kind: str) -> pd.Series:
+    """Days and moments from their texts; the texts themselves where pandas has none for one of them."""
+    if texts.str.contains("BC|infinity", regex=True, na=False).any() or (texts.str.len() > _LONGEST_MOMENT).any():
+        return texts
+    if kind == "DATE":
+        days = [None if pd.isna(text) else date.fromisoformat(text) for text in texts]
+        return pd.Series(days, dtype=object, index=texts.index)
+    zone = kind == "TIMESTAMP WITH TIME ZONE"
+    moments = pd.to_datetime(texts, format="ISO8601", utc=zone)
+    return moments.astype("datetime64[us, UTC]" if zone else "datetime64[us]")
 
 
 def _with_missing(floats: pd.Series, missing: pd.Series) -> pd.Series:

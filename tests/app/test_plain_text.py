@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Container
 
 import pytest
 
-from app.plain_text import counted, one_line, with_signs
+from app.plain_text import counted, escaped_json, one_line, with_signs
 
 REORDERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 """Unicode's classes of letters that are not seen and change the order in which others are."""
@@ -45,6 +46,21 @@ def test_no_letter_reorders_others():
 def test_no_control_reaches_a_terminal():
     controls = letters_of(categories={"Cc", "Zl", "Zp"})
     assert len(controls) == 67 and all(letter not in with_signs(letter) for letter in controls)
+
+
+def test_no_letter_hides():
+    """Whatever Unicode calls a format or half a pair, but for signs of Arabic and Kaithi numbers, which are seen."""
+    seen = set("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u0890\u0891\u08e2\U000110bd\U000110cd")
+    hidden = [letter for letter in letters_of(categories={"Cf", "Cs"}) if letter not in seen]
+    assert len(hidden) > 2000 and all(letter not in with_signs(letter) for letter in hidden)
+    for letter in ("\u3164", "\ufe0f", "\U000e0101", "\u034f"):
+        assert letter not in with_signs(letter)
+
+
+def test_escaped_json_says_the_same():
+    text = "a\x7f\x9b\u202e\U000e0041é\n"
+    document = escaped_json(json.dumps(text, ensure_ascii=False))
+    assert json.loads(document) == text and with_signs(document) == document and "é" in document
 
 
 def test_one_thing_is_singular():

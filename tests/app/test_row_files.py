@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+import pytest
 
+import atlas
 from app.row_files import as_csv, as_json, write_parquet
 
 LONG = np.linspace(0, 1, 3000, dtype=np.float32)
@@ -92,3 +94,94 @@ def test_no_rows_are_names_alone(tmp_path: Path):
     assert as_csv(ROWS[:0]).count("\n") == 1 and as_json(ROWS[:0]) == "[]\n"
     write_parquet(ROWS[:0], tmp_path / "none.parquet")
     assert pq.read_table(tmp_path / "none.parquet").column_names == list(ROWS)
+
+
+HUGE = 170141183460469231731687303715884105727
+
+TYPES = {
+    "[1, null, 3]": [1, None, 3],
+    "[[1, null], null, []]": [[1, None], None, []],
+    "[1, 2]::integer[2]": [1, 2],
+    "range(3328)::float[]": [float(number) for number in range(3328)],
+    "1e-12::double": 1e-12,
+    "0.1::float": 0.1,
+    "['inf'::double, '-inf'::double, 'nan'::double, null]": ["Infinity", "-Infinity", "NaN", None],
+    "{'x': 'nan'::double, 'y': null::double, 'z': ['nan'::float, null]}": {"x": "NaN", "y": None, "z": ["NaN", None]},
+    "'-inf'::float": "-Infinity",
+    f"{HUGE}::hugeint": str(HUGE),
+    f"(-{HUGE} - 1)::hugeint": str(-HUGE - 1),
+    "340282366920938463463374607431768211455::uhugeint": "340282366920938463463374607431768211455",
+    "18446744073709551615::ubigint": 18446744073709551615,
+    "9007199254740993": 9007199254740993,
+    "12345678901234567890.123456789::decimal(38, 9)": "12345678901234567890.123456789",
+    f"{{'h': {HUGE}::hugeint, 'd': [12345678901234567890.5::decimal(38, 1), null]}}": {
+        "h": str(HUGE),
+        "d": ["12345678901234567890.5", None],
+    },
+    f"map {{'h': {HUGE}::hugeint, 'n': null}}": {"h": str(HUGE), "n": None},
+    "map {1: 'a', 2: null}": {"1": "a", "2": None},
+    "timestamp '2026-01-02 03:04:05.123456'": "2026-01-02T03:04:05.123456",
+    "timestamp_ns '2026-01-02 03:04:05.123456789'": "2026-01-02T03:04:05.123456789",
+    "[timestamp_ns '2026-01-02 03:04:05.123456789', null]": ["2026-01-02 03:04:05.123456789", None],
+    "timestamptz '2026-01-02 03:04:05.123456+02'": "2026-01-02T01:04:05.123456+00:00",
+    "timestamp '-infinity'": "-infinity",
+    "date '2026-01-02'": "2026-01-02",
+    "date '0044-03-15 (BC)'": "0044-03-15 (BC)",
+    "[date '2026-01-02', 'infinity']": ["2026-01-02", "infinity"],
+    "time '03:04:05.123456'": "03:04:05.123456",
+    "interval '1 month 2 days 3 seconds'": "1 month 2 days 00:00:03",
+    "'\\x00\\xFF'::blob": "AP8=",
+    "['\\x00\\xFF'::blob, null]": ["AP8=", None],
+    "['101'::bit]": ["101"],
+    "uuid '00000000-0000-0000-0000-000000000001'": "00000000-0000-0000-0000-000000000001",
+    "'b'::enum('a', 'b')": "b",
+    "union_value(num := 2)": "2",
+    "true": True,
+    "'a,\"b\"'": 'a,"b"',
+}
+"""What SQL holds, and what JSON must hold of it."""
+
+
+@pytest.fixture(scope="module")
+def of_every_type(built: Path) -> pd.DataFrame:
+    columns = ", ".join(f"if(i = 0, ({value}), null) as v" for value in TYPES)
+    with atlas.open(built) as a:
+        return a.sql(f"select {columns} from range(2) t(i) order by i")
+
+
+def test_sql_to_json_keeps_every_type(of_every_type: pd.DataFrame):
+    """Each beside a null, and though all columns have one name."""
+    first, second = json.loads(as_json(of_every_type))
+    assert dict(zip(TYPES, first.values(), strict=True)) == TYPES
+    assert set(second.values()) == {None}
+
+
+def test_sql_to_csv_keeps_every_type(of_every_type: pd.DataFrame):
+    """As in JSON, lists and structs as JSON."""
+    _, first, second = csv.reader(io.StringIO(as_csv(of_every_type)))
+    for (value, held), cell in zip(TYPES.items(), first, strict=True):
+        shown = json.loads(cell) if isinstance(held, list | dict) else cell.replace(" ", "T")
+        expected = held if isinstance(held, list | dict) else str(held).replace(" ", "T")
+        assert shown == expected or float(cell) == float(held), value  # type: ignore[arg-type]
+    assert set(second) == {""}
+
+
+def test_sql_to_parquet_keeps_every_type(of_every_type: pd.DataFrame, tmp_path: Path):
+    """Read back and written as JSON it is the same: types are kept, or are texts."""
+    write_parquet(of_every_type, tmp_path / "rows.parquet")
+    table = pq.read_table(tmp_path / "rows.parquet")
+    assert len(set(table.column_names)) == len(TYPES)
+    read = pd.DataFrame({name: pd.Series(table[name].to_pylist(), dtype=object) for name in table.column_names})
+    first, second = json.loads(as_json(read))
+    for (value, held), found in zip(TYPES.items(), first.values(), strict=True):
+        found = json.loads(found) if isinstance(held, dict) and isinstance(found, str) else found
+        same = found == held or (value == "0.1::float" and np.float32(found) == np.float32(held))
+        assert same or str(found).replace(" ", "T") == str(held), value
+    assert set(second.values()) == {None}
+
+
+def test_formulas_stay_text_where_asked():
+    """An apostrophe before what a spreadsheet would run; numbers are numbers."""
+    rows = pd.DataFrame({"=a": ["=cmd|' /C calc'!A0", "@SUM(A1)", "plain"], "n": [-1.5, 2.0, 3.0]})
+    assert as_csv(rows, safe=True) == "'=a,n\n'=cmd|' /C calc'!A0,-1.5\n'@SUM(A1),2.0\nplain,3.0\n"
+    assert as_csv(rows).startswith("=a,n\n=cmd")

@@ -20,6 +20,8 @@ import plotly.io
 import plotly.offline
 import streamlit as st
 
+from ...row_files import as_csv
+
 PNG_SCALE = 2
 """Pixels of a downloaded PNG for each on the screen: sharp in a paper's column."""
 
@@ -100,8 +102,8 @@ def _library() -> Any:
 
 
 def csv(rows: pd.DataFrame) -> bytes:
-    """A table as a file: lists and structures as JSON, bytes in hexadecimal."""
-    return in_text(rows).to_csv(index=False).encode()
+    """A table as the file that `polytope … --format csv` writes."""
+    return as_csv(rows).encode(errors="backslashreplace")
 
 
 def in_text(rows: pd.DataFrame) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def _run(view: View, text: str, limit: int, timeout: int) -> None:
             "text/csv",
             on_click="ignore",
             disabled=rows.empty,
-            help="All rows of the answer; lists as JSON, bytes in hexadecimal",
+            help="All rows of the answer; lists as JSON, bytes in base64",
         )
     if how == TABLE:
         part = address.paged(len(rows), PAGE_ROWS, of=text)

@@ -340,6 +340,7 @@ PLACES = [
     "from pragma_database_list",
     "select current_setting('allowed_paths')",
     "from query('from duckdb_' || 'settings()')",
+    "from range(1) as query, query('drop table codes')",
     "from query_table('duckdb_databases')",
     "select json_serialize_plan('from duckdb_databases()')",
     "from json_execute_serialized_sql(json_serialize_sql('from duckdb_settings()'))",
