@@ -19,9 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from atlas.errors import UnsupportedNetwork
 
-from .tape import Repeated, Tape, Value, hooked, plain
+from .tape import INPUT, Repeated, Tape, Value, hooked, plain
 
 Threshold = float | Tensor
+
+NORMS = ("norm", "linalg_vector_norm", "linalg_norm")
+"""Lengths of vectors: none is below the small number that keeps it from 0, so that such a threshold is no gate."""
 
 Course = Literal["affine", "steps", "smooth"]
 """What a nonlinearity is where no gate changes: affine in z, constant, or neither."""
@@ -164,6 +167,9 @@ def gates_of(tape: Tape) -> tuple[Gate, ...]:
         thresholds = tuple(t.tensor if isinstance(t, Repeated) else t for t in kind.thresholds(operation.args))
         if not thresholds or any(isinstance(threshold, Value) for threshold in thresholds):
             continue  # compared with another activation
+        source = operation.args[0]
+        if source != INPUT and tape.operations[source.operation].name in NORMS:
+            continue
         name = kind.name or operation.name
         if (name, thresholds) == ("hardtanh", (0, 6)):
             name = "relu6"

@@ -306,6 +306,8 @@ def _class_names(tape: Tape, names: Sequence[str] | None) -> tuple[str, ...]:
     """A name for each class that the output scores; none where it is no vector of scores."""
     shape = () if tape.output is None else tape.shape(tape.output)
     n_classes = shape[1] if len(shape) == 2 and isinstance(shape[1], int) and shape[1] > 1 else 0
+    if names is None and (math.prod(tape.input_shape[1:]) == n_classes or not n_classes):
+        return ()  # as many outputs as inputs: what an autoencoder makes of them again
     if names is None:
         return tuple(f"class {index}" for index in range(n_classes))
     if len(names) != n_classes:

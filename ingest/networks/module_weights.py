@@ -198,8 +198,7 @@ def _kind(model: nn.Module, options: Options) -> Kind:
         if options.inputs not in VIEWS:
             raise UsageError(f"inputs is {options.inputs!r}; a module reads {' or '.join(map(repr, VIEWS))}")
         return options.inputs
-    first = _first_layer(model)
-    return "vector" if isinstance(first, nn.Linear) else "image"
+    return "image" if isinstance(_first_layer(model), nn.Conv2d) else "vector"
 
 
 def kind_of(source: str) -> Kind:
@@ -211,8 +210,11 @@ def kind_of(source: str) -> Kind:
     return _kind(module_source(source).build(), Options())
 
 
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
 def _first_layer(model: nn.Module) -> nn.Module | None:
-    return next((module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)), None)
+    return next((module for module in model.modules() if isinstance(module, LAYERS)), None)
 
 
 def _feed(model: nn.Module, options: Options, known: ImageOptions, transform: Transform | None) -> _Feed:
@@ -244,9 +246,11 @@ def _images(options: Options, known: ImageOptions, transform: Transform | None) 
 def _vectors(model: nn.Module, options: Options) -> _Feed:
     shape = options.shape
     if shape is None:
-        linear = next((module for module in model.modules() if isinstance(module, nn.Linear)), None)
-        if linear is None:
-            raise UsageError("the network has no linear layer that tells how long a vector is; give shape=(n,)")
+        linear = _first_layer(model)
+        if not isinstance(linear, nn.Linear):
+            raise UsageError(
+                "the network does not begin with a linear layer, which tells how long a vector is; give shape"
+            )
         shape = (linear.in_features,)
 
     def prepare(batch: Sequence[VectorView]) -> Tensor:

@@ -154,7 +154,8 @@ class _Finder:
         groups: dict[str, list[Gate]] = {}
         single: list[tuple[str, Gate]] = []
         for gate in self.gates:
-            owner = next((path for path in _paths(gate.module) if path not in open_), None)
+            # A list of modules is never run itself, so it is no block: what runs are the modules in it.
+            owner = next((p for p in _paths(gate.module) if p not in open_ and p in self.tape.calls), None)
             again = owner is not None and len(self.tape.calls[owner]) > 1 and not list(self.modules[owner].children())
             if owner is None or again:
                 single.append((gate.module if owner is None else owner.rpartition(".")[0], gate))

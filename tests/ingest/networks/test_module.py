@@ -116,14 +116,20 @@ def test_a_bit_for_each_threshold(activation, thresholds, exact):
     assert expected.any(0).all() and not expected.all()
 
 
-ACTIVATIONS = nn.ReLU | nn.ReLU6 | nn.Hardswish | nn.Hardsigmoid | nn.SiLU | nn.Sigmoid | nn.GELU
+ACTIVATIONS = nn.ReLU6 | nn.Hardswish | nn.Hardsigmoid | nn.SiLU | nn.Sigmoid | nn.GELU
 THRESHOLDS = {nn.ReLU6: (0, 6), nn.Hardswish: (-3, 3), nn.Hardsigmoid: (-3, 3)}
+BUILT = {"vit_b_16": {"image_size": 32}, "inception_v3": {"init_weights": False, "aux_logits": False}}
 CHANNELS_LAST = {"convnext_tiny", "swin_t", "vit_b_16"}
 
 FAMILIES = {
     "resnet18": (32, ["relu", "layer1.0", "layer4.1"], 9),
     "vgg11": (32, ["features.1", "features.4", "classifier.4"], 10),
     "alexnet": (63, ["features.1", "features.4", "classifier.5"], 7),
+    "resnet50": (32, ["relu", "layer1.0", "layer4.2"], 17),
+    "densenet121": (32, ["features.relu0", "features.denseblock1", "features.norm5"], 9),
+    "inception_v3": (75, ["Conv2d_1a_3x3", "Conv2d_2a_3x3", "Mixed_7c"], 16),
+    "shufflenet_v2_x0_5": (32, ["conv1", "stage2.0", "conv5"], 18),
+    "mnasnet0_5": (32, ["layers.2", "layers.5", "layers.16"], 19),
     "mobilenet_v2": (32, ["features.0", "features.1", "features.18"], 19),
     "mobilenet_v3_small": (32, ["features.0", "features.1", "classifier"], 14),
     "squeezenet1_1": (32, ["features.1", "features.3", "classifier"], 10),
@@ -142,11 +148,11 @@ def noise(n, size, seed=0):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_codes_are_signs_that_hooks_see(name):
-    """Codes of torchvision's networks are, bit for bit, what hooks on their activation modules see, at all places and
-    at one."""
+def test_codes_are_signs_that_hooks_see(name, monkeypatch):
+    """Codes of torchvision's networks are, bit for bit, what hooks on their activation modules see and what reaches
+    `F.relu`, at all places and at one."""
     size, names, count = FAMILIES[name]
-    model = torchvision.models.get_model(name, weights=None, **({"image_size": size} if "vit" in name else {})).eval()
+    model = torchvision.models.get_model(name, weights=None, **BUILT.get(name, {})).eval()
     network = ingest.network(model, image_size=size)
     position, full = ([s for s in network.sites if s.scope == scope] for scope in ("position", "full"))
     assert len(position) == len(full) == count
@@ -158,11 +164,17 @@ def test_codes_are_signs_that_hooks_see(name):
         z = z.movedim(-1, 1) if name in CHANNELS_LAST else z
         seen.extend(z > threshold for threshold in THRESHOLDS.get(type(module), (0,)))
 
+    def relu(z, inplace=False):
+        see(nn.ReLU(), [z])
+        return torch.relu(z)
+
+    monkeypatch.setattr(nn.functional, "relu", relu)
     handles = [m.register_forward_pre_hook(see) for m in model.modules() if isinstance(m, ACTIVATIONS)]
     with torch.inference_mode():
         logits = model(network.prepare(batch))
     for handle in handles:
         handle.remove()
+    monkeypatch.undo()
     reading = network.read(batch, network.sites, [])
     codes = np.concatenate([bits(network, reading, site) for site in full], axis=1)
     np.testing.assert_array_equal(codes, torch.cat([z.flatten(1) for z in seen], dim=1))
@@ -216,6 +228,59 @@ def test_three_lines_from_module_to_answer(tmp_path):
         between = query.density(a, 1, 2, span="layer3.1->:full")
         assert between.exact and between.hamming > 0
         assert query.density(a, 1, 2, span="layer3.1->:full").note.startswith("equal codes, with equal max-pooling")
+
+
+class Lists(nn.Module):
+    """Blocks in a list, and inputs that are normalised by their lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(3))
+        self.ends = nn.ModuleDict({"last": nn.Linear(4, 4)})
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(nn.functional.normalize(x, dim=1))
+        return self.ends["last"](x).relu()
+
+
+def test_modules_in_lists_are_blocks():
+    """What a list of modules holds are the blocks; a length that is kept from 0 is no gate."""
+    network = ingest.network(Lists().eval(), inputs="vector")
+    assert [site.name for site in network.sites] == ["blocks.0", "blocks.1", "blocks.2", "ends.last"]
+    assert [site.n_gates for site in network.sites] == [4] * 4
+    assert network.sites[1].broken_by.startswith("linalg vector norm in")
+    assert network.classes == ()  # as many outputs as inputs
+
+
+def test_lenet_reads_digits_it_has_learned():
+    """A LeNet that is trained here for a second knows digits, and its classes are the labels of the data."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Dropout(0.3), nn.Linear(384, 64), nn.ReLU(), nn.Linear(64, 10)),
+    )
+    train, heldout = (
+        list(ingest.open_dataset(f"builtin:digits-{split}", kind="image").items()) for split in ("train", "heldout")
+    )
+    network = ingest.network(model.eval(), image_size=8, mean=[0.0], std=[1.0], classes=list("0123456789"))
+    x = network.prepare([ImageView(item.content) for item in train])
+    y = torch.tensor([int(item.label) for item in train])
+    optimizer, epochs = torch.optim.Adam(model.parameters()), 14
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, epochs=epochs, steps_per_epoch=-(-len(x) // 64))
+    model.train()
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x)).split(64):
+            shifts = tuple(torch.randint(-1, 2, (2,)).tolist())
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x[rows].roll(shifts, (2, 3))), y[rows]).backward()
+            optimizer.step()
+            rates.step()
+    model.eval()
+    reading = network.read([ImageView(item.content, label=item.label) for item in heldout], [], [])
+    right = np.array(reading.prediction) == np.array([item.label for item in heldout])
+    assert right.mean() >= 0.95 and reading.loss[right].max() < 3
+    assert all(site.exact for site in network.sites if site.scope == "full")
 
 
 def wrapped(forward, **parts):
