@@ -42,9 +42,9 @@ comment on column networks.network_id is 'Identity, from 1.';
 comment on column networks.name is 'Name to ask for it by.';
 comment on column networks.architecture is 'Class of the model, for example GPT2LMHeadModel or GoogLeNet.';
 comment on column networks.kind is 'text, image or vector.';
-comment on column networks.source is 'What was given as --network.';
-comment on column networks.weights is 'What was given as --weights: hub, a path, random:SEED or random-raw:SEED.';
-comment on column networks.weights_digest is 'SHA-256 over all parameters and buffers, hexadecimal.';
+comment on column networks.source is 'What was given as --network; --codes where something else computed the codes, live where a module was handed over.';
+comment on column networks.weights is 'What was given as --weights: hub, a path, random:SEED or random-raw:SEED; of codes from elsewhere their file.';
+comment on column networks.weights_digest is 'SHA-256 over all parameters and buffers, hexadecimal; of codes from elsewhere over their files.';
 comment on column networks.reading is 'All else that changes what it computes: BOS token, context length, image size, normalisation.';
 
 create table sites (
@@ -127,7 +127,7 @@ create table inputs (
 comment on table inputs is 'Texts, images and vectors, each stored once however often it was ingested.';
 comment on column inputs.input_id is 'Identity, from 1.';
 comment on column inputs.kind is 'text, image or vector.';
-comment on column inputs.content_hash is 'SHA-256 of the text in UTF-8, of the image file, or of the shape and numbers of a vector.';
+comment on column inputs.content_hash is 'SHA-256 of the text in UTF-8, of the image file, or of the shape and numbers of a vector; with codes from elsewhere, of the key and that.';
 comment on column inputs.text is 'The whole text; null for an image or a vector.';
 comment on column inputs.thumbnail is 'PNG or JPEG, at most 128 pixels a side; of a vector where its shape is that of an image, from its least number, black, to its greatest, white; null for all else.';
 comment on column inputs.width is 'Pixels of the original image.';
@@ -209,7 +209,7 @@ comment on column examples.input_id is 'inputs.input_id.';
 comment on column examples.position is 'Index of the token in its text, from 0, BOS not counted; null for an image or a vector.';
 comment on column examples."row" is 'Relative row of the position code, 0 (top) to below 1; null for a text.';
 comment on column examples."column" is 'Relative column of the position code, 0 (left) to below 1; null for a text.';
-comment on column examples.token is 'Characters of the token; null for an image or a vector.';
+comment on column examples.token is 'Characters of the token; null for an image or a vector. With codes from elsewhere, how the text begins.';
 comment on column examples.context is 'Text around the token, the token included.';
 comment on column examples.context_offset is 'Character of context at which the token starts, from 0.';
 comment on column examples.label is 'Label of the input in the dataset of that run.';

@@ -9,15 +9,18 @@ from typing import Any
 from atlas import Atlas
 from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import NetworkRecord
-from ingest.networks.registry import LIVE, is_calibrated
+from ingest.networks.registry import LIVE, RECORDED, is_calibrated
 from query.experiments.controls import CONTROLS
 
 
 def controls_for(network: NetworkRecord) -> list[str]:
     """Weights of the untrained networks that stand beside one.
 
-    Without batch norm the calibrated control is the raw one, so there is one of them (docs/SCIENCE.md, 4).
+    Without batch norm the calibrated control is the raw one, so there is one of them (docs/SCIENCE.md, 4). Codes from
+    elsewhere have none.
     """
+    if network.source == RECORDED:
+        return []
     both = [control.weights for control in CONTROLS.values()]
     return both if is_calibrated(network) else both[:1]
 

@@ -192,7 +192,15 @@ class VectorView:
     label: str | None = None
 
 
-View = TokenWindow | ImageView | VectorView
+@dataclass(frozen=True)
+class RecordedView:
+    """What something else computed of one example, by site: packed codes, and activations where there are some."""
+
+    codes: dict[str, UInt8[np.ndarray, " _"]]
+    activations: dict[str, Float32[np.ndarray, " _"]]
+
+
+View = TokenWindow | ImageView | VectorView | RecordedView
 """What a network runs at once, one of a batch."""
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .datasets.base import BadItem, Dataset, Item
+    from .datasets.coded import open_codes
     from .datasets.sources import open_dataset
     from .derived.clusters import cluster
     from .derived.indexes import Built, build_indexes
@@ -46,6 +47,7 @@ __all__ = [
     "load_network",
     "network",
     "network_kind",
+    "open_codes",
     "open_dataset",
     "reload_network",
     "store_neighbors",
@@ -53,6 +55,7 @@ __all__ = [
 
 _MODULES = {
     ".datasets.base": ("BadItem", "Dataset", "Item"),
+    ".datasets.coded": ("open_codes",),
     ".datasets.sources": ("open_dataset",),
     ".derived.clusters": ("cluster",),
     ".derived.indexes": ("Built", "build_indexes"),

@@ -18,6 +18,7 @@ from .options import grouped
 from .tables import note, say
 
 if TYPE_CHECKING:
+    from atlas.network import Network
     from ingest.datasets.base import Dataset
     from ingest.run.plan import Choices
     from ingest.run.run import Outcome
@@ -34,7 +35,7 @@ _run = partial(typer.Option, rich_help_panel="Run")
 class NetworkOptions:
     """The network, and how it reads its inputs."""
 
-    network: Annotated[str, _network(help=f"{SOURCES}.")]
+    network: Annotated[str | None, _network(help=f"{SOURCES}.")] = None
     weights: Annotated[
         str | None,
         _network(
@@ -107,12 +108,23 @@ class DataOptions:
     """What is read."""
 
     data: Annotated[
-        str,
+        str | None,
         _data(
             help="A folder of texts or images (subfolder = label), JSON lines, Parquet, CSV or .npy (vectors), a "
             "Hugging Face dataset, builtin:python, builtin:digits, builtin:two-moons, builtin:digits-vectors."
         ),
-    ]
+    ] = None
+    codes: Annotated[
+        Path | None,
+        _data(
+            help="In place of --network and --data: codes that something else computed, Parquet or .npz. Columns "
+            "key, label, text or image, and a site each of lists of booleans or packed bytes."
+        ),
+    ] = None
+    activations: Annotated[
+        Path | None, _data(help="Beside --codes: a file like it, with a column of lists of numbers for every site.")
+    ] = None
+    gates: Annotated[str | None, _data(help="Gates of packed --codes, 'SITE=N,…'. Default: 8 a byte.")] = None
     data_name: Annotated[str | None, _data(help="What the atlas calls it.")] = None
     text_column: Annotated[str, _data(help="Column of the text.")] = "text"
     vector_columns: Annotated[
@@ -173,12 +185,10 @@ def ingest(
     reading: ReadOptions,
     running: RunOptions,
 ) -> None:
-    """Run a network over data and add activations, codes, clusters and indexes to an atlas.
+    """Run a network over data and add activations, codes, clusters and indexes to an atlas; or add given codes.
 
     Give the same command again after a kill, Ctrl-C or a full disk: it goes on at the first missing shard.
     """
-    from ingest.datasets.sources import open_dataset
-    from ingest.networks import load_network, network_kind
     from ingest.networks.loading import resolve_device
     from ingest.run.plan import Choices
     from ingest.run.run import ingest as run_ingestion
@@ -198,6 +208,33 @@ def ingest(
         view=ImageSampling(*numbers("--at", reading.at, 2)),
         skip_bad=source.skip_bad,
     )
+    sources = _networks(loading, source, choices) if source.codes is None else [_recorded(loading, source, choices)]
+    for network, dataset in sources:
+        outcome = run_ingestion(
+            atlas,
+            network,
+            dataset,
+            choices,
+            run=f"{running.run}-{network.info.name}" if running.run and loading.checkpoint_glob else running.run,
+            device=str(resolve_device(loading.device)),
+            worker=_share(running.worker),
+            cluster=running.cluster,
+            discard=running.discard,
+            wait=running.wait,
+            progress=TerminalProgress(),
+        )
+        _report(atlas, outcome)
+
+
+def _networks(loading: NetworkOptions, source: DataOptions, choices: Choices) -> Iterator[tuple[Network, Dataset]]:
+    """The network, or one after the other those of a series, and the data."""
+    from ingest.datasets.sources import open_dataset
+    from ingest.networks import load_network, network_kind
+
+    if loading.network is None or source.data is None:
+        raise UsageError("name a --network and its --data, or --codes that something else computed")
+    if source.activations is not None or source.gates is not None:
+        raise UsageError("--activations and --gates are for --codes that something else computed")
     dataset = open_dataset(
         source.data,
         kind=loading.inputs or network_kind(loading.network),
@@ -207,23 +244,40 @@ def ingest(
         name=source.data_name,
         vector_columns=_names(source.vector_columns),
     )
-    inputs = _calibration(loading, dataset, choices)
+    inputs = _calibration(loading.network, loading, dataset, choices)
     for name, weights in _series(loading):
         chosen = loading.given() | {"name": name, "weights": weights}
-        outcome = run_ingestion(
-            atlas,
-            load_network(loading.network, **chosen, calibration=inputs),
-            dataset,
-            choices,
-            run=f"{running.run}-{name}" if running.run and loading.checkpoint_glob else running.run,
-            device=str(resolve_device(loading.device)),
-            worker=_share(running.worker),
-            cluster=running.cluster,
-            discard=running.discard,
-            wait=running.wait,
-            progress=TerminalProgress(),
-        )
-        _report(atlas, outcome)
+        yield load_network(loading.network, **chosen, calibration=inputs), dataset
+
+
+def _recorded(loading: NetworkOptions, source: DataOptions, choices: Choices) -> tuple[Network, Dataset]:
+    """What stands for the network of codes that something else computed, and its data."""
+    from ingest.datasets.coded import open_codes
+
+    of_networks = vars(loading) | {"data": source.data, "vector_columns": source.vector_columns}
+    foreign = [name for name, value in of_networks.items() if value is not None and name not in ("name", "device")]
+    if foreign:
+        raise UsageError(f"--codes runs no network on data; leave out --{', --'.join(foreign).replace('_', '-')}")
+    return open_codes(
+        source.codes or "",
+        activations=source.activations,
+        sites=choices.sites,
+        gates=_gates(source.gates),
+        text_column=source.text_column,
+        label_column=source.label_column,
+        name=loading.name,
+        data_name=source.data_name,
+    )
+
+
+def _gates(text: str | None) -> dict[str, int]:
+    found = {}
+    for pair in _names(text) or ():
+        site, _, number = pair.rpartition("=")
+        if not site or not number.isdecimal():
+            raise UsageError(f"--gates is {text!r}; write SITE=N, by commas")
+        found[site] = int(number)
+    return found
 
 
 def _series(loading: NetworkOptions) -> list[tuple[str | None, str | None]]:
@@ -251,12 +305,14 @@ def _report(path: Path, outcome: Outcome) -> None:
     say(f"look:  polytope info {path}   polytope app {path}")
 
 
-def _calibration(loading: NetworkOptions, dataset: Dataset, choices: Choices) -> Callable[[], Iterator[Any]] | None:
+def _calibration(
+    network: str, loading: NetworkOptions, dataset: Dataset, choices: Choices
+) -> Callable[[], Iterator[Any]] | None:
     """The inputs that a ``random:SEED`` control is calibrated on; None for any other network."""
     from ingest.networks.registry import adapter_of
     from ingest.run.run import calibration_inputs
 
-    if not adapter_of(loading.network).calibrated or not (loading.weights or "").startswith("random:"):
+    if not adapter_of(network).calibrated or not (loading.weights or "").startswith("random:"):
         if loading.calibrate is not None:
             raise UsageError("--calibrate is for a network with batch norm and --weights random:SEED")
         return None

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import typer
 
+from atlas.errors import UsageError
 from atlas.network import FULL_SUFFIX, Network, Site, whole_scope
 
 from .ingest import NetworkOptions
@@ -27,6 +28,8 @@ def sites(loading: NetworkOptions, output: Output) -> None:
     from ingest.networks import load_network
     from ingest.networks.registry import is_built
 
+    if loading.network is None:
+        raise UsageError("name the network whose sites to list, with --network")
     weights = loading.weights
     if weights is None and not is_built(loading.network):
         weights = UNTRAINED

@@ -48,6 +48,9 @@ TORCHVISION, TIMM = "torchvision:", "timm:"
 FACTORY = r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*"
 """A function of the user's own, ``package.module:function``."""
 
+RECORDED = "--codes"
+"""The source of codes that something else computed, given in place of a network."""
+
 ADAPTERS = {
     "gpt2": _LANGUAGE_MODEL,
     "inceptionv1": _GOOGLENET,
@@ -79,6 +82,8 @@ class LoadRequest:
 
 def adapter_of(source: str) -> Adapter:
     """The adapter that loads ``source``."""
+    if source == RECORDED:
+        return Adapter("recorded", "text")
     if source in ADAPTERS:
         return ADAPTERS[source]
     built = source == LIVE or source.startswith((TORCHVISION, TIMM)) or re.fullmatch(FACTORY, source)

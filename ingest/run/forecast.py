@@ -19,7 +19,7 @@ from atlas.store.atlas import BLOCK_SIZE, FAST_WIDTH
 from ..datasets.base import Dataset, Item
 from ..datasets.images import thumbnail
 from ..derived.job import AUTOMATIC_POINTS
-from .kinds import FEEDINGS
+from .kinds import feeding_of
 from .plan import Plan
 
 FIXED_BLOCKS = 18
@@ -74,7 +74,7 @@ def forecast(
 
     ``first``: whether the atlas is still empty. ``cluster``: whether the sites will be clustered too.
     """
-    feeding = FEEDINGS[dataset.kind]
+    feeding = feeding_of(network.info)
     contents = plan.content_bytes or int(plan.n_inputs * _thumbnail_bytes(dataset, ordinals))
     stored = plan.n_examples * (_stored_bytes(plan) + feeding.example_bytes)
     stored += plan.n_inputs * INPUT_BYTES + contents * feeding.stored

@@ -9,9 +9,22 @@ from typing import Any, cast
 from PIL import Image
 
 from atlas.errors import SequenceTooShort
-from atlas.network import ImageView, Kind, Network, TextNetwork, Tokens, TokenWindow, VectorNetwork, VectorView, View
+from atlas.network import (
+    ImageView,
+    Kind,
+    Network,
+    NetworkInfo,
+    TextNetwork,
+    Tokens,
+    TokenWindow,
+    VectorNetwork,
+    VectorView,
+    View,
+)
 
 from ..datasets.base import BadItem, Item
+from ..datasets.coded import CodedItem
+from ..networks.registry import RECORDED
 from .sampling import ImageSampling, TokenSampling, WholeSampling, context, token_windows, too_short
 
 
@@ -113,6 +126,18 @@ def _vector_count(network: VectorNetwork, sampling: WholeSampling, item: Item) -
     return BadItem(item.ordinal, item.key, f"has {numbers}; network {network.info.name} reads {network.n_inputs}")
 
 
+NAMED = 60
+"""Characters of a text with codes from elsewhere that stand in place of a token."""
+
+
+def _recorded_units(network: Network, ordinal: int, item: CodedItem, sampling: WholeSampling) -> Iterator[Unit]:
+    if not isinstance(item.content, str):
+        yield Unit(item.view, (Place(ordinal, item.key),))
+        return
+    around, offset = context(item.content, 0, min(NAMED, len(item.content)))
+    yield Unit(item.view, (Place(ordinal, item.key, 0, token=around[:NAMED], context=around, context_offset=offset),))
+
+
 FEEDINGS: dict[Kind, Feeding] = {
     # Texts are tokenised by what the network also decodes with, which is not made for two threads at once. An example
     # has a context of 220 characters; texts are stored under Zstandard.
@@ -120,3 +145,12 @@ FEEDINGS: dict[Kind, Feeding] = {
     "image": Feeding("view", ImageSampling, _image_units, None, True, 32, 60, 30, 1.0),
     "vector": Feeding(None, WholeSampling, _vector_units, _vector_count, False, 256, 60, 30, 1.0),
 }
+
+_RECORDED = Feeding(
+    None, WholeSampling, _recorded_units, lambda network, sampling, item: 1, False, 256, 150, 290, 0.5
+)
+
+
+def feeding_of(network: NetworkInfo) -> Feeding:
+    """How inputs are fed to a network; to one whose codes something else computed, with these."""
+    return _RECORDED if network.source == RECORDED else FEEDINGS[network.kind]

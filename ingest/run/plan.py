@@ -10,17 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from atlas.errors import BadInput, EmptyDataset, SequenceTooShort, UnknownName, UsageError
-from atlas.network import FULL_SUFFIX, Network, Site, Span
+from atlas.network import FULL_SUFFIX, Network, NetworkInfo, Site, Span
 
 from ..datasets.base import BadItem, Dataset, Item
-from .kinds import FEEDINGS
+from .kinds import feeding_of
 from .sampling import ImageSampling, TokenSampling
 
 SHARD_BYTES = 32 << 20
@@ -133,13 +133,15 @@ def make_plan(
 
     Raises `EmptyDataset`, `BadInput` or `SequenceTooShort` (unless ``skip_bad``), `UnknownName`, `UsageError`.
     """
+    if not network.info.reading.get("activations", True):  # codes from elsewhere may come without
+        choices = replace(choices, store_activations=False)
     sites = choose_sites(network, choices)
     for span in choices.spans:
         missing = [site.name for site in Span.parse(span).resolve(network.sites) if site not in sites]
         if missing:
             raise UsageError(f"span {span} needs the codes of {', '.join(missing)}; add them to --sites or --full")
     chosen = choose_inputs(dataset, choices)
-    feeding = FEEDINGS[network.info.kind]
+    feeding = feeding_of(network.info)
     sampling = getattr(choices, feeding.chosen) if feeding.chosen else feeding.sampling()
     batch_size = feeding.batch if choices.batch_size is None else choices.batch_size
     if batch_size <= 0:
@@ -177,7 +179,7 @@ def make_plan(
 
 def planned_choices(document: dict[str, Any]) -> Choices:
     """The choices that make the same plan of another network of the same sites; unusable inputs are left out."""
-    feeding = FEEDINGS[document["network"]["kind"]]
+    feeding = feeding_of(NetworkInfo(**document["network"]))
     sampling: Any = {feeding.chosen: feeding.sampling(**document["sampling"])} if feeding.chosen else {}
     full = tuple(name.removesuffix(FULL_SUFFIX) for name in document["sites"] if name.endswith(FULL_SUFFIX))
     return Choices(
@@ -303,7 +305,9 @@ def _scan_inputs(
 
 
 def _n_bytes(content: object) -> int:
-    return content.nbytes if isinstance(content, np.ndarray) else len(str(content).encode())
+    if isinstance(content, np.ndarray):
+        return content.nbytes
+    return len(content.encode()) if isinstance(content, str) else 0  # of an image a thumbnail is kept
 
 
 def _refusal(bad: Sequence[BadItem], n_inputs: int) -> BadInput | SequenceTooShort:

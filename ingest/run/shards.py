@@ -28,7 +28,7 @@ from atlas.store.disk import remove_stranger, replacing, sealed, unsealed
 from ..datasets.base import BadItem, Dataset, Item
 from ..datasets.kinds import SOURCES
 from .background import Background, ahead
-from .kinds import FEEDINGS, Place, Unit
+from .kinds import Place, Unit, feeding_of
 from .plan import Plan, Shard, read_inputs
 
 ROW_GROUP_BYTES = 8 << 20
@@ -140,7 +140,7 @@ def write_shard(
         network, read_inputs(dataset, ordinals[shard.start : shard.stop]), shard.start, plan, inputs, skip_bad
     )
     batches = _batches(units, int(plan.document["batch_size"]))
-    if FEEDINGS[network.info.kind].ahead:
+    if feeding_of(network.info).ahead:
         batches = ahead(batches)
     for path in (seal_path(folder, shard), inputs_path(folder, shard), shard_path(folder, shard)):
         remove_stranger(path)
@@ -202,7 +202,7 @@ def _units(
 ) -> Iterator[Unit]:
     """The work of a shard, input by input; each input's own row is appended to ``inputs`` on the way."""
     known_bad = {item.ordinal: item for item in plan.bad}
-    feeding, source = FEEDINGS[network.info.kind], SOURCES[network.info.kind]
+    feeding, source = feeding_of(network.info), SOURCES[network.info.kind]
     sampling = feeding.sampling(**plan.document["sampling"])
     for ordinal, item in enumerate(items, start=first):
         if isinstance(item, BadItem) or item.ordinal in known_bad:

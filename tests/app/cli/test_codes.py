@@ -1,0 +1,33 @@
+"""`polytope ingest --codes`: from a file to answers, and what can't be asked without a network."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.app.cli.command import Run
+
+
+def test_codes_are_ingested_and_asked(tmp_path: Path, polytope: Run):
+    bits = np.random.default_rng(0).random((30, 20)) < 0.3
+    packed = [row.tobytes() for row in np.packbits(bits, axis=1)]
+    table = {"key": [f"row {i}" for i in range(30)], "site": packed, "kind": ["a", "b"] * 15}
+    pq.write_table(pa.table(table), tmp_path / "given.parquet")
+    path = tmp_path / "x.atlas"
+    command = ("ingest", path, "--codes", tmp_path / "given.parquet")
+    assert polytope(*command, "--data", "builtin:digits").refuses("leave out --data")
+    assert polytope(*command, "--gates", "site=x").refuses("write SITE=N")
+    assert polytope("ingest", path, "--data", "builtin:digits").refuses("name a --network and its --data, or --codes")
+    done = polytope(*command, "--label-column", "kind", "--gates", "site=20")
+    assert done.status == 0 and "is in the atlas: 30 examples" in done.out
+    near = polytope("nearest", path, "--example", 2, "--site", "site", "-k", 3, "--format", "json").rows()
+    assert [row["distance"] for row in near] == sorted((bits ^ bits[1]).sum(axis=1))[1:4]
+    assert near[0]["token"].startswith("row ") and near[0]["label"] in "ab"
+    assert polytope("layout", path, "--site", "site", "--neighbors", 5).status == 0
+    for asked in (("nearest", path, "--text", "row 1", "--site", "site"), ("exits", path, "--example", 1)):
+        span = ("--span", "site->") if asked[0] == "exits" else ()
+        assert polytope(*asked, *span).refuses("no network of it can be run")
+    for whole in (("info", path), ("tour", path), ("verify", path), ("clusters", path, "--site", "site")):
+        answer = polytope(*whole)
+        assert answer.status == 0, answer.err
