@@ -268,7 +268,7 @@ comment on column clusterings.clustering_id is 'Identity, from 1.';
 comment on column clusterings.network_id is 'networks.network_id.';
 comment on column clusterings.target is 'Name of the site or span.';
 comment on column clusterings.space is 'codes or activations.';
-comment on column clusterings.metric is 'hamming (share of gates that differ) or euclidean (on 0/1 vectors or activations).';
+comment on column clusterings.metric is 'hamming (share of gates that differ), jaccard (the same of gates on in either) or euclidean (on 0/1 vectors or activations).';
 comment on column clusterings.min_cluster_size is 'Least members of a cluster.';
 comment on column clusterings.min_samples is 'Neighbours, without the point itself, that define its core distance.';
 comment on column clusterings.selection is 'eom (excess of mass) or leaf.';
@@ -500,7 +500,7 @@ comment on column layouts.layout_id is 'Identity, from 1.';
 comment on column layouts.network_id is 'networks.network_id.';
 comment on column layouts.target is 'Name of the site or span.';
 comment on column layouts.space is 'codes or activations.';
-comment on column layouts.metric is 'hamming (gates that differ) or euclidean.';
+comment on column layouts.metric is 'hamming (gates that differ), jaccard (share that differ of the gates on in either) or euclidean.';
 comment on column layouts.algorithm is 'How examples were laid out: umap.';
 comment on column layouts.neighbors is 'Others of each example that it was to stay near.';
 comment on column layouts.min_dist is 'How close examples may lie.';
@@ -524,7 +524,7 @@ comment on column layout_points.example_id is 'examples.example_id.';
 comment on column layout_points.x is 'Place from left to right; has no unit.';
 comment on column layout_points.y is 'Place from bottom to top; has no unit.';
 comment on column layout_points.neighbors is 'examples.example_id of its nearest others, which it was laid out by, nearest first.';
-comment on column layout_points.distances is 'Distances to them: gates that differ, or Euclidean, as layouts.metric says.';
+comment on column layout_points.distances is 'Distances to them, as layouts.metric says.';
 
 -- Two codes of one site or span: the number of gates in which they differ.
 create macro hamming(code_a, code_b) as bit_count(xor(code_a, code_b));

@@ -5,8 +5,20 @@
 ...     a.sql("select label, avg(is_on(code, 42)::int) from spline_codes where site = 'inception4e' group by label")
 """
 
-from .codes import SplineCodes, concatenate, hamming
+from .codes import SplineCodes, concatenate, hamming, jaccard
 from .network import Network, Reading, Site, Span
 from .store.atlas import Atlas, create, open
 
-__all__ = ["Atlas", "Network", "Reading", "Site", "Span", "SplineCodes", "concatenate", "create", "hamming", "open"]
+__all__ = [
+    "Atlas",
+    "Network",
+    "Reading",
+    "Site",
+    "Span",
+    "SplineCodes",
+    "concatenate",
+    "create",
+    "hamming",
+    "jaccard",
+    "open",
+]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8, UInt64
+from jaxtyping import Bool, Float64, Int64, UInt8, UInt64
 
 from .errors import UsageError, WidthError
 
@@ -136,3 +136,13 @@ def hamming(a: SplineCodes, b: SplineCodes) -> Int64[np.ndarray, " codes"]:
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise WidthError(f"codes are compared row by row, got {len(a)} and {len(b)} rows")
     return np.bitwise_count(a.packed ^ b.packed).sum(axis=1, dtype=np.int64)
+
+
+def jaccard(a: SplineCodes, b: SplineCodes) -> Float64[np.ndarray, " codes"]:
+    """Row-wise Jaccard distance, 1 − (gates on in both) / (gates on in either): gates off in both don't count.
+
+    Codes without a gate that is on are at distance 0 of each other, and at 1 of all others. One of the two may have a
+    single row, which is compared with every row of the other.
+    """
+    differ = hamming(a, b)
+    return 2 * differ / np.maximum(a.n_active() + b.n_active() + differ, 1)

@@ -14,17 +14,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
 
+from .clustering.hierarchy import Metric
 from .clustering.limits import BLOCK_BYTES
 from .codes import SplineCodes
 from .devices import Device, chosen_device
 from .errors import UsageError
 from .progress import Progress
 from .search.hamming_index import HammingIndex
+
+if TYPE_CHECKING:
+    from .clustering.distances import Points
 
 NEIGHBORS = 15
 MIN_DIST = 0.1
@@ -60,13 +64,14 @@ class Layout:
 def lay_out(
     points: SplineCodes | Float32[np.ndarray, "n units"],
     *,
+    metric: Metric | None = None,
     neighbors: int = NEIGHBORS,
     min_dist: float = MIN_DIST,
     seed: int = 0,
     device: Device = "auto",
     progress: Progress | None = None,
 ) -> Layout:
-    """Lay out codes by their Hamming distance, or activations by their Euclidean distance.
+    """Lay out codes by their Hamming distance (``metric`` may say "jaccard"), or activations by their Euclidean one.
 
     ``neighbors``: others of each that it is to stay near. ``min_dist``: how close points may lie on the map.
     ``device``: where neighbours are looked for; the answer does not depend on it for codes. The same seed gives the
@@ -82,7 +87,9 @@ def lay_out(
             progress(round(share * n), 2 * n)
 
     tell(0.0)
-    if isinstance(points, SplineCodes):
+    if isinstance(points, SplineCodes) and metric == "jaccard":
+        near, distances, proven = _near_by_jaccard(points, neighbors, device, tell)
+    elif isinstance(points, SplineCodes):
         near, distances, proven = _near_codes(points, neighbors, device, tell)
     else:
         near, distances, proven = _near_activations(points, neighbors, seed, device, tell)
@@ -129,7 +136,6 @@ def _near_codes(codes: SplineCodes, k: int, device: Device, tell: Tell) -> Near:
 
 def _near_activations(x: Float32[np.ndarray, "n units"], k: int, seed: int, device: Device, tell: Tell) -> Near:
     from .clustering.distances import Activations  # Numba takes half a second
-    from .clustering.kernels import keep_nearest
 
     n = len(x)
     copies = 2 if n > EXACT_ACTIVATIONS else 1  # the neighbour graph orders them anew
@@ -139,6 +145,23 @@ def _near_activations(x: Float32[np.ndarray, "n units"], k: int, seed: int, devi
 
         graph = neighbor_graph(points, k, seed=seed, progress=lambda done, _: tell(done / n))
         return graph.neighbors, graph.distances, float((graph.distances[:, -1] <= graph.bound).mean())
+    return _near_by_all(points, k, tell)
+
+
+def _near_by_jaccard(codes: SplineCodes, k: int, device: Device, tell: Tell) -> Near:
+    """Exact, in order of (distance, place), on the processor."""
+    from .clustering.jaccard import JaccardCodes
+    from .clustering.limits import check_metric
+
+    check_metric("jaccard", device=device)
+    return _near_by_all(JaccardCodes.of(codes), k, tell)
+
+
+def _near_by_all(points: Points, k: int, tell: Tell) -> Near:
+    """From all distances."""
+    from .clustering.kernels import keep_nearest
+
+    n = len(points)
     near, distances = np.full((n, k), -1), np.full((n, k), np.inf)
     everyone, step = np.arange(n), max(1, min(_QUERIES, BLOCK_BYTES // (8 * n)))
     for start in range(0, n, step):

@@ -45,7 +45,7 @@ def described(a: Atlas, clustered: Clustered, samples: int = 3) -> Answer:
     rows = query.clusters(a, **vars(clustered), samples=samples)
     made = query.clusterings(a).set_index("clustering_id").loc[rows.attrs["clustering"]]
     table = rows.drop(columns=["medoid_context"], errors="ignore").dropna(axis="columns", how="all")
-    table["samples"] = [" │ ".join(row) for row in table["samples"]]
+    table["samples"] = [" │ ".join(row) for row in rows["samples"]]
     title = (
         f"clustering {made.name}: {made.space} of {made.target} ({made.network}), {made.metric}, "
         f"{made.n_clusters} clusters of {made.n_examples} examples, {made.n_noise} noise"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -44,6 +44,10 @@ def nearest(
     target: Target,
     k: Annotated[int | None, typer.Option("-k", "--k", help="How many. Default: 10.")] = None,
     radius: Annotated[int | None, typer.Option(help="All within this many gates, itself included.")] = None,
+    metric: Annotated[
+        Literal["hamming", "jaccard"],
+        typer.Option(help="Gates that differ; or their share of those on in either, for sparse codes."),
+    ] = "hamming",
     *,
     among: Among,
     clustering: ClusteringId = None,
@@ -63,6 +67,7 @@ def nearest(
         **vars(among),
         k=k,
         radius=radius,
+        metric=metric,
         clustering=clustering,
         exact=exact,
         device="auto" if device == "mps" else cast(Any, device),

@@ -21,6 +21,7 @@ from ..progress import Progress
 from .approximate_tree import ApproximateTree, approximate_tree
 from .distances import Activations, Codes, Points, TorchCodes
 from .hierarchy import CondensedTree, Hierarchy, Metric, Selection, Ties, members_of
+from .jaccard import JaccardCodes
 from .kernels import merge_edges
 from .limits import MAX_POINTS, MEMORY_BUDGET, check_copies, check_metric, check_request
 from .rows import same_rows
@@ -49,7 +50,8 @@ def cluster_codes(
     Args:
         codes: n codes. Padding never counts.
         metric: "hamming" is the share of gates that differ, "euclidean" the distance of the 0/1 vectors, which is
-            √(gates that differ).
+            √(gates that differ), "jaccard" the share of the gates on in either that differ (exact, and on the
+            processor, alone).
         min_cluster_size: points of the least cluster, at least 2.
         min_samples: core distances are to this neighbour; default ``min_cluster_size``, as in hdbscan. Where there
             are not more points than that it is one less than the points, as in hdbscan, and the result says so.
@@ -84,18 +86,25 @@ def cluster_codes(
         memory_budget=memory_budget,
         neighbors=neighbors,
     )
-    check_metric(metric)
+    check_metric(metric, neighbors, device)
     first, kind = same_rows(codes.packed)
     rows = None if len(first) == len(codes) else first
     copies = 1 if neighbors is None else 2  # the neighbour graph orders them anew
-    where = chosen_device(device, TorchCodes.device_bytes(len(first), codes.n_bits, copies=copies))
+    enough = TorchCodes.device_bytes(len(first), codes.n_bits, copies=copies)
+    where = "cpu" if metric == "jaccard" else chosen_device(device, enough)
     if neighbors is None and (rows is not None or codes.packed.shape[1] % 8):
         check_copies(len(first), 8 * -(-codes.packed.shape[1] // 8) if where == "cpu" else 0, 2, memory_budget)
-    points = Codes.of(codes, rows) if where == "cpu" else TorchCodes.of(codes, where, rows)
+    points: Points
+    if metric == "jaccard":
+        points = JaccardCodes.of(codes, rows)
+    else:
+        points = Codes.of(codes, rows) if where == "cpu" else TorchCodes.of(codes, where, rows)
     made = _tree(points, kind, samples, memory_budget, neighbors, progress)
 
-    # Both metrics grow with the number of gates, so the tree is found in whole numbers and only its edges are scaled.
+    # Two metrics grow with the number of gates: the tree is found in whole numbers and only its edges are scaled.
     def scale(count: Num[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        if metric == "jaccard":
+            return count.astype(np.float64)
         return count / codes.n_bits if metric == "hamming" else np.sqrt(count, dtype=np.float64)
 
     return condensed(made, neighbors, scale, min_cluster_size, samples, metric, selection, ties)

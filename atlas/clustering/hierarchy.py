@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
-Metric = Literal["hamming", "euclidean"]
+Metric = Literal["hamming", "euclidean", "jaccard"]
 Selection = Literal["eom", "leaf"]
 Ties = Literal["hdbscan", "stable"]
 
@@ -38,7 +38,8 @@ class Hierarchy:
     ``persistence``: stability of each cluster in [0, 1]; ``nodes``: each cluster's node in ``tree``;
     ``core_distances``: to the ``min_samples``-th neighbour, the point itself not counted;
     ``prediction_cores``: the same with the point itself counted, which is what hdbscan predicts with.
-    Distances are in the units of ``metric``: "hamming" is the share of gates that differ.
+    Distances are in the units of ``metric``: "hamming" is the share of gates that differ, "jaccard" their share of
+    those that are on in either.
     ``neighbors``: None where the hierarchy is exact, else how many of each point's it was made from; ``proven``: the
     share of the spanning tree's edges that surely belong to a minimum spanning tree.
     """

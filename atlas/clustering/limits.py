@@ -67,10 +67,14 @@ def check_request(
     return samples
 
 
-def check_metric(metric: str) -> None:
-    """Raise `UsageError` unless this is a `Metric`."""
-    if metric not in ("hamming", "euclidean"):
-        raise UsageError(f'the metric is "hamming" or "euclidean", got "{metric}"')
+def check_metric(metric: str, neighbors: int | None = None, device: str = "auto") -> None:
+    """Raise `UsageError` unless this is a `Metric`, and one that works from neighbours, or on a device, if asked."""
+    if metric not in ("hamming", "euclidean", "jaccard"):
+        raise UsageError(f'the metric is "hamming", "euclidean" or "jaccard", got "{metric}"')
+    if metric == "jaccard" and neighbors is not None:
+        raise UsageError("by jaccard codes are clustered exactly alone: leave out neighbors (--approximate)")
+    if metric == "jaccard" and device == "cuda":
+        raise UsageError("device is cuda, but jaccard distances are computed on the processor; use auto or cpu")
 
 
 def check_copies(n: int, point_bytes: int, distance_bytes: int, budget: int, *, certain: bool = True) -> None:

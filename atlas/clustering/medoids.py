@@ -13,6 +13,7 @@ from ..errors import NonFinite, UsageError
 from ..progress import Progress
 from .distances import Activations, Codes, Points
 from .hierarchy import SAME, Metric, members_of
+from .jaccard import JaccardCodes
 from .limits import BLOCK_BYTES, MEMORY_BUDGET, check_metric
 from .rows import not_finite
 
@@ -40,20 +41,22 @@ def medoids(
     Args:
         points: n codes, or n activations.
         labels: the cluster of each point.
-        metric: activations are compared by "euclidean", codes by either metric.
+        metric: activations are compared by "euclidean", codes by any metric.
         memory_budget: bytes for copies of points and distances.
         progress: told distances computed and in all.
 
     Raises:
         UsageError: for another number of labels than points, for a cluster number without a member, or for
-            activations under "hamming".
+            activations under "hamming" or "jaccard".
         NonFinite: for NaN or infinity.
     """
     check_metric(metric)
     if len(labels) != len(points):
         raise UsageError(f"every point needs a label, got {len(points)} points and {len(labels)} labels")
-    if metric == "hamming" and not isinstance(points, SplineCodes):
-        raise UsageError('activations have no Hamming distance: use metric="euclidean", or give their codes')
+    if metric != "euclidean" and not isinstance(points, SplineCodes):
+        raise UsageError(
+            f'activations have no {metric.capitalize()} distance: use metric="euclidean", or give their codes'
+        )
     if not isinstance(points, SplineCodes) and (row := not_finite(points)) is not None:
         raise NonFinite(f"the activation in row {row} holds NaN or infinity; leave that example out")
     groups = members_of(labels)
@@ -97,7 +100,7 @@ def _distance_totals(
     whole = len(members) * point_bytes <= budget // 2 and members is among
     width = len(among) if whole else side
     rows = max(1, min(budget // 4, BLOCK_BYTES) // (8 * len(among))) if whole else side
-    cloud = _cloud(points, members) if whole else None
+    cloud = _cloud(points, members, metric) if whole else None
     for start in range(0, len(members), rows):
         mine = slice(start, min(start + rows, len(members)))
         for first in range(0, len(among), width):
@@ -105,7 +108,7 @@ def _distance_totals(
                 distances = cloud.between(mine, slice(0, len(among)))
             else:
                 rows_of, columns_of = members[mine], among[first : first + width]
-                tile = _cloud(points, np.concatenate([rows_of, columns_of]))
+                tile = _cloud(points, np.concatenate([rows_of, columns_of]), metric)
                 split = len(rows_of)
                 distances = tile.between(slice(0, split), slice(split, split + len(columns_of)))
             if isinstance(points, SplineCodes) and metric == "euclidean":
@@ -115,5 +118,9 @@ def _distance_totals(
     return totals
 
 
-def _cloud(points: SplineCodes | Float[np.ndarray, "n units"], rows: Int64[np.ndarray, " rows"]) -> Points:
-    return Codes.of(points, rows) if isinstance(points, SplineCodes) else Activations.of(points[rows])
+def _cloud(
+    points: SplineCodes | Float[np.ndarray, "n units"], rows: Int64[np.ndarray, " rows"], metric: Metric
+) -> Points:
+    if not isinstance(points, SplineCodes):
+        return Activations.of(points[rows])
+    return JaccardCodes.of(points, rows) if metric == "jaccard" else Codes.of(points, rows)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Decoded = Sequence[Any]
+Decoded = Sequence[Any] | np.ndarray
 """A value a row: an array, or in words why it is none."""
 
 

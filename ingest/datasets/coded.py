@@ -234,7 +234,7 @@ def open_codes(
         units = {site: _length(other, site) for site in chosen}
         held = _Rows(other, {site: numbers_of(units[site]) for site in chosen}, 4 * sum(units.values()))
         digest = hashlib.sha256(f"{digest}\n{_digest(other.path)}".encode()).hexdigest()
-    kind: Kind = IMAGE if IMAGE in file.types else "text"
+    kind: Kind = "image" if IMAGE in file.types else "text"
     request = Request(str(path), kind, text_column, label_column)
     called = name or file.path.stem
     reading = {"activations": held is not None}

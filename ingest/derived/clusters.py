@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from atlas.clustering.hierarchy import Hierarchy, Metric, Selection, Ties, members_of
-from atlas.clustering.limits import MAX_POINTS, MEMORY_BUDGET, check_request
+from atlas.clustering.limits import MAX_POINTS, MEMORY_BUDGET, check_metric, check_request
 from atlas.clustering.rows import not_finite
 from atlas.codes import SplineCodes
 from atlas.devices import Device
@@ -66,7 +66,8 @@ def cluster(
         span: ... or a span, whose codes are those of its sites, one after another.
         network: the network, where several have such a site.
         space: ``codes`` or ``activations``.
-        metric: ``hamming`` (the default for codes: share of bits) or ``euclidean`` (for activations).
+        metric: ``hamming`` (the default for codes: share of bits), ``jaccard`` (share of the bits on in either, for
+            sparse codes) or ``euclidean`` (the default for activations).
         min_cluster_size: the least members of a cluster.
         min_samples: neighbours that make a core distance; None: as many as min_cluster_size. What is stored is what
             was used: one less than the examples where there are no more than were asked for.
@@ -98,7 +99,8 @@ def cluster(
         target = a.catalog.target(site=site, span=span, network=network)
         digest = data_digest(target, space)
         if space == "activations" and metric != "euclidean":
-            raise UsageError(f"activations are clustered under euclidean, not {metric}; codes know both")
+            raise UsageError(f"activations are clustered under euclidean, not {metric}; codes know all")
+        check_metric(metric, neighbors, device)
         samples = check_request(
             _n(a, target, space),
             units=target.sites[0].n_units if space == "activations" else None,

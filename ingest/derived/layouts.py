@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from atlas.clustering.hierarchy import Metric
 from atlas.devices import Device
 from atlas.errors import UsageError
 from atlas.store.atlas import Atlas
@@ -17,7 +18,8 @@ from atlas.umap import MIN_DIST, NEIGHBORS, Layout, lay_out
 from ..progress import Progress
 from .job import Space, check_unchanged, data_digest, find_result, next_number, reading, storing
 
-METRICS = {"codes": "hamming", "activations": "euclidean"}
+METRICS: dict[str, tuple[Metric, ...]] = {"codes": ("hamming", "jaccard"), "activations": ("euclidean",)}
+"""By what examples may be laid out, the default first."""
 
 STORED_ROWS = 20_000
 """Examples written at once: their neighbours take 10 MB as Arrow's lists."""
@@ -30,6 +32,7 @@ def layout(
     span: str | None = None,
     network: str | None = None,
     space: Space = "codes",
+    metric: Metric | None = None,
     neighbors: int = NEIGHBORS,
     min_dist: float = MIN_DIST,
     seed: int = 0,
@@ -46,7 +49,8 @@ def layout(
         site: what to lay out ...
         span: ... or a span.
         network: the network, where several have such a site.
-        space: ``codes`` (by Hamming distance) or ``activations`` (Euclidean).
+        space: ``codes`` or ``activations``.
+        metric: ``hamming`` (the default for codes) or ``jaccard`` (for sparse codes); ``euclidean`` for activations.
         neighbors: nearest neighbours of each example that are kept near it.
         min_dist: the least distance between points of the plane.
         seed: of the starting positions and of the random moves.
@@ -65,6 +69,9 @@ def layout(
     """
     if space not in METRICS:
         raise UsageError(f"space is {space!r}; it is {' or '.join(METRICS)}")
+    metric = metric or METRICS[space][0]
+    if metric not in METRICS[space]:
+        raise UsageError(f"{space} are laid out by {' or '.join(METRICS[space])}, not by {metric}")
     progress = progress or Progress()
     with reading(path) as a:
         target = a.catalog.target(site=site, span=span, network=network)
@@ -73,7 +80,7 @@ def layout(
             "network_id": target.network.network_id,
             "target": target.name,
             "space": space,
-            "metric": METRICS[space],
+            "metric": metric,
             "algorithm": "umap",
             "neighbors": neighbors,
             "min_dist": float(min_dist),
@@ -86,7 +93,13 @@ def layout(
         ids, points = a.codes(target.sites) if space == "codes" else a.activations(target.sites[0])
     with progress.step(f"layout of {target.name} ({space})", total=2 * len(ids), unit="rows") as step:
         laid_out = lay_out(
-            points, neighbors=neighbors, min_dist=min_dist, seed=seed, device=device, progress=step.update
+            points,
+            metric=metric,
+            neighbors=neighbors,
+            min_dist=min_dist,
+            seed=seed,
+            device=device,
+            progress=step.update,
         )
     with storing(path, progress) as a:
         check_unchanged(a, target, space, digest, "it was laid out")

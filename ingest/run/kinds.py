@@ -130,7 +130,8 @@ NAMED = 60
 """Characters of a text with codes from elsewhere that stand in place of a token."""
 
 
-def _recorded_units(network: Network, ordinal: int, item: CodedItem, sampling: WholeSampling) -> Iterator[Unit]:
+def _recorded_units(network: Network, ordinal: int, item: Item, sampling: WholeSampling) -> Iterator[Unit]:
+    assert isinstance(item, CodedItem)  # such a network is given no other
     if not isinstance(item.content, str):
         yield Unit(item.view, (Place(ordinal, item.key),))
         return

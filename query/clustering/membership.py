@@ -19,6 +19,7 @@ from ..examples.live_inputs import Numbers
 from ..examples.subjects import Given, Subject
 from ..neighbors.code_search import CodeSearch
 from ..neighbors.indexes import Indexes, current_index
+from ..neighbors.linear_scan import distances_to_code, gates_on
 from ..pairs.density import distances_to_activation
 from .clusterings import Clustering, clustering_of, find_clustering
 
@@ -174,6 +175,11 @@ def _distances(
         if point is None:
             raise NotStored(f"{subject.name} has no stored activation at site {site.name}")
         return distances_to_activation(atlas, site, point, ids)
+    if record.metric == "jaccard":
+        held, gates = distances_to_code(atlas, record.target, subject.codes)
+        if not np.array_equal(ids, held):
+            raise _damaged(record)
+        return 2 * gates / np.maximum(gates_on(atlas, record.target) + subject.codes.n_active() + gates, 1)
     index = current_index(atlas, record.target)
     search = CodeSearch(atlas, record.target, subject, Indexes(len(ids), index, None))
     nearest, gates = search.nearest(len(ids) if index is None else min(2 * record.min_samples, len(ids)), keep=True)

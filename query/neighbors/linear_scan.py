@@ -31,3 +31,15 @@ def distances_to_code(
             held[held] = ids[place[held]] == block[held]
             distances[place[held]] += hamming(SplineCodes(packed[held], part.parts), part)
     return ids, distances
+
+
+def gates_on(atlas: Atlas, target: Target) -> Int64[np.ndarray, " codes"]:
+    """How many gates every stored code of the target has on, in order of example id, as `holders` gives them."""
+    counted = atlas.columns(
+        """
+        select sum(n_active)::bigint as n_on from codes where site_id in (select unnest($1::usmallint[]))
+        group by example_id having count(*) = $2 order by example_id
+        """,
+        [[site.site_id for site in target.sites], len(target.sites)],
+    )
+    return counted["n_on"].astype(np.int64)

@@ -23,6 +23,7 @@ from ..examples.subjects import Given, Neighbors, Subject
 from ..pairs.density import distances_to_activation, space_before
 from .code_search import CodeSearch
 from .filters import Filter
+from .linear_scan import distances_to_code, gates_on
 from .search_space import checked_k, search_space
 
 
@@ -51,6 +52,7 @@ def nearest(
     clustering: int | None = None,
     include_self: bool = False,
     outside: bool = False,
+    metric: str = "hamming",
     exact: bool = False,
     density: bool = True,
     device: Device = "auto",
@@ -89,12 +91,16 @@ def nearest(
         include_self: keep the example asked about.
         outside: leave out who shares the polytope of the subject: the ``k`` nearest polytopes that are not its own,
             fewer where there are no more.
+        metric: ``hamming``, gates that differ, or ``jaccard``, their share of the gates on in either: for sparse
+            codes, of which gates off in both tell nothing. Two codes without a gate on are at Jaccard distance 0, and
+            at 1 of all others. It always compares all codes.
         exact: compare all codes, whatever index there is.
         density: whether to measure it; to read ten activations takes many times as long as to search.
         device: auto, cpu or cuda, as of `HammingIndex.search`; the answer does not depend on it.
 
     Returns:
-        A row an example: rank (from 1), example_id, distance (gates), density (gates per unit of distance; NaN where
+        A row an example: rank (from 1), example_id, distance (gates; by Jaccard a share, with gates, those that
+        differ, and shared, those on in both, beside it), density (gates per unit of distance; NaN where
         it is undefined or activations are not stored), label, cluster (-1 noise), prediction, loss (nats), then
         token, context, context_offset, input_id and position of a text, key, thumbnail and input_id of an image, or
         key, vector, thumbnail and input_id of a vector.
@@ -105,7 +111,8 @@ def nearest(
 
     Raises:
         UsageError: for impossible parameters, where nothing or fewer than ``k`` examples meet the filter, and for
-            ``cuda`` where the processor answers (a filter, a radius, a span without an index, an approximate index).
+            ``cuda`` where the processor answers (a filter, a radius, a span without an index, an approximate index,
+            Jaccard distances).
         UnknownName: for an example, site, label, cluster or dataset that is not there.
         WidthError: for a code of another width.
         NotStored: for a site whose codes were not ingested.
@@ -116,17 +123,27 @@ def nearest(
         BadInput: for an image that can't be read, or a vector of another width.
         NonFinite: for an input that gives NaN or infinity.
     """
+    jaccard = _is_jaccard(metric, radius, device)
     given = Given(example, text, token, image, vector, row, column, code, subject)
     wanted = Filter(label, cluster, dataset, where)
     target = given.target(atlas, site, span, network)
-    space = search_space(atlas, target, wanted, clustering, exact=exact, device=device, radius=radius is not None)
+    space = search_space(
+        atlas, target, wanted, clustering, exact=exact or jaccard, device=device, radius=radius is not None
+    )
     excluding = given.stored is not None and not include_self and space.holds(given.stored)
     k = checked_k(space, k, radius, excluding)
     before, density_note = _density_space(target, given) if density else (None, "no density: it was not asked for")
     about = given.read(atlas, target, reader, [] if before is None else [before], space.indexes.flat)
     search = CodeSearch(atlas, target, about, space.indexes, space.among, device)
-    ids, distances, n_same = _neighbors(search, k, radius, excluding, outside, keep=subject is not None or outside)
-    densities, density_note = _densities(atlas, before, about, ids, distances, density_note)
+    beside: dict[str, np.ndarray] = {}
+    n_same: int | None
+    if jaccard:
+        ids, distances, beside, n_same = _by_jaccard(search, int(k or 0), excluding, outside)
+        gates = beside["gates"]
+    else:
+        ids, gates, n_same = _neighbors(search, k, radius, excluding, outside, keep=subject is not None or outside)
+        distances = gates
+    densities, density_note = _densities(atlas, before, about, ids, gates, density_note)
 
     shown = space.shown(atlas, ids)
     frame = pd.DataFrame(
@@ -134,11 +151,13 @@ def nearest(
             "rank": np.arange(1, len(ids) + 1),
             "example_id": shown.pop("example_id"),
             "distance": distances,
+            **beside,
             "density": densities,
             **shown,
         }
     )
-    frame.attrs.update(subject=about.name, **space.attributes(), n_same=n_same, density_note=density_note)
+    said = space.attributes() | ({"searched": "all codes"} if jaccard else {})
+    frame.attrs.update(subject=about.name, metric=metric, **said, n_same=n_same, density_note=density_note)
     return frame
 
 
@@ -172,6 +191,35 @@ def _neighbors(
     if outside:
         ids, distances = ids[distances > 0], distances[distances > 0]
     return ids[:k], distances[:k], n_same if told else None
+
+
+def _is_jaccard(metric: str, radius: int | None, device: Device) -> bool:
+    if metric not in ("hamming", "jaccard"):
+        raise UsageError(f"metric is {metric!r}; codes are near by hamming or jaccard")
+    if metric == "jaccard" and radius is not None:
+        raise UsageError("radius counts gates that differ: it goes with hamming; by jaccard ask for k")
+    if metric == "jaccard" and device == "cuda":
+        raise UsageError("device is cuda, but jaccard distances are computed on the processor; use auto or cpu")
+    return metric == "jaccard"
+
+
+def _by_jaccard(
+    search: CodeSearch, k: int, excluding: bool, outside: bool
+) -> tuple[Int64[np.ndarray, " neighbors"], Float64[np.ndarray, " neighbors"], dict[str, np.ndarray], int]:
+    """Ids, distances, the columns beside them and how many share the polytope, in order of (distance, id)."""
+    ids, gates = distances_to_code(search.atlas, search.target, search.subject.codes)
+    n_on, own = gates_on(search.atlas, search.target), int(search.subject.codes.n_active()[0])
+    kept = np.ones(len(ids), bool) if search.among is None else np.isin(ids, search.among)
+    if excluding:
+        kept &= ids != search.subject.example
+    n_same = int((kept & (gates == 0)).sum())
+    if outside:
+        kept &= gates > 0
+    ids, gates, n_on = ids[kept], gates[kept], n_on[kept]
+    either = (n_on + own + gates) // 2
+    distances = gates / np.maximum(either, 1)
+    near = np.lexsort((ids, distances))[:k]
+    return ids[near], distances[near], {"gates": gates[near], "shared": (either - gates)[near]}, n_same
 
 
 def _density_space(target: Target, given: Given) -> tuple[SiteRecord | None, str | None]:

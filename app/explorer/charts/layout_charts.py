@@ -202,6 +202,10 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
     return [rows[start : start + TRACE_POINTS] for start in range(0, len(rows), TRACE_POINTS)]
 
 
+MEASURES = {"hamming": "gates that differ", "jaccard": "Jaccard distance", "euclidean": "Euclidean distance"}
+"""By what examples were laid out, in words."""
+
+
 def _ends(frame: pd.DataFrame) -> tuple[float, float]:
     """The least distance, and that which a hundredth exceeds: those share a colour, or would take the whole scale."""
     low, high = (float(value) for value in np.quantile(frame["distance"].to_numpy(np.float32), (0, 0.99)))

@@ -154,7 +154,7 @@ def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str,
         alt=f"Map of {layout.n_examples} examples at {layout.target.name}, coloured by {colour}",
     )
     sure = "" if layout.proven == 1 else f" {layout.proven:.1%} of them are proven to be the nearest."
-    measure = "gates that differ" if layout.metric == "hamming" else "Euclidean distance"
+    measure = layout_charts.MEASURES[layout.metric]
     show.notes(
         f"UMAP of the {layout.neighbors} nearest others of each of {layout.n_examples:,} examples, by "
         f"{measure}, least distance {layout.min_dist:g}, seed {layout.seed}.{sure}",

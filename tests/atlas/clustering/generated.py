@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.metrics import pairwise_distances
 
 from atlas.clustering.hierarchy import Hierarchy, Metric
 
-METRICS: list[Metric] = ["hamming", "euclidean"]
+METRICS: list[Metric] = ["hamming", "euclidean", "jaccard"]
 
 
 def blobs_of_gates(seed: int, n: int, bits: int, groups: int = 5) -> np.ndarray:
@@ -24,6 +25,8 @@ def blobs(seed: int, n: int, units: int, groups: int = 5) -> np.ndarray:
 
 
 def gate_distances(gates: np.ndarray, metric: Metric) -> np.ndarray:
+    if metric == "jaccard":
+        return np.asarray(pairwise_distances(gates, metric="jaccard"))
     counts = (gates[:, None] != gates[None]).sum(axis=2)
     return counts / gates.shape[1] if metric == "hamming" else np.sqrt(counts)
 

@@ -133,7 +133,7 @@ def test_rows_without_a_code_are_named(tmp_path: Path, said: str):
     assert outcome.n_examples == N - 1 and outcome.bad[0][0] == "row-5"
 
 
-def test_padding_of_packed_codes_must_be_zero(tmp_path: Path):
+def test_padding_of_codes_must_be_zero(tmp_path: Path):
     path = parquet(tmp_path / "codes.parquet", columns())
     lowest = (gates()["second"][:, -1]).sum()
     with pytest.raises(BadInput, match=f"{lowest} of {N} inputs") as refused:
@@ -141,7 +141,7 @@ def test_padding_of_packed_codes_must_be_zero(tmp_path: Path):
     assert "has padding that is not zero after the 15 gates of its code at site second" in str(refused.value)
 
 
-def test_files_that_hold_no_codes_are_refused(tmp_path: Path):
+def test_files_without_codes_are_refused(tmp_path: Path):
     path = parquet(tmp_path / "codes.parquet", columns())
     for given, error, said in (
         ({"sites": ["third"]}, BadInput, "no column of codes 'third'"),
@@ -167,7 +167,7 @@ def test_files_that_hold_no_codes_are_refused(tmp_path: Path):
         ingest.open_codes(tmp_path / "torn.npz")
 
 
-def test_what_needs_a_network_says_there_is_none(tmp_path: Path):
+def test_what_needs_a_network_says_so(tmp_path: Path):
     """And a file that changed is another network."""
     path = parquet(tmp_path / "codes.parquet", columns())
     ingest.ingest(tmp_path / "x.atlas", *ingest.open_codes(path, name="given"), cluster=False)
@@ -203,7 +203,7 @@ def test_a_killed_run_of_codes_goes_on(tmp_path: Path):
     small = ingest.Choices(shard_examples=12, batch_size=5, store_activations=False)
     for worker in (1, 3):
         ingest.ingest(tmp_path / "x.atlas", *ingest.open_codes(path), small, worker=(worker, 4))
-    with pytest.raises(PlanChanged):
+    with pytest.raises(PlanChanged, match="planned differently"):
         ingest.ingest(tmp_path / "x.atlas", *ingest.open_codes(path), ingest.Choices(batch_size=5))
     ingest.ingest(tmp_path / "x.atlas", *ingest.open_codes(path), small, cluster=False)
     assert all((stored(tmp_path / "x.atlas", site)[0] == bits).all() for site, bits in gates().items())
