@@ -480,6 +480,57 @@ comment on column neighbors.rank is 'From 1, by (distance, neighbor_id).';
 comment on column neighbors.neighbor_id is 'examples.example_id of the neighbour.';
 comment on column neighbors.distance is 'Gates in which the two codes differ.';
 
+create table bounded_spans (
+    network_id usmallint not null,
+    span varchar not null,
+    k uinteger not null,
+    sketch uinteger not null,
+    seed uinteger not null,
+    unique (network_id, span)
+);
+comment on table bounded_spans is 'Spans whose nearest boundaries, of many examples, are in the table boundaries.';
+comment on column bounded_spans.network_id is 'networks.network_id.';
+comment on column bounded_spans.span is 'Name of the span, :full where activations are whole tensors.';
+comment on column bounded_spans.k is 'Boundaries of each example, or all that there are.';
+comment on column bounded_spans.sketch is 'Gaussian directions that the nearest were looked for with; 0: one a unit, which misses none. Distances are exact either way.';
+comment on column bounded_spans.seed is 'Of these directions.';
+
+create table boundaries (
+    network_id usmallint not null,
+    span varchar not null,
+    example_id uinteger not null,
+    rank uinteger not null,
+    distance double not null,
+    facet boolean,
+    kind varchar not null,
+    site_id usmallint,
+    site varchar not null,
+    module varchar not null,
+    gate uinteger,
+    channel uinteger,
+    "row" uinteger,
+    "column" uinteger,
+    other_row uinteger,
+    other_column uinteger
+);
+comment on table boundaries is 'The nearest boundaries of the polytopes that examples lie in, of those that they do not lie on. Of the examples of an image the first stands for all.';
+comment on column boundaries.network_id is 'networks.network_id.';
+comment on column boundaries.span is 'Name of the span, as bounded_spans has it.';
+comment on column boundaries.example_id is 'examples.example_id.';
+comment on column boundaries.rank is 'From 1, by distance.';
+comment on column boundaries.distance is 'Euclidean distance in the activation space of the site that the span starts from; of a smooth network, to the linearised boundary.';
+comment on column boundaries.facet is 'True where it is proven to bound the polytope, as the shortest way to it meets nothing before; null for a smooth network.';
+comment on column boundaries.kind is 'gate, or pooling: two inputs of a max-pooling window that are equal.';
+comment on column boundaries.site_id is 'sites.site_id; null where the atlas does not hold that site.';
+comment on column boundaries.site is 'Name of the site whose gate it is; of pooling, of the one whose gates come next.';
+comment on column boundaries.module is 'Module that holds the gate; max-pooling.';
+comment on column boundaries.gate is 'Bit of the code of the site, from 0; null for pooling.';
+comment on column boundaries.channel is 'Channel of the gate, or of the inputs of the window.';
+comment on column boundaries."row" is 'Row of the gate, or of the input that the window takes; null where there is no grid.';
+comment on column boundaries."column" is 'The same of the column.';
+comment on column boundaries.other_row is 'Row of the other input; null for a gate.';
+comment on column boundaries.other_column is 'The same of the column.';
+
 create table layouts (
     layout_id usmallint primary key,
     network_id usmallint not null,

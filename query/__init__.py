@@ -26,6 +26,7 @@ from .neurons.units import unit, units
 from .pairs.class_density import class_density
 from .pairs.density import density
 from .pairs.differing_gates import differing_gates, gates_apart
+from .polytope.batch import StoredBoundaries, store_boundaries
 from .polytope.boundaries import Boundaries, boundaries
 from .polytope.exits import Exits, exits
 from .polytope.neighbor_polytopes import NeighborPolytopes, neighbor_polytopes
@@ -40,6 +41,7 @@ __all__ = [
     "Exits",
     "NeighborPolytopes",
     "Region",
+    "StoredBoundaries",
     "Subject",
     "boundaries",
     "class_density",
@@ -71,6 +73,7 @@ __all__ = [
     "rasters",
     "region",
     "sql",
+    "store_boundaries",
     "subject",
     "unit",
     "units",

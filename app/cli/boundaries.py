@@ -9,13 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
+import atlas as store
 import query
 from atlas.store.atlas import Atlas
+from query.polytope.boundaries import SKETCH
 from query.sites import asked_network
 
 from ..plain_text import numbers
-from .options import Answer, Device, NetworkName, Seed, Weights, question
+from .options import Answer, AtlasPath, Device, NetworkName, Seed, Weights, grouped, question
 from .subjects import typed
+from .tables import note, say
 
 commands = typer.Typer()
 
@@ -99,6 +102,37 @@ def boundaries(
             f"{found.of_neighbor:.2g} of that"
         )
     return Answer(found.table, title, remarks)
+
+
+@commands.command(rich_help_panel="Build")
+@grouped
+def store_boundaries(
+    atlas: AtlasPath,
+    span: LiveSpan,
+    k: Nearest = 10,
+    examples: Annotated[int | None, typer.Option(help="How many, drawn at random. Default: all.")] = None,
+    sketch: Annotated[
+        int, typer.Option(help="Random directions that find the nearest; 0: one a unit, which misses none.")
+    ] = SKETCH,
+    seed: Seed = 0,
+    *,
+    network: Network,
+) -> None:
+    """Store the nearest boundaries of many examples in the table boundaries; stopped, it goes on where it was."""
+    from .networks import reload
+    from .progress import TerminalProgress
+
+    with store.open(atlas) as a:
+        reader = reload(a, asked_network(a, network.network, span), network.weights, network.device)
+    options = {"k": k, "examples": examples, "sketch": sketch, "seed": seed}
+    with TerminalProgress().step("boundaries", unit="steps") as step:
+        stored = query.store_boundaries(atlas, reader=reader, span=span, progress=step.update, **options)
+    say(
+        f"stored the nearest boundaries of {stored.new:,} examples at {stored.span} of {stored.network}: "
+        f"{stored.examples:,} have them now, in table boundaries"
+    )
+    if stored.missed:
+        note([f"that a nearer boundary was missed has a probability of {stored.missed:.0e} at most"])
 
 
 @commands.command(rich_help_panel="Ask")

@@ -59,6 +59,8 @@ TABLES = [
     Digested("layout_points", ("layout_id",), ("example_id",)),
     Digested("neighborhoods", ("network_id", "target"), ("network_id",)),
     Digested("neighbors", ("network_id", "target"), ("example_id", "rank")),
+    Digested("bounded_spans", ("network_id", "span"), ("network_id",)),
+    Digested("boundaries", ("network_id", "span"), ("example_id", "rank")),
     Digested("experiments", ("experiment_id",), ("experiment_id",)),
     Digested("experiment_columns", ("experiment_id",), ("ordinal",)),
     Digested("experiment_rows", ("experiment_id",), ("row_number", "table_name")),

@@ -110,6 +110,10 @@ _REFERENCES = [
     ("neighborhoods", "network_id", "networks"),
     ("neighbors", "network_id", "networks"),
     ("neighbors", "example_id", "examples"),
+    ("bounded_spans", "network_id", "networks"),
+    ("boundaries", "network_id", "networks"),
+    ("boundaries", "example_id", "examples"),
+    ("boundaries", "site_id", "sites"),
 ]
 """Table, column, and the table whose rows the column names; null refers to nothing."""
 
@@ -143,6 +147,7 @@ _KEYS = [
     ("dataset_inputs", "dataset_id, ordinal"),
     ("layout_points", "layout_id, example_id"),
     ("neighbors", "network_id, target, example_id, rank"),
+    ("boundaries", "network_id, span, example_id, rank"),
 ]
 
 

@@ -1,5 +1,6 @@
 """`polytope boundaries`, `exits`, `neighbor-polytopes`, `region`: the answers of the functions, on the demo."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,11 @@ def test_a_smooth_network_is_linearised(demo_atlas: Path, polytope: Run):
     for row in printed.rows():
         assert row["facet"] is None and row["met"] == pytest.approx(row["distance"], rel=0.2)
     assert polytope("neighbor-polytopes", *asked[1:]).refuses("need a piecewise linear network")
+
+
+def test_boundaries_of_many_are_stored(demo_atlas: Path, polytope: Run, tmp_path: Path):
+    shutil.copytree(demo_atlas, tmp_path / "own.atlas")
+    stored = polytope("store-boundaries", tmp_path / "own.atlas", "--span", SPAN, "-k", 2, "--examples", 3)
+    assert "boundaries of 3 examples at inception5a->:full" in stored.out + stored.err
+    rows = polytope("sql", tmp_path / "own.atlas", "from boundaries", "--format", "json").rows()
+    assert [row["rank"] for row in rows] == [1, 2] * 3
