@@ -155,7 +155,7 @@ def _seconds(run: Callable[[], Any]) -> tuple[float, float]:
 
 
 def _lab(folder: Path) -> Any:
-    options = {"classes": str(folder / "inceptionv1-lab.classes.txt"), "image_size": 64}
+    options: dict[str, Any] = {"classes": str(folder / "inceptionv1-lab.classes.txt"), "image_size": 64}
     return load_network("inceptionv1", weights=str(folder / "inceptionv1-lab.pt"), device="cpu", **options)
 
 

@@ -124,7 +124,7 @@ def store_boundaries(
 
     with store.open(atlas) as a:
         reader = reload(a, asked_network(a, network.network, span), network.weights, network.device)
-    options = {"k": k, "examples": examples, "sketch": sketch, "seed": seed}
+    options: dict[str, Any] = {"k": k, "examples": examples, "sketch": sketch, "seed": seed}
     with TerminalProgress().step("boundaries", unit="steps") as step:
         stored = query.store_boundaries(atlas, reader=reader, span=span, progress=step.update, **options)
     say(
