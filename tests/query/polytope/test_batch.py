@@ -77,5 +77,5 @@ def test_what_cannot_be_stored_is_refused(path):
     for options, message in (({"k": 0}, "k is 0"), ({"examples": 0}, "examples is 0"), ({"sketch": -1}, "sketch")):
         with pytest.raises(UsageError, match=message):
             query.store_boundaries(path, reader=plane_reader(), span=SPAN, **options)
-    with atlas.open(path), pytest.raises(AtlasLocked):
+    with atlas.open(path), pytest.raises(AtlasLocked, match="open in this process"):
         query.store_boundaries(path, reader=plane_reader(), span=SPAN, k=1)
