@@ -434,6 +434,7 @@ create table indexes (
     n_codes ubigint not null,
     digest varchar not null,
     recall double,
+    recall_in_order double,
     recall_sample uinteger,
     parameters json,
     unique (network_id, target, kind)
@@ -445,7 +446,8 @@ comment on column indexes.kind is 'flat: exact. Beside it at most one that is ap
 comment on column indexes.file is 'File name in the folder indexes/.';
 comment on column indexes.n_codes is 'Codes in the index.';
 comment on column indexes.digest is 'Digest of the codes it was built from; must equal that of the site.';
-comment on column indexes.recall is 'Share of the true 10 nearest that were found when it was built, 0 to 1; null where exact.';
+comment on column indexes.recall is 'Share of 10 found that are no farther than the tenth nearest, when it was built, so that ties are hits, 0 to 1; null where exact.';
+comment on column indexes.recall_in_order is 'Share of the very 10 nearest, by distance and id, that were found; null where exact.';
 comment on column indexes.recall_sample is 'Stored codes that the recall was measured on; null where exact.';
 comment on column indexes.parameters is 'What it was built with and is searched with; null where exact.';
 

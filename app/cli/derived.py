@@ -93,7 +93,7 @@ def index(
         ),
     ] = None,
     recall: Annotated[
-        float, typer.Option(help="Share of the true 10 nearest that an approximate index is to find.")
+        float, typer.Option(help="Share of 10 found by an approximate index to be as near as the 10 nearest.")
     ] = 0.99,
     force: Annotated[bool, typer.Option("--force", help="Also those that are up to date.")] = False,
 ) -> None:
@@ -121,7 +121,8 @@ def index(
         if each.recall is not None:
             chosen = ", ".join(f"{name} {value}" for name, value in (each.parameters or {}).items())
             say(
-                f"built {each.kind} of {each.target}: recall@10 {each.recall:.4f}, measured on {each.sample} codes "
+                f"built {each.kind} of {each.target}: recall@10 {each.recall:.4f}, ties as hits "
+                f"({each.recall_in_order:.4f} of the very ten, by distance and id), measured on {each.sample} codes "
                 f"({chosen})"
             )
             if each.recall < recall:

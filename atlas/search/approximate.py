@@ -55,14 +55,16 @@ _UNTIL_TRUTH, _UNTIL_TRAINED, _UNTIL_FILLED = 0.2, 0.44, 0.68
 class ApproximateIndex:
     """A FAISS index that compares a query with some of the codes of ``exact`` only.
 
-    ``parameters``: ``nlist`` lists, of which a search looks through ``nprobe``. ``recall``: recall@10, measured on
-    ``sample`` stored codes, each looking for others: the share of the ten found that are no farther than the tenth
-    nearest truly is.
+    ``parameters``: ``nlist`` lists, of which a search looks through ``nprobe``. Measured on ``sample`` stored codes,
+    each looking for others, ``recall`` is recall@10 with ties as hits: the share of the ten found that are no farther
+    than the tenth nearest truly is. ``recall_in_order``: the share of the very ten that the exact search gives, by
+    (distance, id), so never more.
     """
 
     kind: ClassVar[str] = "ivf"
     parameters: dict[str, int]
     recall: float
+    recall_in_order: float
     sample: int
     exact: HammingIndex
     _faiss: Any
@@ -76,7 +78,8 @@ class ApproximateIndex:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> ApproximateIndex:
-        """Index the codes of ``exact``, and choose the least search effort whose recall@10 reaches ``target_recall``.
+        """Index the codes of ``exact``, and choose the least search effort whose recall@10 reaches ``target_recall``,
+        ties as hits.
 
         Where none does, the best is kept; ``recall`` says how good that is.
 
@@ -111,8 +114,8 @@ class ApproximateIndex:
         for trial, probes in enumerate(efforts):
             tell(_UNTIL_FILLED + (1 - _UNTIL_FILLED) * trial / len(efforts))
             lists.nprobe = probes
-            tried = cls({"nlist": lists.nlist, "nprobe": probes}, 0.0, size, exact, lists)
-            recall = choosing.recall(tried)
+            tried = cls({"nlist": lists.nlist, "nprobe": probes}, 0.0, 0.0, size, exact, lists)
+            recall, _ = choosing.recalls(tried)
             if best is None or recall > best.recall:
                 best = replace(tried, recall=recall)
             if recall >= target_recall:
@@ -120,7 +123,8 @@ class ApproximateIndex:
         assert best is not None  # one list at least is probed
         lists.nprobe = best.parameters["nprobe"]
         tell(1.0)
-        return replace(best, recall=measuring.recall(best), sample=len(measuring.places))
+        recall, in_order = measuring.recalls(best)
+        return replace(best, recall=recall, recall_in_order=in_order, sample=len(measuring.places))
 
     def __len__(self) -> int:
         return len(self.exact)
@@ -183,6 +187,7 @@ class ApproximateIndex:
             "kind": self.kind,
             "parameters": self.parameters,
             "recall": self.recall,
+            "recall_in_order": self.recall_in_order,
             "sample": self.sample,
             "count": len(self),
             "n_bits": self.exact.n_bits,
@@ -216,7 +221,8 @@ class ApproximateIndex:
         check_file(path, about, thorough=thorough)
         lists: Any = faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP)
         lists.nprobe = about["parameters"]["nprobe"]
-        return cls(about["parameters"], about["recall"], about["sample"], exact, lists)
+        recalls = about["recall"], about["recall_in_order"]
+        return cls(about["parameters"], *recalls, about["sample"], exact, lists)
 
     def check(self, n_codes: int, digest: str) -> None:
         """As `HammingIndex.check`."""
@@ -225,43 +231,45 @@ class ApproximateIndex:
 
 def _describes(about: dict[str, Any]) -> bool:
     """Whether the JSON beside an index says how it is searched and how well that does."""
-    parameters, recall = about.get("parameters"), about.get("recall")
+    parameters, recalls = about.get("parameters"), [about.get(name) for name in ("recall_in_order", "recall")]
     return (
         isinstance(parameters, dict)
         and "nprobe" in parameters
         and all(isinstance(value, int) and 0 <= value < 1 << 31 for value in parameters.values())
-        and isinstance(recall, int | float)
-        and 0 <= recall <= 1
+        and all(isinstance(recall, int | float) for recall in recalls)
+        and 0 <= recalls[0] <= recalls[1] <= 1
         and is_number(about.get("sample"))
     )
 
 
 @dataclass(frozen=True)
 class _Truth:
-    """Stored codes, their places, and how far the k-th nearest other code of each is."""
+    """Stored codes, their places, and the places and distances of the k nearest other codes of each, in order."""
 
     codes: SplineCodes
     places: Int64[np.ndarray, " sample"]
-    k: int
-    farthest: Int64[np.ndarray, " sample"]
+    nearest: Int64[np.ndarray, "sample k"]
+    distances: Int64[np.ndarray, "sample k"]
 
     @classmethod
     def of(cls, exact: HammingIndex, places: Int64[np.ndarray, " sample"], tell: Tell) -> _Truth:
-        codes, k = exact.codes(places), min(RECALL_AT, len(exact) - 1)
-        farthest = np.empty(len(places), np.int64)
+        k, found = min(RECALL_AT, len(exact) - 1), []
         for start in range(0, len(places), _TRUTHS):
-            rows = slice(start, min(start + _TRUTHS, len(places)))
-            # The nearest of all is the code itself, or one just like it.
-            farthest[rows] = exact.search(codes[rows], k + 1)[1][:, -1]
-            tell(rows.stop / len(places))
-        return cls(codes, places, k, farthest)
+            found.append(exact.others(places[start : start + _TRUTHS], k))
+            tell(min(1.0, (start + _TRUTHS) / len(places)))
+        ids, distances = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return cls(exact.codes(places), places, np.searchsorted(exact.ids, ids), distances)
 
-    def recall(self, index: ApproximateIndex) -> float:
-        """Share of k neighbours found that are no farther than the k-th should be; what was not found is not."""
-        places, distances = index._nearest(self.codes, self.k + 1)
+    def recalls(self, index: ApproximateIndex) -> tuple[float, float]:
+        """Share of k neighbours found that are no farther than the k-th should be, and that are the very k nearest;
+        what was not found is not."""
+        k = self.nearest.shape[1]
+        places, distances = index._nearest(self.codes, k + 1)
         others = (places >= 0) & (places != self.places[:, None])
-        near = (others & (distances <= self.farthest[:, None])).sum(axis=1)
-        return float(np.minimum(near, self.k).mean() / self.k)
+        others &= others.cumsum(axis=1) <= k  # the code itself need not be among them
+        near = others & (distances <= self.distances[:, -1:])
+        very = others & (places[:, :, None] == self.nearest[:, None, :]).any(axis=2)
+        return float(near.sum(axis=1).mean() / k), float(very.sum(axis=1).mean() / k)
 
 
 @contextmanager

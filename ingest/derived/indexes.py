@@ -30,13 +30,15 @@ IndexKind = Literal["flat", "ivf"]
 
 @dataclass(frozen=True)
 class Built:
-    """An index that was built. ``recall``: recall@10 as measured on ``sample`` stored codes; None where exact."""
+    """An index that was built. ``recall``: recall@10 as measured on ``sample`` stored codes, ties as hits;
+    ``recall_in_order``: of the very ten nearest, by (distance, id). None where exact."""
 
     network: str
     target: str
     kind: IndexKind
     n_codes: int
     recall: float | None = None
+    recall_in_order: float | None = None
     sample: int | None = None
     parameters: dict[str, int] | None = None
 
@@ -60,7 +62,8 @@ def build_indexes(
             an index.
         kind: None brings up to date what there is, and builds the flat indexes that are missing. ``flat`` also
             removes what stands beside it; ``ivf`` is built beside the flat index, in place of what is there.
-        recall: share of the true 10 nearest that an approximate index must find, with the least search effort.
+        recall: share of 10 found by an approximate index that must be no farther than the tenth nearest, with the
+            least search effort.
         force: build also those that are up to date.
         progress: is told how far it is.
 
@@ -174,14 +177,15 @@ def _build_approximate(path: Path, target: Target, recall: float, progress: Prog
     with progress.step(f"build ivf of {target.name}", total=len(exact), unit="codes") as step, disk_full(path):
         index = ApproximateIndex.build(exact, target_recall=recall, progress=step.update)
         index.save(path / INDEXES / index_file(target, "ivf"))
-    return Built(target.network.name, target.name, "ivf", len(exact), index.recall, index.sample, index.parameters)
+    measured = index.recall, index.recall_in_order, index.sample
+    return Built(target.network.name, target.name, "ivf", len(exact), *measured, index.parameters)
 
 
 def _record(a: Atlas, target: Target, built: Built) -> None:
     """Note what was built in the table of indexes."""
     check_unchanged(a, target, "codes", target.digest, "it was indexed")
     a.execute(
-        "insert or replace into indexes values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "insert or replace into indexes values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         [
             target.network.network_id,
             target.name,
@@ -190,6 +194,7 @@ def _record(a: Atlas, target: Target, built: Built) -> None:
             built.n_codes,
             target.digest,
             built.recall,
+            built.recall_in_order,
             built.sample,
             None if built.parameters is None else json.dumps(built.parameters),
         ],

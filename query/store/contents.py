@@ -134,7 +134,7 @@ def _runs(atlas: Atlas) -> pd.DataFrame:
 def _indexes(atlas: Atlas) -> pd.DataFrame:
     return atlas.frame(
         """
-        select networks.name as network, target, indexes.kind, file, n_codes, recall
+        select networks.name as network, target, indexes.kind, file, n_codes, recall, recall_in_order
         from indexes join networks using (network_id)
         order by network_id, target, indexes.kind <> 'flat'
         """

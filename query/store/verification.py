@@ -311,7 +311,9 @@ def _medoids(atlas: Atlas, clustering: int, name: str) -> Check:
 
 
 def _indexes(atlas: Atlas) -> Iterator[Check]:
-    rows = atlas.records("select network_id, target, kind, file, n_codes, digest, recall from indexes order by all")
+    rows = atlas.records(
+        "select network_id, target, kind, file, n_codes, digest, recall, recall_in_order from indexes order by all"
+    )
     indexed = {(row["network_id"], row["target"]): row for row in rows if row["kind"] == "flat"}
     for network in atlas.catalog.networks:
         sites = {site.name for site in atlas.catalog.sites_of(network) if site.n_codes}
@@ -352,7 +354,8 @@ def _not_found(atlas: Atlas, target: Target, row: dict[str, Any], ids: np.ndarra
         from atlas.search.approximate import ApproximateIndex
 
         beside = ApproximateIndex.load(path, flat_index(atlas, target), thorough=True)
-        right = (beside.kind, beside.recall) == (row["kind"], row["recall"])
+        said = beside.kind, beside.recall, beside.recall_in_order
+        right = said == (row["kind"], row["recall"], row["recall_in_order"])
         return _unless(
             right, f"the file is of kind {beside.kind} and recall {beside.recall}; the table says otherwise"
         )

@@ -90,6 +90,8 @@ def test_approximate_index_stands_beside(path: Path) -> None:
     [built] = build_indexes(path, targets=["blocks.3.mlp"], kind="ivf")
     assert (built.target, built.kind, built.n_codes, built.sample) == ("blocks.3.mlp", "ivf", 360, 180)
     stored = rows(path, "select kind, recall, recall_sample, parameters from indexes where target = 'blocks.3.mlp'")
+    [(in_order,)] = rows(path, "select recall_in_order from indexes where kind = 'ivf'")
+    assert built.recall_in_order == in_order <= built.recall
     assert stored[0] == ("flat", None, None, None)
     assert stored[1][:3] == ("ivf", built.recall, 180) and json.loads(stored[1][3]) == built.parameters
     assert build_indexes(path) == [] and build_indexes(path, targets=["blocks.3.mlp"], kind="ivf") == []

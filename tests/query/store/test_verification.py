@@ -189,7 +189,7 @@ def once(key):
         ),
         ("update indexes set file = 'none.faiss' where target = 'blocks.2.mlp'", {INDEX: "there is no index at"}),
         (
-            "insert into indexes values (2, 'blocks.9.mlp', 'flat', 'x', 1, 'x', null, null, null)",
+            "insert into indexes values (2, 'blocks.9.mlp', 'flat', 'x', 1, 'x', null, null, null, null)",
             {("index fits the codes", "words blocks.9.mlp"): "no site 'blocks.9.mlp' in network words"},
         ),
         (
