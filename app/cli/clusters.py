@@ -16,7 +16,7 @@ from query.clustering.names import borne_name
 
 from .options import Answer, AtlasPath, Clustered, Device, Target, Weights, grouped, question
 from .subjects import Subject, reader
-from .tables import say
+from .tables import remarks, say
 
 commands = typer.Typer()
 
@@ -51,8 +51,8 @@ def described(a: Atlas, clustered: Clustered, samples: int = 3) -> Answer:
         f"{made.n_clusters} clusters of {made.n_examples} examples, {made.n_noise} noise"
     )
     if not made.exact:
-        title += f"; approximate, of {made.neighbors} neighbours each, {made.proven:.1%} of the tree proven"
-    return Answer(rows, title, table=table)
+        title += "; approximate"
+    return Answer(rows, title, remarks(rows), table)
 
 
 @commands.command(rich_help_panel="Ask")
@@ -64,7 +64,8 @@ def members(
     limit: Annotated[int, typer.Option(help="At most this many.")] = 20,
 ) -> Answer:
     """The members of a cluster, the surest first."""
-    return Answer(query.members(a, cluster=cluster, **vars(clustered), limit=limit))
+    rows = query.members(a, cluster=cluster, **vars(clustered), limit=limit)
+    return Answer(rows, notes=remarks(rows))
 
 
 @commands.command(rich_help_panel="Ask")

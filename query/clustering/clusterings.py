@@ -18,6 +18,11 @@ NOISE = -1
 SPACES = ("codes", "activations")
 
 
+MOSTLY_PROVEN = 0.9
+"""Share of proven edges below which it is said what to do. Of codes with clear clusters 0.99 is usual; of 6,125
+tokens of a trained GPT-2 none is, from 10 neighbours as from 1,000, with an adjusted Rand index of 0.88 to 0.90."""
+
+
 @dataclass(frozen=True)
 class Clustering:
     """A row of ``clusterings``, with the target that was clustered."""
@@ -30,6 +35,8 @@ class Clustering:
     min_samples: int
     selection: str
     exact: bool
+    neighbors: int | None
+    proven: float
     n_examples: int
     n_clusters: int
     data_digest: str
@@ -39,6 +46,23 @@ class Clustering:
         """How to call it in a sentence."""
         of = f"{self.target.name} of network {self.target.network.name}"
         return f"clustering {self.clustering_id} ({of}, {self.space})"
+
+    @property
+    def approximation(self) -> str:
+        """What to know of an approximate clustering, and to do where little of it is proven; nothing of others."""
+        if self.exact:
+            return ""
+        said = (
+            f"an approximate clustering, from {self.neighbors} neighbours of each example: {self.proven:.1%} of its "
+            "tree's edges are proven to be right"
+        )
+        if self.proven >= MOSTLY_PROVEN:
+            return said
+        return (
+            f"{said}, so its clusters may be others than HDBSCAN's. Where distances are much alike, as those of "
+            "language models' codes are, little can be proven from any number of neighbours: `polytope cluster` without "
+            "--approximate compares all (seconds for 10,000 examples, minutes for 100,000)"
+        )
 
     def check(self, cluster: Any) -> int:
         """The number of a cluster of it, or of the noise; `UnknownName` for any other."""
@@ -147,7 +171,7 @@ def _load(atlas: Atlas, clustering: object) -> Clustering:
         """
         select
             clustering_id, networks.name as network, target, space, metric, min_cluster_size, min_samples, selection,
-            exact, n_examples, n_clusters, data_digest
+            exact, neighbors, proven, n_examples, n_clusters, data_digest
         from clusterings join networks using (network_id)
         where clustering_id = $1
         """,

@@ -40,7 +40,7 @@ def clusters(
         A row a cluster: label, name and note (given by a person, see `name_cluster`), size, persistence, purity,
         top_label, entropy, medoid (example id), medoid_token and medoid_context of a text or medoid_key of an image,
         and samples: short strings of the strongest members that read differently. ``frame.attrs``: clustering,
-        network, target, space, metric, current.
+        network, target, space, metric, current, note (what to know of an approximate clustering, else None).
 
     Raises:
         UnknownName: for a clustering, site or span that is not there.
@@ -136,6 +136,7 @@ def _attributes(record: Clustering) -> dict[str, object]:
         "space": record.space,
         "metric": record.metric,
         "current": record.current,
+        "note": record.approximation or None,
     }
 
 

@@ -121,6 +121,27 @@ def remark(notes: Notes, *about: Clusters | Target, place: str = "") -> None:
             notes.add(exactness(what), place)
 
 
+def remark_parameters(notes: Notes, compared: Sequence[Clusters]) -> None:
+    """Say in which parameters clusterings that stand side by side differ: clusters of other parameters are larger or
+    smaller, fewer or more, whatever was clustered."""
+    by_parameters: dict[tuple[int, int, str], list[str]] = {}
+    for clusters in compared:
+        made = clusters.clustering
+        parameters = (MIN_CLUSTER_SIZE, MIN_CLUSTER_SIZE, "eom")  # of what was made for an experiment
+        if made is not None:
+            parameters = made.min_cluster_size, made.min_samples, made.selection
+        by_parameters.setdefault(parameters, []).append(clusters.name)
+    if len(by_parameters) > 1:
+        told = "; ".join(
+            f"min_cluster_size {size}, min_samples {samples}, {selection}: {', '.join(names)}"
+            for (size, samples, selection), names in by_parameters.items()
+        )
+        notes.add(
+            "clusterings of other parameters stand side by side, which alone makes their clusters differ in number "
+            f"and size ({told}); `polytope cluster` makes some of the same, and --clusterings chooses them"
+        )
+
+
 def remarks(clustering: Clustering) -> list[str]:
     """What is to be said beside numbers that rest on a clustering: `remark` in words alone."""
     about = clustering.target
@@ -128,12 +149,7 @@ def remarks(clustering: Clustering) -> list[str]:
 
 
 def _standing(clustering: Clustering) -> list[str]:
-    said = []
-    if not clustering.exact:
-        said.append(
-            "an approximate clustering, from some neighbours of each example (`polytope clusterings` says what share "
-            "of its tree is proven)"
-        )
+    said = [] if clustering.exact else [clustering.approximation]
     if not clustering.current:
         said.append("clustered before examples were added, which have no cluster")
     return said

@@ -16,7 +16,7 @@ from atlas.checks import whole
 from atlas.errors import NotStored, UsageError
 from atlas.store.catalog import NetworkRecord, Target
 
-from ..clustering.labels import Clusters, any_clusters, no_clustering, remark, stored_clusters
+from ..clustering.labels import Clusters, any_clusters, no_clustering, remark, remark_parameters, stored_clusters
 from ..examples.description import describe
 from ..examples.ids import holders, with_activation
 from ..examples.kinds import EXAMPLES
@@ -178,6 +178,7 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
     for found_clusters in clusters:
         notes.add(f"clusters: {found_clusters.name}")
         remark(notes, found_clusters)
+    remark_parameters(notes, clusters)
     remark(notes, *ends)
     tell(progress, 3, 4)
     tables = {

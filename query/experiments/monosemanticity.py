@@ -17,7 +17,15 @@ from atlas.checks import whole
 from atlas.store.catalog import SiteRecord, Target
 
 from ..clustering.clusterings import SPACES
-from ..clustering.labels import Clusters, Members, any_clusters, asked_clusterings, remark, stored_clusters
+from ..clustering.labels import (
+    Clusters,
+    Members,
+    any_clusters,
+    asked_clusterings,
+    remark,
+    remark_parameters,
+    stored_clusters,
+)
 from ..examples.ids import holders, with_activation
 from ..examples.labels import drawn, labels_of
 from ..notes import Notes
@@ -153,11 +161,12 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
         whole(name, getattr(options, name), least)
     if options.k is not None:
         whole("k", options.k, 2)
-    notes, tables = Notes(*NOTES), []
+    notes, tables, compared = Notes(*NOTES), [], list[Clusters]()
     for done, site in enumerate(chosen):
         tell(progress, done, len(chosen))
-        tables.append(_site(atlas, _read(atlas, site, options, notes), options, used, notes))
+        tables.append(_site(atlas, _read(atlas, site, options, notes), options, used, notes, compared))
     tell(progress, len(chosen), len(chosen))
+    remark_parameters(notes, compared)
     groups = pd.concat([groups for groups, _ in tables], ignore_index=True)
     table = _summary(groups, [row for _, rows in tables for row in rows], options)
     clusterings = {site.name: {space: used.get((site.name, space)) for space in SPACES} for site in chosen}
@@ -229,14 +238,14 @@ def _read(atlas: Atlas, site: SiteRecord, options: Options, notes: Notes) -> _Si
 
 
 def _site(
-    atlas: Atlas, read: _Site, options: Options, used: Used, notes: Notes
+    atlas: Atlas, read: _Site, options: Options, used: Used, notes: Notes, compared: list[Clusters]
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """A row a group of every method; and, whether it has groups or not, a row a method: site, method, examples and
-    coverage."""
+    coverage. The clusterings looked at are added to ``compared``."""
     labels = labels_of(atlas, read.ids, options.by)
     seed, ordinal = options.seed, read.site.ordinal
     chance = Chance(labels, np.random.default_rng([seed, 1, ordinal]))
-    methods = _methods(atlas, read, options, used, notes)
+    methods = _methods(atlas, read, options, used, notes, compared)
     codes = None
     if read.activations is not None:
         norms = np.linalg.norm(read.activations.astype(np.float64), axis=1)
@@ -263,7 +272,9 @@ def _site(
     return pd.concat(held, ignore_index=True), rows
 
 
-def _methods(atlas: Atlas, read: _Site, options: Options, used: Used, notes: Notes) -> dict[str, list[Members]]:
+def _methods(
+    atlas: Atlas, read: _Site, options: Options, used: Used, notes: Notes, compared: list[Clusters]
+) -> dict[str, list[Members]]:
     """The groups of every method that can be had at the site."""
     seed, name = options.seed, read.site.name
     found: dict[str, list[Members]] = {}
@@ -280,6 +291,7 @@ def _methods(atlas: Atlas, read: _Site, options: Options, used: Used, notes: Not
             found[method] = []
             continue
         found[method] = clusters.groups()
+        compared.append(clusters)
         if clusters.clustering is not None:
             used[name, space] = clusters.clustering.clustering_id
             notes.add(f"clusters of {space} by {clusters.clustering.metric} distance", name)

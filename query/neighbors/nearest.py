@@ -107,7 +107,8 @@ def nearest(
         ``frame.attrs``: subject, network, target, n_gates, n_codes, n_searched (codes that meet the filter), n_same
         (how many share the polytope; None where the ``k`` nearest all do, and so don't tell), exact_search, searched
         (with what), recall (recall@10 of the approximate index, ties as hits, or None), exact, exact_note, clustering
-        (its id or None), density_note (why there is none, or None), search_note (what to know of an approximate answer).
+        (its id or None), density_note (why there is none, or None), search_note (what to know of an approximate
+        answer).
 
     Raises:
         UsageError: for impossible parameters, where nothing or fewer than ``k`` examples meet the filter, and for

@@ -40,6 +40,8 @@ def render(view: View) -> None:
     _counts(chosen)
     found = view.ask(query.clusters, clustering=clustering)
     found = found.sort_values("size", ascending=False, kind="stable", ignore_index=True)
+    if found.attrs["note"]:
+        show.notes(found.attrs["note"])
     if not found.attrs["current"]:
         show.notes(f"Examples were added to {view.target} since: cluster again to include them.")
     if found.empty:

@@ -20,6 +20,20 @@ READING = {
 """Experiments that read clusters of codes, and how they are asked about a site that has a clustering."""
 
 
+PARAMETERS = "clusterings of other parameters stand side by side"
+
+
+@pytest.mark.parametrize("name", ["monosemanticity", "flow"])
+def test_other_parameters_are_said(damaged, name):
+    """Where clusterings that are compared were made with others; not where they agree."""
+    with atlas.open(damaged(), writable=True) as writer:
+        writer.execute("update clusterings set min_cluster_size = 5, min_samples = 5, selection = 'eom'")
+        assert not said(writer, name, PARAMETERS)
+        writer.execute("update clusterings set min_samples = 7 where target = $1 and space = 'codes'", [SITE])
+        [note] = said(writer, name, PARAMETERS)
+        assert "min_cluster_size 5, min_samples 7, eom: " in note and "min_samples 5, eom" in note
+
+
 def said(a, name, words):
     notes = registry.run(a, name, network="words", resamples=20, **READING[name]).notes
     return [note for note in notes if words in note]
@@ -49,6 +63,9 @@ def test_readings_say_what_is_not_exact(damaged, name):
         for words in ("approximate clustering", "before examples were added"):
             assert not said(writer, name, words)
         writer.execute("update clusterings set exact = false, neighbors = 10, proven = 0.9")
+        assert said(writer, name, "90.0% of its tree's edges") and not said(writer, name, "without --approximate")
+        writer.execute("update clusterings set proven = 0.008")
+        assert said(writer, name, "0.8% of its tree's edges") == said(writer, name, "without --approximate")
         writer.execute("update clusterings set data_digest = 'of what was there'")
         for words in ("approximate clustering", "before examples were added", "a definition, not a partition"):
             assert len(said(writer, name, words)) == 1
