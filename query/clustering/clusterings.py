@@ -60,8 +60,8 @@ class Clustering:
             return said
         return (
             f"{said}, so its clusters may be others than HDBSCAN's. Where distances are much alike, as those of "
-            "language models' codes are, little can be proven from any number of neighbours: `polytope cluster` without "
-            "--approximate compares all (seconds for 10,000 examples, minutes for 100,000)"
+            "language models' codes are, little can be proven from any number of neighbours: `polytope cluster` "
+            "without --approximate compares all (seconds for 10,000 examples, minutes for 100,000)"
         )
 
     def check(self, cluster: Any) -> int:
