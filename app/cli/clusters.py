@@ -65,7 +65,7 @@ def members(
 ) -> Answer:
     """The members of a cluster, the surest first."""
     rows = query.members(a, cluster=cluster, **vars(clustered), limit=limit)
-    return Answer(rows, notes=remarks(rows))
+    return Answer(rows, remarks=remarks(rows))
 
 
 @commands.command(rich_help_panel="Ask")

@@ -231,13 +231,14 @@ class ApproximateIndex:
 
 def _describes(about: dict[str, Any]) -> bool:
     """Whether the JSON beside an index says how it is searched and how well that does."""
-    parameters, recalls = about.get("parameters"), [about.get(name) for name in ("recall_in_order", "recall")]
+    parameters, in_order, recall = (about.get(name) for name in ("parameters", "recall_in_order", "recall"))
     return (
         isinstance(parameters, dict)
         and "nprobe" in parameters
         and all(isinstance(value, int) and 0 <= value < 1 << 31 for value in parameters.values())
-        and all(isinstance(recall, int | float) for recall in recalls)
-        and 0 <= recalls[0] <= recalls[1] <= 1
+        and isinstance(recall, int | float)
+        and isinstance(in_order, int | float)
+        and 0 <= in_order <= recall <= 1
         and is_number(about.get("sample"))
     )
 
