@@ -96,7 +96,7 @@ class Span:
     polytope of the activation space of ``after``.
 
     Written ``after->to``, or ``after->`` to run to the output; ``→`` is read as ``->``. Position codes and full
-    codes never mix: ``inception4c->:full`` spans full sites.
+    codes never mix: ``inception4c->:full`` spans full sites. ``input->`` begins before the first site.
     """
 
     after: str
@@ -132,10 +132,10 @@ class Span:
         ordered = sorted((site for site in sites if site.scope == self.scope), key=lambda site: site.ordinal)
         blocks = {site.name.removesuffix(FULL_SUFFIX): site for site in ordered}
         for name in (self.after, self.to):
-            if name is not None and name not in blocks:
+            if name is not None and name not in blocks and (name, name) != (self.after, INPUT):
                 kind = "full-code sites" if self.scope == "full" else "sites"
                 raise UnknownName(f"span {self}: no site {name!r}; {kind} here: {', '.join(blocks) or 'none'}")
-        first = blocks[self.after].ordinal
+        first = blocks[self.after].ordinal if self.after in blocks else -1
         last = blocks[self.to].ordinal if self.to else ordered[-1].ordinal
         inside = tuple(site for site in ordered if first < site.ordinal <= last)
         if not inside:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 import typer
@@ -28,6 +28,9 @@ from ..plain_text import lines_with_signs, with_signs
 from .options import AtlasPath
 from .tables import readable_density, show, terminal
 
+if TYPE_CHECKING:
+    from .progress import TerminalProgress
+
 commands = typer.Typer()
 
 TEXTS = 30
@@ -38,6 +41,9 @@ FULL = ("inception4d", "inception4e", "inception5a", "inception5b")
 
 MAPPED = ("blocks.3.mlp", "inception5b")
 """The last position site of each network."""
+
+PLANE = "input->"
+"""All gates of the network of points: its codes name the polytopes of the plane that it reads."""
 
 PASSAGE = "import asyncio\n\nasync def main():\n    await asyncio.sleep(1)\n    print("
 """A text that is in no dataset, read live. Any other would do."""
@@ -107,8 +113,8 @@ def _command(console: Console, words: str, before: str = "  ", style: str = "bol
 
 
 def build(path: Path) -> None:
-    """Ingest the held-out data of both shipped networks, cluster codes of a span and activations besides, and lay out
-    the site of each network that the explorer shows first."""
+    """Ingest the held-out data of the shipped networks, cluster codes of a span and activations besides, lay out the
+    site of each network that the explorer shows first, and slice the plane that one of them reads."""
     from ingest.datasets.sources import open_dataset
     from ingest.derived.clusters import cluster
     from ingest.derived.layouts import layout
@@ -126,10 +132,29 @@ def build(path: Path) -> None:
     digits = Choices(full=FULL, spans=("inception4d->:full",))
     network = load_network("demo:inceptionv1", device="cpu")
     ingest(path, network, open_dataset("builtin:digits-heldout", kind="image"), digits, progress=progress)
+    network = load_network("demo:two-moons", device="cpu")
+    moons = Choices(spans=(PLANE,))
+    ingest(path, network, open_dataset("builtin:two-moons-heldout", kind="vector"), moons, progress=progress)
     cluster(path, span="blocks.0.mlp->", progress=progress)
     cluster(path, site="blocks.2.mlp", space="activations", progress=progress)
     for site in MAPPED:
         layout(path, site=site, progress=progress)
+    _slice_plane(path, network, progress)
+
+
+def _slice_plane(path: Path, network: store.Network, progress: TerminalProgress) -> None:
+    """Store the slice of the whole input plane, unless it is."""
+    from ingest.derived.job import patiently
+    from query.experiments.archive import recall, save
+    from query.experiments.registry import find, run
+
+    with store.open(path) as a:
+        if recall(a, find("slice"), network.info.name, {"span": PLANE}) is not None:
+            return
+        with progress.step("slice of the inputs", unit="rows") as step:
+            result = run(a, "slice", reader=network, span=PLANE, progress=step.update)
+    with patiently(path, progress, writable=True) as a:
+        save(a, result)
 
 
 def _stops(a: Atlas) -> Iterator[Stop]:
@@ -158,6 +183,12 @@ def _stops_of(a: Atlas, path: str, network: NetworkRecord, site: SiteRecord) -> 
             lambda: query.nearest(
                 a, text=PASSAGE, k=3, reader=_reader(network), site=site.name, network=network.name
             ),
+        )
+    if kind.in_space:
+        yield Stop(
+            f"{network.name}: how far from example {example} are the nearest boundaries of its polytope, exactly?",
+            f"boundaries {path} --example {example} --span '{PLANE}' --network {network.name} -k 3",
+            lambda: query.boundaries(a, example=example, span=PLANE, reader=_reader(network), k=3).table,
         )
     yield Stop(
         f"{network.name}: which cluster of codes does example {example} belong to?",

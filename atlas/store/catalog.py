@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import NotStored, UnknownName, UsageError
-from ..network import GateRange, NetworkInfo, Scope, Site, Span, whole_scope
+from ..kinds import INPUT_KINDS
+from ..network import INPUT, GateRange, NetworkInfo, Scope, Site, Span, whole_scope
 from .statements import Statements
 
 
@@ -156,6 +157,7 @@ class Catalog:
                 site.name == name or (scope is not None and site.scope == scope and _block(site) == name)
                 for site in self.sites_of(network)
             )
+            or (name == INPUT and INPUT_KINDS[network.kind].in_space)
         ]
         if len(holders) == 1:
             return holders[0]

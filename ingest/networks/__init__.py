@@ -30,9 +30,10 @@ def load_network(
     """Load a network to ingest.
 
     Args:
-        source: ``demo:gpt2`` and ``demo:inceptionv1`` (shipped), ``inceptionv1``, a folder in Hugging Face's format,
-            or the hub name of a causal language model, such as ``gpt2``. ``torchvision:NAME``, ``timm:NAME``, or
-            ``MODULE:FACTORY``: a function of your own, without arguments, that returns a `torch.nn.Module`.
+        source: ``demo:gpt2``, ``demo:inceptionv1`` and ``demo:two-moons`` (shipped), ``inceptionv1``, a folder in
+            Hugging Face's format, or the hub name of a causal language model: ``gpt2``. ``torchvision:NAME``,
+            ``timm:NAME``, or ``MODULE:FACTORY``: a function of your own, without arguments, that returns a
+            `torch.nn.Module`.
         weights: None or ``hub``: those of the source. A file (``.safetensors``, ``.pt``, ``.pth``; for language
             models also a folder). ``random:SEED`` or ``random-raw:SEED``: an untrained control (SCIENCE 4).
         name: what the atlas calls the network; default the source's last part, with ``-random-0`` for a control.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from atlas.errors import HubUnavailable, UnknownName, UsageError
 
+from . import moons
 from .controls import reset_by_itself
 from .hub import fetch_torchvision
 from .image_inputs import ImageOptions
@@ -208,8 +209,26 @@ class FactorySource(ModuleSource):
         return lambda model: reset_by_itself(model, self.source)
 
 
+class MoonsSource(ModuleSource):
+    """The perceptron of the demo, trained when it is asked for."""
+
+    own = "demo"
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self.name, self.architecture = source.replace(":", "-"), "perceptron"
+
+    def build(self, outputs: int | None = None) -> nn.Module:
+        return moons.build_moons()
+
+    def own_weights(self) -> Known:
+        return Known(moons.trained_moons(), moons.CLASSES)
+
+
 def module_source(source: str) -> ModuleSource:
     """How to build what is named. Raises `UnknownName`, `UsageError`."""
+    if source == moons.SOURCE:
+        return MoonsSource(source)
     if source.startswith(TORCHVISION):
         return TorchvisionSource(source)
     return TimmSource(source) if source.startswith(TIMM) else FactorySource(source)

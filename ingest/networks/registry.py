@@ -56,6 +56,7 @@ ADAPTERS = {
     "inceptionv1": _GOOGLENET,
     "demo:gpt2": _LANGUAGE_MODEL,
     "demo:inceptionv1": _GOOGLENET,
+    "demo:two-moons": Adapter("module_weights", "vector"),
 }
 """Adapters by source."""
 

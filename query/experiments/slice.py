@@ -16,7 +16,7 @@ from atlas import Atlas, Network
 from atlas.checks import whole
 from atlas.errors import NotStored, UsageError
 from atlas.kinds import INPUT_KINDS
-from atlas.network import Site
+from atlas.network import INPUT, Site
 from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
@@ -50,6 +50,9 @@ SLACK = 0.05
 BLURRED = 8
 """Steps of single precision below which a step of the grid is remarked on: three bits say where a boundary lies."""
 
+FEW = 12
+"""Examples up to which each is a large white mark; more are small and have the colour of their label's class."""
+
 SHADES = 7
 """Shades of a class's colour by which neighbouring polytopes are told apart."""
 
@@ -71,11 +74,11 @@ class Options(CommonOptions):
 
     directions: Sequence[str] | None = None
     """Two of random:SEED, unit:NUMBER or METHOD:COMPONENT (a stored direction, such as pca:0), from a, or from the
-    origin without it."""
+    origin without it. Inputs of two numbers need neither examples nor directions: they are a plane."""
 
     reach: float | None = None
     """Half the width of the window, in units of distance; by default it holds the three examples, or is the length of
-    the activation of a."""
+    the activation of a; of a plane of inputs through the origin it holds the data."""
 
     middle: Sequence[float] | None = None
     """U and v of the middle of the window; by default that of the three examples, or where the directions start."""
@@ -327,8 +330,14 @@ def picture(result: Result, side: int = 1024) -> bytes:
 
     for _, line in result.tables["boundaries"].groupby("line", sort=False):
         draw.line(place(line[["u", "v"]]), fill=(20, 20, 20), width=2)
-    for x, y in place(result.tables["examples"][["u", "v"]]):
-        draw.ellipse([x - 14, y - 14, x + 14, y + 14], fill=(255, 255, 255), outline=(0, 0, 0), width=5)
+    shown = result.tables["examples"]
+    colour_of = dict(zip(result.table["class"], colours.tolist(), strict=False))
+    radius = 14 if len(shown) <= FEW else 9
+    for (x, y), label in zip(place(shown[["u", "v"]]), shown["label"], strict=True):
+        fill = tuple(colour_of.get(label, (255, 255, 255))) if len(shown) > FEW else (255, 255, 255)
+        draw.ellipse(
+            [x - radius, y - radius, x + radius, y + radius], fill=fill, outline=(0, 0, 0), width=radius // 3
+        )
     written = io.BytesIO()
     image.resize((side, side), Image.Resampling.LANCZOS).save(written, "PNG", optimize=True)
     return written.getvalue()
@@ -361,6 +370,8 @@ def _plane(
     if reach is not None and not 0 < reach < np.inf:
         raise UsageError(f"reach is {reach!r}; expected a distance above 0")
     points = live.activations(list(named.values())) if named else np.zeros((0, live.place.site.n_units), np.float32)
+    if directions is None and not named and _is_plane(live.place.site):
+        directions = ("unit:0", "unit:1")
     if directions is None:
         if len(named) != 3:
             raise UsageError(
@@ -385,9 +396,23 @@ def _plane(
     first, second = _directions(atlas, live, directions)
     plane = Plane.through(origin, first, second, f"directions {' and '.join(directions)}")
     length = float(np.linalg.norm(origin))
+    if not named and live.place.site.name == INPUT:
+        return named, plane, _around_data(live, plane, reach)
     if reach is None and not length:
         raise UsageError("the plane starts at the origin, where no length is known; say how far it goes with reach")
     return named, plane, _Window((0.0, 0.0), reach or length)
+
+
+def _is_plane(site: Site) -> bool:
+    return site.name == INPUT and site.n_units == 2
+
+
+def _around_data(live: Live, plane: Plane, reach: float | None) -> _Window:
+    """The window that holds all inputs, or one of ``reach`` about their middle."""
+    at = np.concatenate([plane.coordinates(points) for _, points in live.at_hand()])
+    low, high = at.min(axis=0), at.max(axis=0)
+    middle, around = (low + high) / 2, float((high - low).max()) / 2 * (1 + 2 * MARGIN)
+    return _Window((float(middle[0]), float(middle[1])), reach or around)
 
 
 def _directions(atlas: Atlas, live: Live, names: Sequence[str]) -> list[Float64[np.ndarray, " units"]]:

@@ -9,7 +9,8 @@ import streamlit as st
 
 from atlas import Atlas
 from atlas.errors import NotStored
-from atlas.network import FULL_SUFFIX, whole_scope
+from atlas.kinds import INPUT_KINDS
+from atlas.network import FULL_SUFFIX, INPUT, whole_scope
 from query.examples.description import describe
 
 from .. import address
@@ -112,11 +113,29 @@ def first_examples(known: ExampleRange, n: int) -> list[int]:
 
 
 def spans(view: View) -> list[str]:
-    """``l->`` for every site l but the last: the spaces that paths and planes can lie in, in order of depth."""
+    """``l->`` for every site l but the last, and for inputs that are points of a space: the spaces that paths and
+    planes can lie in, in order of depth."""
     scope = whole_scope(view.atlas.catalog.sites_of(view.network))
     sites = [site for site in view.atlas.catalog.sites_of(view.network) if site.scope == scope]
     suffix = FULL_SUFFIX if scope == "full" else ""
-    return [f"{site.name.removesuffix(FULL_SUFFIX)}->{suffix}" for site in sites[:-1]]
+    names = [site.name.removesuffix(FULL_SUFFIX) for site in sites[:-1]]
+    inputs = [INPUT] if INPUT_KINDS[view.network.kind].in_space else []
+    return [f"{name}->{suffix}" for name in [*inputs, *names]]
+
+
+def plane_of_inputs(view: View) -> str | None:
+    """The span of all gates over the inputs, where these are points of a plane."""
+    if not INPUT_KINDS[view.network.kind].in_space or view.ask(read_width, view.network.network_id) != 2:
+        return None
+    return spans(view)[0]
+
+
+def read_width(atlas: Atlas, network_id: int) -> int | None:
+    """How many numbers an input of a network has."""
+    width = atlas.value(
+        "select len(vector) from examples join inputs using (input_id) where network_id = $1 limit 1", [network_id]
+    )
+    return None if width is None else int(width)
 
 
 def span(view: View, on_change: Callable[[], None] | None = None) -> str:

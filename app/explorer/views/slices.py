@@ -21,7 +21,7 @@ SIZES = [32, 48, 64, 96, 128, 192, 256]
 SIZE, LARGEST = 48, SIZES[-1]
 """Points a side to begin with: seconds; 256 takes thirty times as long."""
 
-EXAMPLES, DIRECTIONS = "Three examples", "Two directions"
+INPUTS, EXAMPLES, DIRECTIONS = "All inputs", "Three examples", "Two directions"
 STEP = 0.5
 """How far the window moves at a click, as a share of its half width."""
 
@@ -40,10 +40,15 @@ def render(view: View) -> None:
 
 def _page(view: View) -> None:
     _stored_slices(view)
-    by = address.segment("Plane through", [EXAMPLES, DIRECTIONS], key="by")
+    inputs = choices.plane_of_inputs(view)
+    ways = [EXAMPLES, DIRECTIONS] if inputs is None else [INPUTS, EXAMPLES, DIRECTIONS]
+    by = address.segment("Plane through", ways, key="by")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        span = choices.span(view, _whole)
-        plane = _examples(view) if by != DIRECTIONS else _directions(view)
+        if by == INPUTS and inputs is not None:
+            span, plane = inputs, {}
+        else:
+            span = choices.span(view, _whole)
+            plane = _examples(view) if by != DIRECTIONS else _directions(view)
         sizes = [str(size) for size in sorted({*SIZES, *_size_of_link()})]
         size = int(
             address.one_of(
@@ -60,7 +65,7 @@ def _page(view: View) -> None:
     options: dict[str, Any] = {"span": span, **plane, "size": size, **window}
     _slice(view, options)
     named = {name: plane[name] for name in "abc" if name in plane}
-    if len(set(named.values())) == len(named):
+    if named and len(set(named.values())) == len(named):
         choices.side_by_side(view, list(named.values()), list(named))
 
 
@@ -286,7 +291,9 @@ def _stored_slices(view: View) -> None:
 def _can_be_shown(asked: dict[str, Any]) -> bool:
     if not set(asked) <= SHOWABLE or ("middle" in asked and "reach" not in asked):
         return False
-    return ("a" in asked) if "directions" in asked else set("abc") <= set(asked)
+    if "directions" in asked:
+        return "a" in asked
+    return set("abc") <= set(asked) or not set("abc") & set(asked)
 
 
 def _state(asked: dict[str, Any]) -> dict[str, Any]:
@@ -295,7 +302,7 @@ def _state(asked: dict[str, Any]) -> dict[str, Any]:
     return {
         "span": asked["span"],
         "size": str(asked.get("size", LARGEST)),
-        **({"by": DIRECTIONS} if directions else {}),
+        **({"by": DIRECTIONS} if directions else {"by": INPUTS} if "a" not in asked else {}),
         **{name: asked[name] for name in "abc" if name in asked},
         **dict(zip(("d1", "d2"), directions or (), strict=False)),
         **{name: repr(value) for name, value in zip(("u", "v"), asked.get("middle") or (), strict=False)},

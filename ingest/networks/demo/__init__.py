@@ -1,4 +1,4 @@
-"""The two networks that ship with the package, trained by `python tools/train_demo.py`."""
+"""The two networks whose weights ship with the package, trained by `python tools/train_demo.py`."""
 
 from pathlib import Path
 

@@ -99,9 +99,8 @@ def test_new_points_lie_in_their_regions(plane, model, weights):
 def test_slice_of_the_inputs_is_all_regions(plane, model, weights):
     """The slice of the input plane tells points apart as brute force does; a boundary lies where one gate changes."""
     reader = ingest.network(model, inputs="vector", name="plane", classes=["left", "right"])
-    options = {"span": "input->", "directions": ["unit:0", "unit:1"], "reach": 2.0, "size": 24}
     with atlas.open(plane) as a:
-        found = experiments.run(a, "slice", reader=reader, **options)
+        found = experiments.run(a, "slice", reader=reader, span="input->", size=24)
         near = query.boundaries(a, vector=[0.4, -1.1], span="input->", reader=reader, k=4)
     grid = found.tables["grid"]
     u, v = (np.linspace(*found.parameters[axis], 24) for axis in ("u", "v"))
@@ -113,7 +112,7 @@ def test_slice_of_the_inputs_is_all_regions(plane, model, weights):
     with torch.no_grad():
         classes = model(torch.from_numpy(points.astype(np.float32))).argmax(1).numpy()
     assert (found.table["class"].to_numpy()[grid["class"]] == np.array(["left", "right"])[classes]).all()
-    assert len(found.tables["examples"]) == SIDE**2
+    assert len(found.tables["examples"]) == SIDE**2 and (u[0], u[-1]) == (-3, 3)
     first = near.table.iloc[0]
     for share, flipped in ((0.999, 0), (1.001, 1)):
         angles = np.linspace(0, 2 * np.pi, 2000)

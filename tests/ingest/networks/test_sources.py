@@ -12,7 +12,7 @@ import atlas
 import ingest
 import query
 from atlas.errors import HubUnavailable, UnknownName, UsageError, WeightsError
-from ingest.networks import load_control, load_network, network_kind, reload_network
+from ingest.networks import load_control, load_network, moons, network_kind, reload_network
 from ingest.networks.registry import is_calibrated
 
 FACTORIES = """
@@ -128,8 +128,8 @@ def test_a_function_of_the_users_own(factories, tmp_path):
     torch.save(state_of(built), tmp_path / "w.pth")
     network = load_network(source, weights=str(tmp_path / "w.pth"), name="moons", classes=["up", "down"])
     assert network.classes == ("up", "down") and network.n_inputs == 2 and is_calibrated(network.info)
-    moons = ingest.open_dataset("builtin:two-moons-heldout", kind="vector")
-    ingest.ingest(tmp_path / "m.atlas", network, moons, ingest.Choices(limit=20), cluster=False)
+    points = ingest.open_dataset("builtin:two-moons-heldout", kind="vector")
+    ingest.ingest(tmp_path / "m.atlas", network, points, ingest.Choices(limit=20), cluster=False)
     with atlas.open(tmp_path / "m.atlas") as a:
         record = a.catalog.network("moons")
         reader = reload_network(record)
@@ -178,3 +178,21 @@ def test_control_of_a_module_handed_over(factories):
     assert not is_calibrated(network.info) and load_control(network, "random:2").info.weights == "random:2"
     with pytest.raises(UsageError, match=r"token belongs to a module without `reset_parameters`"):
         load_network(f"{factories}:Marked", weights="random-raw:0")
+
+
+def test_demo_perceptron_is_always_the_same(tmp_path):
+    """The network of the demo is trained to the same weights each time, knows the moons, and its plane is a span."""
+    network = load_network("demo:two-moons", device="cpu")
+    moons.trained_moons.cache_clear()
+    assert load_network("demo:two-moons", device="cpu").info == network.info
+    points = ingest.open_dataset("builtin:two-moons-heldout", kind="vector")
+    ingest.ingest(tmp_path / "m.atlas", network, points, ingest.Choices(spans=("input->",)), cluster=False)
+    with atlas.open(tmp_path / "m.atlas") as a:
+        assert a.value("select avg((prediction = label)::int) from examples") > 0.95
+        target = a.catalog.target(span="input->")
+        assert [site.name for site in target.sites] == ["first", "second"] and target.before is None
+        nearest = query.nearest(a, example=1, span="input->", k=5)
+        _, codes = a.codes(target.sites)
+        apart = np.count_nonzero(codes.unpack() != codes.unpack()[0], axis=1)
+        np.testing.assert_array_equal(nearest["distance"], np.sort(np.delete(apart, 0))[:5])
+        assert query.verify(a)["ok"].all()

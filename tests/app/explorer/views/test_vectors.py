@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.app.explorer.running import ids, opened, words
+import atlas
+import ingest
+from query.experiments import run, save
+from tests.app.explorer.running import errors, figures, ids, metrics, opened, press, words
 from tests.atlases import add_vectors
-from tests.networks import REGIONS, PointNetwork
+from tests.networks import REGIONS, PointNetwork, shipped
 
 
 class FourNumbers(PointNetwork):
@@ -50,3 +53,26 @@ def test_numbers_in_a_square_are_seen(vectors):
 def test_numbers_that_are_none_are_told(vectors):
     app = opened(vectors, "search", network="points", target="hidden", by="Vector", vector="1, two")
     assert "the vector is '1, two'; write numbers with commas between them" in words(app)
+
+
+@pytest.fixture(scope="module")
+def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("moons") / "moons.atlas"
+    points = ingest.open_dataset("builtin:two-moons-heldout", kind="vector")
+    ingest.ingest(path, shipped("demo:two-moons"), points, ingest.Choices(limit=30), cluster=False)
+    return path
+
+
+def test_slice_of_all_inputs(moons):
+    """The whole plane that a network reads: computed at a click, shown at once where it is stored, part by part."""
+    app = opened(moons, "slices", size=16)
+    press(app, "Compute")
+    assert errors(app) == [] and len(figures(app)) == 1
+    with atlas.open(moons, writable=True) as a:
+        found = run(a, "slice", reader=shipped("demo:two-moons"), span="input->", size=24)
+        save(a, found)
+    app = opened(moons, "slices")
+    assert metrics(app)[0] == f"{found.tables['summary']['polytopes'].item():,}"
+    assert errors(app) == [] and "of example" not in words(app)
+    press(app, "Zoom in")
+    assert float(metrics(app)[3].replace("−", "-")) == pytest.approx(np.ptp(found.parameters["u"]) / 2, rel=1e-2)
