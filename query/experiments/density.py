@@ -23,7 +23,7 @@ from ..pairs.density import exactness
 from ..progress import Progress, tell
 from ..store.spans import spans_with_density
 from .claims import Claim, Part, Verdict, Word, everywhere, number, vote_of
-from .controls import TRAINED, controls_of, kind_of
+from .controls import TRAINED, controls_of, kind_of, unfit_controls
 from .figures import CHANCE, Style, finish, interval, legend_above, name_axis, points, style, text
 from .options import IntervalOptions
 from .record import Experiment
@@ -198,8 +198,12 @@ def _beside(atlas: Atlas, network: NetworkRecord, names: Sequence[str] | None, n
     found = controls_of(atlas, network)
     if not found and kind_of(network) == TRAINED:
         notes.add(
-            "no untrained control of this architecture is in the atlas, so nothing stands beside; "
-            "`polytope ingest` with --weights random:0, and random-raw:0, adds both"
+            "; ".join(unfit_controls(atlas, network))
+            or "no untrained control of this architecture is in the atlas, so nothing stands beside"
+        )
+        notes.add(
+            "`polytope ingest` with --weights random:0, and random-raw:0, and else as the network was ingested (the "
+            "same --image-size), adds both untrained controls"
         )
     return found
 
@@ -258,7 +262,7 @@ def boundaries_separate_classes(result: Result) -> Verdict:
     beside = (
         f"; untrained: no difference that counts at {sum(quiet)} of {len(quiet)}, one at {sum(loud)}"
         if controls
-        else "; no untrained control is in the atlas"
+        else "; no untrained control that fits is in the atlas"
     )
     above = sum(vote > 0 for vote in votes)
     return Verdict(word, f"the ratio lies above 1 at {above} of {len(votes)} spans{beside}", pd.DataFrame(numbers))

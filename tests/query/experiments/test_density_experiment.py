@@ -8,9 +8,10 @@ import atlas
 import query
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.experiments import archive, registry
+from query.experiments.controls import controls_of
 from query.experiments.density import boundaries_separate_classes, difference_grows_with_depth
-from tests.atlases import add_texts
-from tests.networks import WordReader, word_network, word_texts
+from tests.atlases import add_images, add_texts
+from tests.networks import PixelNetwork, WordReader, pixel_images, word_network, word_texts
 from tests.query.experiments.judged import DOWN, UP, WIDE, interval, result
 
 
@@ -105,7 +106,38 @@ def test_named_networks_stand_beside(side_by_side):
 def test_a_note_says_how_to_add_a_control(a):
     """Without a control a note says how to add one."""
     found = registry.run(a, "density", network="words", pairs=50, resamples=20)
-    assert any("no untrained control" in note and "--weights random:0" in note for note in found.notes)
+    assert any("no untrained control" in note for note in found.notes)
+    assert any("--weights random:0" in note and "--image-size" in note for note in found.notes)
+
+
+def sized(name: str, weights: str, side: int) -> PixelNetwork:
+    """`PixelNetwork` as read at another size."""
+
+    class Sized(PixelNetwork):
+        pass
+
+    Sized.side = side
+    network = Sized(name)
+    network.info = dataclasses.replace(network.info, weights=weights)
+    return network
+
+
+def test_a_control_that_does_not_fit_is_told(tmp_path):
+    """Of another image size: it has other gates, so that its spans are others; not that there is none."""
+    path, images = tmp_path / "sizes.atlas", pixel_images(24)
+    full = {"full": ("conv1", "conv2")}
+    add_images(path, sized("trained", "given", 3), images, **full)
+    add_images(path, sized("control", "random:0", 4), images, **full)
+    with atlas.open(path) as a:
+        found = registry.run(a, "density", network="trained", pairs=40)
+        assert controls_of(a, a.catalog.network("trained")) == []
+    assert any("control is untrained and does not fit: it is read with size 4, not 3" in n for n in found.notes)
+    assert not any("no untrained control" in note for note in found.notes)
+    add_images(path, sized("fits", "random:0", 3), images, **full)
+    with atlas.open(path) as a:
+        found = registry.run(a, "density", network="trained", pairs=40)
+    assert set(found.table["network"]) == {"trained", "fits"}
+    assert not any("does not fit" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
