@@ -9,7 +9,7 @@ from typing import Any
 from atlas import Atlas
 from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import NetworkRecord
-from ingest.networks.registry import LIVE, RECORDED, is_calibrated
+from ingest.networks.registry import LIVE, RECORDED, SAE, is_calibrated
 from query.experiments.controls import CONTROLS
 
 
@@ -17,9 +17,9 @@ def controls_for(network: NetworkRecord) -> list[str]:
     """Weights of the untrained networks that stand beside one.
 
     Without batch norm the calibrated control is the raw one, so there is one of them (docs/SCIENCE.md, 4). Codes from
-    elsewhere have none.
+    elsewhere and sparse autoencoders have none.
     """
-    if network.source == RECORDED:
+    if network.source == RECORDED or network.source.startswith(SAE):
         return []
     both = [control.weights for control in CONTROLS.values()]
     return both if is_calibrated(network) else both[:1]

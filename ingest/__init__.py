@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .derived.neighbors import store_neighbors
     from .networks import load_control, load_network, network_kind, reload_network
     from .networks.module_weights import network
+    from .networks.sae import sparse_autoencoder
     from .progress import Progress, Step
     from .run.plan import Choices
     from .run.run import Outcome, calibration_inputs, ingest
@@ -50,6 +51,7 @@ __all__ = [
     "open_codes",
     "open_dataset",
     "reload_network",
+    "sparse_autoencoder",
     "store_neighbors",
 ]
 
@@ -63,6 +65,7 @@ _MODULES = {
     ".derived.neighbors": ("store_neighbors",),
     ".networks": ("load_control", "load_network", "network_kind", "reload_network"),
     ".networks.module_weights": ("network",),
+    ".networks.sae": ("sparse_autoencoder",),
     ".progress": ("Progress", "Step"),
     ".run.plan": ("Choices",),
     ".run.run": ("Outcome", "calibration_inputs", "ingest"),

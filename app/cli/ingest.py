@@ -50,6 +50,9 @@ class NetworkOptions:
         ),
     ] = None
     name: Annotated[str | None, _network(help="What the atlas calls it.")] = None
+    of: Annotated[str | None, _network(help="sae:PATH: the network whose activations it reads.")] = None
+    of_weights: Annotated[str | None, _network(help="sae:PATH: weights of that network.")] = None
+    site: Annotated[str | None, _network("--of-site", help="sae:PATH: the site of that network.")] = None
     prepend_bos: Annotated[
         bool | None,
         _network(
@@ -237,7 +240,7 @@ def _networks(loading: NetworkOptions, source: DataOptions, choices: Choices) ->
         raise UsageError("--activations and --gates are for --codes that something else computed")
     dataset = open_dataset(
         source.data,
-        kind=loading.inputs or network_kind(loading.network),
+        kind=loading.inputs or network_kind(loading.of or loading.network),
         text_column=source.text_column,
         label_column=source.label_column,
         split=source.split,

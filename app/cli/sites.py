@@ -26,12 +26,12 @@ UNTRAINED = "random-raw:0"
 def sites(loading: NetworkOptions, output: Output) -> None:
     """What would be read of a network: sites, gates and bits, which are exact or why not, and where it runs on."""
     from ingest.networks import load_network
-    from ingest.networks.registry import is_built
+    from ingest.networks.registry import SAE, is_built
 
     if loading.network is None:
         raise UsageError("name the network whose sites to list, with --network")
     weights = loading.weights
-    if weights is None and not is_built(loading.network):
+    if weights is None and not is_built(loading.network) and not loading.network.startswith(SAE):
         weights = UNTRAINED
     if weights is not None and weights.startswith("random:"):
         weights = weights.replace("random:", "random-raw:")  # what calibrates them changes no site

@@ -5,7 +5,7 @@ Importing this package loads neither torch nor transformers; loading a network d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -33,7 +33,7 @@ def load_network(
         source: ``demo:gpt2``, ``demo:inceptionv1`` and ``demo:two-moons`` (shipped), ``inceptionv1``, a folder in
             Hugging Face's format, or the hub name of a causal language model: ``gpt2``. ``torchvision:NAME``,
             ``timm:NAME``, or ``MODULE:FACTORY``: a function of your own, without arguments, that returns a
-            `torch.nn.Module`.
+            `torch.nn.Module`. ``sae:PATH``: a sparse autoencoder as SAELens saves it, over what ``of`` names.
         weights: None or ``hub``: those of the source. A file (``.safetensors``, ``.pt``, ``.pth``; for language
             models also a folder). ``random:SEED`` or ``random-raw:SEED``: an untrained control (SCIENCE 4).
         name: what the atlas calls the network; default the source's last part, with ``-random-0`` for a control.
@@ -45,7 +45,8 @@ def load_network(
             (of each channel's 0..1 values), ``transform_input`` (whether ImageNet's normalisation is turned into
             TF-slim's), ``classes`` (names in the order of outputs, or a text file with one a line). Modules:
             ``inputs`` (image or vector), ``shape`` (of a vector), ``outputs`` (how many a network of a library is
-            built with), ``sites_at`` (modules to read sites at).
+            built with), ``sites_at`` (modules to read sites at). Sparse autoencoders: ``of`` (a source),
+            ``of_weights`` and ``site``, whose activations they read.
 
     Returns:
         The network, on the device.
@@ -99,7 +100,8 @@ def reload_network(
     from .loading import check_digest
     from .module_sources import check_trusted
 
-    check_trusted(info.source)
+    for source in (info.source, info.reading.get("of")):  # that of a sparse autoencoder's network too
+        check_trusted(source or "")
     chosen = weights or info.weights
     network = load_network(
         info.source,
@@ -107,7 +109,7 @@ def reload_network(
         name=info.name,
         device=device,
         calibration=calibration,
-        **_recorded_options(info),
+        **recorded_options(info.source, info.reading),
     )
     check_digest(info.name, info.weights_digest, network.info.weights_digest, info.weights, chosen)
     return network
@@ -140,7 +142,11 @@ def load_control(
     if info.source == LIVE:
         return live_control(network, weights, calibration)
     control = load_network(
-        info.source, weights=weights, device=device, calibration=calibration, **_recorded_options(info)
+        info.source,
+        weights=weights,
+        device=device,
+        calibration=calibration,
+        **recorded_options(info.source, info.reading),
     )
     if [(site.name, site.n_gates) for site in control.sites] != [(site.name, site.n_gates) for site in network.sites]:
         raise UsageError(
@@ -154,7 +160,7 @@ def _option_names(module: Any) -> list[str]:
     return [option.name for option in fields(module.Options)]
 
 
-def _recorded_options(info: NetworkInfo) -> dict[str, Any]:
+def recorded_options(source: str, reading: Mapping[str, Any]) -> dict[str, Any]:
     """The options that an atlas recorded; other entries of ``reading`` are facts, not options."""
-    names = _option_names(adapter_of(info.source).module)
-    return {name: info.reading[name] for name in names if name in info.reading}
+    names = _option_names(adapter_of(source).module)
+    return {name: reading[name] for name in names if name in reading}

@@ -48,6 +48,9 @@ TORCHVISION, TIMM = "torchvision:", "timm:"
 FACTORY = r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*"
 """A function of the user's own, ``package.module:function``."""
 
+SAE = "sae:"
+"""What the source of a sparse autoencoder begins with; its path follows."""
+
 RECORDED = "--codes"
 """The source of codes that something else computed, given in place of a network."""
 
@@ -64,8 +67,8 @@ ANY_OTHER = _LANGUAGE_MODEL
 """What loads a folder in Hugging Face's format, or another name on the hub."""
 
 SOURCES = (
-    f"{', '.join(ADAPTERS)}, torchvision:NAME, timm:NAME, MODULE:FACTORY (a function of yours), a folder in Hugging "
-    "Face's format, or the hub name of a causal language model"
+    f"{', '.join(ADAPTERS)}, torchvision:NAME, timm:NAME, MODULE:FACTORY (a function of yours), sae:PATH (SAELens's, "
+    "with --of), a folder in Hugging Face's format, or the hub name of a causal language model"
 )
 """What may be named as a network, in words."""
 
@@ -85,6 +88,8 @@ def adapter_of(source: str) -> Adapter:
     """The adapter that loads ``source``."""
     if source == RECORDED:
         return Adapter("recorded", "text")
+    if source.startswith(SAE):
+        return Adapter("sae", "text")  # or whatever the network reads whose activations it takes
     if source in ADAPTERS:
         return ADAPTERS[source]
     built = source == LIVE or source.startswith((TORCHVISION, TIMM)) or re.fullmatch(FACTORY, source)

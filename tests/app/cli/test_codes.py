@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.app.cli.command import Run
+from tests.ingest.networks.test_sae import saved
+from tests.networks import shipped
 
 
 def test_codes_are_ingested_and_asked(tmp_path: Path, polytope: Run):
@@ -31,3 +33,21 @@ def test_codes_are_ingested_and_asked(tmp_path: Path, polytope: Run):
     for whole in (("info", path), ("tour", path), ("verify", path), ("clusters", path, "--site", "site")):
         answer = polytope(*whole)
         assert answer.status == 0, answer.err
+
+
+def test_features_are_ingested_and_asked(tmp_path: Path, polytope: Run):
+    """Of an autoencoder that reads a site of another network, which is run again for a text typed now."""
+    [site] = [site for site in shipped("demo:gpt2").sites if site.name == "blocks.0.mlp"]
+    path, source = tmp_path / "x.atlas", f"sae:{saved(tmp_path / 'sae', units=site.n_units)}"
+    data = ("--data", "builtin:python-heldout", "--limit", 4, "--skip-bad", "--no-store-activations", "--no-cluster")
+    assert polytope("ingest", path, "--network", source, "--of", "demo:gpt2", *data).refuses("--of-site SITE")
+    of = ("--of", "demo:gpt2", "--of-site", site.name, "--device", "cpu")
+    assert [row["site"] for row in polytope("sites", "--network", source, *of, "--format", "json").rows()] == [
+        site.name,
+        "features",
+    ]
+    done = polytope("ingest", path, "--network", source, *of, *data)
+    assert done.status == 0, done.err
+    asked = ("--text", "async def main():", "--site", "features", "--metric", "jaccard", "--device", "cpu")
+    near = polytope("nearest", path, *asked, "--format", "json").rows()
+    assert len(near) == 10 and {"shared", "gates", "token"} <= set(near[0])
