@@ -1,7 +1,7 @@
 """What ingesting costs: the bare forward pass of a model against reading codes and activations beside it, against
 reading and writing shards, and against the whole way from texts or image files to published tables.
 
-    python -m bench.ingest [--size small|full] [--network gpt2|inceptionv1] [--pairs N] [--threads N]
+    python -m bench.ingest [--size small|full] [--network gpt2|inceptionv1|modules] [--pairs N] [--threads N]
 
 (As a module: run by its path, this file would hide the package of the same name.)
 
@@ -265,7 +265,33 @@ def inceptionv1_rows(size: Size) -> Iterator[dict[str, Any]]:
             yield measure("inceptionv1", bare, whole, size.pairs)
 
 
-NETWORKS = {"gpt2": gpt2_rows, "inceptionv1": inceptionv1_rows}
+def module_rows(size: Size) -> Iterator[dict[str, Any]]:
+    """Modules of torchvision as any module is read: forward pass against the full codes of all sites."""
+    for name in ("resnet18", "vgg11"):
+        network: Any = load_network(f"torchvision:{name}", weights="random-raw:0")
+        full = [site for site in network.sites if site.scope == "full"]
+        pixels = np.random.default_rng(0).integers(0, 256, (size.image_batch, 224, 224, 3), dtype=np.uint8)
+        views = [ImageView(Image.fromarray(image)) for image in pixels]
+        prepared = network.prepare(views)
+
+        def forward(network: Any = network, prepared: torch.Tensor = prepared) -> None:
+            with torch.inference_mode():
+                network.model(prepared).argmax(-1).cpu()
+
+        def read(network: Any = network, views: list[ImageView] = views, full: list[Any] = full) -> None:
+            network.read(views, full, [])
+
+        def prepare_and_forward(network: Any = network, views: list[ImageView] = views) -> None:
+            with torch.inference_mode():
+                network.model(network.prepare(views)).argmax(-1).cpu()
+
+        yield measure(name, ("forward", forward), ("read, full codes of all sites", read), size.pairs)
+        yield measure(
+            name, ("resize and forward", prepare_and_forward), ("read, full codes of all sites", read), size.pairs
+        )
+
+
+NETWORKS = {"gpt2": gpt2_rows, "inceptionv1": inceptionv1_rows, "modules": module_rows}
 
 
 def main() -> None:

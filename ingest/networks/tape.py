@@ -179,6 +179,8 @@ def record(model: nn.Module, example: Callable[[int], Tensor]) -> Tape:
             f"{scripted[0] or 'the network'} is a ScriptModule, which lets nobody see what it runs; pass the "
             "nn.Module that it was made from"
         )
+    with torch.no_grad():
+        model(example(PROBES[0]))  # what it makes once and keeps, positions say, is made now
     return _merged(*(_recorded(model, example(n)) for n in PROBES))
 
 

@@ -253,6 +253,18 @@ def test_modules_in_lists_are_blocks():
     assert network.classes == ()  # as many outputs as inputs
 
 
+def test_what_is_made_once_is_no_course():
+    """Positions that a network makes at its first pass and keeps are no other course than its next passes take."""
+
+    def forward(module, x):
+        if module.kept is None:
+            module.kept = torch.arange(4.0).relu() / 4
+        return module.linear(x + module.kept).relu()
+
+    [site] = ingest.network(wrapped(forward, linear=nn.Linear(4, 4), kept=None), inputs="vector").sites
+    assert site.exact and site.n_gates == 4
+
+
 def test_lenet_reads_digits_it_has_learned():
     """A LeNet that is trained here for a second knows digits, and its classes are the labels of the data."""
     torch.manual_seed(0)
