@@ -18,7 +18,7 @@ from query.store.contents import polytope_counts
 
 from ...plain_text import counted
 from .. import jobs
-from ..parts import markup, show
+from ..parts import markup, show, training
 from ..parts.code import call, source
 from ..parts.show import KEY, NUMBER, WIDE, Column, Row
 from ..view import View, explained, guarded, literal, records
@@ -69,6 +69,7 @@ def render(view: View) -> None:
         st.subheader(part.capitalize(), anchor=False)
         draw(held[part])
         source(view, f"{call(query.info)}[{part!r}]")
+    compared = st.container()
     st.subheader("Health", anchor=False)
     _health(view)
     with measuring:  # last: what is measured never holds up what is known
@@ -78,6 +79,8 @@ def render(view: View) -> None:
             _strip(view, rows)
     with coded:
         _code(view, measured)
+    with compared:
+        training.beside(view, networks, sites)
 
 
 def _code(view: View, measured: list[str]) -> None:

@@ -6,10 +6,14 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
+
 import atlas
 import query
 from query.store.contents import polytope_counts
 from tests.app.explorer.running import errors, metrics, opened, press, tables, words
+from tests.atlases import built_once
+from tests.query.networks.test_comparison import two_steps
 
 TEXT, IMAGE = "demo-gpt2", "demo-inceptionv1"
 
@@ -58,3 +62,18 @@ def test_a_sound_atlas_passes_every_check(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         n = len(query.verify(a))
     assert f"All {n:,} checks passed." in words(opened(demo_atlas, "overview", network=TEXT, check=1))
+
+
+def test_checkpoints_stand_beside_each_other(tmp_path_factory: pytest.TempPathFactory, demo_atlas: Path):
+    """With the flips and fates that `compare` counts; of networks of other sites nothing is said."""
+    path = built_once(tmp_path_factory, "steps.atlas", two_steps)
+    with atlas.open(path) as a:
+        steps = query.compare(a, networks=["step-0", "step-1", "step-2"]).steps
+    app = opened(path, "overview", network="step-1")
+    assert errors(app) == []
+    rows = [row for table in tables(app) for row in table if "→" in row[0]]
+    assert [row[1] for row in rows] == steps["site"].tolist()
+    assert [row[3] for row in rows] == [f"{share:.2%}" for share in steps["share"]]
+    stays = int(steps["stays"].dropna().iloc[0])
+    assert f"{stays} stays" in rows[steps["stays"].notna().to_numpy().nonzero()[0][0]][5]
+    assert "Networks beside each other" not in [head.value for head in opened(demo_atlas, "overview").subheader]
