@@ -5,7 +5,7 @@ STAMP := $(VENV)/installed
 
 BENCHES := cluster_codes cluster_activations cluster_millions search nearest ann ingest publish
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test campaign check bench docs clean
 
 demo: $(STAMP)  ## build demo.atlas and take a tour of it
 	$(BIN)/polytope demo demo.atlas
@@ -14,6 +14,11 @@ demo: $(STAMP)  ## build demo.atlas and take a tour of it
 # thread: Numba shares OpenMP with torch, which would run on all cores once a map was made, and their threads wait busily.
 test: $(STAMP)  ## run the tests; those in a browser are skipped where there is no Chromium
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+BUDGET ?= 50
+SEED ?= 1
+campaign: $(STAMP)  ## attack an atlas BUDGET times in each way: kills, flipped bits, hostile SQL and files
+	POLYTOPE_CAMPAIGN_BUDGET=$(BUDGET) POLYTOPE_CAMPAIGN_SEED=$(SEED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/campaign
 
 check: $(STAMP)  ## lint and types
 	$(BIN)/ruff check .

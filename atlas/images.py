@@ -6,6 +6,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,6 +16,8 @@ from .errors import BadInput
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """The decoders that may see a user's bytes: those of the suffixes, whichever of them a file bears. Pillow has others,
 one of which runs a program (EPS)."""
+
+STRIP_ROWS = 256
 
 _BROKEN_IMAGE = (
     OSError,
@@ -72,10 +75,28 @@ def plain_mode(image: Image.Image) -> Image.Image:
         image.load()  # `convert` decodes by itself
         return image
     if image.mode.startswith("I;16"):
-        return Image.fromarray(np.rint(np.asarray(image).astype(np.float32) / 257).astype(np.uint8))
+        return _by_strips(image, "L", _of_16_bits)
     if image.mode in ("I", "F"):
         raise BadInput(f"has 32-bit pixels (mode {image.mode}) without a stated range; save it with 8 bits a channel")
     if image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
+        return _by_strips(image, "RGB", _on_white)
     return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _by_strips(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The image converted some rows at a time, so that nothing but it and the result is ever whole."""
+    image.load()
+    made = Image.new(mode, image.size)
+    for top in range(0, image.height, STRIP_ROWS):
+        strip = image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))
+        strip.info = image.info  # says which colour is transparent
+        made.paste(convert(strip), (0, top))
+    return made
+
+
+def _of_16_bits(strip: Image.Image) -> Image.Image:
+    return Image.fromarray(np.rint(np.asarray(strip).astype(np.float32) / 257).astype(np.uint8))
+
+
+def _on_white(strip: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip.convert("RGBA")).convert("RGB")

@@ -44,12 +44,15 @@ def described(a: Atlas, clustered: Clustered, samples: int = 3) -> Answer:
     """The clusters of a clustering, under a line that says what they were made with."""
     rows = query.clusters(a, **vars(clustered), samples=samples)
     made = query.clusterings(a).set_index("clustering_id").loc[rows.attrs["clustering"]]
-    table = rows.drop(columns=["medoid_context"], errors="ignore").dropna(axis="columns", how="all")
+    table = rows.drop(columns=["medoid_context"], errors="ignore")
+    table = table.dropna(axis="columns", how="all") if len(table) else table
     table["samples"] = [" │ ".join(row) for row in rows["samples"]]
     title = (
         f"clustering {made.name}: {made.space} of {made.target} ({made.network}), {made.metric}, "
         f"{made.n_clusters} clusters of {made.n_examples} examples, {made.n_noise} noise"
     )
+    if not len(rows):
+        title += f"; no cluster: all {made.n_examples} examples are noise"
     if not made.exact:
         title += "; approximate"
     return Answer(rows, title, remarks(rows), table)

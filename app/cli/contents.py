@@ -26,7 +26,8 @@ HIDDEN = {"weights_digest", "reading", "algorithm", "started_at"}
 """Columns of `polytope info` that a terminal has no room for."""
 
 
-@commands.command(rich_help_panel="Ask")
+# A query may begin with a comment, which looks like an option.
+@commands.command(rich_help_panel="Ask", context_settings={"ignore_unknown_options": True})
 @question
 def sql(
     a: Atlas,

@@ -140,6 +140,11 @@ class DataOptions:
     ] = None
     split: Annotated[str, _data(help="Split of a Hugging Face dataset.")] = "train"
     limit: Annotated[int | None, _data(help="This many inputs, drawn at random with --seed.")] = None
+    max_input_mb: Annotated[
+        float | None, _data(help="Megabytes of an input; a larger one can't be used. Default: 4 of a text, 64 else.")
+    ] = None
+    max_megapixels: Annotated[float, _data(help="Of an image; larger ones can't be used.")] = 89.0
+    max_label: Annotated[int, _data(help="Characters of a label; an input with a longer one can't be used.")] = 1000
     skip_bad: Annotated[bool, _data("--skip-bad", help="Leave unusable inputs out and list them.")] = False
 
 
@@ -246,6 +251,9 @@ def _networks(loading: NetworkOptions, source: DataOptions, choices: Choices) ->
         split=source.split,
         name=source.data_name,
         vector_columns=_names(source.vector_columns),
+        max_input_mb=source.max_input_mb,
+        max_megapixels=source.max_megapixels,
+        max_label=source.max_label,
     )
     inputs = _calibration(loading.network, loading, dataset, choices)
     for name, weights in _series(loading):

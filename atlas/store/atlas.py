@@ -76,12 +76,12 @@ def open(path: str | Path, *, writable: bool = False, limits: Limits | None = No
         limits: what a reader may take, in place of half of the machine's memory.
 
     Raises:
-        NotAnAtlas: there is none.
-        SchemaVersionError: another version of this project made it.
+        NotAnAtlas: there is none, or DuckDB can't open one of this name.
+        SchemaVersionError: another version of this project made it, or a newer DuckDB wrote it.
         AtlasLocked: another process, or this one, holds it.
         DamagedAtlas: the database can't be read.
     """
-    folder = Path(path)
+    folder = _checked(Path(path))
     for name in (DATABASE, f"{DATABASE}.wal"):
         if (what := no_file(folder / name)) is not None:
             raise NotAnAtlas(f"{folder / name} {what}; remove it, or name another atlas")
@@ -118,7 +118,7 @@ def make(path: str | Path, *, block_size: int = BLOCK_SIZE) -> None:
         DiskFull: there is no space left.
         StoreError: nothing can be written there.
     """
-    folder = Path(path)
+    folder = _checked(Path(path))
     if (folder / DATABASE).exists():
         return
     if folder.exists() and not folder.is_dir():
@@ -141,6 +141,13 @@ def make(path: str | Path, *, block_size: int = BLOCK_SIZE) -> None:
                 database.rename(folder / DATABASE)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _checked(folder: Path) -> Path:
+    """The folder, unless DuckDB would take a part of its name for options of an address."""
+    if "?" in str(folder.resolve()):
+        raise NotAnAtlas(f"{folder}: DuckDB opens no database whose path has a question mark in it; rename it")
+    return folder
 
 
 class Atlas(Statements):
@@ -382,7 +389,7 @@ class Atlas(Statements):
         if version != SCHEMA_VERSION:
             raise SchemaVersionError(
                 f"{self.path} has schema version {version}; this polytope-atlas reads version "
-                f"{SCHEMA_VERSION}. Ingest again, or use the release that wrote it"
+                f"{SCHEMA_VERSION}. Ingest again, or use the release that wrote it (docs/FORMAT.md)"
             )
 
     def _leave_note(self) -> None:
@@ -405,6 +412,13 @@ def _connect(path: Path, writable: bool, limits: Limits | None) -> duckdb.DuckDB
         doing = "writing" if holder is not None else "reading"
         raise AtlasLocked(f"{path} is already open in this process, for {doing}; close it first") from None
     except duckdb.Error as error:
+        if versions := re.search(r"version number (\d+), .* versions between (\d+) and (\d+)", str(error)):
+            written, first, last = versions.groups()
+            raise SchemaVersionError(
+                f"{path / DATABASE} was written by another version of DuckDB, in storage version {written}; DuckDB "
+                f"{duckdb.__version__} reads {first} to {last}. Install the one that wrote it (pip install duckdb), "
+                "or ingest again"
+            ) from None
         if "set lock on file" in str(error):
             raise AtlasLocked(_who_holds(path, str(error), writable)) from None
         with disk_full(path):

@@ -279,6 +279,8 @@ def _failed(error: duckdb.Error | str, query: str = "") -> SqlFailed:
     DuckDB echoes the line, with a caret below, and lists all functions that could have been meant.
     """
     text = str(error)
+    if "bit strings of different sizes" in text:
+        return SqlFailed("codes of two widths are compared; compare those of one site (a.site_id = b.site_id)")
     place = _PLACE.search(text)
     text = text[: place.start()] if place else text
     # Advice on a setting helps nobody: a user's query can't change any.

@@ -95,6 +95,37 @@ class Dataset(Protocol):
 
 
 @dataclass(frozen=True)
+class InputLimits:
+    """What one input may take; what is larger can't be used. Read, a text takes up to 250 times its size."""
+
+    megabytes: float
+    """Of a text as UTF-8, of the file or cell of an image, of the numbers of a vector."""
+
+    megapixels: float = 89.0
+    """Of a decoded image, each of 3 bytes or more."""
+
+    label_length: int = 1000
+    """Characters."""
+
+    @property
+    def n_bytes(self) -> int:
+        return int(min(self.megabytes, 1e9) * 1e6)
+
+    def too_large(self, n_bytes: int) -> str | None:
+        """Why an input of such a size can't be used; None where it can."""
+        if n_bytes <= self.n_bytes:
+            return None
+        return f"has {n_bytes / 1e6:.3g} MB; at most {self.megabytes:g} are read (--max-input-mb)"
+
+
+MEGABYTES: dict[Kind, float] = {"text": 4.0, "image": 64.0, "vector": 64.0}
+"""Of an input, unless the user says otherwise."""
+
+UNBOUNDED = InputLimits(1e9, 1e9, 2**31)
+"""For what we made ourselves."""
+
+
+@dataclass(frozen=True)
 class Request:
     """What the user asked `ingest.datasets.sources.open_dataset` for."""
 
@@ -105,6 +136,7 @@ class Request:
     split: str = "train"
     name: str | None = None
     vector_columns: Sequence[str] | None = None
+    limits: InputLimits = InputLimits(4.0)
 
     def choose_label(self, columns: Collection[str], where: str) -> str | None:
         """The column of the labels: the one asked for, else ``label`` where there is one."""
@@ -140,28 +172,36 @@ def ordinals(length: int, start: int, stop: int | None) -> range:
     return range(start, end)
 
 
-def text_item(ordinal: int, key: str, label: object, text: object) -> Item | BadItem:
+def text_item(ordinal: int, key: str, label: object, text: object, limits: InputLimits = UNBOUNDED) -> Item | BadItem:
     """The item for a text out of a file or table, or the reason why it is none."""
     if text is None:
         return BadItem(ordinal, key, "has no text (the field is null)")
     if not isinstance(text, str):
         return BadItem(ordinal, key, f"holds {named_type(text)} where a text is expected")
+    if (why := limits.too_large(len(text))) is not None:  # in bytes it has no fewer
+        return BadItem(ordinal, key, why)
     if not text.strip():
         return BadItem(ordinal, key, "is empty" if not text else "holds nothing but white space")
     try:
-        content_hash = hashlib.sha256(text.encode()).hexdigest()
+        encoded = text.encode()
     except UnicodeEncodeError as error:  # "\ud800" is legal JSON, yet no character
         return BadItem(ordinal, key, f"holds half a surrogate pair at character {error.start}")
-    return with_label(Item(ordinal, key, None, text, content_hash), label)
+    if (why := limits.too_large(len(encoded))) is not None:
+        return BadItem(ordinal, key, why)
+    return with_label(Item(ordinal, key, None, text, hashlib.sha256(encoded).hexdigest()), label, limits)
 
 
-def with_label(item: Item, label: object) -> Item | BadItem:
+def with_label(item: Item, label: object, limits: InputLimits = UNBOUNDED) -> Item | BadItem:
     """The item with a label out of a table: a scalar becomes its `str`, null and NaN become None."""
     if label is None or label != label:
         return item
     if not isinstance(label, str | bool | int | float):
         return BadItem(item.ordinal, item.key, f"has {named_type(label)} as its label; expected a text or a number")
-    return Item(item.ordinal, item.key, str(label), item.content, item.content_hash)
+    text = str(label)
+    if len(text) > limits.label_length:
+        reason = f"has a label of {len(text):,} characters; at most {limits.label_length:,} are read (--max-label)"
+        return BadItem(item.ordinal, item.key, reason)
+    return Item(item.ordinal, item.key, text, item.content, item.content_hash)
 
 
 def named_class(label: object, names: Sequence[str] | None) -> object:

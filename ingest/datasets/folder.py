@@ -29,7 +29,7 @@ class FileItems:
         self.name, self.source, self.kind, self.ignored = name, request.source, request.kind, ignored
         of_file = SOURCES[request.kind].of_file
         assert of_file is not None  # a kind without files of single inputs has no suffix by which some were chosen
-        self._root, self._of_file = root, of_file
+        self._root, self._of_file, self._limits = root, of_file, request.limits
         self._paths: list[str] = []
         identity = hashlib.sha256()
         for path, size in files:
@@ -50,10 +50,12 @@ class FileItems:
         if (what := no_file(self._root / path)) is not None:  # it was one when the folder was listed
             return BadItem(ordinal, key, what)
         try:
+            if (why := self._limits.too_large((self._root / path).stat().st_size)) is not None:
+                return BadItem(ordinal, key, why)
             data = (self._root / path).read_bytes()
         except OSError as error:
             return BadItem(ordinal, key, f"can't be read: {error.strerror}")
-        return self._of_file(ordinal, key, label, data)
+        return self._of_file(ordinal, key, label, data, self._limits)
 
 
 def open_folder(path: Path, request: Request) -> Dataset:

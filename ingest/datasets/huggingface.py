@@ -13,7 +13,7 @@ from atlas.errors import BadInput, EmptyDataset, HubUnavailable, UsageError
 from atlas.store.disk import no_file
 
 from ..connection import why_unreachable
-from .base import IMAGE, NUMBER, NUMBERS, TEXT, BadItem, Item, Request, named_class, ordinals
+from .base import IMAGE, NUMBER, NUMBERS, TEXT, BadItem, InputLimits, Item, Request, named_class, ordinals
 from .images import image_item
 from .kinds import SOURCES
 
@@ -26,7 +26,7 @@ class HubDataset:
     def __init__(self, table: Any, request: Request, name: str, split: str) -> None:
         """Wrap ``table``, a ``datasets.Dataset``; ``split`` is what the keys begin with."""
         self.name, self.source, self.kind = name, request.source, request.kind
-        self._split = split
+        self._split, self._limits = split, request.limits
         columns = {column: _holds(feature) for column, feature in table.features.items()}
         self._content = SOURCES[self.kind].choose(request, columns, self.source)
         self._label = request.choose_label(columns, self.source)
@@ -58,8 +58,8 @@ class HubDataset:
         label = named_class(label, self._class_names)
         cells = [row[column] for column in self._content]
         if isinstance(cells[0], dict) and cells[0]["bytes"] is None and cells[0]["path"]:
-            return _image_file_item(ordinal, key, label, Path(cells[0]["path"]))
-        return SOURCES[self.kind].of_cells(ordinal, key, label, cells)
+            return _image_file_item(ordinal, key, label, Path(cells[0]["path"]), self._limits)
+        return SOURCES[self.kind].of_cells(ordinal, key, label, cells, self._limits)
 
 
 def open_hub(request: Request) -> HubDataset:
@@ -162,7 +162,7 @@ def _is_number(dtype: object) -> bool:
     return isinstance(dtype, str) and dtype.startswith(("int", "uint", "float", "bool"))
 
 
-def _image_file_item(ordinal: int, key: str, label: object, path: Path) -> Item | BadItem:
+def _image_file_item(ordinal: int, key: str, label: object, path: Path, limits: InputLimits) -> Item | BadItem:
     """A dataset built from a local folder refers to its files instead of holding them."""
     if (what := no_file(path)) is not None:
         return BadItem(ordinal, key, f"points to {path}, which {what}")
@@ -170,4 +170,4 @@ def _image_file_item(ordinal: int, key: str, label: object, path: Path) -> Item 
         data = path.read_bytes()
     except OSError as error:
         return BadItem(ordinal, key, f"points to {path}, which can't be read: {error.strerror}")
-    return image_item(ordinal, key, label, data)
+    return image_item(ordinal, key, label, data, limits)

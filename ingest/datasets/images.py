@@ -10,7 +10,7 @@ from PIL import Image
 from atlas.errors import BadInput, UsageError
 from atlas.images import decode_image, plain_mode
 
-from .base import BadItem, Item, with_label
+from .base import UNBOUNDED, BadItem, InputLimits, Item, with_label
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
@@ -18,16 +18,22 @@ THUMBNAIL_QUALITY = 80
 """Between Pillow's default of 75 and its advice to stay at 95 or below; about 5 kB at 128 x 128."""
 
 
-def image_item(ordinal: int, key: str, label: object, data: bytes) -> Item | BadItem:
+def image_item(ordinal: int, key: str, label: object, data: bytes, limits: InputLimits = UNBOUNDED) -> Item | BadItem:
     """The item for an encoded image, or the reason why it is none."""
+    if (why := limits.too_large(len(data))) is not None:
+        return BadItem(ordinal, key, why)
+    most = None if limits is UNBOUNDED else int(min(limits.megapixels, 1e9) * 1e6)
     try:
-        image = decode_image(data)
+        image = decode_image(data, most)
     except BadInput as error:
-        return BadItem(ordinal, key, str(error))
-    return with_label(Item(ordinal, key, None, image, hashlib.sha256(data).hexdigest()), label)
+        larger = " (--max-megapixels)" if "pixels; at most" in str(error) else ""
+        return BadItem(ordinal, key, f"{error}{larger}")
+    return with_label(Item(ordinal, key, None, image, hashlib.sha256(data).hexdigest()), label, limits)
 
 
-def image_cell_item(ordinal: int, key: str, label: object, cell: object) -> Item | BadItem:
+def image_cell_item(
+    ordinal: int, key: str, label: object, cell: object, limits: InputLimits = UNBOUNDED
+) -> Item | BadItem:
     """The item for an image in a table: its bytes, or the ``{"bytes": ..., "path": ...}`` of Hugging Face.
 
     The path is not followed: in a downloaded table it names a file of somebody else's machine.
@@ -35,7 +41,7 @@ def image_cell_item(ordinal: int, key: str, label: object, cell: object) -> Item
     data = cell.get("bytes") if isinstance(cell, dict) else cell
     if not isinstance(data, bytes):
         return BadItem(ordinal, key, "has no bytes of an image")
-    return image_item(ordinal, key, label, data)
+    return image_item(ordinal, key, label, data, limits)
 
 
 def pixels_hash(image: Image.Image) -> str:

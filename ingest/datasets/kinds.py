@@ -12,7 +12,7 @@ from PIL import Image
 
 from atlas.network import Kind
 
-from .base import BadItem, Dataset, Item, Request, text_item
+from .base import BadItem, Dataset, InputLimits, Item, Request, text_item
 from .columns import choose_image, choose_text, choose_vector
 from .images import IMAGE_SUFFIXES, image_cell_item, image_item, thumbnail
 from .lines import CSV_DELIMITERS, JSON_SUFFIXES, CsvRows, JsonLines
@@ -25,33 +25,34 @@ TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst", ".text"})
 class Source:
     """Where inputs of a kind come from.
 
-    ``suffixes``: of files that hold an input each; ``of_file`` reads one, given (ordinal, key, label, bytes).
+    ``suffixes``: of files that hold an input each; ``of_file`` reads one, given (ordinal, key, label, bytes, limits).
     ``records``: what opens a file of many, by suffix; Parquet holds all kinds. ``choose``: which columns of a table,
-    as in `columns`; ``of_cells`` reads their cells of one row, given (ordinal, key, label, cells).
+    as in `columns`; ``of_cells`` reads their cells of one row, given (ordinal, key, label, cells, limits).
     ``rows_at_once``: rows of a Parquet file that are held decoded, a few MB. ``kept``: the columns of table inputs
     that hold the content.
     """
 
     choose: Callable[[Request, Mapping[str, str], str], tuple[str, ...]]
-    of_cells: Callable[[int, str, object, Sequence[Any]], Item | BadItem]
+    of_cells: Callable[[int, str, object, Sequence[Any], InputLimits], Item | BadItem]
     rows_at_once: int
     kept: Callable[[Any], dict[str, Any]]
     suffixes: frozenset[str] = frozenset()
-    of_file: Callable[[int, str, object, bytes], Item | BadItem] | None = None
+    of_file: Callable[[int, str, object, bytes, InputLimits], Item | BadItem] | None = None
     records: Mapping[str, Callable[[Path, Request, str], Dataset]] = field(default_factory=dict)
 
 
-def _text_file(ordinal: int, key: str, label: object, data: bytes) -> Item | BadItem:
+def _text_file(ordinal: int, key: str, label: object, data: bytes, limits: InputLimits) -> Item | BadItem:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return BadItem(ordinal, key, f"is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}")
-    return text_item(ordinal, key, label, text)
+    return text_item(ordinal, key, label, text, limits)
 
 
-def _vector_cells(ordinal: int, key: str, label: object, cells: Sequence[Any]) -> Item | BadItem:
+def _vector_cells(ordinal: int, key: str, label: object, cells: Sequence[Any], limits: InputLimits) -> Item | BadItem:
     """One cell with a list of numbers, or one a number."""
-    return vector_item(ordinal, key, label, cells[0] if len(cells) == 1 and not _is_scalar(cells[0]) else cells)
+    numbers = cells[0] if len(cells) == 1 and not _is_scalar(cells[0]) else cells
+    return vector_item(ordinal, key, label, numbers, limits)
 
 
 def _is_scalar(cell: object) -> bool:
@@ -70,7 +71,7 @@ def _kept_vector(vector: np.ndarray) -> dict[str, Any]:
 SOURCES: dict[Kind, Source] = {
     "text": Source(
         choose_text,
-        lambda ordinal, key, label, cells: text_item(ordinal, key, label, cells[0]),
+        lambda ordinal, key, label, cells, limits: text_item(ordinal, key, label, cells[0], limits),
         256,
         lambda text: {"text": text},
         TEXT_SUFFIXES,
@@ -79,7 +80,7 @@ SOURCES: dict[Kind, Source] = {
     ),
     "image": Source(
         choose_image,
-        lambda ordinal, key, label, cells: image_cell_item(ordinal, key, label, cells[0]),
+        lambda ordinal, key, label, cells, limits: image_cell_item(ordinal, key, label, cells[0], limits),
         16,
         _kept_image,
         IMAGE_SUFFIXES,

@@ -25,6 +25,13 @@ JSON_SUFFIXES = frozenset({".jsonl", ".json"})
 CSV_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
+ESCAPED = 4
+"""Bytes of a line for each of the text in it: JSON may write a letter of two bytes as six, beside other fields."""
+
+PIECE_BYTES = 1 << 20
+"""Of a line that are held at once while lines are looked for."""
+
+
 class Lines:
     """A file with a record a line; blank lines are none. Holds a byte offset and a line number for each record."""
 
@@ -32,7 +39,8 @@ class Lines:
 
     def __init__(self, path: Path, request: Request, name: str, expected: str) -> None:
         """Read the file once for the offsets and its digest; `EmptyDataset` for a file without records."""
-        self.name, self.source = name, request.source
+        self.name, self.source, self._limits = name, request.source, request.limits
+        self._longest = ESCAPED * request.limits.n_bytes
         self._path = path
         self._offsets, self._lines, self._digest = _scan_lines(path, self.source)
         if not len(self._offsets):
@@ -48,7 +56,12 @@ class Lines:
         with _opened(self._path, self.source) as file:
             for ordinal in wanted:
                 file.seek(self._offsets[ordinal])
-                yield self._item(ordinal, file.readline())
+                line = file.readline(self._longest + 1)
+                if len(line) > self._longest:
+                    reason = f"is a line of more than {self._longest / 1e6:g} MB; none is read (--max-input-mb)"
+                    yield BadItem(ordinal, self._key(ordinal), reason)
+                else:
+                    yield self._item(ordinal, line)
 
     def _item(self, ordinal: int, line: bytes) -> Item | BadItem:
         raise NotImplementedError
@@ -59,7 +72,7 @@ class Lines:
     def _line(self, ordinal: int) -> bytes:
         with _opened(self._path, self.source) as file:
             file.seek(self._offsets[ordinal])
-            return bytes(file.readline())
+            return bytes(file.readline(self._longest + 1))
 
 
 class JsonLines(Lines):
@@ -85,7 +98,7 @@ class JsonLines(Lines):
         for column in self._required:
             if column not in record:
                 return BadItem(ordinal, key, f"has no field {column!r}; it has: {', '.join(record) or 'none'}")
-        return text_item(ordinal, key, record.get(self._label_column), record[self._text_column])
+        return text_item(ordinal, key, record.get(self._label_column), record[self._text_column], self._limits)
 
     def _check_first_record(self, request: Request) -> None:
         line = self._line(0)
@@ -143,7 +156,7 @@ class CsvRows(Lines):
             return BadItem(ordinal, key, f"has {has}; expected {len(self._columns)}")
         label = None if self._label is None else fields[self._label].strip() or None
         numbers = [fields[place].strip() or "nan" for place in self._chosen]
-        return vector_item(ordinal, key, label, numbers)
+        return vector_item(ordinal, key, label, numbers, self._limits)
 
     def _checked_fields(self, ordinal: int) -> list[str]:
         fields = self._fields(self._line(ordinal))
@@ -157,7 +170,10 @@ class CsvRows(Lines):
             text = line.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             return f"is not UTF-8: byte {error.start} of the line is 0x{line[error.start]:02x}"
-        return next(csv.reader([text], delimiter=self._delimiter))
+        try:
+            return next(csv.reader([text], delimiter=self._delimiter), [])
+        except csv.Error as error:
+            return f"is no line of fields: {error}"
 
 
 def _is_number(field: str) -> bool:
@@ -171,14 +187,20 @@ def _is_number(field: str) -> bool:
 def _scan_lines(path: Path, source: str) -> tuple[Int64[np.ndarray, " records"], Int64[np.ndarray, " records"], str]:
     """Byte offset and line number (from 1) of every line that is not blank, and the SHA-256 of the file."""
     offsets, lines, digest = array("q"), array("q"), hashlib.sha256()
-    offset = 0
+    offset, start, number, blank = 0, 0, 1, True
     with _opened(path, source) as file:
-        for number, line in enumerate(file, start=1):
-            digest.update(line)
-            if not line.isspace():
-                offsets.append(offset)
-                lines.append(number)
-            offset += len(line)
+        while piece := file.readline(PIECE_BYTES):
+            digest.update(piece)
+            blank = blank and piece.isspace()
+            offset += len(piece)
+            if piece.endswith(b"\n"):
+                if not blank:
+                    offsets.append(start)
+                    lines.append(number)
+                start, number, blank = offset, number + 1, True
+    if not blank:  # the last line has no line break
+        offsets.append(start)
+        lines.append(number)
     return np.array(offsets, np.int64), np.array(lines, np.int64), digest.hexdigest()
 
 

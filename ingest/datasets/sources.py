@@ -12,7 +12,7 @@ from typing import Literal
 from atlas.errors import BadInput, UsageError
 from atlas.network import Kind
 
-from .base import Dataset, Request, suffix_of
+from .base import MEGABYTES, Dataset, InputLimits, Request, suffix_of
 from .folder import open_file, open_folder
 from .huggingface import is_saved_dataset, open_hub, open_saved
 from .kinds import SOURCES
@@ -31,6 +31,9 @@ def open_dataset(
     split: str = "train",
     name: str | None = None,
     vector_columns: Sequence[str] | None = None,
+    max_input_mb: float | None = None,
+    max_megapixels: float = 89.0,
+    max_label: int = 1000,
 ) -> Dataset:
     """Open texts, images or vectors by what a person types.
 
@@ -58,6 +61,10 @@ def open_dataset(
         name: what the atlas calls it; None: derived from the source.
         vector_columns: the columns of a table that hold vectors, one with a list of numbers a row or several with a
             number a row; None: its one column of lists, or ``vector``, else all columns but that of the labels.
+        max_input_mb: megabytes of an input that is read: a text as UTF-8, the file of an image, the numbers of a
+            vector; None: 4 of a text, 64 of others. What is larger can't be used, as what can't be read.
+        max_megapixels: of an image.
+        max_label: characters of a label.
 
     Returns:
         A dataset whose items are read when they are asked for.
@@ -72,7 +79,10 @@ def open_dataset(
         raise UsageError(f"kind is {kind!r}; expected {' or '.join(map(repr, SOURCES))}")
     if not source.strip():
         raise UsageError("the source is empty; expected a file, a folder, builtin:NAME or a Hugging Face dataset")
-    request = Request(source, kind, text_column, label_column, split, name, vector_columns)
+    limits = InputLimits(MEGABYTES[kind] if max_input_mb is None else max_input_mb, max_megapixels, max_label)
+    if not all(limit > 0 for limit in (limits.megabytes, limits.megapixels, limits.label_length)):
+        raise UsageError("--max-input-mb, --max-megapixels and --max-label are more than 0")
+    request = Request(source, kind, text_column, label_column, split, name, vector_columns, limits)
     if source.startswith("builtin:"):
         from .builtin import open_builtin  # its images need scikit-learn, its texts the whole standard library
 

@@ -15,10 +15,19 @@ import pyarrow.parquet as pq
 
 from atlas.errors import BadInput, EmptyDataset
 
-from .base import IMAGE, NUMBER, NUMBERS, TEXT, BadItem, Item, Request, named_class, ordinals
+from .base import IMAGE, NUMBER, NUMBERS, TEXT, BadItem, InputLimits, Item, Request, named_class, ordinals
 from .kinds import SOURCES
 
 PARQUET = ".parquet"
+
+BATCH_BYTES = 32 << 20
+"""Of rows that are decoded at once."""
+
+NUMBER_BYTES = 8
+
+BOMB_INPUTS, BOMB_RATIO = 64, 200
+"""A column that unpacks to more than so many of the largest inputs, and to so many times its bytes, is a bomb: of
+texts that repeat one another a fiftieth is left, of others a tenth."""
 
 
 class ParquetRows:
@@ -36,6 +45,7 @@ class ParquetRows:
         Raises `BadInput` for a file that is no Parquet or lacks a column, `EmptyDataset` where there is no row.
         """
         self.name, self.source, self.kind, self.ignored = name, request.source, request.kind, ignored
+        self._limits = request.limits
         self._groups: list[_RowGroup] = []
         self._starts = [0]  # of each row group, among all rows; at the end, the number of rows
         self._batches: _OpenBatches | None = None
@@ -60,12 +70,14 @@ class ParquetRows:
     def _item(self, ordinal: int) -> Item | BadItem:
         number = bisect_right(self._starts, ordinal) - 1
         group, row = self._groups[number], ordinal - self._starts[number]
+        table = group.table
+        key = f"{table.key}:{group.first_row + row}"
+        if group.bomb is not None:
+            return BadItem(ordinal, key, group.bomb)
         if self._batches is None or self._batches.group is not group or row < self._batches.first_row:
             if self._batches is not None:
                 self._batches.close()
             self._batches = _OpenBatches(group, SOURCES[self.kind].rows_at_once)
-        table = group.table
-        key = f"{table.key}:{group.first_row + row}"
         batch, i = self._batches.seek(row)
         try:
             cells = [batch.column(column)[i].as_py() for column in table.content]
@@ -73,12 +85,13 @@ class ParquetRows:
         except UnicodeDecodeError as error:
             return BadItem(ordinal, key, f"is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}")
         label = named_class(label, table.class_names)
-        return SOURCES[self.kind].of_cells(ordinal, key, label, cells)
+        return SOURCES[self.kind].of_cells(ordinal, key, label, cells, self._limits)
 
     def _add_groups(self, table: _Table, metadata: Any) -> None:
         row = 0
         for number in range(metadata.num_row_groups):
-            self._groups.append(_RowGroup(table, number, row))
+            columns = {*table.content, table.label}
+            self._groups.append(_row_group(table, number, row, metadata.row_group(number), columns, self._limits))
             row += metadata.row_group(number).num_rows
             self._starts.append(self._starts[-1] + metadata.row_group(number).num_rows)
 
@@ -98,6 +111,9 @@ class _Table:
     def of(cls, path: Path, key: str, where: str, schema: pa.Schema, request: Request) -> _Table:
         content = SOURCES[request.kind].choose(request, {field.name: _holds(field.type) for field in schema}, where)
         label = request.choose_label(schema.names, where)
+        for column in (*content, *([label] if label else [])):
+            if (times := schema.names.count(column)) > 1:
+                raise BadInput(f"{where} has {times} columns called {column!r}; rename all but one")
         return cls(path, key, where, content, label, _class_names(schema, label))
 
 
@@ -108,6 +124,33 @@ class _RowGroup:
     table: _Table
     number: int
     first_row: int
+    row_bytes: int
+    """Of a row, about, decoded; texts that occur again are not."""
+    texts: tuple[str, ...]
+    """Paths of its columns of texts or bytes."""
+    bomb: str | None
+    """Why nothing of it is decoded."""
+
+
+def _row_group(
+    table: _Table, number: int, first_row: int, metadata: Any, columns: set[str | None], limits: InputLimits
+) -> _RowGroup:
+    unpacked, bomb = 0, None
+    texts: list[str] = []
+    for place in range(metadata.num_columns):
+        chunk = metadata.column(place)
+        if chunk.path_in_schema.split(".")[0] not in columns:
+            continue
+        if chunk.physical_type == "BYTE_ARRAY":
+            texts.append(chunk.path_in_schema)
+        unpacked += max(chunk.total_uncompressed_size, NUMBER_BYTES * chunk.num_values)
+        large = chunk.total_uncompressed_size > BOMB_INPUTS * limits.n_bytes
+        if large and chunk.total_uncompressed_size > BOMB_RATIO * chunk.total_compressed_size:
+            bomb = (
+                f"is in a part of the file of which {chunk.total_compressed_size / 1e6:.3g} MB unpack to "
+                f"{chunk.total_uncompressed_size / 1e6:.3g}; none is unpacked (--max-input-mb)"
+            )
+    return _RowGroup(table, number, first_row, unpacked // max(1, metadata.num_rows), tuple(texts), bomb)
 
 
 class _OpenBatches:
@@ -118,8 +161,10 @@ class _OpenBatches:
         self.first_row = 0  # of the batch at hand
         columns = [*group.table.content] + ([group.table.label] if group.table.label else [])
         self._batch: pa.RecordBatch | None = None
-        self._file = _opened_parquet(group.table.path, group.table.where)
-        self._rest = self._file.iter_batches(rows_at_once, row_groups=[group.number], columns=columns)
+        # As a dictionary: what occurs again and again would be gigabytes, written out.
+        self._file = _opened_parquet(group.table.path, group.table.where, read_dictionary=group.texts)
+        rows = max(1, min(rows_at_once, BATCH_BYTES // max(1, group.row_bytes)))
+        self._rest = self._file.iter_batches(rows, row_groups=[group.number], columns=columns)
 
     def seek(self, row: int) -> tuple[pa.RecordBatch, int]:
         """The batch that holds ``row``, at or after the one at hand, and the place of the row in it."""
@@ -127,7 +172,7 @@ class _OpenBatches:
             self.first_row += 0 if self._batch is None else len(self._batch)
             try:
                 self._batch = next(self._rest)
-            except (StopIteration, pa.ArrowException, OSError) as error:
+            except (StopIteration, pa.ArrowException, OSError, KeyError) as error:
                 first = self.group.first_row + self.first_row
                 raise BadInput(
                     f"{self.group.table.where} is damaged from row {first} on, or changed while it was "
@@ -139,10 +184,12 @@ class _OpenBatches:
         self._file.close()
 
 
-def _opened_parquet(path: Path, where: str) -> pq.ParquetFile:
+def _opened_parquet(path: Path, where: str, read_dictionary: Sequence[str] = ()) -> pq.ParquetFile:
     try:
         # Pre-buffering would fetch a whole row group before its first row is seen.
-        return pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
+        return pq.ParquetFile(
+            path, pre_buffer=False, page_checksum_verification=True, read_dictionary=[*read_dictionary]
+        )
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{where} can't be read as Parquet: {error}") from error
 

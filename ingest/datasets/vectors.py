@@ -14,13 +14,15 @@ from PIL import Image
 from atlas.errors import BadInput, EmptyDataset
 from atlas.network import Kind
 
-from .base import NUMBER, BadItem, Item, Request, ordinals, printable, with_label
+from .base import NUMBER, UNBOUNDED, BadItem, InputLimits, Item, Request, ordinals, printable, with_label
 from .columns import choose_vector
 
 NUMPY = ".npy"
 
 
-def vector_item(ordinal: int, key: str, label: object, numbers: Any) -> Item | BadItem:
+def vector_item(
+    ordinal: int, key: str, label: object, numbers: Any, limits: InputLimits = UNBOUNDED
+) -> Item | BadItem:
     """The item for a row of numbers, nested as its shape is, or the reason why it is none.
 
     Numbers are rounded to float32, in which networks read them.
@@ -31,6 +33,8 @@ def vector_item(ordinal: int, key: str, label: object, numbers: Any) -> Item | B
         exact = np.asarray(numbers, dtype=np.float64)
     except (ValueError, TypeError) as error:  # a word, or rows of several lengths
         return BadItem(ordinal, key, f"holds no vector of numbers: {error}")
+    if (why := limits.too_large(4 * exact.size)) is not None:
+        return BadItem(ordinal, key, why)
     if not exact.size or not exact.ndim:
         return BadItem(ordinal, key, "holds no number")
     with np.errstate(over="ignore"):
@@ -41,7 +45,7 @@ def vector_item(ordinal: int, key: str, label: object, numbers: Any) -> Item | B
         what = "missing or NaN" if np.isnan(value) else f"{value:g}, which is not finite in single precision"
         return BadItem(ordinal, key, f"holds {vector.size} numbers, of which number {broken[0]} (from 0) is {what}")
     digest = hashlib.sha256(f"{vector.shape}\n".encode() + vector.astype("<f4").tobytes())
-    return with_label(Item(ordinal, key, None, vector, digest.hexdigest()), label)
+    return with_label(Item(ordinal, key, None, vector, digest.hexdigest()), label, limits)
 
 
 def picture(vector: Float32[np.ndarray, "*shape"]) -> Image.Image | None:
@@ -65,7 +69,7 @@ class ArrayRows:
 
     def __init__(self, path: Path, request: Request, name: str) -> None:
         """Raises `BadInput` for a file that holds no rows of numbers, `EmptyDataset` for one without a row."""
-        self.name, self.source = name, request.source
+        self.name, self.source, self._limits = name, request.source, request.limits
         self._key = printable(path.name)
         self._rows = _opened(path, self.source)
         if not len(self._rows):
@@ -97,7 +101,7 @@ class ArrayRows:
     def _item(self, ordinal: int) -> Item | BadItem:
         row = self._rows[ordinal]
         label = None if self._label is None else row[self._label].item()
-        return vector_item(ordinal, f"{self._key}:{ordinal}", whole_label(label), self._chosen(row))
+        return vector_item(ordinal, f"{self._key}:{ordinal}", whole_label(label), self._chosen(row), self._limits)
 
     def _chosen(self, row: np.ndarray) -> np.ndarray:
         return row if self._columns is None else row[self._columns]

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
-from atlas.errors import UnknownName, UnsupportedNetwork, UsageError
+from atlas.errors import BadInput, UnknownName, UnsupportedNetwork, UsageError
 from atlas.network import GateRange, NetworkInfo, Reading, Site, Tokens, TokenWindow, View
 
 from .packing import finite_rows, pack_positive
@@ -76,6 +76,7 @@ class CausalLanguageModel:
         self._sites = sites
         self._gate_hooks = dict(gate_hooks)
         self._bos: int | None = tokenizer.bos_token_id if info.reading["prepend_bos"] else None
+        self._vocabulary: int = bridge.original_model.get_input_embeddings().num_embeddings
         self._texts: dict[int, str] = {}
         self._stored: tuple[list[int], StoredKeys] | None = None
 
@@ -96,11 +97,20 @@ class CausalLanguageModel:
     def tokenize(self, text: str) -> Tokens:
         """All tokens of ``text``, without special ones, and the characters [start, end) of each.
 
-        A character of several bytes may belong to several tokens; each then stands for the whole character.
+        A character of several bytes may belong to several tokens; each then stands for the whole character. Raises
+        `BadInput` for a token for which the network has no embedding.
         """
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         offsets = np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
-        return Tokens(np.asarray(encoded["input_ids"], dtype=np.int64), offsets[:, 0], offsets[:, 1])
+        ids = np.asarray(encoded["input_ids"], dtype=np.int64)
+        unknown = np.flatnonzero(ids >= self._vocabulary)
+        if len(unknown):
+            first = unknown[0]
+            raise BadInput(
+                f"holds {text[offsets[first, 0] : offsets[first, 1]]!r}, token {ids[first]} of the tokenizer, and "
+                f"the embedding of network {self.info.name} has rows for tokens below {self._vocabulary}"
+            )
+        return Tokens(ids, offsets[:, 0], offsets[:, 1])
 
     def windows(self, n_tokens: int) -> list[range]:
         """Consecutive windows of as many tokens as fit beside a beginning-of-sequence token; the last is shorter."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from PIL import Image
 
-from atlas.errors import SequenceTooShort
+from atlas.errors import BadInput, SequenceTooShort
 from atlas.network import (
     ImageView,
     Kind,
@@ -107,6 +107,8 @@ def _text_count(network: TextNetwork, sampling: TokenSampling, item: Item) -> in
     except SequenceTooShort as error:
         reason = str(error).removeprefix(f"{item.key} ").partition(": lower --skip-first")[0]
         return BadItem(item.ordinal, item.key, reason)  # what to do about it is said once, for all of them
+    except BadInput as error:
+        return BadItem(item.ordinal, item.key, str(error))
 
 
 def _image_units(network: Network, ordinal: int, item: Item, sampling: ImageSampling) -> Iterator[Unit]:
