@@ -179,18 +179,27 @@ def gates_of(tape: Tape) -> tuple[Gate, ...]:
     return tuple(found)
 
 
-Take = Callable[[Gate, Tensor], None]
+Before = Callable[[Gate, Tensor], None]
+After = Callable[[int, Any], None]
 
 
 class _Watch(TorchDispatchMode):
-    """Hands z of every gate to ``before``, and what became of it to ``after``, if they run as on the tape."""
+    """Hands z of every gate to ``before``, and what the operations ``outputs`` give to ``after``, with their number
+    on the tape, if the gates run as on it."""
 
-    def __init__(self, gates: Mapping[tuple[str, int], Gate], before: Take, after: Take) -> None:
+    def __init__(
+        self,
+        gates: Mapping[tuple[str, int], Gate],
+        outputs: Mapping[tuple[str, int], int],
+        before: Before,
+        after: After,
+    ) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
         self.path = [""]
         self.is_aside = False
-        self._gates, self._before, self._after = gates, before, after
+        self._gates, self._outputs, self._before, self._after = gates, outputs, before, after
+        self._counted = {*NONLINEARITIES, *(name for name, _ in outputs)}
         self._names: dict[Any, str] = {}
 
     def enter(self, path: str) -> None:
@@ -205,17 +214,18 @@ class _Watch(TorchDispatchMode):
         if func not in self._names:
             self._names[func] = plain(func)[0]
         name = self._names[func]
-        if name not in NONLINEARITIES:
+        if name not in self._counted:
             return func(*args, **(kwargs or {}))
-        gate = self._gates.get((name, self.counts[name]))
+        call = name, self.counts[name]
         self.counts[name] += 1
-        if gate is None:
-            return func(*args, **(kwargs or {}))
-        if self.path[-1] != gate.module:
-            raise _other_course(f"{name} ran in {self.path[-1] or 'the network'}, expected it in {gate.module}")
-        self._before(gate, gate.z(args))
+        gate = self._gates.get(call)
+        if gate is not None:
+            if self.path[-1] != gate.module:
+                raise _other_course(f"{name} ran in {self.path[-1] or 'the network'}, expected it in {gate.module}")
+            self._before(gate, gate.z(args))
         result = func(*args, **(kwargs or {}))
-        self._after(gate, result)
+        if call in self._outputs:
+            self._after(self._outputs[call], result)
         return result
 
 
@@ -224,17 +234,19 @@ def watched(
     model: nn.Module,
     tape: Tape,
     gates: Sequence[Gate],
-    before: Take,
-    after: Take,
+    outputs: Collection[int],
+    before: Before,
+    after: After,
     modules: Collection[str],
     leave: Callable[[str, Any], None],
 ) -> Iterator[None]:
-    """Within, a forward pass of ``model`` hands over z of each gate before it is overwritten, and the gate's output;
-    and what the ``modules`` return, to ``leave``.
+    """Within, a forward pass of ``model`` hands over z of each gate before it is overwritten, what the operations
+    ``outputs`` of the tape give, and what the ``modules`` return, to ``leave``.
 
     Raises `UnsupportedNetwork` where other gates run than on the tape.
     """
-    watch = _Watch({(gate.function, gate.nth): gate for gate in gates}, before, after)
+    named = {(tape.operations[index].name, tape.operations[index].nth): index for index in outputs}
+    watch = _Watch({(gate.function, gate.nth): gate for gate in gates}, named, before, after)
 
     def aside(path: str, output: Any) -> None:
         watch.is_aside = True  # what is computed there is none of the network's

@@ -133,7 +133,16 @@ class ModuleNetwork:
 
     def _run(self, batch: Sequence[Any], probe: _Probe) -> Any:
         inputs = self.prepare(batch)
-        watch = watched(self.model, self.tape, self.gates, probe.before, probe.after, probe.modules, probe.leave)
+        watch = watched(
+            self.model,
+            self.tape,
+            self.gates,
+            probe.outputs,
+            probe.before,
+            probe.after,
+            probe.modules,
+            probe.leave,
+        )
         with torch.inference_mode(), float32_convolutions(), plain_attention(), watch:
             return self.model(inputs)
 
@@ -175,11 +184,11 @@ class _Probe:
             for gate in network.block(site).gates:
                 self._coded.setdefault(gate.operation, []).append(site)
         self.modules: dict[str, list[Site]] = {}
-        self._outputs: dict[int, list[Site]] = {}
+        self.outputs: dict[int, list[Site]] = {}
         for site in activations:
             block = network.block(site)
             if block.module is None:
-                self._outputs.setdefault(block.output.operation, []).append(site)
+                self.outputs.setdefault(block.output.operation, []).append(site)
             else:
                 self.modules.setdefault(block.module, []).append(site)
         self.taken: dict[str, list[Tensor]] = {site.name: [] for site in codes}
@@ -201,10 +210,10 @@ class _Probe:
                     packed = pack_positive(values) if threshold == 0 else pack_bits(values > threshold)
                     self.taken[site.name].append(packed)
 
-    def after(self, gate: Gate, output: Tensor) -> None:
-        """Take the activation of sites that hand on what this gate gives."""
-        for site in self._outputs.get(gate.operation, ()):
-            self._take(site, output)
+    def after(self, operation: int, output: Any) -> None:
+        """Take the activation of sites that hand on what this operation gives."""
+        for site in self.outputs[operation]:
+            self._take(site, first_tensor(output))
 
     def leave(self, path: str, output: Any) -> None:
         """Take the activation of sites that hand on what this module gives."""

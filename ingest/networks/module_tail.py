@@ -151,7 +151,7 @@ class _Cut:
         def leave(state: State) -> Tensor:
             batch = _batch(self.tape, last[0], state[0])
             [scores] = replay.run(_known(self, held, last, state, batch), [self.output], batch)
-            return _as_rows(self.tape, self.output, scores).flatten(1)
+            return _as_rows(self.tape, self.output, scores).reshape(batch, -1)
 
         common: dict[str, Any] = {
             "names": _names(network, self.tape, self.output),

@@ -36,7 +36,7 @@ MOST_EXTRA_TOKENS = 8
 class Block:
     """Gates that are read together, and what is handed on after them.
 
-    ``module``: the module whose output that is; None where it is the output of the one gate, which a module that is
+    ``module``: the module whose output that is; None where it is what comes of the one gate, which a module that is
     opened runs itself.
     """
 
@@ -166,7 +166,7 @@ class _Finder:
         for parent, gate in single:
             name = _unused(self._producer(parent, gate), names)
             names.add(name)
-            found.append(Block(name, (gate,), Value(gate.operation), None))
+            found.append(Block(name, (gate,), self._handed_on(gate), None))
         return _in_order(found)
 
     def _block(self, name: str, members: tuple[Gate, ...]) -> Block:
@@ -176,6 +176,16 @@ class _Finder:
                 f"module {name} returns no tensor that depends on the input; name other sites (--sites-at)"
             )
         return Block(name, members, output, name)
+
+    def _handed_on(self, gate: Gate) -> Value:
+        """The output of a gate; where it only weighs z, as in z · (z > t) and in z · σ(z), the product."""
+        value, z = Value(gate.operation), self.tape.operations[gate.operation].args[0]
+        readers = [i for i, operation in enumerate(self.tape.operations) if value in operation.inputs]
+        if len(readers) != 1:
+            return value
+        [reader] = readers
+        weighs = self.tape.operations[reader].name == "mul" and z in self.tape.operations[reader].inputs
+        return Value(reader) if gate.course == "steps" or weighs else value
 
     def _producer(self, parent: str, gate: Gate) -> str:
         """A name for a gate that ``parent`` runs itself: the module that z comes from."""

@@ -91,6 +91,7 @@ def test_functional_and_reused_gates():
         (nn.Tanh(), (0,), False),
         (lambda z: z * (z > 0.75), (0.75,), True),
         (lambda z: torch.where(z > 0, z, 0.1 * z), (0,), True),
+        (lambda z: torch.sigmoid(z) * z, (0,), False),
     ],
 )
 def test_a_bit_for_each_threshold(activation, thresholds, exact):
@@ -112,8 +113,10 @@ def test_a_bit_for_each_threshold(activation, thresholds, exact):
     batch = [VectorView(20 * view.numbers) for view in batch]
     z = linear(torch.from_numpy(np.stack([view.numbers for view in batch])))
     expected = torch.cat([z > threshold for threshold in thresholds], dim=1)
-    assert (bits(network, network.read(batch, [site], []), site) == expected.numpy()).all()
+    reading = network.read(batch, [site], [site])
+    assert (bits(network, reading, site) == expected.numpy()).all()
     assert expected.any(0).all() and not expected.all()
+    np.testing.assert_array_equal(reading.activations[site.name], activation(z).detach())
 
 
 ACTIVATIONS = nn.ReLU6 | nn.Hardswish | nn.Hardsigmoid | nn.SiLU | nn.Sigmoid | nn.GELU
