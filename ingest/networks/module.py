@@ -18,14 +18,15 @@ import torch
 from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor, nn
 
-from atlas.errors import PolytopeError, UnknownName, UsageError
+from atlas.errors import PolytopeError, UnknownName, UnsupportedNetwork, UsageError
 from atlas.network import FULL_SUFFIX, NetworkInfo, Reading, Site, View
 
 from .gates import Gate, gates_of, watched
 from .inceptionv1 import float32_convolutions
 from .packing import BITS, finite_rows, pack_bits, pack_positive
+from .replay import Replay
 from .sites import Axes, Block, axes, axes_of, find_blocks, make_sites
-from .tape import PROBES, Tape, first_tensor, plain_attention, record
+from .tape import INPUT, PROBES, Tape, first_tensor, plain_attention, record
 
 if TYPE_CHECKING:
     from .tails import StagedTail
@@ -68,15 +69,38 @@ class ModuleNetwork:
             for block in blocks
             for gate in block.gates
         }
-        self.output_axes = {
-            block.name: axes(self.tape.shape(block.output), channels[block.output], f"the output of {block.name}")
+        self._outputs = [
+            (block, axes(self.tape.shape(block.output), channels[block.output], f"the output of {block.name}"))
             for block in blocks
-        }
+        ]
+        self.output_axes = {block.name: found for block, found in self._outputs}
+        self._check_outermost()
         self.blocks = {block.name: block for block in blocks}
         self.sites = make_sites(self.tape, blocks, self.gate_axes, self.output_axes)
         self.classes = _class_names(self.tape, classes)
         unambiguous = {name for name, count in Counter(self.classes).items() if count == 1}
         self._class_index = {name: i for i, name in enumerate(self.classes) if name in unambiguous}
+
+    def _check_outermost(self) -> None:
+        """Raise `UnsupportedNetwork` unless, where parts of inputs share an axis, the first input's come first."""
+        operations = self.tape.operations
+        sharing = {operations[number].args[0]: found for number, found in self.gate_axes.items() if found.share > 1}
+        sharing |= {block.output: found for block, found in self._outputs if found.share > 1}
+        if not sharing:
+            return
+        two = _noise(PROBES[0], self._shape).to(self.device)
+        replay = Replay(self.tape, torch.float32)
+        with torch.inference_mode(), float32_convolutions():
+            together = replay.run({INPUT: two}, list(sharing), batch=PROBES[0])
+            alone = replay.run({INPUT: two[:1]}, list(sharing), batch=1)
+        for (value, found), both, one in zip(sharing.items(), together, alone, strict=True):
+            first = both.narrow(found.batch, 0, one.shape[found.batch])
+            if not torch.allclose(first, one, rtol=1e-3, atol=1e-4 * float(one.abs().max())):
+                operation = operations[value.operation]
+                raise UnsupportedNetwork(
+                    f"{operation.name} in {operation.module or 'the network'} puts parts of several inputs between "
+                    "each other along one axis, so that they can't be told apart; name sites elsewhere (--sites-at)"
+                )
 
     def block(self, site: Site) -> Block:
         """What a site reads."""

@@ -105,7 +105,7 @@ class _Cut:
             else:
                 carried[value] = None
         self.carried = {
-            value: axes(self.tape.shape(value), 0, f"what flows past {self.site.name}").batch
+            value: axes(self.tape.shape(value), 0, f"what flows past {self.site.name}")
             for value in sorted(carried, key=lambda value: (value.operation, value.item))
         }
         if not reached:
@@ -372,7 +372,7 @@ def _known(
     cut: _Cut, held: Mapping[Value, Tensor], values: Sequence[Value], state: State, batch: int
 ) -> dict[Value, Tensor]:
     """All that a stage can compute from."""
-    known = {value: repeated(tensor, cut.carried[value], batch) for value, tensor in held.items()}
+    known = {value: repeated(tensor, cut.carried[value].batch, batch) for value, tensor in held.items()}
     for value, rows in zip(values, state, strict=True):
         axis = _rows(cut.tape, value)
         known[value] = rows if axis is None else rows.movedim(0, axis)

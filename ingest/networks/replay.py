@@ -96,5 +96,7 @@ class Replay:
 
 
 def repeated(tensor: Tensor, axis: int, batch: int) -> Tensor:
-    """A tensor with one element along an axis, for a batch of inputs."""
-    return tensor.expand(*(batch if a == axis else -1 for a in range(tensor.ndim)))
+    """What is held of one input along an axis, for a batch of inputs."""
+    if tensor.shape[axis] == 1:
+        return tensor.expand(*(batch if a == axis else -1 for a in range(tensor.ndim)))
+    return tensor.repeat(*(batch if a == axis else 1 for a in range(tensor.ndim)))

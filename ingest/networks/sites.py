@@ -51,7 +51,8 @@ class Axes:
     """Where a tensor has its inputs and channels; all other axes are places, as rows and columns.
 
     ``patches``: where the places are the patches of an image in a row, the patches a side, and how many tokens stand
-    before them.
+    before them. ``share``: how many places of an input lie side by side along the axis of inputs, as windows do; the
+    axes are those of the tensor in which these have an axis of their own.
     """
 
     batch: int
@@ -61,6 +62,7 @@ class Axes:
     columns: int
     has_places: bool
     patches: tuple[int, int] | None = None
+    share: int = 1
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -74,15 +76,19 @@ class Axes:
         """The tensor with axes inputs, channels, rows, columns."""
         if values.ndim == 1:
             values = values[:, None]
+        if self.share > 1:
+            values = values.unflatten(self.batch, (-1, self.share))
         moved = values.movedim((self.batch, self.channel), (0, 1))
         return moved.reshape(len(moved), self.channels, self.rows, self.columns)
 
     def restored(self, rows: Tensor, shape: tuple[Any, ...]) -> Tensor:
         """The tensor of ``shape`` that is flat in the order inputs, channels, rows, columns."""
-        places = [size for axis, size in enumerate(shape) if axis not in (self.batch, self.channel)]
         if len(shape) == 1:
             return rows[:, 0]
-        return rows.reshape(len(rows), self.channels, *places).movedim((0, 1), (self.batch, self.channel))
+        apart = _apart(shape, self.batch, self.share)
+        places = [size for axis, size in enumerate(apart) if axis not in (self.batch, self.channel)]
+        found = rows.reshape(len(rows), self.channels, *places).movedim((0, 1), (self.batch, self.channel))
+        return found.flatten(self.batch, self.batch + 1) if self.share > 1 else found
 
     def cells(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Row and column of relative positions in [0, 1); of patches in a row, the patch that lies there."""
@@ -325,14 +331,17 @@ def _sizes(shape: tuple[Any, ...]) -> list[int]:
 
 
 def axes(shape: tuple[Any, ...], channel: int, what: str) -> Axes:
-    """The axes of a tensor; `UnsupportedNetwork` where inputs share an axis with something else."""
+    """The axes of a tensor; `UnsupportedNetwork` where no one axis is that of the inputs."""
     batches = [axis for axis, size in enumerate(shape) if isinstance(size, Times)]
-    if len(batches) != 1 or shape[batches[0]].factor != 1:
+    if len(batches) != 1:
         raise UnsupportedNetwork(
-            f"{what} has shape {shape}, in which no axis is that of the inputs alone, so that it can't be told apart "
+            f"{what} has shape {shape}, in which no one axis is that of the inputs, so that it can't be told apart "
             "by input; name sites elsewhere (--sites-at)"
         )
     [batch] = batches
+    share = shape[batch].factor
+    if share > 1:
+        shape, channel = _apart(shape, batch, share), channel + (channel > batch)
     if channel == batch:
         channel = len(shape) - 1 if batch == 0 else 0
     places = [size for axis, size in enumerate(shape) if axis not in (batch, channel)]
@@ -343,7 +352,12 @@ def axes(shape: tuple[Any, ...], channel: int, what: str) -> Axes:
         side = math.isqrt(columns)
         extra = columns - side * side
         patches = (side, extra) if side > 1 and extra <= MOST_EXTRA_TOKENS else None
-    return Axes(batch, channel, channels, rows, columns, bool(places), patches)
+    return Axes(batch, channel, channels, rows, columns, bool(places), patches, share)
+
+
+def _apart(shape: tuple[Any, ...], batch: int, share: int) -> tuple[Any, ...]:
+    """The shape in which what shares the axis of inputs has an axis of its own."""
+    return shape if share == 1 else (*shape[:batch], Times(1), share, *shape[batch + 1 :])
 
 
 def make_sites(

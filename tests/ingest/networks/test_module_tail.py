@@ -11,7 +11,7 @@ from torch import nn
 
 import ingest
 from atlas.codes import SplineCodes
-from atlas.errors import UsageError
+from atlas.errors import UnsupportedNetwork, UsageError
 from atlas.network import INPUT, ImageView, Site, VectorView
 from atlas.tails import GateSettings, PiecewiseLinearTail, SettableTail
 from ingest.networks.module_tail import cut_in_words
@@ -324,17 +324,40 @@ def test_smooth_tail_says_what_breaks_it():
     assert after.exact and "boundaries are found by sampling" in after.remark
 
 
-def test_blocks_that_share_an_axis(networks):
-    """What flows past a site and mixes inputs in one axis can't be held, and the site says so."""
+class Windows(nn.Module):
+    """Halves of an input side by side along the axis of inputs, or those of all inputs between each other."""
 
-    class Windows(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    def __init__(self, between: bool = False) -> None:
+        super().__init__()
+        self.between, self.mlp = between, nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 4))
+        self.last, self.out = nn.Linear(8, 5), nn.Linear(5, 2)
 
-        def forward(self, x):
-            halves = x.reshape(-1, 4)
-            return (self.a(x[:, :4]).repeat(2, 1) + halves.relu()).reshape(-1, 8)
+    def forward(self, x):
+        halves = x.reshape(-1, 2, 4)
+        halves = (halves.transpose(0, 1) if self.between else halves).reshape(-1, 4)
+        halves = halves + self.mlp(halves)
+        halves = halves.reshape(2, -1, 4).transpose(0, 1) if self.between else halves
+        return self.out(self.last(halves.reshape(-1, 8)).relu())
 
-    network = ingest.network(Windows().eval(), inputs="vector", shape=(8,), sites_at=["a"])
-    assert "no axis is that of the inputs alone" in cut_in_words(network, network.sites[0])
+
+def test_parts_that_share_the_inputs_axis():
+    """Windows of an input that lie side by side along the axis of inputs are its places; between each other they are
+    refused. A skip of such windows is held for the input that it is of."""
+    torch.manual_seed(0)
+    network = ingest.network(Windows().eval(), inputs="vector", shape=(8,))
+    mlp, last = whole_sites(network)
+    assert (mlp.name, mlp.n_gates, mlp.unit_shape, last.n_gates) == ("mlp:full", 12, (4, 1, 2), 5)
+    points = [VectorView(row) for row in np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)]
+    reading = network.read(points, [mlp, last], [mlp])
+    halves = torch.from_numpy(np.stack([point.numbers for point in points])).reshape(3, 2, 4)
+    z = network.model.mlp[0](halves).movedim(2, 1).flatten(1)
+    assert (SplineCodes(reading.codes[mlp.name], (12,)).unpack() == (z > 0).numpy()).all()
+    tail = network.tail(mlp, points[1])
+    found = tail.read(torch.from_numpy(reading.activations[mlp.name][[0, 1]]), [last])
+    np.testing.assert_array_equal(found.codes[last.name][1], reading.codes[last.name][1])
+    with torch.no_grad():
+        moved = halves[1] + network.model.mlp(halves[0])
+        expected = network.model.out(network.model.last(moved.reshape(1, 8)).relu())
+    np.testing.assert_allclose(found.logits[:1], expected, rtol=1e-5)
+    with pytest.raises(UnsupportedNetwork, match="puts parts of several inputs between each other along one axis"):
+        ingest.network(Windows(between=True).eval(), inputs="vector", shape=(8,))
