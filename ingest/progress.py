@@ -11,6 +11,7 @@ from atlas.network import Network
 if TYPE_CHECKING:
     from .datasets.base import Dataset
     from .run.forecast import Forecast
+    from .run.outlook import Outlook
     from .run.plan import Plan
 
 
@@ -29,6 +30,11 @@ class Progress:
 
     def plan(self, plan: Plan, estimate: Forecast, network: Network, dataset: Dataset) -> None:
         """The run is about to start as planned."""
+
+    @contextmanager
+    def run(self, outlook: Outlook) -> Iterator[None]:
+        """Until it is left, steps are those of one run, of which `outlook` says how long the rest will take."""
+        yield
 
     @contextmanager
     def step(self, name: str, *, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Step]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, UInt32
 
 from atlas.errors import UsageError, WeightsError
 from atlas.network import Network, Site
+from atlas.progress import Progress
 from atlas.store.atlas import FAST_WIDTH, Atlas
 from atlas.store.catalog import Catalog
 from atlas.store.digests import RowsDigest, activations_digest, codes_digest, seal
@@ -22,9 +25,22 @@ from .batches import ACTIVATIONS, CODES, Wanted, activation_batches, code_batche
 from .plan import Plan
 from .shards import inputs_path, shard_path
 
+MEGABYTE = 1_000_000
 
-def publish(atlas: Atlas, network: Network, plan: Plan, run: str, folder: Path, started_at: datetime) -> int:
+
+def publish(
+    atlas: Atlas,
+    network: Network,
+    plan: Plan,
+    run: str,
+    folder: Path,
+    started_at: datetime,
+    *,
+    progress: Progress | None = None,
+) -> int:
     """Stream a run's shards from ``folder`` into an atlas that is open for writing; returns the run's id.
+
+    ``progress`` is told (megabytes of codes and activations done, of all).
 
     Inputs are matched by content hash, examples by network, input and position, codes and activations by site and
     example: what is there already is not stored again.
@@ -43,7 +59,7 @@ def publish(atlas: Atlas, network: Network, plan: Plan, run: str, folder: Path, 
         dataset_id = _add_dataset(atlas, plan)
         _add_inputs(atlas, plan, folder, dataset_id, run_id)
         _add_examples(atlas, plan, folder, network_id, run_id)
-        _add_values(atlas, plan, folder, network_id)
+        _add_values(atlas, plan, folder, network_id, progress)
         _add_run(atlas, plan, run, run_id, network_id, dataset_id, started_at)
         for table in ("staged_inputs", "staged_contents", "staged_examples"):
             atlas.execute(f"drop table {table}")
@@ -264,8 +280,11 @@ def _add_examples(atlas: Atlas, plan: Plan, folder: Path, network_id: int, run_i
     )
 
 
-def _add_values(atlas: Atlas, plan: Plan, folder: Path, network_id: int) -> None:
+def _add_values(atlas: Atlas, plan: Plan, folder: Path, network_id: int, progress: Progress | None) -> None:
     """Append the codes and activations of the examples that have none there yet, and count and digest them."""
+    numbers = sum(site.n_units for site in plan.stored_activations)
+    whole = plan.n_examples * (sum(site.n_bytes for site in plan.sites) + 4 * numbers)
+    told = _Told(whole, progress)
     files = [Path(file) for file in _shard_files(plan, folder)]
     staged = atlas.columns("select example_id, first from staged_examples order by place")
     ids = staged["example_id"]
@@ -276,12 +295,28 @@ def _add_values(atlas: Atlas, plan: Plan, folder: Path, network_id: int) -> None
     for _, group in groupby(codes, key=lambda wanted: wanted.site.n_bytes >= FAST_WIDTH):
         alike = list(group)
         atlas.expect_codes_of(max(wanted.site.n_bytes for wanted in alike))
-        atlas.insert_stream("codes", CODES, code_batches(files, ids, alike))
+        atlas.insert_stream("codes", CODES, told(code_batches(files, ids, alike)))
     _refresh_sites(atlas, "codes", codes)
     sites = _site_ids(atlas, network_id, plan.stored_activations)
     activations = [_wanted(atlas, "activations", *found, ids, staged["first"]) for found in sites]
-    atlas.insert_stream("activations", ACTIVATIONS, activation_batches(files, ids, activations))
+    atlas.insert_stream("activations", ACTIVATIONS, told(activation_batches(files, ids, activations)))
     _refresh_sites(atlas, "activations", activations)
+
+
+@dataclass
+class _Told:
+    """Tells of batches how many of all bytes are done, once they are taken."""
+
+    whole: int
+    progress: Progress | None
+    done: int = 0
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield batch
+            self.done += batch.nbytes
+            if self.progress is not None:
+                self.progress(min(self.done, self.whole) // MEGABYTE, self.whole // MEGABYTE)
 
 
 def _site_ids(atlas: Atlas, network_id: int, sites: Sequence[Site]) -> list[tuple[Site, int]]:

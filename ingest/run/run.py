@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -34,6 +34,7 @@ from ..derived.indexes import build_indexes
 from ..derived.job import PATIENCE, patiently, reading
 from ..progress import Progress
 from .forecast import Forecast, forecast
+from .outlook import Outlook
 from .plan import Choices, Plan, Shard, choose_inputs, difference, make_plan, no_example, read_inputs
 from .publish import check_dataset, check_network, is_published, publish
 from .shards import inputs_path, is_complete, is_intact, seal_path, shard_path, write_shard
@@ -115,6 +116,7 @@ def ingest(
     folder = path / STAGING / name
     finish = partial(_finish, network=network, name=name, cluster=cluster, progress=progress)
     recorded = partial(_recorded, path, network, dataset, wait, progress)
+    whole = ExitStack()
     try:
         first, published = recorded()
         with progress.step("plan", unit="inputs") as step:
@@ -128,6 +130,7 @@ def ingest(
             estimate = forecast(network, dataset, ordinals, plan, first=first, cluster=cluster)
             progress.plan(plan, estimate, network, dataset)
             _check_space(path, plan, estimate, folder)
+            whole.enter_context(progress.run(Outlook.of(plan, published=worker is None, cluster=cluster)))
             try:
                 _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress)
             except FileNotFoundError:  # who ran the same at once has published it, and removed what was staged
@@ -153,6 +156,8 @@ def ingest(
                 )
     except KeyboardInterrupt:
         raise RunInterrupted(_where_it_stands(folder)) from None
+    finally:
+        whole.close()
     if _is_staged(folder, plan):  # else it is another run's, which is unfinished
         _remove(folder)
     return outcome
@@ -283,8 +288,8 @@ def _published(
         return False
     _check_not_empty(dataset, plan, folder)
     try:
-        with progress.step("publish"):
-            publish(a, network, plan, name, folder, started_at)
+        with progress.step("publish", unit="MB") as step:
+            publish(a, network, plan, name, folder, started_at, progress=step.update)
     except (OSError, pa.ArrowException):  # a page changed after it was looked at
         if not _rotten(plan, folder):
             raise

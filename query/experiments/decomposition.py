@@ -12,9 +12,13 @@ from atlas.errors import UsageError
 
 METHODS = ("nmf", "pca")
 
-NMF_ITERATIONS = 200  # scikit-learn's default
-NMF_TOLERANCE = 1e-3
-"""Ten times scikit-learn's: on 3,444 × 512 activations it ends in half the time, 0.01 % from where that would end."""
+NMF_ITERATIONS = 1000
+"""Five times scikit-learn's: on 900 × 512 activations of a trained InceptionV1 200 end 0.2 % above the error of
+1,500, unsettled."""
+
+NMF_TOLERANCE = 1e-4
+"""scikit-learn's. Ten times as much ends some per cent above the least error where directions are few and clear;
+this within 0.1 % of it, if it is reached (a test holds it to that)."""
 
 CLIPPED = (
     "NMF takes activations clipped at 0 (GELU has small negative tails); cosines are those of the unclipped ones"
@@ -82,7 +86,10 @@ def _nmf(activations: np.ndarray, components: int, seed: int) -> Basis:
     unfinished = any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
     lengths = np.linalg.norm(model.components_, axis=1)
     vectors = model.components_[lengths > 0] / lengths[lengths > 0, None]
-    notes = [f"NMF had not settled after {NMF_ITERATIONS} iterations"] if unfinished else []
+    left = model.reconstruction_err_ / np.linalg.norm(clipped)
+    notes = [f"NMF leaves {left:.1%} of the norm of the activations, after {model.n_iter_} iterations"]
+    if unfinished:
+        notes.append(f"NMF had not settled after {NMF_ITERATIONS} iterations: more would leave less")
     centre = np.zeros(activations.shape[1], np.float32)
     return Basis("nmf", vectors.astype(np.float32), centre, None, (CLIPPED, *notes))
 

@@ -27,6 +27,7 @@ from ..progress import Progress, tell
 from ..sites import asked_network
 from ..statistics import mean_interval
 from .claims import Claim, Part, Verdict, number, word_for
+from .decomposition import NMF_ITERATIONS, NMF_TOLERANCE
 from .figures import CHANCE, finish, interval, name_axis, points, style, text
 from .groups import Chance, measure_groups, random_groups
 from .options import IntervalOptions
@@ -36,8 +37,7 @@ from .schema import Column, table_of, with_interval
 
 UNPACKED_BYTES = 1 << 26  # gates of a batch as booleans, before those that are kept are chosen
 ATOMS_WITHOUT_CLUSTERS, DEFAULT_TOP = 32, 20  # where there are no clusters to compare with
-ITERATIONS = 200
-TOLERANCE = 1e-3  # as in decomposition.py
+ITERATIONS, TOLERANCE = NMF_ITERATIONS, NMF_TOLERANCE  # of the same family, and as hard to settle
 ALWAYS = 1e-3
 """A gate that is on (or off) in fewer than this share of the examples tells little, and is left out."""
 
@@ -556,7 +556,7 @@ def basis_beats_clusters(result: Result) -> Verdict:
 
 EXPERIMENT = Experiment(
     name="dictionary",
-    version=2,
+    version=3,
     section=10,
     options=Options,
     tables=TABLES,

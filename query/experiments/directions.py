@@ -388,7 +388,7 @@ def nmf_is_monosemantic(result: Result) -> Verdict:
 
 EXPERIMENT = Experiment(
     name="directions",
-    version=2,
+    version=3,
     section=3,
     options=Options,
     tables=TABLES,

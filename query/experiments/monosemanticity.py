@@ -471,7 +471,7 @@ def _rows_of(result: Result, method: str) -> list[Row]:
 
 EXPERIMENT = Experiment(
     name="monosemanticity",
-    version=2,
+    version=3,
     section=1,
     options=Options,
     tables=TABLES,

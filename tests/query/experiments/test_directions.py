@@ -4,6 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy.optimize import nnls
+from sklearn.decomposition import NMF
 
 import atlas
 from atlas.errors import UnknownName, UsageError
@@ -20,6 +22,22 @@ from tests.query.experiments.judged import interval, result
 
 def run(a, name="directions", **options):
     return registry.run(a, name, **({"network": "words", "site": "blocks.3.mlp", "resamples": 100} | options))
+
+
+def test_nmf_ends_near_the_least_error():
+    """On few clear directions, where ten times the tolerance ends 1.5 % above it; the note says how much is left."""
+    rng = np.random.default_rng(0)
+    points = rng.random((150, 8)) ** 3 @ rng.random((8, 40)) ** 3 + 0.02 * rng.standard_normal((150, 40))
+    points = np.maximum(points, 0).astype(np.float32)
+    options = {"init": "nndsvda", "random_state": 0}
+    least = NMF(8, tol=1e-7, max_iter=9000, **options).fit(points).reconstruction_err_
+    assert NMF(8, tol=1e-3, **options).fit(points).reconstruction_err_ > 1.01 * least
+    basis = decompose(points, "nmf", 8, 0)
+    coefficients = np.array([nnls(basis.vectors.T.astype(np.float64), point)[0] for point in points])
+    assert np.linalg.norm(points - coefficients @ basis.vectors) < 1.001 * least
+    share = f"{least / np.linalg.norm(points):.1%}"
+    assert any(note.startswith(f"NMF leaves {share} of the norm of the activations") for note in basis.notes)
+    assert not any("not settled" in note for note in basis.notes)
 
 
 def test_pca_gives_leading_eigenvectors():
