@@ -50,7 +50,7 @@ class Options(IntervalOptions):
     examples: int = 60
     """How many are drawn at random."""
 
-    directions: int = 100
+    rays: int = 100
     """Rays from each in uniform directions."""
 
     towards: int = 5
@@ -150,7 +150,7 @@ def measure(
     Raises `UsageError` for impossible options and spans without gates, `UnknownName`; `NotStored` for activations
     that can't be had, those of controls before anything is measured.
     """
-    for name, least in (("examples", 1), ("directions", 1), ("towards", 0), ("sketch", 0)):
+    for name, least in (("examples", 1), ("rays", 1), ("towards", 0), ("sketch", 0)):
         whole(name, getattr(options, name), least)
     live = Live(atlas, reader, place_of(reader, span=options.span))
     ids = live.choose(options.examples, options.seed)
@@ -330,7 +330,7 @@ def _measured(
     units = len(margins.point)
     sketch = options.sketch if 0 < options.sketch < units and margins.exact else None
     nearest = nearest_boundaries(margins, 1, sketch=sketch, seed=options.seed, told=told)
-    rays = uniform_directions(rng, options.directions, units)
+    rays = uniform_directions(rng, options.rays, units)
     known = np.empty(0, bool) if ways is None else np.isfinite(ways).all(axis=1)
     numbers, distances = first_exits(margins, rays if ways is None else np.concatenate([rays, ways[known]]))
     aimed = np.full(len(known), np.nan)
@@ -584,7 +584,7 @@ EXPERIMENT = Experiment(
     figure=figure,
     live=True,
     controls=True,
-    quick={"examples": 10, "directions": 30, "towards": 3},
+    quick={"examples": 10, "rays": 30, "towards": 3},
     claims=(
         _claim(
             2,

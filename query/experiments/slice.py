@@ -22,6 +22,8 @@ from atlas.tails import Tail
 
 from ..examples.live import Live, labels_of_examples, place_of
 from ..polytope.directions import named_direction
+from ..polytope.exits import first_exits
+from ..polytope.margins import margins_at
 from ..progress import Progress, tell
 from .claims import SLICED, Before, Claim, Part, counts, span_at
 from .figures import PALETTE, finish, one_line, text
@@ -46,6 +48,15 @@ MOST_COMPARED = 20_000
 
 SLACK = 0.05
 """How far a drawn line may be from the boundary found, in steps of the grid: a twentieth of a pixel."""
+
+SIDES = 64
+"""Rays by which the circle around an example is found: it is a thousandth smaller than it might be."""
+
+MOST_CIRCLES = 200
+"""Examples that a circle is sought for: seconds for a small network."""
+
+CIRCLES_NAMED = 3
+"""Circles whose radius the legend says: those of a, b and c."""
 
 BLURRED = 8
 """Steps of single precision below which a step of the grid is remarked on: three bits say where a boundary lies."""
@@ -142,6 +153,12 @@ TABLES = {
         Column("distance", float, "from the plane"),
         Column("label", str, "its label"),
         Column("named", str, "a, b or c; empty for others"),
+        Column(
+            "radius",
+            float,
+            "of the circle around it in the plane that no boundary cuts but those that it lies on; NaN where the "
+            "network is not piecewise linear or no boundary is met, and beyond the first 200",
+        ),
     ),
 }
 
@@ -204,13 +221,13 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
         ),
         "boundaries": _boundaries(joined, sites),
         "sites": _sites(regions.varies, sites),
-        "examples": _examples_in(atlas, live, plane, grid, named),
+        "examples": _with_radii(_examples_in(atlas, live, plane, grid, named), live, tail, plane),
     }
     return Result("slice", live.owner.name, parameters, tables, _notes(tail, summary, live, grid, around))
 
 
 def figure(result: Result) -> go.Figure:
-    """Classes as colours, polytopes as shades, boundaries as lines, examples as marks."""
+    """Classes as colours, polytopes as shades, boundaries as lines, examples as marks with their circles."""
     drawing = go.Figure()
     p, table = result.parameters, result.table
     (u0, u1), (v0, v1) = p["u"], p["v"]
@@ -278,6 +295,16 @@ def figure(result: Result) -> go.Figure:
             hoverinfo="text",
         )
     )
+    if radii := [row["radius"] for row in marked if _inscribed(row)]:
+        drawing.add_trace(
+            go.Scatter(
+                **_circles(marked),
+                mode="lines",
+                line={"width": 1.6, "color": "#ffffff"},
+                hoverinfo="skip",
+                name=f"inscribed circles, of radius {', '.join(f'{radius:.2g}' for radius in radii[:CIRCLES_NAMED])}",
+            )
+        )
     for row in marked:
         if row["named"]:
             drawing.add_annotation(
@@ -301,6 +328,22 @@ def figure(result: Result) -> go.Figure:
         result.notes,
         height=640,
     )
+
+
+def _inscribed(row: dict[Any, Any]) -> bool:
+    """Whether an example has a circle; results of version 1 have none."""
+    return bool(np.isfinite(row.get("radius") or np.nan))
+
+
+def _circles(marked: Sequence[dict[Any, Any]]) -> dict[str, list[float | None]]:
+    """The circles of examples, end to end, with gaps between."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    around = np.linspace(0, 2 * np.pi, SIDES + 1)
+    for row in filter(_inscribed, marked):
+        x += [*(row["u"] + row["radius"] * np.cos(around)).tolist(), None]
+        y += [*(row["v"] + row["radius"] * np.sin(around)).tolist(), None]
+    return {"x": x, "y": y}
 
 
 def _counted(summary: dict[Any, Any]) -> str:
@@ -338,6 +381,10 @@ def picture(result: Result, side: int = 1024) -> bytes:
         draw.ellipse(
             [x - radius, y - radius, x + radius, y + radius], fill=fill, outline=(0, 0, 0), width=radius // 3
         )
+    for row in filter(_inscribed, shown.to_dict("records")):
+        at, reach = np.array([row["u"], row["v"]]), np.array([row["radius"], -row["radius"]])
+        first, last = place([at - reach, at + reach])
+        draw.ellipse([*first, *last], outline=(255, 255, 255), width=4)
     written = io.BytesIO()
     image.resize((side, side), Image.Resampling.LANCZOS).save(written, "PNG", optimize=True)
     return written.getvalue()
@@ -487,6 +534,21 @@ def _boundaries(lines: Sequence[Polyline], sites: Sequence[Site]) -> pd.DataFram
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
+def _with_radii(examples: pd.DataFrame, live: Live, tail: Tail, plane: Plane) -> pd.DataFrame:
+    """With the radius of each example's circle: the least distance at which `SIDES` rays in the plane meet a
+    boundary, shortened so that all of the circle lies between them. From the activation itself: of its projection
+    on the plane what is 0 would lie a rounding beside its boundary."""
+    around = 2 * np.pi * np.arange(SIDES) / SIDES
+    rays = np.column_stack([np.cos(around), np.sin(around)]) @ plane.basis
+    radii = np.full(len(examples), np.nan)
+    ids = examples["example"].to_numpy()[: MOST_CIRCLES if tail.exact else 0]
+    for row, point in enumerate(live.activations(ids) if len(ids) else ()):
+        margins = margins_at(tail, live.place.sites, point)
+        _, distances = first_exits(margins, rays)
+        radii[row] = distances.min() * np.cos(np.pi / SIDES)
+    return examples.assign(radius=np.where(np.isfinite(radii), radii, np.nan))
+
+
 def _sites(varies: Int64[np.ndarray, " gates"], sites: Sequence[Site]) -> pd.DataFrame:
     edges = list(accumulate((site.n_gates for site in sites), initial=0))
     crossed = np.histogram(varies, bins=edges)[0]
@@ -628,7 +690,7 @@ def _asking(atlas: Atlas, network: NetworkRecord, _: Before) -> dict[str, Any]:
 
 EXPERIMENT = Experiment(
     name="slice",
-    version=1,
+    version=2,
     section=6,
     options=Options,
     tables=TABLES,

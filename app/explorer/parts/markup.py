@@ -129,8 +129,13 @@ def figure(data: bytes | bytearray | None, caption: str, alt: str = "", css: str
 
 def link(page: str, words: str, /, **state: object) -> str:
     """A link to a page of the explorer in a certain state; parameters that are None are left out."""
+    return f'<a href="{plain(address_of(page, **state))}" target="_self">{plain(words)}</a>'
+
+
+def address_of(page: str, /, **state: object) -> str:
+    """The address of a page in a certain state, as `link` has it."""
     given = {name: value for name, value in state.items() if value is not None}
-    return f'<a href="{plain(page)}?{plain(urlencode(given))}" target="_self">{plain(words)}</a>'
+    return f"{page}?{urlencode(given)}"
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:

@@ -51,6 +51,9 @@ const begin = (place, Plotly) => {
   place.on("plotly_relayout", ({ shapes }) => {
     if (shapes?.length > place.shapes.length) place.tell("drawn", region(shapes.at(-1)));
   });
+  place.on("plotly_click", ({ points: [point] }) => { // of a figure whose points are links
+    if (place.layout.meta?.links && point.customdata) location.assign(point.customdata);
+  });
   place.observer = new ResizeObserver(() => { if (place.clientWidth) Plotly.Plots.resize(place); });
   place.observer.observe(place);
 };

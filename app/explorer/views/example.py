@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 import query
-from atlas import Atlas
+from atlas import Atlas, Network
 from atlas.errors import UnknownName
 from query.clustering.clusterings import NOISE, SPACES
 from query.clustering.flow import cluster_path
@@ -16,17 +16,21 @@ from query.examples.description import describe
 from query.examples.passages import passage
 from query.examples.rasters import rasters
 from query.pairs.differing_gates import differing_gates
+from query.polytope.opposite import nearest_opposite
 from query.progress import Progress, tell
 
 from ...plain_text import counted
 from .. import address
+from ..charts.boundary_charts import ring
 from ..charts.code_charts import code_raster, raster_table
-from ..parts import cards, choices, figures, markup, show
-from ..parts.code import call, source
+from ..parts import cards, choices, figures, markup, measured, show
+from ..parts.code import call, reader_of, source
+from ..parts.show import KEY, NUMBER, Column
 from ..view import View, explained, records
 
 NEIGHBOURS = 8
 MOST_INHABITANTS = 24
+WALLS, WALLS_LISTED = 24, 8
 LINES_BEFORE, LINES_AFTER = 12, 6  # of the passage
 
 
@@ -38,6 +42,8 @@ def render(view: View) -> None:
     _code(view, example)
     with explained():
         _near(view, example)
+    with explained():
+        _walls(view, example)
 
 
 # --- which one -------------------------------------------------------------------------------------------------
@@ -197,6 +203,89 @@ def _near(view: View, example: int) -> None:
         f"{call(query.nearest, example=example, k=k, **here)}.query('distance > 0')",
         call(differing_gates, example, nearest["example_id"].tolist(), **here),
     )
+
+
+# --- what bounds its polytope ------------------------------------------------------------------------------------
+
+
+def _walls(view: View, example: int) -> None:
+    st.subheader("How far the next polytope is", anchor=False)
+    span = choices.span(view)
+    if not measured.offer(
+        "Runs the network on from the site: seconds for a small network, minutes for a large one or an early site.",
+        "walls",
+        "Find the nearest boundaries",
+    ):
+        return
+    found = view.work("Finding boundaries", walls, example, span, live=True)
+    if found is None:
+        return
+    bounds, beyond = found
+    links = [None if other is None else markup.address_of("example", example=other, **view.state) for other in beyond]
+    measured.metrics(
+        [
+            ("Inradius", markup.number(bounds.inradius), "Distance of the nearest boundary that it does not lie on"),
+            ("Over its norm", f"{bounds.relative:.2g}", f"The norm of its activation is {bounds.norm:.4g}"),
+            (
+                "Lies on",
+                f"{bounds.tied:,}",
+                "Boundaries at distance 0: preactivations of 0, tied inputs of a window",
+            ),
+            ("Boundaries", f"{bounds.n_gates + bounds.n_pairs:,}", "Gates, and pairs of inputs of pooling windows"),
+        ]
+    )
+    figures.show(
+        ring(bounds.table, links, f"The {len(links)} nearest boundaries of example {example}, {span}, to scale"),
+        f"boundaries-{example}",
+        key="walls",
+        data=bounds.table,
+        alt=f"The {len(links)} nearest boundaries of example {example}, the nearest {bounds.inradius:.4g} away",
+    )
+    columns = [
+        Column("Rank", NUMBER, lambda row: str(row["rank"])),
+        Column("Distance", NUMBER, lambda row: markup.number(row["distance"])),
+        Column("Site", KEY, lambda row: markup.plain(row["site"])),
+        Column("Of", KEY, _wall_words),
+        Column("Facet", KEY, lambda row: "proven" if row["facet"] is True else "not proven"),
+        Column("Beyond it", KEY, lambda row: _beyond(view, row["beyond"]), "The nearest example on its other side"),
+    ]
+    rows = [row | {"beyond": other} for row, other in zip(records(bounds.table), beyond, strict=True)]
+    show.table(rows[:WALLS_LISTED], columns)
+    show.notes(
+        bounds.remark,
+        "A click on a gate's wall leads to the stored example beyond it whose code at that site is nearest; of "
+        "a pooling window no code says who lies beyond.",
+    )
+    said = call(query.boundaries, example=example, span=span, k=WALLS)
+    source(view, f"{said[:-1]}, reader={reader_of(view.network.name)}).table")
+
+
+def _wall_words(row: dict[str, Any]) -> str:
+    at = ", ".join(str(row[name]) for name in ("row", "column") if pd.notna(row[name]))
+    where = (f" channel {row['channel']}" if pd.notna(row["channel"]) else "") + (f" at {at}" if at else "")
+    what = f"gate {row['gate']}: {row['module']}" if row["kind"] == "gate" else "max-pooling"
+    return markup.plain(what + where)
+
+
+def _beyond(view: View, other: int | None) -> str:
+    return "" if other is None else markup.link("example", f"example {other}", example=other, **view.state)
+
+
+def walls(
+    atlas: Atlas, example: int, span: str, *, reader: Network, progress: Progress | None = None
+) -> tuple[query.Boundaries, list[int | None]]:
+    """The nearest boundaries of an example, and for each the nearest stored example beyond it, where codes say so."""
+    found = query.boundaries(atlas, reader=reader, span=span, example=example, k=WALLS, progress=progress)
+    beyond: list[int | None] = [None] * len(found.table)
+    gates = found.table[found.table["kind"] == "gate"]
+    network = atlas.catalog.network(found.network)
+    for site in atlas.catalog.sites_of(network):
+        rows = gates[gates["site"] == site.name]
+        if len(rows) and site.n_codes:
+            others = nearest_opposite(atlas, example, site=site, gates=rows["gate"].astype(int).tolist())
+            for row, other in zip(rows.index, others, strict=True):
+                beyond[row] = other
+    return found, beyond
 
 
 def around(

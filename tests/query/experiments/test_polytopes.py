@@ -1,12 +1,14 @@
 """How far examples are from boundaries: on the plane against the single questions, on digits with outcomes."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 import atlas
 import query
 from atlas.errors import UsageError
-from query.experiments import polytopes
+from query.experiments import archive, polytopes
 from query.experiments.registry import run
 from tests.networks import shipped
 from tests.query.experiments.tailed import plane_reader
@@ -19,7 +21,7 @@ def result(plane):
     path, _, reader = plane
     controls = {"random": plane_reader("drawn", seed=3)}
     with atlas.open(path) as a:
-        asked = {"span": SPAN, "examples": 49, "directions": 60, "towards": 3, "resamples": 60}
+        asked = {"span": SPAN, "examples": 49, "rays": 60, "towards": 3, "resamples": 60}
         return run(a, "polytopes", reader=reader, controls=controls, **asked)
 
 
@@ -66,6 +68,17 @@ def test_sites_share_boundaries_and_points(result):
     assert deeper["value"] == own.loc["out", "nearest"] and deeper["chance"] == pytest.approx(0.4)
 
 
+def test_a_stored_answer_is_recalled(plane, result, tmp_path):
+    """It is found by its question, and draws the same figure."""
+    path, _, _ = plane
+    shutil.copytree(path, tmp_path / "own.atlas")
+    with atlas.open(tmp_path / "own.atlas", writable=True) as a:
+        number = archive.save(a, result)
+    with atlas.open(tmp_path / "own.atlas") as a:
+        assert archive.load(a, number).figure().to_json() == result.figure().to_json()
+        assert archive.stored(a)["current"].all()
+
+
 def test_rays_in_pairs_are_compared():
     assert polytopes._sooner(np.array([1.0, 3]), np.array([2.0, np.inf])) == 0.75
     assert polytopes._sooner(np.array([np.inf]), np.array([np.inf])) == 0.5
@@ -75,7 +88,7 @@ def test_rays_in_pairs_are_compared():
 def test_digits_have_outcomes_and_a_chart(digits_path):
     """Loss and prediction are those of the atlas; the figure says its n, and a label its mean."""
     with atlas.open(digits_path) as a:
-        asked = {"span": "inception5a->", "examples": 8, "directions": 20, "towards": 1, "resamples": 20}
+        asked = {"span": "inception5a->", "examples": 8, "rays": 20, "towards": 1, "resamples": 20}
         result = run(a, "polytopes", reader=shipped("demo:inceptionv1"), **asked)
         rows = result.tables["examples"]
         own = rows[rows["kind"] == "activation"].set_index("example")
@@ -98,7 +111,7 @@ def test_digits_have_outcomes_and_a_chart(digits_path):
     ("options", "message"),
     [
         ({"examples": 0}, "examples is 0"),
-        ({"directions": 0}, "directions is 0"),
+        ({"rays": 0}, "rays is 0"),
         ({"towards": -1}, "towards is -1"),
         ({"sketch": -1}, "sketch is -1"),
         ({"span": "out->"}, "holds no site"),

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import atlas
+import query
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import ImageView, TokenWindow
 from query.examples.live import Live, place_of
@@ -219,6 +220,20 @@ def test_examples_in_the_plane_are_found(plane):
     assert found["distance"].max() < 1e-5 and set(found["named"].dropna()) == {"a", "b", "c"}
     words = {example: word for word, example in plane[1].items()}
     assert {words[e] for e in found["example"]} == {f"{x}:{y}" for x in (1, 2, 3) for y in (1, 2, 3)}
+
+
+def test_circles_reach_the_nearest_boundary(plane):
+    """Of the plane itself the circle in the plane is that of the inradius; a smooth network has none."""
+    path, ids, reader = plane
+    result = ask(plane, a="1:1", b="3:1", c="1:3", size=16)
+    found = result.tables["examples"].set_index("example")["radius"]
+    with atlas.open(path) as a:
+        for word in ("3:1", "2:2", "1:3"):
+            asked = query.boundaries(a, example=ids[word], reader=reader, span="embed->", k=1)
+            assert found[ids[word]] <= asked.inradius * (1 + 1e-6)
+            assert found[ids[word]] == pytest.approx(asked.inradius, rel=2e-3)
+    [circles] = [trace for trace in result.figure().data if "inscribed circles" in (trace.name or "")]
+    assert circles.x.count(None) == len(found)
 
 
 def test_zoom_is_about_the_middle(plane):

@@ -5,11 +5,28 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
 
 import atlas
 import query
-from tests.app.explorer.browsing import HOSTILE
-from tests.app.explorer.running import errors, figures, ids, opened, press, tables, words
+from app.explorer.parts.markup import number
+from app.explorer.views.example import walls
+from atlas.network import Network
+from tests.app.explorer.browsing import (
+    COMPUTING,
+    HOSTILE,
+    IN_BROWSER,
+    OpenPage,
+    address,
+    answered,
+    eventually,
+    state,
+)
+from tests.app.explorer.running import errors, figures, ids, metrics, opened, press, tables, words
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
@@ -88,3 +105,56 @@ def test_hostile_texts_are_characters(demo_atlas: Path):
     app = opened(demo_atlas, "example", network=TEXT, target=SITE, example=example)
     assert errors(app) == [] and HOSTILE in words(app)
     assert "<script" not in "".join(part.value for part in app.html)
+
+
+def test_boundaries_stand_around_an_image(demo_atlas: Path, networks: dict[str, Network]):
+    """Each wall lies at its distance; that of a gate leads to the nearest example beyond it."""
+    span = "inception5a->:full"
+    here = {"network": IMAGE, "target": FULL_SITE, "example": 7, "span": span}
+    app = opened(demo_atlas, "example", **here)
+    assert any(button.label == "Find the nearest boundaries" for button in app.button)
+    app = opened(demo_atlas, "example", **here, run=1)
+    assert errors(app) == []
+    with atlas.open(demo_atlas) as a:
+        found, beyond = walls(a, 7, span, reader=networks["demo:inceptionv1"])
+    assert metrics(app)[0] == number(found.inradius) and metrics(app)[2] == f"{found.tied:,}"
+    ring = figures(app)[-1]
+    at = {}
+    for trace in ring["data"]:
+        for x, y, link, said in zip(
+            *(trace.get(name) or [] for name in ("x", "y", "customdata", "hovertext")), strict=False
+        ):
+            if x is not None:
+                rank = int(said.removeprefix("<b>").split(".")[0])
+                at[rank] = min(at.get(rank, (np.inf, None)), (np.hypot(x, y), link or ""))
+    assert [at[rank][0] for rank in found.table["rank"]] == pytest.approx(found.table["distance"].tolist())
+    links = [at[rank][1] for rank in found.table["rank"]]
+    assert [f"example={other}&" in link if other else not link for other, link in zip(beyond, links, strict=True)]
+    assert [bool(link) for link in links] == [other is not None for other in beyond]
+
+
+def test_boundaries_of_a_token_are_linear(demo_atlas: Path):
+    example = value(demo_atlas, "select min(example_id) from examples where network_id = 2")
+    here = {"network": TEXT, "target": SITE, "example": example, "span": "blocks.2.mlp->"}
+    app = opened(demo_atlas, "example", **here, run=1)
+    assert errors(app) == [] and "linearisation" in words(app) and len(figures(app)) == 2
+
+
+class TestInABrowser:
+    pytestmark = IN_BROWSER
+
+    def test_a_wall_leads_to_who_lives_beyond(self, server: str, open_page: OpenPage):
+        here = {"network": IMAGE, "target": FULL_SITE, "example": 7, "span": "inception5a->:full", "run": 1}
+        page = open_page(address(server, "example", **here))
+        ring = page.locator(".js-plotly-plot").nth(1)
+        expect(ring).to_be_visible(timeout=COMPUTING)
+        answered(page)
+        link = ring.evaluate(
+            """plot => {
+                const customdata = plot.data.flatMap((trace) => trace.customdata ?? []).find((link) => link);
+                plot.emit("plotly_click", { points: [{ customdata }] });
+                return customdata;
+            }"""
+        )
+        other = parse_qs(link.partition("?")[2])["example"][0]
+        eventually(page, lambda: state(page).get("example"), other)
