@@ -14,7 +14,7 @@ from ingest.networks.checkpoints import find_checkpoints
 from ingest.networks.demo import INCEPTIONV1_WEIGHTS
 from tests.app.cli.command import Run
 
-DATA = ("--data", "builtin:digits-heldout", "--limit", 12, "--sites", "conv1,conv2")
+DATA = ("--data", "builtin:digits-heldout", "--limit", 12, "--sites", "conv1,conv2", "--no-cluster")
 
 
 @pytest.fixture
