@@ -83,6 +83,8 @@ for module in (
 def run(commands: typer.Typer = cli) -> None:
     """Run the one of the commands that was given; however it ends, that is one message and an exit status."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # What torch will do otherwise one day is no word for whoever asks about polytopes.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     warnings.showwarning = lambda message, *where, **others: _say(str(message), "note")
     try:
         commands(standalone_mode=True)

@@ -290,7 +290,12 @@ def figure(result: Result) -> go.Figure:
             y=examples["v"],
             mode="markers",
             name=f"examples, n = {len(examples)}",
-            marker={"symbol": "circle", "size": 10, "color": "#ffffff", "line": {"color": "#000000", "width": 2}},
+            marker={
+                "symbol": "circle",
+                "size": 10 if len(examples) <= FEW else 6,
+                "color": _mark_colours(result),
+                "line": {"color": "#000000", "width": 2 if len(examples) <= FEW else 1},
+            },
             hovertext=[f"example {row['example']}, {one_line(row['label'])}" for row in marked],
             hoverinfo="text",
         )
@@ -374,13 +379,10 @@ def picture(result: Result, side: int = 1024) -> bytes:
     for _, line in result.tables["boundaries"].groupby("line", sort=False):
         draw.line(place(line[["u", "v"]]), fill=(20, 20, 20), width=2)
     shown = result.tables["examples"]
-    colour_of = dict(zip(result.table["class"], colours.tolist(), strict=False))
     radius = 14 if len(shown) <= FEW else 9
-    for (x, y), label in zip(place(shown[["u", "v"]]), shown["label"], strict=True):
-        fill = tuple(colour_of.get(label, (255, 255, 255))) if len(shown) > FEW else (255, 255, 255)
-        draw.ellipse(
-            [x - radius, y - radius, x + radius, y + radius], fill=fill, outline=(0, 0, 0), width=radius // 3
-        )
+    for (x, y), colour in zip(place(shown[["u", "v"]]), _mark_colours(result), strict=True):
+        around = [x - radius, y - radius, x + radius, y + radius]
+        draw.ellipse(around, fill=_rgb(colour), outline=(0, 0, 0), width=radius // 3)
     for row in filter(_inscribed, shown.to_dict("records")):
         at, reach = np.array([row["u"], row["v"]]), np.array([row["radius"], -row["radius"]])
         first, last = place([at - reach, at + reach])
@@ -634,6 +636,13 @@ def _colours(n: int) -> list[list[Any]]:
         colour = PALETTE[i].colour if i < len(PALETTE) else "#dddddd"
         scale += [[i / n, colour], [(i + 1) / n, colour]]
     return scale
+
+
+def _mark_colours(result: Result) -> list[str]:
+    """Of each example: white where they are few, else that of the class that its label names."""
+    labels = result.tables["examples"]["label"]
+    colours = {name: look.colour for name, look in zip(result.table["class"], PALETTE, strict=False)}
+    return ["#ffffff" if len(labels) <= FEW else colours.get(label, "#ffffff") for label in labels]
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
