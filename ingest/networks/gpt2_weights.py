@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import processors
 
 from atlas.errors import UnsupportedNetwork, UsageError, WeightsError
 from atlas.network import NetworkInfo
@@ -68,6 +69,8 @@ def load(request: LoadRequest, options: Options) -> CausalLanguageModel:
         weights_digest=digest,
         reading=_settle(options, bridge, tokenizer, origin.shown),
     )
+    # What follows tokenization adds special tokens, which nobody asks for here, and may cut the space off a token.
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
     return CausalLanguageModel(bridge, tokenizer, info, sites, gate_hooks)
 
 

@@ -1,17 +1,25 @@
 """Language models: what the adapter reads against a plain Hugging Face forward pass with plain hooks."""
 
+import copy
+import json
+import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.activations import ACT2FN
 
 from atlas.codes import SplineCodes
-from atlas.errors import UnknownName, UnsupportedNetwork, UsageError
+from atlas.errors import BadInput, UnknownName, UnsupportedNetwork, UsageError
 from atlas.network import Site, TextNetwork, TokenWindow
+from ingest.datasets.sources import open_dataset
 from ingest.networks import load_network
+from ingest.run.plan import Choices
+from ingest.run.run import ingest
+from ingest.run.sampling import TokenSampling
 
 # Two ways to add up one dot product differ by less than this; a sign means nothing below.
 NOISE = 1e-4
@@ -162,6 +170,66 @@ def test_tokens_and_their_characters(network):
             assert text[start:end] == network.token_text(int(token))
     assert 0 not in tokens.ids  # no beginning-of-sequence token
     assert len(network.tokenize("").ids) == 0
+
+
+def test_trimmed_tokens_keep_their_spaces(network, tiny_model, tmp_path):
+    """A tokenizer that is set to cut spaces off what it says of a token: the network saw them."""
+    folder = shutil.copytree(tiny_model("gpt2"), tmp_path / "trimming")
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["post_processor"] = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    text = "the cat  sat\n\non é mat "
+    trimming, plain = load_network(str(folder), device="cpu").tokenize(text), network.tokenize(text)
+    for ours, theirs in ((trimming.ids, plain.ids), (trimming.starts, plain.starts), (trimming.ends, plain.ends)):
+        np.testing.assert_array_equal(ours, theirs)
+    assert " cat" in [text[a:b] for a, b in zip(trimming.starts, trimming.ends, strict=True)]
+
+
+def test_tokens_without_embedding_are_bad(tiny_model, tmp_path):
+    """Of a tokenizer that was added to: the input is named, and can be left out."""
+    folder = shutil.copytree(tiny_model("gpt2"), tmp_path / "added")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<extra {number}>" for number in range(40)])
+    tokenizer.save_pretrained(folder)
+    network = load_network(str(folder), device="cpu")
+    assert network.tokenize("the cat <extra 1>").ids.max() < 300
+    with pytest.raises(BadInput, match=r"<extra 39>.* has rows for tokens below 300"):
+        network.tokenize("the cat <extra 39>")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "good.txt").write_text("the cat sat on the mat", encoding="utf-8")
+    (tmp_path / "texts" / "past.txt").write_text("the cat <extra 39> sat on the mat", encoding="utf-8")
+    texts = open_dataset(str(tmp_path / "texts"), kind="text")
+    choices = Choices(tokens=TokenSampling(per_sequence=2, skip_first=0))
+    with pytest.raises(BadInput, match=r"past\.txt"):
+        ingest(tmp_path / "a", network, texts, choices, cluster=False)
+    done = ingest(tmp_path / "a", network, texts, replace(choices, skip_bad=True), cluster=False)
+    assert [key for key, _ in done.bad] == ["past.txt"] and done.n_examples == 2
+
+
+def test_precision_and_shards_change_no_name(tiny_model, tmp_path):
+    """Half precision is read as the float32 of the same values, and shards as one file."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model("gpt2"))
+    digests = {}
+    for name, dtype, size in (
+        ("bf16", torch.bfloat16, "1GB"),
+        ("rounded", None, "1GB"),
+        ("whole", torch.float32, "1GB"),
+        ("shards", torch.float32, "50KB"),
+    ):
+        folder = tmp_path / name
+        written = copy.deepcopy(model)
+        written = written.bfloat16().float() if dtype is None else written.to(dtype)
+        written.save_pretrained(folder, max_shard_size=size)
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tiny_model("gpt2") / file, folder / file)
+        digests[name] = load_network(str(folder), device="cpu").info.weights_digest
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    assert digests["bf16"] == digests["rounded"] != digests["whole"] == digests["shards"]
 
 
 def test_long_texts_are_not_cut(network):
