@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,15 +25,19 @@ from bench.data import clustered_codes
 from ingest.derived.indexes import Built, build_indexes, index_file, span_blocks
 from ingest.derived.neighbors import store_neighbors
 from ingest.progress import Progress, Step
-from tests.atlases import add_texts
+from tests.atlases import add_texts, built_once
 from tests.networks import plane_network, word_network, word_texts
 
 
+def _add_words(path: Path) -> None:
+    add_texts(path, word_network(), word_texts(60), spans=("blocks.1.mlp->",), indexed=False)
+
+
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
     """360 tokens, no index."""
-    add_texts(tmp_path / "a", word_network(), word_texts(60), spans=("blocks.1.mlp->",), indexed=False)
-    return tmp_path / "a"
+    built = built_once(tmp_path_factory, "unindexed.atlas", _add_words)
+    return Path(shutil.copytree(built, tmp_path / "a"))
 
 
 def files(path: Path) -> list[str]:
@@ -284,7 +289,7 @@ def test_stopped_job_leaves_what_was_stored(path: Path) -> None:
 
 def test_ctrl_c_stops_the_comparing_of_codes(tmp_path: Path) -> None:
     """Ctrl c while codes are compared stops at once and leaves what was stored before."""
-    path = generated_atlas(tmp_path / "a", clustered_codes(20_000, 3072, 60, seed=0))
+    path = generated_atlas(tmp_path / "a", clustered_codes(5_000, 512, 60, seed=0))
     store_neighbors(path, site=SITE, k=1)
     before = rows(path, "select count(*), sum(neighbor_id), max(rank) from neighbors")
 
