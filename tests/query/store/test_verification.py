@@ -55,13 +55,29 @@ def once(key):
     return ("each occurs once", key)
 
 
-@pytest.mark.parametrize(
-    ("statement", "expected"),
+DAMAGES: list[list[tuple[str, dict[tuple[str, str], str]]]] = [
     [
         (
             f"update codes set code = '101' {HERE}",
             {WIDTH: "1 codes are not 2 bytes (9 gates), the first at example 40", CODES: "codes of another width"},
         ),
+        (f"update codes set n_active = n_active + 1 {HERE}", {ACTIVE: "1 codes have another number of gates on"}),
+        (f"update activations set example_id = 9999 {HERE}", {refers("activations.example_id"): "9999"}),
+        (
+            f"update activations set activation = list_transform(activation, lambda x: x + 1) {HERE}",
+            {ACTIVATIONS: "it was changed since"},
+        ),
+        (
+            "update examples set input_id = 9999, run_id = 99, network_id = 98 where example_id = 40",
+            {
+                refers("examples.input_id"): "9999",
+                refers("examples.run_id"): "99",
+                refers("examples.network_id"): "98",
+            },
+        ),
+        ("insert into examples from examples where example_id = 40", {once("examples (example_id)"): "2 times"}),
+    ],
+    [
         (
             f"{FLIPPED} and example_id = 12",
             {
@@ -74,26 +90,10 @@ def once(key):
             f"update codes set code = set_bit(code, 12, 1), n_active = n_active + 1 {HERE}",
             {PADDING: "1 codes have a padding bit set"},
         ),
-        (f"update codes set n_active = n_active + 1 {HERE}", {ACTIVE: "1 codes have another number of gates on"}),
-        (
-            f"delete from codes {HERE}",
-            {CODES: "sites says 360, there are 359", INDEX: "the index was built from 360 codes"},
-        ),
-        (
-            f"insert into codes (site_id, example_id, code, n_active) "
-            f"select site_id, example_id, code, n_active from codes {HERE}",
-            {once("codes (site_id, example_id)"): "site_id, example_id = 5, 40 occurs 2 times"},
-        ),
         (
             f"update codes set example_id = 9999 {HERE}",
             {refers("codes.example_id"): "1 rows refer to examples that are not there, the first to example_id 9999"},
         ),
-        (f"update codes set site_id = 99 {HERE}", {refers("codes.site_id"): "the first to site_id 99"}),
-        (
-            f"update codes set example_id = 372 {HERE}",
-            {("codes belong to their network", "codes"): "1 codes belong to an example of another network"},
-        ),
-        (f"update activations set example_id = 9999 {HERE}", {refers("activations.example_id"): "9999"}),
         (
             f"insert into activations from activations {HERE}",
             {once("activations (site_id, example_id, part)"): "occurs 2 times"},
@@ -106,31 +106,16 @@ def once(key):
             f"update activations set activation = list_transform(activation, lambda x: 'nan'::float) {HERE}",
             {FINITE: "1 hold NaN or infinity, the first at example 40"},
         ),
+    ],
+    [
+        (
+            f"delete from codes {HERE}",
+            {CODES: "sites says 360, there are 359", INDEX: "the index was built from 360 codes"},
+        ),
         (
             f"update activations set activation = list_concat(activation[:8], ['inf'::float]) {HERE}",
             {FINITE: "1 hold NaN or infinity"},
         ),
-        (
-            f"update activations set activation = list_transform(activation, lambda x: x + 1) {HERE}",
-            {ACTIVATIONS: "it was changed since"},
-        ),
-        (
-            "update sites set n_codes = 361, n_activations = 0 where site_id = 5",
-            {CODES: "sites says 361, there are 360", ACTIVATIONS: "sites says 0, there are 360"},
-        ),
-        (
-            "update sites set codes_digest = 'x' where site_id = 5",
-            {CODES: "sites says x, what is stored has", INDEX: "the atlas holds 360 codes with digest x"},
-        ),
-        (
-            "update examples set input_id = 9999, run_id = 99, network_id = 98 where example_id = 40",
-            {
-                refers("examples.input_id"): "9999",
-                refers("examples.run_id"): "99",
-                refers("examples.network_id"): "98",
-            },
-        ),
-        ("insert into examples from examples where example_id = 40", {once("examples (example_id)"): "2 times"}),
         (
             "update dataset_inputs set input_id = 9999 where ordinal = 5 and dataset_id = 2",
             {refers("dataset_inputs.input_id"): "9999"},
@@ -141,40 +126,60 @@ def once(key):
         ),
         ("insert into cluster_labels values (77, 40, 0, 1, 1, 1)", {refers("cluster_labels.clustering_id"): "77"}),
         (
-            "delete from cluster_labels where clustering_id = 2 and example_id = 40",
-            {("labels have the clustering's counts", CLUSTERING): "its labels give (359,"},
-        ),
-        (
             "update clusters set size = size + 1, medoid = 3 where clustering_id = 2 and label = 0",
             {
                 ("clusters have their sizes", CLUSTERING): "clusters [0] have other sizes",
                 ("medoids are members", CLUSTERING): "not so in clusters [0]",
             },
         ),
+    ],
+    [
+        (
+            f"insert into codes (site_id, example_id, code, n_active) "
+            f"select site_id, example_id, code, n_active from codes {HERE}",
+            {once("codes (site_id, example_id)"): "site_id, example_id = 5, 40 occurs 2 times"},
+        ),
+        (
+            "delete from cluster_labels where clustering_id = 2 and example_id = 40",
+            {("labels have the clustering's counts", CLUSTERING): "its labels give (359,"},
+        ),
         (
             "update examples set label = label || '!', loss = 1 where example_id = 40",
             {rows("examples, run_id 2"): "label, loss changed since it was written"},
-        ),
-        (
-            "update examples set probability = probability / 2 where example_id = 40",
-            {rows("examples, run_id 2"): "probability changed"},
         ),
         ("update inputs set text = 'another' where input_id = 12", {rows("inputs, run_id 2"): "text changed"}),
         (
             "update inputs set thumbnail = '\\x00'::blob where thumbnail is not null",
             {rows("inputs, run_id 3"): "thumbnail changed"},
         ),
+        (
+            "update clusters set purity = 0.123 where clustering_id = 2 and label = 0",
+            {rows("clusters, clustering_id 2"): "purity changed"},
+        ),
+    ],
+    [
+        (f"update codes set site_id = 99 {HERE}", {refers("codes.site_id"): "the first to site_id 99"}),
+        (
+            "update examples set probability = probability / 2 where example_id = 40",
+            {rows("examples, run_id 2"): "probability changed"},
+        ),
         ("delete from inputs where input_id = 12", {rows("inputs, run_id 2"): "60 rows were written, there are 59"}),
         (
             "update cluster_labels set probability = 1 - probability where clustering_id = 2 and example_id = 40",
             {rows("cluster_labels, clustering_id 2"): "probability changed"},
         ),
-        (
-            "update clusters set purity = 0.123 where clustering_id = 2 and label = 0",
-            {rows("clusters, clustering_id 2"): "purity changed"},
-        ),
         ("update clusterings set purity = 0.5", {rows("clusterings, clustering_id 1"): "purity changed"}),
         ("update networks set weights = 'x'", {rows("networks"): "weights changed"}),
+    ],
+    [
+        (
+            f"update codes set example_id = 372 {HERE}",
+            {("codes belong to their network", "codes"): "1 codes belong to an example of another network"},
+        ),
+        (
+            "update sites set n_codes = 361, n_activations = 0 where site_id = 5",
+            {CODES: "sites says 361, there are 360", ACTIVATIONS: "sites says 0, there are 360"},
+        ),
         (
             "insert into neighbors values (2, 'blocks.2.mlp', 40, 1, 41, 0)",
             {rows("neighbors, network_id 2, target blocks.2.mlp"): "has no digest"},
@@ -184,11 +189,6 @@ def once(key):
             {INDEX: "there is none; build it with `polytope index"},
         ),
         (
-            "update indexes set n_codes = 3 where target = 'blocks.2.mlp'",
-            {INDEX: "the table of indexes says 3 codes"},
-        ),
-        ("update indexes set file = 'none.faiss' where target = 'blocks.2.mlp'", {INDEX: "there is no index at"}),
-        (
             "insert into indexes values (2, 'blocks.9.mlp', 'flat', 'x', 1, 'x', null, null, null, null)",
             {("index fits the codes", "words blocks.9.mlp"): "no site 'blocks.9.mlp' in network words"},
         ),
@@ -197,11 +197,31 @@ def once(key):
             {("index fits the codes", "words blocks.1.mlp->"): "there is none"},
         ),
     ],
-)
-def test_damage_is_found(damaged, statement, expected):
-    found = failures(damaged(statement))
-    for check, detail in expected.items():
-        assert check in found and detail in found[check], found
+    [
+        (
+            "update sites set codes_digest = 'x' where site_id = 5",
+            {CODES: "sites says x, what is stored has", INDEX: "the atlas holds 360 codes with digest x"},
+        ),
+    ],
+    [
+        (
+            "update indexes set n_codes = 3 where target = 'blocks.2.mlp'",
+            {INDEX: "the table of indexes says 3 codes"},
+        ),
+    ],
+    [
+        ("update indexes set file = 'none.faiss' where target = 'blocks.2.mlp'", {INDEX: "there is no index at"}),
+    ],
+]
+"""Statements and what is found of each. Those of a list are run on one atlas: none hides what another does."""
+
+
+@pytest.mark.parametrize("damages", DAMAGES)
+def test_damage_is_found(damaged, damages):
+    found = failures(damaged(*(statement for statement, _ in damages)))
+    for _, expected in damages:
+        for check, detail in expected.items():
+            assert check in found and detail in found[check], found
 
 
 def test_faults_of_index_files_are_found(damaged):
