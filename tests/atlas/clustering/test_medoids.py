@@ -41,24 +41,28 @@ def test_a_medoid_is_the_first_nearest(seed: int, n: int, metric: Metric, as_cod
         assert medoid == members[means.argmin()]
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("as_codes", [True, False])
+@pytest.mark.parametrize(("as_codes", "metric"), [*((True, metric) for metric in METRICS), (False, "euclidean")])
 def test_medoids_stay_within_the_budget(metric: Metric, as_codes: bool) -> None:
     gates = blobs_of_gates(0, 3000, 1600)
     points = SplineCodes.pack(gates) if as_codes else blobs(0, 3000, 400)
-    metric = metric if as_codes else "euclidean"
     labels = np.random.default_rng(0).permutation(np.repeat([-1, 0, 1], [100, 2700, 200]))
     seen: list[tuple[int, int]] = []
     expected = medoids(points, labels, metric=metric, progress=lambda done, of: seen.append((done, of)))
     assert seen == sorted(seen) and seen[-1] == (2700**2 + 200**2,) * 2
     budget = 6 << 20  # the points of both kinds take 14 MiB, all distances 56
     medoids(points, labels, metric=metric, memory_budget=budget)  # what is compiled on the way is not measured
-    tracemalloc.start()
-    try:
-        found = medoids(points, labels, metric=metric, memory_budget=budget)
-        assert tracemalloc.get_traced_memory()[1] <= budget + (4 << 20)  # blocks of a megabyte
-    finally:
-        tracemalloc.stop()
+    peaks = []
+    for _ in range(3):  # other threads of the process may take memory meanwhile: the least is what medoids take
+        tracemalloc.start()
+        try:
+            found = medoids(points, labels, metric=metric, memory_budget=budget)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        if peaks[-1] <= budget + (4 << 20):  # blocks of a megabyte
+            break
+    else:
+        pytest.fail(f"{min(peaks):,} bytes")
     np.testing.assert_array_equal(found, expected)
 
 
