@@ -141,7 +141,7 @@ class DataOptions:
     split: Annotated[str, _data(help="Split of a Hugging Face dataset.")] = "train"
     limit: Annotated[int | None, _data(help="This many inputs, drawn at random with --seed.")] = None
     max_input_mb: Annotated[
-        float | None, _data(help="Megabytes of an input; a larger one can't be used. Default: 4 of a text, 64 else.")
+        float | None, _data(help="Megabytes of an input; a larger one can't be used. Default: 3 of a text, 64 else.")
     ] = None
     max_megapixels: Annotated[float, _data(help="Of an image; larger ones can't be used.")] = 89.0
     max_label: Annotated[int, _data(help="Characters of a label; an input with a longer one can't be used.")] = 1000

@@ -96,7 +96,7 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class InputLimits:
-    """What one input may take; what is larger can't be used. Read, a text takes up to 250 times its size."""
+    """What one input may take; what is larger can't be used. Read, a text takes up to 340 times its size."""
 
     megabytes: float
     """Of a text as UTF-8, of the file or cell of an image, of the numbers of a vector."""
@@ -118,7 +118,7 @@ class InputLimits:
         return f"has {n_bytes / 1e6:.3g} MB; at most {self.megabytes:g} are read (--max-input-mb)"
 
 
-MEGABYTES: dict[Kind, float] = {"text": 4.0, "image": 64.0, "vector": 64.0}
+MEGABYTES: dict[Kind, float] = {"text": 3.0, "image": 64.0, "vector": 64.0}
 """Of an input, unless the user says otherwise."""
 
 UNBOUNDED = InputLimits(1e9, 1e9, 2**31)
@@ -136,7 +136,7 @@ class Request:
     split: str = "train"
     name: str | None = None
     vector_columns: Sequence[str] | None = None
-    limits: InputLimits = InputLimits(4.0)
+    limits: InputLimits = InputLimits(3.0)
 
     def choose_label(self, columns: Collection[str], where: str) -> str | None:
         """The column of the labels: the one asked for, else ``label`` where there is one."""

@@ -62,7 +62,7 @@ def open_dataset(
         vector_columns: the columns of a table that hold vectors, one with a list of numbers a row or several with a
             number a row; None: its one column of lists, or ``vector``, else all columns but that of the labels.
         max_input_mb: megabytes of an input that is read: a text as UTF-8, the file of an image, the numbers of a
-            vector; None: 4 of a text, 64 of others. What is larger can't be used, as what can't be read.
+            vector; None: 3 of a text, 64 of others. What is larger can't be used, as what can't be read.
         max_megapixels: of an image.
         max_label: characters of a label.
 

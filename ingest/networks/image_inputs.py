@@ -22,6 +22,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """How ImageNet images are fed to torchvision's networks (its `ImageClassification` preset)."""
 
+MOST_NAME_BYTES = 16_000_000
+"""Of a file of class names: 100,000 names of 160 letters."""
+
 MODES = {1: "L", 3: "RGB"}
 """How Pillow calls images of so many channels."""
 
@@ -64,19 +67,29 @@ def first(*choices: Any) -> Any:
 
 
 def class_names(classes: Path | Sequence[str] | None) -> tuple[str, ...] | None:
-    """The names that the user gave, all different; None if he gave none."""
+    """The names that the user gave, all different; None if he gave none.
+
+    Those that occur again are told apart by the number of their class: ImageNet has two cranes, ``crane (134)``, a
+    bird, and ``crane (517)``.
+    """
     if classes is None:
         return None
     names = tuple(_class_lines(Path(classes)) if isinstance(classes, (str, Path)) else classes)
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise UsageError(f"class names must differ; {repeated[0]!r} occurs more than once")
-    return names
+    counts = Counter(names)
+    distinct = tuple(f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(names))
+    taken = [name for name, count in Counter(distinct).items() if count > 1]
+    if taken:
+        raise UsageError(f"class names must differ; {taken[0]!r} occurs more than once")
+    return distinct
 
 
 def _class_lines(path: Path) -> list[str]:
     if (what := no_file(path)) is not None:
         raise UsageError(f"class names {path} {what}; expected a text file, a name a line")
+    if path.exists() and path.stat().st_size > MOST_NAME_BYTES:
+        raise UsageError(
+            f"class names {path} has {path.stat().st_size:,} bytes; at most {MOST_NAME_BYTES:,} are read"
+        )
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

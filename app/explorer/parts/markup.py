@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import pandas as pd
 
-from ...plain_text import SIGNS, one_line
+from ...plain_text import SIGNS, one_line, with_signs
 
 CONTEXT_BEFORE, CONTEXT_AFTER = 64, 40
 """Characters shown either side of a token: with the columns beside it a line of a 1,280 pixel window."""
@@ -47,11 +47,12 @@ def visible(text: str, breaks: bool = False) -> str:
 
 
 def markdown(text: str) -> str:
-    """A text as Markdown that shows just these characters, for the labels that Streamlit reads as Markdown.
+    """A text as Markdown that shows just these characters, for the labels that Streamlit reads as Markdown; signs for
+    those that nobody sees.
 
     Streamlit also draws ``->`` and the like as arrows; an invisible word joiner between the two keeps them apart.
     """
-    return _MARKDOWN.sub(r"\\\1", _ARROWS.sub("\\1\u2060", text))
+    return _MARKDOWN.sub(r"\\\1", _ARROWS.sub("\\1\u2060", with_signs(text)))
 
 
 _MARKED_SIGNS = {letter: f'<span class="pa-sign">{sign}</span>' for letter, sign in SIGNS.items()}

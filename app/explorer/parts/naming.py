@@ -11,6 +11,7 @@ import query
 from atlas.errors import PolytopeError
 from query.clustering.names import NAME_LENGTH, NOTE_LENGTH, ClusterName
 
+from ...plain_text import lines_with_signs
 from ..view import View, guarded
 from . import markup, show
 
@@ -18,7 +19,7 @@ from . import markup, show
 def draw(view: View, borne: ClusterName) -> None:
     """What people wrote about a cluster, and a form to write it anew."""
     if borne.note is not None:
-        st.html(f'<div class="pa pa-written">{markup.plain(borne.note)}</div>')
+        st.html(f'<div class="pa pa-written">{markup.plain(lines_with_signs(borne.note))}</div>')
     if borne.example not in (None, borne.medoid):
         where = markup.link("example", f"example {borne.example}", example=borne.example, **view.state)
         st.html(

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from atlas.errors import UnsupportedNetwork, UsageError, WeightsError
 from atlas.network import ImageView, TokenWindow
 from ingest.networks import load_network, reload_network
-from ingest.networks.image_inputs import class_names
+from ingest.networks.image_inputs import MOST_NAME_BYTES, class_names
 from ingest.networks.loading import weights_digest
 from ingest.networks.registry import ADAPTERS, adapter_of
 
@@ -147,9 +147,14 @@ def test_class_names_must_match_the_outputs(narrow_inception, tmp_path):
         inception(narrow_inception, classes=names)
     names.write_bytes(b"\xef\xbb\xbfcat\ndog\n")  # with a byte-order mark
     assert class_names(names) == ("cat", "dog")
-    names.write_text("cat\n" * 10)
-    with pytest.raises(UsageError, match="'cat' occurs more than once"):
+    names.write_text("crane\ndog\ncrane\n")
+    assert class_names(names) == ("crane (0)", "dog", "crane (2)")
+    names.write_text("cat\ncat\ncat (0)\n")
+    with pytest.raises(UsageError, match=r"'cat \(0\)' occurs more than once"):
         inception(narrow_inception, classes=names)
+    names.write_bytes(b"x" * (MOST_NAME_BYTES + 1))
+    with pytest.raises(UsageError, match=r"has 16,000,001 bytes; at most 16,000,000 are read"):
+        class_names(names)
     with pytest.raises(UsageError, match="can't be read"):
         inception(narrow_inception, classes=tmp_path / "absent.txt")
 

@@ -26,6 +26,11 @@ def test_a_context_is_its_characters():
     assert "<mark>token</mark>" in shown
 
 
+def test_a_heading_shows_what_nobody_sees():
+    """Names stand in headings and labels, which Streamlit reads as Markdown."""
+    assert markup.markdown("a\x1b\u202eb*") == "a␛‹RLO›b\\*"
+
+
 def test_a_hostile_token_is_escaped():
     """A hostile token is marked and escaped."""
     shown = markup.context(f"a{HOSTILE}b", HOSTILE, 1)
