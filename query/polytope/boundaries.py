@@ -48,7 +48,7 @@ SAME = 1e-9
 ACROSS = 1e-8
 """Share of ‖x‖ by which a point is put across a boundary, or half the way to the next one if that is less."""
 
-MOST_UNITS = 1 << 16
+MOST_UNITS = 1 << 15
 """Units up to which lengths are summed up over all of them; beyond, they are estimated from `SKETCH` directions."""
 
 SKETCH = 256
@@ -242,7 +242,7 @@ def boundaries(
             are counted anyway.
         orthant: the distances on ways along which units that are 0 can only grow, as activations of ReLU do.
         sketch: estimate ‖g_j‖ from so many random directions to find the nearest, instead of one direction a unit;
-            their distances are exact all the same. By default 256 beyond 65,536 units.
+            their distances are exact all the same. By default 256 beyond 32,768 units.
         seed: of the directions of a sketch.
         progress: called with (steps done, steps in all).
 
