@@ -63,8 +63,7 @@ def _vectors(atlas: Atlas, network: NetworkRecord, parameters: Mapping[str, Any]
     used: list[tuple[str, str, int]] = []
     if all(parameters.get(name) is not None for name in ("site", "method", "component")):
         used.append((parameters["site"], parameters["method"], int(parameters["component"])))
-    named = parameters.get("directions")
-    for name in named if isinstance(named, list | tuple) else ():  # elsewhere it is how many are drawn
+    for name in parameters.get("directions") or ():
         method, _, number = name.partition(":")
         if method not in MADE:
             span = Span.parse(parameters["span"])

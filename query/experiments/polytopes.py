@@ -26,7 +26,7 @@ from ..polytope.margins import Margins, margins_at
 from ..polytope.names import names_of
 from ..progress import Progress, part, tell
 from ..statistics import Interval, auc_interval, mean_interval, share_interval, spearman_interval
-from .claims import SCALED, Before, Claim, Judge, Part, Row, Verdict, number, span_at, vote_of, word_for
+from .claims import NUMBERS, SCALED, Before, Claim, Judge, Part, Row, Verdict, number, span_at, vote_of, word_for
 from .controls import CONTROLS
 from .figures import finish, legend_above, name_axis, points, style
 from .options import IntervalOptions
@@ -550,7 +550,7 @@ def _judge(what: str, words: str, more: Sequence[str] = ()) -> Judge:
         shown = [row for row in rows if row["what"] in (what, *more)]
         numbers = [number(f"{row['what']}, {KINDS[row['kind']]}", row, "value", row["n"]) for row in shown]
         if mine is None:
-            return Verdict("undecided", "the span holds one site", pd.DataFrame(numbers))
+            return Verdict("undecided", "the span holds one site", pd.DataFrame(numbers, columns=NUMBERS))
         votes = [vote_of(mine["value_low"], mine["value_high"], bound) for bound in {0.5, mine["chance"]}]
         because = f"{words}: {mine['value']:.2g} of n = {mine['n']}, {mine['chance']:.2g} by chance"
         beside = [f"{KINDS[row['kind']]}: {row['value']:.2g}" for row in shown if row["kind"] != EXAMPLES]
