@@ -37,8 +37,9 @@ def publish(
     started_at: datetime,
     *,
     progress: Progress | None = None,
-) -> int:
-    """Stream a run's shards from ``folder`` into an atlas that is open for writing; returns the run's id.
+) -> list[str]:
+    """Stream a run's shards from ``folder`` into an atlas that is open for writing; returns what is to be said of
+    inputs that are there already, or twice.
 
     ``progress`` is told (megabytes of codes and activations done, of all).
 
@@ -61,10 +62,11 @@ def publish(
         _add_examples(atlas, plan, folder, network_id, run_id)
         _add_values(atlas, plan, folder, network_id, progress)
         _add_run(atlas, plan, run, run_id, network_id, dataset_id, started_at)
+        notes = _repeated(atlas)
         for table in ("staged_inputs", "staged_contents", "staged_examples"):
             atlas.execute(f"drop table {table}")
         seal(atlas, "networks", "sites", "spans", "datasets", run_id=run_id)
-    return run_id
+    return notes
 
 
 def is_published(atlas: Atlas, plan: Plan) -> bool:
@@ -301,6 +303,32 @@ def _add_values(atlas: Atlas, plan: Plan, folder: Path, network_id: int, progres
     activations = [_wanted(atlas, "activations", *found, ids, staged["first"]) for found in sites]
     atlas.insert_stream("activations", ACTIVATIONS, told(activation_batches(files, ids, activations)))
     _refresh_sites(atlas, "activations", activations)
+
+
+def _repeated(atlas: Atlas) -> list[str]:
+    """Of inputs with the content of another: that they are stored once, and which of two labels is read."""
+    [(inputs, contents)] = atlas.rows(
+        "select count(*), count(distinct content_hash) from staged_inputs where reason is null"
+    )
+    notes = []
+    if inputs > contents:
+        notes.append(f"{inputs - contents} of {inputs} inputs have the content of another one: each is stored once")
+    others = atlas.rows(
+        """
+        select staged.key, staged.label, known.label
+        from staged_inputs as staged join inputs using (content_hash)
+        join (select distinct input_id, label from examples) as known using (input_id)
+        where staged.reason is null and staged.label is distinct from known.label
+        order by staged.place
+        """
+    )
+    if others:
+        key, label, known = others[0]
+        notes.append(
+            f"{len(others)} inputs keep the label with which they were stored first: {key} has {label!r} here, and "
+            f"{known!r} is what queries read; for these labels, ingest into a new atlas"
+        )
+    return notes
 
 
 @dataclass

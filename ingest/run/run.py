@@ -11,7 +11,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -116,7 +116,7 @@ def ingest(
     folder = path / STAGING / name
     finish = partial(_finish, network=network, name=name, cluster=cluster, progress=progress)
     recorded = partial(_recorded, path, network, dataset, wait, progress)
-    whole = ExitStack()
+    whole, notes = ExitStack(), list[str]()
     try:
         first, published = recorded()
         with progress.step("plan", unit="inputs") as step:
@@ -145,8 +145,11 @@ def ingest(
                 with patiently(path, progress, writable=True, wait=wait) as a:
                     # Asked again: who ran the same at once may have published it meanwhile.
                     already_there = is_published(a, plan)
-                    if already_there or _published(a, network, dataset, plan, name, folder, started_at, progress):
+                    if already_there or _published(
+                        a, network, dataset, plan, name, folder, started_at, progress, notes
+                    ):
                         outcome = finish(a, plan=plan, already_there=already_there)
+                        outcome = replace(outcome, notes=[*notes, *outcome.notes])
                         break
                 changed = "read again what changed on the disk"
                 _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress, changed)
@@ -281,15 +284,16 @@ def _published(
     folder: Path,
     started_at: datetime,
     progress: Progress,
+    notes: list[str],
 ) -> bool:
     """Publish a run and say True, if all its shards are as they were written; else those that are not no longer count
-    as complete."""
+    as complete. What is to be said is added to ``notes``."""
     if _rotten(plan, folder):
         return False
     _check_not_empty(dataset, plan, folder)
     try:
         with progress.step("publish", unit="MB") as step:
-            publish(a, network, plan, name, folder, started_at, progress=step.update)
+            notes += publish(a, network, plan, name, folder, started_at, progress=step.update)
     except (OSError, pa.ArrowException):  # a page changed after it was looked at
         if not _rotten(plan, folder):
             raise
