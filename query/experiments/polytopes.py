@@ -584,7 +584,7 @@ EXPERIMENT = Experiment(
     figure=figure,
     live=True,
     controls=True,
-    quick={"examples": 10, "rays": 30, "towards": 3},
+    quick={"examples": 5, "rays": 20, "towards": 2},
     claims=(
         _claim(
             2,
