@@ -181,14 +181,14 @@ class _Rate(ProgressColumn):
 
 
 class _Left(ProgressColumn):
-    """Until the run is over."""
+    """Until the whole run is over: short enough for 80 columns."""
 
     def render(self, task: Task) -> Text:
         until = task.fields["until"]
         if until is None:
             return Text("")
         minutes, seconds = divmod(max(0, round(until - time.monotonic())), 60)
-        return Text(f"{minutes}:{seconds:02} left of the run" if minutes or seconds else "soon done")
+        return Text(f"{minutes}:{seconds:02} left" if minutes or seconds else "soon done")
 
 
 def describe_plan(plan: Plan, estimate: Forecast, dataset: Dataset) -> list[str]:
