@@ -143,7 +143,7 @@ def plane_network(name: str = "plane", scale: float = 1.0) -> WordReader:
     """2 inputs, 3 hidden and 2 output gates. A word is a point ``x:y``."""
     hidden = np.array([[1.0, 0], [0, 1], [1, 1]]), np.array([0.0, 0, -2])
     out = scale * np.array([[1.0, -1, 0], [0, 0, 1]]), np.array([0.0, -1])
-    vocabulary = {f"{x}:{y}": (x, y) for x in range(-5, 6) for y in range(-5, 6)}
+    vocabulary: dict[str, Sequence[float]] = {f"{x}:{y}": (x, y) for x in range(-5, 6) for y in range(-5, 6)}
     vocabulary["nan:1"] = (np.nan, 1)
     return WordReader(name, vocabulary, [("hidden", *hidden), ("out", *out)], classes=["left", "right"], window=4)
 

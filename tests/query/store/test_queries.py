@@ -228,6 +228,8 @@ def test_no_function_tells_of_the_file(a):
     [
         "select 1 as read_blob, 'from read_blob(1)' as glob -- read_blob(1)",
         "select read_blob from range(3) as read_blob(read_blob)",
+        "from range(3) as query(i)",
+        "with query(i) as (select 1) from query",
         "select 'river' glob ('r*') as g from range(2)",
         'with "a/b.duckdb" as (select 1) from "a/b.duckdb"',
         'select \'/a/b.duckdb\' as path, "x/y" from (select 1 as "x/y")',
