@@ -60,10 +60,12 @@ def _run(module: str, words: tuple[str, ...], environment: Mapping[str, str], st
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
-    for path, stream in ((os.devnull, sys.stdout), (stderr, sys.stderr)):
+    for path, number, name in ((os.devnull, 1, "stdout"), (stderr, 2, "stderr")):
         descriptor = os.open(path, os.O_WRONLY)
-        os.dup2(descriptor, stream.fileno())
+        os.dup2(descriptor, number)
         os.close(descriptor)
+        # Anew: a stream that has begun as a file goes on as one, and would look for its place in a pipe.
+        setattr(sys, name, open(number, "w", buffering=1, closefd=False))  # noqa: SIM115
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -199,7 +199,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path):
         os.kill(command.pid, signal.SIGINT)
         said = lines.read()
         command.join()
-        assert command.exitcode == INTERRUPTED
+        assert command.exitcode == INTERRUPTED, said
     assert "give the same command again to go on" in said and "Traceback" not in said
     assert list(path.rglob(".*.tmp")) == []
 
