@@ -42,6 +42,7 @@ EXPERIMENTS = {
     "layernorm": "Whether scaling before LayerNorm flips gates, and whether scaling the MLP hidden vector does.",
     "polytopes": "How far examples are from the next polytope, which sites bound them, and where rays leave.",
     "occupancy": "How many distinct codes the examples have, by site and span.",
+    "rarity": "Whether neighbours bear the same label more often by Hamming, weighted by rarity, or by Jaccard.",
 }
 """In the order of docs/SCIENCE.md."""
 

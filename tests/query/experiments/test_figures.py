@@ -19,6 +19,7 @@ ASKED = {
     "flow": {"pairs": 800, "resamples": 20},
     "dictionary": {"atoms": 4, "resamples": 50},
     "occupancy": {},
+    "rarity": {"queries": 30, "resamples": 50},
 }
 
 
