@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +164,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
     expected = "expected what `torch.save(model.state_dict(), PATH)` writes"
+    if _is_torchscript(path):
+        raise WeightsError(
+            f"weights {path} are a TorchScript archive, a whole program; {expected} (of `torch.jit.load(PATH)` too, "
+            "which runs the program's code: only where you trust who made it)"
+        )
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -184,6 +190,17 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     if nameless:
         raise WeightsError(f"weights {path} are called {_listed(nameless)}, which are no names; {expected}")
     return dict(content)
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether it is what `torch.jit.save` writes: a ZIP file as `torch.save`'s, with code beside it."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False  # damaged, of which torch's reader says more
 
 
 def check_fit(

@@ -120,6 +120,14 @@ def test_files_of_another_kind_are_explained(state, saved, spoil, message):
         inception(saved(spoil(state)))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_a_torchscript_archive_is_explained(tmp_path):
+    """A program is not run for its weights: it is said what it is, and what to save."""
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "program.pt")
+    with pytest.raises(WeightsError, match=r"program\.pt are a TorchScript archive.* expected what `torch\.save"):
+        inception(tmp_path / "program.pt")
+
+
 def test_unreadable_files_are_explained(tmp_path):
     (tmp_path / "text.pt").write_text("hello, this is text", encoding="utf-8")
     with pytest.raises(WeightsError, match=r"can't be read \(KeyError: 101\)"):
