@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import atlas
+import ingest
 import query
 from atlas.errors import NotStored, RunInterrupted, UsageError
 from atlas.search.hamming_index import hamming_matrix
@@ -79,6 +80,21 @@ def test_activations_and_spans_have_layouts(words: Path):
         made = query.layouts(a).set_index("layout_id")
     assert made.loc[by_activation, ["target", "space", "metric"]].tolist() == [SITE, "activations", "euclidean"]
     assert made.loc[over_span, ["target", "space", "metric"]].tolist() == ["blocks.0.mlp->", "codes", "hamming"]
+
+
+def test_given_codes_have_a_layout(tmp_path: Path):
+    """Codes that something else computed have a map, which rests on Jaccard neighbours where asked."""
+    bits = np.random.default_rng(0).random((30, 20)) < 0.3
+    np.savez(tmp_path / "given.npz", site=bits)
+    ingest.ingest(tmp_path / "x.atlas", *ingest.open_codes(tmp_path / "given.npz"), cluster=False)
+    number = layout(tmp_path / "x.atlas", site="site", metric="jaccard", neighbors=5)
+    with atlas.open(tmp_path / "x.atlas") as a:
+        stored = a.frame("from layout_points where layout_id = $1 order by example_id", [number])
+    either = np.maximum((bits[:, None] | bits).sum(axis=2), 1)
+    apart = (bits[:, None] ^ bits).sum(axis=2) / either
+    np.fill_diagonal(apart, np.inf)
+    np.testing.assert_allclose(np.stack(stored["distances"]), np.sort(apart, axis=1)[:, :5], rtol=1e-6)
+    assert len(stored) == 30 and stored[["x", "y"]].apply(np.isfinite).all(axis=None)
 
 
 @pytest.mark.usefixtures("unchecked")

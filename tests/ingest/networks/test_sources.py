@@ -117,6 +117,9 @@ def test_timm_network_is_fed_as_it_says():
     assert len(network.classes) == 4 and all(site.exact for site in network.sites if site.scope == "full")
     with pytest.raises(UnknownName, match="the nearest are"):
         load_network("timm:resnet10x")
+    transformer = load_network("timm:test_vit", weights="random-raw:0", outputs=4)
+    assert len(transformer.classes) == 4 and {site.nonlinearity for site in transformer.sites} == {"gelu"}
+    assert all("norm" in site.broken_by for site in transformer.sites)
 
 
 def test_a_function_of_the_users_own(factories, tmp_path):
