@@ -23,7 +23,7 @@ from ..examples.labels import Labels, drawn, labels_of
 from ..notes import Notes
 from ..progress import Progress, part, tell
 from ..sites import asked_sites
-from ..statistics import mean_interval
+from ..statistics import Interval, mean_interval
 from .figures import CHANCE, finish, interval, legend_above, name_axis, points, style, text
 from .options import IntervalOptions
 from .record import Experiment
@@ -209,19 +209,20 @@ def _compare(
         distances = _distances(atlas, target, labels.ids, queries, weights)
         nearest = {name: nearest_of(found, others, order, options.k) for name, found in distances.items()}
         for name, chosen in nearest.items():
-            same[name].append((alike & chosen).sum(axis=1) / options.k)
-            shared[name].append((chosen & nearest[HAMMING]).sum(axis=1) / options.k)
+            same[name].append((alike & chosen).sum(axis=1).astype(np.float64))
+            shared[name].append((chosen & nearest[HAMMING]).sum(axis=1).astype(np.float64))
         told(stop / len(asked))
 
-    def over_inputs(name: str, values: list[np.ndarray]) -> dict[str, float]:
-        found = mean_interval(
-            np.concatenate(values),
+    def shares(name: str, counts: list[np.ndarray]) -> dict[str, float]:
+        """Of the k nearest; counts are averaged before they are divided, so that no difference is exactly 0."""
+        value, low, high, n = mean_interval(
+            np.concatenate(counts),
             np.random.default_rng([options.seed, 114]),
             units=labels.inputs[asked],
             resamples=options.resamples,
             confidence=options.confidence,
         )
-        return found.columns(name)
+        return Interval(value / options.k, low / options.k, high / options.k, n).columns(name)
 
     unsaid = [np.full(len(asked), np.nan)]  # of Hamming beside itself
     rows: list[dict[str, object]] = []
@@ -237,9 +238,9 @@ def _compare(
                 "inputs": len(np.unique(labels.inputs[asked])),
                 "k": options.k,
                 "chance": float(np.concatenate(chance).mean()),
-                **over_inputs("same", same[name]),
-                **over_inputs("gain", unsaid if name == HAMMING else gain),
-                **over_inputs("overlap", unsaid if name == HAMMING else shared[name]),
+                **shares("same", same[name]),
+                **shares("gain", unsaid if name == HAMMING else gain),
+                **shares("overlap", unsaid if name == HAMMING else shared[name]),
                 "exact": target.exact,
             }
         )
