@@ -9,6 +9,7 @@ import pandas as pd
 import typer
 
 from atlas.errors import UsageError
+from atlas.kinds import INPUT_KINDS
 from atlas.network import FULL_SUFFIX, Network, Site, whole_scope
 
 from .ingest import NetworkOptions
@@ -70,4 +71,4 @@ def _runs_on(network: Network, site: Site) -> str:
         return network.cut(site)
     if not isinstance(network, TailedNetwork):
         return "no"
-    return "yes, the sequence held" if network.info.kind == "text" else "yes"
+    return "yes, the sequence held" if INPUT_KINDS[network.info.kind].in_sequence else "yes"

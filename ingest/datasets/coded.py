@@ -139,7 +139,7 @@ class CodedRows:
         """Raises `BadInput` for a key that stands twice, and for a label column that is not there."""
         self.name, self.source, self.kind = name, request.source, request.kind
         label = request.choose_label(file.types, request.source)
-        content = _content_column(file, request)
+        content = CONTENTS[request.kind].column(file, request)
         named = {"label": label, "content": content}
         self._named = {what: column for what, column in named.items() if column is not None}
         self._plain = _Rows(file, dict.fromkeys(self._named.values(), plain), PLAIN_BYTES) if self._named else None
@@ -156,8 +156,9 @@ class CodedRows:
     def _item(self, ordinal: int) -> Item | BadItem:
         key = self._keys[ordinal]
         cells = self._plain.at(ordinal) if self._plain else {}
-        label, content = (cells[self._named[what]] if what in self._named else None for what in ("label", "content"))
-        item = self._input(ordinal, key, label, content)
+        label = cells[self._named["label"]] if "label" in self._named else None
+        content = cells[self._named["content"]] if "content" in self._named else key
+        item = CONTENTS[self.kind].item(ordinal, key, label, content)
         if isinstance(item, BadItem):
             return item
         codes = self._codes.at(ordinal)
@@ -168,14 +169,6 @@ class CodedRows:
         # Rows of equal texts are inputs of their own: each has a code.
         content_hash = hashlib.sha256(f"{key}\0{item.content_hash}".encode()).hexdigest()
         return CodedItem(ordinal, key, item.label, item.content, content_hash, RecordedView(codes, activations))
-
-    def _input(self, ordinal: int, key: str, label: object, content: object) -> Item | BadItem:
-        if self.kind == "text":
-            return text_item(ordinal, key, label, content if "content" in self._named else key)
-        if not isinstance(content, np.ndarray):
-            return image_cell_item(ordinal, key, label, content)
-        image = Image.fromarray(content)
-        return with_label(Item(ordinal, key, None, image, pixels_hash(image)), label)
 
 
 def open_codes(
@@ -300,10 +293,30 @@ def _width(file: _File, site: str, gates: Mapping[str, int]) -> int:
     return width
 
 
-def _content_column(file: _File, request: Request) -> str | None:
-    if request.kind == "image":
-        return IMAGE
+@dataclass(frozen=True)
+class _Content:
+    """What a row shows: ``column`` finds it, ``item`` makes an input of (ordinal, key, label, its cell); the key
+    stands in for a column that is not there."""
+
+    column: Callable[[_File, Request], str | None]
+    item: Callable[[int, str, object, Any], Item | BadItem]
+
+
+def _text_column(file: _File, request: Request) -> str | None:
     return request.text_column if request.text_column in file.types else None
+
+
+def _image(ordinal: int, key: str, label: object, content: object) -> Item | BadItem:
+    if not isinstance(content, np.ndarray):
+        return image_cell_item(ordinal, key, label, content)
+    image = Image.fromarray(content)
+    return with_label(Item(ordinal, key, None, image, pixels_hash(image)), label)
+
+
+CONTENTS: dict[Kind, _Content] = {
+    "text": _Content(_text_column, text_item),
+    "image": _Content(lambda file, request: IMAGE, _image),
+}
 
 
 # --- keys ------------------------------------------------------------------------------------------------------

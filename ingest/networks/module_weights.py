@@ -218,15 +218,13 @@ def _first_layer(model: nn.Module) -> nn.Module | None:
 
 
 def _feed(model: nn.Module, options: Options, known: ImageOptions, transform: Transform | None) -> _Feed:
-    if _kind(model, options) == "vector":
-        return _vectors(model, options)
+    return FEEDS[_kind(model, options)](model, options, known, transform)
+
+
+def _images(model: nn.Module, options: Options, known: ImageOptions, transform: Transform | None) -> _Feed:
     first = _first_layer(model)
     if isinstance(first, nn.Conv2d) and first.in_channels == 1:
         known = replace(known, mean=(0.0,), std=(1.0,))
-    return _images(options, known, transform)
-
-
-def _images(options: Options, known: ImageOptions, transform: Transform | None) -> _Feed:
     reading = settled(options, known)
     size = reading["image_size"]
     if transform is None:
@@ -243,7 +241,7 @@ def _images(options: Options, known: ImageOptions, transform: Transform | None) 
     return _Feed(transformed, tuple(example.shape[1:]), {"transform": _in_words(transform)}, VIEWS["image"])
 
 
-def _vectors(model: nn.Module, options: Options) -> _Feed:
+def _vectors(model: nn.Module, options: Options, *of_images: object) -> _Feed:
     shape = options.shape
     if shape is None:
         linear = _first_layer(model)
@@ -257,6 +255,12 @@ def _vectors(model: nn.Module, options: Options) -> _Feed:
         return torch.from_numpy(np.stack([view.numbers for view in batch])).float().reshape(-1, *shape)
 
     return _Feed(prepare, tuple(shape), {"shape": list(shape)}, VIEWS["vector"])
+
+
+FEEDS: dict[Kind, Callable[[nn.Module, Options, ImageOptions, Transform | None], _Feed]] = {
+    "image": _images,
+    "vector": _vectors,
+}
 
 
 def _in_words(transform: Transform) -> str:

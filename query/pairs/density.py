@@ -9,6 +9,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, hamming
 from atlas.errors import NotStored, UsageError
+from atlas.kinds import INPUT_KINDS
 from atlas.network import FULL_SUFFIX
 from atlas.store.catalog import SiteRecord, Target
 
@@ -102,7 +103,7 @@ def exactness(target: Target) -> str:
         bypass = f"{target.before.bypassed_by} also reads what flows past {target.before.name}"
         return f"equal codes need not mean one affine map of the activations before them: {bypass}"
     kinds = {site.nonlinearity for site in target.sites if not site.exact}
-    if kinds == {"relu"} and target.network.kind == "text":
+    if kinds == {"relu"} and INPUT_KINDS[target.network.kind].in_sequence:
         return (
             "attention and normalisation lie between the gates and are not piecewise linear, so equal codes need not "
             "mean one affine map"
