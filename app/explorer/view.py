@@ -288,7 +288,7 @@ def guarded(callback: Callable[P, object]) -> Callable[P, None]:
             callback(*args, **kwargs)
         except PolytopeError as error:
             st.session_state[FAILED] = str(error)
-        except Exception:  # as in `survived`
+        except Exception:  # as in `survived`: a sentence for the page, the whole trace for the log
             _log.exception("A callback failed")
             st.session_state[FAILED] = UNEXPECTED
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ PIECE_BYTES = 1 << 20
 """Of a line that are held at once while lines are looked for."""
 
 
-class Lines:
+class Lines(ABC):
     """A file with a record a line; blank lines are none. Holds a byte offset and a line number for each record."""
 
     ignored: Mapping[str, int] = {}
@@ -63,8 +64,9 @@ class Lines:
                 else:
                     yield self._item(ordinal, line)
 
+    @abstractmethod
     def _item(self, ordinal: int, line: bytes) -> Item | BadItem:
-        raise NotImplementedError
+        """The input of a record, from its line."""
 
     def _key(self, ordinal: int) -> str:
         return f"{printable(self._path.name)}:{self._lines[ordinal]}"

@@ -46,7 +46,7 @@ TRIED = 2
 """Versions of the token that a tail is checked with: more than one, so that they would disturb each other."""
 
 STOPPED = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError)
-"""What an attention raises that can't be run so."""
+"""What an attention raises that can't be run so; it is code of others. The refusal of the model says what it was."""
 
 
 class StoredKeys(DynamicCache):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -46,7 +47,7 @@ class Known:
     undoes_imagenet: bool = False
 
 
-class ModuleSource:
+class ModuleSource(ABC):
     """How to build a network by name. ``own``: what its own weights are called. ``fed``: how images usually are.
 
     ``architecture`` is the same for all networks that are built alike.
@@ -60,13 +61,13 @@ class ModuleSource:
         self.name = source.partition(":")[2]
         self.architecture = self.name
 
+    @abstractmethod
     def build(self, outputs: int | None = None) -> nn.Module:
         """The network with initial weights; ``outputs``: how many, where that can be chosen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def own_weights(self) -> Known | None:
         """The weights that come with the source; None where they are in the network as it is built."""
-        raise NotImplementedError
 
     def recognised(self, path: Path) -> Known | None:
         """What is known of a file of weights, None where it is not the source's own; its state is left empty."""
