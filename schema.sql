@@ -175,6 +175,22 @@ comment on column runs.n_bad is 'Inputs skipped, listed in bad_inputs.';
 comment on column runs.started_at is 'When the plan was made, UTC.';
 comment on column runs.published_at is 'When the run became visible, UTC.';
 
+create table shards (
+    run_id usmallint not null,
+    shard uinteger not null,
+    device varchar,
+    n_examples uinteger not null,
+    first_example_id uinteger,
+    last_example_id uinteger
+);
+comment on table shards is 'What read each shard of a run: bits of gates near zero may differ between devices.';
+comment on column shards.run_id is 'runs.run_id.';
+comment on column shards.shard is 'Place in the plan of the run, from 0.';
+comment on column shards.device is 'Where the network ran, of a GPU its name as well: cpu, cuda (NVIDIA H200); null where nothing ran (codes from elsewhere).';
+comment on column shards.n_examples is 'Examples that the shard gave, those already known included.';
+comment on column shards.first_example_id is 'examples.example_id of the first example that it brought; null where all were known.';
+comment on column shards.last_example_id is 'The last one; those between are of the same shard.';
+
 create table bad_inputs (
     run_id usmallint not null,
     key varchar not null,

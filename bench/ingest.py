@@ -122,7 +122,7 @@ def _ingestion(
     network: Any, dataset: Dataset, batch_size: int, full: tuple[str, ...]
 ) -> tuple[Callable[[Path], None], Plan]:
     choices = Choices(batch_size=batch_size, full=full)
-    plan = make_plan(network, dataset, choices, device=str(network.device))
+    plan = make_plan(network, dataset, choices)
     ordinals = choose_inputs(dataset, choices)
 
     def write(folder: Path) -> None:

@@ -124,7 +124,7 @@ def stage(folder: Path, packed: np.ndarray, activations: np.ndarray | None = Non
     network = Generated(packed, np.zeros((1, 8), np.float32) if activations is None else activations)
     dataset = open_dataset(str(texts), kind="text")
     choices = Choices(store_activations=activations is not None, tokens=TokenSampling(TOKENS_A_TEXT, 0))
-    plan = make_plan(network, dataset, choices, device="cpu")
+    plan = make_plan(network, dataset, choices)
     for shard in plan.shards:
         write_shard(network, dataset, choose_inputs(dataset, choices), plan, shard, folder, skip_bad=False)
     return Staged(network, plan, folder)

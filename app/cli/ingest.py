@@ -197,7 +197,6 @@ def ingest(
 
     Give the same command again after a kill, Ctrl-C or a full disk: it goes on at the first missing shard.
     """
-    from ingest.networks.loading import resolve_device
     from ingest.run.plan import Choices
     from ingest.run.run import ingest as run_ingestion
     from ingest.run.sampling import ImageSampling, TokenSampling
@@ -224,7 +223,6 @@ def ingest(
             dataset,
             choices,
             run=f"{running.run}-{network.info.name}" if running.run and loading.checkpoint_glob else running.run,
-            device=str(resolve_device(loading.device)),
             worker=_share(running.worker),
             cluster=running.cluster,
             discard=running.discard,

@@ -47,6 +47,7 @@ TABLES = [
     Digested("datasets", (), ("dataset_id",)),
     Digested("indexes", (), ("network_id", "target", "kind")),
     Digested("runs", ("run_id",), ("run_id",)),
+    Digested("shards", ("run_id",), ("shard",)),
     Digested("bad_inputs", ("run_id",), ("key", "reason")),
     Digested("inputs", ("run_id",), ("input_id",), block_ids=512),  # whole texts and thumbnails
     Digested("dataset_inputs", ("run_id",), ("ordinal",)),

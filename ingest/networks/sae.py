@@ -74,6 +74,7 @@ class SparseAutoencoder:
 
     def __init__(self, encoder: Encoder, reader: Network, site: Site, info: NetworkInfo) -> None:
         self.encoder, self.reader, self.site, self.info = encoder, reader, site, info
+        self.device = getattr(reader, "device", "cpu")
         units, features = encoder.weight.shape
         if site.n_units != units:
             raise WeightsError(

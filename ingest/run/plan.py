@@ -1,8 +1,8 @@
 """What a run will do, decided before it starts: which inputs, sites and tokens, cut into shards with exact bounds.
 
-A plan is a JSON document. It determines every byte of the result, so two machines that hold the same plan can share
-its shards, and a run that was killed can go on. A command whose plan differs from that of the unfinished run of the
-same name is refused, with the difference named.
+A plan is a JSON document. It determines every byte of the result, but for what devices round differently (SCIENCE,
+bits near zero), so two machines that hold the same plan can share its shards, and a run that was killed can go on. A
+command whose plan differs from that of the unfinished run of the same name is refused, with the difference named.
 """
 
 from __future__ import annotations
@@ -125,7 +125,6 @@ def make_plan(
     dataset: Dataset,
     choices: Choices,
     *,
-    device: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
     """Decide a run. Texts and vectors are read once, so that their examples are counted exactly and unreadable or too
@@ -171,7 +170,6 @@ def make_plan(
         "seed": choices.seed,
         "batch_size": batch_size,
         "shard_examples": per_shard,
-        "device": device,
         "shards": scanned.shards,
     }
     return Plan(json.loads(json.dumps(document)), sites, scanned.bad, scanned.content_bytes)

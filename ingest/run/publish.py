@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Bool, UInt32
 
 from atlas.errors import UsageError, WeightsError
@@ -23,7 +24,7 @@ from atlas.store.statements import quoted
 
 from .batches import ACTIVATIONS, CODES, Wanted, activation_batches, code_batches
 from .plan import Plan
-from .shards import inputs_path, shard_path
+from .shards import inputs_path, read_on, shard_path
 
 MEGABYTE = 1_000_000
 
@@ -62,6 +63,7 @@ def publish(
         _add_examples(atlas, plan, folder, network_id, run_id)
         _add_values(atlas, plan, folder, network_id, progress)
         _add_run(atlas, plan, run, run_id, network_id, dataset_id, started_at)
+        _add_shards(atlas, plan, folder, run_id)
         notes = _repeated(atlas)
         for table in ("staged_inputs", "staged_contents", "staged_examples"):
             atlas.execute(f"drop table {table}")
@@ -401,6 +403,25 @@ def _add_run(
         "insert into bad_inputs select $1, key, reason from staged_inputs where reason is not null order by ordinal",
         [run_id],
     )
+
+
+def _add_shards(atlas: Atlas, plan: Plan, folder: Path, run_id: int) -> None:
+    """What read each shard, and which examples it brought: their ids ascend from shard to shard."""
+    counts = [pq.read_metadata(shard_path(folder, shard)).num_rows for shard in plan.shards]
+    staged = atlas.columns("select example_id, first and new as brought from staged_examples order by place")
+    brought = [
+        ids[new]
+        for ids, new in zip(*(np.split(staged[name], np.cumsum(counts)[:-1]) for name in staged), strict=True)
+    ]
+    columns = {
+        "run_id": [run_id] * len(counts),
+        "shard": [shard.number for shard in plan.shards],
+        "device": pa.array([read_on(folder, shard) for shard in plan.shards], pa.string()),
+        "n_examples": counts,
+        "first_example_id": [int(ids[0]) if len(ids) else None for ids in brought],
+        "last_example_id": [int(ids[-1]) if len(ids) else None for ids in brought],
+    }
+    atlas.insert("shards", pa.table(columns))
 
 
 def _refresh_sites(atlas: Atlas, table: str, added: Sequence[Wanted]) -> None:

@@ -67,7 +67,6 @@ def ingest(
     choices: Choices | None = None,
     *,
     run: str | None = None,
-    device: str = "cpu",
     worker: tuple[int, int] | None = None,
     cluster: bool = True,
     discard: bool = False,
@@ -85,7 +84,6 @@ def ingest(
         dataset: what `open_dataset` returns, or any other `Dataset` of the network's kind.
         choices: sites, sampling, limits; None: every position site of every input.
         run: name of the run; None: network and dataset.
-        device: where the network runs; the plan records it.
         worker: (i, n) writes every n-th shard and publishes nothing: n such processes, on any machines that share the
             folder, then the call without it.
         cluster: whether to cluster the codes of every site, up to 20,000 examples.
@@ -120,7 +118,7 @@ def ingest(
     try:
         first, published = recorded()
         with progress.step("plan", unit="inputs") as step:
-            plan = make_plan(network, dataset, choices, device=device, progress=step.update)
+            plan = make_plan(network, dataset, choices, progress=step.update)
         if discard:
             _remove(folder)
         already_there = plan.digest in published

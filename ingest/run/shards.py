@@ -27,6 +27,7 @@ from atlas.store.disk import remove_stranger, replacing, sealed, unsealed
 
 from ..datasets.base import BadItem, Dataset, Item
 from ..datasets.kinds import SOURCES
+from ..networks.registry import RECORDED
 from .background import Background, ahead
 from .kinds import Place, Unit, feeding_of
 from .plan import Plan, Shard, read_inputs
@@ -96,6 +97,24 @@ def is_complete(folder: Path, shard: Shard, plan: str) -> bool:
     return _seal(folder, shard).get("plan") == plan
 
 
+def read_on(folder: Path, shard: Shard) -> str | None:
+    """The device on which a complete shard was read, as `device_of` names it."""
+    device: str | None = _seal(folder, shard)["device"]
+    return device
+
+
+def device_of(network: Network) -> str | None:
+    """Where a network runs, of a CUDA device its name as well; None where none runs."""
+    if network.info.source == RECORDED:
+        return None
+    device = str(getattr(network, "device", "cpu"))
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return f"cuda ({torch.cuda.get_device_name(device)})"
+
+
 def is_intact(folder: Path, shard: Shard, plan: str) -> bool:
     """Whether a shard of the plan of this digest was written, and no byte of it has changed since."""
     seal = _seal(folder, shard)
@@ -160,7 +179,7 @@ def write_shard(
         _write_inputs(inputs_path(folder, shard), inputs)
     seal = {"inputs": _sha256(inputs_path(folder, shard)), "examples": _sha256(shard_path(folder, shard))}
     with replacing(seal_path(folder, shard)) as file:
-        file.write(sealed({"plan": plan.digest, **seal}))
+        file.write(sealed({"plan": plan.digest, "device": device_of(network), **seal}))
 
 
 class _Rows:

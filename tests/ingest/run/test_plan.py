@@ -25,7 +25,7 @@ from tests.networks import PixelNetwork, word_network, word_texts
 
 
 def plan_of(folder: Path, choices: Choices = SMALL, **changed: Any) -> Plan:
-    return make_plan(word_network(), texts(folder), replace(choices, **changed), device="cpu")
+    return make_plan(word_network(), texts(folder), replace(choices, **changed))
 
 
 def test_shards_cover_every_input_once(tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_limit_draws_by_seed(tmp_path: Path) -> None:
 def test_shards_are_small(tmp_path: Path) -> None:
     """Shards are small in bytes and in examples."""
     data = texts(small_texts(tmp_path / "words", 3))
-    plan = make_plan(word_network(), data, Choices(tokens=TOKENS), device="cpu")
+    plan = make_plan(word_network(), data, Choices(tokens=TOKENS))
     assert plan.document["shard_examples"] == SHARD_EXAMPLES
     long = " ".join(word for _, _, text in word_texts(40) for word in text.split(" "))
     one = texts(write_texts(tmp_path / "long", [("one.txt", None, long)]))
-    assert len(make_plan(word_network(), one, SMALL, device="cpu").shards) == 1, "an input is never divided"
+    assert len(make_plan(word_network(), one, SMALL).shards) == 1, "an input is never divided"

@@ -75,6 +75,21 @@ def test_every_row_belongs_to_its_example(tmp_path: Path) -> None:
         assert {key for (key,) in a.rows("select key from bad_inputs")} == {"fruit/00.txt", "metal/00.txt"}
 
 
+def test_shards_say_what_they_brought(tmp_path: Path) -> None:
+    """Of a text that occurs twice the second brings nothing; nor does any of a run that reads the same again."""
+    made = word_texts(5)
+    data = write_texts(tmp_path / "words", [*made, ("river/again.txt", "river", made[0][2])])
+    small_run(tmp_path / "a", data, replace(SMALL, shard_examples=8))
+    small_run(tmp_path / "a", data, replace(SMALL, shard_examples=8, seed=1))
+    with atlas.open(tmp_path / "a") as a:
+        assert a.rows("from shards order by run_id, shard") == [
+            (1, 0, "cpu", 8, 1, 8),
+            (1, 1, "cpu", 8, 9, 16),
+            (1, 2, "cpu", 8, 17, 20),
+            *((2, shard, "cpu", 8, None, None) for shard in range(3)),
+        ]
+
+
 def check_text_row(row: dict, label: str | None) -> None:
     assert row["token"] == row["text"].split(" ")[row["position"]]
     assert row["context"][row["context_offset"] :].startswith(row["token"])

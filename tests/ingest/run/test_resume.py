@@ -25,6 +25,7 @@ from tests.ingest.runs import (
     start_child,
     tables,
 )
+from tests.networks import word_network
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +143,21 @@ def test_worker_of_a_published_run(tmp_path: Path, data: Path) -> None:
     before = tables(path)
     assert small_run(path, data, worker=(0, 2)).already_there
     assert tables(path) == before
+
+
+def test_another_device_goes_on(tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+    """A run goes on on another device, and says which read what."""
+    path, network = tmp_path / "a", word_network()
+    run_in_child(path, data, Stop("read", 5))
+    network.device = "mps"
+    small_run(path, data, network=network)
+    assert rows(path, "select device, first_example_id from shards order by shard") == [
+        ("cpu", 1),
+        ("mps", 13),
+        ("mps", 25),
+    ]
+    changed = {table for table, digest in tables(path).items() if digest != undisturbed[table]}
+    assert changed == {"shards", "digests"}
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_stored_plans_give_choices_again(tmp_path):
     """The same shards of another network of the same sites."""
     dataset = table(tmp_path / "points.csv", POINTS.values())
     choices = Choices(sites=("out",), limit=7, seed=3, batch_size=4, shard_examples=2, store_activations=False)
-    plan = make_plan(PointNetwork(), dataset, choices, device="cpu")
+    plan = make_plan(PointNetwork(), dataset, choices)
     again = planned_choices(plan.document)
     assert (again.sites, again.limit, again.seed, again.batch_size) == (("out",), 7, 3, 4)
     assert again.skip_bad and not again.store_activations
