@@ -64,13 +64,10 @@ WAITING = 1
 LOOK_EVERY = 0.05
 """Seconds between two looks at whether someone pressed Stop."""
 
-COUNT_EVERY = 0.25
-"""Seconds between two reports of how much is done."""
-
 PLAIN_MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
 """Arrow's own allocator takes 1 GB to begin with, most of it never used, and the kernel's limit would count it."""
 
-BEGUN, DONE, ANSWER, ERROR = "begun", "done", "answer", "error"
+BEGUN, ANSWER, ERROR = "begun", "answer", "error"
 
 
 class Request(NamedTuple):
@@ -102,10 +99,10 @@ def ask(
     *,
     bounds: Bounds = EXPLORER,
     go_on: Callable[[], None] = lambda: None,
-    report: Callable[[float | None], None] = lambda share: None,
+    on_begun: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
     """Run a user's query as `Atlas.sql` does. ``go_on`` is called all the while, and what it raises ends the query;
-    ``report`` is told the share that is done.
+    ``on_begun`` once the atlas is open there and the query's time runs.
 
     Raises what `atlas.open` and `Atlas.sql` raise; `SqlFailed` also for more memory or a larger answer than a query
     may take here, and where the database itself fails.
@@ -113,7 +110,7 @@ def ask(
     process = _take(bounds)
     again = False
     try:
-        answer, again = process.ask(Request(path, bounds, query, parameters, row_limit, timeout), go_on, report)
+        answer, again = process.ask(Request(path, bounds, query, parameters, row_limit, timeout), go_on, on_begun)
     finally:
         _give_back(process, again)
     if isinstance(answer, PolytopeError):
@@ -183,9 +180,7 @@ class _Process:
         self._running.wait()
         self._ours.close()
 
-    def ask(
-        self, request: Request, go_on: Callable[[], None], report: Callable[[float | None], None]
-    ) -> tuple[Any, bool]:
+    def ask(self, request: Request, go_on: Callable[[], None], on_begun: Callable[[], None]) -> tuple[Any, bool]:
         """The rows, or the error of the query; and whether the process can be asked again."""
         until, begun, timeout = time.monotonic() + STARTING, False, request.timeout
         try:
@@ -199,10 +194,9 @@ class _Process:
                 what, content, again = self._ours.recv()
                 if what == BEGUN:
                     begun = True
+                    on_begun()
                     until = float("inf") if timeout is None else time.monotonic() + timeout + GRACE
-                elif what == DONE:
-                    report(content)
-                elif what in (ANSWER, ERROR):
+                else:
                     return pickle.loads(content), again
         except (EOFError, ConnectionError):
             return _ended_by(self._running.wait(), request.bounds), False
@@ -232,12 +226,10 @@ def main(handle: int, memory: int) -> None:
     os.nice(YIELDING)
     start = _bound_memory(memory)
     with Connection(handle) as asking:
-        sending = threading.Lock()
 
         def send(what: str, content: Any = None, again: bool = True) -> None:
             try:
-                with sending:
-                    asking.send((what, content, again))
+                asking.send((what, content, again))
             except OSError:  # who asked is gone
                 os._exit(1)
 
@@ -246,28 +238,16 @@ def main(handle: int, memory: int) -> None:
                 request: Request = asking.recv()
             except EOFError:
                 return
-            what, content = _answer(request, send)
+            what, content = _answer(request, lambda: send(BEGUN))
             send(what, content, _written_to() - start < ROOM // 2)
 
 
-def _answer(request: Request, send: Callable[[str, Any], None]) -> tuple[str, bytes]:
+def _answer(request: Request, begun: Callable[[], None]) -> tuple[str, bytes]:
     limits, largest = Limits(request.bounds.memory, request.bounds.threads), request.bounds.answer
     try:
         with atlas.open(request.path, limits=limits) as a:
-            send(BEGUN, None)
-            ended = threading.Event()
-
-            def count() -> None:
-                while not ended.wait(COUNT_EVERY):
-                    send(DONE, a.done())
-
-            counting = threading.Thread(target=count)
-            counting.start()
-            try:
-                rows = a.sql(request.query, request.parameters, row_limit=request.row_limit, timeout=request.timeout)
-            finally:
-                ended.set()
-                counting.join()
+            begun()
+            rows = a.sql(request.query, request.parameters, row_limit=request.row_limit, timeout=request.timeout)
         packed = pickle.dumps(rows, protocol=5)
         if largest is not None and len(packed) > largest:
             raise _too_large(len(rows), len(packed), largest)

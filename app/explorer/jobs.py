@@ -16,9 +16,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 import atlas
 from atlas import Atlas, Network
@@ -38,9 +39,6 @@ own several times a second; on a busy machine, less often."""
 
 TIDY_EVERY = 1.0
 """Seconds between two looks for jobs that nobody is interested in."""
-
-LEAST_SHARE = 0.01
-"""Of a query, from which on it says how long the rest will take."""
 
 
 class Stopped(PolytopeError):
@@ -97,7 +95,7 @@ class Job:
         self.error: BaseException | None = None
         self._session = session
         self._progress: tuple[int, int] | None = None
-        self._share: float | None = None
+        self._query: tuple[float, float | None] | None = None
         self._waits_for = "another computation"
         self._begun: float | None = None
         self._ended = threading.Event()
@@ -154,10 +152,12 @@ class Job:
             return None, f"{self.label}: stopping"
         if self._begun is None:
             return None, f"{self.label}: waiting for {self._waits_for}"
+        if self._query is not None:
+            begun, limit = self._query
+            elapsed = time.monotonic() - begun
+            if limit is not None:
+                return min(1.0, elapsed / limit), f"{self.label}: {_seconds(elapsed)} of at most {_seconds(limit)}"
         elapsed = time.monotonic() - self._begun
-        if self._share is not None and self._share >= LEAST_SHARE:
-            left = elapsed * (1 - self._share) / self._share
-            return self._share, f"{self.label}: {self._share:.0%}, {_seconds(elapsed)}, {_seconds(left)} left"
         if self._progress is None or not self._progress[0]:
             return None, f"{self.label}: {_seconds(elapsed)}"
         done, total = self._progress
@@ -214,9 +214,18 @@ class Job:
         self.go_on()
         self._progress = (done, total)
 
-    def share(self, done: float | None) -> None:
-        """How much of a query is done, where the database knows it."""
-        self._share = done
+    @contextmanager
+    def query(self, limit: float | None) -> Iterator[Callable[[], None]]:
+        """A user's query that may take so many seconds; its time runs once what this gives is called. How much is
+        done the database only guesses: it says 100 % long before the end."""
+
+        def begun() -> None:
+            self._query = time.monotonic(), limit
+
+        try:
+            yield begun
+        finally:
+            self._query = None
 
 
 Waited = Callable[[Callable[[], None]], AbstractContextManager[Network]]
@@ -252,13 +261,17 @@ def job(
     """
 
     def compute(job: Job, reader: Network | None) -> Any:
+        def sql(text: str, parameters: Any, row_limit: int | None, timeout: float | None) -> pd.DataFrame:
+            with job.query(timeout) as begun:
+                return sandbox.ask(path, text, parameters, row_limit, timeout, go_on=job.go_on, on_begun=begun)
+
         handed = dict(kwargs)
         if _takes(question, "progress"):
             handed["progress"] = job.progress
         if reader is not None:
             handed["reader"] = reader
         with atlas.open(path) as a:
-            a.elsewhere = partial(sandbox.ask, path, go_on=job.go_on, report=job.share)
+            a.elsewhere = sql
             job.reads(a)
             return question(a, *args, **handed)
 

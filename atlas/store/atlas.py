@@ -14,7 +14,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -161,12 +161,10 @@ class Atlas(Statements):
         self.written_by = os.getpid() if writable else None
         self._limits = limits
         self._kept: dict[Hashable, Any] = {}
-        self._counting: duckdb.DuckDBPyConnection | None = None
         if writable:
             _OPEN_WRITERS[_identity(path)] = self
         try:
             if limits is not None:
-                self._counting = user_sql.counting_cursor(self._connection)
                 user_sql.lock(self._connection)
             self._check_version()
             if writable:
@@ -243,19 +241,10 @@ class Atlas(Statements):
             raise UsageError(f"timeout is {timeout} s; it must be positive")
         if self.elsewhere is not None:
             return self.elsewhere(query, parameters, row_limit, timeout)
-        cursor = self._counting or self._connection.cursor()
-        try:
+        with closing(self._connection.cursor()) as cursor:
             return user_sql.answer(
                 self, cursor, query, parameters, row_limit=row_limit, timeout=timeout, limits=self._limits
             )
-        finally:
-            if cursor is not self._counting:
-                cursor.close()
-
-    def done(self) -> float | None:
-        """Share of the user's query that is done, from 0 to 1, as far as the database knows it. From any thread."""
-        percent = -1.0 if self._counting is None else self._counting.query_progress()
-        return None if percent < 0 else min(percent / 100, 1.0)
 
     # --- codes and activations ---------------------------------------------------------------------------------
 

@@ -109,14 +109,6 @@ def lock(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("set lock_configuration = true")
 
 
-def counting_cursor(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    """A cursor that knows how much of a query is done. Only before the configuration is locked can one be made."""
-    cursor = connection.cursor()
-    cursor.execute("set enable_progress_bar = true")
-    cursor.execute("set enable_progress_bar_print = false")
-    return cursor
-
-
 def answer(
     statements: Statements,
     cursor: duckdb.DuckDBPyConnection,

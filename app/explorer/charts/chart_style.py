@@ -5,6 +5,8 @@ Colours and marks are those of the figures of experiments (`query.experiments.fi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -22,19 +24,32 @@ BAR_HEIGHT = 26  # pixels a bar of a horizontal chart, its gap included
 
 
 def chart(rows: pd.DataFrame, across: str, up: str, by: str | None = None) -> go.Figure:
-    """Any column against a column of numbers: points where both are numbers, bars where the first holds names."""
+    """Any column against a column of numbers: bars where the first holds names, each once in its colour, else a point
+    a row. Bars of one name would stand on each other, and look like a sum that nobody asked for."""
     numeric = pd.api.types.is_numeric_dtype(rows[across]) and not pd.api.types.is_bool_dtype(rows[across])
+    barred = not numeric and not repeats(rows, [across] if by is None else [across, by])
     figure = go.Figure()
     for (name, part), look in zip(_parts(rows, by), [*SERIES, CHANCE], strict=False):
         shown = {"y": part[up], "name": text(name), "showlegend": by is not None}
-        if numeric:
-            marker = {"color": look.colour, "symbol": look.symbol}
-            figure.add_trace(go.Scatter(x=part[across], mode="markers", marker=marker, **shown))
+        x = part[across] if numeric else [text(value) for value in part[across]]
+        if barred:
+            figure.add_trace(go.Bar(x=x, marker_color=look.colour, **shown))
         else:
-            figure.add_trace(go.Bar(x=[text(value) for value in part[across]], marker_color=look.colour, **shown))
-    figure.update_xaxes(title=text(across), type="linear" if numeric else "category", autotickangles=TICK_ANGLES)
+            marker = {"color": look.colour, "symbol": look.symbol}
+            figure.add_trace(go.Scatter(x=x, mode="markers", marker=marker, **shown))
+    figure.update_xaxes(title=text(across), autotickangles=TICK_ANGLES)
+    if numeric:
+        figure.update_xaxes(type="linear")
+    else:
+        names = list(dict.fromkeys(text(value) for value in rows[across]))
+        figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
     figure.update_yaxes(title=text(up))
     return finished(figure, f"n = {counted(len(rows), 'row')}", 420)
+
+
+def repeats(rows: pd.DataFrame, columns: Sequence[str]) -> bool:
+    """Whether several rows have the same values in these columns, as the chart shows them."""
+    return bool(rows[list(columns)].map(str).duplicated().any())
 
 
 def _parts(rows: pd.DataFrame, by: str | None) -> list[tuple[str, pd.DataFrame]]:

@@ -207,7 +207,7 @@ def _gate(view: View, found: Unit) -> None:
     if found.gate is None:
         return
     sql = (
-        f"select label, count(*) as examples, avg(is_on(code, {found.gate})::int) as share_on\n"
+        f"select label, avg(is_on(code, {found.gate})::int) as share_on, count(*) as examples\n"
         f"from spline_codes\nwhere network = {literal(view.network.name)} and site = {literal(found.site)}\n"
         "group by label\norder by share_on desc"
     )

@@ -129,7 +129,8 @@ def _counted(rows: pd.DataFrame, took: float) -> str:
 
 
 def _chart(rows: pd.DataFrame) -> None:
-    """One column against another, each chosen; the first two that make a chart to begin with."""
+    """One column against another, each chosen: to begin with the first words and the first number, and where several
+    rows have the same words, in the colours of a column that tells them apart."""
     numbers = [str(name) for name in rows.columns if is_numeric_dtype(rows[name]) and not is_bool_dtype(rows[name])]
     if rows.empty or not numbers:
         show.notes("A chart needs rows, and a column of numbers among them.")
@@ -138,16 +139,29 @@ def _chart(rows: pd.DataFrame) -> None:
     words = [name for name in columns if name not in numbers]
     first = next(iter(words), numbers[0])
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        last = next((name for name in reversed(numbers) if name != first), numbers[0])
+        measured = [name for name in numbers if name != first and not name.endswith("_id")] or numbers
         across = address.one_of("Across", columns, key="x", first=first, width=220)
-        up = address.one_of("Up", numbers, key="y", first=last, width=220)
-        by = address.one_of("Colour", [NO_COLUMN, *words], key="by", first=NO_COLUMN, width=220)
+        up = address.one_of("Up", numbers, key="y", first=measured[0], width=220)
+        telling = _telling(rows, across, words)
+        address.follow_default("by", telling)
+        by = address.one_of("Colour", [NO_COLUMN, *words], key="by", first=telling, width=220)
+    shown = [across] if by in (NO_COLUMN, across) else [across, by]
+    if across in words and chart_style.repeats(rows, shown):
+        show.notes(f"Several rows have the same {' and '.join(f'`{name}`' for name in shown)}: each is a point.")
     figures.show(
         chart_style.chart(rows, across, up, None if by == NO_COLUMN else by),
         "query",
         key="query-chart",
-        data=rows[list(dict.fromkeys([across, up, *([] if by == NO_COLUMN else [by])]))],
+        data=rows[list(dict.fromkeys([*shown, up]))],
     )
+
+
+def _telling(rows: pd.DataFrame, across: str, words: list[str]) -> str:
+    """The column whose values tell rows apart that have the same words across, if there is one and it is needed."""
+    if across not in words or not chart_style.repeats(rows, [across]):
+        return NO_COLUMN
+    few = [name for name in words if rows[name].map(str).nunique() <= len(chart_style.SERIES)]
+    return next((name for name in few if not chart_style.repeats(rows, [across, name])), NO_COLUMN)
 
 
 def _call(text: str, limit: int, timeout: int) -> str:
@@ -211,27 +225,27 @@ def sample_queries(view: View) -> dict[str, str]:
     seen = LOOKS[view.network.kind].seen
     return {
         "Labels where a gate is on": (
-            "select label, count(*) as examples, avg(is_on(code, 0)::int) as share_on\n"
+            "select label, avg(is_on(code, 0)::int) as share_on, count(*) as examples\n"
             f"from spline_codes\nwhere {here}\ngroup by label\norder by share_on desc"
         ),
         "Fullest polytopes": (
-            "select code_hash, occupancy, n_active, first_example\n"
+            "select code_hash::varchar as code_hash, occupancy, n_active, first_example\n"
             f"from polytopes\nwhere {here}\norder by occupancy desc, first_example\nlimit 20"
         ),
         "Most surprising": (
-            f"select example_id, {seen}, examples.label, prediction, probability, loss\n"
+            f"select example_id, {seen}, examples.label, prediction, loss, probability\n"
             "from examples join inputs using (input_id) join networks using (network_id)\n"
             f"where networks.name = {network}\norder by loss desc nulls last\nlimit 20"
         ),
         "Purity by depth": (
-            "select target, space, n_clusters, purity, n_noise / n_examples as noise\n"
+            "select target, purity, n_noise / n_examples as noise, n_clusters, space, clustering_id\n"
             "from clusterings join networks using (network_id)\n"
             f"left join sites on sites.network_id = clusterings.network_id and sites.name = target\n"
-            f"where networks.name = {network}\norder by scope desc, ordinal"
+            f"where networks.name = {network}\norder by scope desc, ordinal, clustering_id"
         ),
         "Polytopes a site": (
-            "select network, site, count(*) as polytopes, sum(occupancy) as examples, max(occupancy) as largest\n"
-            "from polytopes\ngroup by all\norder by all"
+            "select site, network, count(*) as polytopes, sum(occupancy) as examples, max(occupancy) as largest\n"
+            "from polytopes\ngroup by all\norder by network, site"
         ),
     }
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from playwright.sync_api import expect
+from streamlit.testing.v1 import AppTest
 
 import atlas
 import query
@@ -138,6 +140,50 @@ def test_rows_are_charted(demo_atlas: Path):
     app = opened(demo_atlas, "sql", network=TEXT, query=text, show="Chart", x="label", y="n")
     [figure] = figures(app)
     assert errors(app) == [] and figure["data"][0]["x"] == rows["label"].tolist()
+
+
+TWICE = "select * from (values ('a', 'x', 1, 0.5), ('a', 'y', 2, 0.75), ('b', 'x', 3, 1.0)) t(name, kind, n, share)"
+
+
+def charted(path: Path, text: str, **address: object) -> tuple[dict[str, Any], AppTest]:
+    app = opened(path, "sql", network=TEXT, query=text, show="Chart", **address)
+    [figure] = figures(app)
+    assert errors(app) == []
+    return figure, app
+
+
+def test_a_chart_never_sums_rows(demo_atlas: Path):
+    """Rows of one name are told apart by another column, or each is a point, which the page says."""
+    figure, app = charted(demo_atlas, TWICE)
+    assert [(part["type"], part["name"], part["x"]) for part in figure["data"]] == [
+        ("bar", "x", ["a", "b"]),
+        ("bar", "y", ["a"]),
+    ]
+    assert figure["layout"]["yaxis"]["title"]["text"] == "n" and "Several rows" not in words(app)
+    for text in (TWICE, TWICE.replace("'y'", "'x'")):  # not told apart, by choice or for want of a column
+        figure, app = charted(demo_atlas, text, **({"by": "(none)"} if text == TWICE else {}))
+        assert {part["type"] for part in figure["data"]} == {"scatter"}
+        assert figure["data"][0]["mode"] == "markers" and "have the same name: each is a point" in words(app)
+
+
+def test_samples_chart_what_they_are_named_for(demo_atlas: Path):
+    """The purity of one clustering is one bar: where codes and activations are clustered, each has its own."""
+    with atlas.open(demo_atlas) as a:
+        samples = sample_queries(View(a, a.catalog.network(TEXT), "blocks.2.mlp"))
+        purity = query.sql(a, samples["Purity by depth"])
+    axes = {}
+    for name, text in samples.items():
+        figure, _ = charted(demo_atlas, text)
+        axes[name] = tuple(figure["layout"][axis]["title"]["text"] for axis in ("xaxis", "yaxis"))
+        if name == "Purity by depth":
+            assert sum(len(part["x"]) for part in figure["data"]) == len(purity)
+    assert axes == {
+        "Labels where a gate is on": ("label", "share_on"),
+        "Fullest polytopes": ("code_hash", "occupancy"),
+        "Most surprising": ("token", "loss"),
+        "Purity by depth": ("target", "purity"),
+        "Polytopes a site": ("site", "polytopes"),
+    }
 
 
 class TestInABrowser:
