@@ -97,10 +97,16 @@ def lines_with_signs(text: str) -> str:
 
 
 def one_line(text: str, length: int = LABEL_LENGTH) -> str:
-    """A text as plain characters on one line, cut to a length; a text of spaces alone shows them as ␣."""
-    shown = with_signs(text)
-    shown = "␣" * len(shown) if shown and not shown.strip() else shown
+    """A text as plain characters on one line, cut to a length, with the spaces around it as ␣."""
+    shown = spaces_shown(with_signs(text))
     return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def spaces_shown(text: str) -> str:
+    """A text in which spaces at its beginning and end are ␣: `` self`` and ``self`` are two tokens."""
+    bare = text.lstrip(" ")
+    core = bare.rstrip(" ")
+    return "␣" * (len(text) - len(bare)) + core + "␣" * (len(bare) - len(core))
 
 
 def distinct(names: Sequence[str]) -> list[str]:

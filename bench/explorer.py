@@ -285,7 +285,7 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
             page, lambda: dragged(page), lambda: expect(page.get_by_text("examples in this box")).to_be_visible()
         ),
     )
-    for colour in ("label", "density", "cluster"):
+    for colour in ("label", "distance", "cluster"):
         pressed = page.get_by_role("radio", name=colour)
         seen = partial(expect(page.get_by_label(f"coloured by {colour}")).to_be_visible)
         yield f"Map: in colours of {colour}", clicking(page, pressed.click, seen)

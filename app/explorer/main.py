@@ -27,6 +27,9 @@ ICON = (
     '<path fill="none" stroke="#fff" stroke-width="1.6" d="M4 9l12 7 12-7M16 16v14M16 2v14"/></svg>'
 )
 
+BY_NAME = "overview"
+"""The first page is served at the root, and by its name."""
+
 FREE_EVERY = 2.0
 """Seconds between two looks at whether an atlas is still locked."""
 
@@ -56,6 +59,7 @@ def main(arguments: list[str]) -> None:
             st.Page(partial(_draw, render, opened), title=title, url_path=path, icon=icon)
             for title, path, icon, render in PAGES
         ]
+        + [st.Page(partial(_draw, PAGES[0][3], opened), title=PAGES[0][0], url_path=BY_NAME, visibility="hidden")]
     )
     st.title(page.title, anchor=False)
     failed_before()

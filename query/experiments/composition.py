@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from ..neurons.units import NONE_NAMES
 from ..neurons.units import OTHERS as OTHERS_NAME
-from .figures import CHANCE, OTHERS, Style, style, text
+from .figures import CHANCE, OTHERS, Style, one_line, style, text
 
 LEGEND_LENGTH = 24  # characters of a name
 
@@ -22,7 +22,7 @@ def look_of(name: str, place: int) -> Style:
 
 def called(what: str, name: object) -> str:
     """A cluster or label as the legend has it."""
-    return str(name) if name in (OTHERS_NAME, *NONE_NAMES) else f"{what} {text(str(name)[:LEGEND_LENGTH])}"
+    return str(name) if name in (OTHERS_NAME, *NONE_NAMES) else f"{what} {one_line(name, LEGEND_LENGTH)}"
 
 
 def composition(table: pd.DataFrame, what: str, shown: Sequence[str], **more: Any) -> list[go.Bar]:

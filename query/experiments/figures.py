@@ -7,6 +7,7 @@ symbol and dash as well, so that a print in grey still reads. Every figure says 
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -187,8 +188,10 @@ def text(words: object) -> str:
 
 
 def one_line(words: object, most: int = 48) -> str:
-    """A text of the data on one line of at most ``most`` characters."""
+    """A text of the data on one line of at most ``most`` characters; the spaces around it, which tell tokens apart,
+    as ␣."""
     flat = str(words).replace("\n", "⏎").replace("\t", "→").replace("\r", "")
+    flat = re.sub("^ +| +$", lambda spaces: "␣" * len(spaces[0]), flat)
     return text(flat if len(flat) <= most else flat[: most - 1] + "…")
 
 

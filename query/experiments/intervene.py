@@ -189,7 +189,7 @@ def figure(result: Result) -> go.Figure:
 
     drawing = make_subplots(rows=1, cols=2, column_widths=[0.55, 0.45], horizontal_spacing=0.14)
     outputs, examples, p = result.tables["outputs"], result.tables["examples"], result.parameters
-    names = [one_line(repr(name) if name.strip() != name or not name else name, 20) for name in outputs["output"]]
+    names = [one_line(name or "∅", 20) for name in outputs["output"]]
     for place, (column, name) in enumerate(
         (("before", "before"), ("after", "after"), ("random", "random sets"), ("cluster", "mean of the cluster"))
     ):

@@ -26,7 +26,8 @@ def letters_of(*, classes: Container[str] = (), categories: Container[str] = ())
 
 def test_a_text_stays_on_one_line():
     assert one_line("a\nb\tc\x00\x1b[2J") == "a⏎b→c␀␛[2J"
-    assert one_line("   ") == "␣␣␣"
+    assert one_line("   ") == "␣␣␣" and one_line("") == ""
+    assert [one_line(token) for token in ("self", " self", "  a b ")] == ["self", "␣self", "␣␣a b␣"]
     assert one_line("x" * 40) == "x" * 23 + "…"
 
 

@@ -1,4 +1,4 @@
-"""Maps as figures: tens of thousands of points in WebGL, coloured by what they are or by how densely they lie.
+"""Maps as figures: tens of thousands of points in WebGL, coloured by what they are or how near their neighbours.
 
 A point costs 16 bytes on its way to the browser: two places, its id and its cluster, each in 4 bytes. What a point
 says under the mouse is put together there.
@@ -38,7 +38,7 @@ TRACE_POINTS = 50_000
 mouse, which it finds as well by looking at all."""
 
 BANDS = 20
-SCALE, DENSITY_OPACITY = "Cividis", 0.8
+SCALE, DISTANCE_OPACITY = "Cividis", 0.8
 
 OTHERS = "others"
 
@@ -68,7 +68,7 @@ def layout(
 ) -> go.Figure:
     """Every example of a map. Columns: those of `query.layout_points`.
 
-    ``colour``: cluster, label, or density. ``names``: of clusters that have one.
+    ``colour``: cluster, label, or distance (to its nearest neighbours). ``names``: of clusters that have one.
     """
     figure = go.Figure()
     ids = frame["example_id"].to_numpy(np.int32)
@@ -96,12 +96,12 @@ def layout(
             )
         )
 
-    if colour == "density" and len(frame) > LARGE:
+    if colour == "distance" and len(frame) > LARGE:
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=_scale(frame), showlegend=False))
         for kind in bands(frame):
             for rows in _parts(kind.rows):
                 add(rows, kind.name, f"<br>{kind.name} to its neighbours", color=kind.colour, opacity=kind.opacity)
-    elif colour == "density":
+    elif colour == "distance":
         add(np.arange(len(frame)), "examples", "<br>%{marker.color:.4g} to its neighbours", **_scale(frame))
     else:
         for kind in kinds(frame, colour, names or {}):
@@ -131,7 +131,7 @@ def layout(
             **({"x": 0.5, "xanchor": "center"} if len(frame) > LARGE else {"x": 0}),
             "title": {"text": f"{colour} "},
         },
-        showlegend=colour != "density",
+        showlegend=colour != "distance",
     )
     axis = {"zeroline": False, "automargin": len(frame) <= LARGE}
     figure.update_xaxes(title="x (no unit: only who is near whom is meant)", **axis)
@@ -144,7 +144,7 @@ def _margin(colour: str, *, large: bool) -> dict[str, Any]:
     points: there it is as much as a legend of `MOST_KINDS` takes on half a screen."""
     if not large:
         return {"l": 10, "r": 10, "t": 50, "b": 10}
-    right, below = (110, 60) if colour == "density" else (60, 160)
+    right, below = (110, 60) if colour == "distance" else (60, 160)
     return {"l": 60, "r": right, "t": 50, "b": below, "autoexpand": False}
 
 
@@ -185,8 +185,8 @@ def shade(colour: str, towards: float) -> str:
 
 
 def bands(frame: pd.DataFrame) -> Iterator[Kind]:
-    """The points by how densely they lie, in `BANDS` equal parts of the scale, the densest last, so that they lie on
-    top: a colour for each of 100,000 points would take twice as long to draw as one for each band."""
+    """The points by how near their neighbours are, in `BANDS` equal parts of the scale, the nearest last, so that
+    they lie on top: a colour for each of 100,000 points would take twice as long to draw as one for each band."""
     values, (low, high) = frame["distance"].to_numpy(np.float32), _ends(frame)
     edges = np.linspace(low, high, BANDS + 1)
     band = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, BANDS - 1)
@@ -195,7 +195,7 @@ def bands(frame: pd.DataFrame) -> Iterator[Kind]:
         rows = np.flatnonzero(band == place)
         if len(rows):
             far = float(values[rows].max()) if place == BANDS - 1 else edges[place + 1]
-            yield Kind(f"{edges[place]:.4g} to {far:.4g}", rows, colours[place], SYMBOLS[0], DENSITY_OPACITY)
+            yield Kind(f"{edges[place]:.4g} to {far:.4g}", rows, colours[place], SYMBOLS[0], DISTANCE_OPACITY)
 
 
 def _parts(rows: np.ndarray) -> list[np.ndarray]:
@@ -213,7 +213,7 @@ def _ends(frame: pd.DataFrame) -> tuple[float, float]:
 
 
 def _scale(frame: pd.DataFrame) -> dict[str, Any]:
-    """Dark where examples lie densely."""
+    """Dark where neighbours are near."""
     low, high = _ends(frame)
     unit = "gates" if frame.attrs.get("metric") == "hamming" else "distance"
     return {
@@ -221,7 +221,7 @@ def _scale(frame: pd.DataFrame) -> dict[str, Any]:
         "colorscale": SCALE,
         "cmin": low,
         "cmax": high,
-        "opacity": DENSITY_OPACITY,
+        "opacity": DISTANCE_OPACITY,
         "colorbar": {
             "title": {"text": f"mean {unit} to the {frame.attrs.get('neighbors')} nearest", "side": "right"},
             "thickness": 14,

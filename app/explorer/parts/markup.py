@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -15,11 +16,15 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pandas as pd
+from PIL import Image, UnidentifiedImageError
 
-from ...plain_text import SIGNS, one_line, with_signs
+from ...plain_text import SIGNS, one_line, spaces_shown, with_signs
 
 CONTEXT_BEFORE, CONTEXT_AFTER = 64, 40
 """Characters shown either side of a token: with the columns beside it a line of a 1,280 pixel window."""
+
+FEW_PIXELS = 32
+"""A side of images whose pixels are drawn as squares: digits of 8 and 28, and icons."""
 
 LINES_BEFORE, LINES_AFTER = 5, 2  # shown of a passage, the token's own line counted on both sides
 
@@ -28,6 +33,7 @@ NO_CONTEXT = '<span class="pa-muted">no context</span>'
 _MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")  # all ASCII punctuation: CommonMark lets each be escaped
 _ARROWS = re.compile("([-<>=~])")
 _RUNS = re.compile(" {2,}")
+_IDENTIFIER = re.compile(r"[\d_./:>=`]")  # no word of a sentence has any of these inside
 _IMAGE_TYPES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"))
 
 
@@ -55,7 +61,7 @@ def markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", _ARROWS.sub("\\1\u2060", with_signs(text)))
 
 
-_MARKED_SIGNS = {letter: f'<span class="pa-sign">{sign}</span>' for letter, sign in SIGNS.items()}
+_MARKED_SIGNS = {letter: f'<span class="pa-sign">{sign}</span>' for letter, sign in [*SIGNS.items(), ("␣", "␣")]}
 
 
 # --- pieces ----------------------------------------------------------------------------------------------------
@@ -100,13 +106,14 @@ def passage(
 
 
 def _mark(token: str) -> str:
-    return f"<mark>{visible(token) or '∅'}</mark>"
+    return f"<mark>{visible(spaces_shown(token)) or '∅'}</mark>"
 
 
 def thumb(data: bytes | bytearray | None, height: int, alt: str = "") -> str:
     """A small picture in a line of text, so many pixels high; – where there is none to show."""
     source = picture(data)
-    return f'<img src="{source}" alt="{plain(alt)}" height="{height}" class="pa-thumb">' if source else "–"
+    css = f"pa-thumb{_drawn_as(data)}"
+    return f'<img src="{source}" alt="{plain(alt)}" height="{height}" class="{css}">' if source else "–"
 
 
 def marked_token(tokens: Sequence[str], chosen: int) -> str:
@@ -121,10 +128,25 @@ def picture(data: bytes | bytearray | None) -> str | None:
     return f"data:image/{found};base64,{base64.b64encode(bytes(data)).decode()}" if data and found else None
 
 
+def _drawn_as(data: bytes | bytearray | None) -> str:
+    """The class of a picture whose pixels are to be seen: of so few, smoothing leaves a blur. Photos are smoothed."""
+    if picture(data) is None:
+        return ""
+    try:
+        opened = Image.open(io.BytesIO(bytes(data or b"")))  # reads no more than the size
+    except UnidentifiedImageError:  # a damaged one, of which the browser shows what it can
+        return ""
+    with opened:
+        return " pa-pixels" if max(opened.size) <= FEW_PIXELS else ""
+
+
 def figure(data: bytes | bytearray | None, caption: str, alt: str = "", css: str = "") -> str:
     """A thumbnail with a caption, which is HTML already."""
     source = picture(data)
-    shown = f'<img src="{source}" alt="{plain(alt)}">' if source else '<div class="pa-blank">no thumbnail</div>'
+    drawn = f' class="{_drawn_as(data).strip()}"' if _drawn_as(data) else ""
+    shown = (
+        f'<img src="{source}" alt="{plain(alt)}"{drawn}>' if source else '<div class="pa-blank">no thumbnail</div>'
+    )
     return f'<figure class="{css}">{shown}<figcaption>{caption}</figcaption></figure>'
 
 
@@ -161,8 +183,12 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def sentence(note: str) -> str:
-    """A remark with a capital and a full stop."""
-    return f"{note[0].upper()}{note[1:]}{'' if note.endswith(('.', '!', '?', ':')) else '.'}" if note else note
+    """A remark with a capital, unless it begins with an identifier, and a full stop."""
+    if not note:
+        return note
+    first = note.split(maxsplit=1)[0].rstrip(".,;:!?")
+    begin = note[0] if _IDENTIFIER.search(first) else note[0].upper()
+    return f"{begin}{note[1:]}{'' if note.endswith(('.', '!', '?', ':')) else '.'}"
 
 
 def words(value: Any) -> str:

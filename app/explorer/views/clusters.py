@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ from query.clustering.clusterings import NOISE, clustering_of
 from query.clustering.names import borne_name
 from query.experiments.intruders import intruder_scores
 
-from ...plain_text import counted
+from ...plain_text import counted, spaces_shown
 from .. import address, jobs
 from ..parts import cards, cluster_sections, markup, naming, show
 from ..parts.code import call, source
@@ -148,9 +149,12 @@ def _intruders(view: View, clustering: int) -> pd.DataFrame | None:
 
 def _short(sample: str) -> str:
     """A sample, which marks its token «so», cut to what a cell of a table has room for."""
-    squeezed = " ".join(sample.split())
-    start, end = squeezed.find("«"), squeezed.rfind("»")
-    return squeezed[max(0, start - SAMPLE_AROUND) : end + 1 + SAMPLE_AROUND] if 0 <= start < end else squeezed
+    start, end = sample.find("«"), sample.rfind("»")
+    if not 0 <= start < end:
+        return " ".join(sample.split())
+    before, token, after = sample[:start], sample[start + 1 : end], sample[end + 1 :]
+    left, right = (re.sub(r"\s+", " ", part) for part in (before, after))
+    return f"{left[max(0, len(left) - SAMPLE_AROUND) :]}«{spaces_shown(token)}»{right[:SAMPLE_AROUND]}"
 
 
 COLUMNS = ["label", "name", "size", "purity", "top_label", "entropy", "persistence", "intruder", "samples"]

@@ -24,8 +24,8 @@ PAGE_ROWS = {"text": 20, "image": 36}  # examples of a region a page: about two 
 COUNTED = 10  # labels and clusters of a region that are listed
 NUMBERS_SHOWN = 60  # characters of a region in a heading
 
-CLUSTER, LABEL, DENSITY = "cluster", "label", "density"
-COLOURS = [CLUSTER, LABEL, DENSITY]
+CLUSTER, LABEL, DISTANCE = "cluster", "label", "distance"
+COLOURS = [CLUSTER, LABEL, DISTANCE]
 
 FIGURE = "map"
 TOOLS = ["drawrect", "drawclosedpath", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
@@ -158,9 +158,8 @@ def _draw(view: View, layout: StoredLayout, clustering: int | None, colour: str,
     show.notes(
         f"UMAP of the {layout.neighbors} nearest others of each of {layout.n_examples:,} examples, by "
         f"{measure}, least distance {layout.min_dist:g}, seed {layout.seed}.{sure}",
-        f"Density: the mean distance ({measure}) to those {layout.neighbors}; where it is small, examples "
-        "lie densely."
-        if colour == DENSITY
+        f"Distance: the mean ({measure}) to those {layout.neighbors}; where it is small, examples lie close together."
+        if colour == DISTANCE
         else None,
     )
     source(

@@ -92,6 +92,7 @@ def test_words_of_the_data_are_shown_whole():
     """Words of the data are shown as they are."""
     assert text("<b>a</b> & b") == "&lt;b&gt;a&lt;/b&gt; &amp; b"
     assert one_line("a\nb\tc" + "d" * 99, 10) == "a⏎b→cdddd…"
+    assert one_line(" self") == "␣self" and one_line("self") == "self"
 
 
 def test_long_notes_wrap_under_the_plot():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import pytest
+from PIL import Image
 
 from app.explorer.parts import markup
 
@@ -45,7 +47,8 @@ def test_unseen_characters_have_a_sign():
 
 def test_spaces_around_a_token_collapse():
     """Spaces around a token collapse and its own stay."""
-    assert text_of(markup.context("if x:\n        y", "\n        ", 5)) == "if x:⏎        y"
+    assert text_of(markup.context("if x:\n        y", "\n        ", 5)) == "if x:⏎␣␣␣␣␣␣␣␣y"
+    assert text_of(markup.context("of self.", " self", 2)) == "of␣self."
     assert text_of(markup.context("a      b token", "token", 9)) == "a b token"
 
 
@@ -86,7 +89,14 @@ def test_a_link_may_carry_the_page_of_a_list():
 
 def test_a_remark_ends_once():
     """A remark is a sentence and ends once."""
-    for note, said in (("no score: why", "No score: why."), ("Made so:", "Made so:"), ("Done.", "Done.")):
+    for note, said in (
+        ("no score: why", "No score: why."),
+        ("Made so:", "Made so:"),
+        ("Done.", "Done."),
+        ("blocks.2.mlp has no map", "blocks.2.mlp has no map."),
+        ("inception5b, codes", "inception5b, codes."),
+        ("a, b", "A, b."),
+    ):
         assert text_of(markup.notes([note, None])) == said
 
 
@@ -96,6 +106,15 @@ def test_a_missing_picture_is_a_dash():
     assert 'height="28"' in markup.thumb(b"\x89PNG\r\n\x1a\nrest", 28, "a<b") and "a&lt;b" in markup.thumb(
         b"\xff\xd8\xff\xe0", 28, "a<b"
     )
+
+
+@pytest.mark.parametrize(("side", "squares"), [(8, True), (32, True), (96, False)])
+def test_few_pixels_are_squares(side: int, squares: bool):
+    """A digit of 8 × 8 is drawn as squares, a photo is smoothed."""
+    encoded = io.BytesIO()
+    Image.new("L", (side, side)).save(encoded, "PNG")
+    for shown in (markup.thumb(encoded.getvalue(), 40), markup.figure(encoded.getvalue(), "")):
+        assert ("pa-pixels" in shown) == squares
 
 
 def test_an_error_is_its_own_sentence():

@@ -75,7 +75,7 @@ def test_a_site_without_a_map_says_how(demo_atlas: Path):
 
 def test_a_bad_region_is_a_sentence(demo_atlas: Path):
     """A region that is none is a sentence beside the map."""
-    app = opened(demo_atlas, "map", network=TEXT, target=SITE, within="1,2,<b>", colour="density", layout=99)
+    app = opened(demo_atlas, "map", network=TEXT, target=SITE, within="1,2,<b>", colour="distance", layout=99)
     layout, region = errors(app)
     assert layout.startswith("the address asks for layout 99; expected ")
     assert region == "a region of a map is numbers with commas between them, got '1,2,<b>'"
@@ -120,8 +120,8 @@ def test_an_outline_keeps_few_corners():
     assert simplified(outline[:4]) == outline[:4]
 
 
-def test_density_bands_part_all_points():
-    """Bands of density part all points by the scale and lay the densest on top."""
+def test_distance_bands_part_all_points():
+    """Bands of distance part all points by the scale and lay the nearest on top."""
     distance = np.concatenate([np.random.default_rng(0).gamma(4, 10, 5000), [1e4]]).astype(np.float32)
     found = list(layout_charts.bands(pd.DataFrame({"distance": distance})))
     assert 2 < len(found) <= layout_charts.BANDS and len({kind.colour for kind in found}) == len(found)
@@ -165,10 +165,10 @@ class TestInABrowser:
         page.evaluate("() => { window.canvas = document.querySelector('.js-plotly-plot .gl-canvas'); }")
         page.locator('.modebar-btn[data-val="in"]').click()
         zoomed = page.evaluate(self.RANGE)
-        page.get_by_role("radio", name="density").click()
-        address_says(page, colour="density")
+        page.get_by_role("radio", name="distance").click()
+        address_says(page, colour="distance")
         answered(page)
-        expect(page.get_by_label("coloured by density")).to_be_visible()
+        expect(page.get_by_label("coloured by distance")).to_be_visible()
         page.emulate_media(color_scheme="dark")
         answered(page)
         no_error(page)
