@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import SqlFailed, SqlRefused, SqlTimeout
+from . import sql_mistakes
 from .disk import first_line
 from .statements import Statements, quoted
 
@@ -271,8 +272,6 @@ def _failed(error: duckdb.Error | str, query: str = "") -> SqlFailed:
     DuckDB echoes the line, with a caret below, and lists all functions that could have been meant.
     """
     text = str(error)
-    if "bit strings of different sizes" in text:
-        return SqlFailed("codes of two widths are compared; compare those of one site (a.site_id = b.site_id)")
     place = _PLACE.search(text)
     text = text[: place.start()] if place else text
     # Advice on a setting helps nobody: a user's query can't change any.
@@ -280,7 +279,7 @@ def _failed(error: duckdb.Error | str, query: str = "") -> SqlFailed:
     if listed := _FUNCTIONS.match("\n".join(lines)):
         head, functions = listed.group(1).split("\n"), listed.group(2).split("\n")
         lines = [*head, "; ".join(functions[:CANDIDATES]) + ("; …" if len(functions) > CANDIDATES else "")]
-    words = " ".join(lines)
+    words = sql_mistakes.told(" ".join(lines), query) or " ".join(lines)
     if len(words) > NEWS_WIDTH:
         words = words[:NEWS_WIDTH].rsplit(" ", 1)[0] + " …"
     if place is None:

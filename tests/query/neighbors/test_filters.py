@@ -104,7 +104,7 @@ OWN_FILE = "read_blob(current_setting('allowed_paths')[4])"
         ({"cluster": "0", "clustering": 2}, UsageError, "cluster is '0'; expected the number of a cluster"),
         ({"label": 3}, UsageError, "label is 3; expected a name"),
         ({"where": "  "}, UsageError, "where is '  '; expected a condition in SQL"),
-        ({"where": "colour = 3"}, SqlFailed, r"where is 'colour = 3'; expected a condition on .*--schema.*colour"),
+        ({"where": "colour = 3"}, SqlFailed, r"^no column colour .* \(where is 'colour = 3'\)$"),
         ({"where": "label"}, SqlFailed, "where is 'label'; expected a condition"),
         ({"where": "true; drop table codes"}, SqlFailed, "where is 'true; drop table codes'"),
         ({"where": "label in (select * from read_csv('/etc/passwd'))"}, SqlRefused, "own tables only"),
@@ -116,7 +116,7 @@ OWN_FILE = "read_blob(current_setting('allowed_paths')[4])"
             "has 10,008 bytes, and at most 10,000 are parsed",
         ),
         ({"where": "loss <"}, SqlFailed, r'Parser Error: syntax error at or near "\)"$'),
-        ({"where": "label::int = 3"}, SqlFailed, r"lists them\): Conversion Error: [^\n(]*$"),
+        ({"where": "label::int = 3"}, SqlFailed, r"^the text '.*' is no number; .* \(where is 'label::int = 3'\)$"),
         (
             {"where": "loss in (select size from read_blob('x'))"},
             SqlRefused,

@@ -166,7 +166,7 @@ def test_a_chart_never_sums_rows(demo_atlas: Path):
         assert figure["data"][0]["mode"] == "markers" and "have the same name: each is a point" in words(app)
 
 
-def test_samples_chart_what_they_are_named_for(demo_atlas: Path):
+def test_samples_chart_what_they_name(demo_atlas: Path):
     """The purity of one clustering is one bar: where codes and activations are clustered, each has its own."""
     with atlas.open(demo_atlas) as a:
         samples = sample_queries(View(a, a.catalog.network(TEXT), "blocks.2.mlp"))
