@@ -148,7 +148,7 @@ comment on column dataset_inputs.dataset_id is 'datasets.dataset_id.';
 comment on column dataset_inputs.ordinal is 'Place in the dataset, from 0.';
 comment on column dataset_inputs.input_id is 'inputs.input_id.';
 comment on column dataset_inputs.key is 'Path in the folder, or file and line.';
-comment on column dataset_inputs.label is 'Class or source, as the dataset has it; null where it has none.';
+comment on column dataset_inputs.label is 'Class or source, as the dataset had it first; null where it has none.';
 comment on column dataset_inputs.run_id is 'runs.run_id of the run that brought it.';
 
 create table runs (
@@ -228,10 +228,10 @@ comment on column examples."column" is 'Relative column of the position code, 0 
 comment on column examples.token is 'Characters of the token; null for an image or a vector. With codes from elsewhere, how the text begins.';
 comment on column examples.context is 'Text around the token, the token included.';
 comment on column examples.context_offset is 'Character of context at which the token starts, from 0.';
-comment on column examples.label is 'Label of the input in the dataset of that run.';
+comment on column examples.label is 'The first label that the network''s input was given, by whichever dataset; dataset_inputs has all.';
 comment on column examples.prediction is 'Most probable next token, or class.';
 comment on column examples.probability is 'Probability of the prediction, 0 to 1.';
-comment on column examples.loss is 'Negative log-likelihood of the true next token or class, nats; null where there is none.';
+comment on column examples.loss is 'Negative log-likelihood of the true next token, or of the class that label names, nats; null where there is none.';
 
 create table codes (
     site_id usmallint not null,

@@ -305,7 +305,8 @@ def _report(path: Path, outcome: Outcome) -> None:
         typer.echo("this worker's shards are complete; give the command without --worker to publish the run")
         return
     done = "is in the atlas already" if outcome.already_there else "is in the atlas"
-    say(f"run {outcome.run} {done}: {counted(outcome.n_examples, 'example')}")
+    stored = f", {outcome.n_new:,} of them new" if outcome.n_new != outcome.n_examples else ""
+    say(f"run {outcome.run} {done}: {counted(outcome.n_examples, 'example')}{stored}")
     note(outcome.notes)
     if outcome.bad:
         typer.echo(f"{counted(len(outcome.bad), 'input was', 'inputs were')} left out:")

@@ -24,7 +24,9 @@ _among = partial(typer.Option, rich_help_panel="Among which examples")
 class Among:
     """Which examples are looked at."""
 
-    label: Annotated[str | None, _among(help="Only examples of this label.")] = None
+    label: Annotated[str | None, _among(help="Only examples of this label, the first that the input was given.")] = (
+        None
+    )
     cluster: Annotated[int | None, _among(help="Only those in this cluster; -1 is noise.")] = None
     dataset: Annotated[str | None, _among(help="Only those whose input this dataset holds.")] = None
     where: Annotated[

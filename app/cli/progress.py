@@ -201,7 +201,7 @@ def describe_plan(plan: Plan, estimate: Forecast, dataset: Dataset) -> list[str]
         f"{document['network']['weights_digest'][:12]})",
         f"data         {document['data']['name']}: {counted(plan.n_inputs, 'input')} of {document['data']['source']}",
         f"sites        {len(shown)}: {sites}",
-        f"examples     {plan.n_examples:,} in {counted(len(plan.shards), 'shard')}",
+        f"examples     {plan.n_examples:,} in {counted(len(plan.shards), 'shard')}{_stored_once(plan)}",
         f"codes        {bits:,} bits an example, {bits * plan.n_examples:,} in all",
         f"activations  {'stored' if plan.stored_activations else 'not stored'}",
         f"on disk      {size(estimate.atlas_bytes)}, and {size(estimate.staging_bytes)} more until it is published",
@@ -211,6 +211,14 @@ def describe_plan(plan: Plan, estimate: Forecast, dataset: Dataset) -> list[str]
     if dataset.ignored:
         lines.append("ignored      " + ", ".join(f"{count} {suffix}" for suffix, count in dataset.ignored.items()))
     return lines
+
+
+def _stored_once(plan: Plan) -> str:
+    if plan.n_repeated is None:
+        return " at most: what can't be read, or is there already, is known once it is read"
+    if not plan.n_repeated:
+        return ""
+    return f"; {counted(plan.n_repeated, 'input has', 'inputs have')} the content of another one: each is stored once"
 
 
 def size(n_bytes: float) -> str:

@@ -266,7 +266,7 @@ def note(lines: Iterable[str]) -> None:
 
 def remarks(frame: pd.DataFrame) -> list[str]:
     """What an answer says of itself: that it is approximate, of how many, in which space."""
-    notes = [frame.attrs.get(name) for name in ("search_note", "exact_note", "density_note", "note")]
+    notes = [frame.attrs.get(name) for name in ("search_note", "exact_note", "density_note", "label_note", "note")]
     return [str(note) for note in notes if note]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Integer, Shaped
 
-from ..errors import UsageError
+from ..errors import DamagedAtlas, UsageError
 from .blocks import activation_blocks, code_blocks
 from .catalog import SiteRecord
 from .statements import Statements, quoted
@@ -88,6 +89,26 @@ def seal(atlas: Statements, *tables: str, **owner: int | str) -> None:
                 atlas.execute("insert into digests values ($1, $2, $3, $4, $5)", [*known, column, n_rows, digest])
 
 
+@contextmanager
+def changing(atlas: Statements, table: str, *columns: str, **owner: int | str) -> Iterator[None]:
+    """Digest columns of rows that are changed inside, once that is done; in the transaction that changes them.
+
+    Raises `DamagedAtlas` where they are not as they were written: the new digest would be of what is wrong.
+    """
+    [digested] = [digested for digested in TABLES if digested.table == table]
+    known = [table, json.dumps(owner)]
+    of_column = 'where "table" = $1 and owner = $2 and "column" = $3'
+    for column, digest in _digests(atlas, digested, owner, columns)[1].items():
+        if atlas.value(f"select digest from digests {of_column}", [*known, column]) != digest:
+            belongs = ", ".join(f"{name} {value}" for name, value in owner.items())
+            raise DamagedAtlas(
+                f"{column} of {table} ({belongs}) changed since it was written; `polytope verify` names all that did"
+            )
+    yield
+    for column, digest in _digests(atlas, digested, owner, columns)[1].items():
+        atlas.execute(f"update digests set digest = $4 {of_column}", [*known, column, digest])
+
+
 def changes(atlas: Statements) -> Iterator[tuple[str, str]]:
     """What every digested part of the atlas is called, and what is wrong with it or nothing. Reads all of it."""
     for digested in TABLES:
@@ -119,9 +140,11 @@ def _owners(atlas: Statements, digested: Digested) -> list[str]:
     return [json.dumps(dict(zip(digested.owner, row, strict=True))) for row in rows]
 
 
-def _digests(atlas: Statements, digested: Digested, owner: dict[str, int | str]) -> tuple[int, dict[str, str]]:
-    """The number of rows that belong to an owner, and the digest of each column."""
-    columns = {name: _Column() for name in _columns(atlas, digested)}
+def _digests(
+    atlas: Statements, digested: Digested, owner: dict[str, int | str], names: Sequence[str] | None = None
+) -> tuple[int, dict[str, str]]:
+    """The number of rows that belong to an owner, and the digest of each column, or of those of such names."""
+    columns = {name: _Column() for name in names or _columns(atlas, digested)}
     n_rows = 0
     for batch in _batches(atlas, digested, list(columns), owner):
         if len(batch) == 0:  # of a list it would make an empty list of items

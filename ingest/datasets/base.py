@@ -6,6 +6,8 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -192,12 +194,19 @@ def text_item(ordinal: int, key: str, label: object, text: object, limits: Input
 
 
 def with_label(item: Item, label: object, limits: InputLimits = UNBOUNDED) -> Item | BadItem:
-    """The item with a label out of a table: a scalar becomes its `str`, null and NaN become None."""
+    """The item with a label out of a table, as text (docs/FORMAT.md, Labels); null and NaN become None."""
     if label is None or label != label:
         return item
-    if not isinstance(label, str | bool | int | float):
-        return BadItem(item.ordinal, item.key, f"has {named_type(label)} as its label; expected a text or a number")
-    text = str(label)
+    match label:
+        case str() | bool() | int() | float() | datetime() | timedelta():
+            text = str(label)
+        case Decimal():
+            text = f"{label:f}"  # all its digits, no exponent
+        case date() | time():
+            text = label.isoformat()
+        case _:
+            reason = f"has {named_type(label)} as its label; expected a text, a number or a time"
+            return BadItem(item.ordinal, item.key, reason)
     if len(text) > limits.label_length:
         reason = f"has a label of {len(text):,} characters; at most {limits.label_length:,} are read (--max-label)"
         return BadItem(item.ordinal, item.key, reason)

@@ -32,6 +32,7 @@ from .job import (
     reading,
     storing,
 )
+from .labels import label_statistics
 
 _SHARE_OF_MEDOIDS = 0.1
 """Of the bar, beside the hierarchy: as good as nothing where clusters are small, a third where one holds most."""
@@ -159,7 +160,7 @@ def cluster(
             progress=lambda done, of: step.update(2 * len(ids) + int((whole - 2 * len(ids)) * done / of), whole),
         )
         step.update(whole, whole)
-    members = _clusters(hierarchy, nearest, ids, labels)
+    members = _clusters(hierarchy, nearest, ids)
     with storing(path, progress) as a:
         check_unchanged(a, target, space, digest, "it was clustered")
         return _store(a, parameters, hierarchy, ids, labels, members)
@@ -217,35 +218,20 @@ def _labels(a: Atlas, ids: np.ndarray) -> pd.Series:
     return frame.set_index("example_id")["label"].reindex(ids)
 
 
-def _clusters(hierarchy: Hierarchy, nearest: np.ndarray, ids: np.ndarray, labels: pd.Series) -> pd.DataFrame:
-    """One row a cluster, with how its members are labelled (SCIENCE 1: purity and normalised entropy).
-
-    ``nearest``: the row of each cluster's medoid. Of labels that as many members have, the first is the top one.
-    """
-    numbers, names = pd.factorize(labels, sort=True)  # −1 where an example has no label
-    rows = []
-    for number, members in enumerate(members_of(hierarchy.labels)):
-        mine = numbers[members]
-        there, counts = np.unique(mine[mine >= 0], return_counts=True)
-        shares = counts / counts.sum()
-        entropy = (
-            abs(float((shares * np.log(shares)).sum() / np.log(len(names))))
-            if len(names) > 1 and len(counts)
-            else None
-        )
-        rows.append(
+def _clusters(hierarchy: Hierarchy, nearest: np.ndarray, ids: np.ndarray) -> pd.DataFrame:
+    """One row a cluster. ``nearest``: the row of each cluster's medoid."""
+    return pd.DataFrame(
+        [
             {
                 "label": number,
                 "size": len(members),
                 "medoid": int(ids[nearest[number]]),
                 "persistence": float(hierarchy.persistence[number]),
-                "purity": float(shares.max()) if len(counts) else None,
-                "top_label": names[there[counts.argmax()]] if len(counts) else None,
-                "entropy": entropy,
                 "node": int(hierarchy.nodes[number]),
             }
-        )
-    return pd.DataFrame(rows)
+            for number, members in enumerate(members_of(hierarchy.labels))
+        ]
+    )
 
 
 def _store(
@@ -257,12 +243,7 @@ def _store(
     clusters: pd.DataFrame,
 ) -> int:
     number = next_number(a, "clusterings", "clustering_id")
-    inside = (hierarchy.labels >= 0) & labels.notna().to_numpy()
-    agreeing = (
-        labels.to_numpy()[inside] == clusters["top_label"].to_numpy()[hierarchy.labels[inside]]
-        if inside.any()
-        else []
-    )
+    labelled, purity = label_statistics(hierarchy.labels, labels)
     a.insert(
         "clusterings",
         pa.Table.from_pylist(
@@ -278,7 +259,7 @@ def _store(
                     "n_examples": len(ids),
                     "n_clusters": len(clusters),
                     "n_noise": int((hierarchy.labels < 0).sum()),
-                    "purity": float(np.mean(agreeing)) if len(agreeing) else None,
+                    "purity": purity,
                 }
             ]
         ),
@@ -297,7 +278,8 @@ def _store(
         ),
     )
     if len(clusters):
-        a.insert("clusters", pa.Table.from_pandas(clusters.assign(clustering_id=number), preserve_index=False))
+        rows = pd.concat([clusters, labelled], axis="columns").assign(clustering_id=number)
+        a.insert("clusters", pa.Table.from_pandas(rows, preserve_index=False))
     tree = hierarchy.tree
     a.insert(
         "condensed_trees",

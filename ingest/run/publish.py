@@ -23,6 +23,7 @@ from atlas.store.digests import RowsDigest, activations_digest, codes_digest, se
 from atlas.store.statements import quoted
 
 from .batches import ACTIVATIONS, CODES, Wanted, activation_batches, code_batches
+from .labels import fill_labels, stage_labels
 from .plan import Plan
 from .shards import inputs_path, read_on, shard_path
 
@@ -60,12 +61,13 @@ def publish(
         _stage_inputs(atlas, plan, folder)
         dataset_id = _add_dataset(atlas, plan)
         _add_inputs(atlas, plan, folder, dataset_id, run_id)
-        _add_examples(atlas, plan, folder, network_id, run_id)
+        stage_labels(atlas, network_id)
+        _add_examples(atlas, network, plan, folder, network_id, run_id)
         _add_values(atlas, plan, folder, network_id, progress)
         _add_run(atlas, plan, run, run_id, network_id, dataset_id, started_at)
         _add_shards(atlas, plan, folder, run_id)
-        notes = _repeated(atlas)
-        for table in ("staged_inputs", "staged_contents", "staged_examples"):
+        notes = fill_labels(atlas, _shard_files(plan, folder), network_id, dataset_id, run_id)
+        for table in ("staged_inputs", "staged_contents", "staged_labels", "staged_examples"):
             atlas.execute(f"drop table {table}")
         seal(atlas, "networks", "sites", "spans", "datasets", run_id=run_id)
     return notes
@@ -234,12 +236,12 @@ def _add_inputs(atlas: Atlas, plan: Plan, folder: Path, dataset_id: int, run_id:
     )
 
 
-def _add_examples(atlas: Atlas, plan: Plan, folder: Path, network_id: int, run_id: int) -> None:
+def _add_examples(atlas: Atlas, network: Network, plan: Plan, folder: Path, network_id: int, run_id: int) -> None:
     """Give every example of the run its id: the one it has from an earlier run, or the next.
 
     ``staged_examples`` lines up row by row with the shards' files, so that what is wide (contexts, codes,
     activations) streams past it and is never held or sorted. A text that occurs twice in the run has its examples
-    twice in the files; ``first`` marks those that count.
+    twice in the files; ``first`` marks those that count, read with the label that they have where there are such.
     """
     files = _shard_files(plan, folder)
     atlas.execute(
@@ -248,20 +250,23 @@ def _add_examples(atlas: Atlas, plan: Plan, folder: Path, network_id: int, run_i
         with read as (
             select row_number() over () as place, ordinal, position, "row", "column" from read_parquet($1)
         ), known as (
-            select read.place, inputs.input_id, staged_inputs.label, examples.example_id,
+            select read.place, inputs.input_id, given.label, examples.example_id,
+                   given.label is not distinct from staged_inputs.label as read_so,
                    row_number() over (
-                       partition by inputs.input_id, read.position, read."row", read."column" order by read.place
+                       partition by inputs.input_id, read.position, read."row", read."column"
+                       order by read_so desc, read.place
                    ) = 1 as first
             from read
             join staged_inputs using (ordinal)
             join inputs using (content_hash)
+            join staged_labels as given using (input_id)
             left join examples
                 on examples.network_id = $2 and examples.input_id = inputs.input_id
                 and examples.position is not distinct from read.position
                 and examples."row" is not distinct from read."row"
                 and examples."column" is not distinct from read."column"
         )
-        select place, input_id, label, first, example_id is null as new,
+        select place, input_id, label, read_so, first, example_id is null as new,
                coalesce(example_id, (select coalesce(max(example_id), 0) from examples)
                         + sum((first and example_id is null)::integer) over (order by place))::uinteger as example_id
         from known order by place
@@ -272,7 +277,7 @@ def _add_examples(atlas: Atlas, plan: Plan, folder: Path, network_id: int, run_i
         """
         insert into examples
         select staged.example_id, $2, $3, staged.input_id, position, "row", "column", token, context, context_offset,
-               staged.label, prediction, probability, loss
+               staged.label, prediction, probability, case when staged.read_so or $4 then loss end
         from (
             select position, "row", "column", token, context, context_offset, prediction, probability, loss
             from read_parquet($1)
@@ -280,7 +285,8 @@ def _add_examples(atlas: Atlas, plan: Plan, folder: Path, network_id: int, run_i
         positional join staged_examples as staged
         where staged.first and staged.new
         """,
-        [files, network_id, run_id],
+        # That of a class was measured against the label with which it was read.
+        [files, network_id, run_id, network.info.kind == "text"],
     )
 
 
@@ -305,32 +311,6 @@ def _add_values(atlas: Atlas, plan: Plan, folder: Path, network_id: int, progres
     activations = [_wanted(atlas, "activations", *found, ids, staged["first"]) for found in sites]
     atlas.insert_stream("activations", ACTIVATIONS, told(activation_batches(files, ids, activations)))
     _refresh_sites(atlas, "activations", activations)
-
-
-def _repeated(atlas: Atlas) -> list[str]:
-    """Of inputs with the content of another: that they are stored once, and which of two labels is read."""
-    [(inputs, contents)] = atlas.rows(
-        "select count(*), count(distinct content_hash) from staged_inputs where reason is null"
-    )
-    notes = []
-    if inputs > contents:
-        notes.append(f"{inputs - contents} of {inputs} inputs have the content of another one: each is stored once")
-    others = atlas.rows(
-        """
-        select staged.key, staged.label, known.label
-        from staged_inputs as staged join inputs using (content_hash)
-        join (select distinct input_id, label from examples) as known using (input_id)
-        where staged.reason is null and staged.label is distinct from known.label
-        order by staged.place
-        """
-    )
-    if others:
-        key, label, known = others[0]
-        notes.append(
-            f"{len(others)} inputs keep the label with which they were stored first: {key} has {label!r} here, and "
-            f"{known!r} is what queries read; for these labels, ingest into a new atlas"
-        )
-    return notes
 
 
 @dataclass

@@ -49,13 +49,17 @@ REMOVED = ".removed-"  # no run's name starts with a dot
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did. ``published`` is False for a worker that only wrote its share of the shards."""
+    """What a run did. ``published`` is False for a worker that only wrote its share of the shards.
+
+    ``n_examples`` were read, as planned; ``n_new`` of them were not in the atlas yet, and are stored.
+    """
 
     run: str
     plan: Plan
     published: bool
     already_there: bool
     n_examples: int
+    n_new: int
     bad: list[tuple[str, str]]
     notes: list[str]
 
@@ -135,7 +139,7 @@ def ingest(
                 if folder.exists() or plan.digest not in recorded()[1]:
                     raise
         if worker is not None:
-            return Outcome(name, plan, already_there, already_there, plan.n_examples, [], [])
+            return Outcome(name, plan, already_there, already_there, plan.n_examples, 0, [], [])
         if already_there:
             outcome = finish(path, plan=plan, already_there=True)
         else:
@@ -196,8 +200,9 @@ def _finish(
         run_id, n_examples = a.rows(
             "select run_id, n_examples from runs where plan_digest = $1 order by run_id desc limit 1", [plan.digest]
         )[0]
+        n_new = a.value("select count(*) from examples where run_id = $1", [run_id])
         bad = a.rows("select key, reason from bad_inputs where run_id = $1", [run_id])
-    return Outcome(name, plan, True, already_there, n_examples, [(key, reason) for key, reason in bad], notes)
+    return Outcome(name, plan, True, already_there, n_examples, n_new, [(key, reason) for key, reason in bad], notes)
 
 
 def _run_name(run: str | None, network: Network, dataset: Dataset) -> str:

@@ -11,6 +11,7 @@ from atlas.errors import UsageError
 
 from ..examples.description import describe
 from ..examples.kinds import EXAMPLES
+from ..examples.labels import label_note
 from ..pairs.density import euclidean
 from .clusterings import NOISE, Clustering, asked_clustering, find_clustering
 
@@ -40,7 +41,8 @@ def clusters(
         A row a cluster: label, name and note (given by a person, see `name_cluster`), size, persistence, purity,
         top_label, entropy, medoid (example id), medoid_token and medoid_context of a text or medoid_key of an image,
         and samples: short strings of the strongest members that read differently. ``frame.attrs``: clustering,
-        network, target, space, metric, current, note (what to know of an approximate clustering, else None).
+        network, target, space, metric, current, note (what to know of an approximate clustering, else None),
+        label_note (whose labels purity goes by, where datasets give an input several).
 
     Raises:
         UnknownName: for a clustering, site or span that is not there.
@@ -61,7 +63,7 @@ def clusters(
     for column in EXAMPLES[record.target.network.kind].medoid:
         frame[f"medoid_{column}"] = medoids[column]
     frame["samples"] = _samples(atlas, record, frame["label"].tolist(), int(samples))
-    frame.attrs.update(_attributes(record))
+    frame.attrs.update(_attributes(record), label_note=label_note(atlas))
     return frame
 
 

@@ -15,6 +15,25 @@ LABELLINGS = ("label", "token")
 """What a group of examples may be pure in: the label of the input (class or source), or the token itself."""
 
 
+def label_note(atlas: Atlas) -> str | None:
+    """Whose labels an answer goes by, where datasets give an input several; None where none does."""
+    [(n_inputs,)] = atlas.rows(
+        """
+        select count(*) from (
+            select input_id from dataset_inputs where label is not null
+            group by input_id having count(distinct label) > 1
+        )
+        """
+    )
+    if not n_inputs:
+        return None
+    inputs = "1 input has" if n_inputs == 1 else f"{n_inputs} inputs have"
+    return (
+        f"{inputs} another label in another dataset; the label here is the first that the network's input was given "
+        "(table dataset_inputs has all)"
+    )
+
+
 @dataclass(frozen=True)
 class Labels:
     """Labels of some examples: ``numbers[i]`` indexes ``names``, −1 where example i has none."""

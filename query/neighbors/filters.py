@@ -33,8 +33,9 @@ _PLACE = re.compile(r" \(line \d+(, column \d+)?\)$")
 
 @dataclass(frozen=True)
 class Filter:
-    """Conditions that all must hold. ``label``: of the example. ``cluster``: number in a clustering, -1 is noise.
-    ``dataset``: name of one that holds the example's input. ``where``: SQL on the columns of table ``examples``.
+    """Conditions that all must hold. ``label``: of the example, the first that its input was given. ``cluster``:
+    number in a clustering, -1 is noise. ``dataset``: name of one that holds the example's input. ``where``: SQL on
+    the columns of table ``examples``.
     """
 
     label: str | None = None

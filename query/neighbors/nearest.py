@@ -81,7 +81,7 @@ def nearest(
         network: its network, where several have such a one.
         k: how many; 10 by default, or all within ``radius``.
         radius: the greatest distance in gates, included.
-        label: filter: only examples of that label.
+        label: filter: only examples of that label, the first that the input was given.
         cluster: filter: only members of that cluster of ``clustering``; -1 is the noise.
         dataset: filter: only examples whose input is in that dataset.
         where: filter: a condition in SQL on the columns of table examples.
@@ -108,7 +108,7 @@ def nearest(
         (how many share the polytope; None where the ``k`` nearest all do, and so don't tell), exact_search, searched
         (with what), recall (recall@10 of the approximate index, ties as hits, or None), exact, exact_note, clustering
         (its id or None), density_note (why there is none, or None), search_note (what to know of an approximate
-        answer).
+        answer), label_note (whose labels a filter goes by, where datasets give an input several).
 
     Raises:
         UsageError: for impossible parameters, where nothing or fewer than ``k`` examples meet the filter, and for

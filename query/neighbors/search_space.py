@@ -18,6 +18,7 @@ from ..clustering.clusterings import Clustering
 from ..clustering.labels import cluster_column, shown_clustering
 from ..examples.description import described
 from ..examples.ids import holders
+from ..examples.labels import label_note
 from ..pairs.density import exactness
 from .filters import Filter, allowed_examples
 from .indexes import Indexes, check_searchable, open_indexes
@@ -34,6 +35,8 @@ class SearchSpace:
     indexes: Indexes
     among: Int64[np.ndarray, " held"] | None
     labels: Clustering | None
+    label_note: str | None
+    """Whose labels the filter goes by, where that is a question."""
 
     @property
     def n_searched(self) -> int:
@@ -60,6 +63,7 @@ class SearchSpace:
             "exact": self.target.exact,
             "exact_note": exactness(self.target),
             "clustering": self.labels.clustering_id if self.labels is not None else None,
+            "label_note": self.label_note,
             **_how_searched(self.indexes),
         }
 
@@ -81,7 +85,8 @@ def search_space(
     among = None
     if wanted:
         among = _held_ids(atlas, target, indexes, allowed_examples(atlas, target, wanted, labels))
-    return SearchSpace(target, wanted, indexes, among, labels)
+    note = label_note(atlas) if wanted.label is not None else None
+    return SearchSpace(target, wanted, indexes, among, labels, note)
 
 
 def checked_k(space: SearchSpace, k: int | None, radius: int | None, excluding: bool) -> int | None:

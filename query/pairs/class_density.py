@@ -16,6 +16,7 @@ from atlas.checks import whole
 from atlas.errors import UsageError
 from atlas.store.catalog import SiteRecord, Target
 
+from ..examples.labels import label_note
 from ..progress import Progress, part, tell
 from ..statistics import (
     Interval,
@@ -109,7 +110,8 @@ def class_density(
         ((inter − intra) / pooled standard deviation); auc = P(inter > intra) + ½ P(equal); p_value = (1 +
         permutations at least as far from 0) / (1 + ``resamples``) over n_permuted of the pairs, no two of which share
         an input (NaN where they are of one kind); intra_per_gate and inter_per_gate (means over n_gates); exact.
-        ``frame.attrs``: network, seed, pairs, resamples, confidence, note.
+        ``frame.attrs``: network, seed, pairs, resamples, confidence, note, label_note
+        (whose labels these are, where datasets give an input several).
 
     Raises:
         NotStored: where activations or full codes are missing.
@@ -131,6 +133,7 @@ def class_density(
     frame.attrs.update(
         network=record.name, seed=seed, pairs=pairs, resamples=int(resamples), confidence=confidence, note=NOTE
     )
+    frame.attrs["label_note"] = label_note(atlas)
     return frame
 
 

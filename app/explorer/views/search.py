@@ -451,4 +451,4 @@ def _nearest(found: pd.DataFrame, view: View, wanted: Arguments, shared: bool) -
         show.notes("Everyone shares the polytope." if wanted["radius"] is None else within)
     else:
         show.notes("No other example lies within this distance; raise it.")
-    show.notes(*[about[name] for name in ("search_note", "exact_note", "density_note")])
+    show.notes(*[about[name] for name in ("search_note", "exact_note", "density_note", "label_note")])

@@ -295,7 +295,7 @@ def test_broken_json_lines_name_the_line(tmp_path):
         "r.jsonl:7": "is empty",
         "r.jsonl:8": "is not UTF-8: byte 10 of the line is 0xe9",
         "r.jsonl:9": "holds half a surrogate pair at character 0",
-        "r.jsonl:10": "has a list as its label; expected a text or a number",
+        "r.jsonl:10": "has a list as its label; expected a text, a number or a time",
     }
 
 

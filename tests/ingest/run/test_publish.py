@@ -212,18 +212,3 @@ def test_any_batch_size_gives_same_codes(batch_size: int, tmp_path: Path) -> Non
     query = "select site_id, example_id, code::varchar from codes order by all"
     with atlas.open(tmp_path / "a") as a, atlas.open(tmp_path / "b") as b:
         assert a.rows(query) == b.rows(query)
-
-
-def test_repeated_inputs_are_told(tmp_path: Path) -> None:
-    """One content under two labels is stored once, and labels that come later are not read: both are said."""
-    (_, _, one), (_, _, two) = word_texts(2)
-    made = [("a/one.txt", "a", one), ("b/one.txt", "b", one), ("b/two.txt", "b", two)]
-    done = small_run(tmp_path / "twice", write_texts(tmp_path / "texts", made))
-    assert done.notes[0] == "1 of 3 inputs have the content of another one: each is stored once"
-    assert "b/one.txt has 'b' here, and 'a' is what queries read" in done.notes[1]
-    flat = [(key.replace("/", "-"), None, text) for key, _, text in made[1:]]
-    data = write_texts(tmp_path / "flat", flat)
-    assert not small_run(tmp_path / "later", data).notes
-    labelled = small_run(tmp_path / "later", write_texts(tmp_path / "texts2", made[1:]))
-    assert "2 inputs keep the label with which they were stored first" in labelled.notes[0]
-    assert "has 'b' here, and None is what queries read" in labelled.notes[0]
