@@ -71,7 +71,7 @@ def test_definitions_stand_in_the_schema() -> None:
     for package in ("atlas", "ingest", "query", "app"):
         for file in sorted((ROOT / package).rglob("*.py")):
             text = file.read_text(encoding="utf-8")
-            if file.relative_to(ROOT).as_posix() == "ingest/run/publish.py":
+            if file.relative_to(ROOT).as_posix() in ("ingest/run/publish.py", "ingest/run/labels.py"):
                 text = STAGING.sub("", text)
             if statements := [match.group() for match in DDL.finditer(text)]:
                 found[file.name] = statements

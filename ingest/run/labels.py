@@ -39,7 +39,7 @@ def fill_labels(atlas: Atlas, files: list[str], network_id: int, dataset_id: int
     """
     atlas.execute(
         """
-        create temp table filled_examples as
+        create temp table staged_fillings as
         with read as (
             select example_id, loss from (select loss from read_parquet($1)) positional join staged_examples as staged
             where staged.first and not staged.new
@@ -52,7 +52,7 @@ def fill_labels(atlas: Atlas, files: list[str], network_id: int, dataset_id: int
     )
     atlas.execute(
         """
-        create temp table filled_inputs as
+        create temp table staged_unlabelled as
         select known.run_id, known.ordinal, staged.label
         from dataset_inputs as known join inputs using (input_id)
         join staged_inputs as staged on staged.content_hash = inputs.content_hash and staged.key = known.key
@@ -61,23 +61,23 @@ def fill_labels(atlas: Atlas, files: list[str], network_id: int, dataset_id: int
         [dataset_id],
     )
     with ExitStack() as digests:
-        for (run,) in atlas.rows("select distinct run_id from filled_examples where run_id <> $1", [run_id]):
+        for (run,) in atlas.rows("select distinct run_id from staged_fillings where run_id <> $1", [run_id]):
             digests.enter_context(changing(atlas, "examples", "label", "loss", run_id=run))
-        for (run,) in atlas.rows("select distinct run_id from filled_inputs where run_id <> $1", [run_id]):
+        for (run,) in atlas.rows("select distinct run_id from staged_unlabelled where run_id <> $1", [run_id]):
             digests.enter_context(changing(atlas, "dataset_inputs", "label", run_id=run))
         atlas.execute(
-            "update examples set label = filled.label, loss = filled.loss from filled_examples as filled "
+            "update examples set label = filled.label, loss = filled.loss from staged_fillings as filled "
             "where examples.example_id = filled.example_id"
         )
         atlas.execute(
-            "update dataset_inputs set label = filled.label from filled_inputs as filled "
+            "update dataset_inputs set label = filled.label from staged_unlabelled as filled "
             "where dataset_inputs.dataset_id = $1 and dataset_inputs.ordinal = filled.ordinal",
             [dataset_id],
         )
-    relabel_clusters(atlas, "select example_id from filled_examples")
+    relabel_clusters(atlas, "select example_id from staged_fillings")
     notes = [*_said(atlas, network_id, dataset_id)]
-    atlas.execute("drop table filled_examples")
-    atlas.execute("drop table filled_inputs")
+    atlas.execute("drop table staged_fillings")
+    atlas.execute("drop table staged_unlabelled")
     return notes
 
 
@@ -88,7 +88,7 @@ def _said(atlas: Atlas, network_id: int, dataset_id: int) -> list[str]:
     notes = []
     if inputs > contents:
         notes.append(f"{inputs - contents} of {inputs} inputs have the content of another one: each is stored once")
-    filled = atlas.value("select count(distinct input_id) from filled_examples join examples using (example_id)")
+    filled = atlas.value("select count(distinct input_id) from staged_fillings join examples using (example_id)")
     if filled:
         notes.append(f"{_inputs(filled)} without a label took the one that is given here")
     others = atlas.rows(
