@@ -27,8 +27,8 @@ ICON = (
     '<path fill="none" stroke="#fff" stroke-width="1.6" d="M4 9l12 7 12-7M16 16v14M16 2v14"/></svg>'
 )
 
-BY_NAME = "overview"
-"""The first page is served at the root, and by its name."""
+ROOT = "first"
+"""The first page is served at the root, whatever its path, and a second time by its name."""
 
 FREE_EVERY = 2.0
 """Seconds between two looks at whether an atlas is still locked."""
@@ -54,13 +54,14 @@ def main(arguments: list[str]) -> None:
     st.logo(ICON, size="large")
     st.html(figures.STATIC / "style.css")
     opened: list[View] = []  # filled below: the navigation is there even where the atlas can't be opened
-    page = st.navigation(
-        [
-            st.Page(partial(_draw, render, opened), title=title, url_path=path, icon=icon)
-            for title, path, icon, render in PAGES
-        ]
-        + [st.Page(partial(_draw, PAGES[0][3], opened), title=PAGES[0][0], url_path=BY_NAME, visibility="hidden")]
-    )
+    first, path, icon, render = PAGES[0]
+    pages = [st.Page(partial(_draw, render, opened), title=first, url_path=ROOT, icon=icon, default=True)]
+    pages += [st.Page(partial(_draw, render, opened), title=first, url_path=path, visibility="hidden")]
+    pages += [
+        st.Page(partial(_draw, render, opened), title=title, url_path=path, icon=icon)
+        for title, path, icon, render in PAGES[1:]
+    ]
+    page = st.navigation(pages)
     st.title(page.title, anchor=False)
     failed_before()
     with survived(), explained():

@@ -33,7 +33,7 @@ REFUSED = {
     ),
     "map": (
         {"layout": 99, "clustering": "x", "colour": "taste"},
-        ["layout 99; expected ", "clustering x; expected ", "colour taste; expected one of cluster, label, density"],
+        ["layout 99; expected ", "clustering x; expected ", "colour taste; expected one of cluster, label, distance"],
     ),
     "neurons": (
         {"section": "Ranking", "order": "Best", "telling": "perhaps", "page": 99},

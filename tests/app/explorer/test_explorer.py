@@ -58,7 +58,8 @@ def test_every_page_opens(server: str, open_page: OpenPage, path: str):
 
 
 def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage):
-    page = open_page(address(server, "", network=TEXT, target=SITE))
+    page = open_page(address(server, "overview", network=TEXT, target=SITE))
+    expect(page.locator("h1")).to_have_text("Overview")
     answered(page)
     page.get_by_test_id("stSidebarNav").get_by_text("Search").click()
     expect(page.locator("h1")).to_have_text("Search")
