@@ -5,7 +5,7 @@ STAMP := $(VENV)/installed
 
 BENCHES := cluster_codes cluster_activations cluster_millions search nearest ann ingest publish boundaries
 
-.PHONY: demo test campaign check bench docs clean
+.PHONY: demo test campaign check bench docs licences clean
 
 demo: $(STAMP)  ## build demo.atlas and take a tour of it
 	$(BIN)/polytope demo demo.atlas
@@ -27,6 +27,9 @@ check: $(STAMP)  ## lint and types
 
 docs: $(STAMP)  ## write docs/API.md from the docstrings
 	PYTHONPATH=. $(BIN)/python tools/api_docs.py
+
+licences: $(STAMP)  ## list what is installed, with its licence and who asked for it
+	$(BIN)/python -m tools.licences hub timm
 
 bench: $(STAMP)  ## measure against named peers, small; `python -m bench.NAME` measures at full size
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'

@@ -1,10 +1,12 @@
 """`polytope ingest --codes`: from a file to answers, and what can't be asked without a network."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.app.cli.command import Run
 from tests.ingest.networks.test_sae import saved
@@ -46,3 +48,16 @@ def test_features_are_ingested_and_asked(tmp_path: Path, polytope: Run):
     asked = ("--text", "async def main():", "--site", "features", "--metric", "jaccard", "--device", "cpu")
     near = polytope("nearest", path, *asked, "--format", "json").rows()
     assert len(near) == 10 and {"shared", "gates", "token"} <= set(near[0])
+
+
+def test_features_come_over_as_told(tmp_path: Path, polytope: Run, monkeypatch: pytest.MonkeyPatch):
+    """What docs/INSTALL.md has another environment write is ingested by its command, and asked."""
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[3] / "docs" / "INSTALL.md").read_text("utf-8").partition("## Beside SAELens")[2]
+    [written] = re.findall(r"```python\n(.*?)```", page, re.S)
+    [command] = re.findall(r"^polytope (ingest [^#]*)", page, re.M)
+    exec(written, {})
+    done = polytope(*command.split())
+    assert done.status == 0 and "is in the atlas: 3 examples" in done.out
+    near = polytope("nearest", "features.atlas", "--example", 1, "--site", "sae", "-k", 2, "--format", "json").rows()
+    assert [row["distance"] for row in near] == [2, 2]
