@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .run.plan import Choices
     from .run.run import Outcome, calibration_inputs, ingest
     from .run.sampling import ImageSampling, TokenSampling
+    from .sharing.pull import Pulled, pull
+    from .sharing.push import Pushed, push
 
 __all__ = [
     "BadItem",
@@ -37,6 +39,8 @@ __all__ = [
     "Item",
     "Outcome",
     "Progress",
+    "Pulled",
+    "Pushed",
     "Step",
     "TokenSampling",
     "build_indexes",
@@ -50,6 +54,8 @@ __all__ = [
     "network_kind",
     "open_codes",
     "open_dataset",
+    "pull",
+    "push",
     "reload_network",
     "sparse_autoencoder",
     "store_neighbors",
@@ -70,6 +76,8 @@ _MODULES = {
     ".run.plan": ("Choices",),
     ".run.run": ("Outcome", "calibration_inputs", "ingest"),
     ".run.sampling": ("ImageSampling", "TokenSampling"),
+    ".sharing.pull": ("Pulled", "pull"),
+    ".sharing.push": ("Pushed", "push"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

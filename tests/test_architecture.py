@@ -29,6 +29,7 @@ AT_HOME = {
     "hdbscan": {"atlas.clustering"},
     "numba": {"atlas.search", "atlas.clustering"},
     "streamlit": {"app.explorer"},
+    "fsspec": {"ingest.sharing"},
 }
 """The folders that alone import a library."""
 

@@ -29,6 +29,7 @@ from . import (
     nearest,
     report,
     serve,
+    sharing,
     sites,
     tour,
 )
@@ -74,6 +75,7 @@ for module in (
     experiment,
     report,
     contents,
+    sharing,
     serve,
     tour,
 ):

@@ -116,7 +116,7 @@ def changes(atlas: Statements) -> Iterator[tuple[str, str]]:
         query = 'select owner, "column", n_rows, digest from digests where "table" = $1 order by rowid'
         for owner, column, n_rows, digest in atlas.rows(query, [digested.table]):
             stored.setdefault(owner, {})[column] = (n_rows, digest)
-        present = _owners(atlas, digested)
+        present = owners(atlas, digested)
         for owner in dict.fromkeys([*present, *stored]):
             belongs = json.loads(owner)
             of = "".join(f", {name} {value}" for name, value in belongs.items())
@@ -132,7 +132,8 @@ def changes(atlas: Statements) -> Iterator[tuple[str, str]]:
             yield digested.table + of, detail
 
 
-def _owners(atlas: Statements, digested: Digested) -> list[str]:
+def owners(atlas: Statements, digested: Digested) -> list[str]:
+    """What the rows of a table belong to, each as table ``digests`` has it."""
     if not digested.owner:
         return ["{}"] if atlas.value(f"select count(*) from {quoted(digested.table)}") else []
     columns = ", ".join(map(quoted, digested.owner))
@@ -144,9 +145,9 @@ def _digests(
     atlas: Statements, digested: Digested, owner: dict[str, int | str], names: Sequence[str] | None = None
 ) -> tuple[int, dict[str, str]]:
     """The number of rows that belong to an owner, and the digest of each column, or of those of such names."""
-    columns = {name: _Column() for name in names or _columns(atlas, digested)}
+    columns = {name: ColumnDigest() for name in names or digested_columns(atlas, digested)}
     n_rows = 0
-    for batch in _batches(atlas, digested, list(columns), owner):
+    for batch in batches_of(atlas, digested, list(columns), owner):
         if len(batch) == 0:  # of a list it would make an empty list of items
             continue
         n_rows += len(batch)
@@ -155,7 +156,8 @@ def _digests(
     return n_rows, {name: column.hexdigest() for name, column in columns.items()}
 
 
-def _columns(atlas: Statements, digested: Digested) -> list[str]:
+def digested_columns(atlas: Statements, digested: Digested) -> list[str]:
+    """Columns of a table that have a digest, in order."""
     query = "select column_name, data_type from duckdb_columns() where table_name = $1 order by column_index"
     return [
         name
@@ -164,7 +166,7 @@ def _columns(atlas: Statements, digested: Digested) -> list[str]:
     ]
 
 
-def _batches(
+def batches_of(
     atlas: Statements, digested: Digested, columns: Sequence[str], owner: dict[str, int | str]
 ) -> Iterator[pa.RecordBatch]:
     """The columns of the rows that belong to an owner, in order of the key; a whole number as the first of the key
@@ -183,19 +185,20 @@ def _batches(
         yield from atlas.batches(block, [*owner.values(), start, start + digested.block_ids - 1], BATCH_ROWS)
 
 
-class _Column:
+class ColumnDigest:
     """The digest of a column whose values come batch by batch."""
 
     def __init__(self) -> None:
         self._present, self._lengths, self._values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
-        self._items: _Column | None = None  # of lists
+        self._items: ColumnDigest | None = None  # of lists
 
     def update(self, column: pa.Array) -> None:
+        """Take in the next values; not of an empty batch, which would make an empty list of what holds lists."""
         self._present.update(_bytes(column.is_valid()))
         column = column.drop_null()
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
             self._lengths.update(_bytes(column.value_lengths().cast(pa.int64())))
-            self._items = self._items or _Column()
+            self._items = self._items or ColumnDigest()
             self._items.update(column.flatten())
         elif pa.types.is_string(column.type) or pa.types.is_binary(column.type):
             self._lengths.update(_bytes(pc.binary_length(column).cast(pa.int64())))
@@ -204,6 +207,7 @@ class _Column:
             self._values.update(_bytes(column))
 
     def hexdigest(self) -> str:
+        """The digest of what came until now."""
         parts = [part.digest() for part in (self._present, self._lengths, self._values)]
         if self._items is not None:
             parts[-1] = bytes.fromhex(self._items.hexdigest())
@@ -264,12 +268,27 @@ def activations_digest(atlas: Statements, site: SiteRecord) -> tuple[int, str | 
 
 
 def _site_digest(blocks: Iterator[tuple[np.ndarray, np.ndarray]]) -> tuple[int, str | None]:
-    of_ids, of_values, count = hashlib.sha256(), hashlib.sha256(), 0
+    digest = SiteDigest()
     for ids, values in blocks:
-        of_ids.update(ids.astype("<i8").data)
-        of_values.update(np.ascontiguousarray(values).data)
-        count += len(ids)
-    return count, _both(of_ids.digest(), of_values.digest()) if count else None
+        digest.update(ids, values)
+    return digest.result()
+
+
+class SiteDigest:
+    """The digest that `RowsDigest` gives, of blocks in order of id whose ids are known only as they come."""
+
+    def __init__(self) -> None:
+        self._ids, self._values, self._count = hashlib.sha256(), hashlib.sha256(), 0
+
+    def update(self, ids: Integer[np.ndarray, " rows"], values: Shaped[np.ndarray, "rows width"]) -> None:
+        """Take in the next rows."""
+        self._ids.update(ids.astype("<i8").data)
+        self._values.update(np.ascontiguousarray(values).data)
+        self._count += len(ids)
+
+    def result(self) -> tuple[int, str | None]:
+        """The number of rows and their digest; None where there were none."""
+        return self._count, _both(self._ids.digest(), self._values.digest()) if self._count else None
 
 
 def _both(ids: bytes, values: bytes) -> str:

@@ -56,18 +56,18 @@ def code_batches(
     files: Sequence[Path], ids: UInt32[np.ndarray, " run"], wanted: Iterable[Wanted]
 ) -> Iterator[pa.RecordBatch]:
     """Codes of the sites, one site after the other, of the examples ``ids`` of all rows of the ``files``."""
-    yield from _gathered(_pieces(files, ids, wanted, code_column, np.uint8), _code_batch)
+    yield from gathered(_pieces(files, ids, wanted, code_column, np.uint8), code_batch)
 
 
 def activation_batches(
     files: Sequence[Path], ids: UInt32[np.ndarray, " run"], wanted: Iterable[Wanted]
 ) -> Iterator[pa.RecordBatch]:
     """The same of the activations, in parts of at most `PART_UNITS` units."""
-    yield from _gathered(_pieces(files, ids, wanted, activation_column, np.float32), _activation_batch)
+    yield from gathered(_pieces(files, ids, wanted, activation_column, np.float32), activation_batch)
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
     """Consecutive rows of one site."""
 
     site_id: int
@@ -77,8 +77,8 @@ class _Piece:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, rows: slice) -> _Piece:
-        return _Piece(self.site_id, self.ids[rows], self.values[rows])
+    def __getitem__(self, rows: slice) -> Piece:
+        return Piece(self.site_id, self.ids[rows], self.values[rows])
 
 
 def _pieces(
@@ -87,7 +87,7 @@ def _pieces(
     wanted: Iterable[Wanted],
     column_of: Callable[[Site], str],
     dtype: type[np.uint8] | type[np.float32],
-) -> Iterator[_Piece]:
+) -> Iterator[Piece]:
     for site in wanted:
         place = 0
         for values in _read(files, column_of(site.site), dtype):
@@ -96,9 +96,9 @@ def _pieces(
             kept = site.rows[here]
             if not kept.any():
                 continue
-            piece = _Piece(site.site_id, ids[here], values)
+            piece = Piece(site.site_id, ids[here], values)
             if not kept.all():
-                piece = _Piece(site.site_id, piece.ids[kept], values[kept])
+                piece = Piece(site.site_id, piece.ids[kept], values[kept])
             if site.digest is not None:
                 site.digest.update(piece.values)
             yield piece
@@ -117,12 +117,10 @@ def _read(
                     yield raw.view(dtype).reshape(len(chunk), -1)
 
 
-def _gathered(
-    pieces: Iterator[_Piece], batch_of: Callable[[list[_Piece]], pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
+def gathered(pieces: Iterator[Piece], batch_of: Callable[[list[Piece]], pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Batches of exactly `BATCH_ROWS` rows where these are short: they cross from one site to the next, so that every
     row group is full and the writer's threads have one each."""
-    pending: list[_Piece] = []
+    pending: list[Piece] = []
     rows = n_bytes = 0
     for piece in pieces:
         while len(piece):
@@ -142,7 +140,8 @@ def _bits_set(packed: UInt8[np.ndarray, "codes bytes"]) -> UInt32[np.ndarray, " 
     return counts
 
 
-def _code_batch(pieces: list[_Piece]) -> pa.RecordBatch:
+def code_batch(pieces: list[Piece]) -> pa.RecordBatch:
+    """Rows of table ``codes``."""
     n_active = np.concatenate([_bits_set(piece.values) for piece in pieces])
     widths = np.repeat([piece.values.shape[1] for piece in pieces], [len(piece) for piece in pieces])
     code = pa.Array.from_buffers(pa.binary(), len(n_active), [None, _ends(widths), _end_to_end(pieces)])
@@ -150,8 +149,8 @@ def _code_batch(pieces: list[_Piece]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([site_ids, example_ids, code, pa.array(n_active)], schema=CODES)
 
 
-def _activation_batch(pieces: list[_Piece]) -> pa.RecordBatch:
-    """A row a part: the units of an activation from part · PART_UNITS on."""
+def activation_batch(pieces: list[Piece]) -> pa.RecordBatch:
+    """Rows of table ``activations``, one a part: the units of an activation from part · PART_UNITS on."""
     lengths, parts, repeats = [], [], []
     for piece in pieces:
         units = piece.values.shape[1]
@@ -169,7 +168,7 @@ def _activation_batch(pieces: list[_Piece]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=ACTIVATIONS)
 
 
-def _labels(pieces: list[_Piece], repeats: list[int]) -> tuple[pa.Array, pa.Array]:
+def _labels(pieces: list[Piece], repeats: list[int]) -> tuple[pa.Array, pa.Array]:
     """Site and example of every row, each example ``repeats`` times."""
     site_ids = np.repeat(
         [piece.site_id for piece in pieces],
@@ -179,7 +178,7 @@ def _labels(pieces: list[_Piece], repeats: list[int]) -> tuple[pa.Array, pa.Arra
     return pa.array(site_ids.astype(np.uint16)), pa.array(ids.astype(np.uint32))
 
 
-def _end_to_end(pieces: list[_Piece]) -> pa.Buffer:
+def _end_to_end(pieces: list[Piece]) -> pa.Buffer:
     return pa.py_buffer(np.concatenate([piece.values.reshape(-1) for piece in pieces]))
 
 

@@ -50,8 +50,11 @@ class ExampleKind:
     view: Callable[[Network, int, dict[str, Any], Lacking], View]
 
 
-def numbers_in_words(vector: Sequence[float] | np.ndarray, most: int = NUMBERS_SHOWN) -> str:
-    """The numbers of a vector in a line, the first of many: ``0.5, -1.25``."""
+def numbers_in_words(vector: Sequence[float] | np.ndarray | None, most: int = NUMBERS_SHOWN) -> str:
+    """The numbers of a vector in a line, the first of many: ``0.5, -1.25``. A dash where the atlas was handed on
+    without them."""
+    if vector is None or not np.ndim(vector):  # pandas has NaN for it
+        return "–"
     numbers = ", ".join(f"{number:.4g}" for number in vector[:most])
     return numbers if len(vector) <= most else f"{numbers}, … ({len(vector)})"
 
@@ -67,6 +70,8 @@ def _token_window(reader: Network, example: int, row: dict[str, Any], lacking: L
     """The sequence that ingestion cut out of the text around the token."""
     if not isinstance(reader, TextNetwork):
         raise UsageError(f"network {reader.info.name} can't tokenise; a text needs a TextNetwork")
+    if row["text"] is None:
+        raise lacking(example, "no text of it is kept")
     ids, place = reader.tokenize(row["text"]).ids, int(row["position"])
     window = next((window for window in reader.windows(len(ids)) if place in window), None)
     if window is None:
@@ -89,6 +94,8 @@ def _image_view(reader: Network, example: int, row: dict[str, Any], lacking: Lac
 
 
 def _vector_view(reader: Network, example: int, row: dict[str, Any], lacking: Lacking) -> VectorView:
+    if row["vector"] is None:
+        raise lacking(example, "no numbers of it are kept")
     return VectorView(np.array(row["vector"], dtype=np.float32))
 
 

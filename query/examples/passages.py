@@ -45,6 +45,8 @@ def passage(atlas: Atlas, example: int, *, before: int = 1600, after: int = 700)
     )
     if token is None or context is None:
         return None
+    if text is None:  # the atlas was handed on without its inputs
+        return Passage(context, token, offset, False)
     first = text.find(context)
     if first < 0 or text.find(context, first + 1) >= 0:
         return Passage(context, token, offset, context == text)

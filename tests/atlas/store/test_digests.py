@@ -66,7 +66,7 @@ KINDS = [
 @pytest.mark.parametrize(("column", "other"), KINDS)
 def test_a_column_is_told_from_another(column: pa.Array, other: pa.Array) -> None:
     def digest(*pieces: pa.Array) -> str:
-        hashed = digests._Column()
+        hashed = digests.ColumnDigest()
         for piece in pieces:
             hashed.update(piece)
         return hashed.hexdigest()
