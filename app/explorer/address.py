@@ -7,13 +7,18 @@ sidebar named before is replaced too: the choice was about another thing, and no
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from numbers import Integral
+from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import streamlit as st
 
 from .parts import show
+
+BAR = Path(__file__).with_name("static") / "address.js"
 
 SHOWN = 40  # characters of what was asked for that are repeated
 LISTED = 8  # options that a sentence lists
@@ -51,8 +56,15 @@ def number(
         return low <= int(value) and (high is None or int(value) <= high)
 
     _check(key, default, int, allowed, expected or f"a whole number {high_words}")
-    value = st.number_input(label, low, high, default, key=key, bind="query-params", **look)
-    return None if value is None else int(value)
+    if default is not None:
+        _begin_with(key, default)
+    value = st.number_input(
+        label, low, high, None, key=key, bind="query-params", required=default is not None, **look
+    )
+    if value is None:
+        return default
+    name(key, int(value))
+    return int(value)
 
 
 @overload
@@ -75,8 +87,16 @@ def one_of(
 ) -> str | None:
     """A list to choose from, at first one or none of it. ``also``: other words of an address for its options."""
     _check(key, first, _reading(also), options.__contains__, expected or _listed(options))
-    index = None if first is None else list(options).index(first)
-    return st.selectbox(label, options, index=index, key=key, bind="query-params", **look)
+    if first is not None:
+        _begin_with(key, first)
+    chosen = st.selectbox(
+        label, options, index=None, key=key, bind="query-params", required=first is not None, **look
+    )
+    if chosen is None:
+        return first
+    short = {option: words for words, option in (also or {}).items()}
+    name(key, short.get(chosen, chosen))
+    return chosen
 
 
 def segment(label: str, options: Sequence[str], *, key: str, **look: Any) -> str:
@@ -117,6 +137,37 @@ def paged(n: int, per_page: int, *, key: str = "page", of: object = None) -> sli
     _check(key, 1, int, lambda page: 1 <= page <= pages, many)
     page = st.pagination(pages, key=key, bind="query-params") if pages > 1 else 1
     return slice((page - 1) * per_page, min(n, page * per_page))
+
+
+# --- what the address names ------------------------------------------------------------------------------------
+
+_NAMED = "named-in-address"
+
+
+def begin() -> None:
+    """A run of the script begins, in which the address is to name what its widgets hold."""
+    st.session_state[_NAMED] = {}
+
+
+def name(key: str, value: object) -> None:
+    """The address names this, even where it is what the page begins with: of a newer clustering that is another."""
+    st.session_state.setdefault(_NAMED, {})[key] = str(value)
+
+
+def _begin_with(key: str, value: object) -> None:
+    """What a widget holds that has no default: Streamlit would take a default out of the address."""
+    if key not in st.session_state and key not in st.query_params:
+        st.session_state[key] = value
+
+
+def complete() -> None:
+    """At the end of a run: write what was named into the address bar, without a step in the browser's history."""
+    _bar()(data={"named": st.session_state.get(_NAMED, {}), "run": time.monotonic()}, key="address", height=0)
+
+
+@cache
+def _bar() -> Any:
+    return st.components.v2.component("polytope_address", js=BAR.read_text(encoding="utf-8"))
 
 
 # --- values that a page does not have ----------------------------------------------------------------------

@@ -64,6 +64,7 @@ def main(arguments: list[str]) -> None:
     page = st.navigation(pages)
     st.title(page.title, anchor=False)
     failed_before()
+    address.begin()
     with survived(), explained():
         shown = ShownAtlas.of_words(arguments)
         try:
@@ -71,6 +72,7 @@ def main(arguments: list[str]) -> None:
                 opened.append(choose(a, shown.read_only))
                 figures.send_library()
                 page.run()
+                address.complete()
         except AtlasLocked as error:
             show.error(error)
             _open_once_free(shown.path)
@@ -115,16 +117,21 @@ def choose(a: atlas.Atlas, read_only: bool) -> View:
         targets = _targets(a, network)
         typed = st.session_state.get("target") or st.query_params.get("target")
         targets += [typed] if typed and typed not in targets else []
+        if not typed and targets:  # as in `address.one_of`, which offers nothing that is typed
+            st.session_state["target"] = firsts[name]
         target = st.selectbox(
             "Site or span",
             targets,
-            index=targets.index(firsts[name]) if targets else None,
+            index=None,
             key="target",
+            required=True,
             bind="query-params",
             accept_new_options=True,
             help="Any span can be typed: `AFTER->TO` for the sites after one up to another, `AFTER->` for all sites "
             "after one.",
         )
+        if target:
+            address.name("target", target)
         if target and not _is_target(a, network, target):  # a page that needs one says more
             show.notes(f"No such site or span in network {name}")
     return View(a, network, target or "", read_only)

@@ -44,8 +44,9 @@ def show(
 
     ``name`` is the stem of the files; ``key`` holds letters, digits and hyphens; ``data`` are the figure's numbers.
     ``toolbar``: Plotly's buttons to zoom and draw with. ``many``: points of WebGL so many that they are drawn pixel
-    by pixel; Plotly would draw four times as many pixels, for smoother edges in twice the time. ``on_drawn``: called
-    once someone has drawn a region (`drawn_region`). ``outline``: shapes on the figure that change without it.
+    by pixel, in files as well; Plotly would draw four times as many pixels, for smoother edges in twice the time.
+    ``on_drawn``: called once someone has drawn a region (`drawn_region`). ``outline``: shapes on the figure that
+    change without it.
     """
     figure.update_layout(template=None)
     config = {"displayModeBar": bool(toolbar), "displaylogo": False, "modeBarButtons": [list(toolbar)]}
@@ -59,6 +60,7 @@ def show(
                 "alt": alt or name,
                 "name": name,
                 "scale": PNG_SCALE,
+                "vectors": not many,
             },
             key=key,
             **listening,

@@ -12,8 +12,15 @@ const plotly = () => (window.polytopePlotlyRuns ??= source().then((code) => new 
 
 const themeOf = (place) => {
   const style = getComputedStyle(place), says = (name) => style.getPropertyValue(`--st-${name}`).trim();
-  const text = says("text-color"), ground = says("background-color"), line = says("border-color");
-  const small = { color: text, family: says("font"), size: 12 };
+  return template(says("text-color"), says("background-color"), says("border-color"), says("font"));
+};
+
+// Of files: what a paper prints, whatever the page looks like. The page's own font would not be in them, and words be
+// laid out for it and drawn in another. These are on every machine, or one of the same widths.
+const print = () => template("#1f1f1f", "#ffffff", "#d4d4d4", "Arial, Helvetica, 'Liberation Sans', sans-serif");
+
+const template = (text, ground, line, family) => {
+  const small = { color: text, family, size: 12 };
   const axis = {
     automargin: true, gridcolor: line, zerolinecolor: line, tickcolor: line, tickfont: small,
     title: { font: { ...small, size: 13 }, standoff: 12 },
@@ -72,13 +79,15 @@ const change = async (place, Plotly, { figure, outline, config }) => {
   if (!place.observer) begin(place, Plotly);
 };
 
-const take = (place, { name, scale }) => ["png", "svg"].map((format) => {
+const take = (place, { name, scale, vectors }) => ["png", "svg"].map((format) => {
   const button = document.createElement("button");
   Object.assign(button, { type: "button", textContent: format.toUpperCase(), title: `Download as ${format}` });
   button.onclick = () => {
-    const { data, layout, clientWidth: width, clientHeight: height } = place;
+    const { clientWidth: width, clientHeight: height } = place;
     const size = { width, height, scale: format === "png" ? scale : 1 };
-    // As a figure of its own, whose points are drawn as sharply as the picture is large.
+    const layout = { ...place.layout, template: print() };
+    const data = place.data.map((trace) => (vectors && trace.type === "scattergl" ? { ...trace, type: "scatter" } : trace));
+    // As a figure of its own; points that are too many for vectors are drawn as sharply as the picture is large.
     window.Plotly?.downloadImage({ data, layout, config: { plotGlPixelRatio: scale } }, { format, filename: name, ...size });
   };
   return button;

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 import atlas
 import query
+from ingest.derived.clusters import cluster
 from query.clustering.clusterings import latest_clustering
 from tests.app.explorer.running import computed, errors, ids, opened
 from tests.app.explorer.views_by_hand import IMAGE, SITE, TEXT
@@ -96,6 +98,22 @@ def test_the_members_page_is_in_the_address(demo_atlas: Path):
     app.selectbox(key="cluster").select("0")
     computed(app)
     assert "page" not in app.query_params, "of another cluster the first page"
+
+
+def test_a_link_outlives_a_new_clustering(untouched: Path, tmp_path: Path):
+    """The address names what was shown by default as well, and still does when the default is another."""
+    path = Path(shutil.copytree(untouched, tmp_path / "again.atlas"))
+    before = opened(path, "clusters")
+    link, title = before.session_state["named-in-address"], before.selectbox(key="cluster").value
+    assert link == link | {"network": IMAGE, "target": "inception5b", "cluster": title}
+    with atlas.open(path) as a:
+        old = latest_clustering(a, a.catalog.target(site="inception5b", network=IMAGE)).clustering_id
+    assert link["clustering"] == str(old)
+    cluster(path, site="inception5b", network=IMAGE, min_cluster_size=8)
+    assert opened(path, "clusters").selectbox(key="clustering").value != str(old)
+    after = opened(path, "clusters", **link)
+    assert errors(after) == [] and ids(after) == ids(before)
+    assert [after.selectbox(key=key).value for key in ("clustering", "cluster")] == [str(old), title]
 
 
 def test_a_map_is_named_by_its_number(demo_atlas: Path):

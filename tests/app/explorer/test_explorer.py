@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 import atlas
 from app.cli.serve import arguments, serve
 from atlas.errors import AtlasLocked, NotAnAtlas, UsageError
+from query.clustering.clusterings import latest_clustering
 from tests.app.explorer.browsing import (
     IN_BROWSER,
     OpenPage,
@@ -57,7 +58,7 @@ def test_every_page_opens(server: str, open_page: OpenPage, path: str):
     photograph(page, PAGES[path].lower())
 
 
-def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage):
+def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage, demo_atlas: Path):
     page = open_page(address(server, "overview", network=TEXT, target=SITE))
     expect(page.locator("h1")).to_have_text("Overview")
     answered(page)
@@ -65,6 +66,15 @@ def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage):
     expect(page.locator("h1")).to_have_text("Search")
     address_says(page, network=TEXT, target=SITE)
     expect(page.locator(".pa-context mark").first).to_be_visible()
+    with atlas.open(demo_atlas) as a:
+        newest = latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
+    page.get_by_test_id("stSidebarNav").get_by_text("Clusters").click()
+    address_says(page, network=TEXT, target=SITE, clustering=newest, example=None)
+    steps = page.evaluate("history.length")
+    page.reload()
+    drawn(page)
+    address_says(page, network=TEXT, target=SITE, clustering=newest)
+    assert page.evaluate("history.length") == steps
 
 
 # --- state and errors ------------------------------------------------------------------------------------------

@@ -89,7 +89,8 @@ def test_a_cut_table_has_a_shadow(server: str, open_page: OpenPage):
 
 @pytest.mark.parametrize(("name", "figure"), [("map", "map"), ("clusters-flow", "flow")])
 def test_other_figures_download_too(server: str, open_page: OpenPage, name: str, figure: str):
-    """The map is drawn by WebGL; the flow is no chart with axes."""
+    """The map is drawn by WebGL, and in a file by vectors; the flow is no chart with axes. Words are in letters that
+    every machine has: the page's own would not be in the file."""
     page = open_page(address(server, VIEWS[name].page, **VIEWS[name].state))
     answered(page)
     place = page.locator(f".st-key-figure-{figure}")
@@ -99,3 +100,4 @@ def test_other_figures_download_too(server: str, open_page: OpenPage, name: str,
             place.get_by_role("button", name=kind, exact=True).click()
         data = Path(download.value.path()).read_bytes()
         assert data.startswith(magic) and len(data) > LEAST
+    assert b"Arial" in data and b"Source Sans" not in data and b"<image" not in data and b"<path" in data
