@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -161,6 +162,7 @@ class Atlas(Statements):
         self.written_by = os.getpid() if writable else None
         self._limits = limits
         self._kept: dict[Hashable, Any] = {}
+        self._keeping: dict[Hashable, threading.RLock] = {}
         if writable:
             _OPEN_WRITERS[_identity(path)] = self
         try:
@@ -191,6 +193,23 @@ class Atlas(Statements):
         self._kept.clear()
         super().close()
 
+    @contextmanager
+    def beside(self) -> Iterator[Atlas]:
+        """The same open atlas for another thread, until it is left: an atlas is asked by one thread at a time.
+
+        Its statements run beside those of others, and `interrupt` ends them alone; indexes and all else that is kept
+        are shared. Raises `UsageError` where this one is open for writing.
+        """
+        if self.writable:
+            raise UsageError(f"{self.path} is open for writing, by one thread alone; open it for reading to share it")
+        other = copy(self)
+        other._connection = self._connection.cursor()
+        other._running, other._interrupted = set(), False
+        try:
+            yield other
+        finally:
+            other._connection.close()
+
     def keep(self, key: Hashable, look_up: Callable[[], Result]) -> Result:
         """What ``look_up`` returns, asked once for as long as the atlas is open for reading.
 
@@ -199,7 +218,10 @@ class Atlas(Statements):
         if self.writable:
             return look_up()
         if key not in self._kept:
-            self._kept[key] = look_up()
+            # One thread looks up, for all who ask meanwhile: an index of a million codes is loaded once.
+            with self._keeping.setdefault(key, threading.RLock()):
+                if key not in self._kept:
+                    self._kept[key] = look_up()
         kept: Result = self._kept[key]
         return kept
 

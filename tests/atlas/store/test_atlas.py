@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -527,3 +528,36 @@ def test_a_query_of_too_much_memory_says_so(tmp_path: Path, monkeypatch: pytest.
         assert a.sql("select 42 as answer")["answer"].tolist() == [42]
         with pytest.raises(SqlRefused, match="SET is not a query"):
             a.sql("set memory_limit = '100GB'")
+
+
+def test_threads_share_an_open_atlas(built):
+    """Each asks beside the others, what is kept is looked up once, and an interrupt ends one of them alone."""
+    looked_up = []
+    together = threading.Barrier(8)
+
+    def ask(n):
+        with a.beside() as mine:
+            together.wait()
+            mine.keep("a key", lambda: looked_up.append(n))
+            return [mine.value("select $1 + count(*) from codes", [n]) for _ in range(20)]
+
+    with atlas.open(built) as a:
+        n_codes = a.value("select count(*) from codes")
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(ask, range(8))) == [[n + n_codes] * 20 for n in range(8)]
+        assert len(looked_up) == 1
+        with a.beside() as one, a.beside() as other:
+            one.interrupt()
+            with pytest.raises(KeyboardInterrupt):
+                one.value("select 1")
+            assert other.value("select 1") == 1
+        assert a.value("select 1") == 1
+
+
+def test_a_writer_is_not_shared(tmp_path):
+    with (
+        atlas.create(tmp_path / "x.atlas") as a,
+        pytest.raises(UsageError, match="open for writing, by one thread"),
+        a.beside(),
+    ):
+        pass
