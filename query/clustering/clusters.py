@@ -7,9 +7,10 @@ import pandas as pd
 
 from atlas import Atlas, hamming
 from atlas.checks import check_page, whole
-from atlas.errors import UsageError
+from atlas.errors import UnknownName, UsageError
 
 from ..examples.description import describe
+from ..examples.ids import checked_id
 from ..examples.kinds import EXAMPLES
 from ..examples.labels import label_note
 from ..pairs.density import euclidean
@@ -78,6 +79,7 @@ def members(
     space: str = "codes",
     limit: int | None = None,
     offset: int = 0,
+    after: int | None = None,
 ) -> pd.DataFrame:
     """The examples in a cluster, strongest membership first, then by id.
 
@@ -91,32 +93,49 @@ def members(
         cluster: its number; -1 is the noise.
         limit: at most so many; None for all.
         offset: leave out so many before.
+        after: leave out this member and all before it: the last one of a page, for the next.
 
     Returns:
         A row an example: example_id, probability (strength of membership, 0 to 1), and what `nearest` shows of an
         example. ``frame.attrs`` as of `clusters`, with size: the number of members.
 
     Raises:
-        UnknownName: for a clustering or a cluster that is not there.
+        UnknownName: for a clustering or a cluster that is not there, or a member that is none.
         UsageError: for impossible parameters.
     """
     check_page(limit, offset)
     record = asked_clustering(atlas, clustering, site, span, network, space)
     cluster = record.check(cluster)
+    strength = None if after is None else _strength(atlas, record, cluster, after)
     chosen = atlas.frame(
         """
         select example_id, probability
         from cluster_labels
         where clustering_id = $1 and label = $2
+            and ($5::double is null or probability < $5::double or (probability = $5::double and example_id > $6))
         order by probability desc, example_id
         limit $3 offset $4
         """,
-        [record.clustering_id, cluster, record.n_examples if limit is None else int(limit), int(offset)],
+        [
+            *(record.clustering_id, cluster, record.n_examples if limit is None else int(limit), int(offset)),
+            *(strength, after),
+        ],
     )
     frame = describe(atlas, record.target.network, chosen["example_id"].to_numpy(np.int64))
     frame.insert(1, "probability", chosen["probability"])
     frame.attrs.update(_attributes(record), cluster=cluster, size=cluster_size(atlas, record, cluster))
     return frame
+
+
+def _strength(atlas: Atlas, record: Clustering, cluster: int, member: int) -> float:
+    """How strongly a member belongs to a cluster."""
+    strength = atlas.value(
+        "select probability from cluster_labels where clustering_id = $1 and label = $2 and example_id = $3",
+        [record.clustering_id, cluster, checked_id(member)],
+    )
+    if strength is None:
+        raise UnknownName(f"example {member} is no member of cluster {cluster} of {record.name}")
+    return float(strength)
 
 
 def _samples(atlas: Atlas, record: Clustering, labels: list[int], count: int) -> list[list[str]]:

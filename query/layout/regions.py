@@ -14,6 +14,7 @@ from atlas.checks import check_page
 from atlas.errors import UsageError
 
 from ..examples.description import describe
+from ..examples.ids import checked_id
 from .layouts import find_layout
 
 MOST_CORNERS = 100
@@ -71,7 +72,13 @@ class Region:
 
 
 def layout_examples(
-    atlas: Atlas, layout: int, within: Region | Iterable[float], *, limit: int | None = None, offset: int = 0
+    atlas: Atlas,
+    layout: int,
+    within: Region | Iterable[float],
+    *,
+    limit: int | None = None,
+    offset: int = 0,
+    after: int | None = None,
 ) -> pd.DataFrame:
     """The examples in a part of a layout, in order of id.
 
@@ -81,6 +88,7 @@ def layout_examples(
         within: x, y, x, y of two opposite corners of a box, or x, y of each corner of a polygon.
         limit: at most so many; None for all.
         offset: leave out so many before.
+        after: leave out this example and all before it: the last one of a page, for the next.
 
     Returns:
         A row an example: example_id, x, y, and what `nearest` shows of an example. ``frame.attrs``: layout, network,
@@ -95,13 +103,15 @@ def layout_examples(
     region = within if isinstance(within, Region) else Region.of(within)
     chosen = atlas.frame(
         f"""
-        select example_id, x, y, count(*) over () as size
-        from layout_points
-        where layout_id = $1 and {region.sql}
-        order by example_id
-        limit $2 offset $3
+        with inside as (
+            select example_id, x, y, count(*) over () as size from layout_points where layout_id = $1 and {region.sql}
+        )
+        from inside where example_id > $4 order by example_id limit $2 offset $3
         """,
-        [record.layout_id, record.n_examples if limit is None else int(limit), int(offset)],
+        [
+            *(record.layout_id, record.n_examples if limit is None else int(limit), int(offset)),
+            -1 if after is None else checked_id(after),
+        ],
     )
     frame = describe(atlas, record.target.network, chosen["example_id"].to_numpy(np.int64))
     frame.insert(1, "x", chosen["x"])

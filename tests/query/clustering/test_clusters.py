@@ -69,6 +69,9 @@ def test_members_and_noise(a):
         assert found["probability"].tolist() == of_cluster["probability"].tolist()
         assert found.attrs["size"] == len(of_cluster) and found.attrs["cluster"] == label
     page = query.members(a, clustering=4, cluster=label, limit=3, offset=2)
+    following = query.members(a, clustering=4, cluster=label, limit=3, after=int(found["example_id"][1]))
+    pd.testing.assert_frame_equal(following, page)
+    assert following.attrs == page.attrs
     pd.testing.assert_frame_equal(page, found[2:5].reset_index(drop=True))
     assert found.columns.tolist()[:5] == ["example_id", "probability", "label", "prediction", "loss"]
     assert found.columns.tolist()[5:] == ["token", "context", "context_offset", "input_id", "position"]
@@ -97,6 +100,7 @@ def test_members_and_noise(a):
         (query.members, {"cluster": -2}, UnknownName, "no cluster -2"),
         (query.members, {"cluster": 0, "limit": 0}, UsageError, "limit is 0; expected a whole number of at least 1"),
         (query.members, {"cluster": 0, "offset": -1}, UsageError, "offset is -1"),
+        (query.members, {"cluster": 0, "after": 1}, UnknownName, "example 1 is no member of cluster 0 of"),
         (query.membership, {}, UsageError, "ask about one of example, text, image, vector or code"),
         (query.membership, {"example": 3}, UnknownName, "read by network plane, not by words"),
         (query.membership, {"code": "1" * 31, "clustering": 4}, UsageError, "of activations, and a code has none"),

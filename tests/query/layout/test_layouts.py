@@ -109,6 +109,9 @@ def test_a_box_holds_who_lies_in_it(mapped: Atlas):
     assert found["example_id"].tolist() == expected and found.attrs["size"] == len(expected)
     assert query.sql(mapped, found.attrs["sql"], limit=1000)["example_id"].tolist() == expected
     second = query.layout_examples(mapped, 1, (4, 6, -3, -5), limit=10, offset=10)
+    after = query.layout_examples(mapped, 1, (4, 6, -3, -5), limit=10, after=int(found["example_id"][9]))
+    pd.testing.assert_frame_equal(after, second)
+    assert after.attrs == second.attrs
     assert second["example_id"].tolist() == expected[10:20] and second.attrs["size"] == len(expected)
     assert {"token", "context", "label", "prediction"} <= set(second.columns)
 
