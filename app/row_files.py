@@ -1,8 +1,8 @@
-"""Rows as CSV, JSON or Parquet, with every digit, every item of a list and every blob.
+"""Rows as CSV, JSON, Arrow or Parquet, with every digit, every item of a list and every blob.
 
 JSON has no number for what a double can't hold exactly, nor for infinities and NaN: these are strings. Blobs are
-base64 in CSV and JSON, and bytes in Parquet. What is missing is empty in CSV and null in the others, and so is NaN in
-pandas' plain floats, which have nothing else for it. Its ``Float64``, lists and structs tell the two apart.
+base64 in CSV and JSON, and bytes in Arrow and Parquet. What is missing is empty in CSV and null in the others, and so
+is NaN in pandas' plain floats, which have nothing else for it. Its ``Float64``, lists and structs tell the two apart.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +27,9 @@ from .plain_text import distinct, escaped_json
 
 EXACT = 2**53
 """Integers below are doubles."""
+
+PIECE_ROWS = 1000
+"""Rows of JSON that are written at once: the text of a long answer is never there whole."""
 
 _NO_NUMBER = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
@@ -56,17 +60,31 @@ def _no_formula(cell: Any) -> Any:
 
 def as_json(frame: pd.DataFrame) -> str:
     """A list of objects, one a row. What a terminal would obey is escaped."""
+    return "".join(json_pieces(frame)) + "\n"
+
+
+def json_pieces(frame: pd.DataFrame, rows: int = PIECE_ROWS) -> Iterator[str]:
+    """The text of such a list in pieces of so many rows, without a line's end."""
     names = distinct([str(name) for name in frame.columns])
-    columns = [map(_plain, column) for column in _columns(frame)]
-    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    return escaped_json(json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False)) + "\n"
+    before = "["
+    for start in range(0, len(frame), rows):
+        columns = [map(plain_value, column) for column in _columns(frame.iloc[start : start + rows])]
+        objects = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        text = json.dumps(objects, ensure_ascii=False, indent=1, allow_nan=False)
+        yield before + escaped_json(text)[1:-2]
+        before = ","
+    yield "[]" if before == "[" else "\n]"
 
 
 def write_parquet(frame: pd.DataFrame, file: Path) -> None:
     """Columns keep their types; values of no one type are written as JSON."""
+    pq.write_table(arrow_table(frame), file)
+
+
+def arrow_table(frame: pd.DataFrame) -> pa.Table:
+    """Columns keep their types; values of no one type become JSON."""
     names = distinct([str(name) for name in frame.columns])
-    columns = [_arrow(frame.iloc[:, place]) for place in range(len(names))]
-    pq.write_table(pa.Table.from_arrays(columns, names), file)
+    return pa.Table.from_arrays([_arrow(frame.iloc[:, place]) for place in range(len(names))], names)
 
 
 def _columns(frame: pd.DataFrame) -> list[list[Any]]:
@@ -84,7 +102,7 @@ def _arrow(column: pd.Series) -> pa.Array:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    return value if isinstance(value, str) else json.dumps(plain_value(value), ensure_ascii=False, allow_nan=False)
 
 
 def cells(column: pd.Series) -> list[Any]:
@@ -108,7 +126,7 @@ def _unmasked(value: Any) -> Any:
 
 
 def _csv_cell(value: Any) -> Any:
-    plain = _plain(value)
+    plain = plain_value(value)
     if isinstance(plain, list | dict):
         return json.dumps(plain, ensure_ascii=False, allow_nan=False)
     if _is_nan(value):
@@ -116,7 +134,7 @@ def _csv_cell(value: Any) -> Any:
     return str(value) if isinstance(value, datetime) else plain
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A value of a cell in what JSON has, exactly."""
     match value:
         case None:
@@ -135,9 +153,9 @@ def _plain(value: Any) -> Any:
         case datetime() | date() | time() as moment:
             return moment.isoformat()
         case list() as items:
-            return [_plain(item) for item in items]
+            return [plain_value(item) for item in items]
         case dict() as fields:
-            return {str(name): _plain(item) for name, item in fields.items()}
+            return {str(name): plain_value(item) for name, item in fields.items()}
         case other:
             return str(other)
 

@@ -1,12 +1,12 @@
-"""A user's SQL in a process of its own, which ends when its time is over, whatever it is doing, and can't take the
-memory of the machine.
+"""A user's SQL, or another long question, in a process of its own, which ends when its time is over, whatever it is
+doing, and can't take the memory of the machine.
 
 DuckDB looks at the clock, at an interrupt and at its memory between two vectors of rows, and one value may be a list
 of millions. So the time is kept from outside, by ending the process, and the memory by the kernel: `RLIMIT_DATA`
 bounds on Linux all that the process may write to. macOS takes that limit and doesn't hold it: there DuckDB's own
 bounds what it counts, which such a list is not.
 
-A process answers one query at a time, and opens the atlas for that query alone. One that has answered waits for the
+A process answers one question at a time, and opens the atlas for that one alone. One that has answered waits for the
 next, because to start takes 1 to 2 s: imports. It holds 190 MB.
 """
 
@@ -23,26 +23,34 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import pandas as pd
 
 import atlas
+from atlas import Atlas
 from atlas.errors import PolytopeError, SqlFailed
 from atlas.store.user_sql import Limits, too_much_memory, took_too_long
 
 from .child_process import start
+from .plain_text import counted
 
 ROOM = 500_000_000
 """Bytes beside those that DuckDB may take, which it doesn't count: rows on their way out, long lists, stacks."""
 
 
 class Bounds(NamedTuple):
-    """What a query may take: bytes that DuckDB counts, processors, and bytes of rows that are handed over."""
+    """What a question may take: bytes that DuckDB counts, processors, and bytes of an answer that is handed over.
+
+    ``asker``: who says that last limit, in a sentence. ``keeps``: bytes by which its process may have grown and still
+    wait for the next question; what it has loaded for one serves others.
+    """
 
     memory: int
     threads: int
     answer: int | None
+    asker: str = "the explorer shows"
+    keeps: int = ROOM // 2
 
 
 EXPLORER = Bounds(memory=1_000_000_000, threads=min(4, os.cpu_count() or 1), answer=64_000_000)
@@ -70,14 +78,34 @@ PLAIN_MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
 BEGUN, ANSWER, ERROR = "begun", "answer", "error"
 
 
-class Request(NamedTuple):
-    """What `Atlas.sql` is asked, of the atlas at ``path``."""
+@runtime_checkable
+class Question(Protocol):
+    """What is asked of an atlas; it travels to the process by pickle."""
 
-    path: Path
-    bounds: Bounds
+    def prepare(self, atlas: Atlas) -> Callable[[], Any]:
+        """What gives the answer; the time begins when this returns."""
+        ...
+
+
+class Sql(NamedTuple):
+    """What `Atlas.sql` is asked."""
+
     query: str
     parameters: Sequence[Any] | dict[str, Any] | None
     row_limit: int | None
+    timeout: float | None
+
+    def prepare(self, atlas: Atlas) -> Callable[[], pd.DataFrame]:
+        """The query, ready to run."""
+        return lambda: atlas.sql(self.query, self.parameters, row_limit=self.row_limit, timeout=self.timeout)
+
+
+class Request(NamedTuple):
+    """A question about the atlas at ``path``, and the seconds that it may take."""
+
+    path: Path
+    bounds: Bounds
+    question: Question
     timeout: float | None
 
 
@@ -107,10 +135,29 @@ def ask(
     Raises what `atlas.open` and `Atlas.sql` raise; `SqlFailed` also for more memory or a larger answer than a query
     may take here, and where the database itself fails.
     """
+    frame: pd.DataFrame = ask_for(
+        path, Sql(query, parameters, row_limit, timeout), timeout, bounds=bounds, go_on=go_on, on_begun=on_begun
+    )
+    return frame
+
+
+def ask_for(
+    path: Path,
+    question: Question,
+    timeout: float | None,
+    *,
+    bounds: Bounds,
+    go_on: Callable[[], None] = lambda: None,
+    on_begun: Callable[[], None] = lambda: None,
+) -> Any:
+    """The answer of a question about the atlas at ``path``; ``go_on`` and ``on_begun`` as of `ask`.
+
+    Raises what `atlas.open` and the question raise, and for what exceeds its bounds what `ask` raises for SQL.
+    """
     process = _take(bounds)
     again = False
     try:
-        answer, again = process.ask(Request(path, bounds, query, parameters, row_limit, timeout), go_on, on_begun)
+        answer, again = process.ask(Request(path, bounds, question, timeout), go_on, on_begun)
     finally:
         _give_back(process, again)
     if isinstance(answer, PolytopeError):
@@ -239,18 +286,19 @@ def main(handle: int, memory: int) -> None:
             except EOFError:
                 return
             what, content = _answer(request, lambda: send(BEGUN))
-            send(what, content, _written_to() - start < ROOM // 2)
+            send(what, content, _written_to() - start < request.bounds.keeps)
 
 
 def _answer(request: Request, begun: Callable[[], None]) -> tuple[str, bytes]:
     limits, largest = Limits(request.bounds.memory, request.bounds.threads), request.bounds.answer
     try:
         with atlas.open(request.path, limits=limits) as a:
+            ask = request.question.prepare(a)
             begun()
-            rows = a.sql(request.query, request.parameters, row_limit=request.row_limit, timeout=request.timeout)
-        packed = pickle.dumps(rows, protocol=5)
+            answer = ask()
+        packed = pickle.dumps(answer, protocol=5)
         if largest is not None and len(packed) > largest:
-            raise _too_large(len(rows), len(packed), largest)
+            raise _too_large(answer, len(packed), request.bounds)
         return ANSWER, packed
     except MemoryError:
         return ERROR, pickle.dumps(too_much_memory(limits))
@@ -258,12 +306,14 @@ def _answer(request: Request, begun: Callable[[], None]) -> tuple[str, bytes]:
         return ERROR, pickle.dumps(error)
 
 
-def _too_large(n_rows: int, n_bytes: int, largest: int) -> SqlFailed:
+def _too_large(answer: Any, n_bytes: int, bounds: Bounds) -> SqlFailed:
+    largest = bounds.answer or 0
     # With as many decimals as tell the two apart; bytes differ in the sixth.
     decimals = next(n for n in range(7) if f"{n_bytes / 1e6:.{n}f}" != f"{largest / 1e6:.{n}f}")
+    rows = f" of {counted(len(answer), 'row')}" if isinstance(answer, pd.DataFrame) else ""
     return SqlFailed(
-        f"the answer of {n_rows:,} row{'' if n_rows == 1 else 's'} takes {n_bytes / 1e6:,.{decimals}f} MB, and the "
-        f"explorer shows at most {largest / 1e6:.0f}; select fewer columns or rows, or ask `polytope sql` or Python"
+        f"the answer{rows} takes {n_bytes / 1e6:,.{decimals}f} MB, and {bounds.asker} at most {largest / 1e6:.0f}; "
+        "select fewer columns or rows, or ask `polytope sql` or Python"
     )
 
 

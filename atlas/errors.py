@@ -27,10 +27,18 @@
     ├── RunError
     │   ├── PlanChanged          an unfinished run has another plan
     │   └── RunInterrupted       stopped by Ctrl-C; the same command goes on
-    └── SqlError
-        ├── SqlRefused           a statement that is not a query, or that leaves the sandbox
-        ├── SqlFailed            the database's own message
-        └── SqlTimeout           the time limit was reached
+    ├── SqlError
+    │   ├── SqlRefused           a statement that is not a query, or that leaves the sandbox
+    │   ├── SqlFailed            the database's own message
+    │   └── SqlTimeout           the time limit was reached
+    └── ServiceError
+        ├── ServerUnreachable    no server of atlases answers at the address
+        ├── ServerFailed         it failed in a way that nobody foresaw; its log says how
+        ├── AccessDenied         the token is missing or wrong, or the host is none of the server's
+        ├── BadRequest           what was sent can't be read as a request
+        ├── TooBusy              more is asked at a time than it takes
+        ├── AnswerTooSlow        the answer takes longer than it allows
+        └── AnswerTooLarge       the answer has more rows or megabytes than it sends
 
 A message says what was given, what was expected and what to do next. The command line and the explorer print it
 as it stands, so it uses the names that the user typed.
@@ -159,3 +167,35 @@ class SqlFailed(SqlError):
 
 class SqlTimeout(SqlError):
     """The query ran longer than its time limit."""
+
+
+class ServiceError(PolytopeError):
+    """Something between a program and a server of atlases."""
+
+
+class ServerUnreachable(ServiceError):
+    """No server of atlases answers at the address."""
+
+
+class ServerFailed(ServiceError):
+    """The server failed in a way that nobody foresaw; its log says how."""
+
+
+class AccessDenied(ServiceError):
+    """The token is missing or wrong, or the request names a host that is not the server's."""
+
+
+class BadRequest(ServiceError):
+    """What was sent can't be read as a request."""
+
+
+class TooBusy(ServiceError):
+    """More is asked at a time than the server takes."""
+
+
+class AnswerTooSlow(ServiceError):
+    """The answer takes longer than the server allows."""
+
+
+class AnswerTooLarge(ServiceError):
+    """The answer has more rows or megabytes than the server sends."""

@@ -79,3 +79,6 @@ __all__ = [
     "units",
     "verify",
 ]
+
+WRITES = frozenset({"name_cluster", "store_boundaries"})
+"""The public functions that write, which no server of an atlas answers; it answers all others."""

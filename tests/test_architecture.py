@@ -18,7 +18,8 @@ LAYERS = {
     "query": {"query", "atlas"},
     "query.experiments": {"query.experiments", "query", "atlas"},
     "app": {"app", "ingest", "query", "query.experiments", "atlas"},
-    "app.cli": {"app.cli", "app", "ingest", "query", "query.experiments", "atlas"},
+    "app.http": {"app.http", "app", "query", "atlas"},
+    "app.cli": {"app.cli", "app.http", "app", "ingest", "query", "query.experiments", "atlas"},
     "app.explorer": {"app.explorer", "app", "ingest", "query", "query.experiments", "atlas"},
 }
 """What each part of the project may import; a module belongs to the longest name that it starts with."""
@@ -30,6 +31,10 @@ AT_HOME = {
     "numba": {"atlas.search", "atlas.clustering"},
     "streamlit": {"app.explorer"},
     "fsspec": {"ingest.sharing"},
+    "fastapi": {"app.http"},
+    "starlette": {"app.http"},
+    "uvicorn": {"app.http"},
+    "prometheus_client": {"app.http"},
 }
 """The folders that alone import a library."""
 

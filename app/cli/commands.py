@@ -29,6 +29,7 @@ from . import (
     nearest,
     report,
     serve,
+    server,
     sharing,
     sites,
     tour,
@@ -77,6 +78,7 @@ for module in (
     contents,
     sharing,
     serve,
+    server,
     tour,
 ):
     cli.add_typer(module.commands)

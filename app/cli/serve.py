@@ -61,7 +61,7 @@ def serve(
     """
     with suppress(AtlasLocked):
         store.open(atlas).close()
-    _check_free(host, port)
+    check_free(host, port, "the explorer")
     told = arguments(atlas, port=port, host=host, open_browser=open_browser, read_only=read_only)
     with _sigterm_raises():
         try:
@@ -127,7 +127,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _check_free(host: str, port: int) -> None:
+def check_free(host: str, port: int, who: str) -> None:
+    """Raise `UsageError` where ``who`` can't listen there."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
@@ -135,7 +136,7 @@ def _check_free(host: str, port: int) -> None:
             probe.bind((host, port))
     except (OSError, OverflowError) as error:
         raise UsageError(
-            f"the explorer can't listen on {host}, port {port} ({error}); choose another with --port or --host"
+            f"{who} can't listen on {host}, port {port} ({error}); choose another with --port or --host"
         ) from None
 
 

@@ -109,7 +109,7 @@ def image_input(
     if isinstance(given, Image.Image):
         name, image = "the image", given
     else:
-        name, image = f"the image {given}", _open_image(Path(given))
+        name, image = f"the image {given}", open_image(Path(given))
     if image.mode not in ("L", "RGB"):
         raise BadInput(
             f"{name} has mode {image.mode}; expected L or RGB (transparency has no one colour): convert it first"
@@ -117,7 +117,8 @@ def image_input(
     return LiveInput(name, ImageView(image, *_image_position(atlas, target, row, column)))
 
 
-def _open_image(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
+    """The pixels of an image file; `BadInput`, with its name, where it can't be read."""
     if (what := no_file(path)) is not None:
         raise BadInput(f"{path} {what}; expected an image")
     try:

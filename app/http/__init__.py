@@ -1,0 +1,1 @@
+"""`polytope serve`: the questions of `query` over HTTP. The only folder that imports fastapi."""
