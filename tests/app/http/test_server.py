@@ -24,7 +24,7 @@ from app.http.gate import read_tokens
 from app.row_files import arrow_table, as_json
 from app.serving.limits import Limits
 from atlas import Atlas
-from atlas.errors import PolytopeError, UsageError
+from atlas.errors import PolytopeError, SqlFailed, SqlRefused, UnknownName, UsageError, WidthError
 from tests.app.http.listening import ask, serving
 
 SITE = {"site": "blocks.3.mlp", "network": "words"}
@@ -137,27 +137,27 @@ def test_a_long_answer_is_streamed(url: str) -> None:
         assert b"transfer-encoding: chunked" in connection.recv(500).lower()
 
 
-WRONG: list[tuple[str, dict[str, Any], int]] = [
-    ("nearest", {"example": 10**6, **SITE}, 404),
-    ("nearest", {"example": 20, "site": "nowhere"}, 404),
-    ("nearest", {"example": 20, "code": "01", **SITE}, 422),
-    ("nearest", {"code": "01", **SITE}, 422),
-    ("nearest", {"example": 20, "k": 0, **SITE}, 422),
-    ("nearest", {"example": 20, "where": "1; drop table codes", **SITE}, 422),
-    ("clusters", {"clustering": 99}, 404),
-    ("density", {"x": 20, "y": 20, **SITE}, 422),
-    ("sql", {"query": "drop table codes"}, 403),
-    ("sql", {"query": "from read_text('/etc/passwd')"}, 403),
-    ("sql", {"query": "select nothing"}, 422),
+WRONG: list[tuple[str, dict[str, Any], type[PolytopeError], int]] = [
+    ("nearest", {"example": 10**6, **SITE}, UnknownName, 404),
+    ("nearest", {"example": 20, "site": "nowhere"}, UnknownName, 404),
+    ("nearest", {"example": 20, "code": "01", **SITE}, UsageError, 422),
+    ("nearest", {"code": "01", **SITE}, WidthError, 422),
+    ("nearest", {"example": 20, "k": 0, **SITE}, UsageError, 422),
+    ("nearest", {"example": 20, "where": "1; drop table codes", **SITE}, SqlFailed, 422),
+    ("clusters", {"clustering": 99}, UnknownName, 404),
+    ("density", {"x": 20, "y": 20, **SITE}, UsageError, 422),
+    ("sql", {"query": "drop table codes"}, SqlRefused, 403),
+    ("sql", {"query": "from read_text('/etc/passwd')"}, SqlRefused, 403),
+    ("sql", {"query": "select nothing"}, SqlFailed, 422),
 ]
 
 
-@pytest.mark.parametrize(("name", "given", "status"), WRONG)
+@pytest.mark.parametrize(("name", "given", "kind", "status"), WRONG)
 def test_errors_say_what_python_says(
-    url: str, a: Atlas, built: Path, name: str, given: dict[str, Any], status: int
+    url: str, a: Atlas, built: Path, name: str, given: dict[str, Any], kind: type[PolytopeError], status: int
 ) -> None:
     """The same sentence, in which the atlas has the name that it is served under, and a type that stays."""
-    with pytest.raises(PolytopeError) as error:
+    with pytest.raises(kind) as error:
         getattr(query, name)(a, **given)
     answer = ask(f"{url}/v1/three/{name}", given)
     assert answer.detail == str(error.value).replace(str(built), "three")
