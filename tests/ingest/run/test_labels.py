@@ -118,7 +118,7 @@ def test_one_content_under_two_labels(tmp_path: Path) -> None:
     (_, _, one), (_, _, two) = word_texts(2)
     made = [("a/one.txt", "a", one), ("b/one.txt", "b", one), ("b/two.txt", "b", two)]
     data = write_texts(tmp_path / "texts", made)
-    plan = make_plan(word_network(), open_dataset(str(data), kind="text"), SMALL, device="cpu")
+    plan = make_plan(word_network(), open_dataset(str(data), kind="text"), SMALL)
     done = run(tmp_path / "a", data)
     assert (plan.n_examples, plan.n_repeated) == (done.n_examples, 1) == (12, 1) and done.n_new == 8
     assert done.notes[0] == "1 of 3 inputs have the content of another one: each is stored once"
