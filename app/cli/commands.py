@@ -91,7 +91,12 @@ def run(commands: typer.Typer = cli) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     warnings.showwarning = lambda message, *where, **others: _say(str(message), "note")
     try:
-        commands(standalone_mode=True)
+        status = commands(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except typer.TyperException as error:  # typer would print what was typed as it is
+        if message := error.format_message().rstrip(". "):  # of a command without words the help was printed
+            _say(f"{message}; --help says what can be given")
+        sys.exit(error.exit_code)
     except RunInterrupted as stopped:
         _say(str(stopped))
         sys.exit(INTERRUPTED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
@@ -58,7 +58,7 @@ def nearest(
     ] = False,
     weights: Weights = None,
     device: Annotated[
-        str, typer.Option(help="Where codes are compared, and an input is read: auto, cpu, cuda or mps.")
+        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where codes are compared, and an input is read.")
     ] = "auto",
 ) -> Answer:
     """The stored examples whose codes are nearest, in gates that differ."""
@@ -72,7 +72,7 @@ def nearest(
         metric=metric,
         clustering=clustering,
         exact=exact,
-        device="auto" if device == "mps" else cast(Any, device),
+        device="auto" if device == "mps" else device,
         reader=reader(a, subject, target, weights, device),
     )
     about = rows.attrs

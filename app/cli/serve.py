@@ -134,7 +134,7 @@ def check_free(host: str, port: int, who: str) -> None:
         with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise UsageError(
             f"{who} can't listen on {host}, port {port} ({error}); choose another with --port or --host"
         ) from None

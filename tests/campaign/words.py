@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from ast import literal_eval
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,26 +16,41 @@ from typer.main import get_command
 
 from app.cli.commands import cli
 
-COMMANDS: dict[str, Any] = get_command(cli).commands  # type: ignore[attr-defined]
+GROUP = "experiment"
 
-QUICK = [
-    "boundaries",
-    "class-density",
-    "cluster",
-    "clusterings",
-    "clusters",
-    "density",
-    "index",
-    "info",
-    "members",
-    "membership",
-    "name",
-    "names",
-    "nearest",
-    "neighbors",
-    "sql",
-]
-"""Commands that answer in a fraction of a second on a small atlas."""
+
+def _commands() -> dict[str, Any]:
+    """Every command by its words: ``nearest``, ``experiment density``."""
+    found = dict(get_command(cli).commands)  # type: ignore[attr-defined]
+    group = found.pop(GROUP)
+    return found | {f"{GROUP} {name}": group.get_command(None, name) for name in group.list_commands(None)}
+
+
+COMMANDS = _commands()
+
+SERVES = {"app", "demo"}
+"""Commands that go on where nothing is wrong: the explorer, and what makes an atlas where there is none."""
+
+LONG = {
+    "layout",
+    "report",
+    "tour",
+    *(name for name in COMMANDS if name.startswith(GROUP) and name != f"{GROUP} list"),
+}
+"""Commands that ask much: fuzzed words of theirs are of an atlas that is none."""
+
+REQUIRED = {"cluster": "0", "x": "1", "y": "2", "site": "first", "span": "first->", "embedding_atlas": "map.parquet"}
+"""A word that fits each parameter that some command must be given; one of a new command's joins by a line."""
+
+
+def types_of(name: str) -> dict[str, str]:
+    """Of each parameter of a command what it holds, as Python writes it: ``int | None``."""
+    parameters = signature(COMMANDS[name].callback, eval_str=True).parameters
+    return {
+        key: str(get_args(p.annotation)[0] if get_args(p.annotation) else p.annotation)
+        for key, p in parameters.items()
+    }
+
 
 WORDS = [
     "blocks.3.mlp",
@@ -96,28 +113,30 @@ NUMBERS = [
 ]
 
 
-def words_for(parameter: Any) -> st.SearchStrategy[str]:
-    """Words for an argument or the value of an option, fitting ones among them."""
-    kind = getattr(parameter, "type", None)
-    if kind is not None and kind.name == "choice":
-        return st.sampled_from([*map(str, kind.choices), "nothing", ""])
-    if kind is not None and kind.name in ("integer", "float"):
+def words_for(kind: str) -> st.SearchStrategy[str]:
+    """Words for a parameter that holds such things, fitting ones among them."""
+    if kind.startswith("typing.Literal"):
+        return st.sampled_from(
+            [*literal_eval(kind.removeprefix("typing.Literal").split("]")[0] + "]"), "nothing", ""]
+        )
+    if "int" in kind or "float" in kind:
         return st.sampled_from(NUMBERS) | st.integers().map(str) | st.floats(allow_nan=False).map(repr)
     return st.sampled_from(WORDS) | st.text(max_size=20).filter(lambda text: "\x00" not in text)
 
 
 @st.composite
-def command_lines(draw: Callable[..., Any], names: list[str]) -> list[str]:
-    """A command without its atlas: some of its options, each with a word, and its arguments."""
-    name = draw(st.sampled_from(names))
-    line = [name]
+def command_lines(draw: Callable[..., Any]) -> list[str]:
+    """Any command but the one without options that takes a minute: some of its options, each with a word, and its arguments."""
+    name = draw(st.sampled_from(sorted(COMMANDS.keys() - {"demo"})))
+    line, kinds = name.split(), types_of(name)
     options = [p for p in COMMANDS[name].params if p.param_type_name == "option" and p.name not in ("output", "help")]
-    for option in draw(st.lists(st.sampled_from(options), max_size=4, unique_by=lambda p: p.name)):
+    for option in draw(st.lists(st.sampled_from(options), max_size=4, unique_by=lambda p: p.name)) if options else []:
         line.append(option.opts[0])
         if not option.is_flag:
-            line.append(draw(words_for(option)))
-    arguments = [p for p in COMMANDS[name].params if p.param_type_name == "argument" and p.name != "atlas"]
-    return [*line, "--", "ATLAS", *(draw(words_for(argument)) for argument in arguments)]
+            line.append(draw(words_for(kinds[option.name])))
+    arguments = [p.name for p in COMMANDS[name].params if p.param_type_name == "argument"]
+    place = "NOWHERE" if name in LONG | SERVES else "ATLAS"
+    return [*line, "--", *(place if each == "atlas" else draw(words_for(kinds[each])) for each in arguments)]
 
 
 def json_line(value: Any) -> bytes:
