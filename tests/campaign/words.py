@@ -126,7 +126,7 @@ def words_for(kind: str) -> st.SearchStrategy[str]:
 
 @st.composite
 def command_lines(draw: Callable[..., Any]) -> list[str]:
-    """Any command but the one without options that takes a minute: some of its options, each with a word, and its arguments."""
+    """Any command but the one that takes a minute: some of its options, each with a word, and its arguments."""
     name = draw(st.sampled_from(sorted(COMMANDS.keys() - {"demo"})))
     line, kinds = name.split(), types_of(name)
     options = [p for p in COMMANDS[name].params if p.param_type_name == "option" and p.name not in ("output", "help")]
