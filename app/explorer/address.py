@@ -58,9 +58,7 @@ def number(
     _check(key, default, int, allowed, expected or f"a whole number {high_words}")
     if default is not None:
         _begin_with(key, default)
-    value = st.number_input(
-        label, low, high, None, key=key, bind="query-params", required=default is not None, **look
-    )
+    value = st.number_input(label, low, high, None, key=key, bind="query-params", **look)
     if value is None:
         return default
     name(key, int(value))
@@ -89,9 +87,7 @@ def one_of(
     _check(key, first, _reading(also), options.__contains__, expected or _listed(options))
     if first is not None:
         _begin_with(key, first)
-    chosen = st.selectbox(
-        label, options, index=None, key=key, bind="query-params", required=first is not None, **look
-    )
+    chosen = st.selectbox(label, options, index=None, key=key, bind="query-params", **look)
     if chosen is None:
         return first
     short = {option: words for words, option in (also or {}).items()}
@@ -155,7 +151,8 @@ def name(key: str, value: object) -> None:
 
 
 def _begin_with(key: str, value: object) -> None:
-    """What a widget holds that has no default: Streamlit would take a default out of the address."""
+    """What a widget holds that has no default: Streamlit would take a default out of the address. Emptied, it begins
+    anew (`_check`)."""
     if key not in st.session_state and key not in st.query_params:
         st.session_state[key] = value
 

@@ -124,7 +124,6 @@ def choose(a: atlas.Atlas, read_only: bool) -> View:
             targets,
             index=None,
             key="target",
-            required=True,
             bind="query-params",
             accept_new_options=True,
             help="Any span can be typed: `AFTER->TO` for the sites after one up to another, `AFTER->` for all sites "

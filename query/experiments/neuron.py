@@ -35,7 +35,7 @@ class Options(IntervalOptions):
     """A site with stored activations; by default the one two thirds of the way up."""
 
     unit: int | None = None
-    """From 0; by default the one whose top is spread over clusters most evenly."""
+    """From 0; by default the one whose top is spread over labels most evenly, or without any over clusters."""
 
     k: int = 20
     """Examples at the top of a unit."""
@@ -91,6 +91,8 @@ TABLES = {
         Column("noise", int, "examples of its top in no cluster"),
         Column("labels", int, "labels in its top"),
         Column("label_entropy", float, "entropy of its top over labels", "bits"),
+        Column("groups", int, "groups in its top: clusters of one commonest label are one, noise is another"),
+        Column("group_entropy", float, "entropy of its top over groups", "bits"),
     ),
     "summary": table_of(
         "all units, or as many random sets of k examples",
@@ -98,6 +100,7 @@ TABLES = {
         Column("n", int, "units or sets"),
         *with_interval("cluster_entropy", "mean entropy over clusters", "bits"),
         *with_interval("label_entropy", "mean entropy over labels", "bits"),
+        *with_interval("group_entropy", "mean entropy over groups", "bits"),
     ),
 }
 
@@ -105,7 +108,8 @@ TABLES = {
 def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None) -> Result:
     """Rank all units by the entropy of their top, and show one over its whole range.
 
-    Entropy is H = −Σ p log₂ p over the top's clusters, or labels; 2^H is how many equally common ones it is worth.
+    Entropy is H = −Σ p log₂ p over the top's labels, clusters or groups of these; 2^H is how many equally common
+    ones it is worth.
 
     Raises `UnknownName`, `NotStored`, and `UsageError` for a unit that the site does not have.
     """
@@ -132,7 +136,7 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
             atlas, place, ids, values[:, chosen], parts, per_band, clusters, labels, options.seed
         ),
         "composition": composition_of_parts(values[:, chosen], parts, clusters, labels),
-        "ranking": ranking,
+        "ranking": ranking.drop(columns="first"),
         "summary": summary,
     }
     tell(progress, 3, 3)
@@ -238,7 +242,7 @@ def neurons_are_polysemantic(result: Result) -> Verdict:
 
 EXPERIMENT = Experiment(
     name="neuron",
-    version=2,
+    version=3,
     section=2,
     options=Options,
     tables=TABLES,

@@ -20,9 +20,13 @@ from ..statistics import mean_interval
 
 RANDOM_TOPS = 500  # random sets of k examples behind the entropy to expect by chance
 
+SHOWN_EXAMPLES = 8
+"""Examples of a unit's top that stand in its row."""
+
 NOTES = (
-    "polysemanticity: distinct clusters and labels among a unit's k highest activations above 0, and the entropy "
-    "over them in bits; noise (examples in no cluster) is counted apart and not in the entropy",
+    "polysemanticity: distinct clusters, labels and groups among a unit's k highest activations above 0, and the "
+    "entropy over them in bits; noise (examples in no cluster) is not in the entropy over clusters",
+    "a group: clusters whose commonest label is the same, for one thing may be split into several; noise is one more",
 )
 
 
@@ -55,8 +59,9 @@ def rank_units(
     k: int,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """A row a unit that is ever above 0, those first whose top is spread most evenly; ``neuron`` says of what."""
-    rows = []
+    """A row a unit that is ever above 0: those first whose top is spread most evenly over labels, or over groups
+    where no example bears one. ``first``: the places of the highest `SHOWN_EXAMPLES`; ``neuron`` says what else."""
+    rows, groups = [], groups_of(clusters, labels)
     ever = np.flatnonzero(values.max(axis=0) > 0)
     for done, unit in enumerate(ever):
         tell(progress, done, len(ever))
@@ -75,13 +80,28 @@ def rank_units(
                 "noise": int((clustered < 0).sum()),
                 "labels": len(np.unique(known[known >= 0])),
                 "label_entropy": entropy(known[known >= 0]),
+                "groups": len(np.unique(groups[top])),
+                "group_entropy": entropy(groups[top]),
+                "first": top[:SHOWN_EXAMPLES].tolist(),
             }
         )
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
-    order = ["cluster_entropy", "label_entropy", "unit"]
-    return frame.sort_values(order, ascending=[False, False, True], ignore_index=True)
+    spread = ["label_entropy", "group_entropy"] if (labels.numbers >= 0).any() else ["group_entropy"]
+    return frame.sort_values([*spread, "unit"], ascending=[*(False for _ in spread), True], ignore_index=True)
+
+
+def groups_of(clusters: Clusters, labels: Labels) -> Int64[np.ndarray, " examples"]:
+    """The group of each example: its cluster's commonest label (of equals the first), its cluster where nobody in it
+    bears one, or that of noise."""
+    own, n_labels = clusters.labels, len(labels.names)
+    n_clusters = int(own.max(initial=-1)) + 1
+    known = (own >= 0) & (labels.numbers >= 0)
+    counts = np.zeros((n_clusters, max(1, n_labels)), np.int64)
+    np.add.at(counts, (own[known], labels.numbers[known]), 1)
+    of_cluster = np.where(counts.any(axis=1), counts.argmax(axis=1), n_labels + np.arange(n_clusters))
+    return np.append(of_cluster, n_labels + n_clusters)[own]  # the last, of noise, at -1
 
 
 def entropy(numbers: Int64[np.ndarray, " members"]) -> float:
@@ -103,18 +123,19 @@ def summary_of_units(
 ) -> pd.DataFrame:
     """Mean entropies over units, and over random sets of k examples."""
     rng = np.random.default_rng([seed, 1])
-    n = len(labels.ids)
+    n, groups = len(labels.ids), groups_of(clusters, labels)
     sets = [rng.choice(n, size=min(k, n), replace=False) for _ in range(RANDOM_TOPS)]
     by_chance = pd.DataFrame(
         {
             "cluster_entropy": [entropy(clusters.labels[chosen][clusters.labels[chosen] >= 0]) for chosen in sets],
             "label_entropy": [entropy(labels.numbers[chosen][labels.numbers[chosen] >= 0]) for chosen in sets],
+            "group_entropy": [entropy(groups[chosen]) for chosen in sets],
         }
     )
     rows = []
     for of, frame in (("units", ranking), ("random sets", by_chance)):
         row: dict[str, Any] = {"of": of, "n": len(frame)}
-        for name in ("cluster_entropy", "label_entropy"):
+        for name in ("cluster_entropy", "label_entropy", "group_entropy"):
             values = frame[name].to_numpy(np.float64)
             row |= mean_interval(values, rng, resamples=resamples, confidence=confidence).columns(name)
         rows.append(row)

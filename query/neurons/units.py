@@ -133,9 +133,11 @@ def units(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Every unit of a site that is ever above 0, those first whose top is spread over clusters most evenly.
+    """Every unit of a site that is ever above 0, those first whose top is spread over labels most evenly.
 
-    The ranking of the experiment ``neuron`` with the same parameters, without a unit to look at.
+    Where no example bears a label, over groups: clusters whose commonest label is the same are one, noise is another.
+
+    It is the ranking of the experiment ``neuron`` with the same parameters, without a unit to look at.
 
     Args:
         atlas: an open atlas.
@@ -149,10 +151,10 @@ def units(
         progress: is told (steps done, steps in all).
 
     Returns:
-        A row a unit: unit, active (share of examples above 0), highest (activation), top (examples in it), clusters
-        and labels (distinct in the top), cluster_entropy and label_entropy (bits), noise. ``frame.attrs``: site,
-        network, n, clustering, notes, and chance: the means of the entropies over random sets of ``k``, and over the
-        units.
+        A row a unit: unit, active (share of examples above 0), highest (activation), top (examples in it), clusters,
+        labels and groups (distinct in the top), cluster_entropy, label_entropy and group_entropy (bits), noise,
+        examples (ids of the highest, in order). ``frame.attrs``: site, network, n, clustering, notes, and chance: the
+        means of the entropies over random sets of ``k``, and over the units.
 
     Raises:
         UnknownName: for a site or clustering that is not there.
@@ -165,6 +167,8 @@ def units(
         atlas, place, by, clustering, whole("examples", examples, 2), seed, notes
     )
     frame = rank_units(values, clusters, labels, whole("k", k, 2), progress)
+    if not frame.empty:
+        frame["examples"] = [ids[first].tolist() for first in frame.pop("first")]
     frame.attrs.update(
         site=place.name,
         network=place.network,

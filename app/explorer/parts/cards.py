@@ -153,6 +153,21 @@ def excerpt(view: View, row: Row, height: int, before: int, after: int) -> str:
     return markup.thumb(row["thumbnail"], height, str(row["key"]))
 
 
+STRIP_HEIGHT, STRIP_AROUND = 28, 8
+"""Of a row of examples in a cell: pixels of a picture, and characters either side of a token."""
+
+
+def strip(view: View, rows: list[Row]) -> str:
+    """Examples side by side in a cell, each a link to itself."""
+    pieces = []
+    for row in rows:
+        where = markup.plain(markup.address_of("example", example=row["example_id"], **view.state))
+        title = markup.plain(f"example {row['example_id']}: {row['label']}")
+        seen = excerpt(view, row, STRIP_HEIGHT, STRIP_AROUND, STRIP_AROUND)
+        pieces.append(f'<a href="{where}" target="_self" title="{title}" class="pa-piece">{seen}</a>')
+    return f'<div class="pa-pieces">{"".join(pieces)}</div>'
+
+
 def without_unknown_density(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of `query.nearest` without the column of densities where none is known."""
     return frame if frame["density"].notna().any() else frame.drop(columns="density")

@@ -12,6 +12,7 @@ import query
 from atlas import Atlas
 from atlas.network import PART_UNITS
 from atlas.store.catalog import SiteRecord
+from query.examples.description import describe
 from query.examples.ids import is_span
 from query.experiments import archive
 from query.experiments.result import Result
@@ -23,7 +24,7 @@ from .. import address, jobs
 from ..charts import unit_charts
 from ..parts import cards, figures, markup, measured, show
 from ..parts.code import call, source
-from ..parts.show import KEY, NUMBER, Column, Row
+from ..parts.show import KEY, NUMBER, WIDE, Column, Row
 from ..view import View, explained, guarded, literal, records
 
 UNIT, RANKING, DIRECTIONS = "Unit", "Ranking", "Directions"
@@ -35,16 +36,22 @@ BANDS = 5
 
 RANKED_ROWS = 25  # units a page of the ranking
 ORDERS = {
-    "Most clusters": ("cluster_entropy", False),
-    "Fewest clusters": ("cluster_entropy", True),
     "Most labels": ("label_entropy", False),
     "Fewest labels": ("label_entropy", True),
+    "Most groups of clusters": ("group_entropy", False),
+    "Fewest groups of clusters": ("group_entropy", True),
     "Most active": ("active", False),
     "Highest": ("highest", False),
     "Number": ("unit", True),
 }
+MOST_LABELS, MOST_GROUPS = "Most labels", "Most groups of clusters"
+"""Orders that begin the ranking: labels where there are labels."""
+
 TELLING = 10
 """Examples that a unit needs in its top to be said to be about few things: of two examples nothing is learnt."""
+
+
+GROUPS = "Clusters of its top: those with the same commonest label are one, noise is another"
 
 
 def render(view: View) -> None:
@@ -229,7 +236,8 @@ def _ranking(view: View, site: SiteRecord) -> None:
         show.notes(f"No unit of {site.name} is ever above 0 in {found.attrs['n']:,} examples.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        order = address.one_of("Order", list(ORDERS), key="order", first=next(iter(ORDERS)), width=200)
+        most = MOST_LABELS if found["label_entropy"].notna().any() else MOST_GROUPS
+        order = address.one_of("Order", list(ORDERS), key="order", first=most, width=230)
         telling = address.switch(
             f"Only units with {TELLING} or more in their top",
             default=True,
@@ -240,7 +248,7 @@ def _ranking(view: View, site: SiteRecord) -> None:
     shown = found[found["top"] >= TELLING] if telling else found
     sorting: dict[str, Any] = {"by": [column, "unit"], "ascending": [ascending, True], "kind": "stable"}
     shown = shown.sort_values(**sorting)
-    by = column if column.endswith("entropy") else "cluster_entropy"
+    by = column if column.endswith("entropy") else ORDERS[most][0]
     means = {row["of"]: row[by] for row in found.attrs["chance"]}
     title = f"{len(shown):,} of {site.n_units:,} units; n = {found.attrs['n']:,} examples"
     figures.show(
@@ -258,21 +266,33 @@ def _ranking(view: View, site: SiteRecord) -> None:
 
 
 def _rows(view: View, shown: pd.DataFrame) -> None:
+    everyone = sorted({example for ids in shown["examples"] for example in ids})
+    described = {row["example_id"]: row for row in records(view.ask(described_examples, view.network.name, everyone))}
+
     def unit(row: Row) -> str:
         return markup.link("neurons", str(row["unit"]), unit=row["unit"], **view.state)
 
+    def examples(row: Row) -> str:
+        return cards.strip(view, [described[example] for example in row["examples"]])
+
     columns = [
         Column("Unit", NUMBER, unit, "Follow it to see what activates it"),
+        Column("Highest examples", WIDE, examples, "The highest first; follow one to see all about it"),
         Column("Active", NUMBER, lambda row: f"{row['active']:.1%}", "Share of the examples in which it is above 0"),
         Column("Highest", NUMBER, lambda row: markup.number(row["highest"]), "Its highest activation"),
         Column("Top", NUMBER, lambda row: str(row["top"]), "Examples in its top: the highest above 0, at most 20"),
-        Column("Clusters", NUMBER, lambda row: str(row["clusters"]), "Distinct clusters in its top"),
-        _entropy("Cluster entropy", "cluster_entropy", "Over the clusters of its top, bits; noise left out"),
-        Column("Noise", NUMBER, lambda row: str(row["noise"]), "Examples of its top that are in no cluster"),
         Column("Labels", NUMBER, lambda row: str(row["labels"]), "Distinct labels in its top"),
-        _entropy("Label entropy", "label_entropy", "Over the labels of its top, bits"),
+        _entropy("Entropy", "label_entropy", "Over the labels of its top, bits"),
+        Column("Groups", NUMBER, lambda row: str(row["groups"]), GROUPS),
+        _entropy("Entropy", "group_entropy", "Over the groups of its top, bits"),
+        Column("Noise", NUMBER, lambda row: str(row["noise"]), "Examples of its top that are in no cluster"),
     ]
     show.table(records(shown), columns)
+
+
+def described_examples(atlas: Atlas, network: str, examples: list[int]) -> pd.DataFrame:
+    """What is shown of examples, a row each."""
+    return describe(atlas, atlas.catalog.network(network), examples)
 
 
 def _entropy(title: str, name: str, hint: str) -> Column:

@@ -40,7 +40,7 @@ REFUSED = {
     "neurons": (
         {"section": "Ranking", "order": "Best", "telling": "perhaps", "page": 99},
         [
-            "order Best; expected one of Most clusters",
+            "order Best; expected one of Most labels",
             "telling perhaps; expected true or false; shown is True",
             "page 99; expected ",
         ],

@@ -7,9 +7,11 @@ import pytest
 
 import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
+from query.clustering.labels import Clusters
+from query.examples.labels import Labels
 from query.experiments import registry
 from query.experiments.neuron import neurons_are_polysemantic
-from query.neurons.ranking import entropy
+from query.neurons.ranking import entropy, groups_of, rank_units
 from tests.atlases import add_texts
 from tests.networks import word_network, word_texts
 from tests.query.experiments.judged import interval, result
@@ -63,13 +65,13 @@ def test_bands_are_equally_full_and_rising(a, column):
 
 
 def test_ranking_is_by_entropy(a, column):
-    """The ranking is by entropy over clusters computed one by one."""
+    """The ranking is by entropy over labels; that over clusters is as computed one by one."""
     _, values = column
     clusters = np.array(
         [label for (label,) in a.rows("select label from cluster_labels where clustering_id = 3 order by example_id")]
     )
     ranking = run(a, k=10, clustering=3).tables["ranking"]
-    assert ranking["cluster_entropy"].dropna().is_monotonic_decreasing
+    assert ranking["label_entropy"].dropna().is_monotonic_decreasing
     for row in ranking.to_dict("records")[:12]:
         column_ = values[:, row["unit"]]
         top = [place for place in np.argsort(-column_, kind="stable")[:10] if column_[place] > 0]
@@ -87,6 +89,28 @@ def test_the_most_even_unit_is_shown(a):
     summary = found.tables["summary"].set_index("of")
     assert summary.loc["units", "n"] == len(found.tables["ranking"])
     assert summary.loc["random sets", "label_entropy"] == pytest.approx(math.log2(3), abs=0.1)
+
+
+def test_clusters_of_one_label_are_a_group():
+    """Clusters 0 and 1 are both of label 0, cluster 2 of label 1, cluster 3 of none that is known; noise is one."""
+    own = np.array([0, 0, 1, 1, 2, 2, 3, 3, -1, -1])
+    of = np.array([0, 0, 0, -1, 1, 1, -1, -1, 1, 0])
+    clusters, labels = Clusters(own, None, "by hand"), Labels(np.arange(10), of, ("six", "two"), np.arange(10))
+    groups = groups_of(clusters, labels)
+    assert [len(set(groups[own == cluster])) for cluster in (0, 1, 2, 3, -1)] == [1] * 5
+    assert groups[0] == groups[2] and len(set(groups)) == 4
+    unlabelled = groups_of(clusters, Labels(np.arange(10), np.full(10, -1), (), np.arange(10)))
+    assert len(set(unlabelled)) == 5
+
+
+def test_a_split_thing_is_one_thing():
+    """Unit 0 is on for sixes that lie in two clusters, unit 1 for sixes and twos: it is about several things."""
+    own, of = np.repeat([0, 1, 2], 8), np.repeat([0, 0, 1], 8)
+    clusters, labels = Clusters(own, None, "by hand"), Labels(np.arange(24), of, ("six", "two"), np.arange(24))
+    values = np.stack([np.where(own < 2, 2.0, 0.0), np.where(own > 0, 2.0, 0.0)], axis=1)
+    found = rank_units(values, clusters, labels, 16)
+    assert found["unit"].tolist() == [1, 0] and found["clusters"].tolist() == [2, 2]
+    assert found["groups"].tolist() == [2, 1] and found["group_entropy"].tolist() == [1, 0]
 
 
 def test_entropy_in_bits():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from streamlit.testing.v1 import AppTest
+
 import atlas
 import query
 from app.explorer.views.neurons import TELLING, TOP
@@ -58,6 +60,13 @@ def test_the_ranking_is_that_of_the_query(demo_atlas: Path):
     app = opened(demo_atlas, "neurons", **here)
     assert errors(app) == []
     assert column(app, 1) == [str(unit) for unit in expected.tolist()[25:50]]
+    tops = found.set_index("unit").loc[expected.tolist()[25:50], "examples"]
+    assert ids_of_pieces(app) == [example for top in tops for example in top], "each row shows its examples"
+
+
+def ids_of_pieces(app: AppTest) -> list[int]:
+    links = r'<a href="example\?example=(\d+)[^"]*"[^>]*class="pa-piece"'
+    return [int(number) for part in app.html for number in re.findall(links, part.value)]
 
 
 def test_directions_are_fitted_on_request(demo_atlas: Path):
