@@ -26,6 +26,7 @@
     │   └── HubUnavailable       a hub name was given and the hub can't be reached
     ├── RunError
     │   ├── PlanChanged          an unfinished run has another plan
+    │   ├── WorkersLost          processes that read for a run end again and again
     │   └── RunInterrupted       stopped by Ctrl-C; the same command goes on
     ├── SqlError
     │   ├── SqlRefused           a statement that is not a query, or that leaves the sandbox
@@ -147,6 +148,10 @@ class RunError(PolytopeError):
 
 class PlanChanged(RunError):
     """An unfinished run of the same name has another plan."""
+
+
+class WorkersLost(RunError):
+    """Processes that write shards of a run end again and again."""
 
 
 class RunInterrupted(RunError):

@@ -8,7 +8,7 @@ one. Terms are those of the field: a *site* is a named place where activations a
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -283,6 +283,15 @@ class VectorNetwork(Network, Protocol):
     @property
     def n_inputs(self) -> int:
         """How many numbers a row has."""
+        ...
+
+
+@runtime_checkable
+class PortableNetwork(Network, Protocol):
+    """A network that can be made again in another process."""
+
+    def elsewhere(self) -> Callable[..., Network]:
+        """What makes the same network there, called with ``device``: cpu or cuda. It can be pickled."""
         ...
 
 

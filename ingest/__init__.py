@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from .networks.module_weights import network
     from .networks.sae import sparse_autoencoder
     from .progress import Progress, Step
+    from .run.engines import Engine, LocalEngine
     from .run.plan import Choices
+    from .run.ray_engine import RayEngine
     from .run.run import Outcome, calibration_inputs, ingest
     from .run.sampling import ImageSampling, TokenSampling
     from .sharing.pull import Pulled, pull
@@ -35,12 +37,15 @@ __all__ = [
     "Built",
     "Choices",
     "Dataset",
+    "Engine",
     "ImageSampling",
     "Item",
+    "LocalEngine",
     "Outcome",
     "Progress",
     "Pulled",
     "Pushed",
+    "RayEngine",
     "Step",
     "TokenSampling",
     "build_indexes",
@@ -73,7 +78,9 @@ _MODULES = {
     ".networks.module_weights": ("network",),
     ".networks.sae": ("sparse_autoencoder",),
     ".progress": ("Progress", "Step"),
+    ".run.engines": ("Engine", "LocalEngine"),
     ".run.plan": ("Choices",),
+    ".run.ray_engine": ("RayEngine",),
     ".run.run": ("Outcome", "calibration_inputs", "ingest"),
     ".run.sampling": ("ImageSampling", "TokenSampling"),
     ".sharing.pull": ("Pulled", "pull"),

@@ -28,6 +28,7 @@ AT_HOME = {
     "duckdb": {"atlas.store"},
     "faiss": {"atlas.search"},
     "hdbscan": {"atlas.clustering"},
+    "ray": {"ingest.run"},
     "numba": {"atlas.search", "atlas.clustering"},
     "streamlit": {"app.explorer"},
     "fsspec": {"ingest.sharing"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +20,7 @@ from .tables import note, say
 if TYPE_CHECKING:
     from atlas.network import Network
     from ingest.datasets.base import Dataset
+    from ingest.run.engines import Engine
     from ingest.run.plan import Choices
     from ingest.run.run import Outcome
 
@@ -173,9 +174,16 @@ class RunOptions:
     ] = None
     seed: Annotated[int, _run(help="Of everything drawn at random.")] = 0
     run: Annotated[str | None, _run(help="Name of the run. Default: network and data.")] = None
-    worker: Annotated[
+    ray: Annotated[
         str | None,
-        _run(help="I/N: write every N-th shard and publish nothing; any machine may."),
+        _run(
+            metavar="local|auto|HOST:PORT",
+            help="Read in several processes: local starts them on this machine, auto finds the Ray cluster here.",
+        ),
+    ] = None
+    workers: Annotated[int | None, _run(help="--ray: processes. Default: as many as there is room for.")] = None
+    gpus_per_worker: Annotated[
+        float | None, _run(help="--ray: GPUs of each, or a share of one (0.5). Default: 1 where there are any.")
     ] = None
     discard: Annotated[bool, _run("--discard", help="Drop what an unfinished run has done.")] = False
     wait: Annotated[float, _run(help="Seconds to wait at most while others have the atlas open.")] = 60.0
@@ -215,6 +223,9 @@ def ingest(
         view=ImageSampling(*numbers("--at", reading.at, 2)),
         skip_bad=source.skip_bad,
     )
+    engine = _engine(running)
+    if engine is not None:
+        loading = _for_planning(loading)
     sources = _networks(loading, source, choices) if source.codes is None else [_recorded(loading, source, choices)]
     for network, dataset in sources:
         outcome = run_ingestion(
@@ -223,7 +234,7 @@ def ingest(
             dataset,
             choices,
             run=f"{running.run}-{network.info.name}" if running.run and loading.checkpoint_glob else running.run,
-            worker=_share(running.worker),
+            engine=engine,
             cluster=running.cluster,
             discard=running.discard,
             wait=running.wait,
@@ -301,9 +312,6 @@ def _series(loading: NetworkOptions) -> list[tuple[str | None, str | None]]:
 
 
 def _report(path: Path, outcome: Outcome) -> None:
-    if not outcome.published:
-        typer.echo("this worker's shards are complete; give the command without --worker to publish the run")
-        return
     done = "is in the atlas already" if outcome.already_there else "is in the atlas"
     stored = f", {outcome.n_new:,} of them new" if outcome.n_new != outcome.n_examples else ""
     say(f"run {outcome.run} {done}: {counted(outcome.n_examples, 'example')}{stored}")
@@ -337,11 +345,20 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     return None if text is None else numbers(option, text)
 
 
-def _share(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    try:
-        share, of = (int(part) for part in text.split("/"))
-    except ValueError:
-        raise UsageError(f"--worker is {text!r}; write I/N, the first worker of four is 0/4") from None
-    return share, of
+def _for_planning(loading: NetworkOptions) -> NetworkOptions:
+    """Workers have the GPUs; here the network only plans."""
+    if loading.device not in ("auto", "cpu"):
+        raise UsageError(f"--device {loading.device} is for one process; with --ray say --gpus-per-worker")
+    return replace(loading, device="cpu")
+
+
+def _engine(running: RunOptions) -> Engine | None:
+    """Who reads: None for this process."""
+    if running.ray is not None:
+        from ingest.run.ray_engine import RayEngine
+
+        return RayEngine(running.ray, workers=running.workers, gpus_per_worker=running.gpus_per_worker)
+    given = [name for name in ("workers", "gpus_per_worker") if getattr(running, name) is not None]
+    if given:
+        raise UsageError(f"--{given[0].replace('_', '-')} is for --ray local, or another address of Ray")
+    return None

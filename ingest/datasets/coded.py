@@ -74,6 +74,10 @@ class _File:
         if not len(self):
             raise EmptyDataset(f"{path} holds no row")
 
+    def __reduce__(self) -> tuple[type[_File], tuple[Path]]:
+        """Another process opens it anew."""
+        return _File, (self.path,)
+
     def __len__(self) -> int:
         return self._starts[-1]
 
@@ -105,11 +109,15 @@ class _Rows:
     """Decoded columns of a file, row by row: ``decoders`` make the cells of a block values, by name."""
 
     def __init__(self, file: _File, decoders: Mapping[str, Callable[[Any], Decoded]], row_bytes: int) -> None:
-        self._file, self._decoders = file, decoders
+        self._file, self._decoders, self._row_bytes = file, decoders, row_bytes
         self._size = max(1, BLOCK_BYTES // max(1, row_bytes))
         self._group, self._first, self._n = -1, 0, 0
         self._rest: Iterator[tuple[int, dict[str, Any]]] = iter(())
         self._block: dict[str, Decoded] = {}
+
+    def __reduce__(self) -> tuple[type[_Rows], tuple[Any, ...]]:
+        """In another process nothing is decoded yet."""
+        return _Rows, (self._file, self._decoders, self._row_bytes)
 
     def at(self, row: int) -> dict[str, Any]:
         """The values of a row."""

@@ -61,6 +61,10 @@ class ParquetRows:
         if not len(self):
             raise EmptyDataset(f"{self.source} holds no row; its Parquet files: {len(files)}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """In another process nothing is open yet."""
+        return vars(self) | {"_batches": None}
+
     def __len__(self) -> int:
         return self._starts[-1]
 

@@ -71,7 +71,7 @@ class ArrayRows:
         """Raises `BadInput` for a file that holds no rows of numbers, `EmptyDataset` for one without a row."""
         self.name, self.source, self._limits = name, request.source, request.limits
         self._key = printable(path.name)
-        self._rows = _opened(path, self.source)
+        self._path, self._rows = path, _opened(path, self.source)
         if not len(self._rows):
             raise EmptyDataset(f"{self.source} holds no row; its shape is {self._rows.shape}")
         self._columns: list[int] | None = None
@@ -80,6 +80,14 @@ class ArrayRows:
             self._choose(request)
         known = (self._key, path.stat().st_size, self._rows.shape, str(self._rows.dtype), self._columns, self._label)
         self.fingerprint = hashlib.sha256(repr(known).encode()).hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Where the rows are: another process opens them anew."""
+        return {name: value for name, value in vars(self).items() if name != "_rows"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._rows = _opened(self._path, self.source)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from atlas.errors import BadInput, UnknownName, UnsupportedNetwork, UsageError
-from atlas.network import GateRange, NetworkInfo, Reading, Site, Tokens, TokenWindow, View
+from atlas.network import GateRange, Network, NetworkInfo, Reading, Site, Tokens, TokenWindow, View
 
 from .packing import finite_rows, pack_positive
 
@@ -93,6 +94,12 @@ class CausalLanguageModel:
         """Where the network runs."""
         device: torch.device = next(self.bridge.original_model.parameters()).device
         return device
+
+    def elsewhere(self) -> Callable[..., Network]:
+        """Loads it from where it was loaded from: a model may be larger than what is sent from process to process."""
+        from . import reload_network
+
+        return partial(reload_network, self.info)
 
     def tokenize(self, text: str) -> Tokens:
         """All tokens of ``text``, without special ones, and the characters [start, end) of each.

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from atlas.errors import UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, GateRange, ImageView, NetworkInfo, Reading, Scope, Site, View
 
 from .image_inputs import preprocess
+from .loading import off_device
 from .packing import BITS, finite_rows, pack_bits, pack_positive
 
 if TYPE_CHECKING:
@@ -79,6 +81,10 @@ class InceptionV1:
     def device(self) -> torch.device:
         """Where the network runs."""
         return next(self.model.parameters()).device
+
+    def elsewhere(self) -> Callable[..., InceptionV1]:
+        """Its weights, and what is known of it: a control may be calibrated on inputs that are not there."""
+        return partial(_again, off_device(self.model), self._classes, self._info)
 
     def prepare(self, batch: Sequence[ImageView]) -> Float[Tensor, "views 3 size size"]:
         """The images as the network takes them, on its device."""
@@ -155,6 +161,10 @@ class InceptionV1:
                     f"position ({view.row}, {view.column}) lies outside the image; expected row and "
                     "column from 0 up to, not including, 1"
                 )
+
+
+def _again(model: nn.Module, classes: Sequence[str], info: NetworkInfo, *, device: str) -> InceptionV1:
+    return InceptionV1(model.to(device), classes, info)
 
 
 def _layout(device: torch.device) -> torch.memory_format:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import pickle
 import re
@@ -36,6 +37,12 @@ SHOWN_DIGEST = 12
 def resolve_device(device: str) -> torch.device:
     """The device that ``auto``, ``cpu``, ``cuda`` or ``mps`` names here; `UsageError` if there is none."""
     return torch.device(chosen_device(device, known=DEVICES))
+
+
+def off_device(model: torch.nn.Module) -> torch.nn.Module:
+    """A module on the CPU: itself where it is there, else a copy."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return model if all(tensor.device.type == "cpu" for tensor in tensors) else copy.deepcopy(model).cpu()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from atlas.network import FULL_SUFFIX, NetworkInfo, Reading, Site, View
 
 from .gates import Gate, gates_of, watched
 from .inceptionv1 import float32_convolutions
+from .loading import off_device
 from .packing import BITS, finite_rows, pack_bits, pack_positive
 from .replay import Replay
 from .sites import Axes, Block, axes, axes_of, find_blocks, make_sites
@@ -113,6 +115,11 @@ class ModuleNetwork:
     def beside(self, model: nn.Module, info: NetworkInfo) -> ModuleNetwork:
         """Another network of the same architecture, fed the same way and read at the same sites."""
         return ModuleNetwork(model, info, self.feed, self._shape, classes=self.classes or None, at=self._at)
+
+    def elsewhere(self) -> Callable[..., ModuleNetwork]:
+        """The module itself, whose class must be known there."""
+        classes = self.classes or None
+        return partial(_again, off_device(self.model), self.info, self.feed, self._shape, classes, self._at)
 
     def read(self, batch: Sequence[Any], codes: Sequence[Site], activations: Sequence[Site]) -> Reading:
         """Run examples together and read the given sites, position sites at each view's place.
@@ -294,6 +301,19 @@ def _check(network: ModuleNetwork, batch: Sequence[Any], sites: Sequence[Site]) 
 def _fills_bytes(site: Site) -> bool:
     """Whether the gates of every range begin at a byte of the code, so that each can be packed by itself."""
     return all(gates.start % BITS == 0 for gates in site.layout)
+
+
+def _again(
+    model: nn.Module,
+    info: NetworkInfo,
+    feed: Prepare,
+    shape: tuple[int, ...],
+    classes: Sequence[str] | None,
+    at: Sequence[str] | None,
+    *,
+    device: str,
+) -> ModuleNetwork:
+    return ModuleNetwork(model.to(device), info, feed, shape, classes=classes, at=at)
 
 
 def _recorded(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> Tape:

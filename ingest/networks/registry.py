@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
-from atlas.network import Kind, NetworkInfo
+from atlas.network import Kind, Network, NetworkInfo, PortableNetwork
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,16 @@ def is_built(source: str) -> bool:
 def is_calibrated(network: NetworkInfo) -> bool:
     """Whether the untrained control ``random:SEED`` of a network is another than ``random-raw:SEED``."""
     return adapter_of(network.source).calibrated and bool(network.reading.get("batch_norm", True))
+
+
+def again_of(network: Network) -> Callable[..., Network]:
+    """What makes a network again in another process, called with ``device``: one that is no adapter's comes as it is,
+    and runs where it runs."""
+    return network.elsewhere() if isinstance(network, PortableNetwork) else partial(_same, network)
+
+
+def _same(network: Network, *, device: str) -> Network:
+    return network
 
 
 def example_source(kind: Kind) -> str:

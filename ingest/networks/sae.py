@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from atlas.errors import UnknownName, UnsupportedNetwork, UsageError, WeightsErr
 from atlas.network import GateRange, Network, NetworkInfo, Reading, Site, Tokens
 
 from .loading import read_state_dict, weights_digest
-from .registry import LIVE, SAE, LoadRequest
+from .registry import LIVE, SAE, LoadRequest, again_of
 
 FEATURES = "features"
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
@@ -103,6 +104,22 @@ class SparseAutoencoder:
             activations={site.name: held[site.name] for site in activations},
             finite={site.name: finite & np.isfinite(features).all(axis=1) for site in (*codes, *activations)},
         )
+
+    def elsewhere(self) -> Callable[..., SparseAutoencoder]:
+        """The autoencoder and its network."""
+        return partial(_again, type(self), self.encoder, again_of(self.reader), self.site, self.info)
+
+
+def _again(
+    kind: type[SparseAutoencoder],
+    encoder: Encoder,
+    reader: Callable[..., Network],
+    site: Site,
+    info: NetworkInfo,
+    *,
+    device: str,
+) -> SparseAutoencoder:
+    return kind(encoder, reader(device=device), site, info)
 
 
 class _OfTexts(SparseAutoencoder):

@@ -31,10 +31,8 @@ class Outlook:
     ahead: dict[str, float]
 
     @classmethod
-    def of(cls, plan: Plan, *, published: bool, cluster: bool) -> Outlook:
-        """Of a planned run after it was read. ``published``: whether it goes on after reading."""
-        if not published:
-            return cls({})
+    def of(cls, plan: Plan, *, cluster: bool) -> Outlook:
+        """Of a planned run after it was read."""
         n = plan.n_examples
         codes = n * sum(site.n_bytes for site in plan.sites)
         values = codes + 4 * n * sum(site.n_units for site in plan.stored_activations)

@@ -18,7 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -33,11 +32,12 @@ from ..derived.clusters import cluster_all
 from ..derived.indexes import build_indexes
 from ..derived.job import PATIENCE, patiently, reading
 from ..progress import Progress
+from .engines import Engine, LocalEngine, ShardWriter
 from .forecast import Forecast, forecast
 from .outlook import Outlook
 from .plan import Choices, Plan, Shard, choose_inputs, difference, make_plan, no_example, read_inputs
 from .publish import check_dataset, check_network, is_published, publish
-from .shards import inputs_path, is_complete, is_intact, seal_path, shard_path, write_shard
+from .shards import inputs_path, is_complete, is_intact, seal_path, shard_path
 
 STAGING = "staging"
 PLAN = "plan.json"
@@ -49,14 +49,13 @@ REMOVED = ".removed-"  # no run's name starts with a dot
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did. ``published`` is False for a worker that only wrote its share of the shards.
+    """What a run did.
 
     ``n_examples`` were read, as planned; ``n_new`` of them were not in the atlas yet, and are stored.
     """
 
     run: str
     plan: Plan
-    published: bool
     already_there: bool
     n_examples: int
     n_new: int
@@ -71,7 +70,7 @@ def ingest(
     choices: Choices | None = None,
     *,
     run: str | None = None,
-    worker: tuple[int, int] | None = None,
+    engine: Engine | None = None,
     cluster: bool = True,
     discard: bool = False,
     wait: float = PATIENCE,
@@ -88,8 +87,7 @@ def ingest(
         dataset: what `open_dataset` returns, or any other `Dataset` of the network's kind.
         choices: sites, sampling, limits; None: every position site of every input.
         run: name of the run; None: network and dataset.
-        worker: (i, n) writes every n-th shard and publishes nothing: n such processes, on any machines that share the
-            folder, then the call without it.
+        engine: who reads: None for this process; `RayEngine` for several, on one machine or many.
         cluster: whether to cluster the codes of every site, up to 20,000 examples.
         discard: forget what an unfinished run of this name has done.
         wait: seconds to wait at most while somebody else has the atlas open.
@@ -109,11 +107,11 @@ def ingest(
         NonFinite: an activation is NaN or infinite.
         AtlasLocked: somebody else has the atlas open, for longer than ``wait``.
         DiskFull: there is too little space.
+        WorkersLost: the engine's processes end again and again.
         RunInterrupted: Ctrl-C.
     """
     path, choices, progress = Path(path), choices or Choices(), progress or Progress()
-    if worker is not None and not 0 <= worker[0] < worker[1]:
-        raise UsageError(f"--worker is {worker[0]}/{worker[1]}; write I/N with 0 <= I < N")
+    engine = engine or LocalEngine()
     name = _run_name(run, network, dataset)
     folder = path / STAGING / name
     finish = partial(_finish, network=network, name=name, cluster=cluster, progress=progress)
@@ -128,18 +126,16 @@ def ingest(
         already_there = plan.digest in published
         if not already_there:
             started_at = _settle_plan(folder, name, plan)
-            ordinals = choose_inputs(dataset, choices)
-            estimate = forecast(network, dataset, ordinals, plan, first=first, cluster=cluster)
+            write = ShardWriter(network, dataset, plan, folder, choices.skip_bad)
+            estimate = forecast(network, dataset, write.ordinals, plan, first=first, cluster=cluster)
             progress.plan(plan, estimate, network, dataset)
             _check_space(path, plan, estimate, folder)
-            whole.enter_context(progress.run(Outlook.of(plan, published=worker is None, cluster=cluster)))
+            whole.enter_context(progress.run(Outlook.of(plan, cluster=cluster)))
             try:
-                _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress)
+                _write_shards(engine, write, progress)
             except FileNotFoundError:  # who ran the same at once has published it, and removed what was staged
                 if folder.exists() or plan.digest not in recorded()[1]:
                     raise
-        if worker is not None:
-            return Outcome(name, plan, already_there, already_there, plan.n_examples, 0, [], [])
         if already_there:
             outcome = finish(path, plan=plan, already_there=True)
         else:
@@ -153,8 +149,7 @@ def ingest(
                         outcome = finish(a, plan=plan, already_there=already_there)
                         outcome = replace(outcome, notes=[*notes, *outcome.notes])
                         break
-                changed = "read again what changed on the disk"
-                _write_shards(network, dataset, ordinals, choices.skip_bad, plan, folder, worker, progress, changed)
+                _write_shards(engine, write, progress, "read again what changed on the disk")
             else:
                 raise StoreError(
                     f"what is written to {folder} is not what is read from it, {ATTEMPTS} times over; check the disk"
@@ -202,7 +197,7 @@ def _finish(
         )[0]
         n_new = a.value("select count(*) from examples where run_id = $1", [run_id])
         bad = a.rows("select key, reason from bad_inputs where run_id = $1", [run_id])
-    return Outcome(name, plan, True, already_there, n_examples, n_new, [(key, reason) for key, reason in bad], notes)
+    return Outcome(name, plan, already_there, n_examples, n_new, [(key, reason) for key, reason in bad], notes)
 
 
 def _run_name(run: str | None, network: Network, dataset: Dataset) -> str:
@@ -257,25 +252,13 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(removed, ignore_errors=True)
 
 
-def _write_shards(
-    network: Network,
-    dataset: Dataset,
-    ordinals: np.ndarray,
-    skip_bad: bool,
-    plan: Plan,
-    folder: Path,
-    worker: tuple[int, int] | None,
-    progress: Progress,
-    step_name: str = "read",
-) -> None:
-    share, of = worker or (0, 1)
-    digest = plan.digest
-    mine = [shard for shard in plan.shards if shard.number % of == share]
-    missing = [shard for shard in mine if not is_complete(folder, shard, digest)]
-    done = sum(shard.n_examples for shard in mine) - sum(shard.n_examples for shard in missing)
-    with progress.step(step_name, total=sum(shard.n_examples for shard in mine), unit="examples", done=done) as step:
-        for shard in missing:
-            write_shard(network, dataset, ordinals, plan, shard, folder, skip_bad=skip_bad, progress=step.advance)
+def _write_shards(engine: Engine, write: ShardWriter, progress: Progress, step_name: str = "read") -> None:
+    digest, shards = write.plan.digest, write.plan.shards
+    missing = [shard for shard in shards if not is_complete(write.folder, shard, digest)]
+    total = write.plan.n_examples
+    before = total - sum(shard.n_examples for shard in missing)
+    with progress.step(step_name, total=total, unit="examples", done=before) as step:
+        engine.run(missing, write, lambda done: step.update(before + done, total))
 
 
 def _published(

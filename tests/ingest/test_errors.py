@@ -25,6 +25,7 @@ from atlas.errors import (
 )
 from ingest.datasets.sources import open_dataset
 from ingest.run.plan import Choices
+from ingest.run.ray_engine import RayEngine
 from ingest.run.run import ingest
 from tests.ingest.runs import (
     SMALL,
@@ -244,10 +245,17 @@ def test_run_is_named_like_a_folder(run: str, tmp_path: Path, data: Path) -> Non
     assert (tmp_path / "a" / "kept").exists()
 
 
-@pytest.mark.parametrize("worker", [(2, 2), (-1, 2), (0, 0)])
-def test_a_worker_is_one_of_so_many(worker: tuple[int, int], tmp_path: Path, data: Path) -> None:
-    with pytest.raises(UsageError, match=r"write I/N with 0 <= I < N"):
-        small_run(tmp_path / "a", data, worker=worker)
+WORKERS = {
+    "--workers is 0": {"workers": 0},
+    "--gpus-per-worker is -1": {"gpus_per_worker": -1.0},
+    "--gpus-per-worker is 1.5": {"gpus_per_worker": 1.5},
+}
+
+
+@pytest.mark.parametrize("named", WORKERS)
+def test_impossible_workers_are_refused(named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        RayEngine("local", **WORKERS[named])
 
 
 def test_a_path_that_is_a_file_is_refused(tmp_path: Path, data: Path) -> None:

@@ -163,7 +163,8 @@ REFUSED = [
     ("sql {atlas} 'select 1' --output {new}", "a table is for the terminal; use --format csv"),
     ("ingest {new} --network demo:inceptionv1 --data builtin:digits --at 2", "--at"),
     ("ingest {new} --network demo:inceptionv1 --data builtin:digits --sites x", "'x'"),
-    ("ingest {new} --network demo:inceptionv1 --data builtin:digits --worker 3", "I/N"),
+    ("ingest {new} --network demo:inceptionv1 --data builtin:digits --workers 3", "--workers is for --ray"),
+    ("ingest {new} --codes x.npz --ray local --device cuda", "with --ray say --gpus-per-worker"),
     ("ingest {new} --network demo:gpt2 --data no/such/folder", "no/such/folder"),
 ]
 

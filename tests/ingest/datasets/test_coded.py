@@ -15,8 +15,17 @@ from PIL import Image
 import atlas
 import ingest
 import query
-from atlas.errors import BadInput, EmptyDataset, PlanChanged, UnknownName, UsageError, WeightsError
+from atlas.errors import (
+    BadInput,
+    EmptyDataset,
+    PlanChanged,
+    RunInterrupted,
+    UnknownName,
+    UsageError,
+    WeightsError,
+)
 from ingest.networks import reload_network
+from tests.ingest.runs import Watching, raising
 
 N, WIDTHS = 40, {"first": 13, "second": 16}
 
@@ -201,8 +210,9 @@ def test_a_killed_run_of_codes_goes_on(tmp_path: Path):
     """At the first missing shard, where a row group may just have begun; another choice is another run."""
     path = parquet(tmp_path / "codes.parquet", columns(), row_group_size=16)
     small = ingest.Choices(shard_examples=12, batch_size=5, store_activations=False)
-    for worker in (1, 3):
-        ingest.ingest(tmp_path / "x.atlas", *ingest.open_codes(path), small, worker=(worker, 4))
+    with pytest.raises(RunInterrupted, match="2 of 4 shards complete"):
+        stopping = Watching(raising("read", 8))
+        ingest.ingest(tmp_path / "x.atlas", *ingest.open_codes(path), small, progress=stopping)
     with pytest.raises(PlanChanged, match="planned differently"):
         ingest.ingest(tmp_path / "x.atlas", *ingest.open_codes(path), ingest.Choices(batch_size=5))
     ingest.ingest(tmp_path / "x.atlas", *ingest.open_codes(path), small, cluster=False)

@@ -3,26 +3,28 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from atlas.errors import PlanChanged
+from atlas.errors import PlanChanged, RunInterrupted
+from ingest.run.engines import LocalEngine, ShardWriter, Tell
+from ingest.run.plan import Shard
 from tests.ingest.runs import (
     SITES,
     SMALL,
     Stop,
     Watching,
-    finish,
     leftovers,
+    only_read,
+    raising,
     rows,
     run_in_child,
     small_run,
     small_texts,
-    start_child,
     tables,
 )
 from tests.networks import word_network
@@ -123,26 +125,21 @@ def test_ctrl_c_says_how_to_go_on(where: str, tmp_path: Path, data: Path, undist
     assert tables(path) == undisturbed
 
 
-def test_workers_share_a_run(tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
-    """Workers share a run and the plain command publishes it."""
-    path = tmp_path / "a"
-    workers = [start_child(path, data, worker=(share, 2)) for share in range(2)]
-    assert [finish(worker).error for worker in workers] == [None, None]
+def test_shards_come_in_any_order(tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+    """Shards that an engine has written last first, one of them by a process that stopped, are the same run."""
+
+    class Backwards(LocalEngine):
+        def run(self, shards: Sequence[Shard], write: ShardWriter, tell: Tell) -> None:
+            super().run(shards[::-1], write, tell)
+
+    path, seen = tmp_path / "a", {}
+    with pytest.raises(RunInterrupted, match="1 of 3 shards complete"):
+        small_run(path, data, engine=Backwards(), progress=Watching(raising("read", 5)))
     before = staged(path)
-    assert len(before) == 3 and rows(path, "from runs") == []
-    seen: dict[str, dict[str, tuple[int, int]]] = {}
+    assert list(before) == ["000002.parquet"]
     small_run(path, data, progress=watched(seen, path))
-    assert seen["shards"] == before
+    assert seen["shards"]["000002.parquet"] == before["000002.parquet"]
     assert tables(path) == undisturbed
-
-
-def test_worker_of_a_published_run(tmp_path: Path, data: Path) -> None:
-    """A worker of a published run leaves everything as it is."""
-    path = tmp_path / "a"
-    small_run(path, data)
-    before = tables(path)
-    assert small_run(path, data, worker=(0, 2)).already_there
-    assert tables(path) == before
 
 
 def test_another_device_goes_on(tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
@@ -227,7 +224,7 @@ def test_what_changed_in_staging_is_redone(
     """A byte that changes between reading and publishing is found, wherever it lies, and nothing waits for a pipe."""
     path = tmp_path / "a"
     for share in (0.1, 0.5, 0.93) if how == "flipped" else (0.5,):
-        small_run(path, data, worker=(0, 1))
+        only_read(path, data)
         [file] = path.glob(f"staging/*/{name}")
         if how == "flipped":
             flip(file, share)
@@ -245,7 +242,7 @@ def test_what_changed_in_staging_is_redone(
 def test_a_shard_that_rots_while_published(tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
     """A page of codes that changes after its shard was found to be intact is noticed as it is read."""
     path = tmp_path / "a"
-    small_run(path, data, worker=(0, 1))
+    only_read(path, data)
     [file] = path.glob("staging/*/000001.parquet")
     with pq.ParquetFile(file) as shard:
         place = shard.metadata.row_group(0).column(len(shard.schema_arrow) - 1).data_page_offset

@@ -1,0 +1,249 @@
+"""Shards written by Ray's workers, on two nodes of this machine: the same tables, whatever dies on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from app.cli.main import main
+from atlas.errors import BadInput, UsageError, WorkersLost
+from atlas.network import Reading, Site, TokenWindow
+from ingest.datasets.coded import open_codes
+from ingest.datasets.sources import open_dataset
+from ingest.run.ray_engine import ENVIRONMENT, RayEngine
+from ingest.run.run import ingest
+from tests.ingest.runs import (
+    Stop,
+    leftovers,
+    rows,
+    run_in_child,
+    small_run,
+    small_texts,
+    tables,
+)
+from tests.networks import PixelNetwork, WordReader, word_network
+
+STORE = 80 << 20
+"""Bytes, nearly the least that Ray takes."""
+
+
+def end_worker() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_node() -> None:
+    """Of a worker the parent is the raylet, without which there is no node."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    end_worker()
+
+
+class Meeting:
+    """Where processes wait for each other: else the first to start would write all shards."""
+
+    def __init__(self, size: int) -> None:
+        self.missing, self.complete = size, asyncio.Event()
+
+    async def come(self) -> None:
+        self.missing -= 1
+        if self.missing <= 0:
+            self.complete.set()
+        await self.complete.wait()
+
+
+class MortalReader(WordReader):
+    """The network of words. Writes down who reads a batch, and ends its process, or more, with the second.
+
+    ``deaths``: how many processes end so, all in the middle of a shard; ``node``: those of this one alone.
+    ``meeting``: an actor's name, a `Meeting` that is awaited first.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        deaths: int = 0,
+        dies: Callable[[], None] = end_worker,
+        node: str | None = None,
+        meeting: str | None = None,
+    ) -> None:
+        vars(self).update(vars(word_network()))
+        self.log, self.deaths, self.dies, self.node = log, deaths, dies, node
+        self.meeting, self.batches = meeting, 0
+
+    def read(self, batch: Sequence[TokenWindow], codes: Sequence[Site], activations: Sequence[Site]) -> Reading:
+        node = ray.get_runtime_context().get_node_id()
+        with self.log.open("a") as file:
+            file.write(f"{node} {os.getpid()}\n")
+        self.batches += 1
+        if self.meeting and self.batches == 1:
+            ray.get(ray.get_actor(self.meeting).come.remote(), timeout=120)
+        died = list(self.log.parent.glob("death *"))
+        if self.batches == 2 and node == (self.node or node) and len(died) < self.deaths:
+            self.log.with_name(f"death {os.getpid()}").touch()
+            self.dies()
+        return super().read(batch, codes, activations)
+
+    def read_by(self) -> list[tuple[str, str]]:
+        """Node and process of every batch."""
+        return [tuple(line.split()) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes of a core each; this process is connected to them."""
+    os.environ.update(ENVIRONMENT)
+    head = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        made.add_node(num_cpus=1, object_store_memory=STORE)
+        ray.init(made.address, log_to_driver=False)
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+@pytest.fixture
+def two(cluster: Cluster) -> RayEngine:
+    return RayEngine(cluster.address, workers=2, cpus_per_worker=1, gpus_per_worker=0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_texts(tmp_path_factory.mktemp("texts") / "words")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, str]:
+    path = tmp_path_factory.mktemp("undisturbed") / "a"
+    small_run(path, data)
+    return tables(path)
+
+
+def test_two_nodes_share_a_run(two: RayEngine, tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+    meeting = ray.remote(Meeting).options(num_cpus=0, name="both").remote(2)
+    network = MortalReader(tmp_path / "log", meeting="both")
+    small_run(tmp_path / "a", data, network=network, engine=two)
+    ray.kill(meeting)
+    assert tables(tmp_path / "a") == undisturbed and leftovers(tmp_path / "a") == []
+    nodes, processes = (set(who) for who in zip(*network.read_by(), strict=True))
+    assert len(network.read_by()) == 9 and len(nodes) == 2 and str(os.getpid()) not in processes
+
+
+def test_lost_worker_costs_its_shard(two: RayEngine, tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+    """One that is killed in its shard is replaced, and nothing but that shard is read again."""
+    network = MortalReader(tmp_path / "log", deaths=1)
+    small_run(tmp_path / "a", data, network=network, engine=two)
+    assert tables(tmp_path / "a") == undisturbed
+    assert len(network.read_by()) == 9 + 2
+
+
+def test_shard_that_ends_all_is_named(
+    cluster: Cluster, tmp_path: Path, data: Path, undisturbed: dict[str, str]
+) -> None:
+    """What ends three workers would end all; what is complete is kept."""
+    network = MortalReader(tmp_path / "log", deaths=1000)
+    with pytest.raises(WorkersLost, match=r"3 workers ended in shard 0(.|\n)*give the same command again"):
+        small_run(tmp_path / "a", data, network=network, engine=RayEngine(cluster.address, workers=1))
+    small_run(tmp_path / "a", data)
+    assert tables(tmp_path / "a") == undisturbed
+
+
+def test_a_node_dies_in_mid_shard(cluster: Cluster, tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+    """The shard that was in its hands is read by those that are left, though nobody takes its place."""
+    cluster.add_node(num_cpus=1, resources={"third": 1}, object_store_memory=STORE)
+    [third] = [node["NodeID"] for node in ray.nodes() if "third" in node["Resources"]]
+    meeting = ray.remote(Meeting).options(num_cpus=0, name="all").remote(3)
+    network = MortalReader(tmp_path / "log", deaths=1, dies=end_node, node=third, meeting="all")
+    engine = RayEngine(cluster.address, workers=3, cpus_per_worker=1, gpus_per_worker=0)
+    small_run(tmp_path / "a", data, network=network, engine=engine)
+    assert tables(tmp_path / "a") == undisturbed
+    assert len(network.read_by()) == 9 + 2
+    ray.kill(meeting)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_driver_that_ends_is_repeated(
+    stop: signal.Signals, two: RayEngine, tmp_path: Path, data: Path, undisturbed: dict[str, str]
+) -> None:
+    """A driver takes its workers with it; one that Ctrl-C ends leaves no part of a file."""
+    path = tmp_path / "a"
+    ended = run_in_child(path, data, Stop("read", 3, stop), engine=two)
+    if stop == signal.SIGINT:
+        assert ended.error is not None and ended.error[0] == "RunInterrupted" and "of 3 shards" in ended.error[1]
+        assert leftovers(path) == []
+    else:
+        assert ended.code == -signal.SIGKILL
+    assert rows(path, "from runs") == []
+    small_run(path, data, engine=two)
+    assert tables(path) == undisturbed and leftovers(path) == []
+
+
+def test_what_a_worker_raises_is_raised(two: RayEngine, tmp_path: Path) -> None:
+    """An input that only the worker opens ends the run with the sentence that it ends with in one process."""
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "broken.png").write_bytes(b"no image")
+    dataset = open_dataset(str(images), kind="image")
+    told = []
+    for engine in (None, two):
+        with pytest.raises(BadInput) as caught:
+            ingest(tmp_path / "a", PixelNetwork(), dataset, engine=engine)
+        told.append(str(caught.value))
+    assert told[0] == told[1] and told[0].startswith("broken.png ")
+
+
+def test_datasets_reach_other_processes(tmp_path: Path) -> None:
+    """A dataset of which something was read is pickled as paths and names, and reads the same elsewhere."""
+    values = np.random.default_rng(0).random((5_000, 8), dtype=np.float32)
+    np.save(tmp_path / "rows.npy", values)
+    np.savez(tmp_path / "codes.npz", key=np.arange(5_000).astype(str), gates=values > 0.5)
+    lines = pa.table({"text": ["one two", "three"], "label": ["a", "b"]})
+    pq.write_table(lines, tmp_path / "texts.parquet", row_group_size=1)
+    (tmp_path / "texts.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    datasets = [
+        open_dataset(str(small_texts(tmp_path / "words")), kind="text"),
+        open_dataset(str(tmp_path / "texts.jsonl"), kind="text"),
+        open_dataset(str(tmp_path / "texts.parquet"), kind="text"),
+        open_dataset(str(tmp_path / "rows.npy"), kind="vector"),
+        open_codes(tmp_path / "codes.npz")[1],
+    ]
+    for dataset in datasets:
+        next(iter(dataset.items()))
+        packed = ray.cloudpickle.dumps(dataset)
+        assert len(packed) < values.nbytes // 2
+        again = pickle.loads(packed)
+        assert again.fingerprint == dataset.fingerprint
+        for one, other in zip(dataset.items(), again.items(), strict=True):
+            assert (one.key, one.label, one.content_hash) == (other.key, other.label, other.content_hash)
+
+
+def test_more_than_there_is_is_refused(cluster: Cluster, tmp_path: Path, data: Path) -> None:
+    with pytest.raises(UsageError, match=r"Ray has \d cores and 0 GPUs.*--gpus-per-worker"):
+        small_run(tmp_path / "a", data, engine=RayEngine(cluster.address, gpus_per_worker=1))
+
+
+def test_the_command_reads_in_workers(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`polytope ingest --ray auto` uses the cluster that is there."""
+    np.savez(
+        tmp_path / "codes.npz", key=np.arange(50).astype(str), gates=np.random.default_rng(0).random((50, 9)) > 0.5
+    )
+    words = ["ingest", tmp_path / "a", "--codes", tmp_path / "codes.npz", "--ray", "auto", "--workers", "2"]
+    monkeypatch.setattr(sys, "argv", ["polytope", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code and "is in the atlas: 50 examples" in capsys.readouterr().out
+    assert rows(tmp_path / "a", "select count(*) from codes") == [(50,)]
