@@ -5,7 +5,7 @@ STAMP := $(VENV)/installed
 
 BENCHES := cluster_codes cluster_activations cluster_millions search nearest ann ingest publish boundaries
 
-.PHONY: demo test campaign check bench docs licences clean
+.PHONY: demo test campaign check bench docs site licences clean
 
 demo: $(STAMP)  ## build demo.atlas and take a tour of it
 	$(BIN)/polytope demo demo.atlas
@@ -28,6 +28,9 @@ check: $(STAMP)  ## lint and types
 docs: $(STAMP)  ## write docs/API.md from the docstrings
 	PYTHONPATH=. $(BIN)/python tools/api_docs.py
 
+site: $(STAMP)  ## build the documentation's site, build/site/site/index.html; a warning is an error
+	PYTHONPATH=. $(BIN)/python -m tools.site
+
 licences: $(STAMP)  ## list what is installed, with its licence and who asked for it
 	$(BIN)/python -m tools.licences hub timm
 
@@ -43,5 +46,5 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev,hub,ray,serve,timm]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev,docs,hub,ray,serve,timm]'
 	touch $(STAMP)
