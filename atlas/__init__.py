@@ -7,16 +7,19 @@
 
 from .codes import SplineCodes, concatenate, hamming, jaccard
 from .network import Network, Reading, Site, Span
+from .remote import RemoteAtlas, connect
 from .store.atlas import Atlas, create, open
 
 __all__ = [
     "Atlas",
     "Network",
     "Reading",
+    "RemoteAtlas",
     "Site",
     "Span",
     "SplineCodes",
     "concatenate",
+    "connect",
     "create",
     "hamming",
     "jaccard",

@@ -11,6 +11,7 @@ import base64
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -23,11 +24,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from . import errors
+from .errors import PolytopeError
+
 FRAME = "application/vnd.polytope.frame"
 """Media type of a table: an Arrow stream with what pandas needs besides."""
 
 ANSWER = "application/vnd.polytope.answer+json"
 """Media type of any other answer: tagged JSON."""
+
+PROBLEM = "application/problem+json"
+"""Media type of an error (RFC 9457)."""
+
+URN = "urn:polytope-atlas:"
+"""Before the name of an error in the type of a problem."""
 
 PACKAGES = ("atlas", "query")
 """Where the records are defined that an answer may hold."""
@@ -130,6 +140,23 @@ def _mapper(dtype: str) -> Callable[[pa.DataType], Any]:
     """Has Arrow make pandas' nullable types at once, which tell NaN from what is missing."""
     made = pd.api.types.pandas_dtype(dtype)
     return lambda given: made if isinstance(made, pd.api.extensions.ExtensionDtype) else None
+
+
+# --- errors ----------------------------------------------------------------------------------------------------
+
+
+def type_of(error: type[PolytopeError]) -> str:
+    """The stable type of an error: ``UnknownName`` is ``urn:polytope-atlas:unknown-name``."""
+    return URN + re.sub(r"(?<!^)(?=[A-Z])", "-", error.__name__).lower()
+
+
+def error_of(status: int, form: str, data: bytes, address: str) -> PolytopeError:
+    """The error that a server at an address answered with; `ServerFailed` for an answer that is none of ours."""
+    try:
+        problem = json.loads(data) if form == PROBLEM else {}
+        return _ERRORS[problem["type"]](str(problem["detail"]))
+    except (ValueError, LookupError, TypeError):
+        return errors.ServerFailed(f"{address} answered with status {status} and no word of a server of atlases")
 
 
 # --- everything else -------------------------------------------------------------------------------------------
@@ -264,3 +291,5 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "$missing": lambda name: {"NA": pd.NA, "NaT": pd.NaT}[name],
     "$record": _decoded_record,
 }
+
+_ERRORS = {type_of(kind): kind for kind in vars(errors).values() if isinstance(kind, type)}

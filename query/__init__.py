@@ -8,6 +8,8 @@ read by a network that the caller hands in as ``reader``.
 ...     query.nearest(a, example=17, site="blocks.2.mlp", k=5)
 """
 
+import inspect
+
 from .clustering.clusterings import clusterings
 from .clustering.clusters import clusters, member_counts, members, near_clusters
 from .clustering.flow import cluster_path, fate, member_flow
@@ -31,6 +33,7 @@ from .polytope.boundaries import Boundaries, boundaries
 from .polytope.exits import Exits, exits
 from .polytope.neighbor_polytopes import NeighborPolytopes, neighbor_polytopes
 from .polytope.region import Region, region
+from .remote.dispatch import dispatched
 from .store.contents import info
 from .store.queries import sql
 from .store.verification import verify
@@ -82,3 +85,7 @@ __all__ = [
 
 WRITES = frozenset({"name_cluster", "store_boundaries"})
 """The public functions that write, which no server of an atlas answers; it answers all others."""
+
+for _name in __all__:
+    if inspect.isfunction(globals()[_name]):
+        globals()[_name] = dispatched(globals()[_name], WRITES)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import numpy as np
 from jaxtyping import AbstractArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema, create_model
 
 from atlas import Network, SplineCodes
 from atlas.errors import BadRequest, UsageError
@@ -57,7 +57,8 @@ class SubjectBody(BaseModel):
 
 _SCALARS = {
     int: Annotated[int, Field(ge=-LARGEST - 1, le=LARGEST)],
-    float: float,
+    # A whole number stays one: errors say what was given.
+    float: Annotated[int | float, WithJsonSchema({"type": "number"})],
     str: Annotated[str, StringConstraints(max_length=LONGEST_TEXT)],
     bool: bool,
     Any: Any,
@@ -128,8 +129,8 @@ def _part(kind: Any) -> Any:
     if kind in _SENT_AS or kind in _SCALARS:
         return _SENT_AS.get(kind) or _SCALARS[kind]
     origin, inner = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return kind
+    if origin is Literal:  # the function has a sentence for others
+        return Annotated[str, WithJsonSchema({"type": "string", "enum": list(inner)})]
     if origin is not None and issubclass(origin, Mapping):
         return dict[str, Any]
     if origin is not None and issubclass(origin, Sequence | Iterable):
@@ -157,7 +158,7 @@ MOST_TOLD = 3
 
 
 def _explained(error: ValidationError, question: Question) -> BadRequest | UsageError:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_context=False)
     if any(
         one["type"] in ("json_invalid", "model_type", "model_attributes_type") and not one["loc"] for one in found
     ):
@@ -175,6 +176,6 @@ def _explained(error: ValidationError, question: Question) -> BadRequest | Usage
         elif one["type"] == "missing" and len(one["loc"]) == 1:
             told.append(f"{field} is missing")
         else:
-            told.append(f"{name or field}: {one['msg'][:200]}")
+            told.append(f"{name or field}: {one['msg'][:200]}, got {repr(one['input'])[:60]}")
     more = f"; and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
     return UsageError("; ".join(told) + more)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from atlas import wire
 from atlas.errors import AccessDenied, BadRequest, PolytopeError, UsageError
 from atlas.store.disk import no_file
 
@@ -187,7 +188,7 @@ async def respond(send: Send, error: PolytopeError, status: int) -> None:
     """Answer a request with a problem, and end the connection: of its body more may be on the way."""
     content = problems.body(type(error), str(error), status)
     headers = [
-        (b"content-type", problems.MEDIA_TYPE.encode()),
+        (b"content-type", wire.PROBLEM.encode()),
         (b"content-length", str(len(content)).encode()),
         (b"connection", b"close"),
     ]

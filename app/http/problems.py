@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 
 from atlas import errors
 from atlas.errors import PolytopeError
-
-MEDIA_TYPE = "application/problem+json"
-
-URN = "urn:polytope-atlas:"
-"""Before the name of an error in the type of a problem."""
+from atlas.wire import type_of
 
 UNFORESEEN = "the server failed in a way that nobody foresaw; its log says how"
 
@@ -31,11 +26,6 @@ STATUSES: dict[type[PolytopeError], int] = {
     errors.ServerFailed: 500,
 }
 """Of an error and of those that derive from it, unless they have their own."""
-
-
-def type_of(error: type[PolytopeError]) -> str:
-    """The stable type of an error: ``UnknownName`` is ``urn:polytope-atlas:unknown-name``."""
-    return URN + re.sub(r"(?<!^)(?=[A-Z])", "-", error.__name__).lower()
 
 
 def status_of(error: type[PolytopeError]) -> int:

@@ -20,6 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp
 
+from atlas import wire
 from atlas.errors import BadRequest, PolytopeError, ServerFailed, TooBusy, UnknownName, UsageError
 
 from ..serving.limits import WAITING, Limits
@@ -241,9 +242,7 @@ def _responses(question: Question) -> dict[int | str, dict[str, Any]]:
     }
     for name, when in question.errors.items():
         kind = problems.ERRORS.get(name, PolytopeError)
-        response = found.setdefault(
-            problems.status_of(kind), {"description": "", "content": {problems.MEDIA_TYPE: {}}}
-        )
+        response = found.setdefault(problems.status_of(kind), {"description": "", "content": {wire.PROBLEM: {}}})
         response["description"] += f"{'; ' if response['description'] else ''}{name}: {when}"
     return found
 
@@ -275,7 +274,7 @@ def _openapi(app: FastAPI, door: _Door) -> dict[str, Any]:
 def _problem_response(kind: type[PolytopeError], detail: str, status: int | None = None) -> Response:
     status = status or problems.status_of(kind)
     headers = {"Retry-After": str(RETRY_SECONDS)} if status in (429, 503) else {}
-    return Response(problems.body(kind, detail, status), status, headers, problems.MEDIA_TYPE)
+    return Response(problems.body(kind, detail, status), status, headers, wire.PROBLEM)
 
 
 async def _problem(request: Request, error: Exception) -> Response:

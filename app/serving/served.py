@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from atlas.errors import (
     WeightsError,
 )
 from atlas.store.catalog import NetworkRecord
+from query import Subject
 from query.remote.arguments import taken
 
 from .. import sandbox
@@ -78,6 +79,10 @@ class Served:
                 answer = self._ask_here(question, within)
         except PolytopeError as error:
             raise type(error)(str(error).replace(str(self.path), self.name)) from error
+        if given.get("limit", "default") is None and isinstance(answer, pd.DataFrame):
+            answer.attrs.pop("truncated", None)  # nobody asked for less than all
+        if isinstance(answer, Subject):  # where the atlas lies is nobody's business
+            answer = replace(answer, atlas=Path(self.name))
         n_rows = sum(len(frame) for frame in frames_of(answer))
         if n_rows > self.limits.rows:
             raise AnswerTooLarge(

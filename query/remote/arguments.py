@@ -29,6 +29,9 @@ from ..examples.live_inputs import open_image
 from ..examples.subjects import Subject
 from ..layout.regions import Region
 
+MOST_GATES = 100_000_000
+"""Of a code that is sent; a whole InceptionV1 at 224 pixels has 3,226,160."""
+
 LEFT_OUT = frozenset({"progress"})
 """Parameters that no request has: nobody could be told."""
 
@@ -155,14 +158,12 @@ def _bytes(name: str, text: str) -> bytes:
 
 def _taken_codes(name: str, value: Mapping[str, Any]) -> SplineCodes:
     packed, parts = np.frombuffer(_bytes(f"{name}.packed", value["packed"]), np.uint8), tuple(value["parts"])
-    if not parts or min(parts) <= 0 or max(parts) > 8 * max(1, len(packed)):
-        raise WidthError(
-            f"{name}.parts is {list(parts)}; expected the gates of each site, within the bytes of a code"
-        )
+    if not parts or min(parts) <= 0 or sum(parts) > MOST_GATES:
+        raise WidthError(f"{name}.parts is {str(list(parts))[:100]}; expected the gates of each site of the target")
     width = sum(-(-part // 8) for part in parts)
     if len(packed) % width:
-        raise WidthError(f"{name}.packed has {len(packed)} bytes; codes of {list(parts)} gates have {width} each")
-    codes = SplineCodes(packed.reshape(-1, width), parts)
+        raise WidthError(f"{name}.packed has {len(packed)} bytes; codes of {sum(parts)} gates have {width} each")
+    codes = SplineCodes(packed.reshape(len(packed) // width, width), parts)
     if codes.n_active().sum() != codes.unpack().sum():
         raise WidthError(f"{name}.packed has bits beyond the gates of a part; they must be 0")
     return codes

@@ -24,12 +24,12 @@ PATIENCE = 120.0
 
 
 @contextmanager
-def serving(*paths: Path, limits: Limits | None = None, **options: Any) -> Iterator[str]:
+def serving(*paths: Path, limits: Limits | None = None, port: int = 0, **options: Any) -> Iterator[str]:
     """The address of a server of some atlases; ``options`` as of `create_app`."""
     limits = limits or Limits()
     with ExitStack() as opened:
         served = [opened.enter_context(Served(path, path.stem, limits)) for path in paths]
-        listening = opened.enter_context(socket.create_server(("127.0.0.1", 0)))  # who asks early waits here
+        listening = opened.enter_context(socket.create_server(("127.0.0.1", port)))  # who asks early waits here
         server = configured(create_app(served, limits, **options), limits, host="127.0.0.1", port=0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

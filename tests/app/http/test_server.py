@@ -170,7 +170,7 @@ def test_what_is_no_request_is_explained(url: str) -> None:
     nearest = f"{url}/v1/three/nearest"
     told = {
         "has no parameter 'shape'; it takes example, text": ask(nearest, {"shape": 1}),
-        "k: Input should be a valid integer": ask(nearest, {"k": "3"}),
+        "k: Input should be a valid integer, got '3'": ask(nearest, {"k": "3"}),
         "cluster is missing": ask(f"{url}/v1/three/near_clusters", {"clustering": 1}),
         "the body is no JSON object": ask(nearest, b"[1, 2]"),
         "recursion limit": ask(nearest, b"[" * 100_000),
