@@ -6,12 +6,12 @@ linear* one shows its stages, so that the places where it bends can be located e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int8, UInt8
+from jaxtyping import Float, Float32, Int8, Int64, UInt8
 
 from .network import GateRange, Network, Site, View
 
@@ -136,6 +136,33 @@ class Stage(Protocol):
     def advance(
         self, state: tuple[Tensor, ...], preactivations: Float[Tensor, "points gates"]
     ) -> tuple[Tensor, ...]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Preactivations that read the same entries of the state: of a state that changes by v, ``outputs`` change by
+    ``weight[rows].T @ v[inputs]``.
+
+    Entries are numbered over all parts of the state, one after the other. ``weight`` may be shared by blocks.
+    """
+
+    outputs: Int64[np.ndarray, " gates"]
+    inputs: Int64[np.ndarray, " entries"]
+    rows: Int64[np.ndarray, " entries"]
+    weight: Float[Tensor, "rows gates"]
+
+
+@runtime_checkable
+class BlockStage(Stage, Protocol):
+    """A stage whose affine map is known as dense blocks: it can be followed without what is 0.
+
+    Each entry of the state that it leaves is an entry of the state before, a preactivation, or 0.
+    """
+
+    def blocks(self, state: tuple[Tensor, ...]) -> Iterable[Block]:
+        """Blocks that make up the linear part of `preactivations`, each of which is in one of them. Of ``state`` the
+        shapes count."""
+        ...
 
 
 @runtime_checkable

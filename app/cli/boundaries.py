@@ -26,7 +26,10 @@ LiveSpan = Annotated[str, typer.Option("--span", help="'AFTER->TO': the space of
 Nearest = Annotated[int, typer.Option("-k", "--k", help="How many.")]
 Sketch = Annotated[
     int | None,
-    typer.Option(help="Random directions that find the nearest, instead of one a unit; their distances stay exact."),
+    typer.Option(
+        help="Random directions that find the nearest; 0: one a unit, which misses none. Distances stay exact. "
+        "Default: 0 where that takes seconds, else 256."
+    ),
 ]
 
 

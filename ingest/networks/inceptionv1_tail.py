@@ -8,7 +8,8 @@ and so is a pooling layer between two blocks. After 5b come average pooling and 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 
 from atlas.errors import UsageError
 from atlas.network import FULL_SUFFIX, GateRange, Site
-from atlas.tails import PiecewiseLinearTail, Stage
+from atlas.tails import Block, PiecewiseLinearTail, Stage
 
+from .blocks import convolution_blocks, normed_weight
 from .inceptionv1 import BLOCKS, STEM, float32_convolutions
 from .tails import NoPooling, PiecewiseTail, Pooling, State
 
@@ -89,12 +91,16 @@ def _grids(preactivations: Tensor, ranges: Sequence[tuple[str, GateRange]]) -> l
 class _ConvStage(NoPooling):
     """A convolution of the stem. State before and after: its input, its output."""
 
-    def __init__(self, module: nn.Module, site: Site) -> None:
+    def __init__(self, module: Any, site: Site) -> None:
         self._module = module
         self.gates = _ranges(site, [""])
 
     def preactivations(self, state: State) -> Float[Tensor, "points gates"]:
         return _preactivation(self._module, state[0]).flatten(1)
+
+    def blocks(self, state: State) -> Iterator[Block]:
+        weight, padding = normed_weight(self._module), self._module.conv.padding
+        return convolution_blocks(weight, state[0].shape[1:], padding=padding)
 
     def advance(self, state: State, preactivations: Float[Tensor, "points gates"]) -> State:
         return (_grids(preactivations, self.gates)[0].relu(),)
@@ -110,6 +116,9 @@ class _PoolStage:
 
     def preactivations(self, state: State) -> Float[Tensor, "points gates"]:
         return state[0].new_zeros((len(state[0]), 0))
+
+    def blocks(self, state: State) -> tuple[Block, ...]:
+        return ()
 
     def windows(self, state: State) -> Float[Tensor, "points windows choices"]:
         return self._pool.windows(state[0])
@@ -135,6 +144,9 @@ class _FirstStage:
     def preactivations(self, state: State) -> Float[Tensor, "points gates"]:
         return torch.cat([_preactivation(module, state[0]).flatten(1) for module in self._convolutions], dim=1)
 
+    def blocks(self, state: State) -> Iterator[Block]:
+        return convolution_blocks(torch.cat([normed_weight(m) for m in self._convolutions]), state[0].shape[1:])
+
     def windows(self, state: State) -> Float[Tensor, "points windows choices"]:
         return self._pool.windows(state[0])
 
@@ -155,6 +167,16 @@ class _SecondStage(NoPooling):
     def preactivations(self, state: State) -> Float[Tensor, "points gates"]:
         inputs = zip(self._convolutions, state[1:], strict=True)
         return torch.cat([_preactivation(module, values).flatten(1) for module, values in inputs], dim=1)
+
+    def blocks(self, state: State) -> Iterator[Block]:
+        starts = accumulate(part[0].numel() for part in state)
+        output = 0
+        for module, part, start in zip(self._convolutions, state[1:], starts, strict=False):
+            weight = normed_weight(module)
+            yield from convolution_blocks(
+                weight, part.shape[1:], padding=module.conv.padding, first_input=start, first_output=output
+            )
+            output += len(weight) * part.shape[2] * part.shape[3]
 
     def advance(self, state: State, preactivations: Float[Tensor, "points gates"]) -> State:
         return (torch.cat([state[0], *(grid.relu() for grid in _grids(preactivations, self.gates))], dim=1),)

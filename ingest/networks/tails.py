@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int8, UInt8
 from torch import Tensor
 
 from atlas.errors import UnknownName, UsageError, WidthError
 from atlas.network import GateRange, Site
-from atlas.tails import GateSettings, PiecewiseLinearTail, Stage, TailReading
+from atlas.tails import Block, GateSettings, PiecewiseLinearTail, Stage, TailReading
 
 from .packing import pack_bits
 
@@ -284,6 +285,10 @@ class LinearReluStage(NoPooling):
 
     def preactivations(self, state: State) -> Float[Tensor, "points gates"]:
         return torch.nn.functional.linear(state[0], self._weight, self._bias)
+
+    def blocks(self, state: State) -> tuple[Block, ...]:
+        gates, inputs = (np.arange(size) for size in self._weight.shape)
+        return (Block(gates, inputs, inputs, self._weight.T),)
 
     def advance(self, state: State, preactivations: Float[Tensor, "points gates"]) -> State:
         return (preactivations.relu(),)

@@ -16,7 +16,7 @@ from atlas.checks import whole
 from atlas.kinds import INPUT_KINDS
 from atlas.store.catalog import NetworkRecord
 
-from ..examples.live import Live, inputs_of_examples, place_of
+from ..examples.live import Live, inputs_of_examples
 from ..pairs.density import euclidean
 from ..polytope.boundaries import SKETCH, nearest_boundaries
 from ..polytope.crossings import Told
@@ -24,6 +24,7 @@ from ..polytope.directions import gaussian_like
 from ..polytope.exits import first_exits, uniform_directions
 from ..polytope.margins import Margins, margins_at
 from ..polytope.names import names_of
+from ..polytope.points import live_at
 from ..progress import Progress, part, tell
 from ..statistics import Interval, auc_interval, mean_interval, share_interval, spearman_interval
 from .claims import NUMBERS, SCALED, Before, Claim, Judge, Part, Row, Verdict, number, span_at, vote_of, word_for
@@ -152,7 +153,7 @@ def measure(
     """
     for name, least in (("examples", 1), ("rays", 1), ("towards", 0), ("sketch", 0)):
         whole(name, getattr(options, name), least)
-    live = Live(atlas, reader, place_of(reader, span=options.span))
+    live = live_at(atlas, reader, options.span)
     ids = live.choose(options.examples, options.seed)
     aims = _aims(live, ids, options.towards, np.random.default_rng([options.seed, 141]))
     sources = {EXAMPLES: live} | {kind: live.beside(control) for kind, control in (controls or {}).items()}

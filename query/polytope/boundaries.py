@@ -29,6 +29,7 @@ from .crossings import Told, span_codes
 from .margins import ROWS, Margins, margins_at, only_growing
 from .names import names_of
 from .points import Point, point_at
+from .roots import BEYOND, met_along
 
 NEAREST = 10
 """Boundaries that are listed unless asked otherwise."""
@@ -48,10 +49,8 @@ SAME = 1e-9
 ACROSS = 1e-8
 """Share of ‖x‖ by which a point is put across a boundary, or half the way to the next one if that is less."""
 
-MOST_UNITS = 1 << 15
-"""Units up to which lengths are summed up over all of them; beyond, they are estimated from `SKETCH` directions."""
-
 SKETCH = 256
+"""Directions that lengths are estimated from where they are not summed up over all units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +107,16 @@ def nearest_boundaries(
     return Nearest(numbers, distances, gradients, np.flatnonzero(tied), _missed(len(lengths), sketch))
 
 
+def sketched(margins: Margins, sketch: int | None) -> int | None:
+    """The directions of a sketch that were asked for (0: none), or those that the margins are better looked at with;
+    None where all lengths are summed up. `UsageError` for an impossible number."""
+    if sketch is not None:
+        whole("sketch", sketch, 0)
+    if not margins.exact or sketch == 0:
+        return None
+    return (SKETCH if margins.is_large else None) if sketch is None else sketch
+
+
 def _missed(boundaries: int, sketch: int | None) -> float:
     """Of S Gaussian directions Σ(g·v)²/‖g‖² is χ² with S degrees of freedom: how probably one of all the lengths is
     estimated lower than `SKETCHED_SLACK` allows for (union bound)."""
@@ -124,7 +133,8 @@ class Across:
 
     ``met``: how far the boundary is met on that way. It is its distance, unless x lies on a boundary too: then the
     way leads into another polytope at once. ``facet``: no other boundary is met before, which proves that it bounds
-    the polytope. ``points``: just across. ``together``: boundaries met up to there, itself included.
+    the polytope. ``points``: just across. ``together``: boundaries met up to there, itself included; of a smooth
+    network itself alone, ``met`` is NaN where it does not flip, and nothing is proven.
     """
 
     met: Float64[np.ndarray, " k"]
@@ -134,20 +144,27 @@ class Across:
 
 
 def across(margins: Margins, nearest: Nearest) -> Across:
-    """Walk to each boundary and step across it."""
+    """Walk to each boundary and step across it; of a smooth network, to where its gate flips, by root search."""
     steps = -nearest.gradients / np.linalg.norm(nearest.gradients, axis=1, keepdims=True)
+    if not margins.exact:
+        found = met_along(margins, nearest.numbers, steps, nearest.distances)
+        ways = np.where(np.isnan(found), nearest.distances, found) * (1 + BEYOND)
+        points = margins.point + ways[:, None] * steps
+        return Across(found, np.zeros(len(found), bool), points, tuple(nearest.numbers[:, None]))
     near = ACROSS * np.linalg.norm(margins.point)
-    met, facet, points, together = [], [], [], []
+    times_met, facet, beyond_each, together = [], [], [], []
     for rates, step, number in zip(margins.rates(steps, precise=True), steps, nearest.numbers, strict=True):
         times = times_to(margins, rates)
         here = times <= times[number] * (1 + SAME)
         beyond = times[~here].min(initial=np.inf)
         way = times[number] + min((beyond - times[number]) / 2, near or times[number])
-        met.append(times[number])
+        times_met.append(times[number])
         facet.append(bool((times >= times[number] * (1 - SAME)).all()))
-        points.append(margins.point + way * step)
+        beyond_each.append(margins.point + way * step)
         together.append(np.flatnonzero(here))
-    return Across(np.array(met), np.array(facet, bool), np.array(points).reshape(steps.shape), tuple(together))
+    return Across(
+        np.array(times_met), np.array(facet, bool), np.array(beyond_each).reshape(steps.shape), tuple(together)
+    )
 
 
 def times_to(
@@ -180,8 +197,9 @@ class Boundaries:
         other_row, other_column (of pooling: the input taken, and the other); met: how far the network itself meets it
         on the shortest way, which differs from the distance where x lies on a boundary too, and for a smooth network
         (by root search, NaN where the gate does not flip within twice the distance); facet: whether it is proven to
-        bound the polytope, as nothing is met before; flips: gates in which the code just across differs, by the
-        forward pass; verified: whether those are exactly the gates met on the way, of a facet its own.
+        bound the polytope, as nothing is met before (None for a smooth network); flips: gates in which the code just
+        across differs, by the forward pass; verified: whether those are exactly the gates met on the way, of a facet
+        its own; for a smooth network, whether its gate is among them.
     """
 
     network: str
@@ -241,8 +259,8 @@ def boundaries(
         proper: leave out the boundaries that x lies on, at distance 0, such as those of tied inputs of a window; they
             are counted anyway.
         orthant: the distances on ways along which units that are 0 can only grow, as activations of ReLU do.
-        sketch: estimate ‖g_j‖ from so many random directions to find the nearest, instead of one direction a unit;
-            their distances are exact all the same. By default 256 beyond 32,768 units.
+        sketch: estimate ‖g_j‖ from so many random directions to find the nearest; 0: one direction a unit, which
+            misses none. Their distances are exact all the same. By default 0 where that takes seconds, else 256.
         seed: of the directions of a sketch.
         progress: called with (steps done, steps in all).
 
@@ -258,12 +276,9 @@ def boundaries(
         NonFinite: for an activation with NaN or infinity.
     """
     k = whole("k", k)
-    if sketch is not None:
-        whole("sketch", sketch)
     point = point_at(atlas, reader, span, example=example, text=text, token=token, image=image, vector=vector)
     margins = margins_at(point.tail, point.place.sites, point.activation)
-    if sketch is None and margins.exact and len(margins.point) > MOST_UNITS:
-        sketch = SKETCH
+    sketch = sketched(margins, sketch)
     grow = margins.point == 0 if orthant else None
     told = part(progress, 0, 1)
     nearest = nearest_boundaries(margins, k, grow=grow, sketch=sketch, seed=seed, told=told)
@@ -290,8 +305,8 @@ def boundaries(
         to_neighbor=away,
         of_neighbor=inradius / away if away else None,
         exact=margins.exact,
-        method=f"sketch of {sketch} directions" if sketch and margins.exact else "all lengths",
-        missed=nearest.missed if margins.exact else 0.0,
+        method=f"sketch of {sketch} directions" if sketch else "all lengths",
+        missed=nearest.missed,
         remark=_remark(point.tail, nearest, orthant),
         table=table,
     )
@@ -302,16 +317,15 @@ def described(margins: Margins, nearest: Nearest) -> pd.DataFrame:
     table = names_of(margins, nearest.numbers)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     table.insert(1, "distance", nearest.distances)
-    if not margins.exact:
-        return table.assign(met=roots(margins, nearest), facet=None, flips=None, verified=None)
     found = across(margins, nearest)
     flips, verified = crossed(margins, found)
-    return table.assign(met=found.met, facet=found.facet, flips=flips, verified=verified)
+    return table.assign(met=found.met, facet=found.facet if margins.exact else None, flips=flips, verified=verified)
 
 
 def crossed(margins: Margins, found: Across) -> tuple[Int64[np.ndarray, " k"], Bool[np.ndarray, " k"]]:
-    """By the forward pass in double precision: in how many gates the code at each point across differs, and whether
-    those are the gates met there and no others; of pooling alone, whether a window took another input."""
+    """By the forward pass, in double precision where that is exact: in how many gates the code at each point across
+    differs, and whether those are the gates met there and no others; of pooling alone, whether a window took another
+    input; of a smooth network, whether its gate is among them."""
     import torch
 
     flips, verified = [], []
@@ -323,32 +337,9 @@ def crossed(margins: Margins, found: Across) -> tuple[Int64[np.ndarray, " k"], B
         changed = np.flatnonzero(np.logical_xor(*codes.unpack()))
         assert reading.switches is not None
         pooled = len(changed) > 0 or bool((reading.switches[0] != reading.switches[1]).any())
-        verified.append(pooled and np.array_equal(changed, met[met < margins.n_gates]))
+        same = np.array_equal(changed, met[met < margins.n_gates])
+        verified.append(pooled and same if margins.exact else bool(np.isin(met, changed).all()))
     return np.array(flips, np.int64), np.array(verified, bool)
-
-
-def roots(margins: Margins, nearest: Nearest) -> Float64[np.ndarray, " k"]:
-    """Of a smooth network: where each gate flips on the way to its boundary, by root search; NaN where it does not
-    within twice the distance."""
-    import torch
-    from scipy.optimize import brentq
-
-    found = np.full(len(nearest.numbers), np.nan)
-    for place, (number, distance, gradient) in enumerate(
-        zip(nearest.numbers, nearest.distances, nearest.gradients, strict=True)
-    ):
-        step = -gradient / np.linalg.norm(gradient)
-
-        def margin(t: float, step: np.ndarray = step, number: int = int(number)) -> float:
-            at = torch.from_numpy((margins.point + t * step)[None]).to(margins.tail.dtype)
-            with torch.no_grad():
-                _, values = margins.tail.preactivations(at, margins.sites)
-            z = float(torch.cat([values[site.name] for site in margins.sites], dim=1)[0, number])
-            return z if margins.on[number] else -z
-
-        if margin(0.0) > 0 > margin(2 * distance):
-            found[place] = brentq(margin, 0.0, 2 * distance, xtol=1e-6 * distance)
-    return found
 
 
 def _nearest_stored(atlas: Atlas, point: Point) -> tuple[int | None, float | None]:

@@ -9,6 +9,7 @@ boundaries come close to being first, another in double precision decides.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +31,10 @@ from ..statistics import share_interval
 from .boundaries import SLACK, times_to
 from .crossings import Told
 from .directions import named_direction
-from .margins import DIRECTIONS, Margins, margins_at
+from .margins import Margins, margins_at
 from .names import names_of
 from .points import Point, point_at
+from .roots import met_along
 
 TOWARDS = "uniform, same, other, example:ID, medoid:CLUSTERING:CLUSTER, random:SEED, unit:NUMBER or METHOD:COMPONENT"
 """What rays may go towards."""
@@ -50,8 +52,10 @@ class Exits:
 
     network, span, subject, example, exact, remark: as in `Boundaries`. towards: where the rays go.
     median: of the distance at which they leave, ∞ where most never do.
-    table: a row a ray: distance (∞ where it never leaves); kind, site, gate, module, channel, row, column, other_row,
-        other_column of its facet; and of rays towards examples: to (the example's id), label, away (its distance).
+    table: a row a ray: distance (∞ where it never leaves); met: how far the network itself meets that boundary, which
+        differs for a smooth one (by root search, NaN where the gate does not flip within twice the distance); kind,
+        site, gate, module, channel, row, column, other_row, other_column of its facet; and of rays towards examples:
+        to (the example's id), label, away (its distance).
     shares: a row a kind, a site and a facet: by (what is counted), these columns, share of the rays that leave there,
         share_low, share_high (Wilson's interval), n (rays).
     """
@@ -119,12 +123,18 @@ def exits(
     """
     whole("directions", directions)
     point = point_at(atlas, reader, span, example=example, text=text, token=token, image=image, vector=vector)
-    rays = _rays(atlas, point, towards, directions, orthant, np.random.default_rng([seed, 15]), seed)
+    rays = None if towards == "uniform" else _rays(atlas, point, towards, directions, orthant, seed)
     margins = margins_at(point.tail, point.place.sites, point.activation)
     told = part(progress, 0, 1)
-    numbers, distances = first_exits(margins, rays.directions, told)
+    found = []
+    for first, some in _batches(margins, rays, directions, orthant, np.random.default_rng([seed, 15])):
+        told(first / (directions if rays is None else len(rays.directions)))
+        numbers, distances = first_exits(margins, some)
+        met = distances if margins.exact else met_along(margins, numbers, some, distances)
+        found.append((numbers, distances, met))
     told(1.0)
-    table = _table(margins, numbers, distances, rays)
+    numbers, distances, met = (np.concatenate(column) for column in zip(*found, strict=True))
+    table = _table(margins, numbers, distances, met, rays)
     return Exits(
         network=point.live.owner.name,
         span=point.place.name,
@@ -145,9 +155,9 @@ def first_exits(
     """The number of the boundary that each ray of a direction of length 1 meets first, −1 for none, and how far."""
     numbers, distances = np.full(len(directions), -1), np.full(len(directions), np.inf)
     all_precise = len(directions) <= FEW
-    for first in range(0, len(directions), DIRECTIONS):
+    for first in range(0, len(directions), margins.at_once):
         told(first / len(directions))
-        some = directions[first : first + DIRECTIONS]
+        some = directions[first : first + margins.at_once]
         times = times_to(margins, margins.rates(some, precise=all_precise))
         near = times <= times.min(axis=1, keepdims=True) * (1 + SLACK)
         close = np.flatnonzero((near & np.isfinite(times)).sum(axis=1) > 1)
@@ -157,6 +167,21 @@ def first_exits(
         distances[first : first + len(some)] = times.min(axis=1)
         numbers[first : first + len(some)] = np.where(np.isfinite(times.min(axis=1)), best, -1)
     return numbers, distances
+
+
+def _batches(
+    margins: Margins, rays: _Rays | None, n: int, orthant: bool, rng: np.random.Generator
+) -> Iterator[tuple[int, Float64[np.ndarray, "some units"]]]:
+    """The rays, or as many uniform directions, with the number of the first; as few as `first_exits` looks at in one
+    go, so that no more are held."""
+    total = n if rays is None else len(rays.directions)
+    grow = margins.point == 0 if orthant else None
+    for first in range(0, total, max(margins.at_once, FEW + 1)):
+        count = min(max(margins.at_once, FEW + 1), total - first)
+        if rays is None:
+            yield first, uniform_directions(rng, count, len(margins.point), grow)
+        else:
+            yield first, rays.directions[first : first + count]
 
 
 def shares_of(table: pd.DataFrame) -> pd.DataFrame:
@@ -176,11 +201,12 @@ def shares_of(table: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class _Rays:
-    """Directions of length 1, and, where they go towards examples, which and how far these are."""
+    """Directions of length 1, and, where they go towards examples, which and how far these are, and their labels."""
 
     directions: Float64[np.ndarray, "rays units"]
     to: Int64[np.ndarray, " rays"] | None = None
     away: Float64[np.ndarray, " rays"] | None = None
+    labels: list[str | None] | None = None
 
 
 def uniform_directions(
@@ -193,12 +219,8 @@ def uniform_directions(
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
-def _rays(
-    atlas: Atlas, point: Point, towards: str, n: int, orthant: bool, rng: np.random.Generator, seed: int
-) -> _Rays:
-    units = len(point.activation)
-    if towards == "uniform":
-        return _Rays(uniform_directions(rng, n, units, point.activation == 0 if orthant else None))
+def _rays(atlas: Atlas, point: Point, towards: str, n: int, orthant: bool, seed: int) -> _Rays:
+    """The rays of all that is not uniform, which are few."""
     if orthant:
         raise UsageError(f"orthant belongs to uniform directions; towards is {towards!r}: leave it out")
     kind, _, rest = towards.partition(":")
@@ -249,13 +271,22 @@ def _towards(point: Point, ids: Int64[np.ndarray, " examples"]) -> _Rays:
             f"example {', '.join(map(str, ids))} has the very activation of {point.name}: a direction of length 0"
         )
     ids, ways, away = ids[away > 0], ways[away > 0], away[away > 0]
-    return _Rays(ways / away[:, None], ids, away)
+    return _Rays(ways / away[:, None], ids, away, labels_of_examples(point.live.atlas, ids))
 
 
 def _table(
-    margins: Margins, numbers: Int64[np.ndarray, " rays"], distances: Float64[np.ndarray, " rays"], rays: _Rays
+    margins: Margins,
+    numbers: Int64[np.ndarray, " rays"],
+    distances: Float64[np.ndarray, " rays"],
+    met: Float64[np.ndarray, " rays"],
+    rays: _Rays | None,
 ) -> pd.DataFrame:
     leaves = numbers >= 0
     names = names_of(margins, numbers[leaves]).set_index(np.flatnonzero(leaves)).reindex(np.arange(len(numbers)))
     names.insert(0, "distance", distances)
-    return names if rays.to is None else names.assign(to=rays.to, away=rays.away)
+    names.insert(1, "met", met)
+    return (
+        names
+        if rays is None or rays.to is None
+        else names.assign(to=rays.to, label=pd.Series(rays.labels, dtype=object), away=rays.away)
+    )

@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -25,18 +26,26 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
 from atlas.network import Site
-from atlas.tails import PiecewiseLinearTail, Stage, Tail
+from atlas.tails import BlockStage, PiecewiseLinearTail, Stage, Tail
 
+from .block_walk import UNITS, At, BlockWalk
 from .crossings import Told, gate_numbers, needed_stages, starts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 DIRECTIONS = 256
-"""Directions of a forward-mode pass: from 128 to 1,024 the speed is the same."""
+"""Directions of a forward-mode pass, at most: from 128 to 1,024 the speed is the same."""
+
+PASS_BYTES = 1 << 28
+"""Bytes of the directions of a pass and of the rates of all boundaries along them, at most."""
 
 ROWS = 64
 """Gradients of a backward pass."""
+
+MOST_UNITS, MOST_IN_BLOCKS = 1 << 15, 1 << 16
+"""Units up to which lengths are summed up over all of them unless asked otherwise: of stages as a whole, and of such
+whose blocks are known, which leave out what is 0."""
 
 LONG = 2.0**10
 """Directions are taken so long, and rates divided by it: of a short v too few digits of f(v) − f(0) would be left."""
@@ -82,6 +91,16 @@ class Margins(ABC):
 
     values: Float64[np.ndarray, " boundaries"]
     on: Bool[np.ndarray, " gates"]
+
+    @property
+    def at_once(self) -> int:
+        """Directions of a pass."""
+        return max(1, min(DIRECTIONS, PASS_BYTES // (8 * (len(self.point) + len(self.values)))))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether all lengths take minutes, so that they are better estimated."""
+        return False
 
     @abstractmethod
     def rates(
@@ -151,13 +170,13 @@ def only_growing(
 # --- piecewise linear --------------------------------------------------------------------------------------------
 
 
+_Squares = tuple[Float64[np.ndarray, " gates"], dict[int, Float64[np.ndarray, " entries"]]]
+
+
 @dataclass(frozen=True, eq=False)
-class _Step:
+class _Step(At):
     """A stage at the point, in one precision. ``offset``: its preactivations of a state that is 0."""
 
-    stage: Stage
-    state: tuple[Tensor, ...]
-    preactivations: Tensor
     offset: Tensor
 
     def rates(self, tangent: tuple[Tensor, ...]) -> Tensor:
@@ -223,14 +242,18 @@ class StagedMargins(Margins):
             _named(pairs, self.precise.stages[i:]) for i, pairs in enumerate(self._pairs) if pairs is not None
         )
 
+    @property
+    def is_large(self) -> bool:
+        return len(self._felt) > (MOST_UNITS if self._block_walk is None else MOST_IN_BLOCKS)
+
     def rates(
         self, directions: Float[np.ndarray, "directions units"], *, precise: bool = False
     ) -> Float64[np.ndarray, "directions boundaries"]:
         found = np.empty((len(directions), len(self.values)))
         precise = precise or self._tied_above
         signs = np.where(self.on, 1.0, -1.0)
-        for first in range(0, len(directions), DIRECTIONS):
-            rows = slice(first, first + DIRECTIONS)
+        for first in range(0, len(directions), self.at_once):
+            rows = slice(first, first + self.at_once)
             place = self.n_gates
             for number, rates, tangent in self._walk(
                 LONG * directions[rows], precise, bool((self.values == 0).any())
@@ -245,6 +268,22 @@ class StagedMargins(Margins):
     def lengths(
         self, grow: Bool[np.ndarray, " units"], told: Told, sketch: int | None = None, seed: int = 0
     ) -> Float64[np.ndarray, " boundaries"]:
+        walk = None if sketch else self._block_walk
+        if walk is None:
+            squares, entries = self._squares(grow, told, sketch, seed)
+        else:
+            squares, entries = self._squares_by_blocks(walk, grow, told)
+        found = [np.sqrt(squares)]
+        for number, pairs in enumerate(self._pairs):
+            if pairs is not None and number:
+                each = np.sqrt(entries[number])
+                found.append(each[pairs.taken] + each[pairs.other])
+            elif pairs is not None:  # entries of the first state are units: ‖e_i* − e_i‖
+                found.append(np.full(len(pairs.taken), 2**0.5))
+        return np.concatenate(found)
+
+    def _squares(self, grow: Bool[np.ndarray, " units"], told: Told, sketch: int | None, seed: int) -> _Squares:
+        """‖g_j‖² of the gates, and by the number of a stage ‖∇û‖² of the entries of the state that it pools."""
         import torch
 
         signs = torch.from_numpy(np.where(self.on, 1, -1)).to(self.tail.device, self.tail.dtype)
@@ -257,26 +296,55 @@ class StagedMargins(Margins):
                     rates[growing] = (rates[growing] * signs[gates]).clamp(max=0)
                 squares[gates] += rates.square().sum(0).double()
                 if number and self._pairs[number] is not None:
-                    entries[number] = entries.get(number, 0) + _flat(tangent).square().sum(0)
-        found = [squares.sqrt().cpu().numpy() / LONG]
-        for number, pairs in enumerate(self._pairs):
-            if pairs is not None and number:
-                each = entries[number].double().sqrt().cpu().numpy() / LONG
-                found.append(each[pairs.taken] + each[pairs.other])
-            elif pairs is not None:  # entries of the first state are units: ‖e_i* − e_i‖
-                found.append(np.full(len(pairs.taken), 2**0.5))
-        return np.concatenate(found)
+                    entries[number] = entries.get(number, 0) + _flat(tangent).square().sum(0).double()
+        return (squares / LONG**2).cpu().numpy(), {
+            number: (each / LONG**2).cpu().numpy() for number, each in entries.items()
+        }
+
+    def _squares_by_blocks(self, walk: BlockWalk, grow: Bool[np.ndarray, " units"], told: Told) -> _Squares:
+        """The same, of all units."""
+        import torch
+
+        squares, units = np.zeros(self.n_gates), walk.together(self._felt)
+        entries = {
+            number: np.zeros(sum(int(np.prod(shape)) for shape in pairs.shapes))
+            for number, pairs in enumerate(self._pairs)
+            if pairs is not None
+        }
+        for first in range(0, len(units), UNITS):
+            told(first / len(units))
+            some = units[first : first + UNITS]
+            growing = torch.from_numpy(grow[some]).to(self.tail.device)
+            for number, moved in enumerate(walk.along(some)):
+                gates = self._numbers[number][moved.gates]
+                if growing.any():
+                    signs = torch.from_numpy(np.where(self.on[gates], 1, -1)[:, None]).to(moved.rates)
+                    moved.rates[:, growing] = (moved.rates[:, growing] * signs).clamp(max=0)
+                squares[gates] += _squared_norms(moved.rates)
+                if number in entries:
+                    entries[number][moved.entries] += _squared_norms(moved.tangents)
+        return squares, entries
+
+    @cached_property
+    def _block_walk(self) -> BlockWalk | None:
+        """The way by blocks, where those of all stages are known."""
+        tail = self.tail
+        assert isinstance(tail, PiecewiseLinearTail)
+        stages = tail.stages[: len(self._numbers)]
+        if not all(isinstance(stage, BlockStage) for stage in stages):
+            return None
+        return BlockWalk(tail, stages, self._steps[True], len(self.point))  # type: ignore[arg-type]
 
     def _directions(
         self, grow: Bool[np.ndarray, " units"], told: Told, sketch: int | None, seed: int
     ) -> Iterator[tuple[Float64[np.ndarray, "directions units"], Bool[np.ndarray, " directions"]]]:
         """Directions whose squared rates sum up to squared lengths, in batches: the unit vectors of all units that
         are felt, or Gaussian ones; and which of them are of a unit that is to grow only."""
-        n, units = len(self.point), np.empty(0, np.int64) if sketch else self._felt()
+        n, units = len(self.point), np.empty(0, np.int64) if sketch else self._felt
         rng, total = np.random.default_rng([seed, 14]), sketch or len(units)
-        for first in range(0, total, DIRECTIONS):
+        for first in range(0, total, self.at_once):
             told(first / total)
-            count = min(DIRECTIONS, total - first)
+            count = min(self.at_once, total - first)
             if sketch:
                 yield rng.standard_normal((count, n)) / np.sqrt(sketch), np.zeros(count, bool)
                 continue
@@ -301,6 +369,7 @@ class StagedMargins(Margins):
                 if number + 1 < len(self._numbers):
                     tangent = step.after(tangent, rates, leaving)
 
+    @cached_property
     def _felt(self) -> Int64[np.ndarray, " units"]:
         """Units on which some margin beyond the first pooling depends: the others have no rates to sum up. Of a
         random sum of margins the derivative by any other unit is 0."""
@@ -325,6 +394,12 @@ def _step(stage: Stage, state: tuple[Tensor, ...], values: Tensor, dtype: object
             values.detach().to(dtype),  # type: ignore[call-overload]
             stage.preactivations(tuple(torch.zeros_like(part) for part in at)),
         )
+
+
+def _squared_norms(rows: Tensor) -> Float64[np.ndarray, " rows"]:
+    import torch
+
+    return torch.linalg.vector_norm(rows, dim=1).double().square().cpu().numpy()
 
 
 def _laid_out(part: Tensor) -> Tensor:

@@ -15,12 +15,12 @@ from PIL import Image
 
 from atlas import Atlas, Network, SplineCodes
 from atlas.checks import whole
-from atlas.errors import NotStored, UsageError
+from atlas.errors import NotStored
 
 from ..examples.live_inputs import Numbers
 from ..neighbors.nearest import nearest
 from ..progress import Progress, part
-from .boundaries import NEAREST, across, crossed, nearest_boundaries
+from .boundaries import NEAREST, Across, across, crossed, nearest_boundaries, sketched
 from .crossings import span_codes
 from .margins import Margins, margins_at
 from .names import names_of
@@ -31,12 +31,13 @@ from .points import Point, point_at
 class NeighborPolytopes:
     """The polytopes across the nearest boundaries of the one that a subject lies in.
 
-    network, span, subject, example, remark: as in `Boundaries`. prediction: at the subject.
+    network, span, subject, example, exact, remark: as in `Boundaries`. prediction: at the subject.
     codes: of the polytopes, a row each.
     table: a row a polytope: rank, distance, kind, site, gate, module, channel, row, column, other_row, other_column,
         met, facet, flips, verified as in `Boundaries`; map_change: ‖A' − A‖_F of the maps to the logits, exact across
-        a facet, else NaN; prediction at the boundary's point, changes (whether it is another one); examples: stored
-        examples with that code, None where codes of the span are not stored.
+        a facet, else NaN (of a smooth network, whose map does not jump, always); prediction at the boundary's point,
+        changes (whether it is another one); examples: stored examples with that code, None where codes of the span
+        are not stored.
     """
 
     network: str
@@ -44,6 +45,7 @@ class NeighborPolytopes:
     subject: str
     example: int | None
     prediction: str
+    exact: bool
     remark: str
     codes: SplineCodes
     table: pd.DataFrame
@@ -66,9 +68,11 @@ def neighbor_polytopes(
 ) -> NeighborPolytopes:
     """What lies across each of the k nearest boundaries of the polytope of an example, or of an input read now.
 
+    Of a smooth network: what its code and prediction are just beyond where the gate of its linearisation flips.
+
     Args:
         atlas: an open atlas.
-        reader: the network itself, with the weights of the atlas; a piecewise linear one.
+        reader: the network itself, with the weights of the atlas.
         span: ``AFTER->TO``, as `boundaries` has it.
         example: id of a stored example. Exactly one of example, text, image and vector is given.
         text: a text that need not be ingested.
@@ -84,7 +88,7 @@ def neighbor_polytopes(
         `NeighborPolytopes`.
 
     Raises:
-        UsageError: for an impossible argument, and for a network that is not piecewise linear.
+        UsageError: for an impossible argument, a span without gates, a network that can't be run from a site.
         UnknownName: for an example or site that is not there.
         NotStored: for an activation that is neither stored nor can be read again.
         WeightsError: for a reader that is not the network of the atlas.
@@ -92,11 +96,9 @@ def neighbor_polytopes(
     """
     whole("k", k)
     point = point_at(atlas, reader, span, example=example, text=text, token=token, image=image, vector=vector)
-    if not point.tail.exact:
-        raise UsageError(f"polytopes across a boundary need a piecewise linear network; {point.tail.remark}")
     margins = margins_at(point.tail, point.place.sites, point.activation)
     told = part(progress, 0, 1)
-    found = nearest_boundaries(margins, k, sketch=sketch, seed=seed, told=told)
+    found = nearest_boundaries(margins, k, sketch=sketched(margins, sketch), seed=seed, told=told)
     told(1.0)
     beyond = across(margins, found)
     flips, verified = crossed(margins, beyond)
@@ -104,10 +106,10 @@ def neighbor_polytopes(
     codes = _codes(margins, beyond.points)
     table = names_of(margins, found.numbers).assign(
         met=beyond.met,
-        facet=beyond.facet,
+        facet=beyond.facet if margins.exact else None,
         flips=flips,
         verified=verified,
-        map_change=np.where(beyond.facet, _map_changes(margins, beyond.points, found.gradients), np.nan),
+        map_change=np.where(beyond.facet, _map_changes(margins, beyond, found.gradients), np.nan),
         prediction=predicted[1:],
         changes=[other != predicted[0] for other in predicted[1:]],
         examples=pd.Series([_living(atlas, point, codes[i : i + 1]) for i in range(len(codes))], dtype=object),
@@ -120,6 +122,7 @@ def neighbor_polytopes(
         subject=point.name,
         example=point.example,
         prediction=predicted[0],
+        exact=margins.exact,
         remark=point.tail.remark,
         codes=codes,
         table=table,
@@ -140,10 +143,13 @@ def _predictions(margins: Margins, points: np.ndarray) -> list[str]:
     return [margins.precise.output_name(int(output)) for output in best]
 
 
-def _map_changes(margins: Margins, points: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """‖(A' − A) g/‖g‖‖₂ for each point across: A' of its polytope, A of that of x."""
+def _map_changes(margins: Margins, beyond: Across, gradients: np.ndarray) -> np.ndarray:
+    """‖(A' − A) g/‖g‖‖₂ for each point across: A' of its polytope, A of that of x. NaN without a facet."""
     import torch
 
+    points = beyond.points
+    if not beyond.facet.any():
+        return np.full(len(points), np.nan)
     along = torch.from_numpy(gradients / np.linalg.norm(gradients, axis=1, keepdims=True))
     here = torch.from_numpy(margins.point).repeat(len(points), 1)
     there = torch.from_numpy(points)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 
 from atlas import Atlas, Network
 from atlas.errors import NonFinite, UsageError
-from atlas.network import INPUT, VectorView
+from atlas.network import INPUT, Span, VectorView, whole_scope
 from atlas.store.catalog import Target
 from atlas.tails import Tail
 
@@ -45,7 +45,17 @@ class Point:
 
 
 def live_at(atlas: Atlas, reader: Network, span: str) -> Live:
-    """The network at the start of a span. Raises `UsageError` where it has no tail, or the span no gate."""
+    """The network at the start of a span. Raises `UsageError` where it has no tail, the span no gate, and for a span
+    of one position's codes where polytopes are of whole tensors."""
+    asked, scope = Span.parse(span), whole_scope(reader.sites)
+    if asked.scope != scope:
+        held = "the codes of one position" if scope == "full" else "codes of all positions"
+        why = (
+            f"and polytopes are those of the whole tensor of {asked.after}"
+            if scope == "full"
+            else "and there are none"
+        )
+        raise UsageError(f"span {asked} holds {held}, {why}; write {str(replace(asked, scope=scope))!r}")
     live = Live(atlas, reader, place_of(reader, span=span))
     if not live.place.n_gates:
         raise UsageError(f"span {live.place.name} has no gate, and so no boundary; choose one that holds a site")

@@ -1,14 +1,18 @@
 """`polytope boundaries`, `exits`, `neighbor-polytopes`, `region`: the answers of the functions, on the demo."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 import atlas
 import query
+from app.cli.statuses import INTERRUPTED
 from ingest.networks import load_network
 from tests.app.cli.command import Run
+from tests.forked import running
 
 SPAN = "inception5a->:full"
 
@@ -47,7 +51,8 @@ def test_a_smooth_network_is_linearised(demo_atlas: Path, polytope: Run):
     assert "linearisation at x" in printed.err
     for row in printed.rows():
         assert row["facet"] is None and row["met"] == pytest.approx(row["distance"], rel=0.2)
-    assert polytope("neighbor-polytopes", *asked[1:]).refuses("need a piecewise linear network")
+    beyond = polytope("neighbor-polytopes", *asked[1:], "--format", "json").rows()
+    assert all(row["map_change"] is None and row["verified"] for row in beyond)
 
 
 def test_boundaries_of_many_are_stored(demo_atlas: Path, polytope: Run, tmp_path: Path):
@@ -56,3 +61,24 @@ def test_boundaries_of_many_are_stored(demo_atlas: Path, polytope: Run, tmp_path
     assert "boundaries of 3 examples at inception5a->:full" in stored.out + stored.err
     rows = polytope("sql", tmp_path / "own.atlas", "from boundaries", "--format", "json").rows()
     assert [row["rank"] for row in rows] == [1, 2] * 3
+
+
+def test_ctrl_c_ends_a_long_look(
+    demo_atlas: Path, images: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of a sketch that would take an hour, once its bar is there: it ends with the status of shells."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a bar although nobody sees it
+    os.mkfifo(errors := tmp_path / "errors")
+    words = ("--example", str(images[0]), "--span", SPAN, "--sketch", "5000000")
+    with (
+        running("app.cli.main", "boundaries", str(demo_atlas), *words, stderr=errors) as command,
+        errors.open("rb", buffering=0) as said,
+    ):
+        seen = b""
+        while b"boundaries" not in seen and (some := said.read(4096)):
+            seen += some
+        os.kill(command.pid, signal.SIGINT)
+        while some := said.read(4096):
+            seen += some
+        command.join()
+        assert command.exitcode == INTERRUPTED and b"Traceback" not in seen, seen.decode()

@@ -77,6 +77,25 @@ def test_inceptionv1_tail_gives_whole_net(network, reading, block):
     assert found.switches is None
 
 
+@pytest.mark.parametrize("block", ["conv2", "inception4e", "inception5a"])
+def test_blocks_are_what_stages_multiply(network, block):
+    """Of each stage they make up its preactivations but for the offsets, each gate in one of them."""
+    tail = network.tail(site_of(network, f"{block}:full")).precise()
+    state = tail.enter(torch.rand(2, tail.site.n_units, dtype=torch.float64))
+    for stage in tail.stages:
+        values = stage.preactivations(state)
+        entries = torch.cat([part.flatten(1) for part in state], dim=1)
+        found = torch.zeros_like(values)
+        seen = np.zeros(values.shape[1], int)
+        for part in stage.blocks(state):
+            found[:, part.outputs] = entries[:, part.inputs] @ part.weight[part.rows]
+            seen[part.outputs] += 1
+        offsets = stage.preactivations(tuple(torch.zeros_like(part) for part in state))
+        torch.testing.assert_close(found, values - offsets, rtol=1e-9, atol=1e-9)
+        assert (seen == 1).all()
+        state = stage.advance(state, values)
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_switches_say_which_input_is_pooled(network, reading, block):
     """Switches say which input each pooling window takes."""

@@ -1,11 +1,13 @@
 """Random networks of convolutions with batch norm, residual sums and max-pooling, and a tiny one to do by hand."""
 
 import copy
+from types import SimpleNamespace
 
 import torch
 from torch import nn
 
 from atlas.network import GateRange, Site
+from ingest.networks.blocks import convolution_blocks, normed_weight
 from ingest.networks.tails import NoPooling, PiecewiseTail, Pooling
 
 
@@ -24,8 +26,20 @@ class ConvStage(NoPooling):
         return (after + state[0],) if self._residual else (after,)
 
 
+class BlockedStage(ConvStage):
+    """The same without a residual sum, its blocks known."""
+
+    def blocks(self, state):
+        conv, *norms = self._module if isinstance(self._module, nn.Sequential) else [self._module]
+        weight = normed_weight(SimpleNamespace(conv=conv, bn=norms[0])) if norms else conv.weight.detach()
+        return convolution_blocks(weight, state[0].shape[1:], padding=conv.padding)
+
+
 class PoolStage:
     gates = ()
+
+    def blocks(self, state):
+        return ()
 
     def __init__(self, pool):
         self._pool = pool
@@ -59,7 +73,7 @@ def grid_tail(layers, start):
             continue
         module, shape, residual = layer
         sites.append(full_site(f"layer{len(sites) + 1}", len(sites) + 1, shape))
-        stages.append(ConvStage(sites[-1], module, residual))
+        stages.append((ConvStage if residual else BlockedStage)(sites[-1], module, residual))
 
     def precise():
         doubled = [
@@ -90,13 +104,14 @@ def random_convolution(inputs, outputs):
 
 
 def random_grid_tail(seed):
-    """18 units, 60 gates in three sites, and a pooling with overlapping windows between the first two."""
+    """18 units, 60 gates in three sites, and a pooling with overlapping windows between the first two; of even seeds
+    with a residual sum, of odd ones with blocks that are known."""
     torch.manual_seed(seed)
     return grid_tail(
         [
             (random_convolution(2, 4), (4, 3, 3), False),
             nn.MaxPool2d(2, stride=1),
-            (random_convolution(4, 4), (4, 2, 2), True),
+            (random_convolution(4, 4), (4, 2, 2), seed % 2 == 0),
             (random_convolution(4, 2), (2, 2, 2), False),
         ],
         (2, 3, 3),
@@ -108,6 +123,13 @@ def pooled_first_tail(seed):
     torch.manual_seed(seed)
     layers = (random_convolution(2, 3), (3, 2, 2), False), (random_convolution(3, 2), (2, 2, 2), False)
     return grid_tail([nn.MaxPool2d(2, stride=1), *layers], (2, 3, 3))
+
+
+def wide_grid_tail(residual):
+    """2,048 units and 6,144 gates in three sites."""
+    torch.manual_seed(0)
+    shape = (32, 8, 8)
+    return grid_tail([(random_convolution(32, 32), shape, residual and place == 1) for place in range(3)], shape)
 
 
 def pooled_pixel_tail():

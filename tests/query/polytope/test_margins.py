@@ -1,16 +1,20 @@
 """Boundaries of polytopes: worked out on paper, against dense Jacobians, and against linear programs."""
 
+import signal
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
+from torch.profiler import profile
 
 from query.polytope.boundaries import across, crossed, nearest_boundaries
 from query.polytope.crossings import exact_crossings
 from query.polytope.exits import first_exits, uniform_directions
 from query.polytope.margins import SmoothMargins, margins_at, only_growing
 from query.polytope.names import names_of
-from tests.query.polytope.grids import pooled_first_tail, pooled_pixel_tail, random_grid_tail
+from tests.query.polytope.grids import pooled_first_tail, pooled_pixel_tail, random_grid_tail, wide_grid_tail
 
 NONE = lambda share: None  # noqa: E731
 
@@ -221,3 +225,69 @@ def test_a_linearisation_has_the_same_gates(grid):
     np.testing.assert_allclose(
         smooth.rates(directions), margins.rates(directions, precise=True)[:, :gates], atol=1e-9
     )
+
+
+def test_growing_in_blocks_is_as_without(grid):
+    """Where blocks are known all lengths are as where nobody knows them, units that only grow included."""
+    tail, _, _ = grid
+    point = np.maximum(point_of(5), 0)
+    plain = margins_at(Unblocked(tail), tail.later, point)
+    for grow in (np.zeros(18, bool), point == 0):
+        found, expected = margins_at(tail, tail.later, point).lengths(grow, NONE), plain.lengths(grow, NONE)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+class Unblocked(Plain):
+    """A piecewise linear tail whose stages keep their blocks to themselves."""
+
+    def __init__(self, tail):
+        super().__init__(tail)
+        self.exact, self.enter, self.precise = True, tail.enter, tail.precise
+        self.stages = tuple(Stage(stage) for stage in tail.stages)
+
+
+class Stage:
+    def __init__(self, stage):
+        for name in ("gates", "preactivations", "windows", "switches", "advance"):
+            setattr(self, name, getattr(stage, name))
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_no_units_by_gates_in_memory(residual):
+    """All lengths and some exits of 2,048 units and 6,144 gates: no tensor has a quarter of the Jacobian's bytes, nor
+    have all arrays of NumPy together."""
+    tail = wide_grid_tail(residual)
+    point = np.abs(np.random.default_rng(0).standard_normal(2048))
+    jacobian = 4 * len(point) * sum(site.n_gates for site in tail.later)
+    tracemalloc.start()
+    try:
+        with profile(profile_memory=True) as seen:
+            margins = margins_at(tail, tail.later, point)
+            nearest_boundaries(margins, 2)
+            first_exits(margins, uniform_directions(np.random.default_rng(0), 40, len(point)))
+        assert tracemalloc.get_traced_memory()[1] < jacobian / 4
+    finally:
+        tracemalloc.stop()
+    assert 0 < max(event.self_cpu_memory_usage for event in seen.events()) < jacobian / 4
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_ctrl_c_stops_within_a_batch(residual):
+    """Of lengths and of exits no further batch is begun once the signal has come."""
+    tail = wide_grid_tail(residual)
+    margins = margins_at(tail, tail.later, np.abs(np.random.default_rng(0).standard_normal(2048)))
+    rays = uniform_directions(np.random.default_rng(0), 600, 2048)
+    for ask in (
+        lambda told: nearest_boundaries(margins, 2, told=told),
+        lambda told: first_exits(margins, rays, told),
+    ):
+        shares = []
+
+        def press(share, shares=shares):
+            shares.append(share)
+            if len(shares) == 2:
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            ask(press)
+        assert len(shares) == 2 and 0 == shares[0] < shares[1] < 1

@@ -15,6 +15,7 @@ import query
 from atlas.errors import NonFinite, NotStored, UnknownName, UsageError
 from query.polytope.boundaries import nearest_boundaries
 from query.polytope.crossings import span_codes
+from query.polytope.exits import uniform_directions
 from query.polytope.margins import margins_at
 from query.polytope.points import point_at
 from tests.atlases import add_texts, add_vectors
@@ -96,7 +97,7 @@ def test_exits_towards_examples_and_units(plane):
     assert along["distance"].tolist() == [pytest.approx(2), pytest.approx(1)]
     same = ask(plane, query.exits, "3:1", towards="same", directions=10).table
     labels = dict(a.rows("select example_id, label from examples"))
-    assert len(same) == 10 and {labels[example] for example in same["to"]} == {"low"}
+    assert len(same) == 10 and {labels[example] for example in same["to"]} == {"low"} == set(same["label"])
 
 
 def test_neighbours_across_facets_on_paper(plane):
@@ -128,6 +129,13 @@ def test_a_region_and_what_lies_between(plane):
         (query.boundaries, {"text": "3:1"}, UsageError, "example and text"),
         (query.boundaries, {"span": "out->"}, UsageError, "holds no site"),
         (query.boundaries, {"span": "nowhere->"}, UnknownName, "no site 'nowhere'"),
+        (
+            query.boundaries,
+            {"span": "embed->:full"},
+            UsageError,
+            "of all positions, and there are none; write 'embed->'",
+        ),
+        (query.boundaries, {"sketch": -1}, UsageError, "sketch is -1"),
         (query.exits, {"directions": 0}, UsageError, "directions is 0"),
         (query.exits, {"towards": "unit:7"}, UnknownName, "no unit 7"),
         (query.exits, {"towards": "pca:0"}, NotStored, "no direction pca:0"),
@@ -190,6 +198,7 @@ def test_smooth_boundaries_are_met_at_roots(tmp_path):
         found = query.boundaries(a, text=text, reader=network, span="blocks.2.mlp->", k=4)
         assert not found.exact and "linearisation" in found.remark and found.table["facet"].isna().all()
         np.testing.assert_allclose(found.table["met"], found.table["distance"], rtol=0.1)
+        assert found.table["verified"].all() and (found.table["flips"] >= 1).all()
         point = point_at(a, network, "blocks.2.mlp->", text=text)
         margins = margins_at(point.tail, point.place.sites, point.activation)
         nearest = nearest_boundaries(margins, 4)
@@ -198,8 +207,50 @@ def test_smooth_boundaries_are_met_at_roots(tmp_path):
             beside = np.stack([margins.point + met * share * step for share in (0.99, 1.01)])
             codes = span_codes(point.tail.read(torch.from_numpy(beside).float(), point.place.sites), margins.sites)
             assert np.logical_xor(*codes.unpack())[number]
-        with pytest.raises(UsageError, match="exact crossings need a piecewise linear network"):
-            query.region(a, 1, 2, reader=network, span="blocks.2.mlp->")
+        beyond = query.neighbor_polytopes(a, text=text, reader=network, span="blocks.2.mlp->", k=2)
+        assert not beyond.exact and beyond.table["map_change"].isna().all() and beyond.table["facet"].isna().all()
+        np.testing.assert_allclose(beyond.table["met"], found.table["met"][:2], rtol=0.01)
+        here = span_codes(point.tail.read(torch.from_numpy(margins.point[None]), margins.sites), margins.sites)
+        flipped = np.logical_xor(beyond.codes.unpack(), here.unpack())
+        assert flipped.sum(axis=1).tolist() == beyond.table["flips"].tolist()
+        assert flipped[np.arange(2), nearest.numbers[:2]].all()
+
+
+def test_smooth_rays_and_regions(tmp_path):
+    """Each ray's gate flips where it is said to; between two tokens one that differs flips an odd number of times."""
+    network, span = shipped("demo:gpt2"), "blocks.2.mlp->"
+    texts = [("a.py", "code", "def main():\n    return 1\n")]
+    add_texts(tmp_path / "gpt2.atlas", network, texts, sites=["blocks.2.mlp", "blocks.3.mlp"])
+    with atlas.open(tmp_path / "gpt2.atlas") as a:
+        first, second, *_ = [example for (example,) in a.rows("select example_id from examples order by 1")]
+        point = point_at(a, network, span, example=first)
+        rays = query.exits(a, example=first, reader=network, span=span, directions=40)
+        assert not rays.exact
+        ways = uniform_directions(np.random.default_rng([0, 15]), 40, len(point.activation))
+        met = rays.table["met"].notna().to_numpy()
+        assert met.mean() > 0.5
+        beside = preactivation_signs(point, ways[met], rays.table[met])
+        assert (beside[0] != beside[1]).all()
+        between = query.region(a, first, second, reader=network, span=span)
+        assert not between.exact and not between.same and "located by root search" in between.remark
+        other = point_at(a, network, span, example=second).activation
+        codes = span_codes(
+            point.tail.read(torch.from_numpy(np.stack([point.activation, other])), point.place.sites),
+            point.place.sites,
+        ).unpack()
+        assert between.hamming == (codes[0] != codes[1]).sum()
+        counted = between.table.groupby("gate").size().reindex(range(codes.shape[1]), fill_value=0)
+        np.testing.assert_array_equal(counted % 2, codes[0] != codes[1])
+
+
+def preactivation_signs(point, ways, rays):
+    """Whether the gate of each ray is on 1 % before and 1 % beyond where it is met; of a span of one site."""
+    signs = []
+    for share in (0.99, 1.01):
+        at = point.activation + share * rays["met"].to_numpy()[:, None] * ways
+        codes = span_codes(point.tail.read(torch.from_numpy(at).float(), point.place.sites), point.place.sites)
+        signs.append(codes.unpack()[np.arange(len(rays)), rays["gate"].astype(int)])
+    return signs
 
 
 def test_a_text_that_was_never_ingested(plane):
@@ -209,12 +260,19 @@ def test_a_text_that_was_never_ingested(plane):
 
 
 def test_images_of_a_real_network(tmp_path):
-    """The code across each facet differs in the gates that were foretold; position spans mean full ones."""
+    """The code across each facet differs in the gates that were foretold; spans of position codes are refused."""
     path = tmp_path / "digits.atlas"
     digit_atlas(path)
     reader = shipped("demo:inceptionv1")
     with atlas.open(path) as a:
         for example in (1, 2):
-            found = query.boundaries(a, example=example, reader=reader, span="inception5a->", k=5)
+            found = query.boundaries(a, example=example, reader=reader, span="inception5a->:full", k=5)
             table = found.table
             assert found.span == "inception5a->:full" and table["verified"][table["facet"]].all()
+        for function in (query.boundaries, query.exits, query.neighbor_polytopes):
+            with pytest.raises(UsageError, match=r"codes of one position.*whole tensor.*'inception5a->:full'"):
+                function(a, example=1, reader=reader, span="inception5a->")
+        with pytest.raises(UsageError, match=r"codes of one position.*'inception5a->:full'"):
+            query.region(a, 1, 2, reader=reader, span="inception5a->")
+    with pytest.raises(UsageError, match=r"codes of one position.*'inception5a->:full'"):
+        query.store_boundaries(path, reader=reader, span="inception5a->")
