@@ -12,22 +12,33 @@ from tests import checks
 
 checks.install()
 
-from tests.atlases import built_once, three_networks  # noqa: E402
-from tests.models import tiny_models  # noqa: E402
-
 # A shell has what it runs in the background ignore Ctrl-C, and children inherit that: so tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+FIRST = ("app/cli/test_report.py", "atlas/clustering/test_hdbscan.py", "ingest/run/test_run.py")
+"""Files that take longest, and share no atlas that the second to ask for it would wait for: where several processes
+take a file each, none is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An atlas of the three small networks, to read; copy it to write."""
+    # Here, for the process that hands out the tests runs none, and the others wait until it has read this file.
+    from tests.atlases import built_once, three_networks
+
     return built_once(tmp_path_factory, "three.atlas", three_networks)
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A function from an architecture to a folder with a small language model of it."""
+    from tests.models import tiny_models
+
     return tiny_models(tmp_path_factory.mktemp("models"))
 
 

@@ -77,6 +77,8 @@ def imports(module: str, tree: ast.AST, *, for_types: bool = True) -> Iterator[s
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
                 yield inner if inner in modules() else base
+        elif isinstance(node, ast.expr):  # imports nothing, and is most of a module
+            continue
         elif not for_types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             yield from (name for other in node.orelse for name in imports(module, other, for_types=False))
         else:

@@ -272,9 +272,15 @@ def _read_docstrings(file: Path) -> str | None:
         tree = ast.parse(source)
     except SyntaxError:  # a template or a deliberately broken file: it has no docstrings to find
         return None
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = [node for node in ast.walk(tree) if isinstance(node, documented)]
-    nodes.sort(key=lambda node: 0 if isinstance(node, ast.Module) else node.lineno)  # `walk` goes breadth first
-    docstrings = (ast.get_docstring(node) for node in nodes)
+    docstrings = map(ast.get_docstring, _documented(tree))
     text = "\n\n".join(docstring for docstring in docstrings if docstring)
     return text if len(text) >= MIN_DOCSTRING_CHARS else None
+
+
+def _documented(node: ast.AST) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """What may have a docstring, in the order of the source."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.expr):  # most of a module, and nothing in there has one
+            yield from _documented(child)

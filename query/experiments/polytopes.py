@@ -585,7 +585,7 @@ EXPERIMENT = Experiment(
     figure=figure,
     live=True,
     controls=True,
-    quick={"examples": 5, "rays": 20, "towards": 2},
+    quick={"examples": 3, "rays": 20, "towards": 2},
     claims=(
         _claim(
             2,

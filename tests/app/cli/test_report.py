@@ -42,7 +42,7 @@ class Made(NamedTuple):
 
 @pytest.fixture(scope="module")
 def made(networks: dict[str, Network], texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Of the image network its last sites: what a report takes grows with their number."""
+    """Of the image network its last sites, of the other few tokens: what a report takes grows with their number."""
     folder = tmp_path_factory.mktemp("report")
     path, output = folder / "small.atlas", folder / "report.html"
     digits, sites = (
@@ -50,7 +50,7 @@ def made(networks: dict[str, Network], texts: Path, tmp_path_factory: pytest.Tem
         ("inception4e", "inception5a", "inception5b"),
     )
     ingest(path, networks["demo:inceptionv1"], digits, Choices(sites=sites, full=sites[1:], limit=60))
-    tokens = TokenSampling(per_sequence=20, skip_first=0)
+    tokens = TokenSampling(per_sequence=8, skip_first=0)
     ingest(path, networks["demo:gpt2"], open_dataset(str(texts), kind="text"), Choices(tokens=tokens))
     return Made(path, output, write_report(path, output, device="cpu", quick=True))
 

@@ -29,33 +29,8 @@ from tests.ingest.runs import held
 
 pytestmark = IN_BROWSER
 
-PAGES = {
-    "": "Overview",
-    "example": "Example",
-    "search": "Search",
-    "clusters": "Clusters",
-    "map": "Map",
-    "neurons": "Neurons",
-    "density": "Density",
-    "paths": "Paths",
-    "slices": "Slices",
-    "sql": "SQL",
-    "experiments": "Experiments",
-}
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
-
-
-# --- every page ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", PAGES)
-def test_every_page_opens(server: str, open_page: OpenPage, path: str):
-    page = open_page(address(server, path, network=TEXT, target=SITE))
-    expect(page.locator("h1")).to_have_text(PAGES[path])
-    answered(page)
-    no_error(page)
-    photograph(page, PAGES[path].lower())
 
 
 def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage, demo_atlas: Path):
