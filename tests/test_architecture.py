@@ -19,7 +19,8 @@ LAYERS = {
     "query.experiments": {"query.experiments", "query", "atlas"},
     "app": {"app", "ingest", "query", "query.experiments", "atlas"},
     "app.http": {"app.http", "app", "query", "atlas"},
-    "app.cli": {"app.cli", "app.http", "app", "ingest", "query", "query.experiments", "atlas"},
+    "app.mcp": {"app.mcp", "app", "query", "query.experiments", "atlas"},
+    "app.cli": {"app.cli", "app.http", "app.mcp", "app", "ingest", "query", "query.experiments", "atlas"},
     "app.explorer": {"app.explorer", "app", "ingest", "query", "query.experiments", "atlas"},
 }
 """What each part of the project may import; a module belongs to the longest name that it starts with."""
@@ -32,6 +33,7 @@ AT_HOME = {
     "numba": {"atlas.search", "atlas.clustering"},
     "streamlit": {"app.explorer"},
     "fsspec": {"ingest.sharing"},
+    "mcp": {"app.mcp"},
     "fastapi": {"app.http"},
     "starlette": {"app.http"},
     "uvicorn": {"app.http"},

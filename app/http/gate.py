@@ -71,7 +71,7 @@ class Gate:
         *,
         tokens: Sequence[str],
         loopback: bool,
-        watch: Watch,
+        watch: Watch = lambda scope, status, seconds: None,
         body_bytes: int = BODY_BYTES,
         body_seconds: float = BODY_SECONDS,
     ) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from ..serving.limits import WAITING, Limits
-from ..serving.served import Served
-from .gate import is_loopback
-from .server import create_app
 
 ENDING = 5
 """Seconds in which answers that are under way may be finished."""
@@ -35,19 +31,7 @@ def configured(app: ASGIApp, limits: Limits, *, host: str, port: int) -> uvicorn
     )
 
 
-def listen(
-    served: Sequence[Served],
-    limits: Limits,
-    *,
-    host: str,
-    port: int,
-    tokens: Sequence[str] = (),
-    origins: Sequence[str] = (),
-    ready: Callable[[], None] = lambda: None,
-) -> None:
-    """Answer until Ctrl-C; ``ready`` is called when all is set up."""
-    app = create_app(served, limits, tokens=tokens, origins=origins, loopback=is_loopback(host))
-    server = configured(app, limits, host=host, port=port)
-    ready()
+def listen(app: ASGIApp, limits: Limits, *, host: str, port: int) -> None:
+    """Answer until Ctrl-C."""
     with suppress(KeyboardInterrupt):
-        server.run()
+        configured(app, limits, host=host, port=port).run()

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -39,6 +39,8 @@ from .. import sandbox
 from ..sandbox import Bounds
 from .limits import QUERIES, QUERY_MEMORY, QUEUE, READER_KEEPS, READER_MEMORY, READERS, Limits
 from .questions import Question, questions
+
+Result = TypeVar("Result")
 
 INTERRUPT_EVERY = 0.05
 """Seconds between two interrupts of a statement whose time is over: one that comes before it has begun is lost."""
@@ -78,7 +80,7 @@ class Served:
             else:
                 answer = self._ask_here(question, within)
         except PolytopeError as error:
-            raise type(error)(str(error).replace(str(self.path), self.name)) from error
+            raise self._renamed(error) from error
         if given.get("limit", "default") is None and isinstance(answer, pd.DataFrame):
             answer.attrs.pop("truncated", None)  # nobody asked for less than all
         if isinstance(answer, Subject):  # where the atlas lies is nobody's business
@@ -91,22 +93,31 @@ class Served:
             )
         return answer
 
+    def look(self, question: Callable[[Atlas], Result]) -> Result:
+        """What a function of the open atlas returns, in the thread of whoever asks and within the time that there is.
+
+        Raises what the function raises, in whose sentences the atlas has the name that it is served under.
+        """
+        try:
+            with self.atlas.beside() as a, self._timed(a):
+                return question(a)
+        except PolytopeError as error:
+            raise self._renamed(error) from error
+
     def thumbnail(self, example: int) -> bytes:
         """The picture of an example, PNG or JPEG. Raises `UnknownName` where it has none."""
-        with self.atlas.beside() as a, self._timed(a):
-            if not 0 <= example < 2**32:
-                raise UnknownName(f"no example {example} in {self.name}")
-            picture = a.value(
-                "select thumbnail from examples join inputs using (input_id) where example_id = $1", [example]
-            )
+        statement = "select thumbnail from examples join inputs using (input_id) where example_id = $1"
+        picture = self.look(lambda a: a.value(statement, [example])) if 0 <= example < 2**32 else None
         if picture is None:
             raise UnknownName(f"no picture of an example {example} in {self.name}")
         return bytes(picture)
 
     def alive(self) -> bool:
         """Whether the database answers."""
-        with self.atlas.beside() as a:
-            return bool(a.value("select true"))
+        return bool(self.look(lambda a: a.value("select true")))
+
+    def _renamed(self, error: PolytopeError) -> PolytopeError:
+        return type(error)(str(error).replace(str(self.path), self.name))
 
     # --- in the thread of whoever asks -------------------------------------------------------------------------
 

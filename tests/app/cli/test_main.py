@@ -25,6 +25,7 @@ from app.cli.statuses import INTERRUPTED, UNFORESEEN
 from app.cli.tables import readable_density
 from ingest.datasets.builtin import digit_images
 from tests.app.cli.command import Run
+from tests.app.http.listening import serving
 from tests.forked import running
 
 README = Path(__file__).parents[3] / "README.md"
@@ -279,4 +280,6 @@ def test_the_python_in_the_readme_runs(demo_atlas: Path, tmp_path: Path, monkeyp
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         digit.image.save(tmp_path / name)
     theirs = {"model": torchvision.models.resnet18(num_classes=2).eval(), "names": ["cat", "dog"]}
-    exec(code.replace('"demo.atlas"', repr(str(demo_atlas))).replace("example=17", f"example={token}"), theirs)
+    code = code.replace('"demo.atlas"', repr(str(demo_atlas))).replace("example=17", f"example={token}")
+    with serving(demo_atlas) as url:
+        exec(code.replace('"http://127.0.0.1:8765"', repr(url)), theirs)
