@@ -7,6 +7,7 @@ alone, for as long as it publishes; whoever is turned away meanwhile is told by 
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -183,6 +184,17 @@ class Atlas(Statements):
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self.close()
+
+    def _repr_html_(self) -> str:
+        """What it holds, in a notebook: a row a network."""
+        head = "".join(f"<th>{name}</th>" for name in ("network", "kind", "sites with codes", "codes"))
+        rows = ""
+        for network in self.catalog.networks:
+            held = [site.n_codes for site in self.catalog.sites_of(network) if site.n_codes]
+            cells = (html.escape(network.name), network.kind, len(held), f"{sum(held):,}")
+            rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        how = "open for writing" if self.writable else "open for reading"
+        return f"<p><b>{html.escape(str(self.path))}</b>, {how}</p><table><tr>{head}</tr>{rows}</table>"
 
     def close(self) -> None:
         """Let go of the database. Closing twice is allowed."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from atlas import Atlas
 
+from ..notebook import token_in_context
 from .ids import checked_id, network_of
 
 
@@ -16,6 +17,9 @@ class Passage(NamedTuple):
     token: str
     offset: int
     whole: bool
+
+    def _repr_html_(self) -> str:
+        return token_in_context(self.text, self.token, self.offset, before=len(self.text), after=len(self.text))
 
 
 def passage(atlas: Atlas, example: int, *, before: int = 1600, after: int = 700) -> Passage | None:

@@ -17,12 +17,15 @@ from jaxtyping import Float32, Int64
 from PIL import Image
 
 from atlas import Atlas, Network, SplineCodes
-from atlas.errors import NotStored, UsageError, WidthError
+from atlas import open as open_atlas
+from atlas.errors import NotStored, StoreError, UsageError, WidthError
 from atlas.network import Kind
 from atlas.search.hamming_index import HammingIndex
 from atlas.store.catalog import SiteRecord, Target
 
+from ..notebook import facts, plain, table, token_in_context
 from ..pairs.density import space_before
+from .description import describe
 from .ids import check_network, checked_id, is_span, network_of, with_activation
 from .kinds import EXAMPLES
 from .live_inputs import Numbers, read_live
@@ -53,6 +56,22 @@ class Subject:
     tokens: tuple[str, ...] | None = None
     token: int | None = None
     nearest: dict[str, Neighbors] = field(default_factory=dict, repr=False)
+
+    def _repr_html_(self) -> str:
+        """What it is, in a notebook: the token in its context or the picture, where the atlas can be read."""
+        n_active, n_gates = int(self.codes.n_active()[0]), self.codes.n_bits
+        pairs = [("", self.name), ("at", self.target.name), ("of", self.target.network.name)]
+        head = f"<p>{facts([*pairs, ('gates on', f'{n_active} of {n_gates}')])}</p>"
+        if self.tokens is not None and self.token is not None:
+            start = len("".join(self.tokens[: self.token]))
+            return head + token_in_context("".join(self.tokens), self.tokens[self.token], start)
+        if self.example is None:
+            return head
+        try:
+            with open_atlas(self.atlas) as a:
+                return head + table(describe(a, self.target.network, [self.example]))
+        except StoreError as error:  # moved, or being written: what is known is shown all the same
+            return f"{head}<p>{plain(error)}</p>"
 
     def activation(self, atlas: Atlas, site: SiteRecord) -> Float32[np.ndarray, " units"] | None:
         """At a site of the network: as it was read live, or as it is stored; None where it is neither."""

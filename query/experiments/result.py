@@ -12,6 +12,8 @@ from jaxtyping import Float32
 
 from atlas.errors import UsageError
 
+from ..notebook import figure_html, plain, table
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
@@ -61,6 +63,12 @@ class Result:
     def table(self) -> pd.DataFrame:
         """The main table."""
         return self.tables[MAIN]
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the figure, the first rows of the main table, the notes."""
+        name = f"<p><b>{plain(self.kind)}</b> {plain(self.network or '')}</p>"
+        notes = "".join(f"<li>{plain(note)}</li>" for note in self.notes)
+        return f"{name}{figure_html(self.figure())}{table(self.table)}<ul>{notes}</ul>"
 
     def figure(self) -> go.Figure:
         """Drawn from the tables, parameters and notes alone, so that a stored result needs no computation."""

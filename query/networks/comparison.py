@@ -17,6 +17,7 @@ from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
 from ..clustering.clusterings import Clustering, latest_clustering
+from ..notebook import Shown
 from ..notes import Notes
 from ..progress import Progress, tell
 from ..statistics import mean_interval
@@ -27,7 +28,7 @@ FATES = ("stays", "splits", "merges", "dies", "undecided", "born")
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Shown):
     """Networks step by step: each beside the one before it. A step is numbered from 1, from ``before`` to ``after``.
 
     ``steps``: a row a step and site: step, before, after, site, n_gates, flips (mean gates of an example in which its

@@ -23,6 +23,7 @@ from atlas.checks import whole
 from atlas.tails import Tail
 
 from ..examples.live_inputs import Numbers
+from ..notebook import Shown
 from ..pairs.density import euclidean
 from ..progress import Progress, part
 from .crossings import Told, span_codes
@@ -181,7 +182,7 @@ def times_to(
 
 
 @dataclass(frozen=True, eq=False)
-class Boundaries:
+class Boundaries(Shown):
     """The nearest boundaries of the polytope that a subject lies in.
 
     network, span, subject, example: what was asked; ``example`` is None for an input that is read.

@@ -26,6 +26,7 @@ from ..clustering.clusters import clustering_with
 from ..examples.labels import drawn
 from ..examples.live import labels_of_examples
 from ..examples.live_inputs import Numbers
+from ..notebook import Shown
 from ..progress import Progress, part
 from ..statistics import share_interval
 from .boundaries import SLACK, times_to
@@ -47,7 +48,7 @@ GROUPS = (("kind",), ("kind", "site"), ("kind", "site", "gate", "module", "chann
 
 
 @dataclass(frozen=True, eq=False)
-class Exits:
+class Exits(Shown):
     """Where rays from a subject leave its polytope.
 
     network, span, subject, example, exact, remark: as in `Boundaries`. towards: where the rays go.

@@ -19,6 +19,7 @@ from atlas.errors import NotStored
 
 from ..examples.live_inputs import Numbers
 from ..neighbors.nearest import nearest
+from ..notebook import Shown
 from ..progress import Progress, part
 from .boundaries import NEAREST, Across, across, crossed, nearest_boundaries, sketched
 from .crossings import span_codes
@@ -28,7 +29,7 @@ from .points import Point, point_at
 
 
 @dataclass(frozen=True, eq=False)
-class NeighborPolytopes:
+class NeighborPolytopes(Shown):
     """The polytopes across the nearest boundaries of the one that a subject lies in.
 
     network, span, subject, example, exact, remark: as in `Boundaries`. prediction: at the subject.

@@ -13,6 +13,7 @@ from atlas import Atlas, Network, hamming
 from atlas.network import Site
 from atlas.tails import PiecewiseLinearTail, Tail
 
+from ..notebook import Shown
 from ..pairs.density import euclidean
 from ..progress import Progress, part
 from .crossings import Told, exact_crossings, read_along, sampled_crossings, span_codes
@@ -26,7 +27,7 @@ at most."""
 
 
 @dataclass(frozen=True, eq=False)
-class Region:
+class Region(Shown):
     """Two stored examples x and y, and the boundaries between them.
 
     same: whether no boundary lies between them. n_gates: gates of the span. hamming: gates in which their codes
