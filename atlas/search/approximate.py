@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import faiss
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from ..codes import SplineCodes
 from ..errors import IndexMismatch, UsageError
@@ -42,7 +42,7 @@ SAMPLE = 1000
 other."""
 
 _TRAINED_PER_LIST = 40  # codes per list that k-means sees; FAISS warns below 39
-_TRAINING_FLOATS = 1 << 28  # numbers that k-means may take for gates: 1 GB
+_TRAINING_FLOATS = 1 << 28  # numbers that k-means may take for gates at once: 1 GB
 _ADDED = 8192  # codes added between two looks at Ctrl-C
 _TRUTHS = 64  # codes whose nearest are looked for between two looks
 _SHARED_QUERIES = 16  # from here on threads share them
@@ -285,14 +285,48 @@ def _few_threads(n_queries: int) -> Iterator[None]:
 
 
 def _trained(exact: HammingIndex, generator: np.random.Generator) -> Any:
-    """Empty lists, √n of them where that leaves k-means enough codes for each."""
-    trained = min(len(exact), _TRAINING_FLOATS // exact.n_bits)
-    n_lists = max(1, min(round(np.sqrt(len(exact))), trained // _TRAINED_PER_LIST))
+    """Empty lists, √n of them where there are codes enough for each.
+
+    k-means takes a number for every gate of the codes that it sees. Where those of all lists would be too many, it
+    first finds as many groups as needed, and then the lists of each group for itself.
+    """
+    n_lists = max(1, min(round(np.sqrt(len(exact))), len(exact) // _TRAINED_PER_LIST))
     width = 8 * exact.packed.shape[1]
-    lists = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(width), width, n_lists)
     seen = generator.choice(len(exact), min(len(exact), _TRAINED_PER_LIST * n_lists), replace=False)
-    lists.train(np.ascontiguousarray(exact.packed[np.sort(seen)]))
+    centres = _centres(np.ascontiguousarray(exact.packed[np.sort(seen)]), n_lists, exact.n_bits)
+    quantizer = faiss.IndexBinaryFlat(width)
+    quantizer.add(centres)
+    lists = faiss.IndexBinaryIVF(quantizer, width, len(centres))
+    lists.train(centres)  # there is nothing left to train, but it must be called
     return lists
+
+
+def _centres(codes: UInt8[np.ndarray, "codes bytes"], n: int, n_bits: int) -> UInt8[np.ndarray, "centres bytes"]:
+    """``n`` centres of codes, or a few less or more where they are found group by group."""
+    at_once = max(3 * _TRAINED_PER_LIST, _TRAINING_FLOATS // n_bits)
+    if len(codes) <= at_once:
+        return _means(codes, n)
+    groups = min(-(-len(codes) // at_once), at_once // _TRAINED_PER_LIST)
+    middles = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    middles.add(_means(codes[:: -(-len(codes) // at_once)], groups))
+    group = middles.search(codes, 1)[1][:, 0]
+    found = []
+    for number in range(groups):
+        members = np.ascontiguousarray(codes[group == number])
+        if len(members) == len(codes):  # all alike: they can't be told apart any further
+            return _means(codes[:at_once], min(n, at_once // _TRAINED_PER_LIST))
+        if len(members):
+            found.append(_centres(members, max(1, round(n * len(members) / len(codes))), n_bits))
+    return np.concatenate(found)
+
+
+def _means(codes: UInt8[np.ndarray, "codes bytes"], n: int) -> UInt8[np.ndarray, "centres bytes"]:
+    """``n`` centres that k-means finds among codes, all of which it takes at once."""
+    width = 8 * codes.shape[1]
+    quantizer = faiss.IndexBinaryFlat(width)
+    faiss.IndexBinaryIVF(quantizer, width, n).train(np.ascontiguousarray(codes))
+    centres: UInt8[np.ndarray, "centres bytes"] = quantizer.reconstruct_n(0, n)
+    return centres
 
 
 def _fill(lists: Any, exact: HammingIndex, tell: Tell) -> None:

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from atlas.codes import SplineCodes
 from atlas.errors import IndexMismatch, IndexMissing, UsageError, WidthError
+from atlas.search import approximate
 from atlas.search.approximate import ApproximateIndex
 from atlas.search.hamming_index import HammingIndex
 from bench.data import clustered_codes
+
+means = approximate._means
 
 
 def truth_of(index: ApproximateIndex, queries: SplineCodes, k: int) -> np.ndarray:
@@ -48,6 +51,26 @@ def test_answers_are_in_order_and_complete(index: ApproximateIndex) -> None:
         order = np.lexsort((ids, distances), axis=1)
         np.testing.assert_array_equal(order, np.tile(np.arange(k), (50, 1)))
         assert all(len(set(row)) == k for row in ids.tolist())
+
+
+@pytest.mark.parametrize("share", [2, 5, 20])
+def test_lists_are_found_group_by_group(share: int, exact: HammingIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where k-means may see a part of the codes at once there are as many lists, nearly, and they serve as well."""
+    seen: list[int] = []
+    most = 40 * 77 * exact.n_bits // share
+    monkeypatch.setattr(approximate, "_TRAINING_FLOATS", most)
+    monkeypatch.setattr(approximate, "_means", lambda codes, n: seen.append(len(codes)) or means(codes, n))
+    index = ApproximateIndex.build(exact)
+    assert index.parameters["nlist"] == pytest.approx(77, rel=0.15) and index.recall >= 0.98
+    assert len(seen) > share and max(seen) * exact.n_bits <= most
+
+
+def test_equal_codes_make_few_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes that are all alike fall into one group, however small the groups are to be."""
+    monkeypatch.setattr(approximate, "_TRAINING_FLOATS", 8 * 40 * 2)
+    codes = SplineCodes(np.full((4000, 1), 5, np.uint8), (8,))
+    index = ApproximateIndex.build(HammingIndex.build(codes, np.arange(4000), "d0"))
+    assert index.recall == 1 and index.search(codes[:3], 2)[1].max() == 0
 
 
 def test_the_stored_recall_is_the_recall(index: ApproximateIndex) -> None:
