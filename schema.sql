@@ -20,12 +20,12 @@ create table digests (
     n_rows ubigint not null,
     digest varchar not null
 );
-comment on table digests is 'What was written: a row a column, for all rows of a table that belong together. Codes and activations have theirs in sites. `polytope verify` compares.';
+comment on table digests is 'What was written: a row a column, for all rows of a table that belong together. Of codes and activations, whose digests stand in sites, those of pieces of 16,384 example ids. `polytope verify` compares.';
 comment on column digests."table" is 'Name of the table.';
-comment on column digests.owner is 'What the rows belong to, as {"run_id": 1}; {} for a table that is digested whole.';
-comment on column digests."column" is 'Name of the column. Those of owner and times have no digest.';
+comment on column digests.owner is 'What the rows belong to, as {"run_id": 1}, {"site_id": 1, "piece": 0}; {} for a table that is digested whole.';
+comment on column digests."column" is 'Name of the column; rows of a piece. Those of owner and times have no digest.';
 comment on column digests.n_rows is 'Rows that were written.';
-comment on column digests.digest is 'SHA-256 over the SHA-256 of which rows hold a value, of the lengths of texts and lists, and of the values, in order of the rows.';
+comment on column digests.digest is 'Of a column: SHA-256 over the SHA-256 of which rows hold a value, of the lengths of texts and lists, and of the values, in order of the rows.';
 
 create table networks (
     network_id usmallint primary key,
@@ -82,9 +82,9 @@ comment on column sites.bypassed_by is 'Which later operation reads more than th
 comment on column sites.unit_shape is 'Shape of an activation before flattening: channels, or channels, rows, columns.';
 comment on column sites.layout is 'Which module each run of gates belongs to: module, start, count, grid.';
 comment on column sites.n_codes is 'Codes stored.';
-comment on column sites.codes_digest is 'SHA-256 over that of the example ids (int64) and that of the packed codes, in order of id; an index must carry the same.';
+comment on column sites.codes_digest is 'SHA-256 over those of its pieces, of 16,384 example ids each: over that of the ids (int64) and that of the packed codes, in order of id. An index must carry the same.';
 comment on column sites.n_activations is 'Activation vectors stored.';
-comment on column sites.activations_digest is 'SHA-256 over that of the example ids (int64) and that of the activations (float32), in order of id.';
+comment on column sites.activations_digest is 'The same of the activations (float32).';
 
 create table spans (
     span_id usmallint primary key,

@@ -113,12 +113,12 @@ class Staged:
         return self.plan.n_examples * (row + 4 * sum(site.n_units for site in self.plan.stored_activations))
 
 
-def stage(folder: Path, packed: np.ndarray, activations: np.ndarray | None = None) -> Staged:
-    """The shards of one run of as many examples as there are codes, written as a run writes them."""
+def stage(folder: Path, packed: np.ndarray, activations: np.ndarray | None = None, first: int = 0) -> Staged:
+    """The shards of one run of the codes from the ``first`` on, an example each, written as a run writes them."""
     folder.mkdir()
     texts = folder / "texts.jsonl"
     with texts.open("w", encoding="utf-8") as file:
-        for start in range(0, len(packed), TOKENS_A_TEXT):
+        for start in range(first, len(packed), TOKENS_A_TEXT):
             words = range(start, min(start + TOKENS_A_TEXT, len(packed)))
             file.write(json.dumps({"text": " ".join(map(str, words))}) + "\n")
     network = Generated(packed, np.zeros((1, 8), np.float32) if activations is None else activations)

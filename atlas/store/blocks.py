@@ -19,27 +19,32 @@ VECTOR_ROWS = 2048  # activations fetched at a time: DuckDB decodes no fewer, 25
 
 
 def code_blocks(
-    atlas: Statements, site: SiteRecord, rows: int = BLOCK_ROWS
+    atlas: Statements, site: SiteRecord, rows: int = BLOCK_ROWS, within: range | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Example ids (int64) and packed codes (uint8, rows × bytes) of a site in order of id, block by block.
 
-    A block holds at most ``rows`` codes.
+    A block holds at most ``rows`` codes. ``within``: consecutive ids; None: all.
     """
     query = (
         "select example_id, cast(code as blob) as code from codes "
         "where site_id = $1 and example_id between $2 and $3 order by example_id"
     )
-    for first in _block_starts(atlas, "codes", site, rows):
+    for first, last in _block_ends(atlas, "codes", site, rows, within):
         # Read to its end before any of it is handed on: a writer's connection has one open result at a time.
-        for batch in list(atlas.batches(query, [site.site_id, first, first + rows - 1], rows)):
+        for batch in list(atlas.batches(query, [site.site_id, first, last], rows)):
             yield _int64(batch.column("example_id")), _packed(batch.column("code"), site)
 
 
-def activation_blocks(atlas: Statements, site: SiteRecord) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Example ids (int64) and activations (float32, rows × units) of a site in order of id, block by block."""
+def activation_blocks(
+    atlas: Statements, site: SiteRecord, within: range | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Example ids (int64) and activations (float32, rows × units) of a site in order of id, block by block.
+
+    ``within``: consecutive ids; None: all.
+    """
     rows = activation_block_rows(site.n_parts)
-    for first in _block_starts(atlas, "activations", site, rows):
-        ids, values = _whole_activations(atlas, site, "between $2 and $3", [first, first + rows - 1])
+    for first, last in _block_ends(atlas, "activations", site, rows, within):
+        ids, values = _whole_activations(atlas, site, "between $2 and $3", [first, last])
         if len(ids):
             yield ids, values
 
@@ -142,12 +147,19 @@ def _whole_activations(
     return found, numbers.reshape(len(found), site.n_units)
 
 
-def _block_starts(atlas: Statements, table: str, site: SiteRecord, rows: int) -> range:
-    """First ids of blocks of ``rows`` ids. To sort a block at a time takes the memory of a block; rows lie nearly
-    in order of id, so little is read twice."""
+def _block_ends(
+    atlas: Statements, table: str, site: SiteRecord, rows: int, within: range | None
+) -> Iterator[tuple[int, int]]:
+    """First and last ids of blocks of ``rows`` ids. To sort a block at a time takes the memory of a block; rows lie
+    nearly in order of id, so little is read twice."""
     query = f"select min(example_id), max(example_id) from {quoted(table)} where site_id = $1"
     [(first, last)] = atlas.rows(query, [site.site_id])
-    return range(0) if first is None else range(first, last + 1, rows)
+    if first is None:
+        return
+    if within is not None:
+        first, last = max(first, within.start), min(last, within.stop - 1)
+    for start in range(first, last + 1, rows):
+        yield start, min(start + rows - 1, last)
 
 
 def activation_block_rows(n_parts: int) -> int:

@@ -2,18 +2,19 @@
 
 Each column is hashed for itself, in order of the table's key: SHA-256 over three others, of which rows hold a value
 (a byte each), of the lengths of texts, blobs and lists (int64), and of the values end to end, little-endian. Codes
-and activations are digested by site (`sites.codes_digest`, `sites.activations_digest`), over ids and values. All
-other tables but ``meta`` are digested by what their rows belong to, a run or a clustering for example, in table
-``digests``; what is appended later has digests of its own. Times are not digested: the same plan gives the same.
+and activations are digested by site (`sites.codes_digest`, `sites.activations_digest`), over ids and values, piece by
+piece. All other tables but ``meta`` are digested by what their rows belong to, a run or a clustering for example, in
+table ``digests``; what is appended later has digests of its own. Times are not digested: a plan gives the same again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,14 @@ BLOCK_IDS = 8192
 """Values of the key that are read at a time, so that what is sorted is bounded. Digests don't depend on it."""
 
 BATCH_ROWS = 8192
+
+PIECE_IDS = 1 << 14
+"""Ids whose rows of a site are digested together: 6 MB of codes of 3,072 gates, the most an append reads again."""
+
+ROWS = "rows"
+"""What stands for a column where whole rows of a site are digested."""
+
+SiteTable = Literal["codes", "activations"]
 
 
 @dataclass(frozen=True)
@@ -229,67 +238,128 @@ def _end_to_end(column: pa.Array) -> memoryview:
 # --- codes and activations of a site ---------------------------------------------------------------------------
 
 
-class RowsDigest:
-    """SHA-256 over two others: of the ids of a site's rows (int64), and of their values, in order of id.
+class SiteDigest:
+    """The digest of a site's codes or activations, by pieces: the rows of `PIECE_IDS` consecutive ids are one.
 
-    All ids are known beforehand, so that values can be digested on their way.
+    A piece's is the SHA-256 over two others, of the ids (int64) and of their values in order of id; the site's is
+    that over those of its pieces. So what is appended leaves the pieces before it as they are, and it makes no
+    difference in how many goes rows came.
     """
+
+    def __init__(self) -> None:
+        self.pieces: dict[int, tuple[int, str]] = {}
+        """Rows and digest of every piece, by its number: that of its first id over `PIECE_IDS`."""
+        self._number: int | None = None
+
+    def update(self, ids: Integer[np.ndarray, " rows"], values: Shaped[np.ndarray, "rows width"]) -> None:
+        """Take in the next rows, in order of id."""
+        numbers = ids // PIECE_IDS
+        for number in np.unique(numbers).tolist():
+            if number != self._number:
+                self._end_piece()
+                self._number, self._count = number, 0
+                self._ids, self._values = hashlib.sha256(), hashlib.sha256()
+            first, stop = np.searchsorted(numbers, [number, number + 1])
+            self._ids.update(ids[first:stop].astype("<i8").data)
+            self._values.update(np.ascontiguousarray(values[first:stop]).data)
+            self._count += int(stop - first)
+
+    def _end_piece(self) -> None:
+        if self._number is not None:
+            digest = hashlib.sha256(self._ids.digest() + self._values.digest()).hexdigest()
+            self.pieces[self._number] = self._count, digest
+            self._number = None
+
+    def result(self) -> tuple[int, str | None]:
+        """The number of rows and their digest, once all were taken in; None where there were none."""
+        self._end_piece()
+        return whole(self.pieces)
+
+
+def whole(pieces: Mapping[int, tuple[int, str]]) -> tuple[int, str | None]:
+    """The number of rows of a site's pieces, and the digest of all; None where there are none."""
+    together = "".join(digest for _, (_, digest) in sorted(pieces.items()))
+    digest = hashlib.sha256(bytes.fromhex(together)).hexdigest() if pieces else None
+    return sum(count for count, _ in pieces.values()), digest
+
+
+class RowsDigest:
+    """A `SiteDigest` of rows all of whose ids are known beforehand, so that values are digested on their way."""
 
     def __init__(self, ids: Integer[np.ndarray, " rows"]) -> None:
         """``ids`` ascend, each once; `UsageError` otherwise."""
         if (ids[1:] <= ids[:-1]).any():
             raise UsageError(f"{len(ids)} ids that do not ascend were given; rows are digested in order of id")
-        self._n_rows, self._rows_left = len(ids), len(ids)
-        self._ids = hashlib.sha256(ids.astype("<i8").data)
-        self._values = hashlib.sha256()
+        self._waiting, self._digest = ids, SiteDigest()
 
     def update(self, values: Shaped[np.ndarray, "rows width"]) -> None:
         """Take in the values of the next rows."""
-        if len(values) > self._rows_left:
-            raise UsageError(f"{len(values)} rows were given; {self._rows_left} of {self._n_rows} are left")
-        self._rows_left -= len(values)
-        self._values.update(np.ascontiguousarray(values).data)
+        n, left = len(values), len(self._waiting)
+        if n > left:
+            raise UsageError(f"{n} rows were given; {left} are left")
+        self._digest.update(self._waiting[:n], values)
+        self._waiting = self._waiting[n:]
 
-    def result(self) -> tuple[int, str]:
-        """The number of rows and their digest, once all of them were given; `UsageError` before."""
-        if self._rows_left:
-            raise UsageError(f"{self._rows_left} of {self._n_rows} rows were not given")
-        return self._n_rows, _both(self._ids.digest(), self._values.digest())
+    @property
+    def pieces(self) -> dict[int, tuple[int, str]]:
+        """As `SiteDigest.pieces`, once all rows were given; `UsageError` before."""
+        if len(self._waiting):
+            raise UsageError(f"{len(self._waiting)} rows were not given")
+        self._digest.result()
+        return self._digest.pieces
 
 
 def codes_digest(atlas: Statements, site: SiteRecord) -> tuple[int, str | None]:
-    """Number of codes of a site and their digest, as `RowsDigest` has it; None where there are none."""
-    return _site_digest(code_blocks(atlas, site))
+    """Number of codes of a site and their digest, as `SiteDigest` has it; None where there are none."""
+    return whole(read_pieces(atlas, "codes", site))
 
 
 def activations_digest(atlas: Statements, site: SiteRecord) -> tuple[int, str | None]:
     """The same of its activations (float32)."""
-    return _site_digest(activation_blocks(atlas, site))
+    return whole(read_pieces(atlas, "activations", site))
 
 
-def _site_digest(blocks: Iterator[tuple[np.ndarray, np.ndarray]]) -> tuple[int, str | None]:
+def read_pieces(
+    atlas: Statements, table: SiteTable, site: SiteRecord, numbers: Sequence[int] | None = None
+) -> dict[int, tuple[int, str]]:
+    """Rows and digest of a site's pieces, all of them or those of the ``numbers``, as the table holds them now."""
+    blocks = code_blocks if table == "codes" else activation_blocks
+    if numbers is None:
+        return _digested(blocks(atlas, site))
+    found: dict[int, tuple[int, str]] = {}
+    for number in numbers:
+        found |= _digested(blocks(atlas, site, within=range(number * PIECE_IDS, (number + 1) * PIECE_IDS)))
+    return found
+
+
+def _digested(blocks: Iterator[tuple[np.ndarray, np.ndarray]]) -> dict[int, tuple[int, str]]:
     digest = SiteDigest()
     for ids, values in blocks:
         digest.update(ids, values)
-    return digest.result()
+    digest.result()
+    return digest.pieces
 
 
-class SiteDigest:
-    """The digest that `RowsDigest` gives, of blocks in order of id whose ids are known only as they come."""
-
-    def __init__(self) -> None:
-        self._ids, self._values, self._count = hashlib.sha256(), hashlib.sha256(), 0
-
-    def update(self, ids: Integer[np.ndarray, " rows"], values: Shaped[np.ndarray, "rows width"]) -> None:
-        """Take in the next rows."""
-        self._ids.update(ids.astype("<i8").data)
-        self._values.update(np.ascontiguousarray(values).data)
-        self._count += len(ids)
-
-    def result(self) -> tuple[int, str | None]:
-        """The number of rows and their digest; None where there were none."""
-        return self._count, _both(self._ids.digest(), self._values.digest()) if self._count else None
+def stored_pieces(atlas: Statements, table: SiteTable, site_id: int) -> dict[int, tuple[int, str]]:
+    """Rows and digest of the pieces of a site, as they were written down; an atlas that was pulled has none."""
+    query = 'select owner, n_rows, digest from digests where "table" = $1 and starts_with(owner, $2)'
+    rows = atlas.rows(query, [table, _piece(site_id).removesuffix("null}")])
+    return {json.loads(owner)["piece"]: (n_rows, digest) for owner, n_rows, digest in rows}
 
 
-def _both(ids: bytes, values: bytes) -> str:
-    return hashlib.sha256(ids + values).hexdigest()
+def store_pieces(atlas: Statements, table: SiteTable, site_id: int, pieces: Mapping[int, tuple[int, str]]) -> None:
+    """Write down pieces of a site, in place of what is known of the same."""
+    if not pieces:
+        return
+    owners = [_piece(site_id, number) for number in pieces]
+    atlas.execute('delete from digests where "table" = $1 and owner in (select unnest($2))', [table, owners])
+    counts, digests = (list(column) for column in zip(*pieces.values(), strict=True))
+    atlas.execute(
+        "insert into digests select $1, unnest($2), $3, unnest($4), unnest($5)",
+        [table, owners, ROWS, counts, digests],
+    )
+
+
+def _piece(site_id: int, number: int | None = None) -> str:
+    """What table ``digests`` calls the owner of a piece; without a number it ends in null."""
+    return json.dumps({"site_id": site_id, "piece": number})

@@ -18,8 +18,17 @@ from atlas.errors import UsageError, WeightsError
 from atlas.network import Network, Site
 from atlas.progress import Progress
 from atlas.store.atlas import FAST_WIDTH, Atlas
-from atlas.store.catalog import Catalog
-from atlas.store.digests import RowsDigest, activations_digest, codes_digest, seal
+from atlas.store.catalog import Catalog, SiteRecord
+from atlas.store.digests import (
+    PIECE_IDS,
+    RowsDigest,
+    SiteTable,
+    read_pieces,
+    seal,
+    store_pieces,
+    stored_pieces,
+    whole,
+)
 from atlas.store.statements import quoted
 
 from .batches import ACTIVATIONS, CODES, Wanted, activation_batches, code_batches
@@ -296,21 +305,21 @@ def _add_values(atlas: Atlas, plan: Plan, folder: Path, network_id: int, progres
     whole = plan.n_examples * (sum(site.n_bytes for site in plan.sites) + 4 * numbers)
     told = _Told(whole, progress)
     files = [Path(file) for file in _shard_files(plan, folder)]
-    staged = atlas.columns("select example_id, first from staged_examples order by place")
-    ids = staged["example_id"]
+    staged = atlas.columns("select example_id, first, first and not new as known from staged_examples order by place")
+    ids, known = staged["example_id"], bool(staged["known"].any())
     # Narrow ones first: how codes are compressed stays as it is for the wide ones, of which the rest, that fills no
     # row group, is compressed when all is committed.
     sites = sorted(_site_ids(atlas, network_id, plan.sites), key=lambda found: found[0].n_bytes >= FAST_WIDTH)
-    codes = [_wanted(atlas, "codes", *found, ids, staged["first"]) for found in sites]
+    codes = [_wanted(atlas, "codes", *found, ids, staged["first"], known) for found in sites]
     for _, group in groupby(codes, key=lambda wanted: wanted.site.n_bytes >= FAST_WIDTH):
         alike = list(group)
         atlas.expect_codes_of(max(wanted.site.n_bytes for wanted in alike))
         atlas.insert_stream("codes", CODES, told(code_batches(files, ids, alike)))
-    _refresh_sites(atlas, "codes", codes)
+    _refresh_sites(atlas, "codes", codes, ids)
     sites = _site_ids(atlas, network_id, plan.stored_activations)
-    activations = [_wanted(atlas, "activations", *found, ids, staged["first"]) for found in sites]
+    activations = [_wanted(atlas, "activations", *found, ids, staged["first"], known) for found in sites]
     atlas.insert_stream("activations", ACTIVATIONS, told(activation_batches(files, ids, activations)))
-    _refresh_sites(atlas, "activations", activations)
+    _refresh_sites(atlas, "activations", activations, ids)
 
 
 @dataclass
@@ -341,17 +350,22 @@ def _wanted(
     site_id: int,
     ids: UInt32[np.ndarray, " run"],
     first: Bool[np.ndarray, " run"],
+    known: bool,
 ) -> Wanted:
-    """The rows of the run that ``table`` lacks for a site. What goes into an empty site is digested on the way."""
-    if atlas.value(f"select exists(from {quoted(table)} where site_id = $1)", [site_id]):
+    """The rows of the run that ``table`` lacks for a site, which are digested on the way if their ids ascend.
+
+    ``known``: whether any of its examples was in the atlas before.
+    """
+    rows = first
+    if known:
         lacking = f"""
             select first and example_id not in (select example_id from {quoted(table)} where site_id = $1) as lacking
             from staged_examples order by place
         """
-        return Wanted(site, site_id, atlas.columns(lacking, [site_id])["lacking"], None)
-    added = ids[first]
+        rows = atlas.columns(lacking, [site_id])["lacking"]
+    added = ids[rows]
     in_order = bool((added[1:] > added[:-1]).all())
-    return Wanted(site, site_id, first, RowsDigest(added) if in_order else None)
+    return Wanted(site, site_id, rows, RowsDigest(added) if in_order else None)
 
 
 def _inputs_files(plan: Plan, folder: Path) -> list[str]:
@@ -404,20 +418,31 @@ def _add_shards(atlas: Atlas, plan: Plan, folder: Path, run_id: int) -> None:
     atlas.insert("shards", pa.table(columns))
 
 
-def _refresh_sites(atlas: Atlas, table: str, added: Sequence[Wanted]) -> None:
-    """Count and digest what the sites hold now; indexes and clusterings made of less will no longer match."""
+def _refresh_sites(atlas: Atlas, table: SiteTable, added: Sequence[Wanted], ids: UInt32[np.ndarray, " run"]) -> None:
+    """Count and digest what the sites hold now; indexes and clusterings made of less will no longer match.
+
+    Pieces without a new row are as they were, and those of new rows alone were digested on the way: only where the
+    two meet is read again. Where nothing is written down of what a site held, all of it is.
+    """
     records = {record.site_id: record for record in Catalog(atlas).sites}
     for wanted in added:
-        if not wanted.rows.any() and wanted.digest is None:
+        site, brought = records[wanted.site_id], np.unique(ids[wanted.rows] // PIECE_IDS).tolist()
+        if not brought:
             continue
-        found: tuple[int, str | None]
-        if wanted.digest is not None:
-            found = wanted.digest.result()
-        elif table == "codes":
-            found = codes_digest(atlas, records[wanted.site_id])
+        known = stored_pieces(atlas, table, wanted.site_id)
+        if whole(known) != _recorded(site, table):
+            pieces = read_pieces(atlas, table, site)
         else:
-            found = activations_digest(atlas, records[wanted.site_id])
+            fresh = {} if wanted.digest is None else wanted.digest.pieces
+            again = [number for number in brought if number in known or number not in fresh]
+            pieces = fresh | read_pieces(atlas, table, site, again)
+        store_pieces(atlas, table, wanted.site_id, pieces)
         atlas.execute(
             f"update sites set {quoted(f'n_{table}')} = $2, {quoted(f'{table}_digest')} = $3 where site_id = $1",
-            [wanted.site_id, *found],
+            [wanted.site_id, *whole(known | pieces)],
         )
+
+
+def _recorded(site: SiteRecord, table: SiteTable) -> tuple[int, str | None]:
+    """Rows of a site and their digest, as they were written down."""
+    return (site.n_codes, site.codes_digest) if table == "codes" else (site.n_activations, site.activations_digest)

@@ -14,6 +14,7 @@ from typing import Any
 from atlas.errors import DamagedAtlas, SchemaVersionError, UsageError
 from atlas.store.atlas import SCHEMA_VERSION
 from atlas.store.digests import TABLES as DIGESTED_TABLES
+from atlas.store.digests import SiteTable
 from atlas.store.disk import sealed, unsealed
 
 MANIFEST = "atlas.json"
@@ -41,7 +42,7 @@ ALONE = ("activations", "experiments", "experiment_columns", "experiment_rows", 
 """Tables beside which codes need not lie; all others are about the codes of a site or span."""
 
 TABLES = (*BASE, *(table for group in GROUPS for table in group), "digests")
-BY_SITE = ("codes", "activations")
+BY_SITE: tuple[SiteTable, ...] = ("codes", "activations")
 
 _SHARD = re.compile(r"data/(?P<table>[a-z_]+)/(site-(?P<site>\d+)/)?\d{5}-(?P<digest>[0-9a-f]{64})\.parquet")
 

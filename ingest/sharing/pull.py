@@ -15,7 +15,7 @@ import pyarrow as pa
 from atlas.errors import DamagedAtlas, NotAnAtlas, UsageError
 from atlas.store.atlas import FAST_WIDTH, Atlas, make
 from atlas.store.catalog import Catalog, SiteRecord
-from atlas.store.digests import activations_digest, changes, codes_digest, seal
+from atlas.store.digests import changes, read_pieces, seal, store_pieces, whole
 from atlas.store.disk import disk_full, replacing
 from atlas.store.names import NAMES, read_names
 
@@ -100,8 +100,9 @@ def _is_there(a: Atlas, digests: pa.Table, chosen: set[str]) -> bool:
     """Whether an atlas holds just what is to be pulled. Raises `UsageError` where it holds something else."""
     if not a.value("select count(*) from networks"):
         return False
-    # What was pulled in part says of its sites that they have no codes, or no activations: by its own digest.
-    own = {"indexes", *(() if {*BY_SITE} <= chosen else ("sites", "spans"))}
+    # Codes and activations are digested by piece, which is not pushed. What was pulled in part says of its sites that
+    # they have no codes, or no activations: by its own digest.
+    own = {"indexes", *BY_SITE, *(() if {*BY_SITE} <= chosen else ("sites", "spans"))}
     held = {row for row in a.rows("select * from digests") if row[0] not in own}
     if held != {
         row for row in zip(*(column.to_pylist() for column in digests.columns), strict=True) if row[0] not in own
@@ -174,14 +175,17 @@ def _site_of(part: Part, sites: dict[int, SiteRecord]) -> SiteRecord:
 
 
 def _check(a: Atlas) -> None:
-    """Raise `DamagedAtlas` where what is in the tables now is not what was pushed."""
+    """Raise `DamagedAtlas` where what is in the tables now is not what was pushed; digests of its pieces are kept."""
     for name, detail in changes(a):
         if detail:
             raise DamagedAtlas(f"what was pulled is not what was pushed: {name}: {detail}; push the atlas again")
     for site in Catalog(a).sites:
-        held = codes_digest(a, site), activations_digest(a, site)
-        stored = (site.n_codes, site.codes_digest), (site.n_activations, site.activations_digest)
-        if held != stored:
+        stored = {"codes": (site.n_codes, site.codes_digest)}
+        stored["activations"] = site.n_activations, site.activations_digest
+        held = {table: read_pieces(a, table, site) for table in BY_SITE}
+        for table, pieces in held.items():
+            store_pieces(a, table, site.site_id, pieces)
+        if {table: whole(pieces) for table, pieces in held.items()} != stored:
             raise DamagedAtlas(
                 f"what was pulled of site {site.name} of network {site.network} is not what was pushed; push the "
                 "atlas again"

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 import atlas
 from atlas.errors import UsageError
 from atlas.store import digests
-from atlas.store.digests import Digested, RowsDigest, activations_digest, changes, codes_digest
+from atlas.store.digests import (
+    Digested,
+    RowsDigest,
+    SiteDigest,
+    activations_digest,
+    changes,
+    codes_digest,
+    whole,
+)
 
 
 def test_rows_read_back_have_the_digest(built: Path) -> None:
@@ -21,12 +29,12 @@ def test_rows_read_back_have_the_digest(built: Path) -> None:
             ids, codes = a.codes([site])
             digest = RowsDigest(ids)
             digest.update(codes.packed)
-            assert digest.result() == codes_digest(a, site) == (site.n_codes, site.codes_digest)
+            assert whole(digest.pieces) == codes_digest(a, site) == (site.n_codes, site.codes_digest)
             if site.n_activations:
                 ids, values = a.activations(site)
                 digest = RowsDigest(ids)
                 digest.update(values)
-                assert digest.result() == activations_digest(a, site)
+                assert whole(digest.pieces) == activations_digest(a, site)
                 compared += 1
         assert compared
 
@@ -47,8 +55,10 @@ def test_no_block_or_batch_decides(built: Path, monkeypatch: pytest.MonkeyPatch)
         found = dict(changes(a))
         assert len(found) > 20 and set(found.values()) == {""}
         for site in a.catalog.sites:
-            blocks = a.code_blocks(site, 3)
-            assert digests._site_digest(blocks) == (site.n_codes, site.codes_digest)
+            digest = SiteDigest()
+            for block in a.code_blocks(site, 3):
+                digest.update(*block)
+            assert digest.result() == (site.n_codes, site.codes_digest)
 
 
 KINDS = [
@@ -78,24 +88,33 @@ def test_a_column_is_told_from_another(column: pa.Array, other: pa.Array) -> Non
 @given(
     st.lists(st.integers(0, 60), min_size=1, max_size=30, unique=True).map(sorted),
     st.lists(st.integers(1, 7), max_size=30),
+    st.integers(1, 40),
 )
-def test_pieces_of_any_length_give_the_whole(ids: list[int], lengths: list[int]) -> None:
+def test_pieces_of_any_length_give_the_whole(ids: list[int], lengths: list[int], piece: int) -> None:
+    """However many rows go by at a time, and however many ids a piece has: what is digested by itself is the same."""
     values = np.arange(3 * len(ids), dtype=np.uint8).reshape(-1, 3)
-    whole, pieces = (RowsDigest(np.array(ids, np.uint32)) for _ in range(2))
-    whole.update(values)
-    start = 0
-    for length in lengths:
-        pieces.update(values[start : start + length])
-        start = min(start + length, len(ids))
-    pieces.update(values[start:])
-    assert whole.result() == pieces.result()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(digests, "PIECE_IDS", piece)
+        at_once, in_turn = (RowsDigest(np.array(ids, np.uint32)) for _ in range(2))
+        at_once.update(values)
+        start = 0
+        for length in lengths:
+            in_turn.update(values[start : start + length])
+            start = min(start + length, len(ids))
+        in_turn.update(values[start:])
+        assert at_once.pieces == in_turn.pieces
+        for number, found in at_once.pieces.items():
+            of_piece = np.array(ids) // piece == number
+            alone = RowsDigest(np.array(ids, np.uint32)[of_piece])
+            alone.update(values[of_piece])
+            assert alone.pieces == {number: found}
 
 
 def test_another_value_is_another_digest() -> None:
     def digest(ids: list[int], values: list[int]) -> str:
         rows = RowsDigest(np.array(ids))
         rows.update(np.array(values, np.uint8)[:, None])
-        return rows.result()[1]
+        return whole(rows.pieces)[1]
 
     assert len({digest([1, 2, 9], [5, 6, 7]), digest([1, 3, 9], [5, 6, 7]), digest([1, 2, 9], [5, 6, 8])}) == 3
 
@@ -104,7 +123,7 @@ def test_rows_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UsageError, match="in order of id"):
         RowsDigest(np.array([1, 3, 3]))
     digest = RowsDigest(np.array([1, 2]))
-    with pytest.raises(UsageError, match="3 rows were given; 2 of 2 are left"):
+    with pytest.raises(UsageError, match="3 rows were given; 2 are left"):
         digest.update(np.zeros((3, 1), np.uint8))
-    with pytest.raises(UsageError, match="2 of 2 rows were not given"):
-        digest.result()
+    with pytest.raises(UsageError, match="2 rows were not given"):
+        digest.pieces  # noqa: B018
