@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-BENCHES := cluster_codes cluster_activations cluster_millions search nearest ann ingest publish boundaries
+BENCHES := cluster_codes cluster_activations cluster_millions search nearest ann ingest publish boundaries serve
 
 .PHONY: demo test campaign check bench docs site licences clean
 

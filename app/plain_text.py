@@ -88,6 +88,8 @@ def with_signs(text: str) -> str:
 
 def escaped_json(document: str) -> str:
     """The same JSON, in which such letters are escaped: who reads it gets them all."""
+    if document.isascii() and "\x7f" not in document:  # as most are, and looking every letter up takes longer
+        return document
     return document.translate(_ESCAPES)
 
 

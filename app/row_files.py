@@ -89,7 +89,9 @@ def arrow_table(frame: pd.DataFrame) -> pa.Table:
 
 def _columns(frame: pd.DataFrame) -> list[list[Any]]:
     """By place: a query may give two columns one name."""
-    return [cells(frame.iloc[:, place]) for place in range(frame.shape[1])]
+    bare = frame.copy(deep=False)
+    bare.attrs = {}  # which pandas would copy with every column
+    return [cells(column) for _, column in bare.items()]
 
 
 def _arrow(column: pd.Series) -> pa.Array:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cache
 from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any
@@ -56,11 +57,13 @@ def frame_bytes(frame: pd.DataFrame) -> bytes:
 
 def frame_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
     """The same in pieces of some rows."""
-    parts = [_column(frame.iloc[:, place]) for place in range(frame.shape[1])]
+    bare = frame.copy(deep=False)
+    bare.attrs = {}  # which pandas would copy with every column
+    parts = [_column(column) for _, column in bare.items()]
     about = {
         "columns": [
-            [encoded(name), kind, str(frame.dtypes.iloc[place])]
-            for place, (name, (kind, _)) in enumerate(zip(frame.columns, parts, strict=True))
+            [encoded(name), kind, str(dtype)]
+            for name, dtype, (kind, _) in zip(frame.columns, frame.dtypes, parts, strict=True)
         ],
         "rows": len(frame),
         "index": None if _is_plain_index(frame.index) else encoded(list(frame.index)),
@@ -70,11 +73,11 @@ def frame_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
         [pa.field(str(place), array.type) for place, (_, array) in enumerate(parts)],
         metadata={_ABOUT: json.dumps(about).encode()},
     )
-    table = pa.Table.from_arrays([array for _, array in parts], schema=schema)
+    batch = pa.RecordBatch.from_arrays([array for _, array in parts], schema=schema)
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, schema) as writer:
-        for batch in table.to_batches(BATCH_ROWS):
-            writer.write_batch(batch)
+        for start in range(0, max(1, len(frame)), BATCH_ROWS):  # one at least: it has the categories
+            writer.write_batch(batch.slice(start, BATCH_ROWS))
             yield _drained(sink)
     yield _drained(sink)
 
@@ -128,14 +131,16 @@ def _values(column: pa.ChunkedArray, kind: str, dtype: str) -> Any:
         missing = column.is_null().to_numpy(zero_copy_only=False)
         return pd.arrays.FloatingArray(column.fill_null(0).to_numpy(), missing)
     if kind == "pandas":
-        return pd.Series(column.to_pandas(types_mapper=_mapper(dtype)), dtype=dtype)
+        values = column.to_pandas(types_mapper=_mapper(dtype))
+        return (values if str(values.dtype) == dtype else values.astype(dtype)).array
     values = column.to_pylist()
     held = np.empty(len(values), dtype=object)
     for place, value in enumerate(values):
         held[place] = decoded(json.loads(value)) if kind == "json" else value
-    return pd.Series(held, dtype=object)
+    return pd.Series(held, dtype=object)  # of an array alone pandas would guess the type
 
 
+@cache
 def _mapper(dtype: str) -> Callable[[pa.DataType], Any]:
     """Has Arrow make pandas' nullable types at once, which tell NaN from what is missing."""
     made = pd.api.types.pandas_dtype(dtype)

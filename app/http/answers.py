@@ -68,10 +68,13 @@ def encode(answer: Any, forms: list[str], megabytes: int) -> Encoded:
     form = next((form for form in forms if is_table or form not in TABLES), None)
     if form is None:
         raise UsageError(f"this answer is no one table; accept {JSON}")
-    if is_table:
+    if is_table and len(answer) >= STREAMED:
         _check_size(int(answer.memory_usage(deep=True).sum()), megabytes)
-        pieces = _table(answer, form)
-        return Encoded(form, pieces if len(answer) >= STREAMED else b"".join(pieces))
+        return Encoded(form, _table(answer, form))
+    if is_table:
+        content = b"".join(_table(answer, form))
+        _check_size(len(content), megabytes)
+        return Encoded(form, content)
     content = wire.answer_bytes(answer) if form == wire.ANSWER else _plain_json(answer)
     _check_size(len(content), megabytes)
     return Encoded(form, content)

@@ -40,7 +40,7 @@ def test_clusters_of_a_text(a):
         assert 1 <= len(row.samples) <= 2
         assert {sample.split("«")[1].split("»")[0] for sample in row.samples} <= set(members["token"])
     about = {"network": "words", "target": "blocks.3.mlp", "space": "activations", "metric": "euclidean"}
-    assert found.attrs == {"clustering": 4, **about, "current": True, "note": None}
+    assert found.attrs == {"clustering": 4, **about, "current": True, "note": None, "label_note": None}
     assert query.clusters(a, clustering=4, samples=0)["samples"].tolist() == [[]] * len(found)
 
 
