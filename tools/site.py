@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import shutil
 import subprocess
@@ -24,6 +25,10 @@ import typer
 
 import atlas
 from app.cli.commands import cli
+from app.http.bodies import body_of, words_of
+from app.http.problems import status_of
+from app.serving.questions import questions
+from atlas import errors
 from query.store.queries import schema
 
 ROOT = Path(__file__).parents[1]
@@ -58,8 +63,13 @@ def write_pages(folder: Path) -> None:
     settings = (ROOT / "zensical.toml").read_text("utf-8").replace('paths = [".."]', f'paths = ["{ROOT}"]')
     (folder / "zensical.toml").write_text(settings, encoding="utf-8")
     (folder / "docs" / "reference").mkdir()
-    for name, page in (("python", python_page()), ("cli", cli_page()), ("schema", schema_page())):
+    for name, page in pages().items():
         (folder / "docs" / "reference" / f"{name}.md").write_text(page, encoding="utf-8")
+
+
+def pages() -> dict[str, str]:
+    """The references, by name."""
+    return {"python": python_page(), "cli": cli_page(), "http": http_page(), "schema": schema_page()}
 
 
 def python_page() -> str:
@@ -108,6 +118,46 @@ def _commands(group: Any, called: str) -> Iterator[str]:
             yield ""
 
 
+def http_page() -> str:
+    """Every question that a server answers, from the models of its OpenAPI description."""
+    lines = [
+        "# HTTP",
+        "",
+        "`polytope serve ATLAS` answers under `/v1/ATLAS/QUESTION`, and has this as a page that can be tried "
+        "(`/docs`) and as OpenAPI (`/openapi.json`). A body is a JSON object of the parameters below; the answer is "
+        "JSON, Arrow or Parquet by the header `Accept`. Errors are `application/problem+json`.",
+        "",
+    ]
+    for name, question in questions().items():
+        also = " Also `GET`, with parameters in the address." if words_of(question) else ""
+        lines += [f"## POST /v1/ATLAS/{name}", "", f"{_prose(question.summary)} {_prose(question.text)}{also}", ""]
+        model = body_of(question).model_json_schema()
+        fields = model.get("properties", {})
+        if fields:
+            lines += ["| parameter | type | default | what it is |", "|---|---|---|---|"]
+        for field, about in fields.items():
+            default = "required" if field in model.get("required", ()) else f"`{json.dumps(about.get('default'))}`"
+            said = _cell(_prose(about.get("description", "")))
+            lines.append(f"| `{field}` | `{_cell(_json_type(about))}` | {default} | {said} |")
+        lines += ["", f"Returns: {_prose(question.answer)}", ""]
+        for error, when in question.errors.items():
+            kind = getattr(errors, error, errors.PolytopeError)
+            lines.append(f"- {status_of(kind)} `{error}`: {_prose(when)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _json_type(about: dict[str, Any]) -> str:
+    """The type of a field as JSON schema has it, in a word or a few."""
+    if "anyOf" in about:
+        return " | ".join(dict.fromkeys(_json_type(kind) for kind in about["anyOf"] if kind.get("type") != "null"))
+    if "$ref" in about:
+        return str(about["$ref"]).rpartition("/")[2]
+    if "enum" in about:
+        return " | ".join(map(json.dumps, about["enum"]))
+    return f"{_json_type(about['items'])}[]" if "items" in about else str(about.get("type", "any"))
+
+
 def schema_page() -> str:
     """Every table, view and column, from the comments of schema.sql."""
     lines = [
@@ -144,7 +194,7 @@ def _cell(text: str) -> str:
 
 def _prose(text: str) -> str:
     """A text that is no Markdown, shown as it is; what it has in backquotes stays code."""
-    parts = text.split("`")
+    parts = text.replace("``", "`").split("`")
     return "`".join(part if at % 2 else re.sub(r"([\\*_\[\]<>#])", r"\\\1", part) for at, part in enumerate(parts))
 
 

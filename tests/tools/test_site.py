@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from app.cli.commands import cli
+from app.serving.questions import questions
 from tools import site
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,8 @@ def test_site_describes_all_that_is_public(built_site):
     commands = (built_site / "reference" / "cli.html").read_text("utf-8")
     names = [name for name in typer.main.get_command(cli).commands if name != "experiment"]  # type: ignore[attr-defined]
     assert [name for name in [*names, "experiment density"] if f"polytope {name}" not in commands] == []
+    http = (built_site / "reference" / "http.html").read_text("utf-8")
+    assert [name for name in questions() if f"POST /v1/ATLAS/{name}" not in http] == []
     columns = re.findall(r"^comment on column (\S+)\.\"?(\w+)\"? is", (ROOT / "schema.sql").read_text("utf-8"), re.M)
     page = (built_site / "reference" / "schema.html").read_text("utf-8")
     assert len(columns) > 200 and [name for _, name in columns if f"<code>{name}</code>" not in page] == []
