@@ -67,9 +67,7 @@ def _constant_operand(args: Sequence[Any]) -> tuple[Any, ...]:
 
 
 _STEP = Nonlinearity("steps", _given(None), "step", jumps=True)
-_EXTREME = Nonlinearity(
-    "affine", lambda args: tuple(t for t in args[1:2] if isinstance(t, Tensor | Repeated)), "clamp"
-)
+_EXTREME = Nonlinearity("affine", _constant_operand, "clamp")
 _SMOOTH = Nonlinearity("smooth", _fixed(0.0))
 
 NONLINEARITIES = {

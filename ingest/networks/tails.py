@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int8, UInt8
 from torch import Tensor
 
 from atlas.errors import UnknownName, UsageError, WidthError
 from atlas.network import GateRange, Site
-from atlas.tails import Block, GateSettings, PiecewiseLinearTail, Stage, TailReading
+from atlas.tails import GateSettings, PiecewiseLinearTail, Stage, TailReading
 
 from .packing import pack_bits
 
@@ -274,24 +273,6 @@ class NoPooling:
 
     def switches(self, state: State) -> UInt8[Tensor, "points windows"]:
         return torch.zeros((len(state[0]), 0), dtype=torch.uint8, device=state[0].device)
-
-
-class LinearReluStage(NoPooling):
-    """A dense layer: z = W·x + b, then ReLU."""
-
-    def __init__(self, site: Site, weight: Float[Tensor, "gates inputs"], bias: Float[Tensor, " gates"]) -> None:
-        self.gates = ((site.name, GateRange(site.name, 0, len(bias))),)
-        self._weight, self._bias = weight, bias
-
-    def preactivations(self, state: State) -> Float[Tensor, "points gates"]:
-        return torch.nn.functional.linear(state[0], self._weight, self._bias)
-
-    def blocks(self, state: State) -> tuple[Block, ...]:
-        gates, inputs = (np.arange(size) for size in self._weight.shape)
-        return (Block(gates, inputs, inputs, self._weight.T),)
-
-    def advance(self, state: State, preactivations: Float[Tensor, "points gates"]) -> State:
-        return (preactivations.relu(),)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,32 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from atlas.network import Site, TokenWindow
-from ingest.networks.tails import LinearReluStage, PiecewiseTail
+from atlas.network import GateRange, Site, TokenWindow
+from atlas.tails import Block
+from ingest.networks.tails import NoPooling, PiecewiseTail
 from tests.atlases import add_images, add_texts
 from tests.networks import WordReader, shipped
 
 PLANE_GATES = 5
 """Of the plane network after its site embed: hidden x > 0, y > 0, x + y > 2; out x⁺ > y⁺, (x + y − 2)⁺ > 1."""
+
+
+class LinearReluStage(NoPooling):
+    """A dense layer: z = W·x + b, then ReLU."""
+
+    def __init__(self, site, weight, bias):
+        self.gates = ((site.name, GateRange(site.name, 0, len(bias))),)
+        self._weight, self._bias = weight, bias
+
+    def preactivations(self, state):
+        return torch.nn.functional.linear(state[0], self._weight, self._bias)
+
+    def blocks(self, state):
+        gates, inputs = (np.arange(size) for size in self._weight.shape)
+        return (Block(gates, inputs, inputs, self._weight.T),)
+
+    def advance(self, state, preactivations):
+        return (preactivations.relu(),)
 
 
 class LastStage(LinearReluStage):

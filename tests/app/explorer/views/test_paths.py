@@ -93,7 +93,7 @@ def test_a_path_to_itself_is_a_sentence(measured_atlas: Path):
 
 class TestInABrowser:
     pytestmark = IN_BROWSER
-    RANGE = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.slice()"
+    RANGE = "() => document.querySelector('.js-plotly-plot').layout.xaxis.range.map(Number)"
 
     def test_a_path_stays_zoomed_with_its_slider(self, measured_server: str, open_page: OpenPage):
         """A path stays zoomed as the slider moves."""
