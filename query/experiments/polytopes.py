@@ -26,16 +26,15 @@ from ..polytope.margins import Margins, margins_at
 from ..polytope.names import names_of
 from ..polytope.points import live_at
 from ..progress import Progress, part, tell
-from ..statistics import Interval, auc_interval, mean_interval, share_interval, spearman_interval
 from .claims import NUMBERS, SCALED, Before, Claim, Judge, Part, Row, Verdict, number, span_at, vote_of, word_for
 from .controls import CONTROLS
 from .figures import finish, legend_above, name_axis, points, style
 from .options import IntervalOptions
+from .polytope_statistics import EXAMPLES, GAUSSIAN, Intervals, Measured, by_kind, by_label, by_site, compared
 from .record import Experiment
 from .result import Result
 from .schema import Column, table_of, with_interval
 
-EXAMPLES, GAUSSIAN = "activation", "gaussian"
 KINDS = {
     EXAMPLES: "examples",
     GAUSSIAN: "Gaussian points",
@@ -161,7 +160,7 @@ def measure(
         source.check_readable(np.unique(np.concatenate([ids, *(aim.all for aim in aims)])))
     rng = np.random.default_rng([options.seed, 142])
     order = [EXAMPLES, GAUSSIAN, *(kind for kind in sources if kind != EXAMPLES)]
-    found: list[_Measured] = []
+    found: list[Measured] = []
     for kind in order:
         source = live if kind == GAUSSIAN else sources[kind]
         activations = source.activations(ids)
@@ -177,13 +176,13 @@ def measure(
             found.append(_measured(margins, options, rng, away[place], ways, len(aim.same), about, told))
     tell(progress, 1, 1)
     examples = _with_outcomes(live, pd.DataFrame([each.row for each in found]))
-    draw = _Intervals(options, np.random.default_rng([options.seed, 143]))
-    sites = _sites(examples, found, [site.name for site in live.place.sites], draw)
+    draw = Intervals(options, np.random.default_rng([options.seed, 143]))
+    sites = by_site(examples, found, [site.name for site in live.place.sites], draw)
     tables = {
-        "table": _table(examples, draw),
+        "table": by_kind(examples, draw),
         "sites": sites,
-        "summary": _summary(examples, sites, draw),
-        "labels": _labels(examples, draw),
+        "summary": compared(examples, sites, draw),
+        "labels": by_label(examples, draw, [column.name for column in TABLES["labels"].columns]),
         "examples": examples,
     }
     parameters = {
@@ -273,15 +272,6 @@ class _Aim:
         return np.concatenate([self.same, self.other])
 
 
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """A row of the table of examples; of its boundaries and of its rays that leave, the shares by site."""
-
-    row: dict[str, Any]
-    boundaries: dict[str, float]
-    exits: dict[str, float]
-
-
 def _aims(live: Live, ids: Int64[np.ndarray, " examples"], most: int, rng: np.random.Generator) -> list[_Aim]:
     """For each example others of other inputs: of its label, and as many of other labels. None without a label."""
     labelled = live.examples(labelled=True)
@@ -327,7 +317,7 @@ def _measured(
     same: int,
     about: dict[str, Any],
     told: Told,
-) -> _Measured:
+) -> Measured:
     units = len(margins.point)
     sketch = options.sketch if 0 < options.sketch < units and margins.exact else None
     nearest = nearest_boundaries(margins, 1, sketch=sketch, seed=options.seed, told=told)
@@ -356,7 +346,7 @@ def _measured(
         "missed": nearest.missed,
     }
     left = names_of(margins, numbers[numbers >= 0])["site"].value_counts(normalize=True)
-    return _Measured(row, _boundaries_by_site(margins), {str(site): float(share) for site, share in left.items()})
+    return Measured(row, _boundaries_by_site(margins), {str(site): float(share) for site, share in left.items()})
 
 
 def _sooner(other: Float64[np.ndarray, " other"], same: Float64[np.ndarray, " same"]) -> float:
@@ -393,106 +383,6 @@ def _with_outcomes(live: Live, examples: pd.DataFrame) -> pd.DataFrame:
     judged = own & found["loss"].notna() & (not INPUT_KINDS[live.owner.kind].in_sequence)
     found["wrong"] = (found["prediction"] != found["label"]).astype(float).where(judged)
     return found[[column.name for column in TABLES["examples"].columns]]
-
-
-# --- statistics ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Intervals:
-    """The interval that was asked for, and the generator that resamples."""
-
-    options: Options
-    rng: np.random.Generator
-
-    def _asked(self, rows: pd.DataFrame) -> dict[str, Any]:
-        return {
-            "units": rows["input"].to_numpy(np.int64),
-            "resamples": self.options.resamples,
-            "confidence": self.options.confidence,
-        }
-
-    def mean(self, rows: pd.DataFrame, name: str) -> Interval:
-        return mean_interval(rows[name].to_numpy(np.float64), self.rng, **self._asked(rows))
-
-    def share(self, rows: pd.DataFrame, holds: pd.Series) -> Interval:
-        n_inputs = rows["input"].nunique()
-        return share_interval(int(holds.sum()), len(rows), independent=n_inputs, confidence=self.options.confidence)
-
-    def auc(self, rows: pd.DataFrame, name: str, positive: pd.Series) -> Interval:
-        values = rows[name].to_numpy(np.float64)
-        return auc_interval(values, positive.to_numpy(bool), self.rng, **self._asked(rows))
-
-    def spearman(self, rows: pd.DataFrame, x: str, y: str) -> Interval:
-        values = rows[x].to_numpy(np.float64), rows[y].to_numpy(np.float64)
-        return spearman_interval(*values, self.rng, **self._asked(rows))
-
-
-def _table(examples: pd.DataFrame, draw: _Intervals) -> pd.DataFrame:
-    rows = []
-    for kind, each in examples.groupby("kind", sort=False):
-        row: dict[str, Any] = {"kind": kind}
-        for name in ("inradius", "relative", "exit", "inside"):
-            row |= draw.mean(each, name).columns(name)
-        rows.append(row | {"n": len(each), "inputs": each["input"].nunique()})
-    return pd.DataFrame(rows)
-
-
-def _sites(
-    examples: pd.DataFrame, found: Sequence[_Measured], names: Sequence[str], draw: _Intervals
-) -> pd.DataFrame:
-    rows = []
-    for kind, each in examples.groupby("kind", sort=False):
-        mine = [found[place] for place in each.index]
-        for site in names:
-            left = each.assign(left=[m.exits.get(site, 0.0) if m.exits else np.nan for m in mine])
-            rows.append(
-                {
-                    "kind": kind,
-                    "site": site,
-                    "boundaries": float(np.mean([m.boundaries[site] for m in mine])),
-                    **draw.share(each, each["nearest"] == site).columns("nearest"),
-                    **draw.mean(left, "left").columns("exits"),
-                    "n": len(each),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _summary(examples: pd.DataFrame, sites: pd.DataFrame, draw: _Intervals) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-
-    def add(what: str, kind: str, each: pd.DataFrame, found: Interval, chance: float) -> None:
-        about = {"chance": chance, "n": len(each), "inputs": each["input"].nunique()}
-        rows.append({"what": what, "kind": kind, **found.columns("value"), **about})
-
-    own, beside = (examples[examples["kind"] == kind].set_index("example") for kind in (EXAMPLES, GAUSSIAN))
-    add("farther", EXAMPLES, own, draw.share(own, own["inradius"] > beside["inradius"]), 0.5)
-    judged = own[own["wrong"].notna() & own["inradius"].notna()]
-    for what, name in (("misclassified", "inradius"), ("relative", "relative")):
-        # That a right one lies farther is that a wrong one lies nearer.
-        add(what, EXAMPLES, judged, draw.auc(judged, name, judged["wrong"] == 0), 0.5)
-    known = own[own["loss"].notna() & own["inradius"].notna()]
-    add("loss", EXAMPLES, known, draw.spearman(known, "inradius", "loss"), 0.0)
-    names = list(dict.fromkeys(sites["site"]))
-    deeper = names[len(names) - len(names) // 2 :]
-    for kind, each in examples.groupby("kind", sort=False):
-        if kind != GAUSSIAN:
-            add("sooner", str(kind), each, draw.mean(each, "sooner"), 0.5)
-        if deeper:
-            mine = sites[(sites["kind"] == kind) & sites["site"].isin(deeper)]
-            add("deeper", str(kind), each, draw.share(each, each["nearest"].isin(deeper)), mine["boundaries"].sum())
-    return pd.DataFrame(rows)
-
-
-def _labels(examples: pd.DataFrame, draw: _Intervals) -> pd.DataFrame:
-    rows = []
-    for label, each in examples[examples["kind"] == EXAMPLES].groupby("label"):
-        row: dict[str, Any] = {"label": label}
-        for name in ("inradius", "relative", "exit"):
-            row |= draw.mean(each, name).columns(name)
-        rows.append(row | {"n": len(each)})
-    return pd.DataFrame(rows, columns=[column.name for column in TABLES["labels"].columns])
 
 
 def _notes(live: Live, first: int, examples: pd.DataFrame, controls: Mapping[str, Network] | None) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ class NeighborPolytopes(Shown):
     table: a row a polytope: rank, distance, kind, site, gate, module, channel, row, column, other_row, other_column,
         met, facet, flips, verified as in `Boundaries`; map_change: ‖A' − A‖_F of the maps to the logits, exact across
         a facet, else NaN (of a smooth network, whose map does not jump, always); prediction at the boundary's point,
-        changes (whether it is another one); examples: stored examples with that code, None where codes of the span
-        are not stored.
+        changes (whether it is another one); examples: other stored examples with that code, None where codes of the
+        span are not stored.
     """
 
     network: str
@@ -160,10 +160,11 @@ def _map_changes(margins: Margins, beyond: Across, gradients: np.ndarray) -> np.
 
 
 def _living(atlas: Atlas, point: Point, code: SplineCodes) -> list[int] | None:
-    """Stored examples that have this code of the span."""
+    """Stored examples that have this code of the span, but for the subject: across a pooling window the code is its
+    own."""
     try:
         target = atlas.catalog.target(span=point.place.name, network=point.live.owner.name)
     except NotStored:
         return None
     same = nearest(atlas, code=code, site=target.name, network=target.network.name, radius=0, density=False)
-    return [int(example) for example in same["example_id"]]
+    return [int(example) for example in same["example_id"] if example != point.example]

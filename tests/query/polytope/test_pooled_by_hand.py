@@ -77,7 +77,7 @@ def test_neighbours_of_three_units_on_paper(asked):
     np.testing.assert_allclose(found.table["map_change"], [0, 2, 2**0.5], atol=1e-12)
     assert found.prediction == "right" and not found.table["changes"].any()
     living = [set(some) for some in found.table["examples"]]
-    assert living == [{keys["point"], keys["across"]}, {keys["along"]}, set()]
+    assert living == [{keys["across"]}, {keys["along"]}, set()]
 
 
 def test_rays_and_regions_on_paper(asked):
