@@ -19,24 +19,25 @@ WALL = 0.8
 
 
 def ring(boundaries: pd.DataFrame, links: Sequence[str | None], title: str) -> go.Figure:
-    """Every boundary as a wall at its distance from the example in the middle, clockwise from the nearest at the top.
+    """Every boundary as a wall around the example in the middle, clockwise from the nearest at the top.
 
-    A wall that is proven to bound the polytope is solid, any other dotted. The circle is the inradius: no boundary
-    cuts it. ``links``: where a click on each leads; None for nowhere.
+    It stands at the square root of its distance: the nearest, which matter most, may be ten times as near as the
+    last, and would stand on each other. A wall that is proven to bound the polytope is solid, any other dotted. The
+    circle is the inradius: no boundary cuts it. ``links``: where a click on each leads; None for nowhere.
     """
     k = len(boundaries)
     angles = np.pi / 2 - 2 * np.pi * np.arange(k) / max(k, 1)
-    distances = boundaries["distance"].to_numpy(np.float64)
-    farthest = float(distances.max(initial=0.0)) or 1.0
-    half = WALL * np.tan(np.pi / max(k, 8)) * np.maximum(distances, farthest / 4)
-    figure = go.Figure(_circle(float(distances.min(initial=0.0))))
+    radii = np.sqrt(boundaries["distance"].to_numpy(np.float64))
+    farthest = float(radii.max(initial=0.0)) or 1.0
+    half = WALL * np.tan(np.pi / max(k, 8)) * np.maximum(radii, farthest / 4)
+    figure = go.Figure(_circle(float(radii.min(initial=0.0))))
     for place, (site, part) in enumerate(boundaries.groupby("site", sort=False)):
         look = SERIES[place % len(SERIES)]
         for proven, walls in part.groupby(part["facet"].eq(True), sort=False):
             rows = walls.index.to_numpy()
             out = np.stack([np.cos(angles[rows]), np.sin(angles[rows])], axis=1)
             along = np.stack([-out[:, 1], out[:, 0]], axis=1)
-            middle = distances[rows, None] * out
+            middle = radii[rows, None] * out
             aside = half[rows, None] * along
             ends = np.stack([middle - aside, middle, middle + aside], axis=1)
             proof = "" if proven else ", not proven"
@@ -67,10 +68,22 @@ def ring(boundaries: pd.DataFrame, links: Sequence[str | None], title: str) -> g
     )
     reach = 1.15 * farthest
     bare = {"range": [-reach, reach], "constrain": "domain", "showgrid": False, "zeroline": False}
-    figure.update_xaxes(title="Distance in the activation space", exponentformat="power", nticks=5, **bare)
+    marks = _marks(farthest**2)
+    ticks = [side * mark**0.5 for side in (-1, 1) for mark in marks]
+    words = [f"{mark:g}" for mark in marks] * 2
+    figure.update_xaxes(
+        title="Distance in the activation space, by its square root", tickvals=ticks, ticktext=words, **bare
+    )
     figure.update_yaxes(scaleanchor="x", showticklabels=False, **bare)
     figure.update_layout(legend={"font": {"size": 11}}, meta={"links": True})
     return finished(figure, title, 460)
+
+
+def _marks(farthest: float) -> list[float]:
+    """Distances to mark: 0, and the largest round one that is not beyond the farthest wall, with a tenth of it."""
+    power = 10.0 ** np.floor(np.log10(farthest))
+    largest = float(f"{power * max(step for step in (1, 2, 5) if step * power <= farthest * (1 + 1e-9)):.0e}")
+    return [0.0, float(f"{largest / 10:.0e}"), largest]
 
 
 def _with_gaps(walls: Float64[np.ndarray, "walls points"]) -> list[float | None]:

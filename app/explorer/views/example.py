@@ -235,7 +235,7 @@ def _walls(view: View, example: int) -> None:
         ]
     )
     figures.show(
-        ring(bounds.table, links, f"The {len(links)} nearest boundaries of example {example}, {span}, to scale"),
+        ring(bounds.table, links, f"The {len(links)} nearest boundaries of example {example}, {span}"),
         f"boundaries-{example}",
         key="walls",
         data=bounds.table,

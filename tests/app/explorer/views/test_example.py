@@ -126,7 +126,7 @@ def test_boundaries_stand_around_an_image(demo_atlas: Path, networks: dict[str, 
         ):
             if x is not None:
                 rank = int(said.removeprefix("<b>").split(".")[0])
-                at[rank] = min(at.get(rank, (np.inf, None)), (np.hypot(x, y), link or ""))
+                at[rank] = min(at.get(rank, (np.inf, None)), (x**2 + y**2, link or ""))
     assert [at[rank][0] for rank in found.table["rank"]] == pytest.approx(found.table["distance"].tolist())
     links = [at[rank][1] for rank in found.table["rank"]]
     assert [f"example={other}&" in link if other else not link for other, link in zip(beyond, links, strict=True)]
