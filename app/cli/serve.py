@@ -76,6 +76,11 @@ def serve(
             return TERMINATED
 
 
+HEADINGS = ("2.25rem", "1.5rem", "1.15rem", "1rem", "1rem", "1rem")
+"""Sizes of headings, from that of the page on: those inside a page follow it without a gap, and are smaller than
+Streamlit's."""
+
+
 def arguments(atlas: Path, *, port: int, host: str, open_browser: bool, read_only: bool = False) -> list[str]:
     """The arguments of `streamlit` that serve an atlas."""
     options = {
@@ -109,6 +114,7 @@ def arguments(atlas: Path, *, port: int, host: str, open_browser: bool, read_onl
         "theme.metricValueFontSize": "1.5rem",
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    flags += [part for size in HEADINGS for part in ("--theme.headingFontSizes", size)]
     # A page elsewhere whose name is made to point here (DNS rebinding) is turned away.
     hosts = [part for name in _names(host) for part in ("--server.allowedHosts", name)]
     script = Path(__file__).parents[1] / "explorer" / "entry.py"

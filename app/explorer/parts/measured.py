@@ -80,7 +80,7 @@ def offer(what: str, key: str, words: str = "Compute") -> bool:
     if running():
         return True
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(words, type="primary", key=f"compute-{key}", on_click=_run)
+        st.button(words, type="primary", key=f"go-{key}", on_click=_run)
         show.notes(what)
     return False
 

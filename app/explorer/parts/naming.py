@@ -49,6 +49,7 @@ def _form(view: View, borne: ClusterName) -> None:
         st.form_submit_button(
             "Save",
             type="primary",
+            key=f"go-{form}",
             on_click=_save,
             args=(view.path, borne, name, note),
             help="Everyone who opens this atlas sees it. Empty both to take the name away.",

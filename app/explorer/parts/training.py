@@ -33,7 +33,7 @@ def beside(view: View, networks: pd.DataFrame, sites: pd.DataFrame) -> None:
     alike = [name for name in networks["name"] if gates.get(name) == gates.get(view.network.name)]
     if len(alike) < 2:
         return
-    st.subheader("Networks beside each other", anchor=False)
+    st.header("Networks beside each other", anchor=False)
     n_examples = int(networks.set_index("name")["n_examples"][alike].max())
     if n_examples > UNASKED_EXAMPLES and st.query_params.get(COMPARE) != "1":
         st.button("Compare networks", on_click=_ask)

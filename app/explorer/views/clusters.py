@@ -217,11 +217,11 @@ def _cluster(view: View, clustering: int, cluster: int, mine: pd.DataFrame) -> N
     counts = view.ask(query.member_counts, clustering=clustering, cluster=cluster)
     size = counts.attrs["size"]
     if cluster == NOISE:
-        st.subheader(f"Noise: {counted(size, 'member')}", anchor=False)
+        st.header(f"Noise: {counted(size, 'member')}", anchor=False)
     else:
         borne = view.ask(borne_name, clustering=clustering, cluster=cluster)
         called = f" · {markup.markdown(borne.name)}" if borne.name else ""
-        st.subheader(f"Cluster {cluster}{called}: {counted(size, 'member')}", anchor=False)
+        st.header(f"Cluster {cluster}{called}: {counted(size, 'member')}", anchor=False)
         naming.draw(view, borne)
     space = str(mine.loc[mine["clustering_id"] == clustering, "space"].iloc[0])
     parts = cluster_sections.parts(cluster, space)

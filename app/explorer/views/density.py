@@ -32,10 +32,10 @@ def render(view: View) -> None:
         "labels cross more of them per unit distance than pairs of the same label, and in untrained networks "
         "they don't."
     )
-    st.subheader("Same label against different labels", anchor=False)
+    st.header("Same label against different labels", anchor=False)
     with explained():
         _classes(view)
-    st.subheader("One pair", anchor=False)
+    st.header("One pair", anchor=False)
     with explained():
         _pair(view)
 

@@ -88,7 +88,7 @@ def _itself(view: View, row: dict[str, Any]) -> None:
 
 
 def _path(view: View, example: int) -> None:
-    st.subheader("Its cluster at every site", anchor=False)
+    st.header("Its cluster at every site", anchor=False)
     spaces = [space for space in SPACES if space in view.ask(_spaces, view.network.network_id)]
     if not spaces:
         show.notes("No site of this network is clustered yet: `polytope cluster` does it.")
@@ -140,7 +140,7 @@ def _stop(view: View, row: dict[str, Any]) -> str:
 
 
 def _code(view: View, example: int) -> None:
-    st.subheader("Its code at every site", anchor=False)
+    st.header("Its code at every site", anchor=False)
     found = view.ask(rasters, example)
     scopes = {
         _SCOPES["position"]: [raster for raster in found if not raster.by_channel],
@@ -174,7 +174,7 @@ def _code(view: View, example: int) -> None:
 
 
 def _near(view: View, example: int) -> None:
-    st.subheader(f"Around it at {markup.markdown(view.target)}", anchor=False)
+    st.header(f"Around it at {markup.markdown(view.target)}", anchor=False)
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
     others = min(site.n_codes for site in target.sites) - 1
     if others < 1:
@@ -209,7 +209,7 @@ def _near(view: View, example: int) -> None:
 
 
 def _walls(view: View, example: int) -> None:
-    st.subheader("How far the next polytope is", anchor=False)
+    st.header("How far the next polytope is", anchor=False)
     span = choices.span(view)
     if not measured.offer(
         "Runs the network on from the site: seconds for a small network, minutes for a large one or an early site.",

@@ -142,7 +142,7 @@ def _result(view: View, held: pd.DataFrame, number: int) -> None:
     row = held[held["experiment_id"] == number].to_dict("records")[0]
     found = measured.Answer(view.ask(load, number), number)
     result = found.result
-    st.subheader(f"Experiment {number}: {markup.markdown(result.kind)}", anchor=False)
+    st.header(f"Experiment {number}: {markup.markdown(result.kind)}", anchor=False)
     known = find(result.kind) if result.kind in EXPERIMENTS else None
     if known is None:
         show.error(
@@ -255,7 +255,7 @@ def _unasked(view: View) -> None:
         show.error(f"no experiment {kind} is without a result; the table above has all that are")
         return
     [row] = chosen
-    st.subheader(markup.markdown(kind), anchor=False)
+    st.header(markup.markdown(kind), anchor=False)
     st.code(row["command"], "sh", wrap_lines=True)
     _options(kind)
     if row["options"] is None:
@@ -298,7 +298,7 @@ def _report(view: View) -> None:
         f"{there} of {len(found)} measurements of the report {'is' if there == 1 else 'are'} stored. This "
         "command measures the others and writes the page; it goes on where it was stopped."
     )
-    st.code(f"polytope report {quote(str(view.path))} -o report.html", "sh", wrap_lines=True)
+    st.code(f"polytope report {quote(str(view.path))} -o report.html", None, wrap_lines=True)
     _verdicts(view, found)
     source(view, call(stored_verdicts))
     if not measured.offer(
@@ -316,7 +316,7 @@ def _report(view: View) -> None:
             "text/html",
             on_click="ignore",
             type="primary",
-            key="report",
+            key="go-report",
         )
 
 

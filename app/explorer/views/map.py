@@ -234,7 +234,7 @@ def _listed(view: View, layout: StoredLayout, clustering: int | None, region: Re
     counts = view.ask(region_counts, layout.layout_id, region, clustering=clustering)
     size = int(counts.loc[counts["what"] == LABEL, "n"].sum())
     kind = "box" if len(region.corners) == 2 else f"polygon of {len(region.corners)} corners"
-    st.subheader(f"{size:,} of {layout.n_examples:,} examples in this {kind}", anchor=False)
+    st.header(f"{size:,} of {layout.n_examples:,} examples in this {kind}", anchor=False)
     if not size:
         return
     left, right = st.columns([1, 3], gap="medium")

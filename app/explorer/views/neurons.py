@@ -194,7 +194,7 @@ def _examples(view: View, found: Unit) -> None:
         title = {"top": f"Top {len(rows)}: {span}", OFF: f"Off, {span}: {len(rows)} of {n} at random"}.get(
             str(part), f"B{str(part)[1:]} of {BANDS}, {span}: {len(rows)} of {n} at random"
         )
-        st.html(f'<div class="pa"><h4>{markup.plain(title)}</h4></div>')
+        st.html(f'<div class="pa"><h2>{markup.plain(title)}</h2></div>')
         cards.examples(view, rows.drop(columns=["part", "rank"]), found.clustering)
 
 

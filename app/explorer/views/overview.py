@@ -52,7 +52,7 @@ def render(view: View) -> None:
         for name, count in counts:
             st.metric(name, f"{count:,}", border=True, width="stretch")
 
-    st.subheader(f"Sites of {markup.markdown(view.network.name)}", anchor=False)
+    st.header(f"Sites of {markup.markdown(view.network.name)}", anchor=False)
     rows = _sites(view, sites, held["spans"], clusterings)
     place, measuring = st.empty(), st.container()
     with place.container():
@@ -66,11 +66,11 @@ def render(view: View) -> None:
         )
     )
     for part, draw in (("networks", _networks), ("datasets", _datasets), ("runs", _runs)):
-        st.subheader(part.capitalize(), anchor=False)
+        st.header(part.capitalize(), anchor=False)
         draw(held[part])
         source(view, f"{call(query.info)}[{part!r}]")
     compared = st.container()
-    st.subheader("Health", anchor=False)
+    st.header("Health", anchor=False)
     _health(view)
     with measuring:  # last: what is measured never holds up what is known
         measured = _measure(view, rows)

@@ -222,7 +222,7 @@ def _at(points: pd.DataFrame, here: float) -> pd.Series:
 
 def _met(view: View, way: Route, axis: str, wanted: dict[str, Any]) -> None:
     """All examples that are nearest somewhere on the way."""
-    st.subheader("Nearest on the way", anchor=False)
+    st.header("Nearest on the way", anchor=False)
     address.switch(
         "Other examples only",
         key="others",
@@ -284,7 +284,7 @@ def _means(view: View, name: str, span: str, here: float) -> None:
         return
     spans = [options.get("span") for options in held["options"]]
     numbers = [int(number) for number in held["experiment_id"]]
-    st.subheader("Stored: means over several examples", anchor=False)
+    st.header("Stored: means over several examples", anchor=False)
     same = [number for number, of in zip(numbers, spans, strict=True) if of == span]
     if same:
         found = measured.Answer(view.ask(load, same[0]), same[0])

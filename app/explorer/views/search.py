@@ -399,7 +399,7 @@ def _show(
     about, n = answer.nearest.attrs, answer.n_same
     name = name or str(about["subject"])
     st.html(f'<div class="pa">{markup.plain(name[0].upper() + name[1:])}{_in_words(view, answer.place)}</div>')
-    st.subheader(f"In the same polytope: {n:,}", anchor=False)
+    st.header(f"In the same polytope: {n:,}", anchor=False)
     if n:
         cards.examples(view, answer.same.drop(columns=["rank", "density", "distance"]), about["clustering"])
         if n > len(answer.same):
@@ -436,7 +436,7 @@ def _in_words(view: View, place: Membership | str | None) -> str:
 def _nearest(found: pd.DataFrame, view: View, wanted: Arguments, shared: bool) -> None:
     about = found.attrs
     searched = f"{about['n_searched']:,} of {about['n_codes']:,}" if _narrowed(wanted) else f"{about['n_codes']:,}"
-    st.subheader(f"Nearest polytopes: {len(found):,} of {searched} codes", anchor=False)
+    st.header(f"Nearest polytopes: {len(found):,} of {searched} codes", anchor=False)
     if len(found):
         low, high = int(found["distance"].min()), int(found["distance"].max())
         apart = f"{low:,}" if low == high else f"{low:,} to {high:,}"

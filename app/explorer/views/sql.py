@@ -26,7 +26,6 @@ from ..view import View, explained, guarded, literal, records
 MOST_ROWS = 10_000  # to page through and to download; the command line and Python give all rows
 PAGE_ROWS = 200  # sent to the browser at once: some screens
 LONGEST = 300  # seconds
-SCHEMA_HEIGHT = 260  # pixels: with the list above it as tall as the editor
 TABLE, CHART = "Table", "Chart"
 NO_COLUMN = "(none)"
 BYTES_SHOWN = 16  # of a blob that is no picture, in hexadecimal
@@ -58,7 +57,7 @@ def _editor(view: View) -> tuple[int, int]:
     st.session_state["query-first"] = first
     st.text_area("Query (Ctrl+Enter runs it)", key="query", bind="query-params", height=160)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.button("Run", type="primary", width=90)
+        st.button("Run", type="primary", width=90, key="go-run")
         limit = address.number("Rows at most", 1, MOST_ROWS, DEFAULT_LIMIT, key="limit", step=100, width=140)
         timeout = address.number("Seconds at most", 1, LONGEST, int(DEFAULT_TIMEOUT), key="timeout", width=140)
     return limit, timeout
@@ -80,8 +79,10 @@ def _schema(view: View) -> None:
         [markup.plain(row["column"]), markup.plain(row["type"]), markup.plain(row["comment"])]
         for row in records(columns[columns["table"] == table])
     ]
-    with st.container(height=SCHEMA_HEIGHT):
-        st.html(markup.table(heads, rows))
+    shown = markup.table(heads, rows)
+    st.html(
+        f'<div class="pa-tall" tabindex="0" role="region" aria-label="Columns of {markup.plain(table)}">{shown}</div>'
+    )
     st.html(
         '<div class="pa pa-note">Functions: <code>hamming(a, b)</code>, <code>is_on(code, gate)</code>, '
         "<code>polytope_density(code_a, code_b, activation_a, activation_b)</code></div>"

@@ -1,4 +1,4 @@
-"""Every page opens, fits on half a laptop's screen without scrolling sideways, and is used by keyboard alone."""
+"""Every page opens, passes axe-core, fits on half a laptop's screen without scrolling sideways, and is used by keyboard alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from tests.app.explorer.browsing import (
@@ -13,6 +14,7 @@ from tests.app.explorer.browsing import (
     OpenPage,
     address,
     answered,
+    drawn,
     eventually,
     no_error,
     photograph,
@@ -62,7 +64,7 @@ LEAST = 2_000
 HALF = {"width": 640, "height": 800}
 
 BEYOND = """() => [...document.querySelectorAll(
-        '[data-testid="stMain"] :is(button, input, textarea, [role="slider"], h1, h3)'
+        '[data-testid="stMain"] :is(button, input, textarea, [role="slider"], h1, h2)'
     )]
     .filter(each => each.checkVisibility())
     .filter(each => !each.closest('.pa-scroll, .pa-strip, [role="tablist"], .js-plotly-plot'))
@@ -118,6 +120,7 @@ def test_every_page_serves_everyone(server: str, measured_server: str, open_page
     answered(page)
     no_error(page)
     photograph(page, name)
+    axe_finds_nothing(page)
     fits_half_a_screen(page)
     if name == "search":
         assert page.locator(".pa-scroll").last.evaluate(SHADED)
@@ -125,6 +128,15 @@ def test_every_page_serves_everyone(server: str, measured_server: str, open_page
         figure_is_taken_along(page, FIGURES[name])
     if name in BY_KEYBOARD:
         tab_reaches_all_and_is_seen(page)
+
+
+def axe_finds_nothing(page: Page) -> None:
+    """In either theme: contrast, order of headings, names, what scrolls by keyboard."""
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        drawn(page)
+        found = Axe().run(page).response["violations"]
+        assert [(rule["id"], node["html"], node["failureSummary"]) for rule in found for node in rule["nodes"]] == []
 
 
 def fits_half_a_screen(page: Page) -> None:

@@ -64,7 +64,7 @@ def test_a_cluster_is_named_by_keyboard(demo_atlas: Path, tmp_path: Path, open_p
         page.keyboard.type("by hand")
         tab_to(page, '[data-testid="stFormSubmitButton"] button')
         page.keyboard.press("Space")
-        expect(page.locator("h3").last).to_contain_text("by hand")
+        expect(page.locator("h2").last).to_contain_text("by hand")
         answered(page)
         with atlas.open(path) as a:
             assert "by hand" in query.cluster_names(a)["name"].tolist()

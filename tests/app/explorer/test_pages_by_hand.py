@@ -262,7 +262,7 @@ def test_a_name_is_saved_while_a_job_reads(own: Path):
         labelled(app, "Note").set_value("two\nlines")
         save_names(app)
     assert names(own) == [(cluster, "a name", "two\nlines")]
-    assert app.subheader[-1].value.startswith(f"Cluster {cluster} · a name: ")
+    assert app.header[-1].value.startswith(f"Cluster {cluster} · a name: ")
 
 
 def test_another_persons_name_is_shown_first(own: Path):
@@ -278,7 +278,7 @@ def test_another_persons_name_is_shown_first(own: Path):
     assert names(own) == [(cluster, "first name", None)]
     assert "Not saved: somebody else has changed the name or note meanwhile." in words(other)
     assert "Now the name is “first name” and the note is empty." in words(other)
-    assert other.subheader[-1].value.startswith(f"Cluster {cluster} · first name: ")
+    assert other.header[-1].value.startswith(f"Cluster {cluster} · first name: ")
     assert labelled(other, "Name").value == "" and labelled(other, "Note").value == "a note alone"
 
     labelled(one, "Note").set_value("two\nlines")  # while the second reads what the first had saved

@@ -30,14 +30,14 @@ def test_a_chosen_cluster_shows_its_members(demo_atlas: Path):
         noise = query.members(a, cluster=-1, clustering=clustering, limit=20, offset=20)
     app = opened(demo_atlas, "clusters", network=TEXT, target=SITE)
     assert errors(app) == []
-    assert app.subheader[-1].value == f"Cluster {found['label'][0]}: {found['size'][0]:,} members"
+    assert app.header[-1].value == f"Cluster {found['label'][0]}: {found['size'][0]:,} members"
     grid = app.dataframe[0].value
     assert grid["label"].tolist() == found["label"].tolist()
     assert grid["intruder"].tolist() == pytest.approx(scores[found["label"]].tolist())
     app = opened(demo_atlas, "clusters", network=TEXT, target=SITE, cluster=found["label"][1])
     assert ids(app)[1:] == second["example_id"].tolist()[1:20]
     noisy = opened(demo_atlas, "clusters", network=TEXT, target=SITE, cluster="noise", page=2)
-    assert noisy.subheader[-1].value == f"Noise: {noise.attrs['size']:,} members"
+    assert noisy.header[-1].value == f"Noise: {noise.attrs['size']:,} members"
     assert "Name this cluster" not in [part.label for part in noisy.expander]
     assert "21 to 40 of" in words(noisy) and ids(noisy) == noise["example_id"].tolist()
 
@@ -84,5 +84,5 @@ class TestInABrowser:
         # The box of the second row, under the heads: the grid is drawn on a canvas, under what scrolls it.
         grid.click(force=True, position={"x": 18, "y": 36 + 33 + 16})
         second = found["label"].tolist()[1]
-        expect(page.locator("h3").last).to_have_text(re.compile(f"^Cluster {second}: "))
+        expect(page.locator("h2").last).to_have_text(re.compile(f"^Cluster {second}: "))
         address_says(page, cluster=second)

@@ -21,7 +21,7 @@ def test_a_stored_result_is_reproduced(measured_atlas: Path):
     assert column(app, 1) == ["3", "2", "1"] and column(app, 2) == ["occupancy", "density", "slice"]
     assert column(app, 4)[1:] == ["pairs 60, resamples 60", "a 1, b 4, c 9, size 24, span inception5a->:full"]
     assert column(app, 5) == ["yes"] * 3
-    assert app.subheader[-1].value == "Experiment 1: slice" and len(figures(app)) == 1
+    assert app.header[-1].value == "Experiment 1: slice" and len(figures(app)) == 1
     for note in result.notes:
         assert note[1:60] in words(app)
     [line] = scripts(app, "sh")

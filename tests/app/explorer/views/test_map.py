@@ -54,7 +54,7 @@ def test_a_region_lists_who_lies_in_it(demo_atlas: Path, lasso: bool):
     app = opened(demo_atlas, "map", network=IMAGE, target=IMAGE_SITE, within=str(region))
     assert errors(app) == [] and len(figures(app)) == 1
     kind = "polygon of 3 corners" if lasso else "box"
-    assert app.subheader[-1].value == f"{found.attrs['size']:,} of {len(points):,} examples in this {kind}"
+    assert app.header[-1].value == f"{found.attrs['size']:,} of {len(points):,} examples in this {kind}"
     assert ids(app) == found["example_id"].tolist()
     assert f"layout_id = {number} and {region.sql}" in scripts(app, "sql")
     with atlas.open(demo_atlas) as a:

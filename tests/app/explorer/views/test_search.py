@@ -38,7 +38,7 @@ def test_an_examples_search_is_the_querys(demo_atlas: Path):
     assert ids(app) == found["example_id"].tolist()
     lies = "lies in no cluster" if where.cluster < 0 else f"lies in cluster {where.cluster} of clustering"
     assert found.attrs["exact_note"][1:] in words(app) and lies in words(app)
-    assert "In the same polytope: 0" in [heading.value for heading in app.subheader]
+    assert "In the same polytope: 0" in [heading.value for heading in app.header]
     [sql] = scripts(app, "sql")
     with atlas.open(demo_atlas) as a:
         assert query.sql(a, sql)["example_id"].tolist() == found["example_id"].tolist()
@@ -53,7 +53,7 @@ def test_filters_are_part_of_the_search(demo_atlas: Path):
     state = {"network": IMAGE, "target": FULL_SITE, "example": 5, "k": 3, "radius": 300}
     app = opened(demo_atlas, "search", **state, **wanted)
     assert errors(app) == [] and ids(app) == found["example_id"].tolist()
-    assert any(f"of {found.attrs['n_searched']:,} of 100 codes" in heading.value for heading in app.subheader)
+    assert any(f"of {found.attrs['n_searched']:,} of 100 codes" in heading.value for heading in app.header)
     app.text_input(key="where").set_value("nonsense = 1")
     assert "where is 'nonsense = 1'" in errors(computed(app))[0]
     app.text_input(key="where").set_value("")
@@ -71,7 +71,7 @@ def test_sharers_of_a_polytope_stand_apart(demo_atlas: Path):
         found = query.nearest(a, example=example, site=site, network=network, k=n - 1 + 4)
     assert n - 1 > 4 and (found["distance"] > 0).sum() == 4
     app = opened(demo_atlas, "search", network=network, target=site, example=example, k=4)
-    assert f"In the same polytope: {n - 1:,}" in [heading.value for heading in app.subheader]
+    assert f"In the same polytope: {n - 1:,}" in [heading.value for heading in app.header]
     same, outside = (found[found["distance"] == 0], found[found["distance"] > 0])
     assert ids(app) == [*same["example_id"][:24], *outside["example_id"]]
 
