@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +20,13 @@ from uuid import uuid4
 import pandas as pd
 import streamlit as st
 
-from atlas import Atlas, Network
+from atlas import Atlas
 from atlas.errors import PolytopeError
 from atlas.store.catalog import NetworkRecord
 from atlas.store.names import NAMES
 from atlas.store.statements import DATABASE
 
-from . import jobs
+from . import jobs, networks
 from .parts import markup, show
 
 P = ParamSpec("P")
@@ -38,9 +37,6 @@ KEPT_ANSWERS = "256MB"
 
 LARGEST_KEPT = 32_000_000
 """Bytes of an answer that is kept among those: a larger one would drop everyone's."""
-
-KEPT_NETWORKS = 2
-"""Networks kept loaded for what takes seconds, and as many for what takes minutes: one for text, one for images."""
 
 AT_ONCE = 0.3
 """Seconds that a page waits for a job before it shows progress: what is quicker appears without a flicker."""
@@ -117,7 +113,8 @@ class View:
         if st.session_state.get(f"stopped-{place}"):
             _stopped(label, place)
             return None
-        network = partial(_held, "minutes" if turns is jobs.LONG else "seconds", self.network) if live else None
+        use = networks.MINUTES if turns is jobs.LONG else networks.SECONDS
+        network = partial(networks.held, use, self.network) if live else None
         session = _session()
         job = jobs.job(key, label, self.path, question, args, kwargs, session=session, network=network, turns=turns)
         job.watched_by(session)
@@ -135,6 +132,22 @@ class View:
             return answer
         _watch(job, place, session)
         return None
+
+    def load_ahead(self) -> None:
+        """Load the network in the background, with a line that says so until it is there: what is asked of it next
+        need not wait for that."""
+        loading = networks.ahead(self.network)
+        if loading.ended.wait(AT_ONCE):
+            return
+
+        @st.fragment(run_every=LOOK_EVERY)
+        def look() -> None:
+            if loading.ended.is_set():
+                st.rerun()
+            share, line = loading.state()
+            st.progress(share, text=markup.markdown(line))
+
+        look()
 
 
 def _name(question: Callable[..., Any]) -> str:
@@ -218,39 +231,6 @@ def _stopped(label: str, place: str) -> None:
 def _session() -> str:
     """A word for the session of who looks at this page."""
     return str(st.session_state.setdefault("session", uuid4().hex))
-
-
-# --- networks --------------------------------------------------------------------------------------------------
-
-
-_reading: dict[tuple[str, str, str], threading.Lock] = {}
-"""A network is shared by all sessions, and its hooks write to shared places: one caller reads at a time. What takes
-seconds has networks of its own, so that it need not wait for what takes minutes."""
-
-_finding = threading.Lock()
-
-
-@contextmanager
-def _held(use: str, network: NetworkRecord, go_on: Callable[[], None]) -> Iterator[Network]:
-    """A network for this caller alone; while it is waited for, what ``go_on`` raises ends that.
-
-    Raises what `ingest.networks.reload_network` raises, `WeightsError` for other weights among it.
-    """
-    with _finding:
-        lock = _reading.setdefault((use, network.name, network.weights_digest), threading.Lock())
-    while not lock.acquire(timeout=jobs.INTERRUPT_EVERY):
-        go_on()
-    try:
-        yield _load(use, network.name, network.weights_digest, network.source, network.weights, network)
-    finally:
-        lock.release()
-
-
-@st.cache_resource(max_entries=2 * KEPT_NETWORKS, show_spinner=False)
-def _load(use: str, name: str, digest: str, source: str, weights: str, _network: NetworkRecord) -> Network:
-    from ingest.networks import reload_network  # torch takes seconds, and most pages never need it
-
-    return reload_network(_network)
 
 
 # --- showing ---------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def render(view: View) -> None:
     if by == EXAMPLE:
         _from_example(view, wanted)
     else:
+        view.load_ahead()
         _FROM[kind](view, wanted)
 
 
