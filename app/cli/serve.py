@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -77,8 +78,7 @@ def serve(
 
 
 HEADINGS = ("2.25rem", "1.5rem", "1.15rem", "1rem", "1rem", "1rem")
-"""Sizes of headings, from that of the page on: those inside a page follow it without a gap, and are smaller than
-Streamlit's."""
+"""Sizes of headings by their level: those inside a page are of the second, and smaller than Streamlit's."""
 
 
 def arguments(atlas: Path, *, port: int, host: str, open_browser: bool, read_only: bool = False) -> list[str]:
@@ -112,9 +112,9 @@ def arguments(atlas: Path, *, port: int, host: str, open_browser: bool, read_onl
         "theme.dark.primaryColor": "#56b4e9",
         "theme.baseFontSize": "15",
         "theme.metricValueFontSize": "1.5rem",
+        "theme.headingFontSizes": json.dumps(HEADINGS),
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    flags += [part for size in HEADINGS for part in ("--theme.headingFontSizes", size)]
     # A page elsewhere whose name is made to point here (DNS rebinding) is turned away.
     hosts = [part for name in _names(host) for part in ("--server.allowedHosts", name)]
     script = Path(__file__).parents[1] / "explorer" / "entry.py"

@@ -57,7 +57,7 @@ def number(
 
     _check(key, default, int, allowed, expected or f"a whole number {high_words}")
     if default is not None:
-        _begin_with(key, default)
+        begin_with(key, default)
     value = st.number_input(label, low, high, None, key=key, bind="query-params", **look)
     if value is None:
         return default
@@ -86,7 +86,7 @@ def one_of(
     """A list to choose from, at first one or none of it. ``also``: other words of an address for its options."""
     _check(key, first, _reading(also), options.__contains__, expected or _listed(options))
     if first is not None:
-        _begin_with(key, first)
+        begin_with(key, first)
     chosen = st.selectbox(label, options, index=None, key=key, bind="query-params", **look)
     if chosen is None:
         return first
@@ -150,7 +150,7 @@ def name(key: str, value: object) -> None:
     st.session_state.setdefault(_NAMED, {})[key] = str(value)
 
 
-def _begin_with(key: str, value: object) -> None:
+def begin_with(key: str, value: object) -> None:
     """What a widget holds that has no default: Streamlit would take a default out of the address. Emptied, it begins
     anew (`_check`)."""
     if key not in st.session_state and key not in st.query_params:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -63,6 +63,12 @@ BLURRED = 8
 
 FEW = 12
 """Examples up to which each is a large white mark; more are small and have the colour of their label's class."""
+
+RESOLVED = 2
+"""Points of the grid a polytope, on the average, from which on areas are drawn; of fewer, they would be the grid."""
+
+FINE = 8
+"""Points a polytope that `closer` aims at."""
 
 SHADES = 7
 """Shades of a class's colour by which neighbouring polytopes are told apart."""
@@ -227,7 +233,8 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
 
 
 def figure(result: Result) -> go.Figure:
-    """Classes as colours, polytopes as shades, boundaries as lines, examples as marks with their circles."""
+    """Classes as colours, polytopes as shades if they are resolved, boundaries as lines, examples as marks with their
+    circles."""
     drawing = go.Figure()
     p, table = result.parameters, result.table
     (u0, u1), (v0, v1) = p["u"], p["v"]
@@ -248,15 +255,17 @@ def figure(result: Result) -> go.Figure:
             hovertemplate="%{text}<br>polytope %{customdata}<br>u = %{x:.4g}, v = %{y:.4g}<extra></extra>",
         )
     )
-    drawing.add_trace(
-        go.Heatmap(
-            z=_raster(result, "polytope") * 5 % SHADES,
-            **places,
-            colorscale=[[0, "rgba(255,255,255,0.45)"], [1, "rgba(0,0,0,0.2)"]],
-            showscale=False,
-            hoverinfo="skip",
+    [s] = result.tables["summary"].to_dict("records")
+    if not unresolved(s):
+        drawing.add_trace(
+            go.Heatmap(
+                z=_raster(result, "polytope") * 5 % SHADES,
+                **places,
+                colorscale=[[0, "rgba(255,255,255,0.45)"], [1, "rgba(0,0,0,0.2)"]],
+                showscale=False,
+                hoverinfo="skip",
+            )
         )
-    )
     boundaries = result.tables["boundaries"]
     for place, site in enumerate(boundaries["site"].unique()):
         lines = boundaries[boundaries["site"] == site]
@@ -325,7 +334,6 @@ def figure(result: Result) -> go.Figure:
     drawing.update_yaxes(
         title="v, distance in the activation space", range=[v0, v1], scaleanchor="x", constrain="domain"
     )
-    [s] = result.tables["summary"].to_dict("records")
     return finish(
         drawing,
         f"Slice through the polytopes of {p['span']} of {result.network}",
@@ -333,6 +341,25 @@ def figure(result: Result) -> go.Figure:
         result.notes,
         height=640,
     )
+
+
+def unresolved(summary: Mapping[Any, Any]) -> bool:
+    """Whether nearly each point of the grid lies in a polytope of its own: how many there are it can't say.
+
+    ``summary``: the row of the table of that name.
+    """
+    return bool(RESOLVED * summary["polytopes"] > summary["points"])
+
+
+def closer(result: Result) -> dict[str, Any]:
+    """Options of a window inside a slice, about a or else its middle, in which the grid is expected to tell polytopes
+    apart: of n boundaries that cross it, n / z cross one z times as narrow, and part it into about (n / z)² / 2."""
+    [summary] = result.tables["summary"].to_dict("records")
+    (u0, u1), (v0, v1) = result.parameters["u"], result.parameters["v"]
+    named = result.tables["examples"].query("named == 'a'")[["u", "v"]].to_numpy(np.float64)
+    middle = named[0].tolist() if len(named) else [(u0 + u1) / 2, (v0 + v1) / 2]
+    narrower = float(np.sqrt(2 * summary["points"] / FINE)) / max(1, summary["gates_crossed"])
+    return {"middle": middle, "reach": float(u1 - u0) / 2 * min(0.5, narrower)}
 
 
 def _inscribed(row: dict[Any, Any]) -> bool:
@@ -354,7 +381,8 @@ def _circles(marked: Sequence[dict[Any, Any]]) -> dict[str, list[float | None]]:
 def _counted(summary: dict[Any, Any]) -> str:
     """Polytopes, and how many codes they have where max-pooling cuts some of them."""
     polytopes, codes = summary["polytopes"], summary.get("codes", summary["polytopes"])
-    return f"{polytopes:,} polytopes" + (f" (of {codes:,} distinct codes)" if codes < polytopes else "")
+    counted = f"{polytopes:,} polytopes" + (f" (of {codes:,} distinct codes)" if codes < polytopes else "")
+    return f"≥ {counted}, unresolved at this size," if unresolved(summary) else counted
 
 
 def picture(result: Result, side: int = 1024) -> bytes:
@@ -366,7 +394,9 @@ def picture(result: Result, side: int = 1024) -> bytes:
     whole("side", side, 16)
     p, fine = result.parameters, 2 * side  # drawn twice as large: lines come out smooth
     colours = np.array([_rgb(PALETTE[i].colour if i < len(PALETTE) else "#bbbbbb") for i in range(len(result.table))])
-    shade = 0.75 + 0.35 * (_raster(result, "polytope") * 5 % SHADES) / (SHADES - 1)
+    [summary] = result.tables["summary"].to_dict("records")
+    shades = np.full(1, SHADES // 2) if unresolved(summary) else _raster(result, "polytope") * 5 % SHADES
+    shade = np.broadcast_to(0.75 + 0.35 * shades / (SHADES - 1), _raster(result, "class").shape)
     pixels = np.clip(colours[_raster(result, "class")] * shade[..., None] * 0.7 + 70, 0, 255).astype(np.uint8)
     image = Image.fromarray(np.ascontiguousarray(pixels[::-1])).resize((fine, fine), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(image)

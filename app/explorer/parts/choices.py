@@ -138,24 +138,26 @@ def read_width(atlas: Atlas, network_id: int) -> int | None:
     return None if width is None else int(width)
 
 
-def span(view: View, on_change: Callable[[], None] | None = None) -> str:
-    """A span to choose or type; first the one that the sidebar names, or what follows its site."""
+def span(view: View, on_change: Callable[[], None] | None = None, last: bool = False) -> str:
+    """A span to choose or type; first the one that the sidebar names, or what follows its site, or with ``last`` what
+    follows the last that has gates after it, where there are fewest boundaries."""
     offered = spans(view)
     if not offered:
         raise NotStored(
             f"network {view.network.name} has a single site; a path needs one to start from and one after"
         )
-    first = _first(view, offered)
+    first = offered[-1] if last and "span" not in view.named else _first(view, offered)
     owner = "span-of"
     if st.session_state.get(owner, view.network.name) != view.network.name:
         st.session_state["span"] = first  # a span of the network before
     st.session_state[owner] = view.network.name
     address.follow_default("span", first)
     options = offered if first in offered else [first, *offered]
+    address.begin_with("span", first)
     chosen = st.selectbox(
         "Space and gates",
         options,
-        index=options.index(first),
+        index=None,
         key="span",
         bind="query-params",
         accept_new_options=True,
@@ -164,6 +166,7 @@ def span(view: View, on_change: Callable[[], None] | None = None) -> str:
         "TO or the output.",
         on_change=on_change,
     )
+    address.name("span", chosen or first)
     return chosen or first
 
 

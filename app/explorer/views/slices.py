@@ -8,11 +8,13 @@ from typing import Any
 
 import streamlit as st
 
+from atlas import Atlas, Network
 from query.experiments.archive import stored
 from query.experiments.result import MAIN, Result
-from query.experiments.slice import picture
+from query.experiments.slice import closer, picture, unresolved
+from query.progress import Progress
 
-from .. import address
+from .. import address, jobs
 from ..parts import choices, figures, markup, measured, show
 from ..parts.show import KEY, NUMBER, Column
 from ..view import View, explained, guarded, records
@@ -22,6 +24,9 @@ SIZE, LARGEST = 48, SIZES[-1]
 """Points a side to begin with: seconds; 256 takes thirty times as long."""
 
 INPUTS, EXAMPLES, DIRECTIONS = "All inputs", "Three examples", "Two directions"
+NEARER = 3
+"""Windows that are tried, each nearer than the one before; on the networks of the demo the first is resolved."""
+
 STEP = 0.5
 """How far the window moves at a click, as a share of its half width."""
 
@@ -47,7 +52,7 @@ def _page(view: View) -> None:
         if by == INPUTS and inputs is not None:
             span, plane = inputs, {}
         else:
-            span = choices.span(view, _whole)
+            span = choices.span(view, _whole, last=True)
             plane = _examples(view) if by != DIRECTIONS else _directions(view)
         sizes = [str(size) for size in sorted({*SIZES, *_size_of_link()})]
         size = int(
@@ -62,14 +67,25 @@ def _page(view: View) -> None:
             )
         )
     window = _window()
+    near = (
+        not window
+        and by != INPUTS
+        and address.switch(
+            "As near as it takes to tell areas apart",
+            key="near",
+            default=True,
+            help="Of a plane through examples each point of the grid may lie in a polytope of its own: then a window "
+            "about the first example is shown, so narrow that areas are larger than points.",
+        )
+    )
     options: dict[str, Any] = {"span": span, **plane, "size": size, **window}
-    _slice(view, options)
+    _slice(view, options, near)
     named = {name: plane[name] for name in "abc" if name in plane}
     if named and len(set(named.values())) == len(named):
         choices.side_by_side(view, list(named.values()), list(named))
 
 
-def _slice(view: View, options: dict[str, Any]) -> None:
+def _slice(view: View, options: dict[str, Any], near: bool) -> None:
     """The slice if it is stored, else a button, its progress, or the slice as it was computed."""
     points = options["size"] ** 2
     known = measured.stored(view, "slice", options)
@@ -78,11 +94,26 @@ def _slice(view: View, options: dict[str, Any]) -> None:
     ):
         return
     with explained():
-        found = known or measured.answer(view, "slice", options, "Reading the plane")
+        if known is None and near:
+            result = view.work("Reading the plane", resolved, options, live=True, turns=jobs.LONG)
+            found = None if result is None else measured.Answer(result, None)
+        else:
+            found = known or measured.answer(view, "slice", options, "Reading the plane")
         if found is None:
             _zoom_buttons(None)
         else:
             _show(view, found, options)
+
+
+def resolved(atlas: Atlas, options: dict[str, Any], *, reader: Network, progress: Progress | None = None) -> Result:
+    """A slice, and of one that is unresolved a nearer one, until it is resolved or has been looked at so often."""
+    result = measured.compute(atlas, "slice", options, reader=reader, progress=progress)
+    for _ in range(NEARER):
+        [summary] = result.tables["summary"].to_dict("records")
+        if not unresolved(summary):
+            break
+        result = measured.compute(atlas, "slice", {**options, **closer(result)}, reader=reader, progress=progress)
+    return result
 
 
 def _size_of_link() -> set[int]:
@@ -181,7 +212,7 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
     values = [
         (
             "Polytopes met",
-            f"{summary['polytopes']:,}",
+            f"{'≥ ' if unresolved(summary) else ''}{summary['polytopes']:,}",
             f"Distinct ones, by codes and pooling switches, at {summary['points']:,} points: at least so many",
         ),
         (
@@ -197,6 +228,11 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
         ),
     ]
     measured.metrics(values)
+    if unresolved(summary):
+        show.notes(
+            f"≥ {summary['polytopes']:,}: unresolved at this size. Nearly each point of the grid lies in a polytope "
+            "of its own, so no areas are drawn; zoom in, or lay more points."
+        )
     _zoom_buttons(result)
     figure = measured.drawn(result)
     figure.update_layout(dragmode="drawrect", modebar={"orientation": "v"})

@@ -11,6 +11,8 @@ from streamlit.testing.v1 import AppTest
 import atlas
 from atlas.network import Network
 from query.experiments import load, run
+from query.experiments.result import Result
+from query.experiments.slice import RESOLVED, unresolved
 from tests.app.conftest import SLICED
 from tests.app.explorer.browsing import COMPUTING, IN_BROWSER, OpenPage, address, answered, drag, eventually, state
 from tests.app.explorer.running import errors, figures, metrics, opened, press, words
@@ -24,13 +26,39 @@ def window(app: AppTest) -> dict[str, float]:
     return {name: float(value[-1] if isinstance(value, list) else value) for name, value in given.items() if value}
 
 
+def counted(result: Result) -> str:
+    """How many polytopes a page says that a slice meets."""
+    [row] = result.tables["summary"].to_dict("records")
+    return f"{'≥ ' if unresolved(row) else ''}{row['polytopes']:,}"
+
+
+def areas(app: AppTest) -> int:
+    """Rasters of the figure: one of classes, and one of areas."""
+    return sum(trace["type"] == "heatmap" for trace in figures(app)[0]["data"])
+
+
+def test_a_slice_opens_resolved(demo_atlas: Path):
+    """In its window polytopes are larger than points; of the whole plane no areas are drawn, and the page says so."""
+    with atlas.open(demo_atlas) as a:
+        first = int(
+            a.value("select min(example_id) from examples join networks using (network_id) where name = $1", [IMAGE])
+        )
+    app = opened(demo_atlas, "slices", network=IMAGE, run=1, size=32)
+    assert errors(app) == [] and areas(app) == 2 and "unresolved" not in words(app)
+    assert not metrics(app)[0].startswith("≥") and 1 < int(metrics(app)[0].replace(",", "")) <= 32 * 32 / RESOLVED
+    marks = [trace for trace in figures(app)[0]["data"] if (trace.get("name") or "").startswith("examples")]
+    assert any(f"example {first}," in words for words in marks[0]["hovertext"]), "the first example is in it"
+    whole = opened(demo_atlas, "slices", network=IMAGE, run=1, size=32, near="false")
+    assert areas(whole) == 1 and f"{metrics(whole)[0]}: unresolved at this size" in words(whole)
+
+
 def test_the_stored_slice_and_any_part_of_it(measured_atlas: Path, networks: dict[str, Network]):
     with atlas.open(measured_atlas) as a:
         stored = load(a, 1)
         (u0, u1), (v0, v1) = stored.parameters["u"], stored.parameters["v"]
         app = opened(measured_atlas, "slices", network=IMAGE)
         assert errors(app) == [] and len(figures(app)) == 1
-        assert metrics(app)[0] == f"{stored.tables['summary']['polytopes'].item():,}"
+        assert metrics(app)[0] == counted(stored)
         press(app, "Zoom in")
         assert "Computed now and not stored" in words(app)
         middle = [pytest.approx(half / 2, abs=1e-5) for half in (u0 + u1, v0 + v1)]
@@ -38,7 +66,7 @@ def test_the_stored_slice_and_any_part_of_it(measured_atlas: Path, networks: dic
         assert seen == {"u": middle[0], "v": middle[1], "reach": pytest.approx((u1 - u0) / 4, rel=1e-6)}
         asked = {**SLICED, "middle": [seen["u"], seen["v"]], "reach": seen["reach"]}
         near = run(a, "slice", reader=networks["demo:inceptionv1"], **asked)
-    assert metrics(app)[0] == f"{near.tables['summary']['polytopes'].item():,}"
+    assert metrics(app)[0] == counted(near)
 
 
 def test_a_nonsense_address_is_a_sentence(measured_atlas: Path):
