@@ -1,4 +1,4 @@
-"""Every page opens, passes axe-core, fits on half a laptop's screen without scrolling sideways, and is used by keyboard alone."""
+"""Every page opens, passes axe-core, fits on half a laptop's screen, and is used by keyboard alone."""
 
 from __future__ import annotations
 
