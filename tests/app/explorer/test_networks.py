@@ -32,7 +32,7 @@ def test_a_network_is_loaded_ahead_once(demo_atlas: Path):
     assert handed[0] is handed[1] and handed[0].info.name == IMAGE
 
 
-def test_what_cant_be_loaded_is_told_when_asked(demo_atlas: Path, tmp_path: Path):
+def test_a_failed_load_is_told_when_asked(demo_atlas: Path, tmp_path: Path):
     with atlas.open(demo_atlas) as a:
         record = replace(a.catalog.network(IMAGE), weights=str(tmp_path / "gone.safetensors"))
     loading = networks.ahead(record)
