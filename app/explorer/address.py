@@ -95,13 +95,12 @@ def one_of(
     return chosen
 
 
-def segment(label: str, options: Sequence[str], *, key: str, **look: Any) -> str:
-    """One of few options side by side, the first to begin with."""
-    _check(key, options[0], str, options.__contains__, _listed(options))
-    chosen = st.segmented_control(
-        label, options, default=options[0], key=key, bind="query-params", required=True, **look
-    )
-    return str(chosen or options[0])
+def segment(label: str, options: Sequence[str], *, key: str, first: str | None = None, **look: Any) -> str:
+    """One of few options side by side, the first to begin with, or another."""
+    first = first or options[0]
+    _check(key, first, str, options.__contains__, _listed(options))
+    chosen = st.segmented_control(label, options, default=first, key=key, bind="query-params", required=True, **look)
+    return str(chosen or first)
 
 
 def tabs(titles: Sequence[str], *, key: str) -> Sequence[Any]:

@@ -72,6 +72,26 @@ def example(
     )
 
 
+def telling_example(view: View) -> int:
+    """An example to begin with: the medoid of the largest cluster of codes at the last site that has one, else the
+    first. It is the same for all sites, so that another site shows the same example."""
+    medoid = view.ask(read_medoid, view.network.network_id)
+    return example_range(view).lowest if medoid is None else medoid
+
+
+def read_medoid(atlas: Atlas, network_id: int) -> int | None:
+    found = atlas.value(
+        """
+        select medoid from clusters join clusterings using (clustering_id)
+        left join sites on sites.network_id = clusterings.network_id and sites.name = clusterings.target
+        where clusterings.network_id = $1 and space = 'codes'
+        order by ordinal desc nulls last, clustering_id desc, size desc, medoid limit 1
+        """,
+        [network_id],
+    )
+    return None if found is None else int(found)
+
+
 def label_with_range(view: View, label: str) -> str:
     """A label with the ids that there are."""
     known = example_range(view)

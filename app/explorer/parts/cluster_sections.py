@@ -25,7 +25,6 @@ from .code import call, source
 from .kinds import LOOKS
 from .show import CODE, KEY, NUMBER, WIDE, Column
 
-PAGE_ROWS = {"text": 20, "image": 36}  # members a page: about two screens
 MOST_COUNTED = 20  # labels or tokens in a chart
 MOST_GATES = 30
 NEAR = 12  # clusters listed
@@ -51,7 +50,7 @@ def parts(cluster: int, space: str) -> dict[str, Part]:
 def members(view: View, clustering: int, cluster: int) -> None:
     """The members in their contexts, a page at a time, the medoid first."""
     found = view.ask(query.members, clustering=clustering, cluster=cluster, limit=1)
-    size, per_page = int(found.attrs["size"]), PAGE_ROWS[view.network.kind]
+    size, per_page = int(found.attrs["size"]), LOOKS[view.network.kind].page_rows
     if cluster != NOISE:
         _medoid(view, clustering, cluster)
     start = address.paged(size, per_page, of=(clustering, cluster)).start

@@ -11,16 +11,20 @@ from atlas.network import Kind
 class Look:
     """``pictured``: whether an example is seen at a glance: several stand in a grid, one beside what is said of it.
     ``counted``: the column of cluster members that is counted beside labels. ``seen``: columns of examples and inputs
-    that show one in SQL.
+    that show one in SQL. ``page_rows``: members of a cluster or region on a page, about two screens; ``top`` and
+    ``per_band``: examples of a unit's highest, and of each band of its activations.
     """
 
     pictured: bool
     counted: str
     seen: str
+    page_rows: int
+    top: int
+    per_band: int
 
 
 LOOKS: dict[Kind, Look] = {
-    "text": Look(False, "token", "token, context"),
-    "image": Look(True, "prediction", "thumbnail"),
-    "vector": Look(False, "prediction", "vector"),
+    "text": Look(False, "token", "token, context", 20, 15, 4),
+    "image": Look(True, "prediction", "thumbnail", 36, 21, 7),
+    "vector": Look(False, "prediction", "vector", 20, 15, 4),
 }

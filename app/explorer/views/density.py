@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import streamlit as st
 
 import query
 from atlas import Atlas
+from atlas.network import whole_scope
 from query.experiments.archive import load, stored
 from query.experiments.controls import TRAINED, controls_of, kind_of
 from query.pairs.density import space_before
@@ -161,10 +164,21 @@ def _pair(view: View) -> None:
     with right:
         y = choices.example(view, "Example y", "y", second)
     choices.side_by_side(view, [x, y], ["x", "y"])
+    view = _measurable(view)
     apart = view.ask(gates_apart, x, y, network=view.network.name, **view.named)
     with explained():
         _metrics(view, x, y, apart)
     _sites(view, x, y, apart)
+
+
+def _measurable(view: View) -> View:
+    """The same, of a span that density can be measured over, where the sidebar names codes of one position: the
+    distance is of whole activation tensors."""
+    catalog = view.atlas.catalog
+    target = catalog.target(site=view.target, network=view.network.name)
+    if whole_scope(catalog.sites_of(view.network)) == "position" or target.sites[0].scope == "full":
+        return view
+    return replace(view, target=choices.span(view, last=True))
 
 
 def _metrics(view: View, x: int, y: int, apart: GatesApart) -> None:

@@ -51,7 +51,9 @@ def render(view: View) -> None:
 
 def _choose(view: View) -> int:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        example = choices.example(view, choices.label_with_range(view, "Example"), "example")
+        example = choices.example(
+            view, choices.label_with_range(view, "Example"), "example", choices.telling_example(view)
+        )
         choices.step_buttons(view, "example")
         on = markup.link("search", "Search from it", example=example, **view.state)
         st.html(f'<div class="pa pa-beside">{on}</div>')

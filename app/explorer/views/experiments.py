@@ -33,7 +33,10 @@ SAID = 90  # characters of parameters in the list
 
 
 def render(view: View) -> None:
-    part = address.segment("Show", [STORED, UNASKED, REPORT], key="show", label_visibility="collapsed")
+    asked = bool({"kind", "experiment", "everywhere", "page"} & set(st.query_params))
+    first = STORED if asked or len(view.ask(stored, network=view.network.name)) else UNASKED
+    part = address.segment("Show", [STORED, UNASKED, REPORT], key="show", first=first, label_visibility="collapsed")
+    address.name("show", part)
     with explained():
         if part != STORED:
             _elsewhere(view)

@@ -17,10 +17,10 @@ from .. import address
 from ..charts import chart_style, layout_charts
 from ..parts import cards, figures, markup, show
 from ..parts.code import call, source
+from ..parts.kinds import LOOKS
 from ..parts.show import KEY, NUMBER, Column
 from ..view import View, explained, guarded, records
 
-PAGE_ROWS = {"text": 20, "image": 36}  # examples of a region a page: about two screens
 COUNTED = 10  # labels and clusters of a region that are listed
 NUMBERS_SHOWN = 60  # characters of a region in a heading
 
@@ -230,7 +230,7 @@ def _outline(region: Region | None) -> list[dict[str, Any]]:
 
 
 def _listed(view: View, layout: StoredLayout, clustering: int | None, region: Region) -> None:
-    per_page = PAGE_ROWS[view.network.kind]
+    per_page = LOOKS[view.network.kind].page_rows
     counts = view.ask(region_counts, layout.layout_id, region, clustering=clustering)
     size = int(counts.loc[counts["what"] == LABEL, "n"].sum())
     kind = "box" if len(region.corners) == 2 else f"polygon of {len(region.corners)} corners"

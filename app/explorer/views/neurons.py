@@ -24,14 +24,13 @@ from .. import address, jobs
 from ..charts import unit_charts
 from ..parts import cards, figures, markup, measured, show
 from ..parts.code import call, source
+from ..parts.kinds import LOOKS
 from ..parts.show import KEY, NUMBER, WIDE, Column, Row
 from ..view import View, explained, guarded, literal, records
 
 UNIT, RANKING, DIRECTIONS = "Unit", "Ranking", "Directions"
 SECTIONS = [UNIT, RANKING, DIRECTIONS]
 
-TOP = {"text": 15, "image": 21}
-PER_BAND = {"text": 4, "image": 7}
 BANDS = 5
 
 RANKED_ROWS = 25  # units a page of the ranking
@@ -88,13 +87,13 @@ def _site(view: View) -> SiteRecord | None:
 
 def _unit(view: View, site: SiteRecord) -> None:
     number = _pick(site)
-    kind = view.network.kind
+    look = LOOKS[view.network.kind]
     wanted: dict[str, Any] = {
         "site": site.name,
         "network": view.network.name,
-        "k": TOP[kind],
+        "k": look.top,
         "bands": BANDS,
-        "per_band": PER_BAND[kind],
+        "per_band": look.per_band,
     }
     found = view.work(f"Reading unit {number}", query.unit, number, **wanted)
     if found is None:
@@ -206,7 +205,7 @@ def _top_sql(view: View, found: Unit) -> str:
         "join networks on networks.network_id = sites.network_id\n"
         f"where networks.name = {literal(view.network.name)} and sites.name = {literal(found.site)}\n"
         f"    and part = {part}\n"
-        f"order by activation desc, example_id\nlimit {TOP[view.network.kind]}"
+        f"order by activation desc, example_id\nlimit {LOOKS[view.network.kind].top}"
     )
 
 

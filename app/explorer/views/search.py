@@ -141,7 +141,9 @@ def filter_choices(atlas: Atlas, network_id: int) -> tuple[list[str], list[str]]
 def _from_example(view: View, wanted: Arguments) -> None:
     target = view.atlas.catalog.target(site=view.target, network=view.network.name)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        example = choices.example(view, choices.label_with_range(view, "Example"), "example")
+        example = choices.example(
+            view, choices.label_with_range(view, "Example"), "example", choices.telling_example(view)
+        )
         choices.step_buttons(view, "example")
     row = records(view.ask(describe, view.network, [example]))[0]
     left, right = cards.beside(view)

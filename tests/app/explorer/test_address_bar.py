@@ -11,8 +11,10 @@ import atlas
 import query
 from ingest.derived.clusters import cluster
 from query.clustering.clusterings import latest_clustering
-from tests.app.explorer.running import computed, errors, ids, opened
+from tests.app.explorer.running import computed, errors, figures, ids, opened, tables
 from tests.app.explorer.views_by_hand import IMAGE, SITE, TEXT
+
+LAST = {TEXT: "blocks.3.mlp", IMAGE: "inception5b"}
 
 REFUSED = {
     "search": (
@@ -123,6 +125,23 @@ def test_a_map_is_named_by_its_number(demo_atlas: Path):
     app = opened(demo_atlas, "map", network=TEXT, target=SITE, layout=number)
     assert errors(app) == []
     assert app.selectbox(key="layout").value == f"{number}: codes, 15 neighbours, seed 0"
+
+
+@pytest.mark.parametrize("network", [TEXT, IMAGE])
+def test_pages_open_on_something(demo_atlas: Path, network: str):
+    """An image network's pair is measured over whole activations; the first example lies in a cluster; where no
+    experiment is stored, those that can be are listed."""
+    density = opened(demo_atlas, "density", network=network)
+    assert errors(density) == [] and len(figures(density)) == 2
+    example = opened(demo_atlas, "example", network=network)
+    number = example.number_input(key="example").value
+    with atlas.open(demo_atlas) as a:
+        last = latest_clustering(a, a.catalog.target(site=LAST[network], network=network)).clustering_id
+        rows = "select label from cluster_labels where clustering_id = $1 and example_id = $2"
+        assert a.value(rows, [last, number]) >= 0
+    experiments = opened(demo_atlas, "experiments", network=network)
+    assert errors(experiments) == [] and len(tables(experiments)) > 0
+    assert experiments.segmented_control(key="show").value == "Not stored"
 
 
 @pytest.mark.parametrize("path", ["example", "density", "paths"])

@@ -9,7 +9,8 @@ from streamlit.testing.v1 import AppTest
 
 import atlas
 import query
-from app.explorer.views.neurons import TELLING, TOP
+from app.explorer.parts.kinds import LOOKS
+from app.explorer.views.neurons import TELLING
 from tests.app.explorer.running import column, errors, figures, ids, metrics, opened, press, words
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
@@ -18,7 +19,7 @@ IMAGE, IMAGE_SITE = "demo-inceptionv1", "inception5b"
 
 def test_a_unit_shows_its_top_and_its_gate(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
-        found = query.unit(a, 7, site=SITE, network=TEXT, k=TOP["text"])
+        found = query.unit(a, 7, site=SITE, network=TEXT, k=LOOKS["text"].top)
     app = opened(demo_atlas, "neurons", network=TEXT, target=SITE, unit=7)
     assert errors(app) == []
     top = found.table[found.table["part"] == "top"]
@@ -34,7 +35,7 @@ def test_a_unit_shows_its_top_and_its_gate(demo_atlas: Path):
 
 def test_a_unit_of_a_block_has_another_gate(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
-        found = query.unit(a, 100, site=IMAGE_SITE, network=IMAGE, k=TOP["image"])
+        found = query.unit(a, 100, site=IMAGE_SITE, network=IMAGE, k=LOOKS["image"].top)
     assert found.gate not in (None, 100)
     app = opened(demo_atlas, "neurons", network=IMAGE, target=IMAGE_SITE, unit=100, colour="label")
     assert errors(app) == [] and metrics(app)[2] == str(found.gate)

@@ -59,8 +59,14 @@ def test_numbers_that_are_none_are_told(vectors):
 def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("moons") / "moons.atlas"
     points = ingest.open_dataset("builtin:two-moons-heldout", kind="vector")
-    ingest.ingest(path, shipped("demo:two-moons"), points, ingest.Choices(limit=30), cluster=False)
+    ingest.ingest(path, shipped("demo:two-moons"), points, ingest.Choices(limit=30))
     return path
+
+
+@pytest.mark.parametrize("page", ["clusters", "neurons"])
+def test_pages_of_vectors_open(moons, page):
+    app = opened(moons, page)
+    assert errors(app) == [] and len(ids(app)) > 0
 
 
 def test_slice_of_all_inputs(moons):
