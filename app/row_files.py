@@ -1,15 +1,17 @@
 """Rows as CSV, JSON, Arrow or Parquet, with every digit, every item of a list and every blob.
 
-JSON has no number for what a double can't hold exactly, nor for infinities and NaN: these are strings. Blobs are
-base64 in CSV and JSON, and bytes in Arrow and Parquet. What is missing is empty in CSV and null in the others, and so
-is NaN in pandas' plain floats, which have nothing else for it. Its ``Float64``, lists and structs tell the two apart.
+This is the one writer of all commands and of the explorer's downloads. JSON has no number for what a double can't
+hold exactly, nor for infinities and NaN: these are strings. Blobs are base64 in CSV and JSON, and bytes in Arrow and
+Parquet. What is missing is nothing at all in CSV, where an empty text is ``""``, and null in the others. DuckDB's
+``read_csv(…, allow_quoted_nulls = false)`` and Arrow's ``ConvertOptions(strings_can_be_null=True,
+quoted_strings_can_be_null=False)`` tell the two apart; in a table of one column both are ``""``, because readers skip
+a line with nothing on it. NaN is missing, too, in pandas' plain floats, which have nothing else for it. Its
+``Float64``, lists and structs tell these apart.
 """
 
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import json
 import math
 from collections.abc import Iterator
@@ -34,6 +36,9 @@ PIECE_ROWS = 1000
 _NO_NUMBER = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
+DIVIDING = ',"\r\n'
+"""What a cell of CSV holds in quotes alone."""
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a text begins with that a spreadsheet takes for a formula."""
 
@@ -43,19 +48,23 @@ def as_csv(frame: pd.DataFrame, safe: bool = False) -> str:
 
     ``safe``: an apostrophe stands before texts that a spreadsheet would take for a formula and run.
     """
-    out = io.StringIO()
-    lines = csv.writer(out, lineterminator="\n")
     names = distinct([str(name) for name in frame.columns])
-    lines.writerow([_no_formula(name) if safe else name for name in names])
     columns = [[_csv_cell(value) for value in column] for column in _columns(frame)]
-    if safe:
-        columns = [[_no_formula(cell) for cell in column] for column in columns]
-    lines.writerows(zip(*columns, strict=True))
-    return out.getvalue()
+    if len(columns) == 1:  # readers skip a line with nothing on it
+        columns = [["" if cell is None else cell for cell in columns[0]]]
+    lines = [names, *zip(*columns, strict=True)]
+    return "".join(",".join(_field(cell, safe) for cell in line) + "\n" for line in lines)
 
 
-def _no_formula(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+def _field(cell: Any, safe: bool) -> str:
+    """A cell between two commas: nothing for None, quotes around a text that is empty or holds what divides cells."""
+    if cell is None:
+        return ""
+    text = str(cell)
+    if safe and isinstance(cell, str) and text.startswith(FORMULA):
+        text = f"'{text}"
+    quoted = not text or any(letter in text for letter in DIVIDING)
+    return '"' + text.replace('"', '""') + '"' if quoted else text
 
 
 def as_json(frame: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..errors import DamagedAtlas
+from ..errors import DamagedAtlas, StoreError
 from .disk import disk_full, first_line
 from .names import read_names
 
@@ -158,15 +158,24 @@ class Statements:
             if str(error) == INTERRUPTED:
                 raise KeyboardInterrupt from None
             raise
+        except duckdb.OutOfMemoryException as error:
+            raise StoreError(
+                f"{self.path} needs more memory than one of its rows, or what is done at once, may take "
+                f"({first_line(error)}); of what is ingested, --max-input-mb and --max-label bound a row"
+            ) from None
         except duckdb.Error as error:
             if _is_damage(error):
                 raise damaged(self.path, error) from None
             raise
 
 
+_SAID_OF_DAMAGE = ("corrupt", "invalid unicode")
+"""By errors of other kinds, which a wrong statement would raise as well."""
+
+
 def _is_damage(error: duckdb.Error) -> bool:
     known = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)
-    return isinstance(error, known) or "Corrupt" in str(error)
+    return isinstance(error, known) or any(said in str(error).lower() for said in _SAID_OF_DAMAGE)
 
 
 def damaged(path: Path, error: duckdb.Error) -> DamagedAtlas:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ from ..networks.registry import RECORDED
 from .base import BadItem, Item, Request, ordinals, printable, suffix_of, text_item, with_label
 from .code_cells import Decoded, bits_of, holds_codes, holds_numbers, is_packed, numbers_of, plain
 from .images import image_cell_item, pixels_hash
+from .vectors import BROKEN_NUMPY
 
 KEY, IMAGE = "key", "image"
 NPZ = ".npz"
@@ -65,11 +66,14 @@ class _File:
                 self._starts = [0, *lengths]
             else:
                 self._file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
+                names = self._file.schema_arrow.names
+                if doubled := sorted({name for name in names if names.count(name) > 1}):
+                    raise BadInput(f"{path} has several columns called {doubled[0]!r}; rename all but one")
                 self.types = {column.name: column.type for column in self._file.schema_arrow}
                 groups = range(self._file.num_row_groups)
                 counts = (self._file.metadata.row_group(number).num_rows for number in groups)
                 self._starts = [*accumulate(counts, initial=0)]
-        except (pa.ArrowException, OSError, ValueError, EOFError, BadZipFile) as error:
+        except (pa.ArrowException, *BROKEN_NUMPY) as error:
             raise BadInput(f"{path} can't be read as Parquet or {NPZ}: {error}") from error
         if not len(self):
             raise EmptyDataset(f"{path} holds no row")
@@ -92,17 +96,26 @@ class _File:
             for start in range(first, len(self), size):
                 yield start, {name: self._arrays[name][start : start + size] for name in names}
             return
-        for batch in self._file.iter_batches(size, row_groups=[self.group(row)], columns=[*names]):
-            yield first, {name: batch.column(name) for name in names}
-            first += len(batch)
+        with self._whole():
+            for batch in self._file.iter_batches(size, row_groups=[self.group(row)], columns=[*names]):
+                yield first, {name: batch.column(name) for name in names}
+                first += len(batch)
 
     def column(self, name: str) -> list[Any]:
         """All cells of a column, of keys and the like."""
         if self._arrays is not None:
             cells: list[Any] = self._arrays[name].tolist()
             return cells
-        found: list[Any] = self._file.read(columns=[name]).column(0).to_pylist()
+        with self._whole():
+            found: list[Any] = self._file.read(columns=[name]).column(0).to_pylist()
         return found
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{self.path} is damaged, or changed while it was read: {error}") from error
 
 
 class _Rows:

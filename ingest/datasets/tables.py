@@ -53,8 +53,11 @@ class ParquetRows:
         for path, key in files:
             where = self.source if Path(self.source).name == key else f"{self.source}: {key}"
             with _opened_parquet(path, where) as file:
-                table = _Table.of(path, key, where, file.schema_arrow, request)
-                self._add_groups(table, file.metadata)
+                try:
+                    table = _Table.of(path, key, where, file.schema_arrow, request)
+                    self._add_groups(table, file.metadata)
+                except UnicodeDecodeError as error:
+                    raise BadInput(f"{where} can't be read as Parquet: its footer is not UTF-8 ({error})") from error
                 known = (key, path.stat().st_size, file.metadata.num_rows, table.content, table.label)
                 identity.update(f"{known}\n".encode())
         self.fingerprint = identity.hexdigest()
@@ -194,7 +197,7 @@ def _opened_parquet(path: Path, where: str, read_dictionary: Sequence[str] = ())
         return pq.ParquetFile(
             path, pre_buffer=False, page_checksum_verification=True, read_dictionary=[*read_dictionary]
         )
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a column's name
         raise BadInput(f"{where} can't be read as Parquet: {error}") from error
 
 

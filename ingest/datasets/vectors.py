@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float32
@@ -18,6 +21,24 @@ from .base import NUMBER, UNBOUNDED, BadItem, InputLimits, Item, Request, ordina
 from .columns import choose_vector
 
 NUMPY = ".npy"
+
+BROKEN_NUMPY = (
+    ValueError,
+    OSError,
+    EOFError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    SyntaxError,
+    NotImplementedError,
+    RuntimeError,
+    LookupError,
+    TokenError,
+    BadZipFile,
+    zlib.error,
+)
+"""What NumPy raises on broken files; it documents the first three, the others are those of the parser of its header,
+which flipped bytes brought up, and of zip."""
 
 
 def vector_item(
@@ -123,7 +144,7 @@ def whole_label(label: object) -> object:
 def _opened(path: Path, source: str) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except BROKEN_NUMPY as error:
         raise BadInput(f"{source} can't be read as a NumPy array: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or array.ndim < 2:
         what = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"

@@ -232,6 +232,11 @@ def read_encoder(weights: Path, config: Path) -> tuple[Encoder, str]:
             f"{normalised!r}; read are {', '.join(ACTIVATIONS)} over activations as they are"
         )
     names = ["W_enc", "b_enc", "b_dec", *(["threshold"] if architecture == "jumprelu" else [])]
+    if architecture != "jumprelu" and "threshold" in state:
+        raise UnsupportedNetwork(
+            f"weights {weights} hold a threshold, and {config} says architecture {architecture!r}, which has none: "
+            "features would be on that are off; set it to jumprelu if that is what it is"
+        )
     missing = [name for name in names if name not in state]
     if missing:
         raise WeightsError(f"weights {weights} hold no {', '.join(missing)}; expected what SAELens saves")

@@ -25,7 +25,7 @@ from .kinds import feeding_of
 from .sampling import ImageSampling, TokenSampling
 
 SHARD_BYTES = 32 << 20
-"""A shard's codes and activations: small enough to lose little in a kill, large enough for few files."""
+"""A shard's codes and activations, or its texts: so small that a kill loses little, so large that files are few."""
 
 SHARD_EXAMPLES = 4096
 """More would only make resuming coarser where codes are small."""
@@ -286,7 +286,7 @@ def _scan_inputs(
 ) -> _Scanned:
     shards: list[tuple[int, int, int]] = []
     bad: list[BadItem] = []
-    fingerprint, content_bytes, start, examples = hashlib.sha256(), 0, 0, 0
+    fingerprint, content_bytes, start, examples, held = hashlib.sha256(), 0, 0, 0, 0
     contents = array("Q")
     for place, item in enumerate(read_inputs(dataset, ordinals)):
         progress(place, len(ordinals))
@@ -300,9 +300,10 @@ def _scan_inputs(
         contents.append(int(item.content_hash[:CONTENT_DIGITS], 16))
         content_bytes += _n_bytes(item.content)
         examples += found
-        if examples >= per_shard:
+        held += _n_bytes(item.content) + len(item.label or "")
+        if examples >= per_shard or held >= SHARD_BYTES:
             shards.append((start, place + 1, examples))
-            start, examples = place + 1, 0
+            start, examples, held = place + 1, 0, 0
     progress(len(ordinals), len(ordinals))
     if examples:
         shards.append((start, len(ordinals), examples))

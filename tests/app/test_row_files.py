@@ -10,8 +10,10 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -178,6 +180,58 @@ def test_sql_to_parquet_keeps_every_type(of_every_type: pd.DataFrame, tmp_path: 
         same = found == held or (value == "0.1::float" and np.float32(found) == np.float32(held))
         assert same or str(found).replace(" ", "T") == str(held), value
     assert set(second.values()) == {None}
+
+
+NESTED = ("[", "{", "map ")
+"""How a value begins whose cell is JSON."""
+
+
+def test_duckdb_reads_back_what_was_asked(of_every_type: pd.DataFrame, tmp_path: Path):
+    """Every type, out of CSV: the value that DuckDB's SQL made is the one that it reads, and null is null."""
+    file = tmp_path / "rows.csv"
+    file.write_text(as_csv(of_every_type.set_axis([f"c{n}" for n in range(len(TYPES))], axis="columns")))
+    with duckdb.connect() as connection:
+        rows = connection.sql(f"select * from read_csv('{file}', all_varchar = true, allow_quoted_nulls = false)")
+        texts, missing = rows.fetchall()
+        assert set(missing) == {None}
+        for (value, held), text in zip(TYPES.items(), texts, strict=True):
+            if value.startswith(NESTED):
+                assert json.loads(text) == held
+                continue
+            back = (
+                "from_base64($1)" if "blob" in value else f"cast($1 as {connection.sql(f'select {value}').types[0]})"
+            )
+            if value.startswith("union"):
+                back = "union_value(num := $1::integer)"
+            same = f"select {back} is not distinct from {value}"
+            assert connection.execute(same, [text]).fetchone() == (True,), (value, text)
+
+
+def test_an_empty_text_is_not_missing(tmp_path: Path):
+    """In CSV quotes around nothing are an empty text, for DuckDB and Arrow; pandas can't tell, as its own file."""
+    rows = pd.DataFrame({"n": [1, 2, 3], "text": ["", None, '"'], "more": [None, "", ","]})
+    assert as_csv(rows) == 'n,text,more\n1,"",\n2,,""\n3,"""",","\n'
+    file = tmp_path / "rows.csv"
+    file.write_text(as_csv(rows))
+    expected = [(1, "", None), (2, None, ""), (3, '"', ",")]
+    with duckdb.connect() as connection:
+        assert connection.sql(f"from read_csv('{file}', allow_quoted_nulls = false)").fetchall() == expected
+    options = pa_csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""])
+    assert [tuple(row.values()) for row in pa_csv.read_csv(file, convert_options=options).to_pylist()] == expected
+    assert pd.read_csv(file, keep_default_na=False)["text"].tolist() == ["", "", '"']
+    alone = as_csv(pd.DataFrame({"one": [None, "", "x"]}))
+    assert len(pd.read_csv(io.StringIO(alone), keep_default_na=False)) == 3 and alone == 'one\n""\n""\nx\n'
+
+
+def test_pandas_reads_back_numbers_and_texts(tmp_path: Path):
+    """To the last digit of a double, however it is written; texts with what divides cells in them."""
+    numbers = np.array([0.1, 1e-300, 1.7976931348623157e308, 5e-324, np.inf, -np.inf, 2 / 3])
+    texts = ["a,b", 'say "x"', "two\nlines", " spaces ", "\r", "é😀", "=1+1"]
+    rows = pd.DataFrame({"numbers": numbers, "texts": texts})
+    read = pd.read_csv(
+        io.StringIO(as_csv(rows)), float_precision="round_trip", keep_default_na=False, lineterminator="\n"
+    )
+    assert read["numbers"].tolist() == numbers.tolist() and read["texts"].tolist() == texts
 
 
 def test_formulas_stay_text_where_asked():

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 from ast import literal_eval
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
+from PIL import Image
 from typer.main import get_command
 
 from app.cli.commands import cli
+from atlas.errors import PolytopeError
+from atlas.network import Kind
+from ingest.datasets.base import BadItem, Item
+from ingest.datasets.coded import open_codes
+from ingest.datasets.sources import open_dataset
 
 GROUP = "experiment"
 
@@ -174,9 +183,15 @@ COLUMNS = st.one_of(
         )
     ),
     st.lists(st.lists(st.floats(), max_size=3), min_size=2, max_size=2),
+    st.lists(st.lists(st.booleans(), max_size=3), min_size=2, max_size=2),
 )
-TABLES = st.lists(st.tuples(st.sampled_from(["text", "label", "image", "vector", "a"]), COLUMNS), max_size=4).map(
-    _table
+TABLES = st.lists(
+    st.tuples(st.sampled_from(["key", "text", "label", "image", "vector", "a"]), COLUMNS), max_size=4
+).map(_table)
+
+
+CODED = st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, max_size=6).map(
+    lambda codes: _table([("key", [str(n) for n in range(len(codes))]), ("a", codes)])
 )
 
 
@@ -193,18 +208,68 @@ def damaged(draw: Callable[..., Any], files: st.SearchStrategy[bytes]) -> bytes:
     return bytes(content)
 
 
-FILES: dict[str, st.SearchStrategy[bytes]] = {
-    ".jsonl": damaged(LINES),
-    ".csv": damaged(ROWS.map(lambda rows: "\n".join(map(",".join, rows)).encode())),
-    ".parquet": damaged(TABLES),
-    ".txt": st.binary(max_size=200),
-    ".png": st.binary(max_size=200),
-    ".npy": st.binary(max_size=200),
-}
-"""Files by their suffix; a new format joins by a line."""
+def _image(name: str) -> st.SearchStrategy[bytes]:
+    def encoded(size: tuple[int, int], mode: str) -> bytes:
+        file = io.BytesIO()
+        Image.new(mode, size).save(file, name)
+        return file.getvalue()
 
-KINDS = {".jsonl": ["text"], ".csv": ["vector"], ".parquet": ["text", "image", "vector"], ".txt": ["text"]}
-KINDS |= {".png": ["image"], ".npy": ["vector"]}
+    return st.builds(encoded, st.tuples(st.integers(1, 9), st.integers(1, 9)), st.sampled_from(["L", "RGB"]))
+
+
+def _array(shape: tuple[int, ...], dtype: str) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(shape, dtype))
+    return file.getvalue()
+
+
+def _archive(arrays: dict[str, tuple[tuple[int, ...], str]]) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **{name: np.zeros(*array) for name, array in arrays.items()})
+    return file.getvalue()
+
+
+TYPES = ["f4", "f8", "i8", "u1", "bool", "c8", "U3", "M8[s]"]
+ARRAYS = st.builds(_array, st.lists(st.integers(0, 4), max_size=3).map(tuple), st.sampled_from(TYPES))
+ARCHIVES = st.builds(
+    _archive,
+    st.dictionaries(
+        st.sampled_from(["key", "label", "text", "image", "a", "b"]),
+        st.tuples(st.lists(st.integers(0, 3), max_size=4).map(tuple), st.sampled_from(TYPES)),
+    ),
+)
+BYTES = st.binary(max_size=200)
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """Files of a format, and the kinds of inputs that are looked for in them."""
+
+    content: st.SearchStrategy[bytes]
+    kinds: tuple[Kind | Literal["codes"], ...]
+
+    def read(self, path: Path) -> Iterator[Item | BadItem | PolytopeError]:
+        """What is found in one, looked at as each kind in turn."""
+        for kind in self.kinds:
+            try:
+                yield from (open_codes(path)[1] if kind == "codes" else open_dataset(str(path), kind=kind)).items()
+            except PolytopeError as error:
+                yield error
+
+
+FILES = {
+    ".jsonl": FileFormat(damaged(LINES), ("text",)),
+    ".csv": FileFormat(damaged(ROWS.map(lambda rows: "\n".join(map(",".join, rows)).encode())), ("vector",)),
+    ".parquet": FileFormat(damaged(TABLES | CODED), ("text", "image", "vector", "codes")),
+    ".txt": FileFormat(BYTES | st.text(max_size=99).map(lambda text: text.encode(errors="replace")), ("text",)),
+    ".png": FileFormat(damaged(_image("PNG")) | BYTES, ("image",)),
+    ".jpg": FileFormat(damaged(_image("JPEG")), ("image",)),
+    ".gif": FileFormat(damaged(_image("GIF")), ("image",)),
+    ".tif": FileFormat(damaged(_image("TIFF")), ("image",)),
+    ".npz": FileFormat(damaged(ARCHIVES) | BYTES, ("codes",)),
+    ".npy": FileFormat(damaged(ARRAYS) | BYTES, ("vector",)),
+}
+"""By their suffix; a new format joins by a line."""
 
 
 def write(folder: Path, suffix: str, content: bytes) -> Path:

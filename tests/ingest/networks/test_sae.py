@@ -33,6 +33,8 @@ def saved(folder: Path, units: int = UNITS, drop: str = "", **config: Any) -> Pa
         "b_dec": 0.1 * rng.standard_normal(units),
         "threshold": rng.random(FEATURES),
     }
+    if config.get("architecture") != "jumprelu" and not config.pop("stray", False):
+        del state["threshold"]
     folder.mkdir(exist_ok=True)
     tensors = {name: torch.from_numpy(array).float() for name, array in state.items() if name != drop}
     save_file(tensors, folder / "sae_weights.safetensors")
@@ -115,7 +117,7 @@ def test_an_autoencoder_is_loaded_again(tmp_path: Path):
     assert isinstance(network, TextNetwork) and network.info.name == "demo-gpt2-sae"
     again = reload_network(network.info, device="cpu")
     assert again.info == network.info
-    saved(folder, units=site.n_units, drop="threshold")
+    saved(folder, units=site.n_units, drop="W_dec")
     with pytest.raises(WeightsError, match="now gives other ones"):
         reload_network(network.info, device="cpu")
 
@@ -125,6 +127,11 @@ def test_other_autoencoders_are_refused(tmp_path: Path):
     for config, error, said in (
         ({"architecture": "gated"}, UnsupportedNetwork, "of architecture 'gated'"),
         ({"normalize_activations": "layer_norm"}, UnsupportedNetwork, "normalised by 'layer_norm'"),
+        (
+            {"stray": True},
+            UnsupportedNetwork,
+            "hold a threshold, and .* says architecture 'standard', which has none",
+        ),
         ({"architecture": "topk", "k": 99}, WeightsError, "says k = 99 of 37 features"),
         ({"drop": "b_enc"}, WeightsError, "hold no b_enc"),
         ({"architecture": "jumprelu", "drop": "threshold"}, WeightsError, "hold no threshold"),
