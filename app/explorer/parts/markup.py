@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from ...plain_text import SIGNS, one_line, spaces_shown, with_signs
+from ...plain_text import SIGNS, lines_with_signs, one_line, spaces_shown, with_signs
 
 CONTEXT_BEFORE, CONTEXT_AFTER = 64, 40
 """Characters shown either side of a token: with the columns beside it a line of a 1,280 pixel window."""
@@ -41,8 +41,8 @@ _IMAGE_TYPES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"))
 
 
 def plain(text: object) -> str:
-    """Any value as characters of HTML, in text and in attributes."""
-    return html.escape(str(text), quote=True)
+    """Any value as characters of HTML, in text and in attributes, with signs for those that nobody sees."""
+    return html.escape(lines_with_signs(str(text)), quote=True)
 
 
 def visible(text: str, breaks: bool = False) -> str:

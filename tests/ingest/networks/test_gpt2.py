@@ -256,6 +256,31 @@ def test_bos_changes_the_reading(network, tiny_model):
     assert (codes[0] != codes[1]).any()
 
 
+def test_a_left_padder_reads_the_same(network, tiny_model, tmp_path):
+    """A tokenizer that pads on the left, as those made for generating do: windows are padded by us."""
+    folder = shutil.copytree(tiny_model("gpt2"), tmp_path / "left")
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"padding_side": "left"}), encoding="utf-8")
+    left = load_network(str(folder), device="cpu")
+    readings = [net.read(WINDOWS, net.sites, net.sites) for net in (network, left)]
+    for site in network.sites:
+        for kept in ("codes", "activations"):
+            one, other = (getattr(reading, kept)[site.name] for reading in readings)
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_written_bos_is_an_example(network, tiny_model):
+    """Where a text spells it out it is a token of the text; what follows is read as if it had been put in front."""
+    bare = load_network(str(tiny_model("gpt2")), device="cpu", prepend_bos=False)
+    tokens = bare.tokenize("<|endoftext|>the cat sat")
+    assert tokens.ids[0] == 0 and (tokens.starts[0], tokens.ends[0]) == (0, len("<|endoftext|>"))
+    written = bare.read([TokenWindow(tokens.ids, np.arange(1, len(tokens.ids)))], bare.sites, [])
+    put = network.read([TokenWindow(tokens.ids[1:], np.arange(len(tokens.ids) - 1))], network.sites, [])
+    for site in network.sites:
+        np.testing.assert_array_equal(written.codes[site.name], put.codes[site.name])
+    assert bare.read([TokenWindow(tokens.ids, np.array([0]))], bare.sites, []).codes["blocks.0.mlp"].shape == (1, 16)
+
+
 def test_impossible_windows_are_refused(network):
     with pytest.raises(UsageError, match=r"64 tokens.*at most 63"):
         network.read([window(64, [0])], network.sites, [])
