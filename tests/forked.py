@@ -27,9 +27,6 @@ IMPORTED = (
     "streamlit.web.bootstrap",
 )
 
-GRACE = 5.0
-"""Seconds that a child has to end after SIGTERM."""
-
 
 def children() -> Any:
     """The context whose processes are forked so."""
@@ -49,9 +46,7 @@ def running(module: str, *words: str, stderr: Path | None = None) -> Iterator[An
     try:
         yield child
     finally:
-        child.terminate()
-        child.join(GRACE)
-        child.kill()
+        child.kill()  # a server told to end would first see off who is connected; what it started ends with it
         child.join()
 
 
