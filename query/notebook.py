@@ -123,7 +123,8 @@ class Table:
     rows: int = ROWS
 
     def _repr_html_(self) -> str:
-        notes = [note for note in self.frame.attrs.values() if isinstance(note, str)]
+        # What an answer says of itself; the other attributes repeat what was asked.
+        notes = [note for name, note in self.frame.attrs.items() if str(name).endswith("note") and note]
         return table(self.frame, self.rows) + "".join(f'<p style="{MUTED}">{plain(note)}</p>' for note in notes)
 
 

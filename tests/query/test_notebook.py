@@ -29,7 +29,7 @@ def test_table_has_pictures_and_contexts(a):
     assert images.count("data:image/png;base64,") == 3
     tokens = Table(query.nearest(a, example=40, site="blocks.3.mlp", k=30))._repr_html_()
     assert tokens.count("</mark>") == 10 and "30 rows, the first 10 shown" in tokens
-    assert "context_offset" not in tokens and "a definition, not a partition" in tokens
+    assert "context_offset" not in tokens and "hamming" not in tokens and "a definition, not a partition" in tokens
 
 
 def test_names_from_data_are_characters(tmp_path):
