@@ -25,6 +25,9 @@ from ..parts import figures, markup, measured, show
 from ..parts.code import call, source
 from ..view import View, explained, records
 
+ASKED = "asked-for-a-result"
+"""Where a session keeps that its address has asked for a stored result."""
+
 STORED, UNASKED, REPORT = "Stored", "Not stored", "Report"
 
 PAGE_ROWS = 15  # results a page of the list
@@ -33,7 +36,10 @@ SAID = 90  # characters of parameters in the list
 
 
 def render(view: View) -> None:
-    asked = bool({"kind", "experiment", "everywhere", "page"} & set(st.query_params))
+    # Remembered: what the address asks for and there is not is taken out of it, and said for as long as it is shown.
+    asked = {"kind", "experiment", "everywhere", "page"} & set(st.query_params) or ASKED in st.session_state
+    if asked:
+        st.session_state[ASKED] = True
     first = STORED if asked or len(view.ask(stored, network=view.network.name)) else UNASKED
     part = address.segment("Show", [STORED, UNASKED, REPORT], key="show", first=first, label_visibility="collapsed")
     address.name("show", part)
