@@ -1,6 +1,7 @@
 """Answers show themselves in a notebook, and what comes from data is characters there."""
 
 import shutil
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 import atlas
 import query
 from query import experiments
-from query.notebook import Table, in_words, token_in_context
+from query.notebook import Shown, Table, in_words, token_in_context
 from tests.atlases import add_texts, png
 from tests.networks import pixel_images, word_network, word_texts
 
@@ -63,11 +64,25 @@ def test_subject_shows_what_it_is(a, words, pixels, built, tmp_path):
     assert "example 40" in gone._repr_html_() and "does not exist" in gone._repr_html_()
 
 
+@dataclass(frozen=True, eq=False)
+class Crossings(Shown):
+    """An answer as those of `query` are."""
+
+    span: str
+    x: int
+    same: bool
+    remark: str
+    table: pd.DataFrame
+
+
 def test_answers_show_numbers_and_tables(a):
-    crossings = pd.DataFrame({"t": [0.25, 0.5], "site": ["out", HOSTILE]})
-    shown = query.Region("plane", "hidden->", 1, 2, False, 2, 2, 1.5, "", crossings)._repr_html_()
-    assert shown.startswith("<p><b>Region</b>") and "hamming <b>2</b>" in shown and "same <b>no</b>" in shown
-    assert shown.count("<td>") == 4 and "<script" not in shown
+    """Numbers in a line, but for what is empty; tables below; the answers of `query` that are no frames do so."""
+    shown = Crossings("hidden->", 1, False, "", pd.DataFrame({"t": [0.25, 0.5], "site": ["out", HOSTILE]}))
+    page = shown._repr_html_()
+    assert page.startswith("<p><b>Crossings</b> span <b>hidden-&gt;</b> · x <b>1</b> · same <b>no</b></p>")
+    assert page.count("<td>") == 4 and "<script" not in page
+    answers = (query.Boundaries, query.Comparison, query.Exits, query.NeighborPolytopes, query.Region)
+    assert all(issubclass(answer, Shown) for answer in answers)
     assert "words" in a._repr_html_() and "open for reading" in a._repr_html_()
 
 
