@@ -66,7 +66,7 @@ def create_app(
         body_bytes: of a request at most.
         body_seconds: until the body of a request is there.
     """
-    door = _Door({one.name: one for one in served}, limits)
+    door = _Door({one.name: one for one in served}, limits, closed=bool(tokens))
     app = FastAPIOffline(
         title="Polytope Atlas",
         version=version("polytope-atlas"),
@@ -102,8 +102,9 @@ def create_app(
 class _Door:
     """What the routes share: the atlases, the threads that ask them, and the count of what is under way."""
 
-    def __init__(self, served: Mapping[str, Served], limits: Limits) -> None:
+    def __init__(self, served: Mapping[str, Served], limits: Limits, *, closed: bool) -> None:
         self.served = served
+        self.closed = closed
         self.limits = limits
         self.metrics = Metrics()
         first = next(iter(served.values())).atlas
@@ -264,6 +265,9 @@ def _openapi(app: FastAPI, door: _Door) -> dict[str, Any]:
                         parameter["example"] = next(iter(door.served))
                     elif parameter["in"] == "path" and "pictured" in door.examples:
                         parameter["example"] = str(door.examples["pictured"])
+        if door.closed:
+            schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{"token": []}]
         app.openapi_schema = schema
     return app.openapi_schema
 

@@ -25,6 +25,7 @@ from atlas.errors import (
     AnswerTooLarge,
     AnswerTooSlow,
     PolytopeError,
+    SqlError,
     SqlFailed,
     SqlTimeout,
     TooBusy,
@@ -157,7 +158,7 @@ class Served:
         network = self._network(question, given)
         with _turn("reader", self.limits.seconds):
             try:
-                return sandbox.ask_for(
+                answer = sandbox.ask_for(
                     self.path,
                     Asked(question.name, dict(given), network),
                     self.limits.seconds,
@@ -167,6 +168,9 @@ class Served:
                 raise self._too_slow() from None
             except SqlFailed as failed:
                 raise AnswerTooLarge(str(failed).replace("the query", "the answer")) from None
+        if isinstance(answer, Failed):
+            raise answer.error
+        return answer
 
     def _network(self, question: Question, given: Mapping[str, Any]) -> str | None:
         """Name of the network that is to read something; what is asked is checked before one is loaded."""
@@ -246,7 +250,20 @@ class Asked(NamedTuple):
         arguments = taken(atlas, question.function, self.given)
         if question.reader is not None and self.network is not None:
             arguments[question.reader.name] = _loaded(atlas.catalog.network(self.network))
-        return partial(question.function, atlas, **arguments)
+        return partial(_answer, partial(question.function, atlas, **arguments))
+
+
+class Failed(NamedTuple):
+    """What a question raises about SQL; without this its process would seem to have exceeded what it may take."""
+
+    error: SqlError
+
+
+def _answer(question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    except SqlError as error:
+        return Failed(error)
 
 
 _networks: dict[str, Network] = {}

@@ -163,6 +163,8 @@ class Statements:
                 f"{self.path} needs more memory than one of its rows, or what is done at once, may take "
                 f"({first_line(error)}); of what is ingested, --max-input-mb and --max-label bound a row"
             ) from None
+        except duckdb.InterruptException:
+            raise KeyboardInterrupt from None
         except duckdb.Error as error:
             if _is_damage(error):
                 raise damaged(self.path, error) from None

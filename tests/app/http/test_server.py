@@ -86,6 +86,8 @@ def test_the_network_of_an_atlas_reads(demo_atlas: Path) -> None:
         digest = a.catalog.network("demo-gpt2").weights_digest
         read = ask(f"{url}/v1/demo/nearest", text | {"reader": digest})
         assert read.json["attrs"]["subject"] == "token 1 (' os') of the text" and len(read.json["rows"]) == 2
+        where = ask(f"{url}/v1/demo/nearest", text | {"where": "nonsense = 1"})
+        assert "nonsense" in where.detail and where.json["type"] == "urn:polytope-atlas:sql-failed"
         assert "names 00: leave it away" in ask(f"{url}/v1/demo/nearest", text | {"reader": "00"}).detail
         subject = ask(f"{url}/v1/demo/subject", {"text": "import os", "site": "blocks.2.mlp"}).json
         assert subject["tokens"] == ["import", " os"] and subject.pop("token") == 1 and subject.pop("tokens")
@@ -235,6 +237,8 @@ def test_a_token_is_needed_where_asked(built: Path, tmp_path: Path) -> None:
         assert ask(address, {}, Authorization=f"Basic {TOKEN}").status == 401
         assert ask(address, {}, Authorization=f"Bearer {TOKEN}").status == 200
         assert ask(address, {}, Authorization="bearer another-token-of-them").status == 200
+        page = ask(f"{url}/openapi.json", Authorization=f"Bearer {TOKEN}").json
+        assert page["security"] == [{"token": []}]
 
 
 @pytest.mark.parametrize("text", ["", "# none\n", "short\n", "with-an-é-in-the-middle\n"])
