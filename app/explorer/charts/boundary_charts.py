@@ -30,7 +30,7 @@ def ring(boundaries: pd.DataFrame, links: Sequence[str | None], title: str) -> g
     radii = np.sqrt(boundaries["distance"].to_numpy(np.float64))
     farthest = float(radii.max(initial=0.0)) or 1.0
     half = WALL * np.tan(np.pi / max(k, 8)) * np.maximum(radii, farthest / 4)
-    figure = go.Figure(_circle(float(radii.min(initial=0.0))))
+    figure = go.Figure(_circle(float(radii.min()) if k else 0.0))
     for place, (site, part) in enumerate(boundaries.groupby("site", sort=False)):
         look = SERIES[place % len(SERIES)]
         for proven, walls in part.groupby(part["facet"].eq(True), sort=False):

@@ -119,6 +119,8 @@ def test_boundaries_stand_around_an_image(demo_atlas: Path, networks: dict[str, 
         found, beyond = walls(a, 7, span, reader=networks["demo:inceptionv1"])
     assert metrics(app)[0] == number(found.inradius) and metrics(app)[2] == f"{found.tied:,}"
     ring = figures(app)[-1]
+    circle = np.hypot(ring["data"][0]["x"], ring["data"][0]["y"])
+    np.testing.assert_allclose(circle**2, found.inradius, rtol=1e-6)
     at = {}
     for trace in ring["data"]:
         for x, y, link, said in zip(
