@@ -37,8 +37,8 @@ def _commands() -> dict[str, Any]:
 
 COMMANDS = _commands()
 
-SERVES = {"app", "demo"}
-"""Commands that go on where nothing is wrong: the explorer, and what makes an atlas where there is none."""
+SERVES = {"app", "demo", "mcp", "serve"}
+"""Commands that go on where nothing is wrong: what serves, and what makes an atlas where there is none."""
 
 LONG = {
     "layout",
@@ -48,7 +48,17 @@ LONG = {
 }
 """Commands that ask much: fuzzed words of theirs are of an atlas that is none."""
 
-REQUIRED = {"cluster": "0", "x": "1", "y": "2", "site": "first", "span": "first->", "embedding_atlas": "map.parquet"}
+REQUIRED = {
+    "cluster": "0",
+    "x": "1",
+    "y": "2",
+    "site": "first",
+    "span": "first->",
+    "embedding_atlas": "map.parquet",
+    "destination": "pushed",
+    "source": "nothing-pushed",
+    "atlases": "none.atlas",
+}
 """A word that fits each parameter that some command must be given; one of a new command's joins by a line."""
 
 
@@ -145,7 +155,8 @@ def command_lines(draw: Callable[..., Any]) -> list[str]:
             line.append(draw(words_for(kinds[option.name])))
     arguments = [p.name for p in COMMANDS[name].params if p.param_type_name == "argument"]
     place = "NOWHERE" if name in LONG | SERVES else "ATLAS"
-    return [*line, "--", *(place if each == "atlas" else draw(words_for(kinds[each])) for each in arguments)]
+    places = {"atlas": place, "atlases": place, "destination": "pushed"}  # any other folder might be somebody's
+    return [*line, "--", *(places.get(each) or draw(words_for(kinds[each])) for each in arguments)]
 
 
 def json_line(value: Any) -> bytes:

@@ -20,15 +20,15 @@ from tests.campaign.words import COMMANDS, LONG, REQUIRED, SERVES, types_of
 HOSTILE = "\x1b[2J\x1b]0;mine\x07\x9b31m\u202eevil\u200b\u2066\ufeff\x85\r[bold]x[-nope] $x$ :red[y] <b>"
 """Clears and renames a terminal, colours it, turns a line around, hides; and what a page would take for markup."""
 
-MARKUP = "[bold]x[/nope] $x$ :red[y] <b>\u0337"
+MARKUP = "![p](http://x.invalid/p) [bold]x[/nope] $x$ :red[y] <b>\u0337"
 """What a name may hold: it is refused with what steers."""
 
 SITE = f"site {HOSTILE}"
 N = 24
 
 
-UNANSWERED = {"boundaries", "exits", "neighbor-polytopes", "region", "store-boundaries", "compare", "export"}
-"""Commands that need a network that runs, or two, or a map."""
+UNANSWERED = {"boundaries", "exits", "neighbor-polytopes", "region", "store-boundaries", "compare", "export", "pull"}
+"""Commands that need a network that runs, or two, or a map, or what was pushed."""
 
 FITTING = {
     "example": "1",
@@ -146,8 +146,11 @@ def options_by_command() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(("command", "options"), options_by_command().items())
-def test_errors_hold_nothing_hostile(command: str, options: list[str], theirs: Path, polytope: Run) -> None:
+def test_errors_hold_nothing_hostile(
+    command: str, options: list[str], theirs: Path, tmp_path: Path, polytope: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of every command without its atlas, or with an option of such a name; of every option that is such a word."""
+    monkeypatch.chdir(tmp_path)
     checked(polytope(*command.split(), HOSTILE, f"--{HOSTILE}"))
     if command not in SERVES:
         checked(polytope(*line(command, theirs.parent / "none.atlas")))
@@ -155,5 +158,9 @@ def test_errors_hold_nothing_hostile(command: str, options: list[str], theirs: P
         checked(polytope(*line(command, theirs, **{option: HOSTILE})))
 
 
-def test_a_hostile_host_is_refused(theirs: Path, polytope: Run) -> None:
-    assert checked(polytope("app", theirs, "--host", HOSTILE)).refuses("can't listen on")
+@pytest.mark.parametrize(
+    ("command", "refusal"), [("app", "can't listen on"), ("serve", "name the tokens"), ("mcp", "name the tokens")]
+)
+def test_a_hostile_host_is_refused(command: str, refusal: str, theirs: Path, polytope: Run) -> None:
+    words = [command, theirs, "--host", HOSTILE, *(["--http"] if command == "mcp" else [])]
+    assert checked(polytope(*words)).refuses(refusal)

@@ -20,8 +20,8 @@ from tests.atlases import built_once
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-RAW_MARKDOWN = re.compile(r"(?<!\\):red\\?\[y|(?<!\\)\$x")
-"""What Streamlit would colour, or set as a formula."""
+RAW_MARKDOWN = re.compile(r"(?<!\\):red\\?\[y|(?<!\\)\$x|(?<!\\)\[p\]")
+"""What Streamlit would colour, set as a formula, or fetch as a picture."""
 
 
 @pytest.fixture(scope="module")
