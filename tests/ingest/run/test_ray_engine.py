@@ -17,7 +17,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from app.cli.main import main
+from app.cli.commands import run as polytope
 from atlas.errors import BadInput, UsageError, WorkersLost
 from atlas.network import Reading, Site, TokenWindow
 from ingest.datasets.coded import open_codes
@@ -244,6 +244,6 @@ def test_the_command_reads_in_workers(
     words = ["ingest", tmp_path / "a", "--codes", tmp_path / "codes.npz", "--ray", "auto", "--workers", "2"]
     monkeypatch.setattr(sys, "argv", ["polytope", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
-        main()
+        polytope()
     assert not ended.value.code and "is in the atlas: 50 examples" in capsys.readouterr().out
     assert rows(tmp_path / "a", "select count(*) from codes") == [(50,)]
