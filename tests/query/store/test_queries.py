@@ -113,11 +113,11 @@ def test_attacks_are_refused(a, attack):
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
-        ("from '/etc/passwd'", "Table with name /etc/passwd does not exist"),
+        ("from '/etc/passwd'", "no table /etc/passwd"),
         ("select getenv('HOME')", "Function with name getenv does not exist"),
         ("from repeat((select size from read_blob('x')), 1)", "Table function cannot contain subqueries"),
-        ("not sql", "syntax error at or near"),
-        ("from python_variable", "Table with name python_variable does not exist"),
+        ("not sql", "a query begins with select"),
+        ("from python_variable", "no table python_variable"),
     ],
 )
 def test_attacks_on_what_is_not_there(a, attack, message):
