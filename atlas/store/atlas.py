@@ -52,6 +52,9 @@ times their bytes; this needs 1.08 (measured on 100,000 random codes)."""
 WRITER_BYTES = 256_000_000
 # Publishing streams and spills: more memory would only be cache that grows with the data, more threads more buffers.
 _WRITER = {"memory_limit": f"{WRITER_BYTES}B", "threads": "2"}
+INPUT_BYTES = 400
+"""Of memory for each input where inputs are added: their two indexes can't be spilled. A million did not fit into
+`WRITER_BYTES` alone."""
 LONG_STRING = 4096  # characters on average: where DuckDB by default considers Zstandard
 ROW_GROUP_ROWS = 4096
 """Rows that a writer gathers and compresses at once. DuckDB's default of 122,880 would be 2 GB of activations, which
@@ -162,6 +165,7 @@ class Atlas(Statements):
         self.elsewhere: AskedElsewhere | None = None
         self.written_by = os.getpid() if writable else None
         self._limits = limits
+        self._inputs = 0
         self._kept: dict[Hashable, Any] = {}
         self._keeping: dict[Hashable, threading.RLock] = {}
         if writable:
@@ -376,7 +380,15 @@ class Atlas(Statements):
         self.execute(f"set disabled_compression_methods = '{'dict_fsst' if fast else ''}'")
         self.execute(f"set zstd_min_string_length = {FAST_WIDTH if fast else LONG_STRING}")
         # With less, a fifth of the row group spare, DuckDB gives up on codes of 100 kB that it could spill.
-        self.execute(f"set memory_limit = '{max(WRITER_BYTES, ROW_GROUP_ROWS * n_bytes * 5 // 4)}B'")
+        self._needs(max(WRITER_BYTES, ROW_GROUP_ROWS * n_bytes * 5 // 4))
+
+    def expect_inputs(self, n: int) -> None:
+        """Set up for ``n`` inputs that are added from now on, or looked for among those that there are."""
+        self._inputs = n + self.value("select count(*) from inputs")
+        self._needs(WRITER_BYTES)
+
+    def _needs(self, n_bytes: int) -> None:
+        self.execute(f"set memory_limit = '{n_bytes + INPUT_BYTES * self._inputs}B'")
 
     def tables(self) -> list[str]:
         """Names of the base tables."""

@@ -67,6 +67,7 @@ def publish(
                 [network_id, span],
             )
         run_id = 1 + atlas.value("select coalesce(max(run_id), 0) from runs")
+        atlas.expect_inputs(plan.n_inputs)
         _stage_inputs(atlas, plan, folder)
         dataset_id = _add_dataset(atlas, plan)
         _add_inputs(atlas, plan, folder, dataset_id, run_id)

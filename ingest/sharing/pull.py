@@ -128,6 +128,7 @@ def _store(
             done += n_bytes
             step.update(done // 1000, total // 1000)
 
+        a.expect_inputs(sum(part.rows for part in parts if part.table == "inputs"))
         for part in parts:
             if part.table not in (*BY_SITE, "digests"):
                 schema = table_schema(a, part.table)
