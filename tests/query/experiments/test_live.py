@@ -344,7 +344,7 @@ def test_affine_maps_as_on_paper(plane):
         np.testing.assert_allclose(found[1], offset, atol=1e-12)
 
 
-def test_a_map_is_a_table_and_arrays(plane):
+def test_a_map_is_a_table_and_arrays(plane, tmp_path):
     """At (3, 1): F = (x − y, x + y − 3)."""
     result = ask(plane, "affine", site="embed", example="3:1", examples=4)
     rows = result.tables["map"].to_dict("records")
@@ -355,7 +355,7 @@ def test_a_map_is_a_table_and_arrays(plane):
     assert [row["norm"] for row in rows] == pytest.approx([np.sqrt(2)] * 2)
     assert [row["units"] for row in rows] == [[0, 1], [0, 1]]
     assert rows[0]["weights"] == pytest.approx([1, -1]) and rows[1]["weights"] == pytest.approx([1, 1])
-    with atlas.open(plane[0], writable=True) as a:
+    with atlas.open(shutil.copytree(plane[0], tmp_path / "copy.atlas"), writable=True) as a:
         pd.testing.assert_frame_equal(load(a, save(a, result)).tables["map"], result.tables["map"])
         found = map_of(a, plane[2], site="embed", example=plane[1]["3:1"])
         arrays = find("affine").arrays(a, plane[2], result)
