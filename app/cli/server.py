@@ -21,17 +21,18 @@ MCP_PORT = 8766
 
 _limit = "Limits"
 
+Host = Annotated[str, typer.Option(help="Address to listen on; one that others reach needs --token-file.")]
+TokenFile = Annotated[
+    Path | None, typer.Option(help="A file of tokens, one a line, one of which every request must bear.")
+]
+
 
 @commands.command(rich_help_panel="Look")
 def serve(
     atlases: Annotated[list[Path], typer.Argument(metavar="ATLAS...", help="Folders of atlases.")],
     port: Annotated[int, typer.Option(help="Port to listen on.")] = PORT,
-    host: Annotated[str, typer.Option(help="Address to listen on; one that others reach needs --token-file.")] = (
-        "127.0.0.1"
-    ),
-    token_file: Annotated[
-        Path | None, typer.Option(help="A file of tokens, one a line, one of which every request must bear.")
-    ] = None,
+    host: Host = "127.0.0.1",
+    token_file: TokenFile = None,
     cors: Annotated[
         list[str] | None, typer.Option(help="A page elsewhere whose scripts may ask, as https://example.org.")
     ] = None,
@@ -77,12 +78,8 @@ def mcp(
     atlas: AtlasPath,
     http: Annotated[bool, typer.Option("--http", help="Listen on a port, instead of standard input.")] = False,
     port: Annotated[int, typer.Option(help="Port to listen on, with --http.")] = MCP_PORT,
-    host: Annotated[str, typer.Option(help="Address to listen on; one that others reach needs --token-file.")] = (
-        "127.0.0.1"
-    ),
-    token_file: Annotated[
-        Path | None, typer.Option(help="A file of tokens, one a line, one of which every request must bear.")
-    ] = None,
+    host: Host = "127.0.0.1",
+    token_file: TokenFile = None,
 ) -> None:
     """Answer an assistant by the Model Context Protocol: a dozen tools, over standard input and output or HTTP."""
     try:

@@ -119,18 +119,6 @@ def two(cluster: Cluster) -> RayEngine:
     return RayEngine(cluster.address, workers=2, cpus_per_worker=1, gpus_per_worker=0)
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_texts(tmp_path_factory.mktemp("texts") / "words")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, str]:
-    path = tmp_path_factory.mktemp("undisturbed") / "a"
-    small_run(path, data)
-    return tables(path)
-
-
 def test_two_nodes_share_a_run(two: RayEngine, tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
     meeting = ray.remote(Meeting).options(num_cpus=0, name="both").remote(2)
     network = MortalReader(tmp_path / "log", meeting="both")

@@ -30,18 +30,6 @@ from tests.ingest.runs import (
 from tests.networks import word_network
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_texts(tmp_path_factory.mktemp("texts") / "words")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, str]:
-    path = tmp_path_factory.mktemp("undisturbed") / "a"
-    small_run(path, data)
-    return tables(path)
-
-
 def staged(path: Path) -> dict[str, tuple[int, int]]:
     """The complete shards: inode and time of the last change, which a file that is written again does not keep."""
     files = (path / "staging").glob("*/[0-9]*[0-9].parquet")

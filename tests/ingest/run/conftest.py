@@ -1,0 +1,21 @@
+"""What runs that are stopped are held against."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.ingest.runs import small_run, small_texts, tables
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts that a small run reads in three shards."""
+    return small_texts(tmp_path_factory.mktemp("texts") / "words")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, str]:
+    """What a run's tables hold that nothing stopped."""
+    path = tmp_path_factory.mktemp("undisturbed") / "a"
+    small_run(path, data)
+    return tables(path)
