@@ -25,7 +25,7 @@ check: $(STAMP)  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(STAMP)  ## write docs/API.md from the docstrings
+docs: $(STAMP)  ## write docs/API.md from the docstrings, and docs/glossary.md
 	PYTHONPATH=. $(BIN)/python tools/api_docs.py
 
 site: $(STAMP)  ## build the documentation's site, build/site/site/index.html; a warning is an error

@@ -11,6 +11,7 @@ import torch
 import atlas
 import ingest
 import query
+from app.explorer.parts import terms
 from ingest.networks.registry import ADAPTERS, Adapter
 from query.experiments import EXPERIMENTS
 from tools import api_docs
@@ -29,6 +30,11 @@ def block_with(words: str) -> str:
 def test_page_of_public_names_is_current():
     """`make docs` writes it."""
     assert api_docs.page() == api_docs.PAGE.read_text(encoding="utf-8")
+
+
+def test_page_of_words_is_current():
+    """`make docs` writes it; the explorer's tooltips say the same."""
+    assert terms.page() == api_docs.WORDS.read_text(encoding="utf-8")
 
 
 def test_contributed_query_counts_gates(built):

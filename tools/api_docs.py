@@ -1,8 +1,9 @@
-"""Writes docs/API.md: every public name of atlas, ingest and query, with its signature and first line.
+"""Writes docs/API.md, every public name of atlas, ingest and query with its signature and first line, and
+docs/glossary.md, the words that the explorer explains.
 
     python tools/api_docs.py
 
-tests/test_docs.py fails where the page is not what the code says.
+tests/test_docs.py fails where a page is not what the code says.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from app.explorer.parts import terms
+
 PAGE = Path(__file__).parents[1] / "docs" / "API.md"
+WORDS = PAGE.with_name("glossary.md")
 PACKAGES = ("atlas", "ingest", "query", "query.experiments")
 WIDTH = 100
 """Characters of a line; a longer signature has a line for each parameter."""
@@ -86,3 +90,4 @@ def _first_paragraph(value: Any) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    WORDS.write_text(terms.page(), encoding="utf-8")

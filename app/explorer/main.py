@@ -17,7 +17,7 @@ from atlas.store.catalog import NetworkRecord
 
 from ..shown_atlas import ShownAtlas
 from . import address
-from .parts import figures, markup, show
+from .parts import figures, markup, show, terms
 from .view import View, explained, failed_before, guarded, survived
 from .views import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
 
@@ -65,6 +65,7 @@ def main(arguments: list[str]) -> None:
     st.title(page.title, anchor=False)
     failed_before()
     address.begin()
+    terms.begin()
     with survived(), explained():
         shown = ShownAtlas.of_words(arguments)
         try:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from . import markup
+from . import markup, terms
 
 Row = dict[str, Any]
 
@@ -25,15 +25,16 @@ class Column(NamedTuple):
 
 
 def table(rows: Iterable[Row], columns: Iterable[Column]) -> None:
-    """A table of rows."""
+    """A table of rows; a heading that says nothing about itself has what the glossary says."""
     shown = list(columns)
-    heads = [(column.title, column.hint, column.css) for column in shown]
+    heads = [(column.title, column.hint or terms.known(column.title), column.css) for column in shown]
     st.html(markup.table(heads, ([column.cell(row) for column in shown] for row in rows)))
 
 
 def notes(*lines: str | None) -> None:
-    """Remarks as sentences; those that are None are left out. What they put in backquotes is set as code."""
-    st.html(markup.notes(lines))
+    """Remarks as sentences, jargon with its tooltip; those that are None are left out. What they put in backquotes is
+    set as code."""
+    st.html(terms.marked(markup.notes(lines)))
 
 
 def error(message: object) -> None:
