@@ -58,7 +58,7 @@ WINDOW: ViewportSize = {"width": 1280, "height": 800}
 HERE = {"network": NETWORK, "target": LAST}
 
 PAGES: dict[str, tuple[str, dict[str, Any]]] = {
-    "Overview": ("", {}),
+    "Start": ("", {}),
     "Example": ("example", {"example": 777}),
     "Search": ("search", {"example": 777}),
     "Search, span": ("search", {"example": 777, "target": "blocks.8.mlp->"}),
@@ -112,7 +112,7 @@ def main() -> None:
     shape = {"examples": n, "sites": SITES}
     show(
         f"explorer, {n:,} examples × {SITES} sites: s until a server that has just started has given a page",
-        [{"page": "Overview", **shape, **columns(started, "first")}],
+        [{"page": "Start", **shape, **columns(started, "first")}],
     )
     show(
         f"explorer, {n:,} examples × {SITES} sites: s from asking for a page until it is complete",
@@ -226,15 +226,16 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
         page.wait_for_timeout(READING)
         return page
 
-    page = at("Overview")
+    page = at("Start")
     yield (
-        "Overview: another page in the sidebar",
+        "Start: another page in the sidebar",
         clicking(
             page,
-            page.get_by_test_id("stSidebarNav").get_by_text("Clusters").click,
-            lambda: expect(page.locator("h1")).to_have_text("Clusters"),
+            page.get_by_test_id("stSidebarNav").get_by_text("Look").click,
+            lambda: expect(page.locator("h1")).to_have_text("Look"),
         ),
     )
+    page = at("Clusters")
     yield (
         "Clusters: the page of an example",
         clicking(
@@ -289,10 +290,10 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
         pressed = page.get_by_role("radio", name=colour)
         seen = partial(expect(page.get_by_label(f"coloured by {colour}")).to_be_visible)
         yield f"Map: in colours of {colour}", clicking(page, pressed.click, seen)
-    page = at("Overview")
-    link = page.get_by_test_id("stSidebarNav").get_by_role("link", name="Map", exact=True)
+    page = at("Start")
+    link = page.get_by_test_id("stSidebarNav").get_by_role("link", name="Atlas", exact=True)
     drawn = partial(expect(page.locator(".js-plotly-plot .gl-canvas").first).to_be_visible)
-    yield "Overview: the map in the sidebar", clicking(page, link.click, drawn)
+    yield "Start: the map in the sidebar", clicking(page, link.click, drawn)
     page = at("Neurons")
     yield (
         "Neurons: the next unit",

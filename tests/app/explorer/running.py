@@ -33,7 +33,8 @@ def _draw(path: str, page: str) -> None:
     from app.explorer import main
     from app.explorer.view import explained
 
-    [render] = [render for _, name, _, render in main.PAGES if name == page]
+    places = {name: render for _, name, _, render in main.PAGES} | {name: render for _, name, render in main.OLD}
+    render = places[page]
     with explained(), atlas.open(Path(path)) as a:
         render(main.choose(a, False))
 

@@ -24,7 +24,7 @@ from tests.app.explorer.views_by_hand import SITE, TEXT, VIEWS, View
 pytestmark = IN_BROWSER
 
 PAGES = {
-    "": "Overview",
+    "": "Start",
     "example": "Example",
     "search": "Search",
     "clusters": "Clusters",

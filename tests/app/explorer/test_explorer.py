@@ -37,13 +37,13 @@ def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage, dem
     page = open_page(address(server, "overview", network=TEXT, target=SITE))
     expect(page.locator("h1")).to_have_text("Overview")
     answered(page)
-    page.get_by_test_id("stSidebarNav").get_by_text("Search").click()
-    expect(page.locator("h1")).to_have_text("Search")
+    page.get_by_test_id("stSidebarNav").get_by_text("Look").click()
+    expect(page.locator("h1")).to_have_text("Look")
     address_says(page, network=TEXT, target=SITE)
     expect(page.locator(".pa-context mark").first).to_be_visible()
     with atlas.open(demo_atlas) as a:
         newest = latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
-    page.get_by_test_id("stSidebarNav").get_by_text("Clusters").click()
+    page.get_by_test_id("stSidebarNav").get_by_text("Atlas").click()
     address_says(page, network=TEXT, target=SITE, clustering=newest, example=None)
     steps = page.evaluate("history.length")
     page.reload()

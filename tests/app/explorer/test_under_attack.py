@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from app.explorer.main import PAGES
+from app.explorer.main import OLD, PAGES
 from app.plain_text import SIGNS
 from tests.app.cli.test_hostile_words import MARKUP, SITE, build
 from tests.app.explorer.running import computed, errors, opened, words
@@ -40,7 +40,11 @@ def marked_up(app: AppTest) -> Iterator[str]:
             yield from map(str, getattr(part.proto, "options", ()))
 
 
-@pytest.mark.parametrize("page", [name for _, name, _, _ in PAGES])
+DRAWN = {render: path for path, render in [(page[1], page[-1]) for page in (*OLD, *PAGES)] if path != "start"}
+"""One address of each view."""
+
+
+@pytest.mark.parametrize("page", DRAWN.values())
 def test_hostile_words_are_words(page: str, hostile: Path):
     """No letter that hides, no tag and no Markdown of the data reaches a page as what it would do there."""
     app = opened(hostile, page, target=SITE)
