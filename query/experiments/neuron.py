@@ -18,7 +18,7 @@ from ..notes import Notes
 from ..progress import Progress, part, tell
 from ..sites import asked_network, asked_site
 from ..statistics import share_interval
-from .claims import Claim, Part, Verdict, number, vote_of, word_for
+from .claims import Claim, Part, Verdict, number, word_for
 from .composition import composition
 from .figures import GREY, finish, style
 from .options import IntervalOptions
@@ -35,7 +35,7 @@ class Options(IntervalOptions):
     """A site with stored activations; by default the one two thirds of the way up."""
 
     unit: int | None = None
-    """From 0; by default the one whose top is spread over labels most evenly, or without any over clusters."""
+    """From 0; by default the one whose top is spread over labels most evenly, or without any over groups."""
 
     k: int = 20
     """Examples at the top of a unit."""
@@ -161,7 +161,7 @@ def figure(result: Result) -> go.Figure:
     for column, what in enumerate(("cluster", "label"), start=1):
         _draw_composition(drawing, result.tables["composition"], what, column)
     ranking, unit = result.tables["ranking"], result.parameters["unit"]
-    entropy = ranking["cluster_entropy"]
+    entropy = ranking["group_entropy"]
     drawing.add_trace(
         go.Histogram(
             x=entropy,
@@ -174,8 +174,8 @@ def figure(result: Result) -> go.Figure:
         col=3,
     )
     summary = result.tables["summary"]
-    chance = summary.loc[summary["of"] == "random sets", "cluster_entropy"].tolist()
-    own = ranking.loc[ranking["unit"] == unit, "cluster_entropy"].tolist()
+    chance = summary.loc[summary["of"] == "random sets", "group_entropy"].tolist()
+    own = ranking.loc[ranking["unit"] == unit, "group_entropy"].tolist()
     sides = ("left", "right") if chance < own else ("right", "left")
     marks = zip((chance, own), ("dot", "solid"), ("random sets", "this unit"), sides, strict=True)
     for values, dash, words, side in marks:
@@ -188,7 +188,7 @@ def figure(result: Result) -> go.Figure:
                 row=1,
                 col=3,
             )
-    drawing.update_xaxes(title="Entropy of the top over clusters (bits)", row=1, col=3)
+    drawing.update_xaxes(title="Entropy of the top over groups of clusters (bits)", row=1, col=3)
     drawing.update_yaxes(title="Units", row=1, col=3)
     drawing.update_layout(barmode="stack", bargap=0.15, legend={"font": {"size": 10}})
     return finish(
@@ -213,36 +213,35 @@ def _draw_composition(figure: go.Figure, table: pd.DataFrame, what: str, column:
 # --- what it decides -----------------------------------------------------------------------------------------------
 
 POLYSEMANTIC_RULE = (
-    "A unit is polysemantic where the clustered examples among its top belong to two clusters or more. Supported:"
-    " the interval (Wilson's) of the share of polysemantic units lies above one half. Not supported: below."
+    "A unit is polysemantic where its top meets two groups or more: clusters whose commonest label is the same are"
+    " one group, and noise may be one more or belong to the others. Supported: the interval (Wilson's) of the share"
+    " of polysemantic units lies above one half, noise left out. Not supported: below, with noise as a group."
 )
 
 
 def neurons_are_polysemantic(result: Result) -> Verdict:
-    """`POLYSEMANTIC_RULE`, on `neuron`: of units with at least two clustered examples in their top."""
+    """`POLYSEMANTIC_RULE`, on `neuron`: of units with at least two examples in their top."""
     ranking = result.tables["ranking"]
-    known = ranking[ranking["top"] - ranking["noise"] >= 2]
-    share = share_interval(int((known["clusters"] >= 2).sum()), len(known))
+    known = ranking[ranking["top"] >= 2]
+    clustered = known["groups"] - (known["noise"] > 0)
+    least, most = (share_interval(int((groups >= 2).sum()), len(known)) for groups in (clustered, known["groups"]))
     summary = {row["of"]: row for row in result.tables["summary"].to_dict("records")}
     numbers = [
-        {
-            "what": "share of units whose top meets 2 clusters or more",
-            "value": share.value,
-            "low": share.low,
-            "high": share.high,
-            "n": share.n,
-        },
-        number("entropy of a unit's top over clusters, bits", summary["units"], "cluster_entropy", len(ranking)),
-        number("the same of random examples", summary["random sets"], "cluster_entropy", summary["random sets"]["n"]),
+        {"what": f"share of units whose top meets 2 groups or more, {how}", "n": share.n}
+        | {"value": share.value, "low": share.low, "high": share.high}
+        for share, how in ((least, "noise left out"), (most, "noise as one"))
     ]
-    return Verdict(
-        word_for(vote_of(share.low, share.high, 0.5)), f"{share.value:.0%} of {share.n} units", pd.DataFrame(numbers)
-    )
+    numbers += [
+        number("entropy of a unit's top over groups, bits", summary["units"], "group_entropy", len(ranking)),
+        number("the same of random examples", summary["random sets"], "group_entropy", summary["random sets"]["n"]),
+    ]
+    word = word_for(int(least.low > 0.5) - int(most.high < 0.5))
+    return Verdict(word, f"{least.value:.0%} to {most.value:.0%} of {least.n} units", pd.DataFrame(numbers))
 
 
 EXPERIMENT = Experiment(
     name="neuron",
-    version=3,
+    version=4,
     section=2,
     options=Options,
     tables=TABLES,

@@ -164,11 +164,27 @@ def test_ranking_is_told_and_stopped(a):
         run(a, progress=stop)
 
 
-@pytest.mark.parametrize(("met", "word"), [(95, "supported"), (52, "undecided"), (10, "not supported")])
-def test_neurons_are_judged_by_majority(met, word):
-    """Neurons are polysemantic where most tops meet two clusters."""
-    ranking = [{"top": 20, "noise": 5, "clusters": 3 if i < met else 1} for i in range(100)]
-    ranking += [{"top": 20, "noise": 19, "clusters": 1}] * 500  # of one clustered example nothing can be said
-    summary = [{"of": of, "n": 9, **interval("cluster_entropy", 1, 2)} for of in ("units", "random sets")]
+@pytest.mark.parametrize(
+    ("met", "noisy", "word"),
+    [(95, 0, "supported"), (52, 0, "undecided"), (10, 0, "not supported"), (95, 95, "undecided")],
+)
+def test_neurons_are_judged_by_majority(met, noisy, word):
+    """Neurons are polysemantic where most tops meet two groups, with noise as one of them or without it."""
+    ranking = [{"top": 20, "noise": int(i < noisy), "groups": 2 if i < met else 1} for i in range(100)]
+    ranking += [{"top": 1, "noise": 1, "groups": 1}] * 500  # of one example nothing can be said
+    summary = [{"of": of, "n": 9, **interval("group_entropy", 1, 2)} for of in ("units", "random sets")]
     found = neurons_are_polysemantic(result("neuron", ranking=ranking, summary=summary))
-    assert found.word == word and found.numbers["n"][0] == 100
+    assert found.word == word and found.numbers["n"].tolist()[:2] == [100, 100]
+    assert found.numbers["value"].tolist()[:2] == [(met - noisy) / 100, met / 100]
+
+
+def test_over_split_clusters_support_nothing():
+    """Every unit is on for sixes alone, which lie in two clusters: none is about several things."""
+    own, of = np.repeat([0, 1, 2], 8), np.repeat([0, 0, 1], 8)
+    clusters, labels = Clusters(own, None, "by hand"), Labels(np.arange(24), of, ("six", "two"), np.arange(24))
+    values = np.where(own < 2, 2.0, 0.0)[:, None].repeat(40, axis=1)
+    ranking = rank_units(values, clusters, labels, 16)
+    assert (ranking["clusters"] == 2).all()
+    summary = [{"of": of, "n": 9, **interval("group_entropy", 1, 2)} for of in ("units", "random sets")]
+    found = neurons_are_polysemantic(result("neuron", ranking=ranking.to_dict("records"), summary=summary))
+    assert found.word == "not supported" and found.because == "0% to 0% of 40 units"

@@ -150,8 +150,8 @@ def pure_clusters(d):
 
 def tops(d):
     met = d.share(0.5)
-    ranking = [{"top": 9, "noise": 0, "clusters": 2 if i < met else 1} for i in range(d.n)]
-    summary = [{"of": of, "n": 9, **interval("cluster_entropy", 1, 2)} for of in ("units", "random sets")]
+    ranking = [{"top": 9, "noise": 0, "groups": 2 if i < met else 1} for i in range(d.n)]
+    summary = [{"of": of, "n": 9, **interval("group_entropy", 1, 2)} for of in ("units", "random sets")]
     return neuron.neurons_are_polysemantic(result("neuron", ranking=ranking, summary=summary))
 
 
