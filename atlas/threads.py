@@ -18,8 +18,14 @@ T = TypeVar("T")
 
 
 def n_threads() -> int:
-    """Threads that work is spread over: the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Threads that work is spread over: the cores that this process may use, or as many as `use_threads` says."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _limit[0])
+
+
+def use_threads(count: int) -> None:
+    """Spread work over ``count`` threads at most from now on: of a process that has other processes beside it."""
+    _limit[0] = count
 
 
 def in_threads(work: Callable[[T], Any], pieces: Iterable[T]) -> None:
@@ -63,6 +69,9 @@ def slices(n: int, at_most: int) -> list[slice]:
     step = max(1, min(at_most, -(-n // n_threads())))
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
+
+_limit = [1 << 30]
+"""Threads at most."""
 
 _this_thread = threading.local()
 """``is_busy`` while it does pieces of such work: always, in the threads of the pool."""

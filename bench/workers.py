@@ -2,14 +2,17 @@
 
     python -m bench.workers [--size small|full]
 
-A run is read by this process, and by two workers on this machine, each with a core; a network that waits at every
-batch, as for a disk or a GPU, and one that computes. Seconds on the clock from the first shard to the last, without
-publishing; Ray is started before, workers are not. On cores that others use, what computes says little.
+A run is read by this process, and by two workers on this machine; a network that waits at every batch, as for a disk
+or a GPU, and one that computes. Each process has one thread: with as many as there are cores one process computes as
+fast as two with one each, and nothing is to be gained. Seconds on the clock from the first shard to the last, without
+publishing; Ray is started before, workers are not: "start" is what passes until they tell of a first batch, less that
+batch. On cores that others use, what computes says little; the load says how many did.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import ray
+from threadpoolctl import threadpool_limits
 
 from atlas.network import Reading, Site, TokenWindow
 from bench.publish import Generated
@@ -55,17 +59,28 @@ class Slow(Generated):
         return super().read(batch, codes, activations)
 
 
-class Clock(Progress):
-    """Seconds that reading takes."""
+class Stopwatch(Step):
+    """Seconds until something is done."""
 
-    read = 0.0
+    def __init__(self) -> None:
+        self.began, self.first = time.perf_counter(), 0.0
+
+    def update(self, done: int, total: int) -> None:
+        if done and not self.first:
+            self.first = time.perf_counter() - self.began
+
+
+class Clock(Progress):
+    """Seconds that reading takes, and that pass until a batch is read."""
+
+    read = first = 0.0
 
     @contextmanager
     def step(self, name: str, *, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Step]:
-        started = time.perf_counter()
-        yield Step()
+        watch = Stopwatch()
+        yield watch
         if name == "read":
-            self.read = time.perf_counter() - started
+            self.read, self.first = time.perf_counter() - watch.began, watch.first
 
 
 def main() -> None:
@@ -83,16 +98,28 @@ def main() -> None:
         for what, network in (("waits", Slow(packed, 0)), ("computes", Slow(packed, _products()))):
             engines: list[Engine] = [LocalEngine(), two]
             places = [Path(name) / f"{what} {number}" for number in range(len(engines))]
-            seconds = [_read(path, network, texts, engine) for path, engine in zip(places, engines, strict=True)]
-            ratio = seconds[0] / seconds[1]
+            with threadpool_limits(1):
+                alone, both = (
+                    _read(path, network, texts, engine) for path, engine in zip(places, engines, strict=True)
+                )
+            start = max(0.0, both.first - alone.first)
             rows.append(
-                {"network": what, "shards": shards, "alone s": seconds[0], "two s": seconds[1], "times": ratio}
+                {
+                    "network": what,
+                    "shards": shards,
+                    "alone s": alone.read,
+                    "two s": both.read,
+                    "start s": start,
+                    "times": alone.read / both.read,
+                    "times after start": alone.read / (both.read - start),
+                    "load": os.getloadavg()[0],
+                }
             )
     ray.shutdown()
     show("one process and two workers", rows)
 
 
-def _read(path: Path, network: Slow, texts: Path, engine: Engine) -> float:
+def _read(path: Path, network: Slow, texts: Path, engine: Engine) -> Clock:
     clock = Clock()
     choices = Choices(
         tokens=TokenSampling(TOKENS, 0),
@@ -104,15 +131,17 @@ def _read(path: Path, network: Slow, texts: Path, engine: Engine) -> float:
     ingest(
         path, network, open_dataset(str(texts), kind="text"), choices, engine=engine, cluster=False, progress=clock
     )
-    return clock.read
+    return clock
 
 
 def _products() -> int:
     """Products of matrices that take about as long as a batch waits."""
-    matrix, started, done = np.ones((500, 500)), time.process_time(), 0
-    while time.process_time() - started < WAIT:
-        matrix = matrix @ matrix / 500
-        done += 1
+    matrix, done = np.ones((500, 500)), 0
+    with threadpool_limits(1):
+        started = time.process_time()
+        while time.process_time() - started < WAIT:
+            matrix = matrix @ matrix / 500
+            done += 1
     return done
 
 

@@ -1,33 +1,82 @@
-"""Who writes the shards of a run: this process alone, or others beside it (`ingest.run.ray_engine`)."""
+"""Who does the tasks of a work, such as writing the shards of a run: this process alone, or others beside it
+(`ingest.run.ray_engine`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from atlas.network import Network
 
 from ..datasets.base import Dataset
+from ..networks.registry import again_of
 from .plan import Choices, Plan, Shard, choose_inputs
 from .shards import write_shard
 
 Tell = Callable[[int], None]
 
 
+@runtime_checkable
+class Task(Protocol):
+    """What is done whole or not at all: a shard, say. ``size``: what progress counts of it, examples for one."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+@runtime_checkable
+class Work(Protocol):
+    """Does any of some tasks, whose results are files in ``folder``; the same task twice leaves the same files.
+
+    ``unit``: what a task is called. ``described``: what it needs, in words.
+    """
+
+    unit: ClassVar[str]
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def described(self) -> str: ...
+
+    def __call__(self, task: Any, progress: Tell, /) -> None:
+        """Do a task, telling ``progress`` what more of its size is done."""
+        ...
+
+    def elsewhere(self) -> Callable[[str], Work]:
+        """What makes the work again in another process, called with a device ("cpu" or "cuda"); it can be pickled,
+        and is small: what is large lies in the folder."""
+        ...
+
+
 @dataclass(frozen=True)
 class ShardWriter:
     """Writes any shard of a run into its folder, all or nothing; twice the same shard gives the same bytes."""
+
+    unit: ClassVar[str] = "shard"
 
     network: Network
     dataset: Dataset
     plan: Plan
     folder: Path
     skip_bad: bool
+
+    @property
+    def described(self) -> str:
+        return f"network {self.network.info.name} or dataset {self.dataset.name}"
+
+    def elsewhere(self) -> Callable[[str], ShardWriter]:
+        """As `Work.elsewhere` says."""
+        again = again_of(self.network)
+        return partial(_again, again, self.dataset, self.plan, self.folder.absolute(), self.skip_bad)
 
     @cached_property
     def ordinals(self) -> np.ndarray:
@@ -49,35 +98,41 @@ class ShardWriter:
         )
 
 
+def _again(
+    network: Callable[..., Network], dataset: Dataset, plan: Plan, folder: Path, skip_bad: bool, device: str
+) -> ShardWriter:
+    return ShardWriter(network(device=device), dataset, plan, folder, skip_bad)
+
+
 @runtime_checkable
 class Engine(Protocol):
-    """Has the shards of a run written."""
+    """Has the tasks of a work done, such as the shards of a run written."""
 
-    def run(self, shards: Sequence[Shard], write: ShardWriter, tell: Tell) -> None:
-        """Call ``write`` with every shard, in any order and in any process that sees the run's folder.
+    def run(self, tasks: Sequence[Task], work: Work, tell: Tell) -> None:
+        """Call ``work`` with every task, in any order and in any process that sees the work's folder.
 
         Args:
-            shards: those that are missing.
-            write: writes one of them.
-            tell: is told how many examples of them are done, which may become fewer where a process was lost.
+            tasks: those that are missing.
+            work: does one of them.
+            tell: is told how much of their sizes is done, which may become less where a process was lost.
 
         Raises:
-            PolytopeError: what writing raised. No shard is then being written any more; what is complete stays.
+            PolytopeError: what a task raised. None is being done any more then; what is complete stays.
         """
         ...
 
 
 class LocalEngine:
-    """Writes one shard after the other in this process."""
+    """Does one task after the other in this process."""
 
-    def run(self, shards: Sequence[Shard], write: ShardWriter, tell: Tell) -> None:
+    def run(self, tasks: Sequence[Task], work: Work, tell: Tell) -> None:
         """As `Engine.run` says."""
         done = 0
 
-        def advance(examples: int) -> None:
+        def advance(amount: int) -> None:
             nonlocal done
-            done += examples
+            done += amount
             tell(done)
 
-        for shard in shards:
-            write(shard, advance)
+        for task in tasks:
+            work(task, advance)

@@ -89,6 +89,11 @@ class Shard:
     stop: int
     n_examples: int
 
+    @property
+    def size(self) -> int:
+        """What progress counts."""
+        return self.n_examples
+
 
 @dataclass(frozen=True)
 class Plan:

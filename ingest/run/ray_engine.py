@@ -1,10 +1,10 @@
-"""Shards written by the workers of a Ray cluster, or by several on this machine.
+"""Tasks done by the workers of a Ray cluster, or by several on this machine: shards of a run, say.
 
-The driver, which is the process that was started, plans the run and publishes it. A worker is an actor in a process
-of its own; it is handed a path and a number at a time: what it needs to write shards lies in a file of the run's
-folder, pickled, whose digest it checks before it loads it. The next free worker takes the next shard. A worker that
-is lost costs the shard in its hands, which the next one writes anew; a driver that is lost takes its workers with it
-and is repeated, as any run is.
+The driver, which is the process that was started, plans the work and uses its results. A worker is an actor in a
+process of its own; it is handed a path and a task at a time: what it needs lies in a file of the work's folder,
+pickled, whose digest it checks before it loads it. The next free worker takes the next task. A worker that is lost
+costs the task in its hands, which the next one does anew; a driver that is lost takes its workers with it and is
+repeated, as any run is.
 """
 
 from __future__ import annotations
@@ -14,29 +14,28 @@ import logging
 import os
 import pickle
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from atlas.errors import StoreError, UsageError, WorkersLost
 from atlas.store.disk import replacing
+from atlas.threads import use_threads
 
-from ..networks.registry import again_of
-from .engines import ShardWriter, Tell
-from .plan import Shard
+from .engines import Task, Tell, Work
 
 WORK = "work.pickle"
-"""The file of a run's folder that holds what a worker needs."""
+"""The file of a work's folder that holds what a worker needs."""
 
 POLL = 0.5
 """Seconds between two looks at how far the workers are."""
 
 GRACE = 30.0
-"""Seconds that workers have to end the batch in their hands when a run is stopped."""
+"""Seconds that workers have to come to where a task can be left when a work is stopped."""
 
 LOSSES = 3
-"""How many workers a shard, or the beginning of their work, may cost: what ends so many would end all."""
+"""How many workers a task, or the beginning of their work, may cost: what ends so many would end all."""
 
 OBJECT_STORE = 128 << 20
 """Bytes of Ray's object store on this machine: only numbers and errors pass through it."""
@@ -49,7 +48,7 @@ ENVIRONMENT = {
 
 
 class RayEngine:
-    """Writes shards in Ray's workers, each with a process, its share of cores and its GPU or part of one.
+    """Does tasks in Ray's workers, each with a process, its share of cores and its GPU or part of one.
 
     >>> engine = ingest.RayEngine("local", workers=2)
     >>> ingest.ingest("mine.atlas", network, texts, engine=engine)
@@ -86,16 +85,16 @@ class RayEngine:
         self.address, self.workers = address, workers
         self.gpus_per_worker, self.cpus_per_worker = gpus_per_worker, cpus_per_worker
 
-    def run(self, shards: Sequence[Shard], write: ShardWriter, tell: Tell) -> None:
+    def run(self, tasks: Sequence[Task], work: Work, tell: Tell) -> None:
         """As `Engine.run` says. Raises `WorkersLost` where workers end again and again, `UsageError` for a cluster
         that is not there or has no room for a worker."""
-        if not shards:
+        if not tasks:
             return
         with _connected(self.address):
-            count, cpus, gpus = self._shares(len(shards))
-            _Crew(_packed(write), cpus, gpus, tell).write(shards, count)
+            count, cpus, gpus = self._shares(len(tasks))
+            _Crew(_packed(work), work.unit, cpus, gpus, tell).do(tasks, count)
 
-    def _shares(self, n_shards: int) -> tuple[int, float, float]:
+    def _shares(self, n_tasks: int) -> tuple[int, float, float]:
         """How many workers there will be, and the cores and GPUs of each."""
         import ray
 
@@ -117,7 +116,7 @@ class RayEngine:
                 f"{self.workers or 1} workers with {cpus:g} cores and {gpus:g} GPUs each; ask for fewer (--workers, "
                 "--gpus-per-worker)"
             )
-        return min(self.workers or fits, n_shards), cpus, gpus
+        return min(self.workers or fits, n_tasks), cpus, gpus
 
 
 @contextmanager
@@ -149,39 +148,39 @@ def _connected(address: str) -> Iterator[None]:
 class _Crew:
     """The workers of one run, and what each has in its hands."""
 
-    def __init__(self, work: tuple[Path, str], cpus: float, gpus: float, tell: Tell) -> None:
+    def __init__(self, packed: tuple[Path, str], unit: str, cpus: float, gpus: float, tell: Tell) -> None:
         import ray
 
         self._actors: Any = ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)
-        self._needs = (Path.cwd(), *work, "cuda" if gpus else "cpu")
-        self._tell = tell
-        self._held: dict[Any, tuple[Any, Shard | None]] = {}  # None: it loads what it needs
-        self._losses: Counter[Shard | None] = Counter()
+        self._needs = (Path.cwd(), *packed, "cuda" if gpus else "cpu", max(1, int(cpus)))
+        self._unit, self._tell = unit, tell
+        self._held: dict[Any, tuple[Any, Task | None]] = {}  # None: it loads what it needs
+        self._losses: Counter[Task | None] = Counter()
 
-    def write(self, shards: Sequence[Shard], count: int) -> None:
-        """Have all shards written by ``count`` workers."""
+    def do(self, tasks: Sequence[Task], count: int) -> None:
+        """Have all tasks done by ``count`` workers."""
         import ray
 
-        waiting, done = deque(shards), 0
+        waiting, done = deque(tasks), 0
         try:
             for _ in range(count):
                 self._hire()
-            while waiting or any(shard is not None for _, shard in self._held.values()):
+            while waiting or any(task is not None for _, task in self._held.values()):
                 ready, _ = ray.wait(list(self._held), timeout=POLL)
                 for reference in ready:
-                    worker, shard = self._held.pop(reference)
+                    worker, task = self._held.pop(reference)
                     try:
                         ray.get(reference)
                     except ray.exceptions.RayTaskError as error:
                         raise error.cause from error
                     except ray.exceptions.RayError as error:
-                        self._lose(worker, shard, error)
-                        waiting.extendleft([] if shard is None else [shard])
+                        self._lose(worker, task, error)
+                        waiting.extendleft([] if task is None else [task])
                         continue
-                    done += 0 if shard is None else shard.n_examples
+                    done += 0 if task is None else task.size
                     if waiting:
                         following = waiting.popleft()
-                        self._held[worker.write.remote(following)] = worker, following
+                        self._held[worker.do.remote(following)] = worker, following
                     else:
                         ray.kill(worker)
                 self._tell(done + self._under_way())
@@ -192,14 +191,14 @@ class _Crew:
         worker: Any = self._actors.remote()
         self._held[worker.load.remote(*self._needs)] = worker, None
 
-    def _lose(self, worker: Any, shard: Shard | None, error: Exception) -> None:
+    def _lose(self, worker: Any, task: Task | None, error: Exception) -> None:
         """A worker is gone, or can't be reached: another one comes in its place, unless that has no end."""
         import ray
 
         ray.kill(worker)
-        self._losses[shard] += 1
-        if self._losses[shard] >= LOSSES:
-            what = "before it had loaded network and data" if shard is None else f"in shard {shard.number}"
+        self._losses[task] += 1
+        if self._losses[task] >= LOSSES:
+            what = "before it had loaded what it needs" if task is None else f"in {self._unit} {task.number}"
             raise WorkersLost(
                 f"{LOSSES} workers ended {what}, one after the other; the last one: {str(error).strip()}\nWhat is "
                 "complete is kept: give the same command again once the cause is mended (memory, most often)"
@@ -207,88 +206,90 @@ class _Crew:
         self._hire()
 
     def _under_way(self) -> int:
-        """Examples of shards that are not complete. A worker that does not answer counts for nothing: that it is
+        """What is done of tasks that are not complete. A worker that does not answer counts for nothing: that it is
         lost shows in what it has in its hands."""
         import ray
 
-        asked = [worker.told.remote() for worker, shard in self._held.values() if shard is not None]
+        asked = [worker.told.remote() for worker, task in self._held.values() if task is not None]
         answers, _ = ray.wait(asked, num_returns=len(asked), timeout=POLL) if asked else ([], [])
-        examples = 0
+        amount = 0
         for answer in answers:
             with suppress(ray.exceptions.RayError):
-                examples += ray.get(answer)
-        return examples
+                amount += ray.get(answer)
+        return amount
 
     def _dismiss(self) -> None:
-        """End all workers, those first asked to stop that write, so that they leave no part of a file."""
+        """End all workers, those first asked to stop that are in a task, so that they leave no part of a file."""
         import ray
 
-        writing = {ref: worker for ref, (worker, shard) in self._held.items() if shard is not None}
-        for worker in writing.values():
+        working = {ref: worker for ref, (worker, task) in self._held.items() if task is not None}
+        for worker in working.values():
             worker.stop.remote()
-        if writing:
-            ray.wait(list(writing), num_returns=len(writing), timeout=GRACE)
+        if working:
+            ray.wait(list(working), num_returns=len(working), timeout=GRACE)
         for worker, _ in self._held.values():
             ray.kill(worker)
         self._held.clear()
 
 
 class _Stopped(Exception):
-    """The run is over before the shard is."""
+    """The run is over before the task is."""
 
 
 class _Worker:
-    """Writes one shard at a time, and says meanwhile how far it is."""
+    """Does one task at a time, and says meanwhile how far it is."""
 
     def __init__(self) -> None:
         self._done, self._stopped = 0, False
 
-    def load(self, folder: Path, path: Path, sha256: str, device: str) -> None:
-        """Make ready to write shards on a device. Paths may be relative to ``folder``, where the driver is."""
+    def load(self, folder: Path, path: Path, sha256: str, device: str, threads: int) -> None:
+        """Make ready for tasks, on a device and so many threads. Paths may be relative to ``folder``, where the
+        driver is."""
         try:
             os.chdir(folder)
         except OSError as error:
             raise StoreError(
                 f"a worker can't go to {folder} ({error.strerror}): what is read must have the same path on all nodes"
             ) from error
-        self._write = _unpacked(path, sha256, device)
+        use_threads(threads)
+        self._work = _unpacked(path, sha256)(device)
 
-    def write(self, shard: Shard) -> None:
+    def do(self, task: Task) -> None:
         self._done = 0
-        self._write(shard, self._advance)
+        self._work(task, self._advance)
 
     def told(self) -> int:
-        """Examples of the shard that are done."""
+        """How much of the task is done."""
         return self._done
 
     def stop(self) -> None:
         self._stopped = True
 
-    def _advance(self, examples: int) -> None:
+    def _advance(self, amount: int) -> None:
         if self._stopped:
             raise _Stopped
-        self._done += examples
+        self._done += amount
 
 
-def _packed(write: ShardWriter) -> tuple[Path, str]:
+def _packed(work: Work) -> tuple[Path, str]:
     """Write down what a worker needs; returns the file and its SHA-256."""
     from ray import cloudpickle
 
-    network, folder = write.network, write.folder.absolute()
     try:
-        packed = cloudpickle.dumps((again_of(network), write.dataset, write.plan, folder, write.skip_bad))
+        packed = cloudpickle.dumps(work.elsewhere())
     except (TypeError, pickle.PicklingError) as error:
         raise UsageError(
-            f"network {network.info.name} or dataset {write.dataset.name} can't be sent to other processes "
-            f"({error}); name them (MODULE:FACTORY, a folder), or read them without --ray"
+            f"{work.described} can't be sent to other processes ({error}); name them (MODULE:FACTORY, a folder), or "
+            "read them without --ray"
         ) from error
-    with replacing(folder / WORK) as file:
+    path = work.folder.absolute() / WORK
+    with replacing(path) as file:
         file.write(packed)
-    return folder / WORK, hashlib.sha256(packed).hexdigest()
+    return path, hashlib.sha256(packed).hexdigest()
 
 
-def _unpacked(path: Path, sha256: str, device: str) -> ShardWriter:
-    """What `_packed` wrote, the network on a device. Loads only what the driver wrote: a pickle is code."""
+def _unpacked(path: Path, sha256: str) -> Callable[[str], Work]:
+    """What `_packed` wrote. Loads only what the driver wrote: a pickle is code."""
     try:
         packed = path.read_bytes()
     except OSError as error:
@@ -299,7 +300,7 @@ def _unpacked(path: Path, sha256: str, device: str) -> ShardWriter:
     if hashlib.sha256(packed).hexdigest() != sha256:
         raise StoreError(f"{path} is not what was written; give the same command again, and check the disk")
     try:
-        again, *rest = pickle.loads(packed)
+        again: Callable[[str], Work] = pickle.loads(packed)
     except ImportError as error:
         raise UsageError(f"a worker lacks what network or data need ({error}); install it there") from error
-    return ShardWriter(again(device=device), *rest)
+    return again

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from atlas.errors import PlanChanged, RunInterrupted
-from ingest.run.engines import LocalEngine, ShardWriter, Tell
-from ingest.run.plan import Shard
+from ingest.run.engines import LocalEngine, Task, Tell, Work
 from tests.ingest.runs import (
     SITES,
     SMALL,
@@ -117,8 +116,8 @@ def test_shards_come_in_any_order(tmp_path: Path, data: Path, undisturbed: dict[
     """Shards that an engine has written last first, one of them by a process that stopped, are the same run."""
 
     class Backwards(LocalEngine):
-        def run(self, shards: Sequence[Shard], write: ShardWriter, tell: Tell) -> None:
-            super().run(shards[::-1], write, tell)
+        def run(self, tasks: Sequence[Task], work: Work, tell: Tell) -> None:
+            super().run(tasks[::-1], work, tell)
 
     path, seen = tmp_path / "a", {}
     with pytest.raises(RunInterrupted, match="1 of 3 shards complete"):
