@@ -149,6 +149,12 @@ def name(key: str, value: object) -> None:
     st.session_state.setdefault(_NAMED, {})[key] = str(value)
 
 
+def name_all(key: str, values: Sequence[str]) -> None:
+    """The same of several values of one name."""
+    if values:
+        st.session_state.setdefault(_NAMED, {})[key] = list(values)
+
+
 def begin_with(key: str, value: object) -> None:
     """What a widget holds that has no default: Streamlit would take a default out of the address. Emptied, it begins
     anew (`_check`)."""
@@ -210,9 +216,14 @@ def _read(
 
 def refuse(key: str, wanted: str, expected: str, shown: object) -> None:
     """Remember what to say about a value in the address that the page does not have."""
-    said = wanted if len(wanted) <= SHOWN else wanted[: SHOWN - 1] + "…"
-    sentence = f"the address asks for {key} {said}; expected {expected}; shown is {'any' if shown is None else shown}"
+    instead = "any" if shown is None else shown
+    sentence = f"the address asks for {key} {cut(wanted)}; expected {expected}; shown is {instead}"
     st.session_state[f"refused-{key}"] = _Refusal(sentence, shown)
+
+
+def cut(wanted: str) -> str:
+    """What an address asks for, as a sentence repeats it."""
+    return wanted if len(wanted) <= SHOWN else wanted[: SHOWN - 1] + "…"
 
 
 def show_refusal(key: str, shown: object) -> None:

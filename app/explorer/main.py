@@ -17,7 +17,7 @@ from atlas.store.catalog import NetworkRecord
 
 from ..shown_atlas import ShownAtlas
 from . import address
-from .parts import figures, markup, show, terms
+from .parts import figures, markup, pins, show, terms, tray
 from .view import View, explained, failed_before, guarded, survived
 from .views import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
 
@@ -33,10 +33,13 @@ ROOT = "first"
 FREE_EVERY = 2.0
 """Seconds between two looks at whether an atlas is still locked."""
 
+BETWEEN = "between"
+"""The page that compares what is pinned."""
+
 PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
     ("Start", "start", ":material/home:", overview.render),
     ("Look", "look", ":material/search:", example.render),
-    ("Between", "between", ":material/compare_arrows:", paths.render),
+    ("Between", BETWEEN, ":material/compare_arrows:", paths.render),
     ("Atlas", "atlas", ":material/scatter_plot:", map.render),
     ("Neurons", "neurons", ":material/neurology:", neurons.render),
     ("Claims", "claims", ":material/science:", experiments.render),
@@ -79,11 +82,13 @@ def main(arguments: list[str]) -> None:
     failed_before()
     address.begin()
     terms.begin()
+    pins.begin(page.url_path)
     with survived(), explained():
         shown = ShownAtlas.of_words(arguments)
         try:
             with atlas.open(shown.path) as a:
                 opened.append(choose(a, shown.read_only))
+                tray.draw(opened[0], next(each for each in pages if each.url_path == BETWEEN))
                 figures.send_library()
                 page.run()
                 address.complete()

@@ -12,7 +12,7 @@ from query.examples.kinds import numbers_in_words
 
 from ...plain_text import one_line
 from ..view import View, records
-from . import markup, show
+from . import markup, pin, pins, show
 from .kinds import LOOKS
 from .show import KEY, NUMBER, WIDE, Column, Row
 
@@ -108,7 +108,9 @@ def cluster_link(view: View, clustering: int, cluster: int, name: str | None, ta
 
 
 def _id(view: View, row: Row) -> str:
-    return markup.link("example", str(row["example_id"]), example=row["example_id"], **view.state)
+    """A link to an example, and the sign that pins it."""
+    number = row["example_id"]
+    return markup.link("example", str(number), example=number, **view.state) + pins.sign(pin.example(number))
 
 
 def _cluster(view: View, row: Row, clustering: int | None) -> str:

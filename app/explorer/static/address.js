@@ -3,6 +3,11 @@
 
 export default function ({ data: { named } }) {
   const url = new URL(location.href);
-  for (const [name, value] of Object.entries(named)) url.searchParams.set(name, value);
+  for (const [name, value] of Object.entries(named)) {
+    const values = [value].flat();
+    if (JSON.stringify(url.searchParams.getAll(name)) === JSON.stringify(values)) continue;
+    url.searchParams.delete(name);
+    for (const each of values) url.searchParams.append(name, each);
+  }
   if (url.search !== location.search) history.replaceState(history.state, "", url);
 }

@@ -54,12 +54,21 @@ const region = ({ type, path, x0, y0, x1, y1 }) => {
   return { kind: "lasso", x: corners.map(([x]) => x), y: corners.map(([, y]) => y) };
 };
 
+// As a link of the page that is clicked: whoever listens for that hears of it.
+const follow = (place, href) => {
+  const around = Object.assign(document.createElement("span"), { className: "pa", hidden: true });
+  const link = around.appendChild(Object.assign(document.createElement("a"), { href }));
+  place.append(around);
+  link.click();
+  around.remove();
+};
+
 const begin = (place, Plotly) => {
   place.on("plotly_relayout", ({ shapes }) => {
     if (shapes?.length > place.shapes.length) place.tell("drawn", region(shapes.at(-1)));
   });
   place.on("plotly_click", ({ points: [point] }) => { // of a figure whose points are links
-    if (place.layout.meta?.links && point.customdata) location.assign(point.customdata);
+    if (place.layout.meta?.links && point.customdata) follow(place, point.customdata);
   });
   place.observer = new ResizeObserver(() => { if (place.clientWidth) Plotly.Plots.resize(place); });
   place.observer.observe(place);

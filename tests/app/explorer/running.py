@@ -21,7 +21,7 @@ def opened(path: Path, page: str, /, **address: object) -> AppTest:
     """A page of the explorer whose address says this, once all on it is computed."""
     app = AppTest.from_function(_draw, args=(str(path), page), default_timeout=LASTING)
     for name, value in address.items():
-        app.query_params[name] = str(value)
+        app.query_params[name] = [str(each) for each in value] if isinstance(value, list) else str(value)
     return computed(app)
 
 
@@ -31,12 +31,16 @@ def _draw(path: str, page: str) -> None:
 
     import atlas
     from app.explorer import main
+    from app.explorer.parts import pins, tray
     from app.explorer.view import explained
 
     places = {name: render for _, name, _, render in main.PAGES} | {name: render for _, name, render in main.OLD}
     render = places[page]
+    pins.begin(page)
     with explained(), atlas.open(Path(path)) as a:
-        render(main.choose(a, False))
+        view = main.choose(a, False)
+        tray.draw(view)
+        render(view)
 
 
 def computed(app: AppTest) -> AppTest:

@@ -1,0 +1,112 @@
+"""Pins: what someone compares. The address names them, so that a link carries them; the session keeps them, so that
+they follow from page to page.
+
+A pin is a short string: ``example:17``, ``cluster:4:12`` (clustering and cluster), ``vector:0.3,1.2``,
+``token:4:9:1:A token`` (where the token begins and ends in the text, its number, and the text), ``image:`` and
+``text:`` with a digest of what this server keeps, since no address could hold it.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from atlas.errors import UsageError
+
+from .. import address
+from ..view import guarded
+from . import markup, show
+from .pin import Pin
+
+MOST = 12
+"""Pins at a time: what an address and the sidebar hold."""
+
+KEY = "pin"
+"""The name of each in the address."""
+
+_PINS, _NAMED, _REFUSED = "pins", "pins-named", "pins-refused"
+"""In the session: the pins, the page and what its address named when it was last drawn, and sentences about what the
+address names that is no pin, for as long as its other pins are shown."""
+
+
+def pinned() -> list[Pin]:
+    """What is pinned, the oldest first. What the address names and is no pin is left out (`begin` has said so)."""
+    return [Pin.read(word) for word in st.session_state.get(_PINS, [])]
+
+
+def begin(page: str) -> None:
+    """At the beginning of a run: the address says what is pinned, unless it is that of another page and says nothing.
+
+    ``page``: which one is drawn. What the address names that is no pin is told.
+    """
+    named = st.query_params.get_all(KEY)
+    held = st.session_state.get(_PINS, [])
+    page_before, named_before = st.session_state.get(_NAMED, (page, []))
+    if named not in (named_before, held) and (named or page == page_before):
+        st.session_state[_PINS], st.session_state[_REFUSED] = _readable(named)
+    st.session_state[_NAMED] = page, named
+    for sentence in st.session_state.get(_REFUSED, []):
+        show.error(sentence)
+    address.name_all(KEY, st.session_state.get(_PINS, []))
+
+
+def _readable(words: list[str]) -> tuple[list[str], list[str]]:
+    """Words that are pins, each once, and sentences about the others."""
+    kept, refused = list[str](), list[str]()
+    for word in dict.fromkeys(words):
+        try:
+            kept.append(Pin.read(word).word)
+        except UsageError as error:
+            refused.append(f"the address pins {address.cut(word)}: {error}")
+    if len(kept) > MOST:
+        refused.append(f"the address pins {len(kept)} things; the first {MOST} are shown")
+    return kept[:MOST], refused
+
+
+# --- to pin ----------------------------------------------------------------------------------------------------
+
+
+def button(pin: Pin, label: str = "Pin") -> None:
+    """A button that pins something, or takes it off again."""
+    held = pin in pinned()
+    st.button(
+        "Pinned" if held else label,
+        icon=":material/keep_off:" if held else ":material/keep:",
+        help="Take it off the pins" if held else "Keep it in the sidebar, to be compared (p)",
+        key=f"pin-{pin.place}",
+        on_click=toggle,
+        args=(pin.word,),
+    )
+
+
+def sign(pin: Pin) -> str:
+    """The same as a small sign in a piece of HTML: a cell, a caption."""
+    held = pin in pinned()
+    what = markup.plain(pin.words)
+    says = f"Unpin {what}" if held else f"Pin {what}"
+    return (
+        f'<button type="button" class="pa-pin" data-pin="{markup.plain(pin.word)}" '
+        f'aria-pressed="{str(held).lower()}" aria-label="{says}" title="{says}"></button>'
+    )
+
+
+@guarded
+def toggle(word: str) -> None:
+    """Pin it, or take it off; with an empty word, all of them."""
+    held: list[str] = st.session_state.get(_PINS, [])
+    if word in held or not word:
+        _hold([other for other in held if word and other != word])
+        return
+    if len(held) >= MOST:
+        raise UsageError(f"{MOST} things are pinned already; take one off the pins in the sidebar first")
+    _hold([*held, Pin.read(word).word])
+
+
+def _hold(words: list[str]) -> None:
+    """They are a step in the browser's history."""
+    st.session_state[_PINS], st.session_state[_REFUSED] = words, []
+    if words:
+        st.query_params[KEY] = words
+    else:
+        st.query_params.pop(KEY, None)
+    page, _ = st.session_state.get(_NAMED, ("", []))
+    st.session_state[_NAMED] = page, words

@@ -1,0 +1,115 @@
+"""The tray in the sidebar: what is pinned as people know it, and a link to the page that compares it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from atlas.errors import PolytopeError
+from atlas.images import decode_image
+from ingest.datasets.images import thumbnail
+from query.clustering.clusterings import find_clustering
+from query.clustering.clusters import clustering_with
+from query.examples.description import describe
+from query.examples.ids import network_of
+
+from ..view import View, guarded, records
+from . import cards, markup, pins
+from .figures import STATIC
+from .pin import Pin
+
+THUMB, BEFORE, AFTER = 28, 14, 10
+"""Pixels of a picture, and characters around a token: what fits into a line of the sidebar."""
+
+NOTHING = "Pin two or three things, with the sign beside them or the key `p`, and compare them."
+
+
+def draw(view: View, between: StreamlitPage | None = None) -> None:
+    """``between``: the page that compares what is pinned."""
+    held = pins.pinned()
+    with st.sidebar, st.container(key="tray", gap="small"):
+        if not held:
+            st.html(f'<div class="pa pa-tray"><b>Pins</b>{markup.notes([NOTHING])}</div>')
+        else:
+            rows = "".join(f"<li><div>{_or_why_not(view, pin)}</div>{pins.sign(pin)}</li>" for pin in held)
+            st.html(f'<div class="pa pa-tray"><b>Pins</b>{_all(held)}<ul>{rows}</ul></div>')
+            if between is not None:
+                st.page_link(between, label="Compare", icon=":material/compare_arrows:", width="stretch")
+        _component()(data={"pins": [pin.word for pin in held]}, key="pins-heard", height=0, on_pinned_change=_heard)
+
+
+def _all(held: Sequence[Pin]) -> str:
+    return '<button type="button" class="pa-plain" data-pin="">Unpin all</button>' if len(held) > 1 else ""
+
+
+def _or_why_not(view: View, pin: Pin) -> str:
+    try:
+        return seen(view, pin)
+    except PolytopeError as error:
+        return f'<span class="pa-gone" role="alert">{markup.plain(pin.words)}: {markup.plain(error)}</span>'
+
+
+def seen(view: View, pin: Pin, height: int = THUMB, before: int = BEFORE, after: int = AFTER) -> str:
+    """What is pinned, in a line of HTML that leads to it.
+
+    Raises `UnknownName` where the atlas does not hold it, `NotStored` where this server does not keep it any more.
+    """
+    if pin.kind == "example":
+        return _example(view, pin.number, height, before, after)
+    if pin.kind == "cluster":
+        return _cluster(view, *pin.cluster)
+    if pin.of_text:
+        text = pin.text
+        state = {**view.state, "text": text, "token": pin.token} if pin.kind == "token" else None
+        shown = markup.context(text, text[pin.start : pin.end], pin.start, before, after)
+        return _led_to(state, shown, pin.words)
+    if pin.kind == "image":
+        return markup.thumb(_small(pin.image), height, pin.words)
+    shown = f'<span class="pa-mono">{markup.plain(pin.rest)}</span>'
+    return _led_to({**view.state, "vector": pin.rest}, shown, pin.words)
+
+
+def _example(view: View, number: int, height: int, before: int, after: int) -> str:
+    network = view.atlas.catalog.network(view.ask(network_of, number))
+    row = records(view.ask(describe, network, [number]))[0]
+    state = {"network": network.name, "example": number}
+    if network.name == view.network.name:
+        state["target"] = view.target
+    elsewhere = "" if network.name == view.network.name else f" of {network.name}"
+    about = f"<small>{number}{markup.plain(elsewhere)} · {markup.words(row['label'])}</small>"
+    return _led_to(state, f"{cards.excerpt(view, row, height, before, after)} {about}", f"example {number}")
+
+
+def _cluster(view: View, clustering: int, cluster: int) -> str:
+    view.ask(clustering_with, clustering, cluster)
+    record = view.ask(find_clustering, clustering)
+    name = cards.cluster_names(view, clustering).get(cluster)
+    link = cards.cluster_link(view, clustering, cluster, name, record.target.name)
+    return f"{link} <small>cluster at {markup.plain(record.target.name)}</small>"
+
+
+def _led_to(state: dict[str, Any] | None, shown: str, title: str) -> str:
+    if state is None:
+        return shown
+    where = markup.plain(markup.address_of("example" if "example" in state else "search", **state))
+    return f'<a href="{where}" target="_self" title="{markup.plain(title)}" class="pa-piece">{shown}</a>'
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _small(data: bytes) -> bytes:
+    """What shows an uploaded image."""
+    return thumbnail(decode_image(data))
+
+
+@guarded
+def _heard() -> None:
+    pins.toggle(st.session_state["pins-heard"]["pinned"])
+
+
+@cache
+def _component() -> Any:
+    return st.components.v2.component("polytope_pins", js=(STATIC / "pins.js").read_text(encoding="utf-8"))

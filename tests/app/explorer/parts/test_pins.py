@@ -1,0 +1,154 @@
+"""What is pinned stands in the sidebar of every page, in the address and in the session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.explorer.parts import pin
+from app.explorer.parts.pin import LINK_LIMIT, Pin
+from atlas.errors import NotStored, UsageError
+from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, answered, drawn, eventually
+from tests.app.explorer.running import computed, errors, opened, words
+from tests.app.explorer.views_by_hand import SITE, TEXT
+
+TOKENS = ("The", " bank", " of")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pin.example(17),
+        pin.cluster(4, -1),
+        pin.vector([0.25, -1e-7]),
+        pin.token("The bank of", TOKENS, 1),
+        pin.token("a\nb: c", ("a", "\n", "b: c"), 1),
+        Pin("image", "0123456789abcdef"),
+    ],
+)
+def test_a_pin_is_read_as_it_was_written(made: Pin):
+    assert Pin.read(made.word) == made and "bank" not in made.word.replace("The bank of", "")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(
+            "",
+            "example",
+            "example:",
+            "example:-1",
+            "example:1.5",
+            "example:017",
+            "cluster:4",
+            "cluster:4:-2",
+            "smell:1",
+        ),
+        *(
+            "token:3:2:0:abc",
+            "token:0:9:0:abc",
+            "token:0:1:abc",
+            "vector:a",
+            "vector:,",
+            "image:../../etc",
+            "text:1:2:3",
+        ),
+    ],
+)
+def test_what_is_no_pin_is_refused(word: str):
+    with pytest.raises(UsageError):
+        Pin.read(word)
+
+
+def test_a_pin_is_an_argument_of_questions():
+    assert Pin.read("17").subject == {"example": 17}
+    assert pin.token("The bank of", TOKENS, 1).subject == {"text": "The bank of", "token": 1}
+    assert pin.vector([0.5, 2.0]).subject == {"vector": (0.5, 2.0)}
+    assert pin.image(b"a file").subject == {"image": b"a file"}
+    with pytest.raises(UsageError, match="one of its members"):
+        _ = pin.cluster(4, 12).subject
+
+
+def test_a_long_text_is_kept_and_missed():
+    text = "word " * LINK_LIMIT
+    kept = pin.token(text, ("word", " " + text[5:]), 0)
+    assert kept.kind == "text" and len(kept.word) < 60 and kept.text == text
+    with pytest.raises(NotStored, match="not kept any more"):
+        _ = Pin("text", f"0:4:0:{'0' * 16}").text
+
+
+def test_the_tray_shows_the_pins_of_an_address(demo_atlas: Path):
+    """What is gone is told, and what is no pin."""
+    given = ["example:101", "999999", "cluster:1:999", "smell:3", "token:4:9:1:The bank of"]
+    app = opened(demo_atlas, "sql", network=TEXT, target=SITE, pin=given)
+    assert "999999: no example 999999 in" in words(app) and "no cluster 999 in clustering 1" in words(app)
+    assert errors(app) == [f"the address pins smell:3: {error_of('smell:3')}"]
+    named = ["example:101", "example:999999", "cluster:1:999", "token:4:9:1:The bank of"]
+    assert app.session_state["named-in-address"]["pin"] == named
+
+
+def error_of(word: str) -> str:
+    with pytest.raises(UsageError) as refused:
+        Pin.read(word)
+    return str(refused.value)
+
+
+def _page(name: str) -> None:
+    import streamlit as st
+
+    from app.explorer.parts import pin, pins
+
+    pins.begin(st.session_state.get("page", name))
+    for number in range(1, 15):
+        pins.button(pin.example(number))
+
+
+def test_pins_follow_from_page_to_page():
+    app = AppTest.from_function(_page, args=("one",))
+    app.run()
+    for place in (0, 4):
+        app.button[place].click()
+        computed(app)
+    assert app.query_params["pin"] == ["example:1", "example:5"]
+    app.session_state["page"] = "two"
+    app.query_params.clear()  # as Streamlit does on the way to another page
+    computed(app)
+    assert [place for place, button in enumerate(app.button) if button.label == "Pinned"] == [0, 4]
+    app.query_params["pin"] = ["example:2"]  # back to an address, or another one
+    computed(app)
+    assert [place for place, button in enumerate(app.button) if button.label == "Pinned"] == [1]
+    app.button[1].click()
+    computed(app)
+    assert "pin" not in app.query_params and not [b for b in app.button if b.label == "Pinned"]
+
+
+def test_the_tray_has_an_end():
+    app = AppTest.from_function(_page, args=("one",))
+    app.run()
+    for place in range(13):
+        app.button[place].click()
+        app.run()
+    assert len(app.query_params["pin"]) == 12
+    assert app.session_state["callback-failed"].startswith("12 things are pinned already")
+
+
+class TestInABrowser:
+    pytestmark = IN_BROWSER
+
+    def test_a_sign_pins_and_links_carry_it(self, server: str, open_page: OpenPage):
+        """A sign beside an example pins it; any link of the page takes it along."""
+        page = open_page(address(server, "search", network=TEXT, target=SITE, k=3))
+        answered(page)
+        sign = page.locator(".pa td .pa-pin").first
+        name = sign.get_attribute("data-pin")
+        sign.click()
+        tray = page.locator(".pa-tray")
+        eventually(page, lambda: tray.locator(".pa-pin").get_attribute("data-pin"), name)
+        page.locator(".pa td a").last.click()
+        page.wait_for_url("**/example?**")
+        drawn(page)
+        assert tray.locator(".pa-pin").get_attribute("data-pin") == name and "pin=" in page.url
+        tray.locator(".pa-pin").click()
+        eventually(page, lambda: tray.locator(".pa-pin").count(), 0)
