@@ -58,7 +58,7 @@ def test_a_pin_is_read_as_it_was_written(made: Pin):
     ],
 )
 def test_what_is_no_pin_is_refused(word: str):
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"expected one of|not inside its text|write numbers"):
         Pin.read(word)
 
 
@@ -79,7 +79,7 @@ def test_a_long_text_is_kept_and_missed():
         _ = Pin("text", f"0:4:0:{'0' * 16}").text
 
 
-def test_the_tray_shows_the_pins_of_an_address(demo_atlas: Path):
+def test_the_tray_shows_pins_of_an_address(demo_atlas: Path):
     """What is gone is told, and what is no pin."""
     given = ["example:101", "999999", "cluster:1:999", "smell:3", "token:4:9:1:The bank of"]
     app = opened(demo_atlas, "sql", network=TEXT, target=SITE, pin=given)
@@ -90,7 +90,7 @@ def test_the_tray_shows_the_pins_of_an_address(demo_atlas: Path):
 
 
 def error_of(word: str) -> str:
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(UsageError, match="expected one of") as refused:
         Pin.read(word)
     return str(refused.value)
 
