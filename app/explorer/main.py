@@ -17,7 +17,7 @@ from atlas.store.catalog import NetworkRecord
 
 from ..shown_atlas import ShownAtlas
 from . import address
-from .parts import figures, markup, pins, show, terms, tray
+from .parts import code, figures, markup, pins, show, terms, tray
 from .view import View, explained, failed_before, guarded, survived
 from .views import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
 
@@ -78,12 +78,11 @@ def main(arguments: list[str]) -> None:
         for title, path, render in [(first, path, render), *OLD]
     ]
     page = st.navigation(pages)
-    st.title(page.title, anchor=False)
-    failed_before()
     address.begin()
     terms.begin()
-    pins.begin(page.url_path)
-    with survived(), explained():
+    with code.under(page.title), survived(), explained():
+        failed_before()
+        pins.begin(page.url_path)
         shown = ShownAtlas.of_words(arguments)
         try:
             with atlas.open(shown.path) as a:

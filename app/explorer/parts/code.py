@@ -1,9 +1,12 @@
-"""The code that gives what a page shows, folded under it to be copied: Python, SQL, or a command line."""
+"""The code that gives what a page shows, behind an icon at its heading, to be copied: Python, SQL, a command line."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -15,7 +18,40 @@ from . import markup
 if TYPE_CHECKING:
     from ..view import View
 
-TITLE = "Code for this"
+TITLE, ICON = "Code for this", ":material/code:"
+
+
+@dataclass
+class _Heading:
+    """A heading: the place beside its words, and what opens there once there is code for what stands below."""
+
+    beside: Any
+    opens: Any = None
+
+
+_headings: ContextVar[list[_Heading] | None] = ContextVar("headings", default=None)
+"""The headings of a page that is being drawn; a fragment that is drawn again has none, and shows code where it is."""
+
+
+@contextmanager
+def under(title: str) -> Iterator[None]:
+    """A page under its title, at which the code for all of it stands that no other heading takes (`heading`)."""
+    token = _headings.set([])
+    try:
+        heading(title, st.title)
+        yield
+    finally:
+        _headings.reset(token)
+
+
+def heading(words: str, draw: Callable[..., Any] = st.header) -> None:
+    """A heading, in Markdown; code for what is drawn until the next one opens behind an icon beside it."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        draw(words, anchor=False, width="content")
+        place = _Heading(st.container(width="content"))
+    if (headings := _headings.get()) is not None:
+        headings.append(place)
+
 
 _INSIDE = re.compile(r"\b((?:ingest|query)(?:\.[a-z_]+)+)\.(\w+)\((?=a\b)")
 """A function that a package does not export: (``ingest.networks``, ``reload_network``)."""
@@ -55,10 +91,21 @@ def script(view: View, *calls: str) -> str:
 
 
 def fold(view: View, python: str, *, sql: str | None = None, line: str | None = None) -> None:
-    """Whole scripts, folded: a command line first, then Python, then SQL with a link to its page."""
-    with st.expander(TITLE):
+    """Whole scripts behind the icon: a command line first, then Python, then SQL with a link to its page."""
+    with _opening():
         for script, language in ((line, "sh"), (python, "python"), (sql, "sql")):
             if script is not None:
                 st.code(script, language, wrap_lines=True)
         if sql is not None:
             st.html(f'<div class="pa">{markup.link("sql", "Open in the SQL page", query=sql, **view.state)}</div>')
+
+
+def _opening() -> Any:
+    """What opens at the heading above, else at this place."""
+    headings = _headings.get()
+    if not headings:
+        return st.popover(TITLE, icon=ICON, type="tertiary")
+    if headings[-1].opens is None:
+        place = headings[-1].beside
+        headings[-1].opens = place.popover(TITLE, icon=ICON, type="tertiary", help=TITLE, key=f"code-{len(headings)}")
+    return headings[-1].opens

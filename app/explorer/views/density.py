@@ -19,7 +19,7 @@ from ...controls import adding_controls
 from .. import address
 from ..charts import path_charts
 from ..parts import cards, choices, figures, markup, measured, show
-from ..parts.code import call, source
+from ..parts.code import call, heading, source
 from ..parts.show import KEY, NUMBER, Column, Row
 from ..view import View, explained, literal, records
 
@@ -35,10 +35,10 @@ def render(view: View) -> None:
         "labels cross more of them per unit distance than pairs of the same label, and in untrained networks "
         "they don't."
     )
-    st.header("Same label against different labels", anchor=False)
+    heading("Same label against different labels")
     with explained():
         _classes(view)
-    st.header("One pair", anchor=False)
+    heading("One pair")
     with explained():
         _pair(view)
 

@@ -22,7 +22,7 @@ from query.progress import Progress
 from ...plain_text import counted, one_line
 from .. import address, jobs
 from ..parts import figures, markup, measured, show
-from ..parts.code import call, source
+from ..parts.code import call, heading, source
 from ..view import View, explained, records
 
 ASKED = "asked-for-a-result"
@@ -151,7 +151,7 @@ def _result(view: View, held: pd.DataFrame, number: int) -> None:
     row = held[held["experiment_id"] == number].to_dict("records")[0]
     found = measured.Answer(view.ask(load, number), number)
     result = found.result
-    st.header(f"Experiment {number}: {markup.markdown(result.kind)}", anchor=False)
+    heading(f"Experiment {number}: {markup.markdown(result.kind)}")
     known = find(result.kind) if result.kind in EXPERIMENTS else None
     if known is None:
         show.error(
@@ -264,7 +264,7 @@ def _unasked(view: View) -> None:
         show.error(f"no experiment {kind} is without a result; the table above has all that are")
         return
     [row] = chosen
-    st.header(markup.markdown(kind), anchor=False)
+    heading(markup.markdown(kind))
     st.code(row["command"], "sh", wrap_lines=True)
     _options(kind)
     if row["options"] is None:

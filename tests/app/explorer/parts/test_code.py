@@ -111,3 +111,32 @@ def test_code_names_importable_functions(demo_atlas: Path):
     )
     nearest, counts = printed(code)
     assert len(nearest) == 10 and list(counts.columns)[:2] == ["network", "site"] and len(counts) == 2
+
+
+def test_code_stands_at_its_heading():
+    """One icon a heading, with all the code for what stands below it; none where there is no code."""
+    app = AppTest.from_function(_page_with_headings).run()
+    assert [(part.type, part.value) for part in parts(app.main) if part.type != "html"] == [
+        ("title", "Page"),
+        ("code", "first"),
+        ("header", "Silent"),
+        ("header", "Section"),
+        ("code", "second"),
+        ("code", "third"),
+    ]
+    assert len(app.get("popover")) == 2
+
+
+def _page_with_headings() -> None:
+    """Streamlit runs the text of this function by itself."""
+    import streamlit as st
+
+    from app.explorer.parts import code
+
+    with code.under("Page"):
+        st.html("<p>a table</p>")
+        code.fold(None, "first")  # type: ignore[arg-type]  # no SQL, so no link
+        code.heading("Silent")
+        code.heading("Section")
+        code.fold(None, "second")  # type: ignore[arg-type]
+        code.fold(None, "third")  # type: ignore[arg-type]
