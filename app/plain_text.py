@@ -11,6 +11,9 @@ from atlas.errors import UsageError
 LABEL_LENGTH = 24
 """Characters of a token in a table's cell or a button."""
 
+NAME_LENGTH = 28
+"""Characters of a cluster's name in a cell, a legend or a figure."""
+
 
 def _escape(letter: str) -> str:
     """A letter as JSON writes it in ASCII."""
@@ -122,6 +125,14 @@ def distinct(names: Sequence[str]) -> list[str]:
         met.add(name)
         found.append(shown)
     return found
+
+
+def cluster_title(number: int, name: str | None) -> str:
+    """What a cluster is called in lists, legends and figures: its name, and the number that tells it from another of
+    that name. Number −1 is the noise."""
+    if number < 0:
+        return "noise"
+    return f"{one_line(name, NAME_LENGTH)} #{number}" if name else f"#{number}"
 
 
 def counted(n: int, thing: str, things: str | None = None) -> str:

@@ -13,6 +13,7 @@ import inspect
 from .clustering.clusterings import clusterings
 from .clustering.clusters import clusters, member_counts, members, near_clusters
 from .clustering.flow import cluster_path, fate, member_flow
+from .clustering.made_names import made_names
 from .clustering.membership import membership
 from .clustering.names import cluster_names, name_cluster
 from .examples.passages import passage
@@ -62,6 +63,7 @@ __all__ = [
     "layout_examples",
     "layout_points",
     "layouts",
+    "made_names",
     "member_counts",
     "member_flow",
     "members",

@@ -15,6 +15,7 @@ from ..examples.kinds import EXAMPLES
 from ..examples.labels import label_note
 from ..pairs.density import euclidean
 from .clusterings import NOISE, Clustering, asked_clustering, find_clustering
+from .made_names import made_names
 
 
 def clusters(
@@ -39,11 +40,11 @@ def clusters(
         samples: how many strings to show of each cluster.
 
     Returns:
-        A row a cluster: label, name and note (given by a person, see `name_cluster`), size, persistence, purity,
-        top_label, entropy, medoid (example id), medoid_token and medoid_context of a text or medoid_key of an image,
-        and samples: short strings of the strongest members that read differently. ``frame.attrs``: clustering,
-        network, target, space, metric, current, note (what to know of an approximate clustering, else None),
-        label_note (whose labels purity goes by, where datasets give an input several).
+        A row a cluster: label, name and note (given by a person, see `name_cluster`), made_name (see `made_names`),
+        size, persistence, purity, top_label, entropy, medoid (example id), medoid_token and medoid_context of a text
+        or medoid_key of an image, and samples: short strings of the strongest members that read differently.
+        ``frame.attrs``: clustering, network, target, space, metric, current, note (what to know of an approximate
+        clustering, else None), label_note (whose labels purity goes by, where datasets give an input several).
 
     Raises:
         UnknownName: for a clustering, site or span that is not there.
@@ -60,6 +61,7 @@ def clusters(
         """,
         [record.clustering_id],
     )
+    frame.insert(3, "made_name", made_names(atlas, clustering=record.clustering_id)["made_name"])
     medoids = describe(atlas, record.target.network, frame["medoid"].tolist())
     for column in EXAMPLES[record.target.network.kind].medoid:
         frame[f"medoid_{column}"] = medoids[column]

@@ -11,14 +11,14 @@ from query.clustering.clusterings import NOISE
 from query.experiments.figures import CHANCE
 from query.experiments.sankey import sankey
 
-from ...plain_text import counted, distinct, one_line
+from ...plain_text import cluster_title, counted, distinct, one_line
 from .chart_style import BAR_HEIGHT, BLUE, finished, text
 
 SHOWN_CLUSTERS = 8
 """Clusters of a site that have a node of their own; the rest share one."""
 
 Names = Mapping[tuple[int, int], str]
-"""Names that people gave, by clustering and cluster."""
+"""What clusters are called, by clustering and cluster."""
 
 
 def counts(frame: pd.DataFrame, by: str, title: str) -> go.Figure:
@@ -79,14 +79,14 @@ def flow(frame: pd.DataFrame, names: Names, title: str) -> go.Figure:
     return figure.update_layout(margin={"t": 80})
 
 
-def fates(frame: pd.DataFrame, title: str) -> go.Figure:
-    """Members by cluster of another clustering (`query.fate`)."""
+def fates(frame: pd.DataFrame, names: Mapping[int, str], title: str) -> go.Figure:
+    """Members by cluster of another clustering (`query.fate`); ``names``: of its clusters."""
     rows = frame.to_dict("records")
-    names = [_called(row["cluster"], row["name"]) for row in rows]
+    called = [_called(row["cluster"], names.get(row["cluster"])) for row in rows]
     figure = go.Figure(
         go.Bar(
             x=frame["n"],
-            y=names,
+            y=called,
             orientation="h",
             text=[f"{n:,}" for n in frame["n"]],
             textposition="outside",
@@ -95,7 +95,7 @@ def fates(frame: pd.DataFrame, title: str) -> go.Figure:
             hovertext=[
                 f"<b>{name}</b><br>{row['n']:,} of the members ({row['share']:.1%})<br>"
                 f"{counted(row['size'], 'member')} of its own<br>overlap {row['overlap']:.2f}"
-                for name, row in zip(names, rows, strict=True)
+                for name, row in zip(called, rows, strict=True)
             ],
             hoverinfo="text",
         )
@@ -106,6 +106,4 @@ def fates(frame: pd.DataFrame, title: str) -> go.Figure:
 
 
 def _called(cluster: int, name: str | None) -> str:
-    if cluster == NOISE:
-        return "noise"
-    return str(cluster) if name is None or pd.isna(name) else f"{cluster} · {text(one_line(name))}"
+    return text(cluster_title(cluster, name))

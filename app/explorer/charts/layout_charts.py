@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 from jaxtyping import Int64
 from plotly.colors import sample_colorscale
 
+from ...plain_text import cluster_title
 from .chart_style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, text
 
 COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE)
@@ -68,7 +69,7 @@ def layout(
 ) -> go.Figure:
     """Every example of a map. Columns: those of `query.layout_points`.
 
-    ``colour``: cluster, label, or distance (to its nearest neighbours). ``names``: of clusters that have one.
+    ``colour``: cluster, label, or distance (to its nearest neighbours). ``names``: what clusters are called.
     """
     figure = go.Figure()
     ids = frame["example_id"].to_numpy(np.int32)
@@ -154,7 +155,7 @@ def kinds(frame: pd.DataFrame, colour: str, names: Mapping[int, str]) -> Iterato
     values, missing = (frame["cluster"] if colour == "cluster" else frame["label"].cat.codes).to_numpy(), -1
     found, counts = np.unique(values[values != missing], return_counts=True)
     largest = np.sort(found[np.argsort(-counts, kind="stable")][:MOST_KINDS])
-    known = {int(code): f"{code} {names.get(int(code), '')}".strip() for code in largest}
+    known = {int(code): cluster_title(int(code), names.get(int(code))) for code in largest}
     if colour == "label":
         known = {int(code): str(frame["label"].cat.categories[code]) for code in largest}
     none = "noise" if colour == "cluster" else "no label"

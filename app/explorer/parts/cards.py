@@ -6,11 +6,12 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+import query
 from atlas import Atlas
 from query.clustering.clusterings import NOISE
 from query.examples.kinds import numbers_in_words
 
-from ...plain_text import one_line
+from ...plain_text import cluster_title
 from ..view import View, records
 from . import markup, pin, pins, show
 from .kinds import LOOKS
@@ -20,17 +21,10 @@ THUMB = 40  # pixels of a picture in a row of a table
 NUMBERS_SHOWN = 256
 """Numbers of a vector that stands by itself."""
 
-NAME_SHOWN = 28
-"""Characters of a cluster's name in a cell."""
-
 
 def examples(view: View, frame: pd.DataFrame, clustering: int | None = None) -> None:
     """Rows of `query.nearest` or `query.members`: a table of tokens or vectors, or a grid of images."""
     rows = records(frame)
-    if clustering is not None and "cluster" in frame:
-        names = cluster_names(view, clustering)
-        for row in rows:
-            row["cluster_name"] = None if pd.isna(row["cluster"]) else names.get(row["cluster"])
     if LOOKS[view.network.kind].pictured:
         st.html(markup.grid(_figure(view, row, clustering) for row in rows))
         return
@@ -87,21 +81,20 @@ def cluster_name(label: int) -> str:
 
 
 def cluster_names(view: View, clustering: int) -> dict[int, str]:
-    """The names that people gave to clusters, by number; those without are left out."""
-    return view.ask(_names, int(clustering))
+    """What the clusters of a clustering are called, by number: by a person, else by what tells them from the rest."""
+    return view.ask(_titles, int(clustering))
 
 
-def _names(atlas: Atlas, clustering: int) -> dict[int, str]:
-    rows = "select label, name from named_clusters where clustering_id = $1 and name is not null"
-    return dict(atlas.rows(rows, [clustering]))
+def _titles(atlas: Atlas, clustering: int) -> dict[int, str]:
+    named = query.made_names(atlas, clustering=clustering)
+    return dict(zip(named["cluster"].tolist(), named["title"], strict=True))
 
 
-def cluster_link(view: View, clustering: int, cluster: int, name: str | None, target: str | None = None) -> str:
-    """A link to a cluster, called by its number and its name; of another site or span with ``target``."""
-    number = cluster_name(cluster)
+def cluster_link(view: View, clustering: int, cluster: int, target: str | None = None) -> str:
+    """A link to a cluster, called by its name and its number; of another site or span with ``target``."""
     state = {**view.state, "target": target or view.target}
-    words = number if name is None or pd.isna(name) else f"{number} · {one_line(name, NAME_SHOWN)}"
-    return markup.link("clusters", words, clustering=clustering, cluster=number, **state)
+    words = cluster_title(int(cluster), cluster_names(view, clustering).get(int(cluster)))
+    return markup.link("clusters", words, clustering=int(clustering), cluster=cluster_name(cluster), **state)
 
 
 # --- cells -----------------------------------------------------------------------------------------------------
@@ -116,7 +109,7 @@ def _id(view: View, row: Row) -> str:
 def _cluster(view: View, row: Row, clustering: int | None) -> str:
     if clustering is None or pd.isna(row["cluster"]):
         return "–"
-    return cluster_link(view, clustering, row["cluster"], row.get("cluster_name"))
+    return cluster_link(view, clustering, row["cluster"])
 
 
 def _prediction(row: Row) -> str:

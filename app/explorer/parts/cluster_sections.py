@@ -16,7 +16,7 @@ from query.examples.description import describe
 from query.examples.ids import is_span
 from query.experiments.intruders import distinctive_gates
 
-from ...plain_text import counted
+from ...plain_text import cluster_title, counted
 from .. import address
 from ..charts import cluster_charts
 from ..view import View, records
@@ -185,7 +185,7 @@ def neighbours(view: View, clustering: int, cluster: int) -> None:
     medoids = records(view.ask(describe, view.network, found["medoid"].tolist()))
     rows = [row | {"described": medoid} for row, medoid in zip(records(found), medoids, strict=True)]
     columns = [
-        Column("Cluster", KEY, lambda row: cards.cluster_link(view, clustering, row["cluster"], row["name"])),
+        Column("Cluster", KEY, lambda row: cards.cluster_link(view, clustering, row["cluster"])),
         Column("Distance", NUMBER, lambda row: _distance(row["distance"], n_gates), unit),
         Column("Size", NUMBER, lambda row: f"{row['size']:,}"),
         Column("Purity", NUMBER, lambda row: markup.number(row["purity"], 2), PURITY),
@@ -228,7 +228,7 @@ def flow(view: View, clustering: int, cluster: int) -> None:
         for number in {*found["from_clustering"], *found["to_clustering"]}
         for label, name in cards.cluster_names(view, int(number)).items()
     }
-    members_of = f"{counted(found.attrs['size'], 'member')} of {_called(cluster)}"
+    members_of = f"{counted(found.attrs['size'], 'member')} of {_called(view, clustering, cluster)}"
     title = f"{members_of}, by their cluster at {counted(found['step'].nunique(), 'other site')}"
     figures.show(
         cluster_charts.flow(found, names, title), f"cluster-{cluster}-flow", key="flow", data=found, alt=title
@@ -277,17 +277,23 @@ def _fate(view: View, clustering: int, cluster: int, other: int) -> None:
         show.notes("None of its members is in that clustering.")
         return
     about, shown = found.attrs, found.head(MOST_COUNTED)
-    whose = f"{about['n_both']:,} of {about['size']:,} members of {_called(cluster)}"
+    whose = f"{about['n_both']:,} of {about['size']:,} members of {_called(view, clustering, cluster)}"
     title = f"{whose}, by their cluster in clustering {other}"
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        figures.show(cluster_charts.fates(shown, title), f"cluster-{cluster}-fate", key="fate", data=found, alt=title)
+        figures.show(
+            cluster_charts.fates(shown, cards.cluster_names(view, other), title),
+            f"cluster-{cluster}-fate",
+            key="fate",
+            data=found,
+            alt=title,
+        )
     with right:
         target = str(view.ask(find_clustering, other).target.name)
         overlap = "Members of both over members of either: 1 where they are the same"
 
         def link(row: cards.Row) -> str:
-            return cards.cluster_link(view, other, row["cluster"], row["name"], target)
+            return cards.cluster_link(view, other, row["cluster"], target)
 
         columns = [
             Column("Cluster", KEY, link),
@@ -301,5 +307,7 @@ def _fate(view: View, clustering: int, cluster: int, other: int) -> None:
     source(view, call(fate, clustering=clustering, cluster=cluster, other=other))
 
 
-def _called(cluster: int) -> str:
-    return "the noise" if cluster == NOISE else f"cluster {cluster}"
+def _called(view: View, clustering: int, cluster: int) -> str:
+    if cluster == NOISE:
+        return "the noise"
+    return cluster_title(cluster, cards.cluster_names(view, clustering).get(cluster))

@@ -126,7 +126,7 @@ def _stop(view: View, row: dict[str, Any]) -> str:
     site = markup.plain(row["site"])
     if pd.isna(row["cluster"]):
         return f"<li{here}><small>{site}</small>came after the clustering</li>"
-    name = cards.cluster_link(view, row["clustering"], row["cluster"], row["name"], row["site"])
+    name = cards.cluster_link(view, row["clustering"], row["cluster"], row["site"])
     if row["cluster"] == NOISE:
         return f"<li{here}><small>{site}</small>{name}</li>"
     strength = float(row["probability"])

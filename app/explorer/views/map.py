@@ -262,13 +262,12 @@ def _counted(view: View, counts: pd.DataFrame, what: str, clustering: int | None
     """The commonest labels or clusters of a region, with how much commoner they are than on the whole map."""
     if counts.empty:
         return
-    names = cards.cluster_names(view, clustering) if what == CLUSTER and clustering is not None else {}
 
     def words(row: dict[str, Any]) -> str:
         if what == LABEL or clustering is None:
             return markup.words(row["name"])
         number = -1 if row["name"] == "noise" else int(row["name"])
-        return cards.cluster_link(view, clustering, number, names.get(number))
+        return cards.cluster_link(view, clustering, number)
 
     columns = [
         Column(what.capitalize(), KEY, words),

@@ -352,7 +352,7 @@ def _components(view: View, result: Result) -> None:
 
     def cluster(row: Row) -> str:
         number = row["top_cluster"]
-        return cards.cluster_link(view, clustering, number, None) if clustering else str(number)
+        return cards.cluster_link(view, clustering, number) if clustering else str(number)
 
     columns = [
         Column("Method", KEY, lambda row: markup.plain(row["method"])),

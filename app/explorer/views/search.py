@@ -432,7 +432,7 @@ def _in_words(view: View, place: Membership | str | None) -> str:
     lies = "lies" if place.stored else "would lie"
     if place.cluster == NOISE:
         return f" {lies} in no cluster of clustering {place.clustering}: it is noise"
-    name = cards.cluster_link(view, place.clustering, place.cluster, place.name)
+    name = cards.cluster_link(view, place.clustering, place.cluster)
     return f" {lies} in cluster {name} of clustering {place.clustering} (strength {place.probability:.2f})"
 
 
