@@ -87,8 +87,7 @@ def _example(view: View, number: int, height: int, before: int, after: int) -> s
 def _cluster(view: View, clustering: int, cluster: int) -> str:
     view.ask(clustering_with, clustering, cluster)
     record = view.ask(find_clustering, clustering)
-    name = cards.cluster_names(view, clustering).get(cluster)
-    link = cards.cluster_link(view, clustering, cluster, name, record.target.name)
+    link = cards.cluster_link(view, clustering, cluster, record.target.name)
     return f"{link} <small>cluster at {markup.plain(record.target.name)}</small>"
 
 
