@@ -599,8 +599,9 @@ comment on column layout_points.distances is 'Distances to them, as layouts.metr
 create macro hamming(code_a, code_b) as bit_count(xor(code_a, code_b));
 
 -- Is a gate on? Gates count from 0; null where the code has no such gate, so that sites of several widths can be
--- asked at once.
-create macro is_on(code, gate) as case when gate < bit_length(code) then get_bit(code, gate) = 1 end;
+-- asked at once. A gate may be of any type of whole numbers.
+create macro is_on(code, gate) as
+    case when gate between 0 and bit_length(code) - 1 then get_bit(code, cast(gate as integer)) = 1 end;
 
 -- Boundaries crossed per unit of distance between two examples; null where the activations are equal.
 create macro polytope_density(code_a, code_b, activation_a, activation_b) as

@@ -72,17 +72,18 @@ def as_json(frame: pd.DataFrame) -> str:
     return "".join(json_pieces(frame)) + "\n"
 
 
-def json_pieces(frame: pd.DataFrame, rows: int = PIECE_ROWS) -> Iterator[str]:
-    """The text of such a list in pieces of so many rows, without a line's end."""
+def json_pieces(frame: pd.DataFrame, rows: int = PIECE_ROWS, *, indent: int | None = 1) -> Iterator[str]:
+    """The text of such a list in pieces of so many rows, without a line's end; on one line without ``indent``."""
     names = distinct([str(name) for name in frame.columns])
+    line = "" if indent is None else "\n"
     before = "["
     for start in range(0, len(frame), rows):
-        columns = [map(plain_value, column) for column in _columns(frame.iloc[start : start + rows])]
+        columns = _json_columns(frame.iloc[start : start + rows])
         objects = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-        text = json.dumps(objects, ensure_ascii=False, indent=1, allow_nan=False)
-        yield before + escaped_json(text)[1:-2]
+        text = json.dumps(objects, ensure_ascii=False, indent=indent, allow_nan=False)
+        yield before + escaped_json(text)[1:].removesuffix(f"{line}]")
         before = ","
-    yield "[]" if before == "[" else "\n]"
+    yield "[]" if before == "[" else f"{line}]"
 
 
 def write_parquet(frame: pd.DataFrame, file: Path) -> None:
@@ -98,9 +99,16 @@ def arrow_table(frame: pd.DataFrame) -> pa.Table:
 
 def _columns(frame: pd.DataFrame) -> list[list[Any]]:
     """By place: a query may give two columns one name."""
-    bare = frame.copy(deep=False)
-    bare.attrs = {}  # which pandas would copy with every column
+    bare = pd.DataFrame(frame, copy=False)  # without attributes, which pandas would copy with every column
     return [cells(column) for _, column in bare.items()]
+
+
+def _json_columns(frame: pd.DataFrame) -> list[list[Any]]:
+    bare = pd.DataFrame(frame, copy=False)
+    return [
+        column.tolist() if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biu" else [plain_value(value) for value in cells(column)]
+        for _, column in bare.items()
+    ]
 
 
 def _arrow(column: pd.Series) -> pa.Array:

@@ -57,13 +57,12 @@ def frame_bytes(frame: pd.DataFrame) -> bytes:
 
 def frame_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
     """The same in pieces of some rows."""
-    bare = frame.copy(deep=False)
-    bare.attrs = {}  # which pandas would copy with every column
+    bare = pd.DataFrame(frame, copy=False)  # without attributes, which pandas would copy with every column
     parts = [_column(column) for _, column in bare.items()]
     about = {
         "columns": [
-            [encoded(name), kind, str(dtype)]
-            for name, dtype, (kind, _) in zip(frame.columns, frame.dtypes, parts, strict=True)
+            [encoded(name), kind, str(dtype) if kind == "pandas" else ""]
+            for name, dtype, (kind, _) in zip(frame.columns, bare.dtypes, parts, strict=True)
         ],
         "rows": len(frame),
         "index": None if _is_plain_index(frame.index) else encoded(list(frame.index)),

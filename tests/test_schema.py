@@ -58,11 +58,12 @@ def test_documentation_lists_every_column(a: Atlas) -> None:
 def test_macros_do_what_they_say(a: Atlas) -> None:
     [row] = a.rows(
         "select hamming('1100'::bit, '1010'::bit), "
-        "is_on('0100'::bit, 1), is_on('0100'::bit, 0), is_on('01'::bit, 9), "
+        "is_on('0100'::bit, 1), is_on('0100'::bit, 0), is_on('01'::bit, 9), is_on('01'::bit, 1::bigint), "
+        "is_on('01'::bit, -1), is_on('01'::bit, 10_000_000_000), "
         "polytope_density('1100'::bit, '1010'::bit, [0.0, 3.0], [4.0, 0.0]), "
         "polytope_density('11'::bit, '00'::bit, [1.0], [1.0])"
     )
-    assert row == (2, True, False, None, 2 / 5, None)
+    assert row == (2, True, False, None, True, None, None, 2 / 5, None)
 
 
 def test_definitions_stand_in_the_schema() -> None:

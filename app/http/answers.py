@@ -102,7 +102,7 @@ def _table(frame: pd.DataFrame, form: str) -> Iterator[bytes]:
             yield file.getvalue()
         case _:
             yield f'{{"attrs": {_json(frame.attrs)}, "rows": '.encode()
-            for piece in json_pieces(frame):
+            for piece in json_pieces(frame, indent=None):
                 yield piece.encode()
             yield b"}\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from atlas.errors import UsageError
@@ -13,6 +13,8 @@ from atlas.remote import RemoteAtlas
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_signature = cache(inspect.signature)
 
 
 def dispatched(question: Callable[P, R], writes: Collection[str]) -> Callable[P, R]:
@@ -38,7 +40,7 @@ def _ask(atlas: RemoteAtlas, question: Callable[..., Any], args: tuple[Any, ...]
     from ..examples.subjects import Subject
     from .arguments import sent
 
-    given = dict(inspect.signature(question).bind_partial(*args, **kwargs).arguments)
+    given = dict(_signature(question).bind_partial(*args, **kwargs).arguments)
     for name, value in given.items():
         if isinstance(value, Subject) and value.atlas != atlas.path:
             raise UsageError(f"the {name} was read in {value.atlas}, not in {atlas.path}; read it there")
