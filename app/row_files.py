@@ -106,7 +106,9 @@ def _columns(frame: pd.DataFrame) -> list[list[Any]]:
 def _json_columns(frame: pd.DataFrame) -> list[list[Any]]:
     bare = pd.DataFrame(frame, copy=False)
     return [
-        column.tolist() if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biu" else [plain_value(value) for value in cells(column)]
+        column.tolist()
+        if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biu"
+        else [plain_value(value) for value in cells(column)]
         for _, column in bare.items()
     ]
 

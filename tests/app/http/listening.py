@@ -14,7 +14,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from app import sandbox
-from app.http.listening import configured
+from app.http.listening import HEAD_SECONDS, configured
 from app.http.server import create_app
 from app.serving.limits import Limits
 from app.serving.served import Served
@@ -24,13 +24,20 @@ PATIENCE = 120.0
 
 
 @contextmanager
-def serving(*paths: Path, limits: Limits | None = None, port: int = 0, **options: Any) -> Iterator[str]:
+def serving(
+    *paths: Path,
+    limits: Limits | None = None,
+    port: int = 0,
+    head_seconds: float = HEAD_SECONDS,
+    **options: Any,
+) -> Iterator[str]:
     """The address of a server of some atlases; ``options`` as of `create_app`."""
     limits = limits or Limits()
     with ExitStack() as opened:
         served = [opened.enter_context(Served(path, path.stem, limits)) for path in paths]
         listening = opened.enter_context(socket.create_server(("127.0.0.1", port)))  # who asks early waits here
-        server = configured(create_app(served, limits, **options), limits, host="127.0.0.1", port=0)
+        app = create_app(served, limits, **options)
+        server = configured(app, limits, host="127.0.0.1", port=0, head_seconds=head_seconds)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ from tests.campaign.test_campaign import STATEMENTS
 from tests.campaign.words import NUMBERS, WORDS
 from tests.forked import running
 
-REQUESTS = 500
+REQUESTS, SLOWLY = 500, 20
+SLOW = 2.0
+"""Seconds for the head of a request, and for its body."""
+
 SEED = 17
 
 QUICK = sorted(name for name, question in questions().items() if not question.long and name != "sql")
@@ -105,19 +109,31 @@ def test_hostile_requests_change_nothing(built: Path, tmp_path: Path) -> None:
     """Each is answered, with a sentence if it is refused; afterwards the atlas is what it was, byte for byte."""
     chance, counted = random.Random(SEED), Counter[int]()
     before = {file: file.read_bytes() for file in built.rglob("*") if file.is_file()}
-    with serving(built, limits=Limits(seconds=0.5)) as url:
+    with (
+        serving(built, limits=Limits(seconds=0.5), head_seconds=SLOW, body_seconds=SLOW) as url,
+        ExitStack() as opened,
+    ):
         port = urlsplit(url).port
-        for number in range(REQUESTS):
+        slow = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(SLOWLY)]
+        for number, connection in enumerate(slow):  # half a head, or a head and half a body, while others are asked
+            whole = b"POST /v1/three/nearest HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
+            connection.sendall(whole if number % 2 else whole[: 5 * number])
+        for number in range(REQUESTS - SLOWLY):
             method, path, body, headers = request(chance, number, tmp_path)
-            connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-            connection.request(method, path, body, headers)
-            answer: HTTPResponse = connection.getresponse()
+            client = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+            client.request(method, path, body, headers)
+            answer = client.getresponse()
             content = answer.read()
             counted[answer.status] += 1
             assert answer.status in (200, 307) or 400 <= answer.status < 500, (method, path, body[:300], content)
             if answer.status >= 400:
                 assert len(json.loads(content)["detail"]) > 10, (method, path, content)
-            connection.close()
+            client.close()
+        for connection in slow:
+            answer = HTTPResponse(connection)
+            answer.begin()
+            counted[answer.status] += 1
+            assert answer.status == 408 and f"longer than {SLOW:g} s to come" in json.loads(answer.read())["detail"]
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as raw:
             raw.sendall(b"\x16\x03\x01 no request at all\r\n\r\n")
             assert b" 400 " in raw.recv(100)

@@ -9,6 +9,7 @@ import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -261,8 +262,8 @@ def test_other_hosts_and_pages_are_kept_out(built: Path) -> None:
 
 
 def test_bodies_are_bounded(built: Path) -> None:
-    """In size and in the time that they take."""
-    with serving(built, body_bytes=1000, body_seconds=0.3) as url:
+    """In size and in the time that they take; and so is the head of a request, a second one among them."""
+    with serving(built, body_bytes=1000, body_seconds=0.3, head_seconds=0.3) as url:
         address = f"{url}/v1/three/sql"
         assert ask(address, {"query": "x" * 1000}).status == 413
         port = urlsplit(url).port
@@ -272,10 +273,24 @@ def test_bodies_are_bounded(built: Path) -> None:
             (b"Transfer-Encoding: chunked\r\n\r\n400\r\n" + b"x" * 1024 + b"\r\n", b" 413 "),
             (b"Content-Length: 99999999999999\r\n\r\n", b" 413 "),
             (b"Content-Length: -1\r\n\r\n", b" 400 "),
+            (b"Accept: ", b" 408 "),
         ):
             with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 connection.sendall(head + sent)
                 assert status in connection.recv(100)
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as kept:
+            kept.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert _answer(kept) == (200, {"status": "ok"})
+            kept.sendall(head)
+            status, late = _answer(kept)
+            assert status == 408 and "the head of the request took longer than 0.3 s" in late["detail"]
+            assert kept.recv(1) == b""
+
+
+def _answer(connection: socket.socket) -> tuple[int, Any]:
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return answer.status, json.loads(answer.read())
 
 
 def test_answers_are_bounded(built: Path) -> None:
