@@ -22,7 +22,7 @@ ENDING = 5
 """Seconds in which answers that are under way may be finished."""
 
 HEAD_SECONDS = 10.0
-"""Until the head of a request is there whole: from when its connection was opened, or the answer before it was sent."""
+"""From when a connection was opened, or its last answer was sent, until the head of a request is there whole."""
 
 _CONNECTION = "connection"
 
