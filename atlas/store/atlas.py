@@ -166,6 +166,7 @@ class Atlas(Statements):
         self.written_by = os.getpid() if writable else None
         self._limits = limits
         self._inputs = 0
+        self._tables: list[str] = []  # known to be there
         self._kept: dict[Hashable, Any] = {}
         self._keeping: dict[Hashable, threading.RLock] = {}
         if writable:
@@ -364,8 +365,10 @@ class Atlas(Statements):
             raise
 
     def _insert(self, table: str, names: Sequence[str], rows: pa.Table | pa.RecordBatchReader) -> None:
-        if table not in self.tables():
-            raise UnknownName(f"no table {table!r}; the atlas has {', '.join(self.tables())}")
+        if table not in self._tables:
+            self._tables = self.tables()
+            if table not in self._tables:
+                raise UnknownName(f"no table {table!r}; the atlas has {', '.join(self._tables)}")
         columns = ", ".join(map(quoted, names))
         self._connection.register("appended_rows", rows)
         try:
