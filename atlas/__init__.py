@@ -8,7 +8,8 @@
 from .codes import SplineCodes, concatenate, hamming, jaccard
 from .network import Network, Reading, Site, Span
 from .remote import RemoteAtlas, connect
-from .store.atlas import Atlas, create, open
+from .store.atlas import Atlas
+from .store.opening import create, open
 
 __all__ = [
     "Atlas",

@@ -35,6 +35,28 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def segmented(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """A function from a number to the same atlas, segmented, the sites of most examples in so many files each."""
+    from ingest.sharing.convert import convert
+    from tests.atlases import built_once
+
+    def made(n: int) -> Path:
+        return built_once(
+            tmp_path_factory,
+            f"three-{n}.atlas",
+            lambda part: convert(built, part, segment_examples=-(-360 // n)) and None,
+        )
+
+    return made
+
+
+@pytest.fixture(params=["tables", "segments"])
+def either(request: pytest.FixtureRequest, built: Path, segmented: Callable[[int], Path]) -> Path:
+    """The atlas of the three small networks in either form, to read."""
+    return built if request.param == "tables" else segmented(3)
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A function from an architecture to a folder with a small language model of it."""
     from tests.models import tiny_models

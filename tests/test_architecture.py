@@ -32,7 +32,7 @@ AT_HOME = {
     "ray": {"ingest.run"},
     "numba": {"atlas.search", "atlas.clustering"},
     "streamlit": {"app.explorer"},
-    "fsspec": {"ingest.sharing"},
+    "fsspec": {"atlas.store", "ingest.sharing"},
     "mcp": {"app.mcp"},
     "fastapi": {"app.http"},
     "starlette": {"app.http"},

@@ -7,7 +7,8 @@ import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from atlas.store.atlas import SCHEMA_VERSION, make
+from atlas.store.atlas import SCHEMA_VERSION
+from atlas.store.opening import make
 from ingest.derived.clusters import cluster
 from tests.atlases import add_images, add_texts
 from tests.networks import PixelNetwork, pixel_images, word_network, word_texts

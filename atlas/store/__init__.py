@@ -1,5 +1,6 @@
 """An atlas on disk. The only folder that imports duckdb."""
 
-from .atlas import Atlas, create, open
+from .atlas import Atlas
+from .opening import create, open
 
 __all__ = ["Atlas", "create", "open"]

@@ -11,7 +11,6 @@ import html
 import json
 import os
 import re
-import shutil
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -34,7 +33,8 @@ from ..codes import SplineCodes
 from ..errors import AtlasLocked, NotAnAtlas, SchemaVersionError, UnknownName, UsageError
 from . import blocks, user_sql
 from .catalog import Catalog, SiteRecord
-from .disk import disk_full, is_disk_full, is_forbidden, no_file, remove_unfinished, unfinished_path
+from .disk import disk_full, is_disk_full, is_forbidden, no_file
+from .segment_files import SEGMENT_EXAMPLES
 from .statements import DATABASE, Statements, damaged, quoted
 from .user_sql import Limits
 
@@ -51,7 +51,7 @@ times their bytes; this needs 1.08 (measured on 100,000 random codes)."""
 
 WRITER_BYTES = 256_000_000
 # Publishing streams and spills: more memory would only be cache that grows with the data, more threads more buffers.
-_WRITER = {"memory_limit": f"{WRITER_BYTES}B", "threads": "2"}
+WRITER_CONFIG: dict[str, Any] = {"memory_limit": f"{WRITER_BYTES}B", "threads": "2"}
 INPUT_BYTES = 400
 """Of memory for each input where inputs are added: their two indexes can't be spilled. A million did not fit into
 `WRITER_BYTES` alone."""
@@ -68,100 +68,21 @@ empty: 512 gates take 1.27 times their bytes, against 1.08."""
 _OPEN_WRITERS: WeakValueDictionary[str, Atlas] = WeakValueDictionary()
 """The atlases that this process writes. To open such a file once more, even in vain, would give up its lock: POSIX
 forgets a process's locks on a file as soon as the process closes any handle of it."""
-_OPENING = threading.Lock()
+OPENING = threading.Lock()
 """Who opens an atlas for reading, and closes its sandbox: two at once would get in each other's way."""
-
-
-def open(path: str | Path, *, writable: bool = False, limits: Limits | None = None) -> Atlas:
-    """Open an atlas, for reading unless ``writable``. Use it as a context manager.
-
-    Args:
-        path: its folder.
-        writable: hold it alone, outside the sandbox.
-        limits: what a reader may take, in place of half of the machine's memory.
-
-    Raises:
-        NotAnAtlas: there is none, or DuckDB can't open one of this name.
-        SchemaVersionError: another version of this project made it, or a newer DuckDB wrote it.
-        AtlasLocked: another process, or this one, holds it.
-        DamagedAtlas: the database can't be read.
-    """
-    folder = _checked(Path(path))
-    for name in (DATABASE, f"{DATABASE}.wal"):
-        if (what := no_file(folder / name)) is not None:
-            raise NotAnAtlas(f"{folder / name} {what}; remove it, or name another atlas")
-    if not (folder / DATABASE).is_file():
-        what = "is a folder without an atlas in it" if folder.is_dir() else "does not exist"
-        raise NotAnAtlas(f"{folder} {what}; make an atlas with `polytope ingest {folder} …` or `polytope demo`")
-    remove_unfinished(folder / DATABASE)
-    return Atlas(folder, writable=writable, limits=limits)
-
-
-def create(path: str | Path, *, block_size: int = BLOCK_SIZE) -> Atlas:
-    """Open an atlas for writing; make an empty one if the folder holds none yet.
-
-    Args:
-        path: its folder.
-        block_size: bytes of a block of a new database, a power of 2 from 16,384 to 262,144.
-
-    Raises:
-        StoreError: as `open` and `make` do.
-    """
-    make(path, block_size=block_size)
-    return open(path, writable=True)
-
-
-def make(path: str | Path, *, block_size: int = BLOCK_SIZE) -> None:
-    """Make an empty atlas unless the folder holds one. Nothing is locked, so that several workers can begin at once.
-
-    Args:
-        path: its folder.
-        block_size: bytes of a block of the new database, a power of 2 from 16,384 to 262,144.
-
-    Raises:
-        NotAnAtlas: the path is a file.
-        DiskFull: there is no space left.
-        StoreError: nothing can be written there.
-    """
-    folder = _checked(Path(path))
-    if (folder / DATABASE).exists():
-        return
-    if folder.exists() and not folder.is_dir():
-        raise NotAnAtlas(f"{folder} is a file; an atlas is a folder, give the name of one (it is made if need be)")
-    with disk_full(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(folder / DATABASE)
-        # In a folder beside, with the files that DuckDB adds, so that a kill in between leaves no half-made atlas.
-        unfinished = unfinished_path(folder / DATABASE)
-        unfinished.mkdir()
-        try:
-            database = unfinished / DATABASE
-            with duckdb.connect(str(database), config={"default_block_size": block_size}) as connection:
-                connection.begin()  # alone, each of 300 statements would wait for the disk
-                connection.execute((Path(__file__).parents[1] / "schema.sql").read_text(encoding="utf-8"))
-                connection.execute("insert into meta values ('schema_version', ?)", [SCHEMA_VERSION])
-                connection.commit()
-                connection.execute("checkpoint")  # closing would do it too, and keep silent where it fails
-            if not (folder / DATABASE).exists():
-                database.rename(folder / DATABASE)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _checked(folder: Path) -> Path:
-    """The folder, unless DuckDB would take a part of its name for options of an address."""
-    if "?" in str(folder.resolve()):
-        raise NotAnAtlas(f"{folder}: DuckDB opens no database whose path has a question mark in it; rename it")
-    return folder
 
 
 class Atlas(Statements):
     """An open atlas. `atlas.open` and `atlas.create` make one."""
 
     catalog: Catalog
+    segment_examples = SEGMENT_EXAMPLES
+    """Examples in a file at most, of what is added to a segmented atlas."""
 
-    def __init__(self, path: Path, *, writable: bool, limits: Limits | None = None) -> None:
-        super().__init__(path, _connect(path, writable, limits), writable=writable)
+    def __init__(
+        self, path: Path, connection: duckdb.DuckDBPyConnection, *, writable: bool, limits: Limits | None = None
+    ) -> None:
+        super().__init__(path, connection, writable=writable)
         self.elsewhere: AskedElsewhere | None = None
         self.written_by = os.getpid() if writable else None
         self._limits = limits
@@ -220,7 +141,7 @@ class Atlas(Statements):
         if self.writable:
             raise UsageError(f"{self.path} is open for writing, by one thread alone; open it for reading to share it")
         other = copy(self)
-        other._connection = self._connection.cursor()
+        other._connection = self._cursor()
         other._running, other._interrupted = set(), False
         try:
             yield other
@@ -280,7 +201,7 @@ class Atlas(Statements):
             raise UsageError(f"timeout is {timeout} s; it must be positive")
         if self.elsewhere is not None:
             return self.elsewhere(query, parameters, row_limit, timeout)
-        with closing(self._connection.cursor()) as cursor:
+        with closing(self._cursor()) as cursor:
             return user_sql.answer(
                 self, cursor, query, parameters, row_limit=row_limit, timeout=timeout, limits=self._limits
             )
@@ -440,12 +361,12 @@ class Atlas(Statements):
             (self.path / WRITER_NOTE).write_text(json.dumps(note), encoding="utf-8")
 
 
-def _connect(path: Path, writable: bool, limits: Limits | None) -> duckdb.DuckDBPyConnection:
+def connect(path: Path, writable: bool, limits: Limits | None) -> duckdb.DuckDBPyConnection:
     holder = _OPEN_WRITERS.get(_identity(path))
     try:
         if holder is not None and holder.written_by == os.getpid():
             raise duckdb.ConnectionException("written in this process")
-        return _attach(path / DATABASE) if writable else _read(path / DATABASE, limits)
+        return _write(path / DATABASE) if writable else _read(path / DATABASE, limits)
     except (duckdb.ConnectionException, duckdb.ResourceInUseException):
         doing = "writing" if holder is not None else "reading"
         raise AtlasLocked(f"{path} is already open in this process, for {doing}; close it first") from None
@@ -470,7 +391,7 @@ def _read(database: Path, limits: Limits | None) -> duckdb.DuckDBPyConnection:
     config: dict[str, Any] = dict(user_sql.SANDBOX)
     if limits is not None:
         config |= {"memory_limit": f"{limits.memory}B", "threads": str(limits.threads)}
-    with _OPENING:
+    with OPENING:
         connection = duckdb.connect(str(database), read_only=True, config=config)
         # All that a process opens on one file share a database, which its first opening has closed off.
         [(locked,)] = connection.execute("select current_setting('lock_configuration')").fetchall()
@@ -481,16 +402,22 @@ def _read(database: Path, limits: Limits | None) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _attach(database: Path) -> duckdb.DuckDBPyConnection:
-    """A connection that writes. The size of row groups can be said to ``attach`` alone."""
-    connection = duckdb.connect(config={**_WRITER, "temp_directory": f"{database}.tmp"})
+def _write(database: Path) -> duckdb.DuckDBPyConnection:
+    """A connection that writes."""
+    connection = duckdb.connect(config=WRITER_CONFIG)
     try:
-        connection.execute(f"attach {_literal(str(database))} as atlas (row_group_size {ROW_GROUP_ROWS})")
-        connection.execute("use atlas")
+        attach(connection, database)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def attach(connection: duckdb.DuckDBPyConnection, database: Path) -> None:
+    """Let a connection write a database. The size of row groups can be said to ``attach`` alone."""
+    connection.execute(f"set temp_directory = {_literal(f'{database}.tmp')}")
+    connection.execute(f"attach {_literal(str(database))} as atlas (row_group_size {ROW_GROUP_ROWS})")
+    connection.execute("use atlas")
 
 
 def _literal(text: str) -> str:
@@ -505,7 +432,7 @@ def _identity(path: Path) -> str:
 def _who_holds(path: Path, message: str, writable: bool) -> str:
     found = re.search(r"PID (\d+)", message)
     holder = f"process {found.group(1)}" if found else "another process"
-    note = _read_note(path)
+    note = read_note(path)
     if found and str(note.get("pid")) == found.group(1):
         holder += f" (`{note['command']}`, since {note['since']})"
         return f"{path} is being written by {holder}; wait until it has finished, or stop it, and try again"
@@ -513,7 +440,7 @@ def _who_holds(path: Path, message: str, writable: bool) -> str:
     return f"{path} is being {doing} by {holder}; wait until it has finished, or close it, and try again"
 
 
-def _read_note(path: Path) -> dict[str, Any]:
+def read_note(path: Path) -> dict[str, Any]:
     if no_file(path / WRITER_NOTE) is not None:
         return {}
     try:

@@ -46,6 +46,10 @@ class Statements:
         self._connection.close()
         self._waited_for.shutdown(wait=False)
 
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        """Another connection to the same database, for a statement beside others."""
+        return self._connection.cursor()
+
     def interrupt(self) -> None:
         """From another thread: end what runs with `KeyboardInterrupt`, and any statement begun after it."""
         self._interrupted = True
@@ -86,7 +90,7 @@ class Statements:
     def batches(self, query: str, parameters: Sequence[Any], rows: int) -> Iterator[pa.RecordBatch]:
         """The rows of a query as Arrow batches of up to ``rows``, fetched as they are asked for."""
         # A cursor, so that a reader that is not yet exhausted survives the next query.
-        cursor = self._connection if self.writable else self._connection.cursor()
+        cursor = self._connection if self.writable else self._cursor()
         self._running.add(cursor)
         try:
             with self._explained():
@@ -167,8 +171,11 @@ class Statements:
             raise KeyboardInterrupt from None
         except duckdb.Error as error:
             if _is_damage(error):
-                raise damaged(self.path, error) from None
+                raise self._damaged(error) from None
             raise
+
+    def _damaged(self, error: duckdb.Error) -> DamagedAtlas:
+        return damaged(self.path, error)
 
 
 _SAID_OF_DAMAGE = ("corrupt", "invalid unicode")

@@ -85,6 +85,11 @@ NEWS_WIDTH = 400
 """Characters of the database's words that an error repeats: it may echo the query, or list all that it knows."""
 CANDIDATES = 3
 """Functions listed of those that were perhaps meant."""
+_SAID_OF_WRITING = ("read-only", "has been locked", "base table")
+"""By errors about statements that would change something; codes may be a view, of which there is no base table."""
+_SAID_BY_FILES = "Traceback (most recent call last)"
+"""By the file system of a segmented atlas, which writes nothing."""
+_A_FILE = "it would open a file"
 _PLACE = re.compile(r"\n\s*LINE (\d+): ([^\n]*)\n( *)\^.*\Z", re.DOTALL)
 _ROUNDED = re.compile(r"(U?HUGEINT|DECIMAL\(\d+,\d+\))((?:\[\d*\])*)")
 _LONGEST_MOMENT = len("2026-01-02 03:04:05.123456+00:00:00")
@@ -133,12 +138,14 @@ def answer(
             raise KeyboardInterrupt from None
         raise took_too_long(timeout) from None
     except duckdb.PermissionException as error:
-        raise _outside(error) from None
+        raise _outside(_A_FILE if "LocalFileSystem" in str(error) else first_line(error)) from None
     except (duckdb.OutOfMemoryException, MemoryError):
         raise too_much_memory(limits) from None
     except duckdb.Error as error:
-        if "read-only" in str(error) or "has been locked" in str(error):  # what is explained is no query
+        if any(said in str(error) for said in _SAID_OF_WRITING):  # what is explained is no query
             raise SqlRefused(f"SQL on an atlas is read-only: {first_line(error)}") from None
+        if _SAID_BY_FILES in str(error):
+            raise _outside(_A_FILE) from None
         raise _failed(error, query) from None
     finally:
         with suppress(duckdb.Error):  # nothing is left of what was explained
@@ -243,8 +250,7 @@ def _first_word(query: str) -> str:
     return word.group() if word else "that"
 
 
-def _outside(error: duckdb.PermissionException) -> SqlRefused:
-    why = "it would open a file" if "LocalFileSystem" in str(error) else first_line(error)
+def _outside(why: str) -> SqlRefused:
     return SqlRefused(f"SQL on an atlas reads its own tables only, no files or network: {why}")
 
 

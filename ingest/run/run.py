@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 
 from atlas.errors import DiskFull, PlanChanged, RunInterrupted, StoreError, UsageError
 from atlas.network import Network
-from atlas.store.atlas import Atlas, make
+from atlas.store.atlas import Atlas
 from atlas.store.disk import disk_full, remove_stranger, replacing, sealed, unsealed
-from atlas.store.statements import DATABASE
+from atlas.store.opening import exists, make
 
 from ..datasets.base import Dataset, Item
 from ..derived.clusters import cluster_all
@@ -168,7 +168,7 @@ def _recorded(
 ) -> tuple[bool, set[str]]:
     """Whether the atlas holds no network yet, and the digests of the plans of its runs. One that does not exist is
     made; `WeightsError` and `UsageError` as `check_network` and `check_dataset` raise them."""
-    if not (path / DATABASE).exists():
+    if not exists(path):
         make(path)
         return True, set()
     with patiently(path, progress, wait=wait) as a:

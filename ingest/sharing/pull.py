@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from atlas.errors import DamagedAtlas, NotAnAtlas, UsageError
-from atlas.store.atlas import FAST_WIDTH, Atlas, make
+from atlas.store.atlas import FAST_WIDTH, Atlas
 from atlas.store.catalog import Catalog, SiteRecord
 from atlas.store.digests import changes, read_pieces, seal, store_pieces, whole
 from atlas.store.disk import disk_full, replacing
 from atlas.store.names import NAMES, read_names
+from atlas.store.opening import make
 
 from ..derived.indexes import build_indexes
 from ..derived.job import patiently

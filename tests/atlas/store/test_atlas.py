@@ -34,9 +34,10 @@ from atlas.errors import (
     UnknownName,
     UsageError,
 )
-from atlas.store.atlas import Atlas, make
+from atlas.store.atlas import Atlas
 from atlas.store.digests import activations_digest, codes_digest
 from atlas.store.disk import unfinished_path
+from atlas.store.opening import make
 from atlas.store.user_sql import SANDBOX, Limits
 from tests.forked import children
 

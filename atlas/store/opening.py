@@ -1,0 +1,127 @@
+"""Opening an atlas of either form, and making an empty one.
+
+An atlas keeps codes and activations in the tables of one database, or it is *segmented*: a small database and
+immutable files, in versions (`segmented`). Whatever opens it need not know which.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import duckdb
+
+from ..errors import NotAnAtlas, UsageError
+from .atlas import BLOCK_SIZE, SCHEMA_VERSION, Atlas, connect
+from .disk import disk_full, no_file, remove_unfinished, unfinished_path
+from .segmented import make_segmented, open_segmented
+from .statements import DATABASE
+from .user_sql import Limits
+from .versions import VERSIONS
+
+
+def open(
+    path: str | Path, *, writable: bool = False, limits: Limits | None = None, version: int | None = None
+) -> Atlas:
+    """Open an atlas, for reading unless ``writable``. Use it as a context manager.
+
+    Args:
+        path: its folder.
+        writable: hold it alone, outside the sandbox. Of a segmented atlas nobody who reads it is kept out.
+        limits: what a reader may take, in place of half of the machine's memory.
+        version: of a segmented atlas, which one to read; None: the newest.
+
+    Raises:
+        NotAnAtlas: there is none, or DuckDB can't open one of this name.
+        SchemaVersionError: another version of this project made it, or a newer DuckDB wrote it.
+        AtlasLocked: another process, or this one, holds it.
+        DamagedAtlas: the database can't be read.
+        UnknownName: it has no such version.
+        UsageError: a version is asked for that can't be written, or of an atlas that has none.
+    """
+    folder = _checked(Path(path))
+    if is_segmented(folder):
+        return open_segmented(folder, writable=writable, limits=limits, version=version)
+    for name in (DATABASE, f"{DATABASE}.wal"):
+        if (what := no_file(folder / name)) is not None:
+            raise NotAnAtlas(f"{folder / name} {what}; remove it, or name another atlas")
+    if not (folder / DATABASE).is_file():
+        what = "is a folder without an atlas in it" if folder.is_dir() else "does not exist"
+        raise NotAnAtlas(f"{folder} {what}; make an atlas with `polytope ingest {folder} …` or `polytope demo`")
+    if version is not None:
+        raise UsageError(f"{folder} keeps its codes in tables and has no versions; open it without one")
+    remove_unfinished(folder / DATABASE)
+    return Atlas(folder, connect(folder, writable, limits), writable=writable, limits=limits)
+
+
+def create(path: str | Path, *, segmented: bool = False, block_size: int = BLOCK_SIZE) -> Atlas:
+    """Open an atlas for writing; make an empty one if the folder holds none yet.
+
+    Args:
+        path: its folder.
+        segmented: the form of a new one.
+        block_size: bytes of a block of a new database, a power of 2 from 16,384 to 262,144.
+
+    Raises:
+        StoreError: as `open` and `make` do.
+    """
+    make(path, segmented=segmented, block_size=block_size)
+    return open(path, writable=True)
+
+
+def is_segmented(path: str | Path) -> bool:
+    """Whether a folder holds an atlas in versions."""
+    return (Path(path) / VERSIONS).is_dir()
+
+
+def exists(path: str | Path) -> bool:
+    """Whether a folder holds an atlas, of either form."""
+    return (Path(path) / DATABASE).exists() or is_segmented(path)
+
+
+def make(path: str | Path, *, segmented: bool = False, block_size: int = BLOCK_SIZE) -> None:
+    """Make an empty atlas unless the folder holds one. Nothing is locked, so that several workers can begin at once.
+
+    Args:
+        path: its folder.
+        segmented: whether its codes and activations lie in immutable files, and it has versions.
+        block_size: bytes of a block of the new database, a power of 2 from 16,384 to 262,144.
+
+    Raises:
+        NotAnAtlas: the path is a file.
+        DiskFull: there is no space left.
+        StoreError: nothing can be written there.
+    """
+    folder = _checked(Path(path))
+    if exists(folder):
+        return
+    if folder.exists() and not folder.is_dir():
+        raise NotAnAtlas(f"{folder} is a file; an atlas is a folder, give the name of one (it is made if need be)")
+    with disk_full(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if segmented:
+            make_segmented(folder, block_size)
+            return
+        remove_unfinished(folder / DATABASE)
+        # In a folder beside, with the files that DuckDB adds, so that a kill in between leaves no half-made atlas.
+        unfinished = unfinished_path(folder / DATABASE)
+        unfinished.mkdir()
+        try:
+            database = unfinished / DATABASE
+            with duckdb.connect(str(database), config={"default_block_size": block_size}) as connection:
+                connection.begin()  # alone, each of 300 statements would wait for the disk
+                connection.execute((Path(__file__).parents[1] / "schema.sql").read_text(encoding="utf-8"))
+                connection.execute("insert into meta values ('schema_version', ?)", [SCHEMA_VERSION])
+                connection.commit()
+                connection.execute("checkpoint")  # closing would do it too, and keep silent where it fails
+            if not (folder / DATABASE).exists():
+                database.rename(folder / DATABASE)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _checked(folder: Path) -> Path:
+    """The folder, unless DuckDB would take a part of its name for options of an address."""
+    if "?" in str(folder.resolve()):
+        raise NotAnAtlas(f"{folder}: DuckDB opens no database whose path has a question mark in it; rename it")
+    return folder

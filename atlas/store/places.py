@@ -1,0 +1,109 @@
+"""Where the files of a segmented atlas lie, by names such as ``segments/000012-3fa9c1d2/codes/site_id=3/0.parquet``.
+
+A place writes whole files only, never changes one, and creates a file only if there is none of that name.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from io import IOBase
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from .disk import disk_full, unfinished_path
+
+
+@runtime_checkable
+class Place(Protocol):
+    """``address``: as the user gave it. `read`, `size` and `open` raise `FileNotFoundError`."""
+
+    address: str
+
+    def names(self, folder: str) -> list[str]:
+        """Names of files in a folder, without it; none where there is no such folder."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a small file."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        ...
+
+    def open(self, name: str) -> IOBase:
+        """A file, to read anywhere in it."""
+        ...
+
+    def put(self, name: str, file: Path) -> None:
+        """Bring a whole file there, and let it be on the disk."""
+        ...
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a whole file unless there is one of that name; says whether it did."""
+        ...
+
+
+class Folder:
+    """A folder on this machine, or one that several machines mount."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.address = str(path)
+
+    def names(self, folder: str) -> list[str]:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return [entry.name for entry in (self.path / folder).iterdir()]
+        return []
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def size(self, name: str) -> int:
+        return (self.path / name).stat().st_size
+
+    def open(self, name: str) -> IOBase:
+        return (self.path / name).open("rb", buffering=0)
+
+    def put(self, name: str, file: Path) -> None:
+        """A file that was written where it belongs, or beside it."""
+        place = self.path / name
+        with disk_full(place), file.open("rb") as written:
+            os.fsync(written.fileno())
+            if file != place:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(place)
+            _sync(place.parent)
+
+    def create(self, name: str, content: bytes) -> bool:
+        place = self.path / name
+        with disk_full(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = unfinished_path(place)
+            try:
+                with unfinished.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.link(unfinished, place)
+            except FileExistsError:
+                return False
+            finally:
+                unfinished.unlink(missing_ok=True)
+            _sync(place.parent)
+        return True
+
+
+def _sync(folder: Path) -> None:
+    """Let the names in a folder be on the disk."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

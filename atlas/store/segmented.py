@@ -1,0 +1,379 @@
+"""A segmented atlas: a small database in versions, over codes and activations in files that never change.
+
+A reader opens the catalog of one version, which nobody ever writes again: no writer keeps it out, and it none. A
+writer works in a private copy of the newest catalog. At the end of a transaction the new files are on the disk, then
+the catalog, then the file of the version, which either is created, and all of it counts, or nothing does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, get_args
+from weakref import WeakValueDictionary
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from ..errors import AtlasLocked, DamagedAtlas, SqlFailed, SqlRefused, UsageError
+from .atlas import OPENING, SCHEMA_VERSION, WRITER_CONFIG, Atlas, attach, read_note
+from .catalog import Catalog
+from .digests import SiteTable
+from .disk import disk_full, first_line, remove_unfinished, unfinished_path
+from .file_system import PROTOCOL, SegmentFileSystem, address_of
+from .places import Folder, now
+from .segment_files import SCHEMAS, empty_name, write_segments
+from .user_sql import SANDBOX, Limits, close_files, lock
+from .versions import (
+    CATALOGS,
+    SEGMENTS,
+    SegmentFile,
+    StoredFile,
+    Version,
+    commit,
+    files_of,
+    newest,
+    next_token,
+    read_version,
+    version_name,
+)
+
+WRITER_LOCK = "writer.lock"
+"""Held by the one process of this machine that writes. Between machines the file of the version alone decides."""
+
+_WORKING = "catalog.duckdb"
+_VARIABLES: dict[SiteTable, str] = {"codes": "code_files", "activations": "activation_files"}
+
+_FILE_SYSTEMS: WeakValueDictionary[str, SegmentFileSystem] = WeakValueDictionary()
+"""Those of the catalogs that this process reads, by path: all that it opens on one share a database."""
+
+
+def open_segmented(folder: Path, *, writable: bool, limits: Limits | None, version: int | None) -> SegmentedAtlas:
+    """Open the segmented atlas in a folder; see `open`."""
+    place = Folder(folder)
+    if writable and version is not None:
+        raise UsageError(f"version {version} can't be written: a version never changes; open {folder} without one")
+    number = newest(place) if version is None else version
+    if number is None:
+        raise DamagedAtlas(f"{folder} is a segmented atlas without a version; remove it, and ingest again")
+    if writable:
+        return SegmentedWriter(place)
+    return SegmentedReader(place, read_version(place, number), limits)
+
+
+def make_segmented(folder: Path, block_size: int) -> None:
+    """Commit version 1, which holds nothing, unless somebody has."""
+    place, token = Folder(folder), next_token(1)
+    working = _working_folder(folder)
+    try:
+        database = working / _WORKING
+        with duckdb.connect(str(database), config={"default_block_size": block_size}) as connection:
+            connection.register_filesystem(SegmentFileSystem(place))
+            _show_files(connection, ())
+            connection.begin()
+            for script in ("schema.sql", "segments.sql"):
+                connection.execute((Path(__file__).parents[1] / script).read_text(encoding="utf-8"))
+            connection.execute("insert into meta values ('schema_version', ?)", [SCHEMA_VERSION])
+            connection.commit()
+            connection.execute("checkpoint")
+        catalog = _copied(database, folder, token)
+        place.put(catalog.name, folder / catalog.name)
+        commit(place, Version(1, now(), _command(), catalog, ()))
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+class SegmentedAtlas(Atlas):
+    """What readers and writers share: files are opened by name, and what is wrong with one is said."""
+
+    place: Folder
+    version: Version
+    _files: SegmentFileSystem
+    _segments: tuple[SegmentFile, ...]
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        cursor = super()._cursor()
+        _show_files(cursor, self._segments)
+        return cursor
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            with super()._explained():
+                yield
+        except (duckdb.Error, OSError, DamagedAtlas):
+            self._raise_failure()
+            raise
+
+    def sql(self, *args: Any, **options: Any) -> pd.DataFrame:
+        try:
+            return super().sql(*args, **options)
+        except (SqlFailed, SqlRefused):
+            self._raise_failure()
+            raise
+
+    def _raise_failure(self) -> None:
+        failure, self._files.failure = self._files.failure, None
+        if failure is not None:
+            raise failure from None
+
+    def _damaged(self, error: duckdb.Error) -> DamagedAtlas:
+        return DamagedAtlas(
+            f"{self.path}, version {self.version.number}, can't be read ({first_line(error)}); `polytope verify` "
+            "names the file: restore it, or open an older version"
+        )
+
+
+class SegmentedReader(SegmentedAtlas):
+    """One version, to read. A file beside that of the version says that it is being read."""
+
+    def __init__(self, place: Folder, version: Version, limits: Limits | None) -> None:
+        self.place, self.version, self._segments = place, version, version.segments
+        self._holding = _hold(place, version)
+        try:
+            connection, self._files = _read(place, version, limits)
+            super().__init__(place.path, connection, writable=False, limits=limits)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._holding is not None:
+            with suppress(OSError):
+                self._holding.unlink(missing_ok=True)
+            self._holding = None
+
+
+class SegmentedWriter(SegmentedAtlas):
+    """The newest version, in a private copy. A transaction commits a version."""
+
+    def __init__(self, place: Folder) -> None:
+        self.place = place
+        self._lock = _lock(place.path)
+        self._token: str | None = None
+        self._working: Path | None = None
+        try:
+            connection = duckdb.connect(config=WRITER_CONFIG)
+            self._files = SegmentFileSystem(place)
+            connection.register_filesystem(self._files)
+            self._take(connection, read_version(place, newest(place) or 0))
+            super().__init__(place.path, connection, writable=True)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._working is not None:
+            shutil.rmtree(self._working, ignore_errors=True)
+            self._working = None
+        self._lock.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing: whatever is written inside is committed as the next version, or undone.
+
+        Raises `AtlasLocked` where somebody else, who does not share this machine, committed one meanwhile.
+        """
+        latest = newest(self.place)
+        if latest is not None and latest != self.version.number:
+            self._take_again(latest)
+        self._token = next_token(self.version.number + 1)
+        kept = False
+        try:
+            with super().transaction():
+                yield
+            kept = True
+            self._commit(self._token)
+        except BaseException:
+            with suppress(OSError):
+                shutil.rmtree(self.path / SEGMENTS / self._token, ignore_errors=True)
+            if kept:  # in the private copy, and nowhere else
+                self._take_again(newest(self.place) or 0)
+            else:
+                self._show(self.version.segments)
+            raise
+        finally:
+            self._token = None
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        if table in SCHEMAS:
+            self.insert_stream(table, rows.schema, rows.to_batches())
+        else:
+            super().insert(table, rows)
+
+    def insert_stream(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        if table not in get_args(SiteTable):
+            super().insert_stream(table, schema, batches)
+            return
+        if self._token is None:
+            raise UsageError(f"{table} of a segmented atlas are added in a transaction")
+        before = sum(file.name.startswith(f"{SEGMENTS}/{self._token}/") for file in self._segments)
+        of_site: SiteTable = "codes" if table == "codes" else "activations"
+        written = write_segments(self.path, self._token, of_site, batches, before, self.segment_examples)
+        self._show((*self._segments, *written))
+
+    def _commit(self, token: str) -> None:
+        assert self._working is not None
+        self.execute("checkpoint")
+        with disk_full(self.path):
+            for file in self._segments[len(self.version.segments) :]:
+                self.place.put(file.name, self.path / file.name)
+            catalog = _copied(self._working / _WORKING, self.path, token)
+            self.place.put(catalog.name, self.path / catalog.name)
+            made = replace(
+                self.version,
+                number=self.version.number + 1,
+                made_at=now(),
+                made_by=_command(),
+                catalog=catalog,
+                segments=self._segments,
+            )
+            if not commit(self.place, made):
+                (self.path / catalog.name).unlink(missing_ok=True)
+                raise AtlasLocked(
+                    f"somebody else committed version {made.number} of {self.path} meanwhile; give the same command "
+                    "again, to add to what there is now"
+                )
+        self.version = made
+
+    def _take_again(self, number: int) -> None:
+        """Go on from another version. What is in the private copy is given up."""
+        self._connection.execute("use memory")
+        self._connection.execute("detach atlas")
+        self._take(self._connection, read_version(self.place, number))
+        self.catalog = Catalog(self)
+
+    def _take(self, connection: duckdb.DuckDBPyConnection, version: Version) -> None:
+        before = self._working
+        self._working = _working_folder(self.place.path)
+        if before is not None:
+            shutil.rmtree(before, ignore_errors=True)
+        working = self._working / _WORKING
+        with disk_full(self.place.path):
+            _check_catalog(self.place, version)
+            shutil.copyfile(self.place.path / version.catalog.name, working)
+        attach(connection, working)
+        self.version = version
+        self._show(version.segments, connection)
+
+    def _show(self, segments: tuple[SegmentFile, ...], connection: duckdb.DuckDBPyConnection | None = None) -> None:
+        """Let SQL see these files, and no others."""
+        self._segments = segments
+        self._files.files = {file.name: file for file in segments}
+        _show_files(connection or self._connection, segments)
+
+
+def _show_files(connection: duckdb.DuckDBPyConnection, segments: Iterable[SegmentFile]) -> None:
+    """Tell the views of a connection which files they stand for."""
+    held = list(segments)
+    for table, variable in _VARIABLES.items():
+        names = [file.name for file in files_of(held, table)] or [empty_name(table)]
+        connection.execute(f"set variable {variable} = $1", [list(map(address_of, names))])
+
+
+def _read(
+    place: Folder, version: Version, limits: Limits | None
+) -> tuple[duckdb.DuckDBPyConnection, SegmentFileSystem]:
+    """A connection in the sandbox, in which files of the version alone can be opened, to read."""
+    _check_catalog(place, version)
+    database = str((place.path / version.catalog.name).resolve())
+    config: dict[str, Any] = {name: value for name, value in SANDBOX.items() if name != "enable_external_access"}
+    if limits is not None:
+        config |= {"memory_limit": f"{limits.memory}B", "threads": str(limits.threads)}
+    with OPENING:
+        try:
+            connection = duckdb.connect(database, read_only=True, config=config)
+        except duckdb.Error as error:
+            raise DamagedAtlas(
+                f"{database} can't be read as a database ({first_line(error)}); open an older version, or restore it"
+            ) from None
+        if connection.filesystem_is_registered(PROTOCOL):
+            files = _FILE_SYSTEMS[database]
+        else:
+            files = _FILE_SYSTEMS[database] = SegmentFileSystem(place, version.segments)
+            connection.register_filesystem(files)
+            connection.execute(f"set allowed_directories = ['{address_of('')}']")
+            connection.execute("set enable_external_access = false")
+            close_files(connection)
+            if limits is None:
+                lock(connection)
+    _show_files(connection, version.segments)
+    return connection, files
+
+
+def _check_catalog(place: Folder, version: Version) -> None:
+    """Raise `DamagedAtlas` where the catalog is gone or shorter than it was written."""
+    name = version.catalog.name
+    held = None
+    with suppress(FileNotFoundError):
+        held = place.size(name)
+    if held != version.catalog.size:
+        what = "is not there" if held is None else f"has {held} bytes, {version.catalog.size} were written"
+        raise DamagedAtlas(f"{place.address}/{name} {what}; open an older version, or restore it")
+
+
+def _hold(place: Folder, version: Version) -> Path | None:
+    """A file that says that this process reads a version; None where none can be written."""
+    held = unfinished_path(place.path / version_name(version.number))
+    remove_unfinished(place.path / version_name(version.number))
+    try:
+        held.touch()
+    except OSError:
+        return None
+    return held
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    """The lock of the one who writes on this machine, until it is closed. Raises `AtlasLocked`."""
+    with disk_full(folder):
+        file = (folder / WRITER_LOCK).open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        note = read_note(folder)
+        holder = f"process {note['pid']} (`{note['command']}`, since {note['since']})" if note else "another process"
+        if note.get("pid") == os.getpid():
+            raise AtlasLocked(f"{folder} is already open in this process, for writing; close it first") from None
+        raise AtlasLocked(
+            f"{folder} is being written by {holder}; wait until it has finished, or stop it, and try again"
+        ) from None
+    return file
+
+
+def _working_folder(folder: Path) -> Path:
+    """A folder for a private copy; those that killed processes left are removed."""
+    place = folder / CATALOGS / _WORKING
+    place.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(place)
+    working = unfinished_path(place)
+    working.mkdir()
+    return working
+
+
+def _copied(database: Path, folder: Path, token: str) -> StoredFile:
+    """The catalog of a commit, copied from the private one to where it belongs."""
+    name = f"{CATALOGS}/{token}.duckdb"
+    shutil.copyfile(database, folder / name)
+    with (folder / name).open("rb") as file:
+        return StoredFile(name, os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _command() -> str:
+    return " ".join(map(str, [Path(sys.argv[0]).name, *sys.argv[1:]]))
