@@ -288,7 +288,7 @@ comment on column clusterings.metric is 'hamming (share of gates that differ), j
 comment on column clusterings.min_cluster_size is 'Least members of a cluster.';
 comment on column clusterings.min_samples is 'Neighbours, without the point itself, that define its core distance.';
 comment on column clusterings.selection is 'eom (excess of mass) or leaf.';
-comment on column clusterings.ties is 'Order in which equally long edges merge: hdbscan (as that package on the same machine) or stable.';
+comment on column clusterings.ties is 'Order in which equally long edges merge: hdbscan (as that package on the same machine), stable, or ids (by those of both ends).';
 comment on column clusterings.algorithm is 'How the hierarchy was computed.';
 comment on column clusterings.exact is 'True where the hierarchy comes from all pairwise distances.';
 comment on column clusterings.neighbors is 'Neighbours of each example that an approximate hierarchy was made from; null where exact.';

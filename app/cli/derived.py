@@ -12,7 +12,7 @@ import query
 from atlas.errors import UsageError
 
 from .clusters import described
-from .options import AtlasPath, Clustered, Output, SearchDevice, Seed, Target, grouped
+from .options import AtlasPath, Clustered, Output, Processes, SearchDevice, Seed, Target, grouped
 from .tables import note, say
 
 commands = typer.Typer()
@@ -35,9 +35,12 @@ def cluster(
     min_samples: Annotated[int | None, typer.Option(help="Default: as --min-cluster-size.")] = None,
     selection: Annotated[Literal["eom", "leaf"], typer.Option(help="How clusters are chosen.")] = "eom",
     ties: Annotated[
-        Literal["hdbscan", "stable"],
-        typer.Option(help="Edges of equal length merge as hdbscan sorts them here, or alike on every machine."),
-    ] = "hdbscan",
+        Literal["hdbscan", "stable", "ids"] | None,
+        typer.Option(
+            help="Edges of equal length merge as hdbscan sorts them here (default), alike on every machine, or by "
+            "the ids at both ends (--parts)."
+        ),
+    ] = None,
     approximate: Annotated[
         int | None,
         typer.Option(
@@ -45,13 +48,27 @@ def cluster(
             help="For millions: from so many nearest neighbours of each instead of all distances. Stored as such.",
         ),
     ] = None,
+    parts: Annotated[
+        bool,
+        typer.Option(
+            "--parts",
+            help="Exact, of codes: a part of them with a part at a time. What is stopped goes on, --memory bounds "
+            "each process, and --ray has it done by several.",
+        ),
+    ] = False,
     memory: Annotated[
         float, typer.Option(help="GiB for distances. With less, they are computed again; the result is the same.")
     ] = 4.0,
     max_points: Annotated[
-        int, typer.Option(help="Exact only: refuse more examples than this; time grows with the square.")
-    ] = 200_000,
+        int | None,
+        typer.Option(
+            help="Exact only: refuse more examples than this; time grows with the square. Default: 200,000, with "
+            "--parts 5,000,000."
+        ),
+    ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where distances are computed.")] = "auto",
+    *,
+    processes: Processes,
 ) -> None:
     """Cluster codes or activations with HDBSCAN, exactly unless told otherwise, and store the result."""
     if not 0 < memory < MOST_MEMORY:
@@ -70,6 +87,8 @@ def cluster(
         selection=selection,
         ties=ties,
         neighbors=approximate,
+        parts=parts,
+        engine=processes.engine(),
         memory_budget=int(memory * (1 << 30)),
         max_points=max_points,
         device=device,

@@ -14,13 +14,12 @@ from atlas.errors import UsageError
 from ingest.networks.registry import SOURCES
 
 from ..plain_text import counted, numbers
-from .options import grouped
+from .options import Processes, grouped
 from .tables import note, say
 
 if TYPE_CHECKING:
     from atlas.network import Network
     from ingest.datasets.base import Dataset
-    from ingest.run.engines import Engine
     from ingest.run.plan import Choices
     from ingest.run.run import Outcome
 
@@ -174,17 +173,6 @@ class RunOptions:
     ] = None
     seed: Annotated[int, _run(help="Of everything drawn at random.")] = 0
     run: Annotated[str | None, _run(help="Name of the run. Default: network and data.")] = None
-    ray: Annotated[
-        str | None,
-        _run(
-            metavar="local|auto|HOST:PORT",
-            help="Read in several processes: local starts them on this machine, auto finds the Ray cluster here.",
-        ),
-    ] = None
-    workers: Annotated[int | None, _run(help="--ray: processes. Default: as many as there is room for.")] = None
-    gpus_per_worker: Annotated[
-        float | None, _run(help="--ray: GPUs of each, or a share of one (0.5). Default: 1 where there are any.")
-    ] = None
     discard: Annotated[bool, _run("--discard", help="Drop what an unfinished run has done.")] = False
     wait: Annotated[float, _run(help="Seconds to wait at most while others have the atlas open.")] = 60.0
     cluster: Annotated[bool, _run("--cluster/--no-cluster", help="Cluster the codes of every site.")] = True
@@ -200,6 +188,7 @@ def ingest(
     source: DataOptions,
     reading: ReadOptions,
     running: RunOptions,
+    processes: Processes,
 ) -> None:
     """Run a network over data and add activations, codes, clusters and indexes to an atlas; or add given codes.
 
@@ -223,7 +212,7 @@ def ingest(
         view=ImageSampling(*numbers("--at", reading.at, 2)),
         skip_bad=source.skip_bad,
     )
-    engine = _engine(running)
+    engine = processes.engine()
     if engine is not None:
         loading = _for_planning(loading)
     sources = _networks(loading, source, choices) if source.codes is None else [_recorded(loading, source, choices)]
@@ -350,15 +339,3 @@ def _for_planning(loading: NetworkOptions) -> NetworkOptions:
     if loading.device not in ("auto", "cpu"):
         raise UsageError(f"--device {loading.device} is for one process; with --ray say --gpus-per-worker")
     return replace(loading, device="cpu")
-
-
-def _engine(running: RunOptions) -> Engine | None:
-    """Who reads: None for this process."""
-    if running.ray is not None:
-        from ingest.run.ray_engine import RayEngine
-
-        return RayEngine(running.ray, workers=running.workers, gpus_per_worker=running.gpus_per_worker)
-    given = [name for name in ("workers", "gpus_per_worker") if getattr(running, name) is not None]
-    if given:
-        raise UsageError(f"--{given[0].replace('_', '-')} is for --ray local, or another address of Ray")
-    return None

@@ -12,16 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import pandas as pd
 import typer
 
 import atlas as store
+from atlas.errors import UsageError
 from atlas.store.atlas import Atlas
 
 from .. import sandbox
 from .tables import Format, emit, note
+
+if TYPE_CHECKING:
+    from ingest.run.engines import Engine
 
 AtlasPath = Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder of the atlas.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -58,6 +62,38 @@ class Clustered:
     network: NetworkName = None
     clustering: ClusteringId = None
     space: Space = "codes"
+
+
+_processes = partial(typer.Option, rich_help_panel="Processes")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Who does the work: this process, or Ray's."""
+
+    ray: Annotated[
+        str | None,
+        _processes(
+            metavar="local|auto|HOST:PORT",
+            help="Work in several processes: local starts them on this machine, auto finds the Ray cluster here.",
+        ),
+    ] = None
+    workers: Annotated[int | None, _processes(help="--ray: processes. Default: as many as there is room for.")] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        _processes(help="--ray: GPUs of each, or a share of one (0.5). Default: 1 where there are any."),
+    ] = None
+
+    def engine(self) -> Engine | None:
+        """None for this process."""
+        if self.ray is not None:
+            from ingest.run.ray_engine import RayEngine
+
+            return RayEngine(self.ray, workers=self.workers, gpus_per_worker=self.gpus_per_worker)
+        given = [name for name in ("workers", "gpus_per_worker") if getattr(self, name) is not None]
+        if given:
+            raise UsageError(f"--{given[0].replace('_', '-')} is for --ray local, or another address of Ray")
+        return None
 
 
 @dataclass(frozen=True)

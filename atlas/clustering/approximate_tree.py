@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..progress import Progress, Tell
 from .distances import Points
 from .kernels import spanning_forest
-from .neighbor_graph import PROBES, NeighborGraph, neighbor_graph
+from .neighbor_graph import PROBES, NeighborGraph, distances_at, neighbor_graph
 from .spanning_tree import SpanningTree, spanning_tree
 
 _TELL_EVERY = 64  # joining edges
@@ -76,7 +76,9 @@ def approximate_tree(
 
     graph = neighbor_graph(points, k, probes, seed, lambda done, of: tell(_SHARE_OF_GRAPH * done / of))
     weights = np.bincount(kind, minlength=kinds)
-    cores, prediction_cores = (_cores(graph, weights, rank) for rank in (samples + 1, samples))
+    cores, prediction_cores = (
+        distances_at(weights, graph.neighbors, graph.distances, weights, rank) for rank in (samples + 1, samples)
+    )
     forest = _forest(graph, cores)
     joining = (1 + _SHARE_OF_GRAPH) / 2
     tell(joining)
@@ -93,13 +95,6 @@ def approximate_tree(
     sure = cores[kind[others]] <= graph.bound[kind[others]]
     tell(1.0)
     return ApproximateTree(tree, float(np.concatenate([sure, edges.proven]).mean()))
-
-
-def _cores(graph: NeighborGraph, weights: Int64[np.ndarray, " n"], rank: int) -> Float64[np.ndarray, " n"]:
-    """Distance to what stands at ``rank`` (from 1) among a point's equals and its neighbours with theirs."""
-    counted = weights[:, None] + np.cumsum(weights[graph.neighbors], axis=1)
-    at = np.argmax(counted >= rank, axis=1)
-    return np.where(weights >= rank, 0.0, np.take_along_axis(graph.distances, at[:, None], axis=1)[:, 0])
 
 
 class _Edges(NamedTuple):

@@ -25,7 +25,8 @@ from .jaccard import JaccardCodes
 from .kernels import merge_edges
 from .limits import MAX_POINTS, MEMORY_BUDGET, check_copies, check_metric, check_request
 from .rows import same_rows
-from .spanning_tree import spanning_tree
+from .spanning_tree import SpanningTree, spanning_tree
+from .tree_by_parts import DistinctCodes, tree_by_parts
 
 
 def cluster_codes(
@@ -60,7 +61,8 @@ def cluster_codes(
             order in which they are merged changes labels near a border. "hdbscan" takes the order of the unstable
             ``numpy.argsort`` that hdbscan uses: the labels are those of ``hdbscan.HDBSCAN`` on the same machine, bit
             for bit, and another processor may sort otherwise. "stable" keeps the order in which the tree grew, on
-            every machine.
+            every machine. "ids" merges in the order of (length, rows of both ends): alike on every machine and by
+            whatever parts the codes were compared (`tree_by_parts`).
         max_points: more are refused.
         memory_budget: bytes for distances, of which n² (two bytes a pair) make every distance be computed once; with
             fewer, distances are computed again when they are needed, with the same result. Copies of the codes count
@@ -92,22 +94,54 @@ def cluster_codes(
     copies = 1 if neighbors is None else 2  # the neighbour graph orders them anew
     enough = TorchCodes.device_bytes(len(first), codes.n_bits, copies=copies)
     where = "cpu" if metric == "jaccard" else chosen_device(device, enough)
-    if neighbors is None and (rows is not None or codes.packed.shape[1] % 8):
+    if neighbors is None and ties != "ids" and (rows is not None or codes.packed.shape[1] % 8):
         check_copies(len(first), 8 * -(-codes.packed.shape[1] // 8) if where == "cpu" else 0, 2, memory_budget)
+    if ties == "ids":
+        distinct = DistinctCodes(codes, first, kind, metric, where)
+        tree = tree_by_parts(distinct, samples, memory_budget, _in_steps(len(first), len(codes), progress))
+        return hierarchy_of(tree, codes.n_bits, metric, min_cluster_size, samples, selection)
     points: Points
     if metric == "jaccard":
         points = JaccardCodes.of(codes, rows)
     else:
         points = Codes.of(codes, rows) if where == "cpu" else TorchCodes.of(codes, where, rows)
     made = _tree(points, kind, samples, memory_budget, neighbors, progress)
+    return condensed(
+        made, neighbors, _scale(metric, codes.n_bits), min_cluster_size, samples, metric, selection, ties
+    )
 
-    # Two metrics grow with the number of gates: the tree is found in whole numbers and only its edges are scaled.
+
+def hierarchy_of(
+    tree: SpanningTree, n_bits: int, metric: Metric, min_cluster_size: int, min_samples: int, selection: Selection
+) -> Hierarchy:
+    """The hierarchy of codes of so many gates over their exact spanning tree, as `tree_by_parts` makes it."""
+    made = ApproximateTree(tree, 1.0)
+    return condensed(made, None, _scale(metric, n_bits), min_cluster_size, min_samples, metric, selection, "ids")
+
+
+def _scale(metric: Metric, n_bits: int) -> Callable[[np.ndarray], np.ndarray]:
+    """From what a tree of codes is found in to the metric's unit: two grow with the number of gates, so that the tree
+    is found in whole numbers and only its edges are scaled."""
+
     def scale(count: Num[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         if metric == "jaccard":
             return count.astype(np.float64)
-        return count / codes.n_bits if metric == "hamming" else np.sqrt(count, dtype=np.float64)
+        return count / n_bits if metric == "hamming" else np.sqrt(count, dtype=np.float64)
 
-    return condensed(made, neighbors, scale, min_cluster_size, samples, metric, selection, ties)
+    return scale
+
+
+def _in_steps(kinds: int, n: int, progress: Progress | None) -> Callable[[int], None]:
+    """Distances computed, as steps of 2·n."""
+    done = 0
+
+    def tell(distances: int) -> None:
+        nonlocal done
+        done += distances
+        if progress is not None:
+            progress(min(2 * n, int(2 * n * done / (1.5 * kinds * kinds))), 2 * n)
+
+    return tell
 
 
 def cluster_activations(
@@ -208,12 +242,13 @@ def condensed(
 ) -> Hierarchy:
     """Merge the edges, shortest first, then condense the tree and select clusters: hdbscan's part.
 
-    ``neighbors``: as in `Hierarchy`; ``scale``: from the tree's unit to that of ``metric``, rising.
+    ``neighbors``: as in `Hierarchy`; ``scale``: from the tree's unit to that of ``metric``, rising. Edges are in
+    order already where ``ties`` is "ids".
     """
     tree = made.tree
     length = scale(tree.length).astype(np.float64)
     linkage = np.empty((len(length), 4))  # SciPy's form
-    order = np.argsort(length, kind="stable" if ties == "stable" else None)
+    order = np.argsort(length, kind=None if ties == "hdbscan" else "stable")
     merge_edges(order, tree.source, tree.target, length, linkage)
     placeholder = np.zeros((len(tree.cores), 1))  # only its length is read
     with np.errstate(invalid="ignore"):  # duplicates leave at λ = ∞, and hdbscan forms ∞ − ∞

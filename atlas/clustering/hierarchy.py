@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 
 Metric = Literal["hamming", "euclidean", "jaccard"]
 Selection = Literal["eom", "leaf"]
-Ties = Literal["hdbscan", "stable"]
+Ties = Literal["hdbscan", "stable", "ids"]
 
 SAME = 1e-9
 """Relative: two routes to one distance differ by rounding only, by less than this."""

@@ -8,7 +8,7 @@ what Numba is to compile.
 
 from __future__ import annotations
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
@@ -95,6 +95,17 @@ def mirror(matrix: Shaped[np.ndarray, "n n"], start: int, stop: int) -> None:
 
 @no_type_check
 @njit(nogil=True, cache=True)
+def turn(matrix: Shaped[np.ndarray, "a b"], start: int, stop: int, turned: Shaped[np.ndarray, "b a"]) -> None:
+    """Write the columns ``start`` up to ``stop`` as rows of ``turned``, a few rows at a time."""
+    for low in range(0, matrix.shape[0], SCANNED):
+        high = min(low + SCANNED, matrix.shape[0])
+        for j in range(start, stop):
+            for i in range(low, high):
+                turned[j, i] = matrix[i, j]
+
+
+@no_type_check
+@njit(nogil=True, cache=True)
 def offer(
     row: Shaped[np.ndarray, " n"],
     current: int,
@@ -137,6 +148,62 @@ def nearest_waiting(reach: Shaped[np.ndarray, " n"], waiting: Int64[np.ndarray, 
             if reach[j] == best and waiting[j] < lowest:
                 lowest, nearest = waiting[j], j
     return nearest
+
+
+@no_type_check
+@njit(nogil=True, cache=True)
+def grow_by_order(
+    rows: Shaped[np.ndarray, "a columns"],
+    turned: Shaped[np.ndarray, "b a"],
+    across: int,
+    cores: Shaped[np.ndarray, " n"],
+    farthest: Any,
+    source: Int64[np.ndarray, " edges"],
+    target: Int64[np.ndarray, " edges"],
+    length: Shaped[np.ndarray, " edges"],
+) -> None:
+    """Prim's algorithm over mutual reachability between two sets of points, with edges in the order of (length, lower
+    end, higher end): of all spanning trees it finds the one that Kruskal's algorithm finds in that order.
+
+    Points are those of ``rows`` and then, from ``across`` on, those of ``turned``, its transpose; where ``across`` is
+    0 both are one set, and distances those within it. ``farthest``: more than any length. ``source``: the lower end.
+    """
+    n = len(cores)
+    first = len(rows)
+    waiting = cores.copy()  # what has joined is farther than anything, so that nothing reaches it
+    reach = np.full(n, farthest, cores.dtype)
+    nearest = np.zeros(n, np.int32)
+    current = 0
+    for edge in range(n - 1):
+        own = cores[current]
+        waiting[current] = farthest
+        reach[current] = farthest
+        if current < first:
+            row, start = rows[current], across
+        else:
+            row, start = turned[current - first], 0
+        for j in range(len(row)):
+            at = start + j
+            reached = max(max(row[j], waiting[at]), own)
+            # Of two edges to one point that are equally long the one with the lower other end comes first, wherever
+            # the point stands between the two.
+            if reached < reach[at] or (reached == reach[at] and current < nearest[at]):
+                reach[at], nearest[at] = reached, current
+        best, low, high = farthest, n, n
+        for begin in range(0, n, SCANNED):
+            stop = min(begin + SCANNED, n)
+            least = reach[begin]
+            for at in range(begin + 1, stop):
+                least = min(least, reach[at])
+            if least > best or least == farthest:
+                continue
+            for at in range(begin, stop):
+                if reach[at] != least:
+                    continue
+                lower, higher = min(nearest[at], at), max(nearest[at], at)
+                if least < best or lower < low or (lower == low and higher < high):
+                    best, low, high, current = least, lower, higher, at
+        source[edge], target[edge], length[edge] = low, high, best
 
 
 # --- Kruskal's algorithm -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from ..errors import TooManyPoints, UsageError
 from .hierarchy import Selection, Ties
 
 MAX_POINTS = 200_000  # time is n² distances
+MAX_BY_PARTS = 5_000_000  # the same, for several machines; stored hierarchies take some 500 bytes a point beside it
 MEMORY_BUDGET = 4 << 30  # bytes for distances; half of a small laptop's memory
 BLOCK_BYTES = 1 << 26  # of distances worked on at once; smaller blocks than 2**24 are slower, larger not faster
 
@@ -43,8 +44,10 @@ def check_request(
     _check_whole("min_samples", samples, 1)
     if selection not in ("eom", "leaf"):
         raise UsageError(f'clusters are selected by "eom" or "leaf", got "{selection}"')
-    if ties not in ("hdbscan", "stable"):
-        raise UsageError(f'ties are ordered as in "hdbscan" or "stable", got "{ties}"')
+    if ties not in ("hdbscan", "stable", "ids"):
+        raise UsageError(f'ties are ordered as in "hdbscan", "stable" or by "ids", got "{ties}"')
+    if ties == "ids" and (units is not None or neighbors is not None):
+        raise UsageError("ties are ordered by ids only where codes are clustered exactly: leave --ties out")
     if n < 2:
         raise UsageError(f"a clustering needs at least two points, got {n}")
     if units == 0:
@@ -94,9 +97,10 @@ def check_copies(n: int, point_bytes: int, distance_bytes: int, budget: int, *, 
 def _check_number(n: int, max_points: int) -> None:
     if n > max_points:
         raise TooManyPoints(
-            f"{n} points take {n}² comparisons; the limit is {max_points} points. Cluster a sample of the examples, "
-            "cluster from some neighbors of each (--approximate 15), or raise max_points (--max-points) and be "
-            "patient: time grows with the square"
+            f"{n} points take {n}² comparisons; the limit is {max_points} points. Cluster a sample and place the "
+            "others (--sample 50000 --place), cluster from some neighbors of each (--approximate 15), or raise "
+            "max_points (--max-points) and be patient: time grows with the square. Codes can be clustered by parts "
+            "(--parts, --ray), which goes on where it was stopped"
         )
 
 

@@ -95,6 +95,22 @@ def neighbor_graph(
     return NeighborGraph(order[graph.neighbors[place]], graph.distances[place], graph.bound[place])
 
 
+def distances_at(
+    own: Int64[np.ndarray, " rows"],
+    neighbors: Int64[np.ndarray, "rows k"],
+    distances: Float64[np.ndarray, "rows k"],
+    weights: Int64[np.ndarray, " n"],
+    rank: int,
+) -> Float64[np.ndarray, " rows"]:
+    """Distance to what stands at ``rank`` (from 1) among a point's ``own`` equals, itself one of them, and its
+    nearest neighbours with theirs. ``weights``: how many are equal to each point."""
+    if not neighbors.shape[1]:
+        return np.zeros(len(own))
+    counted = own[:, None] + np.cumsum(weights[neighbors], axis=1)
+    at = np.argmax(counted >= rank, axis=1)
+    return np.where(own >= rank, 0.0, np.take_along_axis(distances, at[:, None], axis=1)[:, 0])
+
+
 def _cells(points: Points, seed: int, tell: Tell) -> tuple[Int64[np.ndarray, " cells"], Int64[np.ndarray, " n"]]:
     """A pivot for every 32 points (√n at least, 16·√n at most), and for each point the number of its nearest.
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from atlas.clustering.hierarchy import Hierarchy, Metric, Selection, Ties, members_of
-from atlas.clustering.limits import MAX_POINTS, MEMORY_BUDGET, check_metric, check_request
+from atlas.clustering.limits import MAX_BY_PARTS, MAX_POINTS, MEMORY_BUDGET, check_metric, check_request
 from atlas.clustering.rows import not_finite
 from atlas.codes import SplineCodes
 from atlas.devices import Device
@@ -21,8 +21,11 @@ from atlas.store.catalog import Target
 from atlas.store.digests import seal
 
 from ..progress import Progress
+from ..run.engines import Engine, LocalEngine
+from .indexes import span_blocks
 from .job import (
     AUTOMATIC_POINTS,
+    STAGING,
     Space,
     check_unchanged,
     data_digest,
@@ -33,6 +36,7 @@ from .job import (
     storing,
 )
 from .labels import label_statistics
+from .tree_tasks import TreeByParts, grow, remove, size_of, stage, staging_of
 
 _SHARE_OF_MEDOIDS = 0.1
 """Of the bar, beside the hierarchy: as good as nothing where clusters are small, a third where one holds most."""
@@ -49,17 +53,20 @@ def cluster(
     min_cluster_size: int = 5,
     min_samples: int | None = None,
     selection: Selection = "eom",
-    ties: Ties = "hdbscan",
+    ties: Ties | None = None,
     neighbors: int | None = None,
+    parts: bool = False,
+    engine: Engine | None = None,
     memory_budget: int = MEMORY_BUDGET,
-    max_points: int = MAX_POINTS,
+    max_points: int | None = None,
     device: Device = "auto",
     progress: Progress | None = None,
 ) -> int:
     """Cluster the codes of a site or span, or the activations of a site, with HDBSCAN, and store the result.
 
     The same clustering of the same data is not computed twice. What can't be clustered is refused before it is read.
-    An atlas given by its path is open only to read and to store the result, in one transaction.
+    An atlas given by its path is open only to read and to store the result, in one transaction. By parts, what is
+    complete is kept in the folder's ``staging``, and the same call goes on there.
 
     Args:
         path: the atlas, or an `Atlas` that is open for writing.
@@ -73,10 +80,15 @@ def cluster(
         min_samples: neighbours that make a core distance; None: as many as min_cluster_size. What is stored is what
             was used: one less than the examples where there are no more than were asked for.
         selection: ``eom`` or ``leaf``, how clusters are chosen from the hierarchy.
-        ties: ``hdbscan`` (edges of equal length merge as that library sorts them) or ``stable`` (alike everywhere).
+        ties: the order in which edges of equal length merge: ``hdbscan`` (as that library sorts them, the default),
+            ``stable`` (alike everywhere) or ``ids`` (by the ids of both ends; of codes, and the only one by parts).
         neighbors: makes it approximate, from so many nearest neighbours of each example; it is stored as such.
-        memory_budget: bytes for distances; with less they are computed again, with the same result.
-        max_points: refuse more examples than this, unless approximate.
+        parts: compare codes a part with a part, and keep what each pair gives: as exact, within the budget of memory
+            however many they are.
+        engine: has the pairs of parts done, by several processes; implies ``parts``. None: this process.
+        memory_budget: bytes for distances; with less they are computed again, with the same result. By parts, bytes
+            of each process.
+        max_points: refuse more examples than this, unless approximate; None: 200,000, by parts 5,000,000.
         device: ``auto``, ``cpu`` or ``cuda``: where distances are computed.
         progress: is told how far it is.
 
@@ -89,13 +101,20 @@ def cluster(
         UsageError: an impossible argument.
         TooManyPoints: more examples than ``max_points``, or than memory holds.
         NonFinite: an activation holds NaN or infinity.
-        RunInterrupted: the target got new examples meanwhile.
+        RunInterrupted: the target got new examples meanwhile, or Ctrl-C.
+        WorkersLost: the engine's processes end again and again.
         AtlasLocked: somebody else has the atlas open.
     """
     if space not in ("codes", "activations"):
         raise UsageError(f"space is {space!r}; it is codes or activations")
-    progress = progress or Progress()
+    progress, parts = progress or Progress(), parts or engine is not None
     metric = metric or ("hamming" if space == "codes" else "euclidean")
+    ties = ties or ("ids" if parts else "hdbscan")
+    if parts and (space != "codes" or neighbors is not None or ties != "ids"):
+        raise UsageError(
+            "by parts codes are clustered exactly, and equal edges merge by ids: leave out --space activations, "
+            "--approximate and --ties"
+        )
     with reading(path) as a:
         target = a.catalog.target(site=site, span=span, network=network)
         digest = data_digest(target, space)
@@ -109,8 +128,8 @@ def cluster(
             min_samples=min_samples,
             selection=selection,
             ties=ties,
-            max_points=max_points,
-            memory_budget=memory_budget,
+            max_points=max_points or (MAX_BY_PARTS if parts else MAX_POINTS),
+            memory_budget=1 << 62 if parts else memory_budget,
             neighbors=neighbors,
         )
         parameters = {
@@ -125,45 +144,39 @@ def cluster(
             "neighbors": neighbors,
             "data_digest": digest,
         }
+        staged = staging_of(path_of(path) / STAGING, parameters)
         known = find_result(a, "clusterings", "clustering_id", parameters)
         if known is not None:
+            remove(staged)
             return known
-        ids, points = _points(a, target, space)
+        work: TreeByParts | None = None
+        points: SplineCodes | np.ndarray
+        if parts:
+            blocks = a.code_blocks(target.sites[0]) if len(target.sites) == 1 else span_blocks(a, target.sites)
+            asked: Any = {"metric": metric, "samples": samples, "budget": memory_budget, "device": device}
+            work = stage(staged, blocks, target.parts, digest, **asked)
+            ids, points = np.array(work.index.ids), work.held
+        else:
+            ids, points = _points(a, target, space)
         labels = _labels(a, ids)
     if not isinstance(points, SplineCodes) and (row := not_finite(points)) is not None:
         raise NonFinite(
             f"the activation of example {ids[row]} at {target.name} of network {target.network.name} holds NaN or "
             "infinity, so it is at no distance from the others; cluster the codes instead"
         )
-    from atlas.clustering.medoids import medoids  # with Numba and hdbscan, a second
-
-    whole = round(2 * len(ids) * (1 + _SHARE_OF_MEDOIDS))
-    with progress.step(f"cluster {target.name} ({space})", total=whole, unit="rows") as step:
-        hierarchy = _hierarchy(
-            points,
-            metric,
-            min_cluster_size=min_cluster_size,
-            min_samples=min_samples,
-            selection=selection,
-            ties=ties,
-            neighbors=neighbors,
-            memory_budget=memory_budget,
-            max_points=max_points,
-            device=device,
-            progress=lambda done, _: step.update(done, whole),
-        )
-        nearest = medoids(
-            points,
-            hierarchy.labels,
-            metric=metric,
-            memory_budget=memory_budget,
-            progress=lambda done, of: step.update(2 * len(ids) + int((whole - 2 * len(ids)) * done / of), whole),
-        )
-        step.update(whole, whole)
+    how: dict[str, Any] = {"min_cluster_size": min_cluster_size, "selection": selection}
+    if work is not None:
+        hierarchy, nearest = _by_parts(work, engine or LocalEngine(), target, progress, how, memory_budget)
+    else:
+        how |= {"min_samples": min_samples, "ties": ties, "neighbors": neighbors, "memory_budget": memory_budget}
+        how |= {"max_points": max_points or MAX_POINTS, "device": device}
+        hierarchy, nearest = _at_once(points, metric, f"cluster {target.name} ({space})", progress, how)
     members = _clusters(hierarchy, nearest, ids)
     with storing(path, progress) as a:
         check_unchanged(a, target, space, digest, "it was clustered")
-        return _store(a, parameters, hierarchy, ids, labels, members)
+        number = _store(a, parameters, hierarchy, ids, labels, members)
+    remove(staged)
+    return number
 
 
 def cluster_all(path: Path | Atlas, network: str, sites: Sequence[str], *, progress: Progress) -> list[str]:
@@ -205,12 +218,45 @@ def _points(a: Atlas, target: Target, space: Space) -> tuple[np.ndarray, SplineC
     return a.codes(target.sites) if space == "codes" else a.activations(target.sites[0])
 
 
-def _hierarchy(points: SplineCodes | np.ndarray, metric: Metric, **options: Any) -> Hierarchy:
-    from atlas.clustering.hdbscan import cluster_activations, cluster_codes
+def _at_once(
+    points: SplineCodes | np.ndarray, metric: Metric, title: str, progress: Progress, how: dict[str, Any]
+) -> tuple[Hierarchy, np.ndarray]:
+    """The hierarchy, and the row of each cluster's medoid."""
+    from atlas.clustering.hdbscan import cluster_activations, cluster_codes  # with Numba and hdbscan, a second
+    from atlas.clustering.medoids import medoids
 
-    if isinstance(points, SplineCodes):
-        return cluster_codes(points, metric=metric, **options)
-    return cluster_activations(points, **options)
+    tree, whole = 2 * len(points), round(2 * len(points) * (1 + _SHARE_OF_MEDOIDS))
+    with progress.step(title, total=whole, unit="rows") as step:
+        how["progress"] = lambda done, _: step.update(done, whole)
+        if isinstance(points, SplineCodes):
+            hierarchy = cluster_codes(points, metric=metric, **how)
+        else:
+            hierarchy = cluster_activations(points, **how)
+        nearest = medoids(
+            points,
+            hierarchy.labels,
+            metric=metric,
+            memory_budget=how["memory_budget"],
+            progress=lambda done, of: step.update(tree + int((whole - tree) * done / of), whole),
+        )
+        step.update(whole, whole)
+    return hierarchy, nearest
+
+
+def _by_parts(
+    work: TreeByParts, engine: Engine, target: Target, progress: Progress, how: dict[str, Any], budget: int
+) -> tuple[Hierarchy, np.ndarray]:
+    """As `_at_once`, of what is staged."""
+    from atlas.clustering.hdbscan import hierarchy_of
+    from atlas.clustering.medoids import medoids
+
+    total, done = size_of(work)
+    with progress.step(f"cluster {target.name} by parts", total=total, unit="million distances", done=done) as step:
+        tree = grow(work, engine, step)
+    hierarchy = hierarchy_of(tree, target.n_gates, work.metric, min_samples=work.samples, **how)
+    with progress.step(f"medoids of {target.name}", unit="distances") as step:
+        nearest = medoids(work.held, hierarchy.labels, metric=work.metric, memory_budget=budget, progress=step.update)
+    return hierarchy, nearest
 
 
 def _labels(a: Atlas, ids: np.ndarray) -> pd.Series:

@@ -26,6 +26,9 @@ Space = Literal["codes", "activations"]
 AUTOMATIC_POINTS = 20_000
 """More examples than this are not clustered without being asked for: the time grows with the square."""
 
+STAGING = "staging"
+"""The folder of an atlas for what is unfinished."""
+
 PATIENCE = 60.0
 """Seconds that one waits for others to close the atlas: to compute again what waits would take longer."""
 

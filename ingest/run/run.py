@@ -30,16 +30,16 @@ from atlas.store.opening import exists, make
 from ..datasets.base import Dataset, Item
 from ..derived.clusters import cluster_all
 from ..derived.indexes import build_indexes
-from ..derived.job import PATIENCE, patiently, reading
+from ..derived.job import PATIENCE, STAGING, patiently, reading
 from ..progress import Progress
-from .engines import Engine, LocalEngine, ShardWriter
+from .engines import Engine, LocalEngine
 from .forecast import Forecast, forecast
 from .outlook import Outlook
 from .plan import Choices, Plan, Shard, choose_inputs, difference, make_plan, no_example, read_inputs
 from .publish import check_dataset, check_network, is_published, publish
+from .shard_writer import ShardWriter
 from .shards import inputs_path, is_complete, is_intact, seal_path, shard_path
 
-STAGING = "staging"
 PLAN = "plan.json"
 ATTEMPTS = 3
 """How often a run is published whose shards are found to be damaged, and written again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,10 +11,12 @@ import pytest
 
 import atlas
 import query
-from atlas.errors import NonFinite, TooManyPoints, UsageError
+from atlas.clustering.hdbscan import cluster_codes
+from atlas.errors import NonFinite, RunInterrupted, TooManyPoints, UsageError
 from atlas.store.atlas import Atlas
 from ingest.derived.clusters import cluster
 from ingest.progress import Progress, Step
+from ingest.run.engines import LocalEngine, Task, Tell, Work
 from tests.atlases import add_texts
 from tests.networks import word_network, word_texts
 
@@ -71,6 +73,49 @@ def test_memory_budget_changes_no_result(words: Path) -> None:
             "select label, probability, core_distance from cluster_labels where clustering_id = $1", [large]
         )
     assert sorted(kept) == sorted(again)
+
+
+class Counting(LocalEngine):
+    """Does at most so many tasks, and ends as Ctrl-C does."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self.most, self.done = most, list[str]()
+
+    def run(self, tasks: Sequence[Task], work: Work, tell: Tell) -> None:
+        able = tasks[: self.most - len(self.done)]
+        super().run(able, work, tell)
+        self.done += [task.file for task in able]  # type: ignore[attr-defined]
+        if len(able) < len(tasks):
+            raise KeyboardInterrupt
+
+
+def test_parts_go_on_where_they_stopped(words: Path) -> None:
+    """What is complete is not done again but where it is damaged; the result is that of all codes at once."""
+    first, second = Counting(7), Counting()
+    asked = {"site": "blocks.1.mlp", "min_cluster_size": 9, "parts": True, "memory_budget": 4 << 10}
+    with pytest.raises(RunInterrupted, match=r"stopped with 7 of (\d+) tasks complete in .*staging/clustering-"):
+        cluster(words, **asked, engine=first)
+    [staged] = (words / "staging").glob("clustering-*")
+    damaged = staged / first.done[2]
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    number = cluster(words, **asked, engine=second)
+    assert damaged.name in second.done and not {*first.done} - {damaged.name} & {*second.done}
+    assert len(second.done) > 7 and len({*first.done, *second.done}) == len(first.done) + len(second.done) - 1
+    assert list((words / "staging").iterdir()) == []
+    with atlas.open(words) as a:
+        ids, codes = a.codes(a.catalog.target(site="blocks.1.mlp").sites)
+    whole = cluster_codes(codes, metric="hamming", min_cluster_size=9, ties="ids", device="cpu")
+    assert labels(words, number) == list(zip(ids.tolist(), whole.labels.tolist(), strict=True))
+    assert (stored(words, number)["ties"], stored(words, number)["exact"]) == ("ids", True)
+    assert cluster(words, **asked) == number
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"space": "activations"}, {"neighbors": 12}, {"ties": "stable"}], ids=["space", "neighbors", "ties"]
+)
+def test_parts_are_for_exact_codes(words: Path, wrong: dict) -> None:
+    with pytest.raises(UsageError, match="by parts codes are clustered exactly"):
+        cluster(words, site=SITE, parts=True, **wrong)
 
 
 @pytest.mark.parametrize("space", ["codes", "activations"])

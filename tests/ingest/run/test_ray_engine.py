@@ -222,16 +222,25 @@ def test_more_than_there_is_is_refused(cluster: Cluster, tmp_path: Path, data: P
         small_run(tmp_path / "a", data, engine=RayEngine(cluster.address, gpus_per_worker=1))
 
 
-def test_the_command_reads_in_workers(
+def test_commands_work_in_workers(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`polytope ingest --ray auto` uses the cluster that is there."""
+    """`polytope ingest --ray auto` and `cluster` use the cluster that is there."""
     np.savez(
         tmp_path / "codes.npz", key=np.arange(50).astype(str), gates=np.random.default_rng(0).random((50, 9)) > 0.5
     )
-    words = ["ingest", tmp_path / "a", "--codes", tmp_path / "codes.npz", "--ray", "auto", "--workers", "2"]
-    monkeypatch.setattr(sys, "argv", ["polytope", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        polytope()
-    assert not ended.value.code and "is in the atlas: 50 examples" in capsys.readouterr().out
+    ray_auto = ["--ray", "auto", "--workers", "2"]
+
+    def told(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["polytope", *map(str, words), *ray_auto])
+        with pytest.raises(SystemExit) as ended:
+            polytope()
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    ingested = told("ingest", tmp_path / "a", "--codes", tmp_path / "codes.npz", "--no-cluster")
+    assert "is in the atlas: 50 examples" in ingested
     assert rows(tmp_path / "a", "select count(*) from codes") == [(50,)]
+    assert "clustering 1: codes of gates" in told("cluster", tmp_path / "a", "--site", "gates")
+    assert rows(tmp_path / "a", "select ties, exact from clusterings") == [("ids", True)]
+    assert leftovers(tmp_path / "a") == []
