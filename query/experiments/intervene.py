@@ -19,6 +19,7 @@ from atlas.tails import GateSettings, SettableTail, Tail
 
 from ..clustering.clusterings import clustering_of
 from ..clustering.clusters import clusters
+from ..clustering.distinctive import RATE, Split, gate_table, split
 from ..clustering.labels import remarks
 from ..examples.labels import drawn
 from ..examples.live import Live, inputs_of_examples, place_of
@@ -26,7 +27,6 @@ from ..polytope.crossings import span_codes
 from ..progress import Progress, tell
 from ..statistics import mean_interval, paired_p
 from .claims import SLICED, Before, Claim, Part, Verdict, number, vote_of, word_for
-from .distinctive import GATE_COLUMNS, RATE, Split, gate_table, split
 from .figures import finish, legend_above, one_line, style
 from .maps import log_softmax
 from .options import CommonOptions
@@ -77,6 +77,18 @@ class Options(CommonOptions):
     epsilon: float = 0.01
     """A gate is set by moving its preactivation to +ε or −ε, just beyond zero, if it lies on the other side."""
 
+
+GATE_COLUMNS = (
+    Column("gate", int, "bit of the code"),
+    Column("module", str, "that holds it"),
+    Column("inside", float, "share of the cluster in which it is on"),
+    Column("outside", float, "share of the other examples in which it is on"),
+    Column("log_odds", float, "log of the ratio of the odds to be on, inside over outside"),
+    Column("p", float, "of Fisher's exact test, two-sided"),
+    Column("q", float, "Benjamini-Hochberg bound of p over all gates of the site"),
+    Column("distinctive", bool, f"q at most {RATE:g}"),
+    Column("on", bool, "whether the majority of the cluster has it on"),
+)
 
 TABLES = {
     "table": table_of(

@@ -1,4 +1,4 @@
-"""The intruder test of stored clusters, and the gates that tell one from the rest (SCIENCE 1 and 11)."""
+"""The intruder test of stored clusters (SCIENCE 1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from atlas.store.catalog import SiteRecord
 from ..clustering.clusterings import find_clustering
 from ..progress import Progress, part
 from ..store.pieces import id_ranges
-from .distinctive import gate_table, split
 from .groups import Codes, intruder
 
 MEMBERS, TRIALS = 5, 20
@@ -90,36 +89,3 @@ def _norms(
     ]
     rows = pd.concat(found, ignore_index=True)
     return rows["example_id"].to_numpy(np.int64), rows["norm"].to_numpy(np.float64)
-
-
-def distinctive_gates(
-    atlas: Atlas,
-    *,
-    clustering: int,
-    cluster: int,
-    site: str | None = None,
-    most: int = 30,
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """The gates of a site that tell a cluster best from all other clustered examples (see `distinctive.gate_table`).
-
-    ``site``: any site of the network; by default the one that was clustered, or the last of the span. At most
-    ``most`` rows. ``frame.attrs``: site, n_gates, n_distinctive, n_inside, n_outside.
-
-    Raises `UnknownName`, `NotStored`, and `UsageError` for a cluster that holds all examples.
-    """
-    found = find_clustering(atlas, clustering)
-    network = found.target.network.name
-    target = atlas.catalog.target(site=site or found.target.sites[-1].name, network=network)
-    one, groups = target.sites[0], split(atlas, target, cluster, found.clustering_id)
-    frame = gate_table(atlas, one, one.layout, groups, progress)
-    attributes = {
-        "site": one.name,
-        "n_gates": one.n_gates,
-        "n_distinctive": int(frame["distinctive"].sum()),
-        "n_inside": int(groups.inside.sum()),
-        "n_outside": int((~groups.inside).sum()),
-    }
-    frame = frame.head(most).reset_index(drop=True)
-    frame.attrs.update(attributes)
-    return frame

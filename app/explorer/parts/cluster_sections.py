@@ -11,10 +11,10 @@ import query
 from atlas import Atlas
 from query.clustering.clusterings import NOISE, find_clustering
 from query.clustering.clusters import member_counts, near_clusters
+from query.clustering.distinctive import distinctive_gates
 from query.clustering.flow import fate, member_flow
 from query.examples.description import describe
 from query.examples.ids import is_span
-from query.experiments.intruders import distinctive_gates
 
 from ...plain_text import cluster_title, counted
 from .. import address

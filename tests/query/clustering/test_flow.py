@@ -15,12 +15,12 @@ import query
 from atlas import hamming
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.store.atlas import Atlas
+from query.clustering import distinctive
 from query.clustering.clusters import member_counts, near_clusters
+from query.clustering.distinctive import distinctive_gates, gate_table, split
 from query.clustering.flow import fate, member_flow
-from query.experiments import distinctive
-from query.experiments.distinctive import gate_table, split
 from query.experiments.groups import Codes, intruder
-from query.experiments.intruders import distinctive_gates, intruder_scores
+from query.experiments.intruders import intruder_scores
 
 
 def clustering(a: Atlas, target: str, space: str = "codes", pick: str = "max") -> int:

@@ -11,7 +11,7 @@ import atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import TokenWindow
 from ingest.derived.clusters import cluster
-from query.experiments.distinctive import benjamini_hochberg, fisher_p
+from query.clustering.distinctive import benjamini_hochberg, fisher_p
 from query.experiments.registry import run
 from query.statistics import paired_p
 from tests.atlases import add_texts

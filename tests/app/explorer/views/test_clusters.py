@@ -11,7 +11,8 @@ from playwright.sync_api import expect
 import atlas
 import query
 from query.clustering.clusterings import latest_clustering
-from query.experiments.intruders import distinctive_gates, intruder_scores
+from query.clustering.distinctive import distinctive_gates
+from query.experiments.intruders import intruder_scores
 from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, address_says, answered, standing
 from tests.app.explorer.running import column, errors, figures, ids, opened, words
 

@@ -16,9 +16,8 @@ from atlas.network import FULL_SUFFIX, GateRange
 from atlas.store.blocks import BLOCK_ROWS
 from atlas.store.catalog import SiteRecord, Target
 
-from ..clustering.clusterings import Clustering, clustering_of, find_clustering, latest_clustering
 from ..progress import Progress, tell
-from .schema import Column
+from .clusterings import Clustering, clustering_of, find_clustering, latest_clustering
 
 RATE = 0.05
 """False discovery rate up to which a gate is distinctive (Benjamini & Hochberg 1995)."""
@@ -79,17 +78,37 @@ def _clustering(atlas: Atlas, target: Target, clustering: int | None) -> Cluster
     return clustering_of(atlas, target, None, "codes")
 
 
-GATE_COLUMNS = (
-    Column("gate", int, "bit of the code"),
-    Column("module", str, "that holds it"),
-    Column("inside", float, "share of the cluster in which it is on"),
-    Column("outside", float, "share of the other examples in which it is on"),
-    Column("log_odds", float, "log of the ratio of the odds to be on, inside over outside"),
-    Column("p", float, "of Fisher's exact test, two-sided"),
-    Column("q", float, "Benjamini-Hochberg bound of p over all gates of the site"),
-    Column("distinctive", bool, f"q at most {RATE:g}"),
-    Column("on", bool, "whether the majority of the cluster has it on"),
-)
+def distinctive_gates(
+    atlas: Atlas,
+    *,
+    clustering: int,
+    cluster: int,
+    site: str | None = None,
+    most: int = 30,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """The gates of a site that tell a cluster best from all other clustered examples (see `gate_table`).
+
+    ``site``: any site of the network; by default the one that was clustered, or the last of the span. At most
+    ``most`` rows. ``frame.attrs``: site, n_gates, n_distinctive, n_inside, n_outside.
+
+    Raises `UnknownName`, `NotStored`, and `UsageError` for a cluster that holds all examples.
+    """
+    found = find_clustering(atlas, clustering)
+    network = found.target.network.name
+    target = atlas.catalog.target(site=site or found.target.sites[-1].name, network=network)
+    one, groups = target.sites[0], split(atlas, target, cluster, found.clustering_id)
+    frame = gate_table(atlas, one, one.layout, groups, progress)
+    attributes = {
+        "site": one.name,
+        "n_gates": one.n_gates,
+        "n_distinctive": int(frame["distinctive"].sum()),
+        "n_inside": int(groups.inside.sum()),
+        "n_outside": int((~groups.inside).sum()),
+    }
+    frame = frame.head(most).reset_index(drop=True)
+    frame.attrs.update(attributes)
+    return frame
 
 
 def gate_table(
@@ -101,7 +120,8 @@ def gate_table(
 ) -> pd.DataFrame:
     """Every gate of a site, the most distinctive first.
 
-    Columns: `GATE_COLUMNS`. With a of m on inside and b of n outside,
+    Columns: gate, module, inside and outside (shares in which it is on), log_odds, p, q, distinctive (q at most
+    `RATE`), on (whether the majority inside has it on). With a of m on inside and b of n outside,
 
         log_odds = log((a + ½)/(m − a + ½)) − log((b + ½)/(n − b + ½))        (Haldane 1956)
 
