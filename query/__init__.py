@@ -12,6 +12,7 @@ import inspect
 
 from .clustering.clusterings import clusterings
 from .clustering.clusters import clusters, member_counts, members, near_clusters
+from .clustering.distinctive import distinctive_gates
 from .clustering.flow import cluster_path, fate, member_flow
 from .clustering.made_names import made_names
 from .clustering.membership import membership
@@ -29,6 +30,7 @@ from .neurons.units import unit, units
 from .pairs.class_density import class_density
 from .pairs.density import density
 from .pairs.differing_gates import differing_gates, gates_apart
+from .pairs.telling_gates import telling_gates
 from .polytope.batch import StoredBoundaries, store_boundaries
 from .polytope.boundaries import Boundaries, boundaries
 from .polytope.exits import Exits, exits
@@ -56,6 +58,7 @@ __all__ = [
     "compare",
     "density",
     "differing_gates",
+    "distinctive_gates",
     "exits",
     "fate",
     "gates_apart",
@@ -80,6 +83,7 @@ __all__ = [
     "sql",
     "store_boundaries",
     "subject",
+    "telling_gates",
     "unit",
     "units",
     "verify",

@@ -1,4 +1,4 @@
-"""Which gates tell a cluster from the rest (SCIENCE 11): on-rates inside and outside, and Fisher's exact test."""
+"""Which gates tell a cluster from the rest, or from another (SCIENCE 11): on-rates, and Fisher's exact test."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from atlas import Atlas
+from atlas.checks import whole
 from atlas.codes import SplineCodes
 from atlas.errors import UnknownName, UsageError
 from atlas.network import FULL_SUFFIX, GateRange
@@ -28,7 +29,8 @@ BLOCK_BYTES = 1 << 26
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Clustered examples that have a code at a site: those of one cluster, and the others, noise included."""
+    """Clustered examples that have a code at a site: those of one cluster, and the others, noise included, or those
+    of another cluster."""
 
     clustering: Clustering
     cluster: int
@@ -83,21 +85,47 @@ def distinctive_gates(
     *,
     clustering: int,
     cluster: int,
+    against: int | None = None,
+    against_clustering: int | None = None,
     site: str | None = None,
     most: int = 30,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """The gates of a site that tell a cluster best from all other clustered examples (see `gate_table`).
+    """The gates that tell a cluster from all other clustered examples, or from another cluster, the clearest first.
 
-    ``site``: any site of the network; by default the one that was clustered, or the last of the span. At most
-    ``most`` rows. ``frame.attrs``: site, n_gates, n_distinctive, n_inside, n_outside.
+    Of each gate the 2 x 2 table of examples in and out of the cluster that have it on or off is tested by Fisher's
+    exact test, and the p of all gates of the site together are bounded by Benjamini and Hochberg's q (SCIENCE 11).
 
-    Raises `UnknownName`, `NotStored`, and `UsageError` for a cluster that holds all examples.
+    Args:
+        atlas: an open atlas.
+        clustering: its id.
+        cluster: its number; -1 is the noise.
+        against: another cluster that it is told from; by default all other clustered examples.
+        against_clustering: id of the clustering of that one; by default the same. Examples in both count in neither.
+        site: whose gates; by default the site that was clustered, or the last of the span.
+        most: at most so many rows.
+        progress: is told (codes that are read, codes of the site).
+
+    Returns:
+        A row a gate: gate, module, inside and outside (shares of either side that have it on), log_odds (natural
+        logarithm of the odds of being on inside over those outside, with half an example added to each count), p, q,
+        distinctive (q at most 0.05), on (whether most inside have it on). ``frame.attrs``: site, n_gates,
+        n_distinctive, n_inside, n_outside, n_both (left out).
+
+    Raises:
+        UnknownName: for a clustering, cluster or site that is not there.
+        NotStored: for a site without codes.
+        UsageError: for a cluster that holds all examples, one against itself, and for impossible parameters.
     """
+    most = whole("most", most)
     found = find_clustering(atlas, clustering)
-    network = found.target.network.name
-    target = atlas.catalog.target(site=site or found.target.sites[-1].name, network=network)
-    one, groups = target.sites[0], split(atlas, target, cluster, found.clustering_id)
+    target = atlas.catalog.target(site=site or found.target.sites[-1].name, network=found.target.network.name)
+    one, n_both = target.sites[0], 0
+    if against is None:
+        groups = split(atlas, target, cluster, found.clustering_id)
+    else:
+        other = found if against_clustering is None else find_clustering(atlas, against_clustering, target)
+        groups, n_both = _apart(atlas, one, (found, found.check(cluster)), (other, other.check(against)))
     frame = gate_table(atlas, one, one.layout, groups, progress)
     attributes = {
         "site": one.name,
@@ -105,10 +133,37 @@ def distinctive_gates(
         "n_distinctive": int(frame["distinctive"].sum()),
         "n_inside": int(groups.inside.sum()),
         "n_outside": int((~groups.inside).sum()),
+        "n_both": n_both,
     }
     frame = frame.head(most).reset_index(drop=True)
     frame.attrs.update(attributes)
     return frame
+
+
+def _apart(
+    atlas: Atlas, site: SiteRecord, first: tuple[Clustering, int], second: tuple[Clustering, int]
+) -> tuple[Split, int]:
+    """The examples of two clusters that have a code at a site, without those of both; and how many these are."""
+    sides = [
+        atlas.columns(
+            """
+            select example_id from cluster_labels
+            where clustering_id = $1 and label = $2
+                and example_id in (select example_id from codes where site_id = $3)
+            """,
+            [record.clustering_id, cluster, site.site_id],
+        )["example_id"].astype(np.int64)
+        for record, cluster in (first, second)
+    ]
+    inside, outside = np.setdiff1d(sides[0], sides[1]), np.setdiff1d(sides[1], sides[0])
+    for alone, (record, cluster) in ((inside, first), (outside, second)):
+        if not len(alone):
+            raise UsageError(
+                f"no example with a code at {site.name} is in cluster {cluster} of {record.name} and not in the "
+                "other; compare two clusters that differ"
+            )
+    ids = np.union1d(inside, outside)
+    return Split(*first, ids, np.isin(ids, inside)), len(sides[0]) - len(inside)
 
 
 def gate_table(

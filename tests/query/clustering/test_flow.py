@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +129,44 @@ def test_distinctive_gates_head_the_table(a: Atlas, monkeypatch: pytest.MonkeyPa
     assert found.attrs["n_inside"] == (labels_of(a, number) == 0).sum()
     assert told[0] == (0, n) and told[-1] == (n, n) and len(told) > 3
     assert told == sorted(told) and {total for _, total in told} == {n}
+
+
+@pytest.mark.parametrize("elsewhere", [None, "blocks.2.mlp"])
+def test_gates_tell_two_clusters_apart(a: Atlas, elsewhere: str | None):
+    """Against a walk over the codes, sums of binomials, and bounds by their definition; who is in both is in none."""
+    number, against = clustering(a, "blocks.3.mlp"), elsewhere and clustering(a, elsewhere)
+    cluster, other = 0, 1
+    found = distinctive_gates(
+        a, clustering=number, cluster=cluster, against=other, against_clustering=against, most=1000
+    )
+    first = {int(i) for i, label in labels_of(a, number).items() if label == cluster}
+    second = {int(i) for i, label in labels_of(a, against or number).items() if label == other}
+    assert found.attrs["n_both"] == len(first & second)
+    sides = first - second, second - first
+    site = a.catalog.target(site="blocks.3.mlp", network="words").sites[0]
+    ids, codes = a.codes([site])
+    bits = dict(zip(ids.tolist(), codes.unpack(), strict=True))
+    m, n = (len(side) for side in sides)
+    assert (found.attrs["n_inside"], found.attrs["n_outside"]) == (m, n)
+    p = {}
+    for gate in range(site.n_gates):
+        inside, outside = (sum(bool(bits[i][gate]) for i in side) for side in sides)
+        row = found[found["gate"] == gate].iloc[0]
+        assert (row["inside"], row["outside"]) == (pytest.approx(inside / m), pytest.approx(outside / n))
+        odds = (inside + 0.5) / (m - inside + 0.5) / ((outside + 0.5) / (n - outside + 0.5))
+        assert row["log_odds"] == pytest.approx(math.log(odds))
+        on = inside + outside
+        ways = {k: math.comb(m, k) * math.comb(n, on - k) for k in range(max(0, on - n), min(m, on) + 1)}
+        lower, upper = (sum(w for k, w in ways.items() if keep(k)) for keep in (inside.__ge__, inside.__le__))
+        p[gate] = min(1.0, 2 * min(lower, upper) / math.comb(m + n, on))
+        assert row["p"] == pytest.approx(p[gate])
+    ascending = sorted(p.values())
+    for row in found.itertuples():
+        q = min(value * len(p) / rank for rank, value in enumerate(ascending, start=1) if value >= p[row.gate])
+        assert row.q == pytest.approx(min(q, 1.0)) and row.distinctive == (row.q <= 0.05)
+    if elsewhere is None:
+        with pytest.raises(UsageError, match="compare two clusters that differ"):
+            distinctive_gates(a, clustering=number, cluster=cluster, against=cluster)
 
 
 def test_unknown_clusters_are_said(a: Atlas):
