@@ -19,11 +19,13 @@ from .clustering.membership import membership
 from .clustering.names import cluster_names, name_cluster
 from .examples.passages import passage
 from .examples.rasters import rasters
+from .examples.search import find
 from .examples.subjects import Subject, subject
 from .layout.layouts import layout_points, layouts
 from .layout.regions import layout_examples
 from .neighbors.nearest import nearest
 from .neighbors.nearest_many import nearest_many
+from .neighbors.nearness import nearness
 from .neighbors.neighborhoods import neighborhoods
 from .networks.comparison import Comparison, compare
 from .neurons.units import unit, units
@@ -61,6 +63,7 @@ __all__ = [
     "distinctive_gates",
     "exits",
     "fate",
+    "find",
     "gates_apart",
     "info",
     "layout_examples",
@@ -75,6 +78,7 @@ __all__ = [
     "near_clusters",
     "nearest",
     "nearest_many",
+    "nearness",
     "neighbor_polytopes",
     "neighborhoods",
     "passage",

@@ -13,10 +13,11 @@ import atlas as store
 import query
 from atlas.errors import UsageError
 from atlas.store.atlas import Atlas
+from query.examples.search import LIMIT
 from query.store.queries import schema as schema_of
 
 from ..plain_text import counted
-from .options import Answer, AtlasPath, ClusteringId, Output, Target, grouped, question
+from .options import Answer, AtlasPath, ClusteringId, NetworkName, Output, Target, grouped, question
 from .subjects import typed
 from .tables import Format, note, say, show
 
@@ -46,6 +47,24 @@ def sql(
     rows = query.sql(a, str(typed(statement)), limit=limit, timeout=timeout)
     more = rows.attrs.get("truncated")
     return Answer(rows, remarks=[f"the first {limit:,} rows; there are more (--limit)"] if more else ())
+
+
+@commands.command(rich_help_panel="Ask")
+@question
+def find(
+    a: Atlas,
+    words: Annotated[str, typer.Argument(metavar="WORDS", help="A token, a word of a text, a label or a key.")],
+    network: NetworkName = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Only the very token: 'self' and ' self' are two.")] = False,
+    limit: Annotated[int, typer.Option(help="Examples of each way of matching.")] = LIMIT,
+) -> Answer:
+    """The stored examples that bear these words: as token, in their text, as label, prediction or key."""
+    rows = query.find(a, words, network=network, exact=exact, limit=limit)
+    about = rows.attrs
+    found = [f"{n:,} by {way}" for way, n in about["counts"].items() if n]
+    borne = [f"{token!r} {n:,}" for token, n in about["tokens"].items()]
+    remarks = [f"tokens: {', '.join(borne)}"] if borne else []
+    return Answer(rows, f"{words!r} in {about['network']}: {', '.join(found) or 'nothing'}", remarks)
 
 
 @commands.command(rich_help_panel="Look")

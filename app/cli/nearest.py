@@ -10,8 +10,9 @@ import typer
 
 import query
 from atlas.store.atlas import Atlas
+from query.neighbors.nearness import SAMPLE
 
-from .options import Answer, ClusteringId, Target, Weights, question
+from .options import Answer, ClusteringId, Seed, Target, Weights, question
 from .subjects import Subject, reader
 from .tables import remarks
 
@@ -78,3 +79,21 @@ def nearest(
     about = rows.attrs
     title = f"nearest to {about['subject']} at {about['target']} of {about['network']}, {about['n_gates']} gates"
     return Answer(rows, title, remarks(rows))
+
+
+@commands.command(rich_help_panel="Ask")
+@question
+def nearness(
+    a: Atlas,
+    distances: Annotated[list[int], typer.Argument(metavar="GATES...", help="Distances in gates.")],
+    target: Target,
+    sample: Annotated[
+        int, typer.Option(help="Examples that are drawn where no nearest neighbours are stored.")
+    ] = SAMPLE,
+    seed: Seed = 0,
+) -> Answer:
+    """How near distances are, against those of stored examples to their nearest other."""
+    rows = query.nearness(a, distances=distances, **vars(target), sample=sample, seed=seed)
+    about = rows.attrs
+    of = "all" if about["stored"] else f"a sample of {about['n']:,} of"
+    return Answer(rows, f"nearest neighbours of {of} {about['of']:,} examples, median {about['median']:g} gates")
