@@ -19,7 +19,7 @@ from ..shown_atlas import ShownAtlas
 from . import address
 from .parts import code, figures, markup, pins, show, terms, tray
 from .view import View, explained, failed_before, guarded, survived
-from .views import clusters, density, example, experiments, map, neurons, overview, paths, search, slices, sql
+from .views import claims, clusters, density, example, map, neurons, overview, paths, search, slices, sql
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
@@ -42,7 +42,7 @@ PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
     ("Between", BETWEEN, ":material/compare_arrows:", paths.render),
     ("Atlas", "atlas", ":material/scatter_plot:", map.render),
     ("Neurons", "neurons", ":material/neurology:", neurons.render),
-    ("Claims", "claims", ":material/science:", experiments.render),
+    ("Claims", "claims", ":material/science:", claims.render),
     ("SQL", "sql", ":material/database:", sql.render),
 ]
 """Title, path, icon and what draws it, in the order of the sidebar."""
@@ -56,7 +56,7 @@ OLD: list[tuple[str, str, Callable[[View], None]]] = [
     ("Density", "density", density.render),
     ("Paths", "paths", paths.render),
     ("Slices", "slices", slices.render),
-    ("Experiments", "experiments", experiments.render),
+    ("Experiments", "experiments", claims.render),
 ]
 """Addresses of earlier editions, which go on answering: a link to one opens the same view (`moved.to`)."""
 

@@ -208,7 +208,9 @@ def table(heads: Sequence[tuple[str, str, str]], rows: Iterable[Sequence[str]]) 
         + "</tr>"
         for row in rows
     )
-    return f'<div class="pa pa-scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    focus = "" if "<a " in body else ' tabindex="0" role="group" aria-label="Table"'  # what scrolls is reached by Tab
+    table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="pa pa-scroll"{focus}>{table}</div>'
 
 
 def grid(figures: Iterable[str]) -> str:

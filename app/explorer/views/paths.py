@@ -294,7 +294,7 @@ def _means(view: View, name: str, span: str, here: float) -> None:
         measured.remarks(found)
         measured.code(view, name, found.result.options)
     links = [
-        markup.link("experiments", f"experiment {number} ({of})", experiment=number, **view.state)
+        markup.link("claims", f"experiment {number} ({of})", experiment=number, **view.state)
         for number, of in zip(numbers, spans, strict=True)
     ]
     st.html(f'<div class="pa">Stored results of <code>{name}</code>: {", ".join(links)}</div>')

@@ -320,7 +320,7 @@ def _stored_slices(view: View) -> None:
         for number, state in opened
     ]
     if len(slices) > len(opened):
-        links.append(markup.link("experiments", f"{len(slices) - len(opened)} more", kind="slice", **view.state))
+        links.append(markup.link("claims", f"{len(slices) - len(opened)} more", kind="slice", **view.state))
     st.html(f'<div class="pa"><span class="pa-muted">Stored:</span> {" · ".join(links)}</div>')
 
 

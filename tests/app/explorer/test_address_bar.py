@@ -11,10 +11,11 @@ import atlas
 import query
 from ingest.derived.clusters import cluster
 from query.clustering.clusterings import latest_clustering
-from tests.app.explorer.running import computed, errors, figures, ids, opened, tables
+from tests.app.explorer.running import computed, errors, figures, ids, opened
 from tests.app.explorer.views_by_hand import IMAGE, SITE, TEXT
 
 LAST = {TEXT: "blocks.3.mlp", IMAGE: "inception5b"}
+FIRST = {TEXT: 101, IMAGE: 1}
 
 REFUSED = {
     "search": (
@@ -47,10 +48,10 @@ REFUSED = {
             "page 99; expected ",
         ],
     ),
+    "claims": ({"pairs": 1}, ["pairs 1; expected a whole number from 10 to 20,000"]),
     "density": (
-        {"x": 999999, "pairs": 1, "y": "y"},
+        {"x": 999999, "y": "y"},
         [
-            "pairs 1; expected a whole number from 10 to 20,000",
             "x 999999; expected an example of",
             "y y; expected an example",
         ],
@@ -75,7 +76,7 @@ def test_what_a_page_does_not_have_is_said(demo_atlas: Path, path: str):
 
 def test_an_unknown_kind_is_said(measured_atlas: Path):
     """An unknown kind of experiment is said."""
-    app = opened(measured_atlas, "experiments", network=IMAGE, page=99, kind="nonsense")
+    app = opened(measured_atlas, "claims", network=IMAGE, page=99, kind="nonsense")
     assert errors(app) == [
         "the address asks for kind nonsense; expected one of all, density, slice, occupancy; shown is all",
         "the address asks for page 99; expected the only page, 1; shown is 1",
@@ -129,19 +130,19 @@ def test_a_map_is_named_by_its_number(demo_atlas: Path):
 
 @pytest.mark.parametrize("network", [TEXT, IMAGE])
 def test_pages_open_on_something(demo_atlas: Path, network: str):
-    """An image network's pair is measured over whole activations; the first example lies in a cluster; where no
-    experiment is stored, those that can be are listed."""
-    density = opened(demo_atlas, "density", network=network)
-    assert errors(density) == [] and len(figures(density)) == 2
+    """An image network's pair is measured over whole activations; the first example lies in a cluster; where nothing
+    is measured, what is quick is, and the claim on density unfolds."""
+    density = opened(demo_atlas, "density", network=network, x=FIRST[network])
+    assert errors(density) == [] and len(figures(density)) == 1
     example = opened(demo_atlas, "example", network=network)
     number = example.number_input(key="example").value
     with atlas.open(demo_atlas) as a:
         last = latest_clustering(a, a.catalog.target(site=LAST[network], network=network)).clustering_id
         rows = "select label from cluster_labels where clustering_id = $1 and example_id = $2"
         assert a.value(rows, [last, number]) >= 0
-    experiments = opened(demo_atlas, "experiments", network=network)
-    assert errors(experiments) == [] and len(tables(experiments)) > 0
-    assert experiments.segmented_control(key="show").value == "Not stored"
+    claims = opened(demo_atlas, "claims", network=network)
+    assert errors(claims) == [] and len(figures(claims)) == 1
+    assert len(claims.expander) == 4 and claims.segmented_control(key="show").value == "Claims"
 
 
 @pytest.mark.parametrize("path", ["example", "density", "paths"])

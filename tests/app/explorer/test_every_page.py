@@ -37,7 +37,8 @@ PAGES = {
     "experiments": "Experiments",
 }
 LOOKED_AT = {
-    "experiments": VIEWS["experiments"],
+    "claims": VIEWS["claims"],
+    "results": VIEWS["results"],
     "overview": VIEWS["overview-images"],
     "search": VIEWS["search"],
     "clusters": VIEWS["clusters-gates"],

@@ -325,7 +325,7 @@ def in_vain(app: AppTest) -> list[str]:
 def test_an_absent_result_is_said(made: Path, part: str):
     """A result or kind that there is not is said where none is stored."""
     address: dict[str, object] = {"network": WORDS, "show": part, "experiment": "nope", "kind": "nonesuch"}
-    app = opened(made, "experiments", **address)
+    app = opened(made, "claims", **address)
     kinds, number = (
         ("all", f"none, for none is stored of {WORDS}")
         if part == "Stored"
@@ -350,9 +350,9 @@ def test_a_list_of_results_keeps_its_address(own: Path):
         number = save(a, result)
     here: dict[str, object] = {"network": WORDS, "experiment": number, "kind": "occupancy"}
     for part in ("Stored", "Not stored"):
-        app = opened(own, "experiments", show=part, **here)
+        app = opened(own, "claims", show=part, **here)
         assert in_vain(app) == [] and "experiment" in app.query_params
-    assert in_vain(opened(own, "experiments", network=WORDS, show="Not stored", experiment=number + 1)) == [
+    assert in_vain(opened(own, "claims", network=WORDS, show="Not stored", experiment=number + 1)) == [
         f"experiment {number + 1}; expected the number of a stored result; shown is none"
     ]
 
@@ -420,9 +420,9 @@ def test_density_stands_beside_controls(own: Path):
         ]
 
     def measured(network: str, **address: object) -> list[list[str]]:
-        app = opened(own, "density", network=network, target="conv2:full", **address)
+        app = opened(own, "claims", network=network, target="conv2:full", **address, **{"claim-density": "true"})
         assert "To add the untrained networks" not in words(app)
-        return [[cell.split(" [")[0] for cell in row[:6]] for row in tables(app)[0]]
+        return [[cell.split(" [")[0] for cell in row[:6]] for row in tables(app)[1]]
 
     beside = shown((PIXELS, "trained"), (CONTROL, "untrained, calibrated"))
     assert measured(PIXELS, pairs=ALL_PAIRS) == beside

@@ -1,10 +1,9 @@
-"""Experiments: what the atlas stores, what it could, and the report as far as it is measured."""
+"""Every result that an atlas stores, whichever question it answers, and the experiments of which it stores none."""
 
 from __future__ import annotations
 
 import json
 from functools import partial
-from shlex import quote
 from typing import Any
 
 import pandas as pd
@@ -12,44 +11,25 @@ import streamlit as st
 
 from atlas import Atlas
 from query.experiments.archive import load, stored
-from query.experiments.density import TRAINED
-from query.experiments.page import SYMBOLS, page
 from query.experiments.registry import EXPERIMENTS, find
-from query.experiments.report import not_stored, stored_blocks, stored_verdicts, trained_networks
+from query.experiments.report import not_stored
 from query.experiments.result import MAIN, Result
-from query.progress import Progress
 
 from ...plain_text import counted, one_line
-from .. import address, jobs
-from ..parts import figures, markup, measured, show
-from ..parts.code import call, heading, source
+from .. import address
 from ..view import View, explained, records
+from . import figures, markup, measured, show
+from .code import call, heading, source
 
-ASKED = "asked-for-a-result"
-"""Where a session keeps that its address has asked for a stored result."""
-
-STORED, UNASKED, REPORT = "Stored", "Not stored", "Report"
+STORED, UNASKED = "Stored", "Not stored"
+"""Parts of the page of claims, as an address names them."""
 
 PAGE_ROWS = 15  # results a page of the list
 TABLE_ROWS = 200  # rows of a result's table that are sent; its CSV has all
 SAID = 90  # characters of parameters in the list
 
 
-def render(view: View) -> None:
-    # Remembered: what the address asks for and there is not is taken out of it, and said for as long as it is shown.
-    asked = {"kind", "experiment", "everywhere", "page"} & set(st.query_params) or ASKED in st.session_state
-    if asked:
-        st.session_state[ASKED] = True
-    first = STORED if asked or len(view.ask(stored, network=view.network.name)) else UNASKED
-    part = address.segment("Show", [STORED, UNASKED, REPORT], key="show", first=first, label_visibility="collapsed")
-    address.name("show", part)
-    with explained():
-        if part != STORED:
-            _elsewhere(view)
-        {STORED: _stored, UNASKED: _unasked, REPORT: _report}[part](view)
-
-
-def _elsewhere(view: View) -> None:
+def elsewhere(view: View) -> None:
     """What the list of stored results is asked for stays in the address beside it, but for what it could not show."""
     kind, number = (st.query_params.get(key, "") for key in ("kind", "experiment"))
     if kind not in EXPERIMENTS:
@@ -68,7 +48,7 @@ def is_stored(atlas: Atlas, number: int) -> bool:
 ALL = "all"
 
 
-def _stored(view: View) -> None:
+def draw_stored(view: View) -> None:
     everything = address.switch("Of all networks", key="everywhere")
     of = None if everything else view.network.name
     held = view.ask(stored, network=of)
@@ -135,7 +115,7 @@ def _list(view: View, held: pd.DataFrame, keep: dict[str, object]) -> None:
 
 
 def _link(view: View, number: int, words: str, **more: object) -> str:
-    return markup.link("experiments", words, experiment=number, **more, **view.state)
+    return markup.link("claims", words, show=STORED, experiment=number, **more, **view.state)
 
 
 def said(options: dict[str, Any]) -> str:
@@ -233,7 +213,7 @@ def _parameters(parameters: dict[str, Any]) -> None:
 # --- what is not -----------------------------------------------------------------------------------------------
 
 
-def _unasked(view: View) -> None:
+def draw_unasked(view: View) -> None:
     found = view.ask(not_stored, view.network.name)
     if found.empty:
         show.notes(f"Every experiment is stored for {view.network.name}, and current.")
@@ -250,7 +230,7 @@ def _unasked(view: View) -> None:
     ]
     rows = [
         [
-            markup.link("experiments", row["kind"], show=UNASKED, compute=row["kind"], **view.state),
+            markup.link("claims", row["kind"], show=UNASKED, compute=row["kind"], **view.state),
             markup.plain(row["summary"]),
             "the network" if row["live"] else "the atlas alone",
         ]
@@ -293,87 +273,3 @@ def _options(kind: str) -> None:
             for option in find(kind).fields.values()
         ]
         st.html(markup.table([("Option", "", "pa-key"), ("Meaning", "", ""), ("Default", "As JSON", "")], rows))
-
-
-# --- the report ------------------------------------------------------------------------------------------------
-
-
-def _report(view: View) -> None:
-    found = view.work("Looking up what is measured", stored_verdicts)
-    if found is None:
-        return
-    there = int(found["experiment_id"].notna().sum())
-    show.notes(
-        f"{there} of {len(found)} measurements of the report {'is' if there == 1 else 'are'} stored. This "
-        "command measures the others and writes the page; it goes on where it was stopped."
-    )
-    st.code(f"polytope report {quote(str(view.path))} -o report.html", None, wrap_lines=True)
-    _verdicts(view, found)
-    source(view, call(stored_verdicts))
-    if not measured.offer(
-        "Writes the report's page out of what is stored, figures and all: some megabytes.",
-        "report",
-        "Write the report",
-    ):
-        return
-    text = view.work("Writing the report", written, turns=jobs.LONG)
-    if text is not None:
-        st.download_button(
-            f"Download report.html ({len(text) / 1e6:.1f} MB)",
-            text,
-            "report.html",
-            "text/html",
-            on_click="ignore",
-            type="primary",
-            key="go-report",
-        )
-
-
-def written(atlas: Atlas, *, progress: Progress | None = None) -> str:
-    """The report's page as far as it is stored."""
-    return page(atlas, trained_networks(atlas), stored_blocks(atlas, progress=progress))
-
-
-def _verdicts(view: View, found: pd.DataFrame) -> None:
-    """Every claim on every network: the verdict, what decided it, and the measurement."""
-    heads = [
-        ("Claim of the post", "", "pa-claim"),
-        ("Network", "", "pa-key"),
-        ("Verdict", "By the stated rule", "pa-key"),
-        ("Because", "", ""),
-        ("Measured", "The stored result", "pa-key"),
-    ]
-    rows, last = [], ""
-    for row in records(found):
-        word, claim = row["verdict"], markup.plain(row["claim"])
-        if row["rule"]:
-            claim += _folded("Rule", f'<p class="pa-note">{markup.plain(row["rule"])}</p>')
-        number = row["experiment_id"]
-        rows.append(
-            [
-                "" if row["section"] == last else claim,
-                _network(row),
-                f'<span class="pa-verdict pa-{word.replace(" ", "-")}">{SYMBOLS[word]} {word}</span>',
-                _because(row["because"]),
-                "–" if pd.isna(number) else _link(view, int(number), f"experiment {number}", everywhere="true"),
-            ]
-        )
-        last = row["section"]
-    st.html(markup.table(heads, rows))
-
-
-def _network(row: dict[str, Any]) -> str:
-    kind = "" if row["weights"] == TRAINED else f'<br><span class="pa-muted">{markup.plain(row["weights"])}</span>'
-    return f"{markup.plain(row['network'])}{kind}"
-
-
-def _because(words: str) -> str:
-    """A reason; where it ends in a command, that folded away."""
-    head, there, line = words.partition(": polytope ")
-    if not there:
-        return markup.plain(words)
-    return markup.plain(head) + _folded("Command", f'<code class="pa-line">polytope {markup.plain(line)}</code>')
-
-
-def _folded(title: str, shown: str) -> str:
-    return f'<details><summary class="pa-muted">{title}</summary>{shown}</details>'
