@@ -7,7 +7,7 @@ measured: it says how often it finds what the exact search finds, and turns to t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +18,10 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ..codes import SplineCodes
-from ..errors import IndexMismatch, UsageError
+from ..errors import IndexMismatch, IndexMissing, UsageError
 from ..progress import Progress, Tell
 from ..store.disk import replacing
+from ..store.index_parts import IndexPart
 from .files import (
     TARGET_RECALL,
     check_file,
@@ -33,6 +34,7 @@ from .files import (
     write_about,
 )
 from .hamming_index import Found, HammingIndex
+from .joined import JoinedApproximate, JoinedIndex
 
 RECALL_AT = 10
 """Neighbours that recall is measured on: recall@10."""
@@ -229,6 +231,38 @@ class ApproximateIndex:
         self.exact.check(n_codes, digest)
 
 
+def load_approximate(
+    parts: Sequence[IndexPart], exact: HammingIndex, *, thorough: bool = False
+) -> ApproximateIndex | JoinedApproximate:
+    """What stands beside a flat index, in as many files as that. Of several nobody says how good they are together
+    but who measured it (`measured`).
+
+    Raises `IndexMissing` where a file is absent or damaged, `IndexMismatch` where one was built from other codes.
+    """
+    if not isinstance(exact, JoinedIndex):
+        return ApproximateIndex.load(parts[0].path, exact, thorough=thorough)
+    if not parts:
+        raise IndexMissing("the index has no files in this version of the atlas; build it with `polytope index`")
+    by_first = {part.within.start: part for part in parts if part.within is not None}
+    loaded = []
+    for some in exact.joined:
+        part = next((by_first[first] for first in sorted(by_first, reverse=True) if first <= some.ids[0]), None)
+        inside = part is not None and part.within is not None and int(some.ids[-1]) in part.within
+        loaded.append(ApproximateIndex.load(part.path, some, thorough=thorough) if part and inside else None)
+    return JoinedApproximate(tuple(loaded), exact)
+
+
+def measured(index: JoinedApproximate, seed: int = 0) -> JoinedApproximate:
+    """The same with its recall, on stored codes of all parts."""
+    exact = index.exact
+    size = min(SAMPLE, max(1, len(exact) // 2))
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(exact))[:size])
+    recall, in_order = _Truth.of(exact, drawn, lambda share: None).recalls(index)
+    held = [part.parameters for part in index.approximate if part is not None]
+    parameters = {name: sum(part[name] for part in held) for name in ("nlist", "nprobe")}
+    return replace(index, recall=recall, recall_in_order=in_order, sample=size, parameters=parameters)
+
+
 def _describes(about: dict[str, Any]) -> bool:
     """Whether the JSON beside an index says how it is searched and how well that does."""
     parameters, in_order, recall = (about.get(name) for name in ("parameters", "recall_in_order", "recall"))
@@ -261,7 +295,7 @@ class _Truth:
         ids, distances = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return cls(exact.codes(places), places, np.searchsorted(exact.ids, ids), distances)
 
-    def recalls(self, index: ApproximateIndex) -> tuple[float, float]:
+    def recalls(self, index: ApproximateIndex | JoinedApproximate) -> tuple[float, float]:
         """Share of k neighbours found that are no farther than the k-th should be, and that are the very k nearest;
         what was not found is not."""
         k = self.nearest.shape[1]

@@ -33,10 +33,10 @@ from jaxtyping import Int64, UInt8
 
 from ..errors import IndexMissing, UsageError, WidthError
 from ..store.disk import no_file, replacing, sealed, unsealed
+from ..store.index_parts import INDEXES as INDEXES
 
 T = TypeVar("T")
 
-INDEXES = "indexes"  # the folder in an atlas
 TARGET_RECALL = 0.99  # recall@10 that an approximate index is built for
 FORMAT = 3  # of the JSON beside an index; raised when an older reader would misunderstand it
 

@@ -197,13 +197,21 @@ class HammingIndex:
         order = np.argsort(distances, kind="stable")  # places ascend
         return self.ids[places[order]], distances[order]
 
-    def _nearest(self, queries: SplineCodes, k: int, among: np.ndarray | None) -> UInt64[np.ndarray, "queries k"]:
-        """The least candidates (`candidates_of`) of every query, in order."""
-        compiled = _compiled_pays(self._bytes_compared(len(queries), among))
-        return (self._nearest_compiled if compiled else self._nearest_interpreted)(queries, k, among)
+    def _nearest(
+        self,
+        queries: SplineCodes,
+        k: int,
+        among: Int64[np.ndarray, " allowed"] | None,
+        bound: UInt64[np.ndarray, " queries"] | None = None,
+    ) -> UInt64[np.ndarray, "queries k"]:
+        """The least candidates (`candidates_of`) of every query, in order. Those that are not below its ``bound`` may
+        be missing: then the largest number stands for one."""
+        if _compiled_pays(self._bytes_compared(len(queries), among)):
+            return self._nearest_compiled(queries, k, among, bound)
+        return self._nearest_interpreted(queries, k, among)
 
     def _nearest_compiled(
-        self, queries: SplineCodes, k: int, among: np.ndarray | None
+        self, queries: SplineCodes, k: int, among: np.ndarray | None, bound: np.ndarray | None = None
     ) -> UInt64[np.ndarray, "queries k"]:
         from .kernels import QUERIES_AT_ONCE, flat, nearest_codes
 
@@ -218,6 +226,8 @@ class HammingIndex:
         else:
             pieces = _pieces(held, n_queries * n_bytes)
         heaps = np.full((1 if by_query else len(pieces), n_queries, k), np.iinfo(np.uint64).max, np.uint64)
+        if bound is not None:
+            heaps[:] = bound[:, None]
 
         def work(piece: int) -> None:
             rows = pieces[piece]
@@ -229,6 +239,8 @@ class HammingIndex:
 
         in_threads(work, range(len(pieces)))
         candidates = heaps[0] if len(heaps) == 1 else np.concatenate(list(heaps), axis=1)
+        if bound is not None:
+            candidates[candidates == bound[:, None]] = np.iinfo(np.uint64).max
         candidates.sort(axis=1)
         return candidates[:, :k]
 

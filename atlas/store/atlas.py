@@ -32,8 +32,9 @@ from ..checks import whole
 from ..codes import SplineCodes
 from ..errors import AtlasLocked, NotAnAtlas, SchemaVersionError, UnknownName, UsageError
 from . import blocks, user_sql
-from .catalog import Catalog, SiteRecord
+from .catalog import Catalog, SiteRecord, Target
 from .disk import disk_full, is_disk_full, is_forbidden, no_file
+from .index_parts import INDEXES, IndexPart
 from .segment_files import SEGMENT_EXAMPLES
 from .statements import DATABASE, Statements, damaged, quoted
 from .user_sql import Limits
@@ -246,16 +247,36 @@ class Atlas(Statements):
         return blocks.activations(self, site, examples)
 
     def code_blocks(
-        self, site: SiteRecord, rows: int = blocks.BLOCK_ROWS
+        self, site: SiteRecord, rows: int = blocks.BLOCK_ROWS, within: range | None = None
     ) -> Iterator[tuple[Int64[np.ndarray, " rows"], UInt8[np.ndarray, "rows bytes"]]]:
-        """Example ids and packed codes of a site in order of id, at most ``rows`` at a time."""
-        return blocks.code_blocks(self, site, rows)
+        """Example ids and packed codes of a site in order of id, at most ``rows`` at a time; of all ids, or of those
+        ``within``."""
+        return blocks.code_blocks(self, site, rows, within)
 
     def activation_blocks(
         self, site: SiteRecord
     ) -> Iterator[tuple[Int64[np.ndarray, " rows"], Float32[np.ndarray, "rows units"]]]:
         """Example ids and activations of a site in order of id, some megabytes at a time."""
         return blocks.activation_blocks(self, site)
+
+    # --- indexes -----------------------------------------------------------------------------------------------
+
+    def index_files(self, index: str) -> list[IndexPart]:
+        """The files of an index, by the name that table ``indexes`` has."""
+        return [IndexPart(self.path / INDEXES / index, "", is_built=True)]
+
+    def index_parts(self, index: str, target: Target, *, anew: bool = False) -> list[IndexPart]:
+        """The files of which such an index of the codes that a target has now is made; ``anew``: all are written."""
+        return [IndexPart(self.path / INDEXES / index, target.digest)]
+
+    def record_index(self, index: str, files: Sequence[tuple[IndexPart, int, str]]) -> None:
+        """Say of which files an index is made, in the transaction that writes of it into table ``indexes``: each with
+        its bytes and their SHA-256. Where there is but one, of a name that tells it, nothing need be said."""
+
+    def file_faults(self) -> Iterator[tuple[str, str]]:
+        """Names of the files of this version, and what is wrong with each or nothing; reads all of them. An atlas
+        without versions has none that never change."""
+        yield from ()
 
     # --- writing -----------------------------------------------------------------------------------------------
 

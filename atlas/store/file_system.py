@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from io import IOBase
 from typing import Any
 
 import fsspec
@@ -37,7 +36,7 @@ class SegmentFileSystem(fsspec.AbstractFileSystem):
         self.files = {file.name: file for file in files}
         self.failure: Exception | None = None
 
-    def open(self, path: str, mode: str = "rb", **_: Any) -> IOBase:
+    def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
         """A file of the version; `PermissionError` for every mode but reading."""
         if mode != "rb":
             raise PermissionError("the files of an atlas are only read")

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
-from io import IOBase
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from .disk import disk_full, unfinished_path
 
@@ -33,7 +32,7 @@ class Place(Protocol):
         """Bytes of a file."""
         ...
 
-    def open(self, name: str) -> IOBase:
+    def open(self, name: str) -> Any:
         """A file, to read anywhere in it."""
         ...
 
@@ -64,7 +63,7 @@ class Folder:
     def size(self, name: str) -> int:
         return (self.path / name).stat().st_size
 
-    def open(self, name: str) -> IOBase:
+    def open(self, name: str) -> Any:
         return (self.path / name).open("rb", buffering=0)
 
     def put(self, name: str, file: Path) -> None:

@@ -51,7 +51,7 @@ class Empty:
     def size(self) -> int:
         return len(self.content)
 
-    def opened(self) -> io.IOBase:
+    def opened(self) -> Any:
         return io.BytesIO(self.content)
 
 

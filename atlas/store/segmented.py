@@ -12,9 +12,10 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, get_args
 from weakref import WeakValueDictionary
@@ -25,19 +26,22 @@ import pyarrow as pa
 
 from ..errors import AtlasLocked, DamagedAtlas, SqlFailed, SqlRefused, UsageError
 from .atlas import OPENING, SCHEMA_VERSION, WRITER_CONFIG, Atlas, attach, read_note
-from .catalog import Catalog
+from .catalog import Catalog, Target
 from .digests import SiteTable
 from .disk import disk_full, first_line, remove_unfinished, unfinished_path
 from .file_system import PROTOCOL, SegmentFileSystem, address_of
+from .index_parts import INDEXES, IndexPart, code_parts
 from .places import Folder, now
 from .segment_files import SCHEMAS, empty_name, write_segments
 from .user_sql import SANDBOX, Limits, close_files, lock
 from .versions import (
     CATALOGS,
     SEGMENTS,
+    IndexFile,
     SegmentFile,
     StoredFile,
     Version,
+    about_name,
     commit,
     files_of,
     newest,
@@ -98,6 +102,7 @@ class SegmentedAtlas(Atlas):
     version: Version
     _files: SegmentFileSystem
     _segments: tuple[SegmentFile, ...]
+    _indexes: tuple[IndexFile, ...]
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         cursor = super()._cursor()
@@ -120,6 +125,39 @@ class SegmentedAtlas(Atlas):
             self._raise_failure()
             raise
 
+    def index_files(self, index: str) -> list[IndexPart]:
+        files = sorted((file for file in self._indexes if file.index == index), key=lambda file: file.first)
+        return [
+            IndexPart(self._local(file.name), file.digest, range(file.first, file.last + 1), True) for file in files
+        ]
+
+    def index_parts(self, index: str, target: Target, *, anew: bool = False) -> list[IndexPart]:
+        built = {} if anew else {(part.within, part.digest): part for part in self.index_files(index)}
+        codes = files_of(self._segments, "codes")
+        folder = self.path / SEGMENTS / self._index_token / INDEXES
+        return [
+            built.get((ids, digest)) or IndexPart(folder / f"{Path(index).stem}-{ids.start}.faiss", digest, ids)
+            for ids, digest in code_parts(codes, [site.site_id for site in target.sites])
+        ]
+
+    def file_faults(self) -> Iterator[tuple[str, str]]:
+        for file in self.version.files:
+            try:
+                with self.place.open(file.name) as opened:
+                    digest = hashlib.file_digest(opened, "sha256").hexdigest()
+                yield file.name, "" if digest == file.sha256 else "its bytes are not those that were written"
+            except OSError as error:
+                yield file.name, f"it can't be read ({first_line(error)})"
+
+    def _local(self, name: str) -> Path:
+        """A file of the atlas on this machine."""
+        return self.path / name
+
+    @cached_property
+    def _index_token(self) -> str:
+        """Names the folder of the indexes that are built while this is open."""
+        return next_token(self.version.number + 1)
+
     def _raise_failure(self) -> None:
         failure, self._files.failure = self._files.failure, None
         if failure is not None:
@@ -136,7 +174,8 @@ class SegmentedReader(SegmentedAtlas):
     """One version, to read. A file beside that of the version says that it is being read."""
 
     def __init__(self, place: Folder, version: Version, limits: Limits | None) -> None:
-        self.place, self.version, self._segments = place, version, version.segments
+        self.place, self.version = place, version
+        self._segments, self._indexes = version.segments, version.indexes
         self._holding = _hold(place, version)
         try:
             connection, self._files = _read(place, version, limits)
@@ -207,6 +246,7 @@ class SegmentedWriter(SegmentedAtlas):
                 self._take_again(newest(self.place) or 0)
             else:
                 self._show(self.version.segments)
+                self._indexes = self.version.indexes
             raise
         finally:
             self._token = None
@@ -228,12 +268,25 @@ class SegmentedWriter(SegmentedAtlas):
         written = write_segments(self.path, self._token, of_site, batches, before, self.segment_examples)
         self._show((*self._segments, *written))
 
+    def record_index(self, index: str, files: Sequence[tuple[IndexPart, int, str]]) -> None:
+        made = []
+        for part, size, sha256 in files:
+            assert part.within is not None  # as `index_parts` has it
+            name = part.path.relative_to(self.path).as_posix()
+            made.append(IndexFile(name, size, sha256, index, part.within.start, part.within.stop - 1, part.digest))
+        self._indexes = (*(file for file in self._indexes if file.index != index), *made)
+
     def _commit(self, token: str) -> None:
         assert self._working is not None
         self.execute("checkpoint")
         with disk_full(self.path):
             for file in self._segments[len(self.version.segments) :]:
                 self.place.put(file.name, self.path / file.name)
+            known = {file.name for file in self.version.indexes}
+            for index in self._indexes:
+                if index.name not in known:
+                    for name in (index.name, about_name(index.name)):
+                        self.place.put(name, self.path / name)
             catalog = _copied(self._working / _WORKING, self.path, token)
             self.place.put(catalog.name, self.path / catalog.name)
             made = replace(
@@ -243,6 +296,7 @@ class SegmentedWriter(SegmentedAtlas):
                 made_by=_command(),
                 catalog=catalog,
                 segments=self._segments,
+                indexes=self._indexes,
             )
             if not commit(self.place, made):
                 (self.path / catalog.name).unlink(missing_ok=True)
@@ -269,7 +323,7 @@ class SegmentedWriter(SegmentedAtlas):
             _check_catalog(self.place, version)
             shutil.copyfile(self.place.path / version.catalog.name, working)
         attach(connection, working)
-        self.version = version
+        self.version, self._indexes = version, version.indexes
         self._show(version.segments, connection)
 
     def _show(self, segments: tuple[SegmentFile, ...], connection: duckdb.DuckDBPyConnection | None = None) -> None:

@@ -49,6 +49,17 @@ class SegmentFile(StoredFile):
 
 
 @dataclass(frozen=True)
+class IndexFile(StoredFile):
+    """A part of index ``index`` (`indexes.file`): the codes of the ids ``first`` to ``last``, named by ``digest``.
+    The JSON beside it is a file as well."""
+
+    index: str
+    first: int
+    last: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class Version:
     """A version of an atlas. ``made_at``: ISO 8601, UTC; ``made_by``: the command."""
 
@@ -57,16 +68,22 @@ class Version:
     made_by: str
     catalog: StoredFile
     segments: tuple[SegmentFile, ...]
+    indexes: tuple[IndexFile, ...] = ()
 
     @property
     def files(self) -> list[StoredFile]:
         """All files of the version but its own."""
-        return [self.catalog, *self.segments]
+        return [self.catalog, *self.segments, *self.indexes]
 
     @property
     def size(self) -> int:
         """Bytes of all its files."""
         return sum(file.size for file in self.files)
+
+
+def about_name(name: str) -> str:
+    """The JSON beside an index file."""
+    return f"{name.removesuffix('.faiss')}.json"
 
 
 def version_name(number: int) -> str:
@@ -114,6 +131,7 @@ def read_version(place: Place, number: int) -> Version:
             document["made_by"],
             StoredFile(**document["catalog"]),
             tuple(SegmentFile(**file) for file in document["segments"]),
+            tuple(IndexFile(**file) for file in document["indexes"]),
         )
     except (KeyError, TypeError):
         raise DamagedAtlas(damaged) from None
@@ -128,6 +146,7 @@ def commit(place: Place, version: Version) -> bool:
         "made_by": version.made_by,
         "catalog": asdict(version.catalog),
         "segments": [asdict(file) for file in version.segments],
+        "indexes": [asdict(file) for file in version.indexes],
     }
     return place.create(version_name(version.number), sealed(document))
 

@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import quote
 
 import numpy as np
 
 from atlas.errors import HammingIndexError, NotStored, UsageError
-from atlas.search.files import INDEXES, TARGET_RECALL, Block
+from atlas.search.files import INDEXES, TARGET_RECALL, Block, check_file, read_about
 from atlas.search.hamming_index import HammingIndex
+from atlas.search.joined import JoinedApproximate, JoinedIndex, load_index
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import SiteRecord, Target
 from atlas.store.digests import seal
 from atlas.store.disk import disk_full
+from atlas.store.index_parts import IndexPart
 
 from ..progress import Progress, Step
 from .job import check_unchanged, path_of, reading, storing
@@ -88,16 +91,17 @@ def build_indexes(
         beside = [target for target in wanted if kind == "ivf" or (kind is None and _has_approximate(a, target))]
         beside = [target for target in beside if force or not _is_current(a, target, "ivf")]
         dropped = [target for target in wanted if kind == "flat" and _has_approximate(a, target)]
-        built = _build_flat(a, flat, progress)
+        made = _build_flat(a, flat, progress, force)
+    built = [index for index, _ in made]
     if flat:
         with storing(path, progress) as a:
-            for target, index in zip(flat, built, strict=True):
-                _record(a, target, index)
+            for target, (index, files) in zip(flat, made, strict=True):
+                _record(a, target, index, files)
             seal(a, "indexes")
     for target in beside:
-        index = _build_approximate(path_of(path), target, recall, progress)
+        index, files = _build_approximate(path, target, recall, progress, force)
         with storing(path, progress) as a:
-            _record(a, target, index)
+            _record(a, target, index, files)
             gone = _forget_beside(a, target, but="ivf")
             seal(a, "indexes")
         _remove(path_of(path), gone)
@@ -116,12 +120,15 @@ def index_file(target: Target, kind: IndexKind = "flat") -> str:
     return f"{target.network.network_id}.{quote(target.name, safe='')}{beside}.faiss"
 
 
-def span_blocks(a: Atlas, sites: Sequence[SiteRecord]) -> Iterator[Block]:
+def span_blocks(a: Atlas, sites: Sequence[SiteRecord], within: range | None = None) -> Iterator[Block]:
     """Ids and codes of the examples that have a code at every one of the sites, in order of id, block by block.
 
-    A code is the sites' codes one after another, as in `SplineCodes`.
+    A code is the sites' codes one after another, as in `SplineCodes`. ``within``: consecutive ids; None: all.
     """
-    readers = [a.code_blocks(site) for site in sites]
+    readers = [a.code_blocks(site, within=within) for site in sites]
+    if len(readers) == 1:
+        yield from readers[0]
+        return
     held = [next(reader, None) for reader in readers]
     while True:
         blocks = [block for block in held if block is not None]
@@ -141,21 +148,60 @@ def span_blocks(a: Atlas, sites: Sequence[SiteRecord]) -> Iterator[Block]:
         ]
 
 
-def _build_flat(a: Atlas, targets: Sequence[Target], progress: Progress) -> list[Built]:
+Files = list[tuple[IndexPart, int, str]]
+"""Files of an index, with their bytes and SHA-256."""
+
+
+def _build_flat(a: Atlas, targets: Sequence[Target], progress: Progress, force: bool) -> list[tuple[Built, Files]]:
     counts = [min(site.n_codes for site in target.sites) for target in targets]  # a span may have fewer
     built, before = [], 0
     with progress.step("index", total=sum(counts), unit="codes") as step:
         for target, count in zip(targets, counts, strict=True):
-            file = a.path / INDEXES / index_file(target)
-            with disk_full(a.path):
-                file.parent.mkdir(exist_ok=True)
-                blocks = a.code_blocks(target.sites[0]) if len(target.sites) == 1 else span_blocks(a, target.sites)
-                tell = partial(_tell, step, before, sum(counts))
-                n_codes = HammingIndex.write(file, _counted(blocks, tell), target.parts, target.digest)
-            built.append(Built(target.network.name, target.name, "flat", n_codes))
+            n_codes, files = 0, Files()
+            for part in _parts(a, target, "flat", force):
+                about = _about(part) if part.is_built else None
+                if about is None:
+                    about = _write_flat(a, target, part, partial(_tell, step, before + n_codes, sum(counts)))
+                if about is not None:
+                    n_codes += about["count"]
+                    files.append((part, about["size"], about["sha256"]))
+            if not files:
+                raise NotStored(f"no example of {a.path} has a code at every site of {target.name}")
+            built.append((Built(target.network.name, target.name, "flat", n_codes), files))
             before += count
             step.update(before, sum(counts))
     return built
+
+
+def _parts(a: Atlas, target: Target, kind: IndexKind, force: bool) -> list[IndexPart]:
+    """The files of an index; those that need not be built are there, and sound."""
+    index = index_file(target, kind)
+    anew = a.index_parts(index, target, anew=True)
+    if force:
+        return anew
+    held = a.index_parts(index, target)
+    return [part if part.is_built and _about(part) else new for part, new in zip(held, anew, strict=True)]
+
+
+def _about(part: IndexPart) -> dict[str, Any] | None:
+    """What the JSON beside the file of an index says; None where either is gone or damaged."""
+    with suppress(HammingIndexError):
+        about = read_about(part.path)
+        check_file(part.path, about)
+        return about
+    return None
+
+
+def _write_flat(a: Atlas, target: Target, part: IndexPart, tell: Callable[[int], None]) -> dict[str, Any] | None:
+    """Write a file of a flat index, and say what the JSON beside it says; None where it would hold no code."""
+    with disk_full(a.path):
+        blocks = iter(span_blocks(a, target.sites, part.within))
+        first = next(blocks, None)
+        if first is None:
+            return None
+        part.path.parent.mkdir(parents=True, exist_ok=True)
+        HammingIndex.write(part.path, _counted(chain([first], blocks), tell), target.parts, part.digest)
+        return read_about(part.path)
 
 
 def _tell(step: Step, before: int, total: int, done: int) -> None:
@@ -170,20 +216,49 @@ def _counted(blocks: Iterable[Block], tell: Callable[[int], None]) -> Iterator[B
         tell(done)
 
 
-def _build_approximate(path: Path, target: Target, recall: float, progress: Progress) -> Built:
-    from atlas.search.approximate import ApproximateIndex
+def _build_approximate(
+    place: str | Path | Atlas, target: Target, recall: float, progress: Progress, force: bool
+) -> tuple[Built, Files]:
+    from atlas.search.approximate import ApproximateIndex, measured
 
-    exact = HammingIndex.load(path / INDEXES / index_file(target))
-    with progress.step(f"build ivf of {target.name}", total=len(exact), unit="codes") as step, disk_full(path):
-        index = ApproximateIndex.build(exact, target_recall=recall, progress=step.update)
-        index.save(path / INDEXES / index_file(target, "ivf"))
-    measured = index.recall, index.recall_in_order, index.sample
-    return Built(target.network.name, target.name, "ivf", len(exact), *measured, index.parameters)
+    with reading(place) as a:
+        exact = load_index(a.index_files(index_file(target)), target.digest)
+        parts = _parts(a, target, "ivf", force)
+    files: Files = []
+    with (
+        progress.step(f"build ivf of {target.name}", total=len(exact), unit="codes") as step,
+        disk_full(path_of(place)),
+    ):
+        if not isinstance(exact, JoinedIndex):
+            index = ApproximateIndex.build(exact, target_recall=recall, progress=step.update)
+            index.save(parts[0].path)
+            said = index.recall, index.recall_in_order, index.sample, index.parameters
+            return Built(target.network.name, target.name, "ivf", len(exact), *said), files
+        loaded: list[ApproximateIndex | None] = []
+        for part, some, start in zip(parts, exact.joined, exact.starts.tolist(), strict=False):
+            if len(some) < 2:
+                loaded.append(None)
+                continue
+            if not part.is_built:
+                tell = partial(_tell_part, step, start, len(exact))
+                part.path.parent.mkdir(parents=True, exist_ok=True)
+                ApproximateIndex.build(some, target_recall=recall, progress=tell).save(part.path)
+            about = read_about(part.path)
+            loaded.append(ApproximateIndex.load(part.path, some))
+            files.append((part, about["size"], about["sha256"]))
+        joined = measured(JoinedApproximate(tuple(loaded), exact))
+    said = joined.recall, joined.recall_in_order, joined.sample, joined.parameters
+    return Built(target.network.name, target.name, "ivf", len(exact), *said), files
 
 
-def _record(a: Atlas, target: Target, built: Built) -> None:
+def _tell_part(step: Step, before: int, total: int, done: int, _: int) -> None:
+    step.update(before + done, total)
+
+
+def _record(a: Atlas, target: Target, built: Built, files: Files) -> None:
     """Note what was built in the table of indexes."""
     check_unchanged(a, target, "codes", target.digest, "it was indexed")
+    a.record_index(index_file(target, built.kind), files)
     a.execute(
         "insert or replace into indexes values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         [
@@ -207,6 +282,8 @@ def _forget_beside(a: Atlas, target: Target, but: IndexKind = "flat") -> list[st
     values = [target.network.network_id, target.name, but]
     files = [file for (file,) in a.rows(f"select file from indexes where {others}", values)]
     a.execute(f"delete from indexes where {others}", values)
+    for file in files:
+        a.record_index(file, [])
     return files
 
 
@@ -255,10 +332,10 @@ def _is_current(a: Atlas, target: Target, kind: IndexKind) -> bool:
     if not known or known[0][1] != target.digest:
         return False
     with suppress(HammingIndexError):  # gone or damaged: build it again
-        exact = HammingIndex.load(a.path / INDEXES / index_file(target))
+        exact = load_index(a.index_files(index_file(target)), target.digest)
         if kind == "flat":
             return exact.digest == target.digest
-        from atlas.search.approximate import ApproximateIndex
+        from atlas.search.approximate import load_approximate
 
-        return ApproximateIndex.load(a.path / INDEXES / known[0][0], exact).exact.digest == target.digest
+        return load_approximate(a.index_files(known[0][0]), exact).exact.digest == target.digest
     return False

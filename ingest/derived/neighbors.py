@@ -10,8 +10,8 @@ import pyarrow as pa
 from atlas.checks import whole
 from atlas.devices import Device, check_device
 from atlas.errors import IndexMissing, UsageError
-from atlas.search.files import INDEXES
 from atlas.search.hamming_index import HammingIndex
+from atlas.search.joined import load_index
 from atlas.store.atlas import Atlas
 from atlas.store.catalog import Target
 from atlas.store.digests import seal
@@ -96,7 +96,7 @@ def _index(a: Atlas, target: Target) -> HammingIndex:
             f"{target.name} of network {target.network.name} has no index; build it with "
             f"`polytope index {a.path} {option} '{target.name}'`"
         )
-    index = HammingIndex.load(a.path / INDEXES / file)
+    index = load_index(a.index_files(file), target.digest)
     index.check(len(index), target.digest)
     return index
 

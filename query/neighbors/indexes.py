@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from atlas import Atlas
 from atlas.devices import Device, check_device
 from atlas.errors import IndexMissing, UsageError
-from atlas.search.files import INDEXES as INDEXES
 from atlas.search.hamming_index import PROCESSOR_ONLY, HammingIndex
+from atlas.search.joined import JoinedApproximate, load_index
 from atlas.store.catalog import Target
 
 from ..examples.ids import count_codes, is_span
@@ -27,7 +27,7 @@ class Indexes:
 
     n_codes: int
     flat: HammingIndex | None
-    approximate: ApproximateIndex | None
+    approximate: ApproximateIndex | JoinedApproximate | None
 
 
 def open_indexes(atlas: Atlas, target: Target, *, exact: bool) -> Indexes:
@@ -76,19 +76,22 @@ def _open(atlas: Atlas, target: Target, exact: bool) -> Indexes:
             return Indexes(n_codes, None, None)
         raise _missing(atlas, target)
     file = rows.pop("flat")["file"]
-    flat = atlas.keep(("flat index", file), lambda: HammingIndex.load(atlas.path / INDEXES / file))
+    flat = atlas.keep(("flat index", file), lambda: load_index(atlas.index_files(file), target.digest))
     flat.check(n_codes, target.digest)
     if exact or not rows:
         return Indexes(n_codes, flat, None)
-    from atlas.search.approximate import ApproximateIndex  # FAISS takes a quarter of a second
+    from atlas.search.approximate import load_approximate  # FAISS takes a quarter of a second
 
     [row] = rows.values()
-    return Indexes(n_codes, flat, ApproximateIndex.load(atlas.path / INDEXES / row["file"], flat))
+    found = load_approximate(atlas.index_files(row["file"]), flat)
+    if isinstance(found, JoinedApproximate):
+        found = replace(found, recall=row["recall"], recall_in_order=row["recall_in_order"])
+    return Indexes(n_codes, flat, found)
 
 
 def _rows(atlas: Atlas, target: Target) -> list[dict[str, Any]]:
     return atlas.records(
-        "select kind, file, digest from indexes where network_id = $1 and target = $2",
+        "select kind, file, digest, recall, recall_in_order from indexes where network_id = $1 and target = $2",
         [target.network.network_id, target.name],
     )
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,8 @@ def test_span_blocks_join_what_sites_share(tmp_path: Path) -> None:
         ids, codes = a.codes(sites)
         for n_rows in (3, 7, 8192):
             reader = a.code_blocks
-            a.code_blocks = lambda site, rows=n_rows, read=reader: read(site, rows)  # type: ignore[method-assign]
+            few = partial(reader, rows=n_rows)
+            a.code_blocks = few  # type: ignore[method-assign]
             blocks = list(span_blocks(a, sites))
             a.code_blocks = reader  # type: ignore[method-assign]
             np.testing.assert_array_equal(np.concatenate([block for block, _ in blocks]), ids)
@@ -239,7 +241,7 @@ def test_progress_counts_codes_by_block(path: Path, monkeypatch: pytest.MonkeyPa
             yield Told()
 
     read = Atlas.code_blocks
-    monkeypatch.setattr(Atlas, "code_blocks", lambda a, site: read(a, site, 100))
+    monkeypatch.setattr(Atlas, "code_blocks", lambda a, site, within=None: read(a, site, 100))
     build_indexes(path, progress=Noted())
     done = [each for each, _ in seen]
     assert done == sorted(done) and seen[-1] == (1800, 1800) and {total for _, total in seen} == {1800}
