@@ -98,4 +98,5 @@ WRITES = frozenset({"name_cluster", "store_boundaries"})
 
 for _name in __all__:
     if inspect.isfunction(globals()[_name]):
-        globals()[_name] = dispatched(globals()[_name], WRITES)
+        _refused = f"{_name} writes, and a served atlas is only read; ask where it lies on disk"
+        globals()[_name] = dispatched(globals()[_name], refused=_refused if _name in WRITES else None)

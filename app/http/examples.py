@@ -74,6 +74,8 @@ def values_of(a: Atlas) -> dict[str, Any]:
         values["networks"] = names
     for (example,) in a.rows(PICTURES):
         values["pictured"] = example
+    for (experiment,) in a.rows("select experiment_id from experiments order by all limit 1"):
+        values["experiment_id"] = experiment
     return values
 
 

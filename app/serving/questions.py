@@ -1,4 +1,5 @@
-"""The questions that a server answers: every public function of `query` that reads, by signature and docstring.
+"""The questions that a server answers: every public function of `query` that reads, by signature and docstring, and
+what `query.experiments` has of stored results.
 
 A new query is among them by itself.
 """
@@ -13,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import query
+from query import experiments
 from query.remote.arguments import is_reader, parameters
 
 LIVE = ("text", "image", "vector")
@@ -53,8 +55,10 @@ class Question:
 @cache
 def questions() -> dict[str, Question]:
     """All of them by name."""
-    names = [name for name in query.__all__ if not inspect.isclass(getattr(query, name))]
-    return {name: _question(name, getattr(query, name)) for name in names if name not in query.WRITES}
+    names = [name for name in query.__all__ if not inspect.isclass(getattr(query, name)) and name not in query.WRITES]
+    functions = {name: getattr(query, name) for name in names}
+    functions |= {f"experiments.{name}": getattr(experiments, name) for name in experiments.SERVED}
+    return {name: _question(name, function) for name, function in functions.items()}
 
 
 def _question(name: str, function: Callable[..., Any]) -> Question:

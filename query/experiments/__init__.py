@@ -26,10 +26,23 @@ is ``<name>.py`` here, `occupancy` the shortest to copy, and holds:
 The command line, the explorer and the report have it from there.
 """
 
+from dataclasses import replace
+
 from ..progress import Progress
+from ..remote.dispatch import dispatched
 from .archive import load, save, stored
 from .record import Experiment
-from .registry import EXPERIMENTS, find, run
+from .registry import EXPERIMENTS, draw, find, run
 from .result import Result
 
 __all__ = ["EXPERIMENTS", "Experiment", "Progress", "Result", "find", "load", "run", "save", "stored"]
+
+SERVED = ("load", "stored")
+"""The public functions that a server of an atlas answers, as ``experiments.load`` and so on."""
+
+_REFUSED = "experiments.{} is for an atlas on disk; a server has stored results: experiments.stored lists them"
+
+load = dispatched(load, name="experiments.load", mend=lambda result: replace(result, draw=draw))
+stored = dispatched(stored, name="experiments.stored")
+run = dispatched(run, refused=_REFUSED.format("run"))
+save = dispatched(save, refused=_REFUSED.format("save"))

@@ -73,7 +73,16 @@ def save(atlas: Atlas, result: Result) -> int:
 def load(atlas: Atlas, experiment_id: int) -> Result:
     """A stored result, equal to what was saved but for its ``directions``, which stay in their table.
 
-    Raises `UnknownName` where there is none of that id.
+    Args:
+        atlas: an open atlas.
+        experiment_id: id of the experiment, as `stored` lists them.
+
+    Returns:
+        The experiment's kind, network, parameters, tables by name, notes and options; its ``figure()`` is drawn from
+        these.
+
+    Raises:
+        UnknownName: no experiment of that id.
     """
     rows = atlas.records(
         """
@@ -131,13 +140,19 @@ def recall(
 
 
 def stored(atlas: Atlas, kind: str | None = None, network: str | None = None) -> pd.DataFrame:
-    """The results that are stored, newest first: of one kind or of all; of all networks, or of one and of several on
-    equal terms.
+    """The results of experiments that are stored, newest first.
 
-    Columns: experiment_id, kind, network (None for several), options (a dictionary of those that were asked for
-    otherwise than by default, ``controls`` among them where untrained networks stood beside), parameters (a
-    dictionary), made_at, made_by, current, outdated. Asked again, a question with a current answer has this one;
-    ``outdated`` says why one is not: the data that it rests on have changed since, or the experiment has.
+    Args:
+        atlas: an open atlas.
+        kind: only those of an experiment of that name.
+        network: only those of that network, and of several on equal terms.
+
+    Returns:
+        A row a result: experiment_id, kind, network (None for several), options (a dictionary of those that were
+        asked for otherwise than by default, ``controls`` among them where untrained networks stood beside),
+        parameters (a dictionary), made_at, made_by, current, outdated. Asked again, a question with a current answer
+        has this one; ``outdated`` says why one is not: the data that it rests on have changed since, or the
+        experiment has.
     """
     rows = atlas.records(
         """

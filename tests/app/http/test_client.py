@@ -34,7 +34,8 @@ from atlas.errors import (
     UsageError,
     WeightsError,
 )
-from tests.app.http.listening import serving
+from query import experiments
+from tests.app.http.listening import ask, serving
 
 SITE = {"site": "blocks.3.mlp", "network": "words"}
 TOKEN = "a-token-of-the-tests"
@@ -81,7 +82,7 @@ def test_every_answer_is_the_same(a: Atlas, remote: RemoteAtlas) -> None:
     for question in questions().values():
         given = None if question.reads({}) else example_of(question, values)
         if given is not None:
-            function = getattr(query, question.name)
+            function = question.function
             ours, theirs = function(a, **given), function(remote, **given)
             if question.name == "subject":
                 theirs = replace(theirs, atlas=a.path)
@@ -101,6 +102,28 @@ def test_one_subject_serves_many_questions(a: Atlas, remote: RemoteAtlas) -> Non
     ids, codes = a.codes(a.catalog.target(**SITE).sites, np.arange(20, 25))
     check_same(query.nearest_many(remote, codes=codes, **SITE), query.nearest_many(a, codes=codes, **SITE))
     check_same(query.nearest_many(remote, examples=ids, **SITE), query.nearest_many(a, examples=ids, **SITE))
+
+
+def test_stored_experiments_are_answered(built: Path, tmp_path: Path) -> None:
+    """With their tables and figures; to run one, the atlas has to be there."""
+    path = Path(shutil.copytree(built, tmp_path / "measured.atlas"))
+    with atlas.open(path) as a:
+        result = experiments.run(a, "occupancy", network="words")
+    with atlas.open(path, writable=True) as a:
+        experiments.save(a, result)
+    with atlas.open(path) as a, serving(path) as url, atlas.connect(url) as remote:
+        check_same(experiments.stored(remote), experiments.stored(a))
+        theirs = experiments.load(remote, 1)
+        check_same(theirs, experiments.load(a, experiment_id=1))
+        assert theirs.figure() == result.figure()
+        with pytest.raises(UnknownName, match="no experiment 7 in measured; it holds 1"):
+            experiments.load(remote, 7)
+        for function, given in ((experiments.run, {"name": "occupancy"}), (experiments.save, {"result": result})):
+            with pytest.raises(UsageError, match="is for an atlas on disk; a server has stored results"):
+                function(remote, **given)
+        told = ask(f"{url}/v1/measured/experiments.load?experiment_id=1").json
+        assert told["kind"] == "occupancy" and len(told["tables"]["table"]["rows"]) == len(result.table)
+        assert "draw" not in told
 
 
 def test_sql_has_its_types(a: Atlas, remote: RemoteAtlas) -> None:
@@ -224,9 +247,9 @@ def test_the_client_is_light() -> None:
 
 def test_questions_keep_their_face() -> None:
     """Signatures, names and docstrings are those of the functions."""
-    for name in questions():
-        function = getattr(query, name)
-        assert function.__name__ == name and "atlas" in inspect.signature(function).parameters
+    for name, question in questions().items():
+        function = question.function
+        assert function.__name__ == name.rpartition(".")[2] and "atlas" in inspect.signature(function).parameters
 
 
 def test_long_answers_of_a_server_are_whole(a: Atlas, remote: RemoteAtlas) -> None:
