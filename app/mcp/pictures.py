@@ -1,8 +1,11 @@
-"""Figures as PNG, drawn without a browser: a stored experiment that can be, a map, the codes of an example."""
+"""Figures as PNG: a map, the codes of an example and a slice drawn here, other experiments' figures by Chrome."""
 
 from __future__ import annotations
 
 import io
+from importlib import import_module
+from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -11,7 +14,11 @@ import query
 from atlas import Atlas
 from atlas.errors import UnknownName, UsageError
 from query import experiments
+from query.experiments import Result
 from query.experiments.figures import PALETTE
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 SIDE = 900
 """Pixels of a map's side."""
@@ -22,16 +29,38 @@ RASTER = 128
 CELL = 6
 """Pixels of a cell."""
 
+WIDTH = 900
+"""Pixels of a figure that Chrome draws; its height is its own."""
 
-def experiment_picture(atlas: Atlas, number: int) -> bytes:
-    """A stored experiment. Raises `UsageError` for one that no picture can be drawn of."""
-    result = experiments.load(atlas, number)
-    draw = experiments.find(result.kind).picture
-    if draw is None:
+_drawing = Lock()
+"""One Chrome at a time."""
+
+
+def result_picture(result: Result) -> bytes:
+    """The figure of an experiment's result: drawn here if it can be, else by Chrome or Chromium.
+
+    Raises `UsageError` where it takes Chrome and there is none.
+    """
+    drawn_here = experiments.find(result.kind).picture
+    return figure_picture(result.figure()) if drawn_here is None else drawn_here(result)
+
+
+def figure_picture(figure: go.Figure) -> bytes:
+    """A figure as the explorer shows it. Raises `UsageError` where no Chrome or Chromium is installed."""
+    kaleido = import_module("kaleido")  # half a second, and only this needs it
+    # Its page would fetch a script for formulas, of which no figure has any.
+    page = kaleido.PageGenerator(mathjax=False)
+    try:
+        with _drawing:
+            picture: bytes = kaleido.calc_fig_sync(
+                figure, opts={"format": "png", "width": WIDTH}, kopts={"page_generator": page}
+            )
+    except import_module("kaleido.errors").ChromeNotFoundError:
         raise UsageError(
-            f"no picture can be drawn of experiment {number}, of kind {result.kind}; tool experiment has its numbers"
-        )
-    return draw(result)
+            "Chrome or Chromium draws this figure, and none is installed; install one, or ask the tool experiment for "
+            "its numbers"
+        ) from None
+    return picture
 
 
 def map_picture(atlas: Atlas, layout: int) -> tuple[str, bytes]:

@@ -20,7 +20,7 @@ from ..plain_text import counted
 from ..serving.limits import Limits
 from ..serving.questions import questions
 from ..serving.served import Served
-from .pictures import code_picture, experiment_picture, map_picture
+from .pictures import code_picture, map_picture, result_picture
 from .texts import told
 
 P = ParamSpec("P")
@@ -364,11 +364,10 @@ class Tools:
         self,
         layout: Annotated[int | None, Field(description="Id of a map: its points, coloured by label.")] = None,
         example: Annotated[int | None, Field(description="Id of an example: its codes, site below site.")] = None,
-        experiment: Annotated[
-            int | None, Field(description="Id of a stored experiment: a slice through polytopes.")
-        ] = (None),
+        experiment: Annotated[int | None, Field(description="Id of a stored experiment: its figure.")] = None,
     ) -> list[Any]:
-        """A picture: of a map (layout), of the codes of an example, or of a stored slice. Give one of the three."""
+        """A picture: of a map (layout), of the codes of an example, or the figure of a stored experiment. Give one of
+        the three."""
         given = [
             name
             for name, value in (("layout", layout), ("example", example), ("experiment", experiment))
@@ -384,7 +383,9 @@ class Tools:
             legend, picture = self._served.look(lambda a: code_picture(a, example))
         else:
             number = int(experiment or 0)
-            legend, picture = f"experiment {number}", self._served.look(lambda a: experiment_picture(a, number))
+            result = self._served.look(lambda a: experiments.load(a, number))
+            notes = "; ".join(result.notes)
+            legend, picture = f"experiment {number}, {result.kind}. {notes}".strip(), result_picture(result)
         return [legend, Image(data=picture, format="png")]
 
     def _stored(self) -> pd.DataFrame:

@@ -30,6 +30,7 @@ from app.mcp import texts
 from app.mcp.server import LIMITS, AtlasServer, create_server
 from app.serving.served import Served
 from atlas import Atlas
+from tests.app.explorer.browsing import CHROMIUM, IN_BROWSER
 from tests.app.http.listening import ask
 
 SITE = {"site": "blocks.3.mlp", "network": "words"}
@@ -158,21 +159,34 @@ def test_codes_are_drawn_as_pictures(server: AtlasServer, a: Atlas) -> None:
 
 def test_maps_and_experiments_are_told(measured_atlas: Path) -> None:
     with Served(measured_atlas, "measured", LIMITS) as served:
-        server = create_server(served)
-        listed, drawn, plot, table, none = called(
-            server,
+        listed, drawn, plot, table = called(
+            create_server(served),
             ("experiment", {}),
             ("figure", {"experiment": 1}),
             ("figure", {"layout": 1}),
             ("experiment", {"number": 1, "limit": 1}),
-            ("figure", {"experiment": 2}),
         )
     assert "slice" in listed.content[0].text and "density" in listed.content[0].text
     for answer in (drawn, plot):
         assert base64.b64decode(answer.content[1].data).startswith(b"\x89PNG")
     assert "examples; colours: " in plot.content[0].text
     assert "Tables: " in table.content[0].text and "offset=1" in table.content[0].text
-    assert none.is_error and "no picture can be drawn of experiment 2, of kind density" in none.content[0].text
+
+
+@IN_BROWSER[0]
+@IN_BROWSER[1]
+def test_figures_are_drawn_by_chrome(measured_atlas: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the explorer shows them, with all that stands below; a sentence where there is no Chrome."""
+    monkeypatch.setenv("BROWSER_PATH", str(CHROMIUM))
+    with Served(measured_atlas, "measured", LIMITS) as served:
+        [density] = called(create_server(served), ("figure", {"experiment": 2}))
+        text, picture = density.content
+        assert text.text.startswith("experiment 2, density. ")
+        image = Image.open(io.BytesIO(base64.b64decode(picture.data)))
+        assert image.width == 900 and image.height > 400 and len(image.convert("RGB").getcolors(10**6)) > 20
+        monkeypatch.setenv("BROWSER_PATH", "/nowhere/chrome")
+        [none] = called(create_server(served), ("figure", {"experiment": 2}))
+        assert none.is_error and "Chrome or Chromium draws this figure" in none.content[0].text
 
 
 def test_texts_are_read_by_the_network(demo_atlas: Path) -> None:
