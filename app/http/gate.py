@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -20,6 +21,9 @@ from . import problems
 
 OPEN = "/health"
 """What needs no token: it says nothing of an atlas."""
+
+PAGE = "/docs"
+"""Where a browser asks for a password: a token is one, under any name. It bears it for what the page asks as well."""
 
 BODY_BYTES = 16_000_000
 """Of a request: an image of a camera in base64."""
@@ -104,7 +108,7 @@ class Gate:
                     self._check_token(headers)
                 body = await self._body(headers, receive)
             except _Refused as refused:
-                await respond(watched, refused.error, refused.status)
+                await respond(watched, refused.error, refused.status, asks_password=scope["path"] == PAGE)
                 return
             await self._app(scope, _once(body, receive), watched)
         finally:
@@ -121,10 +125,13 @@ class Gate:
         if not self._digests:
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        digest = _digest(given.strip())
+        scheme, given = scheme.lower(), given.strip()
+        if scheme == b"basic" and headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+            given = b""  # a browser sends its password along with what pages elsewhere ask
+        digest = _digest(_password(given) if scheme == b"basic" else given)
         # Every token is compared, each in a time that does not tell how much of it was right.
         right = [hmac.compare_digest(digest, known) for known in self._digests]
-        if scheme.lower() != b"bearer" or not any(right):
+        if scheme not in (b"bearer", b"basic") or not any(right):
             what = "wrong" if given else "missing"
             raise _Refused(
                 AccessDenied(f"the token is {what}; send one of the server's as `Authorization: Bearer TOKEN`"), 401
@@ -170,6 +177,14 @@ def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
+def _password(given: bytes) -> bytes:
+    """Of a name and a password, as browsers send them; nothing where it is none."""
+    try:
+        return base64.b64decode(given, validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
+
+
 def _once(body: bytes, receive: Receive) -> Receive:
     """Gives the body that was read, and then what else comes."""
     given = False
@@ -184,7 +199,7 @@ def _once(body: bytes, receive: Receive) -> Receive:
     return read
 
 
-async def respond(send: Send, error: PolytopeError, status: int) -> None:
+async def respond(send: Send, error: PolytopeError, status: int, *, asks_password: bool) -> None:
     """Answer a request with a problem, and end the connection: of its body more may be on the way."""
     content = problems.body(type(error), str(error), status)
     headers = [
@@ -193,6 +208,6 @@ async def respond(send: Send, error: PolytopeError, status: int) -> None:
         (b"connection", b"close"),
     ]
     if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append((b"www-authenticate", b'Basic realm="polytope"' if asks_password else b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

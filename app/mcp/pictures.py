@@ -57,8 +57,8 @@ def figure_picture(figure: go.Figure) -> bytes:
             )
     except import_module("kaleido.errors").ChromeNotFoundError:
         raise UsageError(
-            "Chrome or Chromium draws this figure, and none is installed; install one, or ask the tool experiment for "
-            "its numbers"
+            "Chrome or Chromium draws this figure, and none is installed; install one, or have tool experiment tell "
+            "the numbers"
         ) from None
     return picture
 

@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
+from urllib.request import urlopen
 
 import pandas as pd
 import pyarrow as pa
@@ -238,6 +240,16 @@ def test_a_token_is_needed_where_asked(built: Path, tmp_path: Path) -> None:
         assert "the token is wrong" in ask(address, {}, Authorization="Bearer another").detail
         assert ask(address, {}, Authorization=f"Basic {TOKEN}").status == 401
         assert ask(address, {}, Authorization=f"Bearer {TOKEN}").status == 200
+        for password, status in ((TOKEN, 200), ("another", 401), ("", 401)):  # as a browser has it
+            basic = base64.b64encode(f"me:{password}".encode()).decode()
+            for path in ("/docs", "/openapi.json", "/v1/three/layouts"):
+                assert ask(url + path, Authorization=f"Basic {basic}").status == status
+        basic = base64.b64encode(f"me:{TOKEN}".encode()).decode()
+        assert ask(address, {}, Authorization=f"Basic {basic}", Sec_Fetch_Site="cross-site").status == 401
+        with pytest.raises(HTTPError) as page_asks:
+            urlopen(f"{url}/docs")
+        assert page_asks.value.headers["WWW-Authenticate"] == 'Basic realm="polytope"'
+        page_asks.value.close()
         assert ask(address, {}, Authorization="bearer another-token-of-them").status == 200
         page = ask(f"{url}/openapi.json", Authorization=f"Bearer {TOKEN}").json
         assert page["security"] == [{"token": []}]
