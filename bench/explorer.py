@@ -62,8 +62,8 @@ PAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "Example": ("example", {"example": 777}),
     "Search": ("search", {"example": 777}),
     "Search, span": ("search", {"example": 777, "target": "blocks.8.mlp->"}),
-    "Clusters": ("clusters", {}),
-    "Map": ("map", {"colour": "cluster"}),
+    "Cluster": ("cluster", {}),
+    "Atlas": ("atlas", {"colour": "cluster"}),
     "Neurons": ("neurons", {"unit": 7}),
     "Density": ("density", {}),
     "Paths": ("paths", {}),
@@ -235,26 +235,22 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
             lambda: expect(page.locator("h1")).to_have_text("Look"),
         ),
     )
-    page = at("Clusters")
+    page = at("Cluster")
     yield (
-        "Clusters: the page of an example",
+        "Cluster: the page of an example",
         clicking(
             page,
-            page.locator('.pa a[href^="example"]').first.click,
-            lambda: expect(page.locator("h1")).to_have_text("Example"),
+            page.locator(".pa-gallery a").first.click,
+            lambda: expect(page.locator("h1")).to_have_text("Look"),
         ),
     )
-    arrived = partial(expect(page.locator("h1")).to_have_text, "Clusters")
-    yield "Example: back to it", clicking(page, partial(returned, page), arrived)
-    page = at("Clusters")
-    yield (
-        "Clusters: another cluster",
-        clicking(page, lambda: second_row(page), lambda: expect(page).to_have_url(re.compile("cluster="))),
-    )
+    arrived = partial(expect(page.locator("h1")).to_have_text, "Cluster")
+    yield "Look: back to it", clicking(page, partial(returned, page), arrived)
+    page = at("Cluster")
     for part in ("Labels and tokens", "Gates", "Near clusters", "Flow"):
         tab = page.get_by_role("tab", name=part)
         opened = partial(expect(tab).to_have_attribute, "aria-selected", "true")
-        yield f"Clusters: {part}", clicking(page, tab.click, opened)
+        yield f"Cluster: {part}", clicking(page, tab.click, opened)
     page = at("Example")
     yield (
         "Example: the next one",
@@ -279,9 +275,13 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
             lambda: expect(page.get_by_text(re.compile(r"of [\d,]+ of [\d,]+ codes"))).to_be_visible(),
         ),
     )
-    page = at("Map")
+    page = at("Atlas")
     yield (
-        "Map: a box of a quarter of it",
+        "Atlas: a cluster of the list",
+        clicking(page, lambda: second_row(page), lambda: expect(page).to_have_url(re.compile("cluster="))),
+    )
+    yield (
+        "Atlas: a box of a quarter of it",
         clicking(
             page, lambda: dragged(page), lambda: expect(page.get_by_text("examples in this box")).to_be_visible()
         ),
@@ -289,11 +289,11 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
     for colour in ("label", "distance", "cluster"):
         pressed = page.get_by_role("radio", name=colour)
         seen = partial(expect(page.get_by_label(f"coloured by {colour}")).to_be_visible)
-        yield f"Map: in colours of {colour}", clicking(page, pressed.click, seen)
+        yield f"Atlas: in colours of {colour}", clicking(page, pressed.click, seen)
     page = at("Start")
     link = page.get_by_test_id("stSidebarNav").get_by_role("link", name="Atlas", exact=True)
-    drawn = partial(expect(page.locator(".js-plotly-plot .gl-canvas").first).to_be_visible)
-    yield "Start: the map in the sidebar", clicking(page, link.click, drawn)
+    drawn = partial(expect(page.locator(".pa-map canvas").first).to_be_visible)
+    yield "Start: the atlas in the sidebar", clicking(page, link.click, drawn)
     page = at("Neurons")
     yield (
         "Neurons: the next unit",
@@ -332,7 +332,8 @@ def typed(page: Page, label: str, text: str) -> None:
 
 
 def dragged(page: Page) -> None:
-    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    page.get_by_role("button", name="Drag draws a box").click()
+    box = page.locator(".pa-map").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.25 * box["height"])
     page.mouse.down()

@@ -21,6 +21,7 @@ from .examples.passages import passage
 from .examples.rasters import rasters
 from .examples.search import find
 from .examples.subjects import Subject, subject
+from .examples.tags import save_view, saved_views, tag_examples, tags
 from .layout.layouts import layout_points, layouts
 from .layout.regions import layout_examples
 from .neighbors.nearest import nearest
@@ -84,16 +85,20 @@ __all__ = [
     "passage",
     "rasters",
     "region",
+    "save_view",
+    "saved_views",
     "sql",
     "store_boundaries",
     "subject",
+    "tag_examples",
+    "tags",
     "telling_gates",
     "unit",
     "units",
     "verify",
 ]
 
-WRITES = frozenset({"name_cluster", "store_boundaries"})
+WRITES = frozenset({"name_cluster", "save_view", "store_boundaries", "tag_examples"})
 """The public functions that write, which no server of an atlas answers; it answers all others."""
 
 for _name in __all__:

@@ -1,4 +1,4 @@
-"""Commands about clusterings: their list, the clusters and members of one, and the names that people give."""
+"""Commands about clusterings: their list, the clusters and members of one, and what people write: names, tags."""
 
 from __future__ import annotations
 
@@ -117,3 +117,31 @@ def name(
 def names(a: Atlas) -> Answer:
     """The names and notes of clusters, by the example that each belongs to."""
     return Answer(query.cluster_names(a))
+
+
+@commands.command(rich_help_panel="Ask")
+@grouped
+def tag(
+    atlas: AtlasPath,
+    words: Annotated[str, typer.Argument(metavar="TAG", help="The tag: a short line.")],
+    examples: Annotated[list[int], typer.Argument(help="Ids of examples.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Take the tag off.")] = False,
+) -> None:
+    """Put a tag on examples."""
+    with store.open(atlas) as a:
+        n = query.tag_examples(a, words, examples=examples, remove=remove)
+    say(f"{n:,} {'example bears' if n == 1 else 'examples bear'} the tag {words!r}")
+
+
+@commands.command(rich_help_panel="Ask")
+@question
+def tags(a: Atlas) -> Answer:
+    """The tags that examples bear."""
+    return Answer(query.tags(a))
+
+
+@commands.command(rich_help_panel="Ask")
+@question
+def views(a: Atlas) -> Answer:
+    """The views of the explorer that people saved, as addresses."""
+    return Answer(query.saved_views(a))

@@ -155,6 +155,11 @@ def name_all(key: str, values: Sequence[str]) -> None:
         st.session_state.setdefault(_NAMED, {})[key] = list(values)
 
 
+def named() -> dict[str, str | list[str]]:
+    """What the address names as of the last whole run: for a callback."""
+    return dict(st.session_state.get(_NAMED, {}))
+
+
 def begin_with(key: str, value: object) -> None:
     """What a widget holds that has no default: Streamlit would take a default out of the address. Emptied, it begins
     anew (`_check`)."""

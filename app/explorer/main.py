@@ -19,7 +19,7 @@ from ..shown_atlas import ShownAtlas
 from . import address
 from .parts import code, figures, markup, pins, show, terms, tray
 from .view import View, explained, failed_before, guarded, survived
-from .views import claims, clusters, density, example, map, neurons, overview, paths, search, slices, sql
+from .views import atlas_map, claims, cluster, density, example, neurons, overview, paths, search, slices, sql
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
@@ -40,7 +40,7 @@ PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
     ("Start", "start", ":material/home:", overview.render),
     ("Look", "look", ":material/search:", example.render),
     ("Between", BETWEEN, ":material/compare_arrows:", paths.render),
-    ("Atlas", "atlas", ":material/scatter_plot:", map.render),
+    ("Atlas", "atlas", ":material/scatter_plot:", atlas_map.render),
     ("Neurons", "neurons", ":material/neurology:", neurons.render),
     ("Claims", "claims", ":material/science:", claims.render),
     ("SQL", "sql", ":material/database:", sql.render),
@@ -51,14 +51,16 @@ OLD: list[tuple[str, str, Callable[[View], None]]] = [
     ("Overview", "overview", overview.render),
     ("Example", "example", example.render),
     ("Search", "search", search.render),
-    ("Clusters", "clusters", clusters.render),
-    ("Map", "map", map.render),
+    ("Cluster", "cluster", cluster.render),
+    ("Clusters", "clusters", cluster.render),
+    ("Map", "map", atlas_map.render),
     ("Density", "density", density.render),
     ("Paths", "paths", paths.render),
     ("Slices", "slices", slices.render),
     ("Experiments", "experiments", claims.render),
 ]
-"""Addresses of earlier editions, which go on answering: a link to one opens the same view (`moved.to`)."""
+"""What no sidebar names: the page of a cluster, and addresses of earlier editions, which go on answering: a link to
+one opens the same view (`moved.to`)."""
 
 
 def main(arguments: list[str]) -> None:

@@ -1,9 +1,13 @@
-"""The names and notes that people gave, in a file of their own: to write one takes nobody's lock on the database.
+"""What people wrote, in a file of its own: names and notes, tags, saved views. To write takes nobody's lock on the
+database.
 
 ``names.jsonl`` holds a JSON object a line, and lines are only ever added. The last line of an example, in one
-network, target and space, says what it is called; one without name and note takes both away. A line counts once its
-line break is written: what a writer that was killed left behind is cut off by the next one. A line carries a digest
-of what it says; one that a person wrote may do without.
+network, target and space, says what it is called; one without name and note takes both away. A line with ``tag``
+puts a tag on examples, or takes it off them; the last line that names both an example and a tag counts. A line with
+``view`` names an address of the explorer; the last of a name counts.
+
+A line counts once its line break is written: what a writer that was killed left behind is cut off by the next one. A
+line carries a digest of what it says; one that a person wrote may do without.
 """
 
 from __future__ import annotations
@@ -43,34 +47,99 @@ class Name:
             raise TypeError(f"no name: {self}")
 
 
+@dataclass(frozen=True)
+class Tag:
+    """A tag put on examples, or ``removed`` from them. ``tagged_at``: ISO 8601, UTC."""
+
+    tag: str
+    examples: tuple[int, ...]
+    removed: bool
+    tagged_at: str
+
+    def __post_init__(self) -> None:
+        datetime.fromisoformat(self.tagged_at)
+        if type(self.removed) is not bool or not isinstance(self.tag, str):
+            raise TypeError(f"no tag: {self}")
+        if any(type(example) is not int for example in self.examples):
+            raise TypeError(f"no tag: {self}")
+
+
+@dataclass(frozen=True)
+class SavedView:
+    """An address of the explorer under a name; None takes the name away. ``saved_at``: ISO 8601, UTC."""
+
+    view: str
+    address: str | None
+    saved_at: str
+
+    def __post_init__(self) -> None:
+        datetime.fromisoformat(self.saved_at)
+        if not isinstance(self.view, str) or not isinstance(self.address or "", str):
+            raise TypeError(f"no view: {self}")
+
+
+Written = Name | Tag | SavedView
+
+
 def read_names(folder: Path) -> list[Name]:
     """The names and notes of the atlas in ``folder`` as they are now. Raises `DamagedAtlas` where a line is none."""
     names: dict[tuple[str, str, str, int], Name] = {}
+    for name in _written(folder):
+        if isinstance(name, Name):
+            names[name.network, name.target, name.space, name.example_id] = name
+    return [name for name in names.values() if name.name is not None or name.note is not None]
+
+
+def read_tags(folder: Path) -> dict[tuple[str, int], str]:
+    """When each tag was put on each example that bears it now. Raises `DamagedAtlas`."""
+    tags: dict[tuple[str, int], str] = {}
+    for line in _written(folder):
+        if isinstance(line, Tag):
+            for example in line.examples:
+                tags.pop((line.tag, example), None)
+                if not line.removed:
+                    tags[line.tag, example] = line.tagged_at
+    return tags
+
+
+def read_views(folder: Path) -> list[SavedView]:
+    """The addresses that bear a name now, the one saved last first. Raises `DamagedAtlas`."""
+    views: dict[str, SavedView] = {}
+    for line in _written(folder):
+        if isinstance(line, SavedView):
+            views.pop(line.view, None)
+            views[line.view] = line
+    return [view for view in reversed(views.values()) if view.address]
+
+
+def _written(folder: Path) -> Iterator[Written]:
     path = folder / NAMES
     if (what := no_file(path)) is not None:
         raise DamagedAtlas(f"{path} {what}; remove it, and put the file with the names in its place if you have it")
     if not path.exists():
-        return []
+        return
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             record = json.loads(line)
-            name = Name(**(unsealed(line) or {} if SEAL in record else record))
+            record = (unsealed(line) or {}) if SEAL in record else record
+            if "tag" in record:
+                yield Tag(**record | {"examples": tuple(record.get("examples", ()))})  # JSON has lists
+            else:
+                yield (SavedView if "view" in record else Name)(**record)
         except (ValueError, TypeError):
             raise DamagedAtlas(
                 f"line {number} of {path} is no name as `polytope name` writes it; mend it or take it out"
             ) from None
-        names[name.network, name.target, name.space, name.example_id] = name
-    return [name for name in names.values() if name.name is not None or name.note is not None]
 
 
 @contextmanager
-def changing_names(folder: Path) -> Iterator[Callable[[Name], None]]:
+def changing_names(folder: Path) -> Iterator[Callable[[Written], None]]:
     """Nobody else changes the names meanwhile; what is given appends a line, which then is on the disk."""
     read_names(folder)  # raises what is wrong with them
     with disk_full(folder / NAMES), (folder / NAMES).open("a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
 
-        def append(name: Name) -> None:
+        def append(name: Written) -> None:
             file.seek(0)
             whole = file.read().rfind(b"\n") + 1
             file.truncate(whole)

@@ -43,6 +43,9 @@ STRONGEST = 30
 AGREEING = 0.6
 """Share of those that must have the same word beside the token for it to stand in the name."""
 
+MOST_SIGNS = 3
+"""Spaces that are each a sign in a name."""
+
 AROUND = 16
 """Characters looked at, and at most shown, either side of a token."""
 
@@ -206,9 +209,14 @@ def value_lifts(atlas: Atlas, record: Clustering, basis: str) -> pd.DataFrame:
 
 
 def shown(value: str) -> str:
-    """A token or label on one line, with the spaces around it, which tell tokens apart, as ␣."""
+    """A token or label on one line, with the spaces around it, which tell tokens apart, as ␣; many as ␣×7."""
     flat = value.replace("\n", "⏎").replace("\t", "→").replace("\r", "␍")
-    return re.sub("^ +| +$", lambda spaces: "␣" * len(spaces[0]), flat)
+    return re.sub("^ +|(?<=⏎) +| +$", _spaces, flat)
+
+
+def _spaces(found: re.Match[str]) -> str:
+    n = len(found[0])
+    return f"␣×{n}" if n > MOST_SIGNS else "␣" * n
 
 
 # --- in its context --------------------------------------------------------------------------------------------

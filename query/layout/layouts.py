@@ -7,6 +7,7 @@ from shlex import quote
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int32
 
 from atlas import Atlas
 from atlas.checks import whole_id
@@ -144,12 +145,7 @@ def layout_points(atlas: Atlas, layout: int, *, clustering: int | None = None) -
     )
     frame["label"] = frame["label"].astype("category")
     if clustering is not None:
-        labels = find_clustering(atlas, clustering, record.target)
-        given = atlas.columns(
-            "select example_id, label from cluster_labels where clustering_id = $1 order by example_id",
-            [labels.clustering_id],
-        )
-        frame["cluster"] = _looked_up(frame["example_id"].to_numpy(), given["example_id"], given["label"])
+        frame["cluster"] = _clusters_of(atlas, record, clustering, frame["example_id"].to_numpy())
     frame.attrs.update(
         layout=record.layout_id,
         network=record.target.network.name,
@@ -161,6 +157,39 @@ def layout_points(atlas: Atlas, layout: int, *, clustering: int | None = None) -
         clustering=clustering,
     )
     return frame
+
+
+def layout_columns(atlas: Atlas, layout: int, *, what: str, clustering: int | None = None) -> dict[str, np.ndarray]:
+    """Where every example of a layout lies, and one thing about it, as arrays: what a map of a million is drawn from.
+
+    ``what``: cluster (of ``clustering``; −1 where it is in none), label (None where it has none) or distance (mean,
+    to the neighbours that it was laid out by). Columns: example_id, x, y, and that one, in order of id. Raises
+    `UnknownName`, `UsageError` as `layout_points` does.
+    """
+    record = find_layout(atlas, layout)
+    shown, more = {
+        "cluster": ("", ""),
+        "label": (", label", "join examples using (example_id)"),
+        "distance": (", cast(list_avg(distances) as float) as distance", ""),
+    }[what]
+    columns = atlas.columns(
+        f"select example_id, x, y{shown} from layout_points {more} where layout_id = $1 order by example_id",
+        [record.layout_id],
+    )
+    if what == "cluster" and clustering is not None:
+        columns["cluster"] = _clusters_of(atlas, record, clustering, columns["example_id"])
+    return columns
+
+
+def _clusters_of(
+    atlas: Atlas, record: StoredLayout, clustering: int, ids: np.ndarray
+) -> Int32[np.ndarray, " examples"]:
+    labels = find_clustering(atlas, clustering, record.target)
+    given = atlas.columns(
+        "select example_id, label from cluster_labels where clustering_id = $1 order by example_id",
+        [labels.clustering_id],
+    )
+    return _looked_up(ids, given["example_id"], given["label"])
 
 
 def _looked_up(ids: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def cluster_link(view: View, clustering: int, cluster: int, target: str | None =
     """A link to a cluster, called by its name and its number; of another site or span with ``target``."""
     state = {**view.state, "target": target or view.target}
     words = cluster_title(int(cluster), cluster_names(view, clustering).get(int(cluster)))
-    return markup.link("clusters", words, clustering=int(clustering), cluster=cluster_name(cluster), **state)
+    return markup.link("cluster", words, clustering=int(clustering), cluster=cluster_name(cluster), **state)
 
 
 # --- cells -----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 
+import pandas as pd
 import streamlit as st
 
 import query
@@ -20,7 +21,7 @@ from ...plain_text import cluster_title, counted
 from .. import address
 from ..charts import cluster_charts
 from ..view import View, records
-from . import cards, figures, markup, show
+from . import cards, figures, gallery, markup, show
 from .code import call, source
 from .kinds import LOOKS
 from .show import CODE, KEY, NUMBER, WIDE, Column
@@ -48,20 +49,19 @@ def parts(cluster: int, space: str) -> dict[str, Part]:
 
 
 def members(view: View, clustering: int, cluster: int) -> None:
-    """The members in their contexts, a page at a time, the medoid first."""
-    found = view.ask(query.members, clustering=clustering, cluster=cluster, limit=1)
-    size, per_page = int(found.attrs["size"]), LOOKS[view.network.kind].page_rows
+    """The members in their contexts or as pictures, a page at a time, the medoid first."""
+
+    def page(limit: int, offset: int) -> pd.DataFrame:
+        return view.ask(query.members, clustering=clustering, cluster=cluster, limit=limit, offset=offset)
+
+    size, per_page = int(page(1, 0).attrs["size"]), LOOKS[view.network.kind].page_rows
     if cluster != NOISE:
         _medoid(view, clustering, cluster)
-    start = address.paged(size, per_page, of=(clustering, cluster)).start
-    wanted = {"limit": per_page, "offset": start}
-    shown = view.ask(query.members, clustering=clustering, cluster=cluster, **wanted)
-    cards.examples(view, shown)
-    show.notes(f"{start + 1:,} to {start + len(shown):,} of {size:,}, strongest membership first.")
+    gallery.show(view, page, size, of=("cluster", clustering, cluster), order="strongest membership first")
     source(
         view,
-        call(query.members, clustering=clustering, cluster=cluster, **wanted),
-        sql=_members_sql(clustering, cluster, per_page, start),
+        call(query.members, clustering=clustering, cluster=cluster, limit=per_page),
+        sql=_members_sql(clustering, cluster, per_page),
     )
 
 
@@ -82,11 +82,11 @@ def medoid_of(atlas: Atlas, clustering: int, cluster: int) -> int:
     return int(atlas.value(rows, [clustering, cluster]))
 
 
-def _members_sql(clustering: int, cluster: int, limit: int, offset: int) -> str:
+def _members_sql(clustering: int, cluster: int, limit: int) -> str:
     return (
         "select example_id, probability, token, context, label, prediction\nfrom cluster_members\n"
         f"where clustering_id = {clustering} and cluster = {cluster}\n"
-        f"order by probability desc, example_id\nlimit {limit} offset {offset}"
+        f"order by probability desc, example_id\nlimit {limit}"
     )
 
 

@@ -87,6 +87,14 @@ def context(
     return f'<span class="pa-context">{visible(left)}{_mark(token)}{visible(right)}</span>'
 
 
+def around(text: str, token: str, offset: float, before: int, after: int) -> tuple[str, str, str]:
+    """So many characters before a token, the token and those after it, as plain text on one line: `context` for what
+    is drawn by a script."""
+    start = int(offset)
+    left, right = (_RUNS.sub(" ", part) for part in (text[:start], text[start + len(token) :]))
+    return with_signs(left[-before:]), one_line(token, len(token) + 1), with_signs(right[:after])
+
+
 def passage(
     text: str | None,
     token: str | None,
@@ -128,6 +136,11 @@ def picture(data: bytes | bytearray | None) -> str | None:
     return f"data:image/{found};base64,{base64.b64encode(bytes(data)).decode()}" if data and found else None
 
 
+def few_pixels(data: bytes | bytearray | None) -> bool:
+    """Whether the pixels of a picture are so few that they are drawn as squares."""
+    return bool(_drawn_as(data))
+
+
 def _drawn_as(data: bytes | bytearray | None) -> str:
     """The class of a picture whose pixels are to be seen: of so few, smoothing leaves a blur. Photos are smoothed."""
     if picture(data) is None:
@@ -153,6 +166,14 @@ def figure(data: bytes | bytearray | None, caption: str, alt: str = "", css: str
 def link(page: str, words: str, /, **state: object) -> str:
     """A link to a page of the explorer in a certain state; parameters that are None are left out."""
     return f'<a href="{plain(address_of(page, **state))}" target="_self">{plain(words)}</a>'
+
+
+def saved_link(address: str, words: str) -> str:
+    """A link to an address that somebody saved; words alone where it leads to no page of the explorer."""
+    page = address.partition("?")[0]
+    if not (page.isascii() and page.isalpha()):
+        return plain(words)
+    return f'<a href="{plain(address)}" target="_self">{plain(words)}</a>'
 
 
 def address_of(page: str, /, **state: object) -> str:

@@ -177,7 +177,7 @@ def _piece(view: View, row: dict[str, Any]) -> str:
     words = f"<b>{markup.plain(row['name'])}</b>" + "".join(
         f'<small title="{markup.plain(hint)}">{said}</small>' for hint, said in lines
     )
-    address = markup.plain(f"clusters?{urlencode({'network': view.network.name, 'target': row['name']})}")
+    address = markup.plain(f"cluster?{urlencode({'network': view.network.name, 'target': row['name']})}")
     title = f"{row['name']}: clusters, and from there everything else at this site"
     return (
         f'<a href="{address}" target="_self"{here} title="{markup.plain(title)}" '
@@ -187,7 +187,7 @@ def _piece(view: View, row: dict[str, Any]) -> str:
 
 def _columns(view: View, scope: str) -> list[Column]:
     title = "Span" if scope == "span" else "Site"
-    pages = {"search": "Search", "map": "Map", **({} if scope == "span" else {"neurons": "Neurons"})}
+    pages = {"search": "Search", "atlas": "Atlas", **({} if scope == "span" else {"neurons": "Neurons"})}
 
     def state(row: Row) -> dict[str, str]:
         return {"network": view.network.name, "target": row["name"]}
@@ -196,7 +196,7 @@ def _columns(view: View, scope: str) -> list[Column]:
         if row["n_clusters"] is None:
             return "–"
         words = f"{int(row['n_clusters']):,}"
-        return markup.link("clusters", words, clustering=row["clustering_id"], **state(row))
+        return markup.link("cluster", words, clustering=row["clustering_id"], **state(row))
 
     def occupancy(row: Row) -> str:
         if row["occupancy"] is None:

@@ -26,3 +26,10 @@ def test_a_name_and_a_note_of_a_cluster(small: Path, polytope: Run):
 @pytest.mark.parametrize("words", [(), ("left", "--remove")])
 def test_what_is_to_be_done_must_be_said(small: Path, polytope: Run, words: tuple[str, ...]):
     assert polytope("name", small, 1, *words, *SITE).refuses("give a NAME or --note, or --remove")
+
+
+def test_tags_are_put_on_by_a_command(small: Path, polytope: Run):
+    assert "2 examples bear the tag 'odd'" in polytope("tag", small, "odd", 1, 3).out
+    assert "1 example bears the tag 'odd'" in polytope("tag", small, "odd", 1, "--remove").out
+    assert [row["example_id"] for row in polytope("tags", small, "--format", "json").rows()] == [3]
+    assert polytope("views", small, "--format", "json").rows() == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import FloatRect, Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.app.explorer.browsing import (
     IN_BROWSER,
@@ -27,8 +27,8 @@ PAGES = {
     "": "Start",
     "example": "Example",
     "search": "Search",
-    "clusters": "Clusters",
-    "map": "Map",
+    "atlas": "Atlas",
+    "cluster": "Cluster",
     "neurons": "Neurons",
     "density": "Density",
     "paths": "Paths",
@@ -41,19 +41,21 @@ LOOKED_AT = {
     "results": VIEWS["results"],
     "overview": VIEWS["overview-images"],
     "search": VIEWS["search"],
-    "clusters": VIEWS["clusters-gates"],
-    "clusters-flow": VIEWS["clusters-flow"],
-    "map": VIEWS["map-region"],
+    "cluster": VIEWS["cluster"],
+    "cluster-gates": VIEWS["cluster-gates"],
+    "cluster-flow": VIEWS["cluster-flow"],
+    "atlas": VIEWS["atlas-cluster"],
+    "atlas-region": VIEWS["atlas-region"],
     "density": VIEWS["density-pair"],
     "slices": VIEWS["slices"],
     **{page: View(page, {"network": TEXT, "target": SITE}) for page in ("example", "neurons", "paths", "sql")},
 }
 """Every page, with such figures, tables or forms as are wide. A page is opened once and looked at from all sides."""
 
-BY_KEYBOARD = ("search", "clusters", "map")
+BY_KEYBOARD = ("search", "cluster", "atlas-region")
 """Those with controls of all kinds."""
 
-FIGURES = {"map": "map", "clusters-flow": "flow"}
+FIGURES = {"atlas-region": "map", "cluster-flow": "flow"}
 """Drawn by WebGL, and no chart with axes."""
 
 MOST = 400
@@ -157,13 +159,18 @@ def figure_is_taken_along(page: Page, figure: str) -> None:
     """In a file a map is drawn by vectors, and words are in letters that every machine has: the page's own would not
     be in the file."""
     place = page.locator(f".st-key-figure-{figure}")
-    expect(place.locator(".js-plotly-plot")).to_be_visible()
-    for kind, magic in (("PNG", b"\x89PNG\r\n\x1a\n"), ("SVG", b"<svg cla")):
+    expect(place.locator(".pa-figure")).to_be_visible()
+    for kind, magic in (("PNG", b"\x89PNG\r\n\x1a\n"), ("SVG", b"<svg ")):
         with page.expect_download() as download:
             place.get_by_role("button", name=kind, exact=True).click()
         data = Path(download.value.path()).read_bytes()
         assert data.startswith(magic) and len(data) > LEAST
-    assert b"Arial" in data and b"Source Sans" not in data and b"<image" not in data and b"<path" in data
+    assert (
+        b"Arial" in data
+        and b"Source Sans" not in data
+        and b"<image" not in data
+        and (b"<path" in data or b"<circle" in data)
+    )
 
 
 def tab_reaches_all_and_is_seen(page: Page) -> None:
@@ -185,19 +192,3 @@ def tab_reaches_all_and_is_seen(page: Page) -> None:
     assert unseen == []
     # Of a group of radio buttons or tabs one stands in the order of Tab; arrows lead to the others.
     assert [each for each in page.evaluate(REACHABLE) if not re.search('role="(radio|tab)"', each)] == []
-
-
-def test_cards_of_numbers_stand_in_a_grid(server: str, open_page: OpenPage):
-    """Two by two on half a screen."""
-    view = VIEWS["clusters-counts"]
-    page = open_page(address(server, view.page, **view.state))
-    cards = page.locator(".st-key-counts").get_by_test_id("stMetric")
-    for viewport, columns in ((page.viewport_size, 4), (HALF, 2)):
-        assert viewport is not None
-        page.set_viewport_size(viewport)
-        eventually(page, lambda: len({round(box["x"]) for box in boxes(cards)}), columns)
-
-
-def boxes(things: Locator) -> list[FloatRect]:
-    found = [thing.bounding_box() for thing in things.all()]
-    return [box for box in found if box is not None]

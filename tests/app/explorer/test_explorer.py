@@ -43,7 +43,7 @@ def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage, dem
     expect(page.locator(".pa-context mark").first).to_be_visible()
     with atlas.open(demo_atlas) as a:
         newest = latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
-    page.goto(address(server, "clusters", network=TEXT, target=SITE))
+    page.goto(address(server, "cluster", network=TEXT, target=SITE))
     address_says(page, network=TEXT, target=SITE, clustering=newest)
     answered(page)
     steps = page.evaluate("history.length")

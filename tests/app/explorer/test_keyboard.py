@@ -52,13 +52,13 @@ def test_a_cluster_is_named_by_keyboard(demo_atlas: Path, tmp_path: Path, open_p
     with atlas.open(path) as a:
         smallest = int(query.clusters(a, site=SITE, network=TEXT).sort_values("size", kind="stable")["label"].iloc[0])
     with serving(path) as server:
-        page = open_page(address(server, "clusters", network=TEXT, target=SITE))
+        page = open_page(address(server, "cluster", network=TEXT, target=SITE))
         answered(page)
         tab_to(page, 'input[aria-label*="Cluster"][role="combobox"]:not([aria-label*="Clustering"])')
-        page.keyboard.type(str(smallest))
+        page.keyboard.type(f"#{smallest}")
         offered = page.get_by_role("option")
         offered.first.wait_for()
-        places = [re.match(rf"\D*{smallest}\b", words) is not None for words in offered.all_inner_texts()]
+        places = [re.search(rf"#{smallest}$", words.strip()) is not None for words in offered.all_inner_texts()]
         for _ in range(places.index(True)):  # what else has that digit may stand before it
             page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")

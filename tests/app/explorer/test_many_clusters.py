@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.explorer.views import clusters
+from app.explorer.parts import cluster_list
 
 
 def test_a_page_sends_shown_columns():
@@ -16,6 +16,7 @@ def test_a_page_sends_shown_columns():
     found = pd.DataFrame(
         {
             "label": np.arange(250),
+            "title": [f"a #{n}" for n in range(250)],
             "name": None,
             "note": "long",
             "size": 250 - np.arange(250),
@@ -36,13 +37,13 @@ def test_a_page_sends_shown_columns():
         patch.object(st, "dataframe") as sent,
     ):
         pages.side_effect = lambda n, key, bind: st.session_state.get(key, 1)
-        rows = clusters._paged(len(found), 120, (3, 120))
+        rows = cluster_list._paged(len(found), 120, (3, 120))
         assert (rows.start, rows.stop) == (100, 200)  # those around the cluster that is chosen
-        clusters._table(found.iloc[rows], [str(n) for n in range(100, 200)], 120, "key")
+        cluster_list._table(found.iloc[rows], 120, "key")
         assert st.session_state["key"]["selection"]["rows"] == [20]
         st.session_state["rows"] = 3
-        assert clusters._paged(len(found), 120, (3, 120)) == slice(200, 250)  # turned by hand
-        assert clusters._paged(len(found), 7, (3, 7)) == slice(0, 100)  # another is chosen
+        assert cluster_list._paged(len(found), 120, (3, 120)) == slice(200, 250)  # turned by hand
+        assert cluster_list._paged(len(found), 7, (3, 7)) == slice(0, 100)  # another is chosen
     [shown] = sent.call_args.args
-    assert list(shown.columns) == ["label", "size", "purity", "top_label", "entropy", "persistence", "samples"]
-    assert shown["label"].tolist() == list(range(100, 200))
+    assert list(shown.columns) == ["title", "size", "purity", "top_label", "samples", "entropy", "persistence"]
+    assert shown["title"].tolist() == [f"a #{n}" for n in range(100, 200)]

@@ -148,7 +148,7 @@ def test_a_filtered_search_finds_nearest(made: Path):
     ):
         app = opened(made, "search", **here, **filters)
         assert found(app) == expected, filters
-        assert f"lies in cluster {cluster} of clustering {NEW} (strength {strength:.2f})" in words(app)
+        assert f" #{cluster} of clustering {NEW} (strength {strength:.2f})" in words(app)
 
     app = opened(made, "search", **here)
     assert found(app) == everywhere
@@ -210,11 +210,11 @@ def test_members_go_to_the_other_space(made: Path, shown: int, part: str, newest
     for other, address in ((newest, {}), (older, {"other": older})):
         rows = {called(label): fates(labels[shown], label, labels[other]) for label in {*labels[shown].values()}}
         cluster, expected = max(rows.items(), key=lambda item: len(item[1]))
-        app = opened(made, "clusters", **here, cluster=cluster, **address)
+        app = opened(made, "cluster", **here, cluster=cluster, **address)
         table = tables(app)[-1]
-        assert table == expected and len(table) > 1
-        links = [re.findall(r'href="clusters\?clustering=(\d+)&amp;cluster=(\w+)', part.value) for part in app.html]
-        assert [(str(other), row[0]) for row in table] in links
+        assert [[row[0].rpartition("#")[2], *row[1:]] for row in table] == expected and len(table) > 1
+        links = [re.findall(r'href="cluster\?clustering=(\d+)&amp;cluster=(\w+)', part.value) for part in app.html]
+        assert [(str(other), row[0].rpartition("#")[2]) for row in table] in links
         assert app.selectbox(key="other").value.startswith(f"{other}: ")
 
 
@@ -257,12 +257,12 @@ def save_names(app: AppTest) -> AppTest:
 def test_a_name_is_saved_while_a_job_reads(own: Path):
     with atlas.open(own) as a:
         cluster = int(query.clusters(a, clustering=NEW)["label"].iloc[-1])
-        app = opened(own, "clusters", network=WORDS, target=SITE, clustering=NEW, cluster=cluster)
+        app = opened(own, "cluster", network=WORDS, target=SITE, clustering=NEW, cluster=cluster)
         labelled(app, "Name").set_value("a name")
         labelled(app, "Note").set_value("two\nlines")
         save_names(app)
     assert names(own) == [(cluster, "a name", "two\nlines")]
-    assert app.header[-1].value.startswith(f"Cluster {cluster} · a name: ")
+    assert app.header[-1].value.startswith(f"a name \\#{cluster}: ")
 
 
 def test_another_persons_name_is_shown_first(own: Path):
@@ -270,7 +270,7 @@ def test_another_persons_name_is_shown_first(own: Path):
     with atlas.open(own) as a:
         cluster = int(query.clusters(a, clustering=NEW)["label"].iloc[-1])
     here: dict[str, object] = {"network": WORDS, "target": SITE, "clustering": NEW, "cluster": cluster}
-    one, other = (opened(own, "clusters", **here) for _ in range(2))
+    one, other = (opened(own, "cluster", **here) for _ in range(2))
     labelled(one, "Name").set_value("first name")
     save_names(one)
     labelled(other, "Note").set_value("a note alone")
@@ -278,7 +278,7 @@ def test_another_persons_name_is_shown_first(own: Path):
     assert names(own) == [(cluster, "first name", None)]
     assert "Not saved: somebody else has changed the name or note meanwhile." in words(other)
     assert "Now the name is “first name” and the note is empty." in words(other)
-    assert other.header[-1].value.startswith(f"Cluster {cluster} · first name: ")
+    assert other.header[-1].value.startswith(f"first name \\#{cluster}: ")
     assert labelled(other, "Name").value == "" and labelled(other, "Note").value == "a note alone"
 
     labelled(one, "Note").set_value("two\nlines")  # while the second reads what the first had saved
@@ -296,7 +296,7 @@ def test_saving_the_same_twice_is_quiet(own: Path):
     """As of one who clicks twice."""
     with atlas.open(own) as a:
         cluster = int(query.clusters(a, clustering=NEW)["label"].iloc[-1])
-    pages = [opened(own, "clusters", network=WORDS, target=SITE, clustering=NEW, cluster=cluster) for _ in range(2)]
+    pages = [opened(own, "cluster", network=WORDS, target=SITE, clustering=NEW, cluster=cluster) for _ in range(2)]
     for app in pages:
         labelled(app, "Name").set_value(" one name ")
         save_names(app)

@@ -91,3 +91,4 @@ def test_words_that_most_contexts_share():
 
 def test_space_in_a_name_is_seen():
     assert [shown(word) for word in (" self", "self", "\n  ", " ")] == ["␣self", "self", "⏎␣␣", "␣"]
+    assert [shown(word) for word in ("\n       x", "a  b    ")] == ["⏎␣×7x", "a  b␣×4"]

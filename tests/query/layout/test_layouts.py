@@ -20,8 +20,11 @@ from atlas.store.atlas import Atlas
 from atlas.store.digests import seal
 from query.clustering.clusterings import latest_clustering
 from query.layout.embedding_atlas import export_embedding_atlas
-from query.layout.layouts import layout_of
+from query.layout.layouts import layout_columns, layout_of
+from query.layout.placing import NEAREST as NEAREST_PLACED
+from query.layout.placing import placed_on
 from query.layout.regions import Region, region_counts
+from tests.networks import WordReader, word_texts
 
 SITE, NEAREST = "blocks.3.mlp", 4
 
@@ -231,3 +234,26 @@ def test_a_damaged_map_is_found(path: Path, tmp_path: Path):
         "360 rows were written, there are 359",
         "x changed since it was written",
     ]
+
+
+@pytest.mark.parametrize("what", ["cluster", "label", "distance"])
+def test_columns_of_a_map_are_its_points(mapped: Atlas, what: str):
+    clustering = latest_clustering(mapped, mapped.catalog.target(site=SITE, network="words")).clustering_id
+    points = query.layout_points(mapped, 1, clustering=clustering)
+    columns = layout_columns(mapped, 1, what=what, clustering=clustering)
+    assert list(columns) == ["example_id", "x", "y", what]
+    for name, values in columns.items():
+        assert pd.Series(values).dropna().tolist() == points[name].dropna().tolist()
+
+
+def test_a_text_lies_beside_its_nearest(mapped: Atlas, words: WordReader):
+    """At the middlemost of them on the map, whose place it takes."""
+    text = word_texts()[3][2]
+    place = placed_on(mapped, 1, text=text, reader=words)
+    near = query.nearest(mapped, text=text, site=SITE, network="words", k=NEAREST_PLACED, reader=words)
+    assert list(place.examples) == near["example_id"].tolist() and list(place.distances) == near["distance"].tolist()
+    points = query.layout_points(mapped, 1).set_index("example_id")[["x", "y"]]
+    held = points.loc[list(place.examples)]
+    apart = {one: np.hypot(*(held - held.loc[one]).to_numpy().T).sum() for one in place.examples}
+    assert apart[place.beside] == pytest.approx(min(apart.values()))
+    assert (place.x, place.y) == tuple(points.loc[place.beside])

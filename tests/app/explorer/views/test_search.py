@@ -36,7 +36,7 @@ def test_an_examples_search_is_the_querys(demo_atlas: Path):
     assert errors(app) == []
     assert column(app, 2, NEAREST) == [f"{distance:,}" for distance in found["distance"]]
     assert ids(app) == found["example_id"].tolist()
-    lies = "lies in no cluster" if where.cluster < 0 else f"lies in cluster {where.cluster} of clustering"
+    lies = "lies in no cluster" if where.cluster < 0 else f" #{where.cluster} of clustering"
     assert found.attrs["exact_note"][1:] in words(app) and lies in words(app)
     assert "In the same polytope: 0" in [heading.value for heading in app.header]
     [sql] = scripts(app, "sql")
