@@ -94,8 +94,7 @@ def unit(
         UnknownName: for a site or clustering that is not there.
         NotStored: for a site without activations.
     """
-    place = _site(atlas, site, network)
-    number = _checked(unit, place)
+    place, number = asked_unit(atlas, unit, site, network)
     k, bands, per_band, bins = whole("k", k), whole("bands", bands), whole("per_band", per_band), whole("bins", bins)
     target = atlas.catalog.target(site=place.name, network=place.network)
     ids, column = unit_values(atlas, place, number, progress)
@@ -193,11 +192,13 @@ def _site(atlas: Atlas, site: str | None, network: str | None) -> SiteRecord:
     return asked_site(atlas, record, site)
 
 
-def _checked(unit: object, site: SiteRecord) -> int:
+def asked_unit(atlas: Atlas, unit: object, site: str | None, network: str | None) -> tuple[SiteRecord, int]:
+    """A unit of a site that stores activations. Raises as `unit` does."""
+    place = _site(atlas, site, network)
     try:
-        return whole("unit", unit, 0, site.n_units - 1)
+        return place, whole("unit", unit, 0, place.n_units - 1)
     except ValueError as error:
-        raise type(error)(f"{error}: site {site.name} has {site.n_units} units, numbered from 0") from None
+        raise type(error)(f"{error}: site {place.name} has {place.n_units} units, numbered from 0") from None
 
 
 def _clusters(atlas: Atlas, target: Target, ids: np.ndarray, clustering: int | None) -> Clusters:

@@ -234,8 +234,18 @@ def table(heads: Sequence[tuple[str, str, str]], rows: Iterable[Sequence[str]]) 
     return f'<div class="pa pa-scroll"{focus}>{table}</div>'
 
 
-def grid(figures: Iterable[str]) -> str:
-    return f'<div class="pa pa-grid">{"".join(figures)}</div>'
+def bars(rows: Iterable[tuple[str, float, str]], css: str = "") -> str:
+    """Bars, a line each: a name, which is HTML already, a share of the longest that there could be, and words."""
+    lines = "".join(
+        f'<span>{name}</span><span class="pa-bar" aria-hidden="true"><i style="width: {share:.1%}"></i></span>'
+        f"<span>{plain(words)}</span>"
+        for name, share, words in rows
+    )
+    return f'<div class="pa-bars {css}">{lines}</div>'
+
+
+def grid(figures: Iterable[str], css: str = "") -> str:
+    return f'<div class="pa pa-grid {css}">{"".join(figures)}</div>'
 
 
 def error(message: str) -> str:

@@ -1,4 +1,4 @@
-"""Neurons: what activates a unit over its whole range, how units rank, and whether directions do better."""
+"""Neurons: how units rank, what activates one and what it adds to the answer, and whether directions do better."""
 
 from __future__ import annotations
 
@@ -10,28 +10,20 @@ import streamlit as st
 
 import query
 from atlas import Atlas
-from atlas.network import PART_UNITS
 from atlas.store.catalog import SiteRecord
 from query.examples.description import describe
 from query.examples.ids import is_span
-from query.experiments import archive
-from query.experiments.result import Result
-from query.neurons.bands import OFF
-from query.neurons.units import NONE_NAMES, OTHERS, Unit
 
-from ...plain_text import counted
 from .. import address, jobs
 from ..charts import unit_charts
-from ..parts import cards, figures, markup, measured, show
+from ..parts import cards, directions, figures, glance, markup, show
 from ..parts.code import call, source
 from ..parts.kinds import LOOKS
-from ..parts.show import KEY, NUMBER, WIDE, Column, Row
-from ..view import View, explained, guarded, literal, records
+from ..parts.show import NUMBER, WIDE, Column, Row
+from ..view import View, explained, guarded, records
 
 UNIT, RANKING, DIRECTIONS = "Unit", "Ranking", "Directions"
-SECTIONS = [UNIT, RANKING, DIRECTIONS]
-
-BANDS = 5
+SECTIONS = [RANKING, UNIT, DIRECTIONS]
 
 RANKED_ROWS = 25  # units a page of the ranking
 ORDERS = {
@@ -57,9 +49,11 @@ def render(view: View) -> None:
     site = _site(view)
     if site is None:
         return
-    section = address.segment("Show", SECTIONS, key="section", label_visibility="collapsed")
+    first = UNIT if "unit" in st.query_params else RANKING
+    section = address.segment("Show", SECTIONS, key="section", first=first, label_visibility="collapsed")
+    address.name("section", section)
     with explained():
-        {UNIT: _unit, RANKING: _ranking, DIRECTIONS: _directions}[section](view, site)
+        {UNIT: _unit, RANKING: _ranking, DIRECTIONS: directions.draw}[section](view, site)
 
 
 def _site(view: View) -> SiteRecord | None:
@@ -92,21 +86,16 @@ def _unit(view: View, site: SiteRecord) -> None:
         "site": site.name,
         "network": view.network.name,
         "k": look.top,
-        "bands": BANDS,
+        "bands": glance.BANDS,
         "per_band": look.per_band,
     }
     found = view.work(f"Reading unit {number}", query.unit, number, **wanted)
     if found is None:
         return
-    _facts(view, site, found)
-    if not found.n_on:
-        show.notes(f"Unit {number} is at or below 0 in all {found.n:,} examples: nothing activates it.")
-    else:
-        what = _colour(found)
-        _figures(view, found, what)
-        _examples(view, found)
-    source(view, f"{call(query.unit, number, **wanted)}.table", sql=_top_sql(view, found))
-    _gate(view, found)
+    source(view, f"{call(query.unit, number, **wanted)}.table", sql=glance.top_sql(view, found))
+    glance.draw(view, site, found)
+    if found.n_on:
+        glance.whole_range(view, found)
 
 
 def _pick(site: SiteRecord) -> int:
@@ -131,96 +120,6 @@ def _pick(site: SiteRecord) -> int:
         st.button("Next", on_click=go, args=(number + 1,), disabled=number == last)
         st.button("Another at random", on_click=go, args=(int(np.random.default_rng().integers(last + 1)),))
     return number
-
-
-def _facts(view: View, site: SiteRecord, found: Unit) -> None:
-    shown = [
-        ("Above 0", f"{found.n_on / found.n:.1%}", f"{found.n_on:,} of {found.n:,} examples"),
-        ("Highest activation", markup.number(found.highest), None),
-        (
-            "Gate",
-            "–" if found.gate is None else f"{found.gate:,}",
-            "Of the code of the same site; it is on exactly where the unit is above 0",
-        ),
-    ]
-    with st.container(horizontal=True, gap="small"):
-        for name, value, hint in shown:
-            st.metric(name, value, border=True, help=hint, width="stretch")
-    if len(site.unit_shape) > 1:
-        channel, *at = (int(i) for i in np.unravel_index(found.unit, site.unit_shape))
-        show.notes(f"Channel {channel} at row {at[0]}, column {at[1]}.")
-
-
-def _colour(found: Unit) -> str:
-    offered = ["cluster", "label"] if found.clustering is not None else ["label"]
-    return address.segment("Colour", offered, key="colour")
-
-
-def _figures(view: View, found: Unit, what: str) -> None:
-    names = list(dict.fromkeys(found.histogram.loc[found.histogram["what"] == what, "name"]))
-    shown = [str(name) for name in names if name not in (OTHERS, *NONE_NAMES)]
-    bands = found.composition[found.composition["part"].str.startswith("band")]
-    edges = sorted(set(bands["low"]))[1:]
-    left, right = st.columns(2, gap="medium")
-    stem = f"unit-{found.unit}-{found.site}".replace(":", "-")
-    with left:
-        title = f"Unit {found.unit}: {found.n_on:,} of {found.n:,} examples above 0"
-        figures.show(
-            unit_charts.activations(found.histogram, what, edges, title),
-            stem,
-            key="activations",
-            data=found.histogram[found.histogram["what"] == what],
-            alt=f"Histogram of the activations of unit {found.unit} by {what}",
-        )
-    with right:
-        table = found.composition[found.composition["what"] == what]
-        figures.show(
-            unit_charts.parts(found.composition, what, shown, f"What its range is made of; n = {found.n:,}"),
-            f"{stem}-parts",
-            key="parts",
-            data=table,
-            alt=f"Share of each {what} in the top and the bands of unit {found.unit}",
-        )
-
-
-def _examples(view: View, found: Unit) -> None:
-    """The top, then examples of every band from the highest to the lowest, then of where the unit is off."""
-    held = {row["part"]: row for row in records(found.composition.drop_duplicates("part"))}
-    for part, rows in found.table.groupby("part", sort=False):
-        about = held[part]
-        span = f"{markup.number(about['low'])} to {markup.number(about['high'])}"
-        n = counted(about["n_part"], "example")
-        title = {"top": f"Top {len(rows)}: {span}", OFF: f"Off, {span}: {len(rows)} of {n} at random"}.get(
-            str(part), f"B{str(part)[1:]} of {BANDS}, {span}: {len(rows)} of {n} at random"
-        )
-        st.html(f'<div class="pa"><h2>{markup.plain(title)}</h2></div>')
-        cards.examples(view, rows.drop(columns=["part", "rank"]), found.clustering)
-
-
-def _top_sql(view: View, found: Unit) -> str:
-    part, place = divmod(found.unit, PART_UNITS)
-    return (
-        f"select example_id, activation[{place + 1}] as activation, token, examples.label, prediction\n"
-        "from activations join sites using (site_id) join examples using (example_id)\n"
-        "join networks on networks.network_id = sites.network_id\n"
-        f"where networks.name = {literal(view.network.name)} and sites.name = {literal(found.site)}\n"
-        f"    and part = {part}\n"
-        f"order by activation desc, example_id\nlimit {LOOKS[view.network.kind].top}"
-    )
-
-
-def _gate(view: View, found: Unit) -> None:
-    if found.gate is None:
-        return
-    sql = (
-        f"select label, avg(is_on(code, {found.gate})::int) as share_on, count(*) as examples\n"
-        f"from spline_codes\nwhere network = {literal(view.network.name)} and site = {literal(found.site)}\n"
-        "group by label\norder by share_on desc"
-    )
-    st.html(
-        f'<div class="pa">In SQL the unit is above 0 where <code>is_on(code, {found.gate})</code>: '
-        f"{markup.link('sql', 'labels where it is on', query=sql, **view.state)}</div>"
-    )
 
 
 # --- all of them -----------------------------------------------------------------------------------------------
@@ -250,6 +149,7 @@ def _ranking(view: View, site: SiteRecord) -> None:
     by = column if column.endswith("entropy") else ORDERS[most][0]
     means = {row["of"]: row[by] for row in found.attrs["chance"]}
     title = f"{len(shown):,} of {site.n_units:,} units; n = {found.attrs['n']:,} examples"
+    _rows(view, shown.iloc[address.paged(len(shown), RANKED_ROWS, of=(site.name, order, telling))])
     figures.show(
         unit_charts.entropies(shown, by, means.get("random sets"), title),
         f"units-{site.name}".replace(":", "-"),
@@ -257,7 +157,6 @@ def _ranking(view: View, site: SiteRecord) -> None:
         data=shown[["unit", by]],
         alt="Histogram of the entropies of units' tops",
     )
-    _rows(view, shown.iloc[address.paged(len(shown), RANKED_ROWS, of=(site.name, order, telling))])
     show.notes(*found.attrs["notes"])
     kept = f".query('top >= {TELLING}')" if telling else ""
     sorted_by = ", ".join(f"{name}={value!r}" for name, value in sorting.items())
@@ -296,72 +195,3 @@ def described_examples(atlas: Atlas, network: str, examples: list[int]) -> pd.Da
 
 def _entropy(title: str, name: str, hint: str) -> Column:
     return Column(title, NUMBER, lambda row: markup.number(row[name], 3), hint)
-
-
-# --- directions ------------------------------------------------------------------------------------------------
-
-
-def _directions(view: View, site: SiteRecord) -> None:
-    options: dict[str, Any] = {"site": site.name}
-    found = measured.stored(view, "directions", options) or _any_stored(view, site)
-    if found is None:
-        if not measured.offer(
-            "64 directions of NMF and 64 of PCA, fitted to at most 10,000 clustered examples: seconds on the demo, "
-            "minutes on a large atlas. The command below stores the result.",
-            "directions",
-        ):
-            measured.code(view, "directions", options)
-            return
-        found = measured.answer(view, "directions", options, "Fitting NMF and PCA")
-        if found is None:
-            return
-    result = found.result
-    figures.show(
-        measured.drawn(result),
-        f"directions-{site.name}".replace(":", "-"),
-        key="directions",
-        data=result.tables["histogram"],
-        alt="Histograms of cosines with directions of NMF and PCA, by cluster",
-    )
-    measured.remarks(found)
-    _components(view, result)
-    given = {name: value for name, value in result.options.items() if name != "network"}
-    measured.code(view, "directions", given or options, tables=["components"])
-
-
-def _any_stored(view: View, site: SiteRecord) -> measured.Answer | None:
-    """The newest stored result on this site whose data has not changed, whatever else it was asked with."""
-    number, result = view.ask(_newest, view.network.name, site.name)
-    return None if number is None or result is None else measured.Answer(result, number)
-
-
-def _newest(atlas: Atlas, network: str, site: str) -> tuple[int | None, Result | None]:
-    for row in records(archive.stored(atlas, "directions", network)):
-        if row["current"] and row["parameters"].get("site") == site:
-            return int(row["experiment_id"]), archive.load(atlas, int(row["experiment_id"]))
-    return None, None
-
-
-def _components(view: View, result: Result) -> None:
-    """The directions, those whose top is mostly of one cluster first."""
-    clustering = result.parameters.get("clustering")
-    shown = result.tables["components"].sort_values(
-        ["top_share", "method", "component"], ascending=[False, True, True], kind="stable"
-    )
-    rows_shown = address.paged(len(shown), RANKED_ROWS, of=DIRECTIONS)
-
-    def cluster(row: Row) -> str:
-        number = row["top_cluster"]
-        return cards.cluster_link(view, clustering, number) if clustering else str(number)
-
-    columns = [
-        Column("Method", KEY, lambda row: markup.plain(row["method"])),
-        Column("Direction", NUMBER, lambda row: str(row["component"]), "Number of the component"),
-        Column("Top in one cluster", NUMBER, lambda row: f"{row['top_share']:.0%}", "That the commonest holds"),
-        Column("Cluster", KEY, cluster, "The commonest of its top"),
-        Column("Clusters", NUMBER, lambda row: str(row["clusters"]), "In its top"),
-        _entropy("Entropy", "entropy", "Over the clusters of its top, bits"),
-        Column("Highest cosine", NUMBER, lambda row: markup.number(row["highest"], 3)),
-        Column("Explained", NUMBER, lambda row: markup.number(row["explained"], 3), "Share of the variance"),
-    ]
-    show.table(records(shown.iloc[rows_shown]), columns)

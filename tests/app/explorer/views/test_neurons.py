@@ -11,7 +11,9 @@ import atlas
 import query
 from app.explorer.parts.kinds import LOOKS
 from app.explorer.views.neurons import TELLING
-from tests.app.explorer.running import column, errors, figures, ids, metrics, opened, press, words
+from atlas.network import Network
+from query.neurons.effects import unit_effects
+from tests.app.explorer.running import column, errors, figures, opened, press, words
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, IMAGE_SITE = "demo-inceptionv1", "inception5b"
@@ -23,9 +25,12 @@ def test_a_unit_shows_its_top_and_its_gate(demo_atlas: Path):
     app = opened(demo_atlas, "neurons", network=TEXT, target=SITE, unit=7)
     assert errors(app) == []
     top = found.table[found.table["part"] == "top"]
-    assert ids(app)[: len(top)] == top["example_id"].tolist()
+    assert highest(app) == top["example_id"].tolist()
     assert column(app, 1) == [f"{x:#.3g}" for x in top["activation"]]
-    assert metrics(app)[0] == f"{found.n_on / found.n:.1%}"
+    assert f"is above 0 in {found.n_on / found.n:.1%} of {found.n:,} examples" in words(app)
+    labels = found.composition[found.composition["what"] == "label"].groupby("part")["n"].sum()
+    commonest = top["label"].value_counts()
+    assert f"{commonest.iloc[0] / labels['top']:.0%}, of all " in words(app)
     assert len(figures(app)) == 2
     press(app, "Next")
     assert app.number_input(key="unit").value == 8
@@ -38,9 +43,35 @@ def test_a_unit_of_a_block_has_another_gate(demo_atlas: Path):
         found = query.unit(a, 100, site=IMAGE_SITE, network=IMAGE, k=LOOKS["image"].top)
     assert found.gate not in (None, 100)
     app = opened(demo_atlas, "neurons", network=IMAGE, target=IMAGE_SITE, unit=100, colour="label")
-    assert errors(app) == [] and metrics(app)[2] == str(found.gate)
-    top = found.table.loc[found.table["part"] == "top", "example_id"]
-    assert ids(app)[: len(top)] == top.tolist()
+    assert errors(app) == [] and f"is_on(code, {found.gate})" in words(app)
+    assert highest(app) == found.table.loc[found.table["part"] == "top", "example_id"].tolist()
+
+
+def highest(app: AppTest) -> list[int]:
+    """The examples whose activations are links."""
+    links = r'<a href="look\?example=(\d+)[^"]*"[^>]*>[\d.,e+-]+</a>'
+    return [int(number) for part in app.html for number in re.findall(links, part.value)]
+
+
+def test_an_effect_is_that_of_the_query(demo_atlas: Path, networks: dict[str, Network]):
+    """It is asked for once, and then shown of every unit."""
+    with atlas.open(demo_atlas) as a:
+        reader = networks["demo:inceptionv1"]
+        found, beside = (unit_effects(a, unit, reader=reader, site=IMAGE_SITE) for unit in (100, 101))
+    app = opened(demo_atlas, "neurons", network=IMAGE, target=IMAGE_SITE, unit=100, effect="true")
+    assert errors(app) == [] and "mean of its highest 8 examples" in words(app)
+    for effects in (found, beside):
+        shown = [f"{effect:+.3g}" for effect in effects["effect"]]
+        raised = [each for each in shown if each.startswith("+")]
+        numbers = re.findall(r"<span>([+-][\d.e-]+)</span>", "".join(part.value for part in app.html))
+        assert numbers == raised + [each for each in shown[::-1] if each.startswith("-")]
+        press(app, "Next")
+
+
+def test_neurons_open_on_the_ranking(demo_atlas: Path):
+    app = opened(demo_atlas, "neurons", network=IMAGE, target=IMAGE_SITE)
+    assert errors(app) == [] and app.segmented_control(key="section").value == "Ranking"
+    assert len(column(app, 1)) == 25 and ids_of_pieces(app)
 
 
 def test_a_unit_that_does_not_exist_is_said(demo_atlas: Path):

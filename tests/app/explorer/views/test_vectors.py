@@ -63,9 +63,9 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("page", ["clusters", "neurons"])
-def test_pages_of_vectors_open(moons, page):
-    app = opened(moons, page)
+@pytest.mark.parametrize(("page", "state"), [("clusters", {}), ("neurons", {"unit": 0})])
+def test_pages_of_vectors_open(moons, page, state):
+    app = opened(moons, page, **state)
     assert errors(app) == [] and len(ids(app)) > 0
 
 
