@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import streamlit as st
-from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
 import query
 from atlas import Atlas
 from atlas.errors import NotStored, UnknownName, UsageError
 from query.store.queries import DEFAULT_LIMIT, DEFAULT_TIMEOUT, schema
 
-from ...plain_text import distinct
+from ...plain_text import counted, distinct
 from .. import address, jobs
 from ..charts import chart_style
-from ..parts import figures, markup, show
+from ..parts import figures, markup, pin, pins, show
 from ..parts.code import call, source
 from ..parts.kinds import LOOKS
+from ..parts.pin import Pin
 from ..view import View, explained, guarded, literal, records
 
 MOST_ROWS = 10_000  # to page through and to download; the command line and Python give all rows
@@ -32,15 +34,16 @@ BYTES_SHOWN = 16  # of a blob that is no picture, in hexadecimal
 
 
 def render(view: View) -> None:
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        limit, timeout = _editor(view)
-    with right:
-        _schema(view)
-    text = st.session_state["query"].strip()
-    if text:
-        with explained():
-            _run(view, text, limit, timeout)
+    # Side by side as the window is wide: static/style.css has the places.
+    with st.container(key="sql"):
+        with st.container(key="sql-editor"):
+            limit, timeout = _editor(view)
+        with st.container(key="sql-schema"):
+            _schema(view)
+        text = st.session_state["query"].strip()
+        with st.container(key="sql-result"), explained():
+            if text:
+                _run(view, text, limit, timeout)
 
 
 def _editor(view: View) -> tuple[int, int]:
@@ -108,19 +111,62 @@ def _run(view: View, text: str, limit: int, timeout: int) -> None:
         )
     if how == TABLE:
         part = address.paged(len(rows), PAGE_ROWS, of=text)
-        shown, pictures = _shown(rows.iloc[part])
-        st.dataframe(
-            shown,
-            hide_index=True,
-            placeholder="null",
-            column_config={name: st.column_config.ImageColumn(name, width="small") for name in pictures},
-        )
-        if len(shown) < len(rows):
+        _table(rows.iloc[part])
+        if part.stop - part.start < len(rows):
             show.notes(f"Rows {part.start + 1:,} to {part.stop:,} of {len(rows):,}")
     else:
         shown, pictures = _shown(rows)
         _chart(shown.drop(columns=pictures))
     source(view, _call(text, limit, timeout))
+
+
+def _table(rows: pd.DataFrame) -> None:
+    """Rows; those that are examples or clusters can be chosen and pinned."""
+    shown, pictures = _shown(rows)
+    look: dict[str, Any] = {
+        "hide_index": True,
+        "placeholder": "null",
+        "column_config": {name: st.column_config.ImageColumn(name, width="small") for name in pictures},
+    }
+    found = pins_of(rows)
+    if not found:
+        st.dataframe(shown, **look)
+        return
+    place = st.container(horizontal=True, vertical_alignment="center", key="sql-chosen")
+    chosen = st.dataframe(shown, **look, key="rows", on_select="rerun", selection_mode="multi-row")
+    marked = [found[row] for row in chosen["selection"]["rows"] if row < len(found)]
+    with place:
+        st.button(
+            f"Pin {counted(len(marked), 'row')}" if marked else "Pin",
+            icon=":material/keep:",
+            key="pin-rows",
+            disabled=not marked,
+            help="Choose rows at their left edge, and compare what they are about",
+            on_click=_pin,
+            args=([pin.word for pin in marked],),
+        )
+
+
+def pins_of(rows: pd.DataFrame) -> list[Pin]:
+    """What each row is about, where every row is about an example or a cluster: its columns have the names that the
+    tables of the atlas give them."""
+    names = set(rows.columns)
+    if rows.empty or rows.columns.has_duplicates:
+        return []
+    cluster = next((name for name in ("cluster", "label") if name in names and is_integer_dtype(rows[name])), None)
+    if "example_id" in names and is_integer_dtype(rows["example_id"]) and rows["example_id"].notna().all():
+        return [pin.example(int(number)) for number in rows["example_id"]]
+    if cluster and "clustering_id" in names and rows[["clustering_id", cluster]].notna().all(axis=None):
+        return [pin.cluster(int(of), int(number)) for of, number in rows[["clustering_id", cluster]].to_numpy()]
+    return []
+
+
+@guarded
+def _pin(words: list[str]) -> None:
+    held = {each.word for each in pins.pinned()}
+    for word in dict.fromkeys(words):
+        if word not in held:
+            pins.toggle(word)
 
 
 def _counted(rows: pd.DataFrame, took: float) -> str:

@@ -16,10 +16,10 @@ from streamlit.testing.v1 import AppTest
 import atlas
 import query
 from app.explorer.view import View
-from app.explorer.views.sql import _shown, sample_queries
+from app.explorer.views.sql import _shown, pins_of, sample_queries
 from atlas.errors import SqlRefused
 from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address
-from tests.app.explorer.running import errors, figures, opened, press, words
+from tests.app.explorer.running import computed, errors, figures, opened, press, words
 
 TEXT, IMAGE, FULL_SITE = "demo-gpt2", "demo-inceptionv1", "inception5b:full"
 
@@ -202,3 +202,27 @@ class TestInABrowser:
         slow[0].get_by_role("button", name="Start again").click()
         slow[0].get_by_role("button", name="Stop", exact=True).click()
         expect(slow[0].get_by_text("Query: stopped.")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ({"example_id": [3, 5], "token": ["a", "b"]}, ["example:3", "example:5"]),
+        ({"clustering_id": [4, 4], "cluster": [0, -1]}, ["cluster:4:0", "cluster:4:-1"]),
+        ({"clustering_id": [4], "label": [2], "size": [7]}, ["cluster:4:2"]),
+        ({"clustering_id": [4], "label": ["six"]}, []),
+        ({"example_id": [3.5]}, []),
+        ({"label": ["six"]}, []),
+    ],
+)
+def test_rows_are_pinned_by_their_columns(rows: dict[str, list[Any]], expected: list[str]):
+    assert [pin.word for pin in pins_of(pd.DataFrame(rows))] == expected
+
+
+def test_chosen_rows_are_pinned(demo_atlas: Path):
+    page = opened(demo_atlas, "sql", query="select example_id, label from examples order by example_id limit 5")
+    assert page.button(key="pin-rows").disabled
+    page.session_state["rows"] = {"selection": {"rows": [1, 3], "columns": [], "cells": []}}
+    computed(page)
+    page.button(key="pin-rows").click()
+    assert errors(computed(page)) == [] and page.query_params["pin"] == ["example:2", "example:4"]
