@@ -10,6 +10,7 @@ from .network import Network, Reading, Site, Span
 from .remote import RemoteAtlas, connect
 from .store.atlas import Atlas
 from .store.opening import create, open
+from .store.vacuum import vacuum
 
 __all__ = [
     "Atlas",
@@ -25,4 +26,5 @@ __all__ = [
     "hamming",
     "jaccard",
     "open",
+    "vacuum",
 ]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .run.ray_engine import RayEngine
     from .run.run import Outcome, calibration_inputs, ingest
     from .run.sampling import ImageSampling, TokenSampling
+    from .sharing.convert import convert
     from .sharing.pull import Pulled, pull
     from .sharing.push import Pushed, push
 
@@ -51,6 +52,7 @@ __all__ = [
     "build_indexes",
     "calibration_inputs",
     "cluster",
+    "convert",
     "ingest",
     "layout",
     "load_control",
@@ -83,6 +85,7 @@ _MODULES = {
     ".run.ray_engine": ("RayEngine",),
     ".run.run": ("Outcome", "calibration_inputs", "ingest"),
     ".run.sampling": ("ImageSampling", "TokenSampling"),
+    ".sharing.convert": ("convert",),
     ".sharing.pull": ("Pulled", "pull"),
     ".sharing.push": ("Pushed", "push"),
 }

@@ -33,6 +33,7 @@ from . import (
     sharing,
     sites,
     tour,
+    versions,
 )
 from .statuses import INTERRUPTED, UNFORESEEN
 
@@ -77,6 +78,7 @@ for module in (
     report,
     contents,
     sharing,
+    versions,
     serve,
     server,
     tour,

@@ -175,6 +175,13 @@ class RunOptions:
     run: Annotated[str | None, _run(help="Name of the run. Default: network and data.")] = None
     discard: Annotated[bool, _run("--discard", help="Drop what an unfinished run has done.")] = False
     wait: Annotated[float, _run(help="Seconds to wait at most while others have the atlas open.")] = 60.0
+    segmented: Annotated[
+        bool,
+        _run(
+            "--segmented",
+            help="A new atlas: codes in files that never change, in versions, for many readers and many examples.",
+        ),
+    ] = False
     cluster: Annotated[bool, _run("--cluster/--no-cluster", help="Cluster the codes of every site.")] = True
 
 
@@ -226,6 +233,7 @@ def ingest(
             engine=engine,
             cluster=running.cluster,
             discard=running.discard,
+            segmented=running.segmented,
             wait=running.wait,
             progress=TerminalProgress(),
         )

@@ -24,7 +24,7 @@ from atlas import Atlas
 from atlas.errors import PolytopeError
 from atlas.store.catalog import NetworkRecord
 from atlas.store.names import NAMES
-from atlas.store.statements import DATABASE
+from atlas.store.opening import changed_at
 
 from . import jobs, networks
 from .parts import markup, show
@@ -156,9 +156,9 @@ def _name(question: Callable[..., Any]) -> str:
 
 def _stamp(path: Path) -> tuple[str, int, int, int]:
     """What changes when the database does, or when somebody names a cluster."""
-    status, names = (path / DATABASE).stat(), path / NAMES
+    names = path / NAMES
     written = names.stat().st_size if names.exists() else 0  # it only grows
-    return str(path.resolve()), status.st_mtime_ns, status.st_size, written
+    return str(path.resolve()), *changed_at(path), written
 
 
 @st.cache_data(max_size=KEPT_ANSWERS, show_spinner=False)

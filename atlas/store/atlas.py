@@ -38,6 +38,7 @@ from .index_parts import INDEXES, IndexPart
 from .segment_files import SEGMENT_EXAMPLES
 from .statements import DATABASE, Statements, damaged, quoted
 from .user_sql import Limits
+from .versions import Version
 
 Result = TypeVar("Result")
 
@@ -272,6 +273,12 @@ class Atlas(Statements):
     def record_index(self, index: str, files: Sequence[tuple[IndexPart, int, str]]) -> None:
         """Say of which files an index is made, in the transaction that writes of it into table ``indexes``: each with
         its bytes and their SHA-256. Where there is but one, of a name that tells it, nothing need be said."""
+
+    def versions(self) -> list[Version]:
+        """The versions of a segmented atlas that there are now, ascending. `UsageError` for an atlas in tables."""
+        raise UsageError(
+            f"{self.path} keeps its codes in tables and has no versions; `polytope convert` makes a segmented one"
+        )
 
     def file_faults(self) -> Iterator[tuple[str, str]]:
         """Names of the files of this version, and what is wrong with each or nothing; reads all of them. An atlas

@@ -99,15 +99,18 @@ def unfinished_path(path: Path) -> Path:
 
 def remove_unfinished(path: Path) -> None:
     """Remove the files and folders that killed processes of this machine left where they prepared ``path``."""
-    before = f".{path.name}."
-    for left in path.parent.glob(f"{_literally(before)}*.tmp"):
-        machine, process, _ = left.name.removeprefix(before).rsplit("-", 2)
-        if machine == _machine() and not _runs(process):
+    for left in path.parent.glob(f"{_literally(f'.{path.name}.')}*.tmp"):
+        if is_mine(left, path) and not _runs(left.name.rsplit("-", 2)[1]):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 with suppress(OSError):  # another process removed it, or nobody may: no reason to fail
                     left.unlink()
+
+
+def is_mine(unfinished: Path, path: Path) -> bool:
+    """Whether a process of this machine made what `unfinished_path` named for ``path``."""
+    return unfinished.name.removeprefix(f".{path.name}.").rsplit("-", 2)[0] == _machine()
 
 
 def _literally(name: str) -> str:

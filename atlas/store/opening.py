@@ -14,10 +14,11 @@ import duckdb
 from ..errors import NotAnAtlas, UsageError
 from .atlas import BLOCK_SIZE, SCHEMA_VERSION, Atlas, connect
 from .disk import disk_full, no_file, remove_unfinished, unfinished_path
+from .places import Folder
 from .segmented import make_segmented, open_segmented
 from .statements import DATABASE
 from .user_sql import Limits
-from .versions import VERSIONS
+from .versions import VERSIONS, newest
 
 
 def open(
@@ -77,6 +78,15 @@ def is_segmented(path: str | Path) -> bool:
 def exists(path: str | Path) -> bool:
     """Whether a folder holds an atlas, of either form."""
     return (Path(path) / DATABASE).exists() or is_segmented(path)
+
+
+def changed_at(path: str | Path) -> tuple[int, int]:
+    """Two numbers that change when the atlas in a folder does: the number of its newest version, or when its database
+    was written and its bytes."""
+    if is_segmented(path):
+        return newest(Folder(Path(path))) or 0, 0
+    status = (Path(path) / DATABASE).stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def make(path: str | Path, *, segmented: bool = False, block_size: int = BLOCK_SIZE) -> None:

@@ -48,6 +48,7 @@ from .versions import (
     next_token,
     read_version,
     version_name,
+    version_numbers,
 )
 
 WRITER_LOCK = "writer.lock"
@@ -140,6 +141,9 @@ class SegmentedAtlas(Atlas):
             for ids, digest in code_parts(codes, [site.site_id for site in target.sites])
         ]
 
+    def versions(self) -> list[Version]:
+        return [read_version(self.place, number) for number in version_numbers(self.place)]
+
     def file_faults(self) -> Iterator[tuple[str, str]]:
         for file in self.version.files:
             try:
@@ -200,7 +204,7 @@ class SegmentedWriter(SegmentedAtlas):
 
     def __init__(self, place: Folder) -> None:
         self.place = place
-        self._lock = _lock(place.path)
+        self._lock = writer_lock(place.path)
         self._token: str | None = None
         self._working: Path | None = None
         try:
@@ -393,7 +397,7 @@ def _hold(place: Folder, version: Version) -> Path | None:
     return held
 
 
-def _lock(folder: Path) -> IO[bytes]:
+def writer_lock(folder: Path) -> IO[bytes]:
     """The lock of the one who writes on this machine, until it is closed. Raises `AtlasLocked`."""
     with disk_full(folder):
         file = (folder / WRITER_LOCK).open("ab")

@@ -21,17 +21,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atlas.errors import DiskFull, PlanChanged, RunInterrupted, StoreError, UsageError
+from atlas.errors import AtlasLocked, DiskFull, PlanChanged, RunInterrupted, StoreError, UsageError
 from atlas.network import Network
 from atlas.store.atlas import Atlas
 from atlas.store.disk import disk_full, remove_stranger, replacing, sealed, unsealed
-from atlas.store.opening import exists, make
+from atlas.store.opening import exists, is_segmented, make
 
 from ..datasets.base import Dataset, Item
 from ..derived.clusters import cluster_all
 from ..derived.indexes import build_indexes
 from ..derived.job import PATIENCE, STAGING, patiently, reading
-from ..progress import Progress
+from ..progress import Progress, Step
 from .engines import Engine, LocalEngine
 from .forecast import Forecast, forecast
 from .outlook import Outlook
@@ -73,6 +73,7 @@ def ingest(
     engine: Engine | None = None,
     cluster: bool = True,
     discard: bool = False,
+    segmented: bool = False,
     wait: float = PATIENCE,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -90,6 +91,7 @@ def ingest(
         engine: who reads: None for this process; `RayEngine` for several, on one machine or many.
         cluster: whether to cluster the codes of every site, up to 20,000 examples.
         discard: forget what an unfinished run of this name has done.
+        segmented: make a new atlas of codes in files that never change, in versions; one that is there must be such.
         wait: seconds to wait at most while somebody else has the atlas open.
         progress: is told the plan, and how far each step is.
 
@@ -115,7 +117,9 @@ def ingest(
     name = _run_name(run, network, dataset)
     folder = path / STAGING / name
     finish = partial(_finish, network=network, name=name, cluster=cluster, progress=progress)
-    recorded = partial(_recorded, path, network, dataset, wait, progress)
+    if segmented and exists(path) and not is_segmented(path):
+        raise UsageError(f"{path} keeps its codes in tables; `polytope convert {path} NEW` makes a segmented one")
+    recorded = partial(_recorded, path, network, dataset, segmented, wait, progress)
     whole, notes = ExitStack(), list[str]()
     try:
         first, published = recorded()
@@ -164,12 +168,12 @@ def ingest(
 
 
 def _recorded(
-    path: Path, network: Network, dataset: Dataset, wait: float, progress: Progress
+    path: Path, network: Network, dataset: Dataset, segmented: bool, wait: float, progress: Progress
 ) -> tuple[bool, set[str]]:
     """Whether the atlas holds no network yet, and the digests of the plans of its runs. One that does not exist is
     made; `WeightsError` and `UsageError` as `check_network` and `check_dataset` raise them."""
     if not exists(path):
-        make(path)
+        make(path, segmented=segmented)
         return True, set()
     with patiently(path, progress, wait=wait) as a:
         check_network(a, network)
@@ -279,12 +283,27 @@ def _published(
     _check_not_empty(dataset, plan, folder)
     try:
         with progress.step("publish", unit="MB") as step:
-            notes += publish(a, network, plan, name, folder, started_at, progress=step.update)
+            notes += _publish(a, network, plan, name, folder, started_at, step)
     except (OSError, pa.ArrowException):  # a page changed after it was looked at
         if not _rotten(plan, folder):
             raise
         return False
     return True
+
+
+def _publish(
+    a: Atlas, network: Network, plan: Plan, name: str, folder: Path, started_at: datetime, step: Step
+) -> list[str]:
+    """Publish a run; where another machine committed a version meanwhile, once more upon that one."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return publish(a, network, plan, name, folder, started_at, progress=step.update)
+        except AtlasLocked:
+            if not left:
+                raise
+            if is_published(a, plan):
+                break
+    return []
 
 
 def _rotten(plan: Plan, folder: Path) -> list[Shard]:

@@ -58,6 +58,8 @@ REQUIRED = {
     "destination": "pushed",
     "source": "nothing-pushed",
     "atlases": "none.atlas",
+    "old": "none.atlas",
+    "new": "new.atlas",
 }
 """A word that fits each parameter that some command must be given; one of a new command's joins by a line."""
 

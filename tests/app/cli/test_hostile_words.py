@@ -27,8 +27,11 @@ SITE = f"site {HOSTILE}"
 N = 24
 
 
-UNANSWERED = {"boundaries", "exits", "neighbor-polytopes", "region", "store-boundaries", "compare", "export", "pull"}
-"""Commands that need a network that runs, or two, or a map, or what was pushed."""
+UNANSWERED = {
+    *("boundaries", "exits", "neighbor-polytopes", "region", "store-boundaries", "compare", "export", "pull"),
+    *("convert", "vacuum", "versions"),
+}
+"""Commands that need a network that runs, or two, or a map, or what was pushed, or a segmented atlas."""
 
 FITTING = {
     "example": "1",
