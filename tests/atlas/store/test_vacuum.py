@@ -74,5 +74,8 @@ def test_what_vacuum_refuses(copied: Path, built: Path) -> None:
         vacuum(copied, grace=-1)
     with pytest.raises(UsageError, match="is no segmented atlas and has no versions"):
         vacuum(built)
-    with atlas.open(copied, writable=True), pytest.raises(AtlasLocked):
+    with (
+        atlas.open(copied, writable=True),
+        pytest.raises(AtlasLocked, match="already open in this process, for writing"),
+    ):
         vacuum(copied)
