@@ -9,7 +9,9 @@ import query
 from tests.app.cli.command import Run
 
 
-def test_there_and_back(built: Path, segmented: Callable[[int], Path], tmp_path: Path, polytope: Run) -> None:
+def test_an_atlas_is_converted_and_back(
+    built: Path, segmented: Callable[[int], Path], tmp_path: Path, polytope: Run
+) -> None:
     """An atlas of segments made into one of tables answers as the first one did."""
     back = tmp_path / "back.atlas"
     made = polytope("convert", segmented(3), back)
