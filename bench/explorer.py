@@ -65,9 +65,9 @@ PAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "Cluster": ("cluster", {}),
     "Atlas": ("atlas", {"colour": "cluster"}),
     "Neurons": ("neurons", {"unit": 7}),
-    "Density": ("density", {}),
-    "Paths": ("paths", {}),
-    "Slices": ("slices", {}),
+    "Between": ("between", {}),
+    "Between, path": ("between", {"part": "Path"}),
+    "Between, slice": ("between", {"part": "Slice"}),
     "SQL": ("sql", {}),
     "Experiments": ("experiments", {}),
 }

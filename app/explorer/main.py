@@ -16,10 +16,10 @@ from atlas.errors import AtlasLocked, NotStored, PolytopeError, UnknownName, Usa
 from atlas.store.catalog import NetworkRecord
 
 from ..shown_atlas import ShownAtlas
-from . import address
+from . import address, moved
 from .parts import code, figures, markup, pins, show, terms, tray
 from .view import View, explained, failed_before, guarded, survived
-from .views import atlas_map, claims, cluster, density, example, neurons, overview, paths, search, slices, sql
+from .views import atlas_map, between, between_path, claims, cluster, example, neurons, overview, search, sql
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
@@ -33,13 +33,10 @@ ROOT = "first"
 FREE_EVERY = 2.0
 """Seconds between two looks at whether an atlas is still locked."""
 
-BETWEEN = "between"
-"""The page that compares what is pinned."""
-
 PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
     ("Start", "start", ":material/home:", overview.render),
     ("Look", "look", ":material/search:", example.render),
-    ("Between", BETWEEN, ":material/compare_arrows:", paths.render),
+    ("Between", moved.BETWEEN, ":material/compare_arrows:", between.render),
     ("Atlas", "atlas", ":material/scatter_plot:", atlas_map.render),
     ("Neurons", "neurons", ":material/neurology:", neurons.render),
     ("Claims", "claims", ":material/science:", claims.render),
@@ -54,9 +51,9 @@ OLD: list[tuple[str, str, Callable[[View], None]]] = [
     ("Cluster", "cluster", cluster.render),
     ("Clusters", "clusters", cluster.render),
     ("Map", "map", atlas_map.render),
-    ("Density", "density", density.render),
-    ("Paths", "paths", paths.render),
-    ("Slices", "slices", slices.render),
+    ("Density", "density", moved.Density()),
+    ("Paths", "paths", moved.to(moved.BETWEEN, {"part": "Path", "path": between_path.SCALE}, **moved.ENDS)),
+    ("Slices", "slices", moved.to(moved.BETWEEN, {"part": "Slice"})),
     ("Experiments", "experiments", claims.render),
 ]
 """What no sidebar names: the page of a cluster, and addresses of earlier editions, which go on answering: a link to
@@ -80,6 +77,7 @@ def main(arguments: list[str]) -> None:
         for title, path, render in [(first, path, render), *OLD]
     ]
     page = st.navigation(pages)
+    moved.follow({path: render for _, path, render in OLD}.get(page.url_path))
     address.begin()
     terms.begin()
     with code.under(page.title), survived(), explained():
@@ -89,7 +87,7 @@ def main(arguments: list[str]) -> None:
         try:
             with atlas.open(shown.path) as a:
                 opened.append(choose(a, shown.read_only))
-                tray.draw(opened[0], next(each for each in pages if each.url_path == BETWEEN))
+                tray.draw(opened[0], next(each for each in pages if each.url_path == moved.BETWEEN))
                 figures.send_library()
                 page.run()
                 address.complete()

@@ -29,6 +29,7 @@ from .ids import check_network, checked_id, with_activation
 from .kinds import EXAMPLES, Lacking
 from .labels import drawn
 from .live_inputs import check_reader
+from .subjects import Given
 
 READ_AT_ONCE = 16
 """Inputs read live in one go: a full tensor of an early block of InceptionV1 at 224 pixels is 3 MB."""
@@ -79,6 +80,16 @@ def _site(reader: Network, spaces: Sequence[Site], name: str, scope: str) -> Sit
     if name not in blocks:
         raise UnknownName(f"no site {name!r} in network {reader.info.name}; it has {', '.join(blocks)}")
     return blocks[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """An end of a path: what it is called, its activation, what comes after the site, and its id if it is stored."""
+
+    name: str
+    activation: Float32[np.ndarray, " units"]
+    tail: Tail
+    example: int | None
 
 
 class Live:
@@ -187,6 +198,25 @@ class Live:
         self._tail = self._tail or self.reader.tail(self.place.site)
         return self._tail
 
+    def begin(self, given: Given) -> Begun:
+        """Where a path begins or ends: a stored example, or an input that is read now.
+
+        Raises `UsageError` for a code, which has no activation, and what `activations` and reading raise.
+        """
+        if given.example is not None:
+            example = self.checked(given.example)
+            return Begun(f"example {example}", self.activations([example])[0], self.tail(example), example)
+        kind = next((kind for kind in EXAMPLES if getattr(given, kind) is not None), None)
+        if kind is None:
+            raise UsageError("a code has no activation; give an example, a text, an image or a vector")
+        held = next(site for site in self.atlas.catalog.sites_of(self.owner) if site.n_codes)
+        target = self.atlas.catalog.target(site=held.name, network=self.owner.name)
+        where = replace(given, row=0.5, column=0.5) if kind == "image" and given.row is None else given
+        live = EXAMPLES[kind].live(self.atlas, target, where, self.reader)
+        site = self.place.site
+        tail = self.reader.tail(site, live.view) if self.held else self.reader.tail(site)
+        return Begun(live.name, self._of_views([live.view], [live.name])[0], tail, None)
+
     def views(self, ids: Sequence[int] | np.ndarray, lacking: Lacking | None = None) -> list[Any]:
         """The inputs of examples, as the network reads them.
 
@@ -247,20 +277,25 @@ class Live:
         return np.where(np.isin(wanted, with_activation(self.atlas, self.stored, wanted)), wanted, -1)
 
     def _read(self, ids: Int64[np.ndarray, " examples"]) -> Float32[np.ndarray, "examples units"]:
-        site, found = self.place.site, []
-        if site.name == INPUT:
-            return np.stack([view.numbers for view in self.views(ids)])
+        found = []
         for first in range(0, len(ids), READ_AT_ONCE):
             block = ids[first : first + READ_AT_ONCE]
-            reading = self.reader.read(self.views(block), codes=[], activations=[site])
-            bad = ~reading.finite[site.name]
-            if bad.any():
-                raise NonFinite(
-                    f"example {block[bad][0]} gives NaN or infinity at site {site.name} of network "
-                    f"{self.reader.info.name}"
-                )
-            found.append(reading.activations[site.name])
+            found.append(self._of_views(self.views(block), [f"example {example}" for example in block]))
         return np.concatenate(found)
+
+    def _of_views(self, views: Sequence[Any], names: Sequence[str]) -> Float32[np.ndarray, "examples units"]:
+        """Activations of inputs at the site; ``names``: what each is called in an error."""
+        site = self.place.site
+        if site.name == INPUT:
+            return np.stack([view.numbers for view in views])
+        reading = self.reader.read(views, codes=[], activations=[site])
+        bad = ~reading.finite[site.name]
+        if bad.any():
+            raise NonFinite(
+                f"{names[int(bad.argmax())]} gives NaN or infinity at site {site.name} of network "
+                f"{self.reader.info.name}"
+            )
+        return reading.activations[site.name]
 
     def _not_stored(self, example: int, kept: str) -> NotStored:
         block = self.place.site.name.removesuffix(FULL_SUFFIX)

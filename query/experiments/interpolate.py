@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, Network, hamming
 from atlas.checks import whole
@@ -19,7 +19,7 @@ from atlas.store.catalog import NetworkRecord
 from atlas.tails import PiecewiseLinearTail, Tail
 
 from ..examples.ids import check_network, checked_id
-from ..examples.live import Live, inputs_of_examples, labels_of_examples, place_of
+from ..examples.live import Live, Place, inputs_of_examples, labels_of_examples, place_of
 from ..pairs.class_density import LONE, draw_different, draw_same, lone_labels
 from ..pairs.density import euclidean
 from ..polytope.crossings import Told, read_along, span_codes
@@ -264,12 +264,31 @@ def _measure(
     told: Told,
 ) -> tuple[dict[str, Any], Float64[np.ndarray, " steps"]]:
     """One pair: its row of table ``pairs``, and its density in each step."""
-    tail, sites = live.tail(x), live.place.sites
     start, end = live.activations([x, y])
+    single = kind == "pair"
+    row, density = crossed(live.tail(x), live.place, start, end, edges, method, single, tolerance, told)
+    return {"kind": kind, "a": x, "b": y, **row}, density
+
+
+def crossed(
+    tail: Tail,
+    place: Place,
+    start: Float32[np.ndarray, " units"],
+    end: Float32[np.ndarray, " units"],
+    edges: Float64[np.ndarray, " edges"],
+    method: str,
+    single: bool,
+    tolerance: float,
+    told: Told = lambda share: None,
+) -> tuple[dict[str, Any], Float64[np.ndarray, " steps"]]:
+    """What lies on the straight line between two activations: distance, hamming, crossings, density, detour and how
+    they were counted, as in table ``pairs``; and the density in each step. ``single``: of one pair alone, of which
+    `method` auto may take longer."""
+    sites = place.sites
     distance = float(euclidean(start[None], end[None])[0])
     ends = {row: span_codes(reading, sites) for row, reading in _ends(tail, start, end, sites)}
     apart = int(hamming(ends[0], ends[1])[0])
-    exact = _is_exact(tail, method, kind, apart * live.place.n_gates)
+    exact = _is_exact(tail, method, single, apart * place.n_gates)
     if method == "exact" and not exact:
         raise UsageError(f"method exact needs a piecewise linear network; {tail.remark}")
     precise = tail.precise() if exact and isinstance(tail, PiecewiseLinearTail) else tail
@@ -278,9 +297,6 @@ def _measure(
     with np.errstate(divide="ignore", invalid="ignore"):
         density = profile.per_step / (np.diff(edges) * distance)
     row = {
-        "kind": kind,
-        "a": x,
-        "b": y,
         "distance": distance,
         "hamming": apart,
         "crossings": crossings,
@@ -298,10 +314,10 @@ def _ends(tail: Tail, start: np.ndarray, end: np.ndarray, sites: Sequence[Site])
     ]
 
 
-def _is_exact(tail: Tail, method: str, kind: str, cost: int) -> bool:
+def _is_exact(tail: Tail, method: str, single: bool, cost: int) -> bool:
     if not isinstance(tail, PiecewiseLinearTail):
         return False
-    return method == "exact" or (method == "auto" and kind == "pair" and cost <= AFFORDABLE)
+    return method == "exact" or (method == "auto" and single and cost <= AFFORDABLE)
 
 
 def _described(atlas: Atlas, frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,15 +14,20 @@ import pandas as pd
 from jaxtyping import Float32, Float64, Int64
 
 from atlas import Atlas, Network, SplineCodes
+from atlas.checks import whole
 from atlas.errors import NotStored, UsageError
 from atlas.search.hamming_index import hamming_matrix
 from atlas.tails import Tail
 
 from ..examples.ids import check_network, checked_id, holders
 from ..examples.live import Live, labels_of_examples, place_of
+from ..examples.subjects import Given
 from ..polytope.crossings import read_along, span_codes
-from ..progress import Progress, tell
+from ..progress import Progress, part, tell
+from .interpolate import crossed
 from .maps import log_softmax
+from .paths import path_notes
+from .targets import checked_tolerance
 
 BLOCK_BYTES = 1 << 26
 """Bytes of stored codes compared at once."""
@@ -76,14 +81,88 @@ def route(
             raise UsageError(f"start and end are both example {x}; a path needs two different ones")
         high = live.activations([y])[0]
     ends = [x] if end is None else [x, y]
-    table, codes = _read(live.tail(x), live, (low, high), points, progress)
+    return _along(atlas, live, live.tail(x), (low, high), points, ends if others else [], progress)
+
+
+def _along(
+    atlas: Atlas,
+    live: Live,
+    tail: Tail,
+    ends: tuple[Float32[np.ndarray, " units"], Float32[np.ndarray, " units"]],
+    points: Float64[np.ndarray, " points"],
+    without: Sequence[int],
+    progress: Progress | None,
+) -> Route:
+    """The points between two activations; the nearest are looked for among all but ``without``."""
+    table, codes = _read(tail, live, ends, points, progress)
     try:
-        nearest, distance = _nearest(atlas, live, codes, ends if others else [], progress)
+        nearest, distance = _nearest(atlas, live, codes, without, progress)
     except NotStored as error:
         missing = pd.Series([None] * len(points), dtype=object)
         return Route(table.assign(nearest=missing, distance=missing, label=missing), (str(error),))
     labels = pd.Series(labels_of_examples(atlas, nearest), dtype=object)
     return Route(table.assign(nearest=nearest, distance=distance, label=labels), ())
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """A path between two subjects, of which either may be read now.
+
+    ``steps``: low and high (of t), density (boundaries a unit of distance), crossings. ``distance`` of the
+    activations, Euclidean; ``hamming``: gates of the span in which the ends differ, of ``n_gates``. ``route``: the
+    points on the way. ``notes`` say what was held and how it was counted.
+    """
+
+    steps: pd.DataFrame
+    distance: float
+    hamming: int
+    n_gates: int
+    route: Route
+    notes: tuple[str, ...]
+
+
+def way(
+    atlas: Atlas,
+    reader: Network,
+    *,
+    span: str,
+    start: Given,
+    end: Given,
+    steps: int = 40,
+    tolerance: float = 0.005,
+    others: bool = False,
+    progress: Progress | None = None,
+) -> Way:
+    """The straight path between the activations of two subjects: a token of a text that is not stored, for one.
+
+        x(t) = (1 − t)·x + t·y        (SCIENCE 5)
+
+    ``span``: AFTER->TO; x is the activation of ``start`` at AFTER, y that of ``end``. Of stored examples it is what
+    `interpolate` and `route` say with as many ``steps``; ``tolerance``, ``others``: theirs.
+
+    Raises `UsageError` for a subject twice, `NotStored` where a stored example's activation can't be had,
+    `UnknownName`, `NonFinite`.
+    """
+    live = Live(atlas, reader, place_of(reader, span=span))
+    first, second = (live.begin(given) for given in (start, end))
+    if np.array_equal(first.activation, second.activation):
+        raise UsageError(
+            f"{first.name} and {second.name} have one activation at {live.place.site.name}: no path lies between"
+        )
+    edges, ends = np.linspace(0, 1, whole("steps", steps) + 1), (first.activation, second.activation)
+    told = part(progress, 0, 2)
+    row, density = crossed(first.tail, live.place, *ends, edges, "auto", True, checked_tolerance(tolerance), told)
+    counted = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "density": density})
+    counted["crossings"] = (density * np.diff(edges) * row["distance"]).round()
+    along = part(progress, 1, 2)
+    without = [begun.example for begun in (first, second) if begun.example is not None] if others else []
+    route = _along(atlas, live, first.tail, ends, edges, without, lambda done, total: along(done / total))
+    notes = path_notes(first.tail, pd.DataFrame([row]), 0, tolerance)
+    if live.held:
+        notes.append(
+            f"the vector of {second.name} is put into the place of that of {first.name}: {live.held} is its all along"
+        )
+    return Way(counted, row["distance"], row["hamming"], live.place.n_gates, route, (*notes, *route.notes))
 
 
 def _read(

@@ -26,7 +26,7 @@ from ..polytope.exits import first_exits
 from ..polytope.margins import margins_at
 from ..progress import Progress, tell
 from .claims import SLICED, Before, Claim, Part, counts, span_at
-from .figures import PALETTE, finish, one_line, text
+from .figures import GREY, PALETTE, finish, one_line, text
 from .options import CommonOptions
 from .planes import Grid, Plane, Polyline, find_boundaries, polylines, read_regions
 from .record import Experiment
@@ -278,9 +278,12 @@ def figure(result: Result) -> go.Figure:
                 mode="lines",
                 line={"width": 0.8, "color": "#222222", "dash": dash},
                 hoverinfo="skip",
-                name=f"boundaries of {site}, {lines['line'].nunique()} lines",
+                legendgroup=site,
+                showlegend=False,
             )
         )
+        name = f"boundaries of {site}, {lines['line'].nunique()} lines"
+        drawing.add_trace(_key(name, site, mode="lines", line={"width": 1.5, "color": GREY, "dash": dash}))
     for place, row in enumerate(table.head(len(PALETTE)).to_dict("records")):
         drawing.add_trace(
             go.Scatter(
@@ -310,15 +313,15 @@ def figure(result: Result) -> go.Figure:
         )
     )
     if radii := [row["radius"] for row in marked if _inscribed(row)]:
+        look, around = {"width": 1.6, "color": "#ffffff"}, "circles"
         drawing.add_trace(
             go.Scatter(
-                **_circles(marked),
-                mode="lines",
-                line={"width": 1.6, "color": "#ffffff"},
-                hoverinfo="skip",
-                name=f"inscribed circles, of radius {', '.join(f'{radius:.2g}' for radius in radii[:CIRCLES_NAMED])}",
+                **_circles(marked), mode="lines", line=look, hoverinfo="skip", legendgroup=around, showlegend=False
             )
         )
+        name = f"inscribed circles, of radius {', '.join(f'{radius:.2g}' for radius in radii[:CIRCLES_NAMED])}"
+        marker = {"symbol": "circle-open", "size": 11, "color": GREY, "line": {"width": 2}}
+        drawing.add_trace(_key(name, around, mode="markers", marker=marker))
     for row in marked:
         if row["named"]:
             drawing.add_annotation(
@@ -360,6 +363,11 @@ def closer(result: Result) -> dict[str, Any]:
     middle = named[0].tolist() if len(named) else [(u0 + u1) / 2, (v0 + v1) / 2]
     narrower = float(np.sqrt(2 * summary["points"] / FINE)) / max(1, summary["gates_crossed"])
     return {"middle": middle, "reach": float(u1 - u0) / 2 * min(0.5, narrower)}
+
+
+def _key(name: str, group: str, **look: Any) -> go.Scatter:
+    """An entry of the legend for lines whose own colour would not be seen on its ground, light or dark."""
+    return go.Scatter(x=[None], y=[None], name=name, legendgroup=group, **look)
 
 
 def _inscribed(row: dict[Any, Any]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from atlas import Atlas, SplineCodes
 from atlas.checks import whole
@@ -102,29 +103,38 @@ def gates_apart(
     target = atlas.catalog.target(site=site, span=span, network=network or network_of(atlas, x))
     ids = [check_network(atlas, example, target.network) for example in (x, y)]
     _, codes = atlas.codes(target.sites, ids)
-    gates, sites = [], []
-    for name, n_gates, on in _by_site(target, codes):
-        only = on[0] & ~on[1], on[1] & ~on[0]
-        differ = np.flatnonzero(only[0] | only[1])
-        gates.append(pd.DataFrame({"site": name, "gate": differ, "on_in": np.where(only[0][differ], *ids)}))
-        sites.append(
+    by_name = [(one.name, on) for one, on in zip(target.sites, by_site(target, codes), strict=True)]
+    gates = []
+    for name, on in by_name:
+        differ = np.flatnonzero(on[0] != on[1])
+        gates.append(pd.DataFrame({"site": name, "gate": differ, "on_in": np.where(on[0][differ], *ids)}))
+    return GatesApart(pd.concat(gates, ignore_index=True), sites_apart(by_name))
+
+
+def sites_apart(codes: Sequence[tuple[str, Bool[np.ndarray, "2 gates"]]]) -> pd.DataFrame:
+    """How many gates two codes have on, together and alone: of each site its name, and which are on in either.
+
+    Columns: those of `GatesApart.sites`.
+    """
+    rows = []
+    for name, on in codes:
+        only = [int((on[own] & ~on[1 - own]).sum()) for own in (0, 1)]
+        rows.append(
             {
                 "site": name,
-                "n_gates": n_gates,
+                "n_gates": on.shape[1],
                 "on_x": int(on[0].sum()),
                 "on_y": int(on[1].sum()),
-                "only_x": int(only[0].sum()),
-                "only_y": int(only[1].sum()),
-                "differ": len(differ),
-                "share": len(differ) / n_gates,
+                "only_x": only[0],
+                "only_y": only[1],
+                "differ": sum(only),
+                "share": sum(only) / on.shape[1],
             }
         )
-    return GatesApart(pd.concat(gates, ignore_index=True), pd.DataFrame(sites))
+    return pd.DataFrame(rows)
 
 
-def _by_site(target: Target, codes: SplineCodes) -> list[tuple[str, int, np.ndarray]]:
-    """Of each site its name, number of gates, and which of them are on (codes × gates)."""
-    on = codes.unpack()
+def by_site(target: Target, codes: SplineCodes) -> list[Bool[np.ndarray, "codes gates"]]:
+    """Of each site of a target, which gates are on."""
     ends = np.cumsum([site.n_gates for site in target.sites])
-    parts = np.split(on, ends[:-1], axis=1)
-    return [(site.name, site.n_gates, part) for site, part in zip(target.sites, parts, strict=True)]
+    return np.split(codes.unpack(), ends[:-1], axis=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from atlas import Atlas
 from atlas.checks import whole
@@ -17,6 +17,7 @@ from atlas.store.catalog import SiteRecord, Target
 from ..examples.subjects import Subject
 from ..neurons.gate_tops import code_blocks, gate_tops
 from ..progress import Progress, part, tell
+from .differing_gates import by_site
 
 
 def telling_gates(
@@ -56,7 +57,7 @@ def telling_gates(
     most, examples = whole("most", most), whole("examples", examples, 0)
     target = _same_target(atlas, x, y)
     found, step, steps = [], 0, 3 * len(target.sites)
-    for site, on in zip(target.sites, _by_site(target, x.codes, y.codes), strict=True):
+    for site, on in zip(target.sites, by_site(target, both(x, y)), strict=True):
         differ = np.flatnonzero(on[0] != on[1])
         counts, n = on_counts(atlas, site, _step(progress, step, steps))
         bits = bits_of(counts[differ], n)
@@ -91,6 +92,11 @@ def telling_gates(
     return frame
 
 
+def both(x: Subject, y: Subject) -> SplineCodes:
+    """The codes of two subjects, a row each."""
+    return SplineCodes(np.concatenate([x.codes.packed, y.codes.packed]), x.codes.parts)
+
+
 def _step(progress: Progress | None, step: int, steps: int) -> Progress:
     """What a step of several tells of itself."""
     told = part(progress, step, steps)
@@ -107,12 +113,6 @@ def _same_target(atlas: Atlas, x: Subject, y: Subject) -> Target:
             f"of {y.target.network.name}; read both at one"
         )
     return x.target
-
-
-def _by_site(target: Target, *codes: SplineCodes) -> list[Bool[np.ndarray, "codes gates"]]:
-    """Which gates of each site are on in each code."""
-    on = np.concatenate([code.unpack() for code in codes])
-    return np.split(on, np.cumsum([site.n_gates for site in target.sites])[:-1], axis=1)
 
 
 def bits_of(counts: Int64[np.ndarray, " gates"], n: int) -> Float64[np.ndarray, " gates"]:

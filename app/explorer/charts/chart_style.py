@@ -74,3 +74,13 @@ def finished(figure: go.Figure, title: str, height: int) -> go.Figure:
     figure.update_xaxes(automargin=True)
     figure.update_yaxes(automargin=True)
     return figure
+
+
+def with_legend(figure: go.Figure, title: str, height: int) -> go.Figure:
+    """Finished, with the legend in a line of its own between the title and the chart."""
+    figure = finished(figure, title, height)
+    return figure.update_layout(
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        margin={"t": 66},
+        title={"y": 1, "yanchor": "top", "pad": {"t": 14}},
+    )

@@ -10,9 +10,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ...plain_text import one_line
-from .chart_style import BLUE, GREY, ORANGE, VERMILLION, finished, text
+from .chart_style import BLUE, GREY, ORANGE, VERMILLION, text, with_legend
 
 NAME_LENGTH = 18  # characters of a class or token
+
+LEFT, RIGHT = 88, 24
+"""Pixels beside the axis of a path: below it stands a slider, as long as the axis (`static/style.css`)."""
 
 MOST_NAMED = 12
 """Changes of the prediction that are named in the figure; more would overlap, and the table has them all."""
@@ -88,7 +91,8 @@ def profile(
     figure.update_xaxes(range=[low, high])
     figure.update_xaxes(title=_AXES[axis], row=rows, col=1)
     figure.update_layout(uirevision=title)  # the same path stays zoomed wherever on it someone stands
-    return _with_legend(figure, title, 446 if points is not None else 316)
+    figure = with_legend(figure, title, 446 if points is not None else 316)
+    return figure.update_layout(margin={"l": LEFT, "r": RIGHT}).update_yaxes(automargin=False)
 
 
 _AXES = {"α": "α along x(α) = α·x", "t": "t along x(t) = (1 − t)·a + t·b"}
@@ -143,38 +147,3 @@ def spot(value: float) -> str:
 def short(name: str) -> str:
     """A class or token on one line, cut to what fits between two changes."""
     return one_line(name, NAME_LENGTH)
-
-
-def differing(sites: pd.DataFrame, names: tuple[str, str], title: str) -> go.Figure:
-    """Share of each site's gates that are on in one of two examples alone. Columns: those of `GatesApart.sites`."""
-    figure = go.Figure()
-    for column, name, colour, pattern in (("only_x", names[0], BLUE, ""), ("only_y", names[1], VERMILLION, "/")):
-        figure.add_trace(
-            go.Bar(
-                x=[text(site) for site in sites["site"]],
-                y=100 * sites[column] / sites["n_gates"],
-                name=name,
-                marker={"color": colour, "pattern": {"shape": pattern}},
-                hovertext=[
-                    f"<b>{text(row.site)}</b><br>{getattr(row, column):,} of {row.n_gates:,} gates {name}"
-                    for row in sites.itertuples()
-                ],
-                hoverinfo="text",
-            )
-        )
-    figure.update_layout(barmode="stack", legend_traceorder="normal", showlegend=True)
-    if len(sites) < 5:
-        figure.update_traces(width=0.45)
-    figure.update_xaxes(title="Site, from input to output", type="category")
-    figure.update_yaxes(title="Gates that differ, %", rangemode="tozero")
-    return _with_legend(figure, title, 336)
-
-
-def _with_legend(figure: go.Figure, title: str, height: int) -> go.Figure:
-    """Finished, with the legend in a line of its own between the title and the chart."""
-    figure = finished(figure, title, height)
-    return figure.update_layout(
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-        margin={"t": 66},
-        title={"y": 1, "yanchor": "top", "pad": {"t": 14}},
-    )

@@ -177,9 +177,9 @@ def saved_link(address: str, words: str) -> str:
 
 
 def address_of(page: str, /, **state: object) -> str:
-    """The address of a page in a certain state, as `link` has it."""
+    """The address of a page in a certain state, as `link` has it; a list stands as several values of its name."""
     given = {name: value for name, value in state.items() if value is not None}
-    return f"{page}?{urlencode(given)}"
+    return f"{page}?{urlencode(given, doseq=True)}"
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:

@@ -161,7 +161,7 @@ def drag(page: Page, ways: list[tuple[float, float]]) -> None:
 
 def address(server: str, page: str, /, **state: object) -> str:
     """Of a page in a certain state."""
-    return f"{server}/{page}?{urlencode(state)}"
+    return f"{server}/{page}?{urlencode(state, doseq=True)}"
 
 
 def state(page: Page) -> dict[str, str]:

@@ -30,11 +30,9 @@ PAGES = {
     "atlas": "Atlas",
     "cluster": "Cluster",
     "neurons": "Neurons",
-    "density": "Density",
-    "paths": "Paths",
-    "slices": "Slices",
+    "between": "Between",
     "sql": "SQL",
-    "experiments": "Experiments",
+    "claims": "Claims",
 }
 LOOKED_AT = {
     "claims": VIEWS["claims"],
@@ -46,9 +44,11 @@ LOOKED_AT = {
     "cluster-flow": VIEWS["cluster-flow"],
     "atlas": VIEWS["atlas-cluster"],
     "atlas-region": VIEWS["atlas-region"],
-    "density": VIEWS["density-pair"],
-    "slices": VIEWS["slices"],
-    **{page: View(page, {"network": TEXT, "target": SITE}) for page in ("example", "neurons", "paths", "sql")},
+    "between": VIEWS["between"],
+    "between-path": VIEWS["between-path"],
+    "between-slice": VIEWS["between-slice"],
+    "between-clusters": VIEWS["between-clusters"],
+    **{page: View(page, {"network": TEXT, "target": SITE}) for page in ("example", "neurons", "sql")},
 }
 """Every page, with such figures, tables or forms as are wide. A page is opened once and looked at from all sides."""
 

@@ -232,7 +232,9 @@ def test_circles_reach_the_nearest_boundary(plane):
             asked = query.boundaries(a, example=ids[word], reader=reader, span="embed->", k=1)
             assert found[ids[word]] <= asked.inradius * (1 + 1e-6)
             assert found[ids[word]] == pytest.approx(asked.inradius, rel=2e-3)
-    [circles] = [trace for trace in result.figure().data if "inscribed circles" in (trace.name or "")]
+    around = [trace for trace in result.figure().data if trace.legendgroup == "circles"]
+    circles, [named] = around[0], around[1:]
+    assert named.name.startswith("inscribed circles") and named.marker.color != circles.line.color == "#ffffff"
     assert circles.x.count(None) == len(found)
 
 

@@ -71,13 +71,13 @@ def test_pages_of_vectors_open(moons, page, state):
 
 def test_slice_of_all_inputs(moons):
     """The whole plane that a network reads: computed at a click, shown at once where it is stored, part by part."""
-    app = opened(moons, "slices", size=16)
+    app = opened(moons, "between", part="Slice", size=16)
     press(app, "Compute")
     assert errors(app) == [] and len(figures(app)) == 1
     with atlas.open(moons, writable=True) as a:
         found = run(a, "slice", reader=shipped("demo:two-moons"), span="input->", size=24)
         save(a, found)
-    app = opened(moons, "slices")
+    app = opened(moons, "between", part="Slice")
     assert metrics(app)[0] == f"{found.tables['summary']['polytopes'].item():,}"
     assert errors(app) == [] and "of example" not in words(app)
     press(app, "Zoom in")

@@ -8,12 +8,17 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+import query
 from atlas import Atlas, Network
+from atlas.errors import NotStored, UsageError
+from atlas.images import decode_image
 from query.examples.description import describe
+from query.examples.subjects import Given
 from query.experiments.archive import load, stored
 from query.experiments.result import Result
-from query.experiments.route import Route, route
+from query.experiments.route import Route, Way, route, way
 from query.experiments.scale import HIGHEST, STEPS
+from query.pairs.density import space_before
 from query.progress import Progress
 
 from ...plain_text import counted
@@ -21,91 +26,182 @@ from .. import address
 from ..charts import path_charts
 from ..charts.path_charts import spot
 from ..parts import cards, choices, figures, markup, measured, show
-from ..parts.code import call, reader_of, source
+from ..parts.code import call, heading, reader_of, source
+from ..parts.pin import Pin
 from ..parts.show import KEY, NUMBER, WIDE, Column, Row
 from ..view import View, explained, records
 
 SCALE, BETWEEN = "Scaling one example", "From one example to another"
-KINDS = {SCALE: "scale", BETWEEN: "interpolate"}
 THUMB = 28  # pixels of a picture in a table
 
 T_STEPS = 40
 """Steps of `interpolate` unless asked otherwise, so that a stored answer to the plain question is found."""
 
 
-def render(view: View) -> None:
+def draw(view: View, letters: tuple[str, str], pair: tuple[Pin, Pin]) -> None:
     show.notes(
         "A straight path through the activation space of a site. Where it crosses a boundary, a gate after "
         "the site flips. Move along it with the slider: what the network predicts there, how many boundaries "
         "lie behind, and which stored example is nearest by its code."
     )
-    with explained():
-        _page(view)
-
-
-def _page(view: View) -> None:
-    known = choices.example_range(view)
-    path = address.segment("Path", [SCALE, BETWEEN], key="path")
-    axis = "α" if path == SCALE else "t"
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        path = address.segment("Path", [BETWEEN, SCALE], key="path")
         span = choices.span(view)
-        a, b = choices.first_examples(known, 2)
+        scaled = letters[0]
         if path == SCALE:
-            start, end = choices.example(view, "Example", "example", a), None
-            options: dict[str, Any] = {"span": span, "example": start}
-        else:
-            start = choices.example(view, "From example a", "a", a)
-            end = choices.example(view, "to example b", "b", b)
-            options = {"span": span, "a": start, "b": end}
-    here = _slider(axis)
-    place = st.container()
-    drawn = False
+            scaled = address.segment("Scaled", letters, key="scaled")
+    here = _Here(*letters, "α" if path == SCALE else "t", span)
     with explained():
-        drawn = _profile(view, KINDS[path], options, axis, here)
-    if not drawn:
-        with place:
-            _cards(view, None, axis, here, start, end)
+        if path == SCALE:
+            _scaled(view, here, pair[letters.index(scaled)])
+        elif all(each.kind == "example" for each in pair):
+            _profile(view, "interpolate", {"span": span, "a": pair[0].number, "b": pair[1].number}, here)
+        else:
+            _live(view, here, pair)
 
 
-def _slider(axis: str) -> float:
-    if axis == "α":
-        return address.slider("α: how many times the activation", 0.0, HIGHEST, 1.0, HIGHEST / STEPS, key="alpha")
-    return address.slider("t: how far from a to b", 0.0, 1.0, 0.5, 1 / T_STEPS, format="%.3f", key="t")
+class _Here:
+    """Where the parts stand: numbers and figure, the slider below its axis, and what is said of its place."""
+
+    def __init__(self, a: str, b: str, axis: str, span: str) -> None:
+        self.letters, self.axis, self.span = (a, b), axis, span
+        self.above = st.container()
+        self.slider = st.container(key="along")
+        self.below = st.container()
+        self._spot: float | None = None
+
+    @property
+    def spot(self) -> float:
+        """The slider's place. It is drawn where something is to be seen along it."""
+        if self._spot is None:
+            with self.slider:
+                self._spot = self._draw()
+        return self._spot
+
+    def _draw(self) -> float:
+        if self.axis == "α":
+            label = "α: how many times the activation"
+            return address.slider(label, 0.0, HIGHEST, 1.0, HIGHEST / STEPS, key="alpha")
+        label = f"t: how far from {self.letters[0]} to {self.letters[1]}"
+        return address.slider(label, 0.0, 1.0, 0.5, 1 / T_STEPS, format="%.3f", key="t")
 
 
-def _profile(view: View, name: str, options: dict[str, Any], axis: str, here: float) -> bool:
+def _scaled(view: View, here: _Here, one: Pin) -> None:
+    if one.kind != "example":
+        raise UsageError(f"only a stored example is scaled, and {one.words} is not stored; choose the other path")
+    _profile(view, "scale", {"span": here.span, "example": one.number}, here)
+
+
+def _profile(view: View, name: str, options: dict[str, Any], here: _Here) -> None:
     """Draw what there is of the path, if anything; what is stored at once, the rest when it is asked for."""
     start: int = options["example"] if name == "scale" else options["a"]
     end: int | None = options.get("b")
+    if name == "interpolate":
+        with here.above, explained():
+            _density(view, start, options["b"], here.span)
     known = measured.stored(view, name, options)
-    if not measured.offer(
-        "Runs the network on from the site: seconds for a small network, minutes for a large one or an early site."
-        if known is None
-        else "This profile is stored. The nearest examples on the way take the network.",
-        "path",
-    ):
-        if known is None:
-            _means(view, name, options["span"], here)
+    with here.below:
+        asked = measured.offer(
+            SECONDS if known is None else "This profile is stored. The nearest examples on the way take the network.",
+            "path",
+        )
+    if not asked:
+        if known is not None:
+            _draw(view, known, None, here, options)
         else:
-            _draw(view, known, None, axis, here, options)
-        return known is not None
-    found = measured.answer(view, name, options, "Following the path")
+            with here.below:
+                _means(view, name, options["span"])
+        return
+    with here.below:
+        found = measured.answer(view, name, options, "Following the path")
     if found is None:
-        return False
-    others = bool(st.session_state.get("others", st.query_params.get("others") == "true"))
-    place = st.container()
-    wanted = {"span": options["span"], "start": start, "end": end, "at": _edges(found.result), "others": others}
-    way = view.work("Looking around on the way", walked, wanted, live=True)
-    with place:
-        _draw(view, found, way, axis, here, options)
+        return
+    wanted = {"span": here.span, "start": start, "end": end, "at": _edges(found.result), "others": _others()}
+    with here.below:
+        way = view.work("Looking around on the way", walked, wanted, live=True)
+    _draw(view, found, way, here, options)
     if way is not None:
-        _met(view, way, axis, wanted)
-    return True
+        with here.below:
+            _met(view, way, here.axis)
+            said = call(route, **wanted)
+            source(view, f"{said[:-1]}, reader={reader_of(view.network.name)}).table")
+
+
+SECONDS = "Runs the network on from the site: seconds for a small network, minutes for a large one or an early site."
+
+
+def _others() -> bool:
+    return bool(st.session_state.get("others", st.query_params.get("others") == "true"))
 
 
 def walked(atlas: Atlas, wanted: dict[str, Any], *, reader: Network, progress: Progress | None = None) -> Route:
     """`route`, as the page asks it: ``reader`` by name."""
     return route(atlas, reader, **wanted, progress=progress)
+
+
+def _density(view: View, x: int, y: int, span: str) -> None:
+    """Of the pair: the boundaries between the two, over the distance."""
+    try:
+        found = view.ask(query.density, x, y, network=view.network.name, span=span)
+    except (NotStored, UsageError) as reason:
+        show.notes(f"No density of the pair: {reason}")
+        return
+    before = space_before(view.atlas.catalog.target(span=span, network=view.network.name)).name
+    measured.metrics(
+        [
+            ("Density", markup.number(found.density), "Boundaries per unit distance"),
+            (f"Gates apart, of {found.n_gates:,}", f"{found.hamming:,}", f"Hamming distance at {found.target}"),
+            ("Distance", markup.number(found.distance), f"Euclidean, of the activations at {before}"),
+            ("Density per gate", markup.number(found.density_per_gate), None),
+        ]
+    )
+    show.notes(found.note)
+    source(view, call(query.density, x, y, span=span, network=view.network.name))
+
+
+# --- an end that is not stored ---------------------------------------------------------------------------------
+
+
+def led(
+    atlas: Atlas,
+    span: str,
+    first: dict[str, Any],
+    second: dict[str, Any],
+    others: bool,
+    *,
+    reader: Network,
+    progress: Progress | None = None,
+) -> Way:
+    """`way` between two subjects, each given as arguments of `query.subject`, an image as its file."""
+    start, end = (
+        Given(**{**given, **({"image": decode_image(given["image"])} if "image" in given else {})})
+        for given in (first, second)
+    )
+    return way(atlas, reader, span=span, start=start, end=end, others=others, progress=progress)
+
+
+def _live(view: View, here: _Here, pair: tuple[Pin, Pin]) -> None:
+    with here.below:
+        if not measured.offer(SECONDS, "path"):
+            return
+        found = view.work("Following the path", led, here.span, *(p.subject for p in pair), _others(), live=True)
+    if found is None:
+        return
+    density = found.steps["crossings"].sum() / found.distance
+    with here.above:
+        measured.metrics(
+            [
+                ("Density on the way", markup.number(float(density)), "Boundaries crossed per unit distance"),
+                (f"Gates apart, of {found.n_gates:,}", f"{found.hamming:,}", f"Hamming distance over {here.span}"),
+                ("Distance", markup.number(found.distance), "Euclidean, of the activations"),
+            ]
+        )
+    total = int(found.steps["crossings"].sum())
+    title = f"{counted(total, 'boundary', 'boundaries')} of {found.n_gates:,} gates crossed, {here.span}, n = 1 path"
+    _show(view, here, "way", found.steps, found.route, found.route.table, title)
+    with here.below:
+        show.notes(*found.notes, "Computed now and not stored.")
+        _met(view, found.route, here.axis)
 
 
 # --- the profile -----------------------------------------------------------------------------------------------
@@ -130,9 +226,7 @@ def steps_of(result: Result, kind: str) -> pd.DataFrame:
     return pd.DataFrame({"low": low, "high": high, "density": table["density"], "crossings": crossings.round()})
 
 
-def _draw(
-    view: View, found: measured.Answer, way: Route | None, axis: str, here: float, options: dict[str, Any]
-) -> None:
+def _draw(view: View, found: measured.Answer, way: Route | None, here: _Here, options: dict[str, Any]) -> None:
     result = found.result
     steps = steps_of(result, "activation" if result.kind == "scale" else "pair")
     baseline = steps_of(result, "gaussian") if result.kind == "scale" else None
@@ -142,23 +236,40 @@ def _draw(
         points = classes[classes["kind"] == "activation"].rename(columns={"alpha": "at"}).reset_index(drop=True)
     total = int(steps["crossings"].sum())
     span, n_gates = result.parameters["span"], result.parameters["n_gates"]
-    boundaries = counted(total, "boundary", "boundaries")
-    title = f"{boundaries} of {n_gates:,} gates crossed, {span}, n = 1 path"
-    _metrics(steps, points, way, axis, here)
-    figures.show(
-        path_charts.profile(steps, points, here, axis, title, baseline),
-        f"{result.kind}-{view.network.name}",
-        key="path-profile",
-        data=_numbers(steps, points),
-        alt=f"{title}; the place marked is {axis} = {here:g}",
-    )
-    if points is not None:
-        _stretches(points, axis)
-    _cards(view, way, axis, here, options["example"] if axis == "α" else options["a"], options.get("b"))
-    measured.remarks(found)
-    if way is not None:
-        show.notes(*way.notes)
-    measured.code(view, result.kind, result.options or options)
+    title = f"{counted(total, 'boundary', 'boundaries')} of {n_gates:,} gates crossed, {span}, n = 1 path"
+    _show(view, here, result.kind, steps, way, points, title, baseline)
+    with here.below:
+        measured.remarks(found)
+        if way is not None:
+            show.notes(*way.notes)
+        measured.code(view, result.kind, result.options or options)
+
+
+def _show(
+    view: View,
+    here: _Here,
+    name: str,
+    steps: pd.DataFrame,
+    way: Route | None,
+    points: pd.DataFrame | None,
+    title: str,
+    baseline: pd.DataFrame | None = None,
+) -> None:
+    """The figure with the slider below its axis, and what is true at the slider's place."""
+    axis, spot = here.axis, here.spot
+    with here.above:
+        figures.show(
+            path_charts.profile(steps, points, spot, axis, title, baseline),
+            f"{name}-{view.network.name}",
+            key="path-profile",
+            data=_numbers(steps, points),
+            alt=f"{title}; the place marked is {axis} = {spot:g}",
+        )
+    with here.below:
+        _metrics(steps, points, way, axis, spot)
+        if points is not None:
+            _stretches(points, axis)
+        _nearest(view, way, axis, spot)
 
 
 def _numbers(steps: pd.DataFrame, points: pd.DataFrame | None) -> pd.DataFrame:
@@ -202,17 +313,13 @@ def _stretches(points: pd.DataFrame, axis: str) -> None:
 # --- the nearest examples --------------------------------------------------------------------------------------
 
 
-def _cards(view: View, way: Route | None, axis: str, here: float, start: int, end: int | None) -> None:
-    """The ends of the path, and between them the example nearest to the slider's place."""
-    ids, titles = [start], ["the example" if end is None else "a"]
-    if way is not None and way.table["nearest"].notna().any():
-        row = _at(way.table, here)
-        ids.append(int(row["nearest"]))
-        titles.append(f"nearest at {axis} = {spot(row['at'])}: {counted(int(row['distance']), 'gate')} away")
-    if end is not None:
-        ids.append(end)
-        titles.append("b")
-    choices.side_by_side(view, ids, titles)
+def _nearest(view: View, way: Route | None, axis: str, here: float) -> None:
+    """The example nearest to the slider's place."""
+    if way is None or way.table["nearest"].isna().all():
+        return
+    row = _at(way.table, here)
+    title = f"Nearest at {axis} = {spot(row['at'])}: {counted(int(row['distance']), 'gate')} away"
+    choices.side_by_side(view, [int(row["nearest"])], [title])
 
 
 def _at(points: pd.DataFrame, here: float) -> pd.Series:
@@ -220,9 +327,9 @@ def _at(points: pd.DataFrame, here: float) -> pd.Series:
     return points.iloc[int(np.abs(points["at"] - here).argmin())]
 
 
-def _met(view: View, way: Route, axis: str, wanted: dict[str, Any]) -> None:
+def _met(view: View, way: Route, axis: str) -> None:
     """All examples that are nearest somewhere on the way."""
-    st.header("Nearest on the way", anchor=False)
+    heading("Nearest on the way")
     address.switch(
         "Other examples only",
         key="others",
@@ -269,14 +376,12 @@ def _met(view: View, way: Route, axis: str, wanted: dict[str, Any]) -> None:
         f"{len(described)} of the atlas's examples {'is' if len(described) == 1 else 'are'} nearest "
         f"somewhere among {len(way.table)} points. Of several at one distance the lowest id is taken."
     )
-    said = call(route, **wanted)
-    source(view, f"{said[:-1]}, reader={reader_of(view.network.name)}).table")
 
 
 # --- means that are stored -------------------------------------------------------------------------------------
 
 
-def _means(view: View, name: str, span: str, here: float) -> None:
+def _means(view: View, name: str, span: str) -> None:
     """Stored results over many examples: the newest of this span is drawn, the others are linked."""
     held = view.ask(stored, network=view.network.name)
     held = held[(held["kind"] == name) & (held["network"] == view.network.name)]
@@ -288,9 +393,12 @@ def _means(view: View, name: str, span: str, here: float) -> None:
     same = [number for number, of in zip(numbers, spans, strict=True) if of == span]
     if same:
         found = measured.Answer(view.ask(load, same[0]), same[0])
-        figure = measured.drawn(found.result)
-        figure.add_vline(x=here, line={"color": path_charts.ORANGE, "width": 3})
-        figures.show(figure, f"{name}-mean-{view.network.name}", key="path-means", data=found.result.table)
+        figures.show(
+            measured.drawn(found.result),
+            f"{name}-mean-{view.network.name}",
+            key="path-means",
+            data=found.result.table,
+        )
         measured.remarks(found)
         measured.code(view, name, found.result.options)
     links = [

@@ -1,4 +1,4 @@
-"""The page of slices: a stored one at once, any window of it at a click or a box, and a way to stop."""
+"""Slices: a stored one at once, any window of it at a click or a box, and a way to stop."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_a_slice_opens_resolved(demo_atlas: Path):
         first = int(
             a.value("select min(example_id) from examples join networks using (network_id) where name = $1", [IMAGE])
         )
-    app = opened(demo_atlas, "slices", network=IMAGE, run=1, size=32)
+    app = opened(demo_atlas, "between", network=IMAGE, part="Slice", run=1, size=32)
     assert errors(app) == [] and areas(app) == 2 and "unresolved" not in words(app)
     assert not metrics(app)[0].startswith("≥") and 1 < int(metrics(app)[0].replace(",", "")) <= 32 * 32 / RESOLVED
     marks = [trace for trace in figures(app)[0]["data"] if (trace.get("name") or "").startswith("examples")]
     assert any(f"example {first}," in words for words in marks[0]["hovertext"]), "the first example is in it"
-    whole = opened(demo_atlas, "slices", network=IMAGE, run=1, size=32, near="false")
+    whole = opened(demo_atlas, "between", network=IMAGE, part="Slice", run=1, size=32, near="false")
     assert areas(whole) == 1 and f"{metrics(whole)[0]}: unresolved at this size" in words(whole)
 
 
@@ -56,7 +56,7 @@ def test_the_stored_slice_and_any_part_of_it(measured_atlas: Path, networks: dic
     with atlas.open(measured_atlas) as a:
         stored = load(a, 1)
         (u0, u1), (v0, v1) = stored.parameters["u"], stored.parameters["v"]
-        app = opened(measured_atlas, "slices", network=IMAGE)
+        app = opened(measured_atlas, "between", network=IMAGE, part="Slice")
         assert errors(app) == [] and len(figures(app)) == 1
         assert metrics(app)[0] == counted(stored)
         press(app, "Zoom in")
@@ -71,7 +71,7 @@ def test_the_stored_slice_and_any_part_of_it(measured_atlas: Path, networks: dic
 
 def test_a_nonsense_address_is_a_sentence(measured_atlas: Path):
     """Nonsense in the address is a sentence."""
-    app = opened(measured_atlas, "slices", network=IMAGE, **SLICED, u="<b>left</b>", v=1, reach=2)
+    app = opened(measured_atlas, "between", network=IMAGE, part="Slice", **SLICED, u="<b>left</b>", v=1, reach=2)
     assert "the address names a window by u '<b>left</b>', v '1', reach '2'" in errors(app)[0]
     assert len(figures(app)) == 1, "the whole plane"
 

@@ -1,4 +1,4 @@
-"""The page of paths: nothing is computed before someone asks, and then it is what the experiments give."""
+"""Paths: nothing is computed before someone asks, and then it is what the experiments give."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.app.explorer.browsing import (
 from tests.app.explorer.running import computed, errors, figures, metrics, opened, press, words
 
 IMAGE, SPAN = "demo-inceptionv1", "inception5a->:full"
-BETWEEN = "From one example to another"
+SCALE = "Scaling one example"
 
 
 def cards(app: AppTest) -> list[str]:
@@ -48,16 +48,18 @@ def test_scaling_is_computed_when_asked_for(measured_atlas: Path, networks: dict
         row = way.iloc[int(np.abs(way["at"] - alpha).argmin())]
         behind = int(crossed[profile["alpha_high"] <= alpha + 1e-9].sum())
         values = [row["prediction"], f"{row['probability']:.3f}", f"{behind:,}", f"{int(row['distance']):,}"]
-        return values, [str(example), str(int(row["nearest"]))]
+        return values, [str(example), "8", str(int(row["nearest"]))]
 
-    app = opened(measured_atlas, "paths", network=IMAGE, span=SPAN, example=example, others="true")
-    assert figures(app) == [] and cards(app) == [str(example)]
+    app = opened(
+        measured_atlas, "between", network=IMAGE, part="Path", path=SCALE, span=SPAN, pin=[example, 8], others="true"
+    )
+    assert figures(app) == [] and cards(app) == [str(example), "8"]
     press(app, "Compute")
     assert expected(0.3) != expected(1.0)
-    assert (metrics(app), cards(app)[:2]) == expected(1.0)
+    assert (metrics(app), cards(app)) == expected(1.0)
     app.slider(key="alpha").set_value(0.3)
     computed(app)
-    assert (metrics(app), cards(app)[:2]) == expected(0.3)
+    assert (metrics(app), cards(app)) == expected(0.3)
     changes = sum(a != b for a, b in zip(way["prediction"], way["prediction"][1:], strict=False))
     assert changes and f"The prediction changes {changes} time{'' if changes == 1 else 's'} over" in words(app)
 
@@ -68,11 +70,11 @@ def test_a_link_to_an_interpolation_shows_it(measured_atlas: Path, networks: dic
         result = run(a, "interpolate", reader=reader, span=SPAN, a=3, b=8)
         way = route(a, reader, span=SPAN, start=3, end=8, at=np.linspace(0, 1, 41).tolist()).table
     [pair] = result.tables["pairs"].to_dict("records")
-    app = opened(measured_atlas, "paths", network=IMAGE, path=BETWEEN, span=SPAN, a=3, b=8, t=0.25, run=1)
+    app = opened(measured_atlas, "between", network=IMAGE, part="Path", span=SPAN, pin=[3, 8], t=0.25, run=1)
     row = way.iloc[10]
-    shown = metrics(app)
+    shown = metrics(app)[4:]
     assert shown[:2] == [row["prediction"], f"{row['probability']:.3f}"] and shown[3] == f"{int(row['distance']):,}"
-    assert cards(app)[:3] == ["3", str(int(row["nearest"])), "8"]
+    assert cards(app) == ["3", "8", str(int(row["nearest"]))]
     title = figures(app)[0]["layout"]["title"]["text"]
     assert title.startswith(f"{pair['crossings']:,} boundaries of 1,264 gates crossed")
     assert "xact paths: every crossing is located" in words(app)
@@ -80,15 +82,10 @@ def test_a_link_to_an_interpolation_shows_it(measured_atlas: Path, networks: dic
 
 def test_the_page_says_why_without_a_network(measured_atlas: Path):
     """Without the network the page says why."""
-    app = opened(measured_atlas, "paths", network="demo-gpt2", span="blocks.2.mlp->", run=1)
+    app = opened(measured_atlas, "between", network="demo-gpt2", part="Path", span="blocks.2.mlp->", run=1)
     [sentence] = errors(app)
     assert "gone" in sentence
-    assert sum("pa-passage" in part.value for part in app.html) == 1, "the example itself needs no network"
-
-
-def test_a_path_to_itself_is_a_sentence(measured_atlas: Path):
-    app = opened(measured_atlas, "paths", network=IMAGE, path=BETWEEN, span=SPAN, a=3, b=3, run=1)
-    assert errors(app) == ["a and b are both example 3; a path needs two different ones"]
+    assert sum("pa-passage" in part.value for part in app.html) == 2, "the examples themselves need no network"
 
 
 class TestInABrowser:

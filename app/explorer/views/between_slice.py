@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from atlas import Atlas, Network
+from atlas.errors import UsageError
 from query.experiments.archive import stored
 from query.experiments.result import MAIN, Result
 from query.experiments.slice import closer, picture, unresolved
@@ -16,6 +18,7 @@ from query.progress import Progress
 
 from .. import address, jobs
 from ..parts import choices, figures, markup, measured, show
+from ..parts.pin import Pin
 from ..parts.show import KEY, NUMBER, Column
 from ..view import View, explained, guarded, records
 
@@ -33,27 +36,25 @@ STEP = 0.5
 CLASSES_SHOWN = 12
 
 
-def render(view: View) -> None:
+def draw(view: View, chosen: Sequence[Pin]) -> None:
+    """``chosen``: what is pinned; where that is fewer than three, the address or the atlas has the others."""
     show.notes(
         "A plane through the activation space of a site. Every polytope that it meets is an area, every "
         "boundary a line; colours are predicted classes. Draw a box on the figure to look closer: the same "
         "grid is laid over the smaller window."
     )
-    with explained():
-        _page(view)
-
-
-def _page(view: View) -> None:
-    _stored_slices(view)
+    _stored_slices(view, chosen)
     inputs = choices.plane_of_inputs(view)
     ways = [EXAMPLES, DIRECTIONS] if inputs is None else [INPUTS, EXAMPLES, DIRECTIONS]
-    by = address.segment("Plane through", ways, key="by")
+    first = EXAMPLES if len(chosen) == len(LETTERS) else ways[0]
+    by = address.segment("Plane through", ways, key="by", first=first)
+    examples = dict(zip(LETTERS, _examples(view, chosen), strict=True))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         if by == INPUTS and inputs is not None:
-            span, plane = inputs, {}
+            span, plane = inputs, dict[str, Any]()
         else:
             span = choices.span(view, _whole, last=True)
-            plane = _examples(view) if by != DIRECTIONS else _directions(view)
+            plane = dict(examples) if by != DIRECTIONS else {"a": examples["a"], "directions": _directions()}
         sizes = [str(size) for size in sorted({*SIZES, *_size_of_link()})]
         size = int(
             address.one_of(
@@ -66,7 +67,7 @@ def _page(view: View) -> None:
                 help="Of the grid; the time grows with their square",
             )
         )
-    window = _window()
+    window = _window(plane)
     near = (
         not window
         and by != INPUTS
@@ -80,9 +81,35 @@ def _page(view: View) -> None:
     )
     options: dict[str, Any] = {"span": span, **plane, "size": size, **window}
     _slice(view, options, near)
-    named = {name: plane[name] for name in "abc" if name in plane}
+    named = {name: plane[name] for name in LETTERS if name in plane}
     if named and len(set(named.values())) == len(named):
-        choices.side_by_side(view, list(named.values()), list(named))
+        titles = [f'<b class="pa-letter pa-{name}">{name.upper()}</b>' for name in named]
+        choices.side_by_side(view, list(named.values()), titles)
+
+
+LETTERS = "abc"
+"""What a plane goes through, and how an address names an example that is not pinned."""
+
+
+def _examples(view: View, chosen: Sequence[Pin]) -> list[int]:
+    """Three examples: those that are pinned, then those that the address names, then the atlas's first."""
+    if live := [each for each in chosen if each.kind != "example"]:
+        raise UsageError(f"a slice goes through stored examples, and {live[0].words} is not stored")
+    known = choices.example_range(view)
+    ids = [each.number for each in chosen]
+    for letter, default in zip(LETTERS, choices.first_examples(known, len(LETTERS)), strict=True):
+        if len(ids) > LETTERS.index(letter):
+            continue
+        asked = st.query_params.get(letter, "")
+        wanted = int(asked) if asked.isdecimal() else default
+        if asked and not (asked.isdecimal() and known.lowest <= wanted <= known.highest):
+            expected = f"an example of network {view.network.name}, {known.lowest:,} to {known.highest:,}"
+            address.refuse(letter, asked, expected, default)
+            wanted = default
+        address.show_refusal(letter, wanted)
+        address.name(letter, wanted)
+        ids.append(wanted)
+    return ids
 
 
 def _slice(view: View, options: dict[str, Any], near: bool) -> None:
@@ -122,15 +149,7 @@ def _size_of_link() -> set[int]:
     return {int(given)} if given.isdecimal() and 2 <= int(given) <= max(SIZES) else set()
 
 
-def _examples(view: View) -> dict[str, Any]:
-    first = choices.first_examples(choices.example_range(view), 3)
-    return {
-        name: choices.example(view, f"Example {name}", name, default, on_change=_whole)
-        for name, default in zip("abc", first, strict=True)
-    }
-
-
-def _directions(view: View) -> dict[str, Any]:
+def _directions() -> list[str]:
     hint = "random:SEED, unit:NUMBER, or METHOD:COMPONENT of a stored direction, such as pca:0"
     first = st.text_input(
         "First direction", "random:0", key="d1", bind="query-params", width=150, help=hint, on_change=_whole
@@ -138,9 +157,7 @@ def _directions(view: View) -> dict[str, Any]:
     second = st.text_input(
         "Second direction", "random:1", key="d2", bind="query-params", width=150, help=hint, on_change=_whole
     )
-    [start] = choices.first_examples(choices.example_range(view), 1)
-    a = choices.example(view, "from example", "a", start, on_change=_whole)
-    return {"a": a, "directions": [first.strip(), second.strip()]}
+    return [first.strip(), second.strip()]
 
 
 # --- the window ------------------------------------------------------------------------------------------------
@@ -149,8 +166,13 @@ WINDOW = ("u", "v", "reach")
 """In the URL: the middle of the window and half its width. Without them it holds what the plane goes through."""
 
 
-def _window() -> dict[str, Any]:
-    """The window that the URL names, as options of `slice`; none where it names none, or nonsense."""
+def _window(plane: dict[str, Any]) -> dict[str, Any]:
+    """The window that the URL names, as options of `slice`; none where it names none, nonsense, or one of another
+    plane."""
+    before = st.session_state.get("window-of", plane)
+    st.session_state["window-of"] = plane
+    if before != plane:
+        _whole()
     given = {name: st.query_params[name] for name in WINDOW if name in st.query_params}
     if not given:
         return {}
@@ -300,7 +322,7 @@ SHOWABLE = {"span", "a", "b", "c", "directions", "size", "middle", "reach"}
 """Options of a slice that this page has means to choose; one asked for with others is on the experiments page."""
 
 
-def _stored_slices(view: View) -> None:
+def _stored_slices(view: View, chosen: Sequence[Pin]) -> None:
     """Slices that the atlas stores: the newest is shown where nothing was chosen, the others are linked."""
     held = view.ask(stored, network=view.network.name)
     held = held[(held["kind"] == "slice") & (held["network"] == view.network.name) & held["current"].astype(bool)]
@@ -308,13 +330,15 @@ def _stored_slices(view: View) -> None:
         return
     slices = list(zip(held["experiment_id"].astype(int), held["options"], strict=True))
     opened = [(number, _state(address)) for number, address in slices if _can_be_shown(address)][:LISTED]
-    if opened and not {*opened[0][1], "span", "size", *WINDOW, measured.RUN} & set(st.query_params):
+    if opened and not chosen and not {*opened[0][1], "size", *WINDOW, measured.RUN} & set(st.query_params):
         _open(opened[0][1])
     links = [
         markup.link(
-            "slices",
+            "between",
             f"experiment {number}: {state['span']}, {state['size']} × {state['size']}",
-            **state,
+            part="Slice",
+            pin=[f"example:{state[name]}" for name in LETTERS if name in state],
+            **{name: value for name, value in state.items() if name not in LETTERS},
             **view.state,
         )
         for number, state in opened
@@ -348,9 +372,9 @@ def _state(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _open(state: dict[str, Any]) -> None:
     """Choose what a stored slice was asked with, before the widgets are there: they and the asked then say so."""
-    if "span" in st.session_state:  # the reader has been here, and chose otherwise
+    if "size" in st.session_state:  # the reader has been here, and chose otherwise
         return
     st.query_params.update({name: str(value) for name, value in state.items()})
     for name, value in state.items():
-        if name not in WINDOW:
+        if name not in (*WINDOW, *LETTERS):
             st.session_state[name] = value
