@@ -16,7 +16,7 @@ from query.layout.regions import MOST_CORNERS, Region
 from .. import address
 from ..charts import map_points
 from ..charts.map_points import MapPoints
-from ..parts import cluster_list, markup, placing, point_map, region_parts, show
+from ..parts import cluster_list, marked, markup, placing, point_map, region_parts, show
 from ..parts.code import call, source
 from ..view import View, explained, guarded, records
 
@@ -39,6 +39,8 @@ def render(view: View) -> None:
         if layout is not None:
             colour = address.segment("Colour", COLOURS if clustering is not None else COLOURS[1:], key="colour")
             marks = placing.placed(view, layout)
+    if layout is not None:
+        marks += marked.marks(view, layout)
     region = None
     with explained():
         region = _region()

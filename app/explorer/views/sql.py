@@ -19,7 +19,7 @@ from query.store.queries import DEFAULT_LIMIT, DEFAULT_TIMEOUT, schema
 from ...plain_text import counted, distinct
 from .. import address, jobs
 from ..charts import chart_style
-from ..parts import figures, markup, pin, pins, show
+from ..parts import figures, marked, markup, pin, pins, saving, show
 from ..parts.code import call, source
 from ..parts.kinds import LOOKS
 from ..parts.pin import Pin
@@ -63,6 +63,7 @@ def _editor(view: View) -> tuple[int, int]:
         st.button("Run", type="primary", width=90, key="go-run")
         limit = address.number("Rows at most", 1, MOST_ROWS, DEFAULT_LIMIT, key="limit", step=100, width=140)
         timeout = address.number("Seconds at most", 1, LONGEST, int(DEFAULT_TIMEOUT), key="timeout", width=140)
+        saving.draw(view)
     return limit, timeout
 
 
@@ -111,7 +112,7 @@ def _run(view: View, text: str, limit: int, timeout: int) -> None:
         )
     if how == TABLE:
         part = address.paged(len(rows), PAGE_ROWS, of=text)
-        _table(rows.iloc[part])
+        _table(view, rows.iloc[part])
         if part.stop - part.start < len(rows):
             show.notes(f"Rows {part.start + 1:,} to {part.stop:,} of {len(rows):,}")
     else:
@@ -120,8 +121,8 @@ def _run(view: View, text: str, limit: int, timeout: int) -> None:
     source(view, _call(text, limit, timeout))
 
 
-def _table(rows: pd.DataFrame) -> None:
-    """Rows; those that are examples or clusters can be chosen and pinned."""
+def _table(view: View, rows: pd.DataFrame) -> None:
+    """Rows; those that are examples or clusters can be chosen and pinned, and examples marked on the map."""
     shown, pictures = _shown(rows)
     look: dict[str, Any] = {
         "hide_index": True,
@@ -134,16 +135,20 @@ def _table(rows: pd.DataFrame) -> None:
         return
     place = st.container(horizontal=True, vertical_alignment="center", key="sql-chosen")
     chosen = st.dataframe(shown, **look, key="rows", on_select="rerun", selection_mode="multi-row")
-    marked = [found[row] for row in chosen["selection"]["rows"] if row < len(found)]
+    marked_rows = [found[row] for row in chosen["selection"]["rows"] if row < len(found)]
     with place:
+        numbers = [each.number for each in (marked_rows or found) if each.kind == "example"]
+        if numbers:
+            state = {**view.state, **marked.state(numbers)}
+            st.html(f'<div class="pa">{markup.link("atlas", "Mark them on the map", **state)}</div>', width="content")
         st.button(
-            f"Pin {counted(len(marked), 'row')}" if marked else "Pin",
+            f"Pin {counted(len(marked_rows), 'row')}" if marked_rows else "Pin",
             icon=":material/keep:",
             key="pin-rows",
-            disabled=not marked,
+            disabled=not marked_rows,
             help="Choose rows at their left edge, and compare what they are about",
             on_click=_pin,
-            args=([pin.word for pin in marked],),
+            args=([each.word for each in marked_rows],),
         )
 
 

@@ -15,9 +15,11 @@ from streamlit.testing.v1 import AppTest
 
 import atlas
 import query
+from app.explorer.parts.marked import places_of
 from app.explorer.view import View
 from app.explorer.views.sql import _shown, pins_of, sample_queries
 from atlas.errors import SqlRefused
+from query.layout.layouts import layout_of
 from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address
 from tests.app.explorer.running import computed, errors, figures, opened, press, words
 
@@ -222,7 +224,22 @@ def test_rows_are_pinned_by_their_columns(rows: dict[str, list[Any]], expected: 
 def test_chosen_rows_are_pinned(demo_atlas: Path):
     page = opened(demo_atlas, "sql", query="select example_id, label from examples order by example_id limit 5")
     assert page.button(key="pin-rows").disabled
+    assert "marked=1%2C2%2C3%2C4%2C5" in "".join(part.value for part in page.html)
     page.session_state["rows"] = {"selection": {"rows": [1, 3], "columns": [], "cells": []}}
     computed(page)
     page.button(key="pin-rows").click()
     assert errors(computed(page)) == [] and page.query_params["pin"] == ["example:2", "example:4"]
+
+
+def test_marked_examples_are_on_the_map(demo_atlas: Path):
+    """The rows of a query, where the map has them; those that it lacks are counted."""
+    with atlas.open(demo_atlas) as a:
+        newest = layout_of(a, a.catalog.target(site="inception5b", network=IMAGE)).layout_id
+        x, y = a.rows("select x, y from layout_points where layout_id = $1 and example_id = 7", [newest])[0]
+        assert places_of(a, newest, [7, 999]) == {7: (x, y)}
+    here = {"network": IMAGE, "target": "inception5b"}
+    page = opened(demo_atlas, "atlas", **here, marked="7,9,999")
+    assert errors(page) == [] and "2 examples marked, 1 not on this map" in words(page)
+    wrong = opened(demo_atlas, "atlas", **here, marked="a,b")
+    [sentence] = errors(wrong)
+    assert sentence == "the address asks for marked a,b; expected ids of examples with commas between; shown is none"
