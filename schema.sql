@@ -273,6 +273,9 @@ create table clusterings (
     exact boolean not null,
     neighbors uinteger,
     proven double not null,
+    sample ubigint,
+    seed uinteger,
+    n_placed ubigint not null,
     n_examples ubigint not null,
     n_clusters uinteger not null,
     n_noise ubigint not null,
@@ -290,10 +293,13 @@ comment on column clusterings.min_samples is 'Neighbours, without the point itse
 comment on column clusterings.selection is 'eom (excess of mass) or leaf.';
 comment on column clusterings.ties is 'Order in which equally long edges merge: hdbscan (as that package on the same machine), stable, or ids (by those of both ends).';
 comment on column clusterings.algorithm is 'How the hierarchy was computed.';
-comment on column clusterings.exact is 'True where the hierarchy comes from all pairwise distances.';
+comment on column clusterings.exact is 'True where the hierarchy comes from all pairwise distances between all of the target''s examples.';
 comment on column clusterings.neighbors is 'Neighbours of each example that an approximate hierarchy was made from; null where exact.';
 comment on column clusterings.proven is 'Share of the spanning tree''s edges that surely belong to a minimum one, 0 to 1; 1 where exact.';
-comment on column clusterings.n_examples is 'Examples clustered.';
+comment on column clusterings.sample is 'Examples that the hierarchy was made from, drawn at random; null where it was from all.';
+comment on column clusterings.seed is 'Of what was drawn; null where nothing was.';
+comment on column clusterings.n_placed is 'Examples that were not clustered but placed in the finished clustering; their labels are approximate.';
+comment on column clusterings.n_examples is 'Examples with a label, those that were placed among them.';
 comment on column clusterings.n_clusters is 'Clusters found.';
 comment on column clusterings.n_noise is 'Examples in no cluster.';
 comment on column clusterings.purity is 'Share of clustered, labelled examples that bear their cluster''s commonest label.';
@@ -305,15 +311,17 @@ create table cluster_labels (
     label integer not null,
     probability double not null,
     core_distance double not null,
-    prediction_core_distance double not null
+    prediction_core_distance double not null,
+    placed boolean not null
 );
 comment on table cluster_labels is 'Which cluster each example fell into.';
 comment on column cluster_labels.clustering_id is 'clusterings.clustering_id.';
 comment on column cluster_labels.example_id is 'examples.example_id.';
 comment on column cluster_labels.label is 'Cluster, from 0; -1 is noise.';
 comment on column cluster_labels.probability is 'Strength of membership, 0 to 1.';
-comment on column cluster_labels.core_distance is 'Distance to the min_samples-th neighbour, in the clustering''s metric.';
+comment on column cluster_labels.core_distance is 'Distance to the min_samples-th neighbour, in the clustering''s metric; of a placed example among those that were clustered.';
 comment on column cluster_labels.prediction_core_distance is 'The same with the point itself counted, which HDBSCAN places new points with.';
+comment on column cluster_labels.placed is 'True where it was not clustered but placed in the finished clustering, as HDBSCAN''s approximate prediction does.';
 
 create table clusters (
     clustering_id usmallint not null,
@@ -324,7 +332,8 @@ create table clusters (
     purity double,
     top_label varchar,
     entropy double,
-    node uinteger not null
+    node uinteger not null,
+    n_placed uinteger not null
 );
 comment on table clusters is 'One row a cluster.';
 comment on column clusters.clustering_id is 'clusterings.clustering_id.';
@@ -336,6 +345,7 @@ comment on column clusters.purity is 'Share of labelled members with the commone
 comment on column clusters.top_label is 'The commonest label; the alphabetically first of equals.';
 comment on column clusters.entropy is 'Entropy of the members'' labels over log(number of labels in the clustering), 0 (pure) to 1.';
 comment on column clusters.node is 'Node of this cluster in condensed_trees.';
+comment on column clusters.n_placed is 'Members that were not clustered but placed in the finished clustering.';
 
 create view cluster_names as
 select
@@ -366,7 +376,7 @@ create table condensed_trees (
 comment on table condensed_trees is 'HDBSCAN''s condensed tree, needed to place new points in a clustering.';
 comment on column condensed_trees.clustering_id is 'clusterings.clustering_id.';
 comment on column condensed_trees.parent is 'Node that splits.';
-comment on column condensed_trees.child is 'Below n_examples: rank of an example in order of id. Else: a node.';
+comment on column condensed_trees.child is 'Below n_examples - n_placed: rank of an example among those that were clustered, in order of id. Else: a node.';
 comment on column condensed_trees.lambda_value is '1 / distance at which the child leaves the parent.';
 comment on column condensed_trees.child_size is 'Examples in the child.';
 
@@ -715,7 +725,8 @@ with borne as (
     ) = 1
 )
 select
-    clustering_id, label, name, note, named_example, named_at, size, medoid, persistence, purity, top_label, entropy
+    clustering_id, label, name, note, named_example, named_at, size, medoid, persistence, purity, top_label, entropy,
+    n_placed
 from clusters left join borne using (clustering_id, label);
 comment on view named_clusters is 'Every cluster with the name and note that it bears: those of its own medoid, else of its strongest member that has some.';
 comment on column named_clusters.clustering_id is 'clusterings.clustering_id.';
@@ -729,6 +740,7 @@ comment on column named_clusters.medoid is 'clusters.medoid.';
 comment on column named_clusters.persistence is 'HDBSCAN''s persistence, 0 to 1.';
 comment on column named_clusters.purity is 'Share of labelled members with the commonest label; null without labels.';
 comment on column named_clusters.top_label is 'The commonest label; the alphabetically first of equals.';
+comment on column named_clusters.n_placed is 'Members that were placed in the finished clustering.';
 comment on column named_clusters.entropy is 'Entropy of the members'' labels over log(number of labels in the clustering), 0 (pure) to 1.';
 
 create view documentation as

@@ -53,6 +53,11 @@ def described(a: Atlas, clustered: Clustered, samples: int = 3) -> Answer:
     )
     if not len(rows):
         title += f"; no cluster: all {made.n_examples} examples are noise"
+    if made.n_placed:
+        title += f"; {made.n_placed} of them placed in the clusters of {made.sample:g}"
+        table = table.rename(columns={"n_placed": "placed"})
+    else:
+        table = table.drop(columns="n_placed")
     if not made.exact:
         title += "; approximate"
     return Answer(rows, title, remarks(rows), table)
@@ -68,7 +73,8 @@ def members(
 ) -> Answer:
     """The members of a cluster, the surest first."""
     rows = query.members(a, cluster=cluster, **vars(clustered), limit=limit)
-    return Answer(rows, remarks=remarks(rows))
+    shown = rows if rows["placed"].any() else rows.drop(columns="placed")
+    return Answer(rows, remarks=remarks(rows), table=shown)
 
 
 @commands.command(rich_help_panel="Ask")

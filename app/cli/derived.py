@@ -56,6 +56,15 @@ def cluster(
             "each process, and --ray has it done by several.",
         ),
     ] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(help="Cluster so many examples, drawn at random (--seed). Stored as such."),
+    ] = None,
+    place: Annotated[
+        bool,
+        typer.Option("--place", help="With --sample: place every other example in the clusters of the sample."),
+    ] = False,
+    seed: Seed = 0,
     memory: Annotated[
         float, typer.Option(help="GiB for distances. With less, they are computed again; the result is the same.")
     ] = 4.0,
@@ -89,6 +98,9 @@ def cluster(
         neighbors=approximate,
         parts=parts,
         engine=processes.engine(),
+        sample=sample,
+        place=place,
+        seed=seed,
         memory_budget=int(memory * (1 << 30)),
         max_points=max_points,
         device=device,

@@ -41,30 +41,35 @@ def approximate_predict(
         raise NonFinite("distances to the clustered points hold NaN; check the queries")
     if np.any(distances < 0):
         raise UsageError(f"a distance can't be negative, got {distances.min()}")
-    neighbor, lambda_value = _joining(hierarchy, distances)
-    labels = _node_labels(hierarchy)[_joined_nodes(hierarchy.tree, neighbor, lambda_value) - n]
+    n_nearest = 2 * _samples(hierarchy)
+    neighbors = np.empty((len(distances), min(n_nearest, n)), dtype=np.int64)
+    step = max(1, BLOCK_BYTES // (8 * n))
+    for start in range(0, len(distances), step):
+        order = np.argsort(distances[start : start + step], axis=1, kind="stable")
+        neighbors[start : start + step] = order[:, :n_nearest]
+    return place(hierarchy, neighbors, np.take_along_axis(distances, neighbors, axis=1).astype(np.float64))
+
+
+def place(
+    hierarchy: Hierarchy, neighbors: Int64[np.ndarray, "queries k"], distances: Float64[np.ndarray, "queries k"]
+) -> tuple[Int64[np.ndarray, " queries"], Float64[np.ndarray, " queries"]]:
+    """`approximate_predict` for queries whose 2·``min_samples`` nearest points are known, or all n where these are
+    fewer: the nearest first, of equally near ones the first."""
+    samples = _samples(hierarchy)
+    own_core = distances[:, samples : samples + 1]
+    mutual = np.maximum(np.maximum(distances, own_core), hierarchy.prediction_cores[neighbors])
+    # Equality is up to rounding, by whichever routine the distances were computed: of equals the nearest counts.
+    best = np.argmax(mutual <= mutual.min(axis=1, keepdims=True) * (1 + SAME), axis=1)[:, None]
+    with np.errstate(divide="ignore"):
+        lambda_value = 1 / np.take_along_axis(mutual, best, axis=1)[:, 0]
+    neighbor = np.take_along_axis(neighbors, best, axis=1)[:, 0]
+    labels = _node_labels(hierarchy)[_joined_nodes(hierarchy.tree, neighbor, lambda_value) - len(hierarchy.labels)]
     return labels, _strengths(hierarchy, labels, lambda_value)
 
 
-def _joining(
-    hierarchy: Hierarchy, distances: Float[np.ndarray, "queries n"]
-) -> tuple[Int64[np.ndarray, " queries"], Float64[np.ndarray, " queries"]]:
-    """The point through which each query joins, and λ = 1 / mutual reachability to it (infinite at 0)."""
-    n = distances.shape[1]
-    samples = min(hierarchy.min_samples, n - 1)  # as where the points were clustered: none has more neighbours
-    neighbors, reach = np.empty(len(distances), dtype=np.int64), np.empty(len(distances))
-    step = max(1, BLOCK_BYTES // (8 * n))
-    for start in range(0, len(distances), step):
-        block = distances[start : start + step]
-        nearest = np.argsort(block, axis=1, kind="stable")[:, : 2 * samples]
-        to_nearest = np.take_along_axis(block, nearest, axis=1)
-        own_core = to_nearest[:, samples : samples + 1]
-        mutual = np.maximum(np.maximum(to_nearest, own_core), hierarchy.prediction_cores[nearest])
-        best = mutual.argmin(axis=1)[:, None]
-        neighbors[start : start + step] = np.take_along_axis(nearest, best, axis=1)[:, 0]
-        reach[start : start + step] = np.take_along_axis(mutual, best, axis=1)[:, 0]
-    with np.errstate(divide="ignore"):
-        return neighbors, 1 / reach
+def _samples(hierarchy: Hierarchy) -> int:
+    """As where the points were clustered: none has more neighbours."""
+    return min(hierarchy.min_samples, len(hierarchy.labels) - 1)
 
 
 def _joined_nodes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ from .job import (
     storing,
 )
 from .labels import label_statistics
-from .tree_tasks import TreeByParts, grow, remove, size_of, stage, staging_of
+from .placing import Labelled, drawn, placed_in
+from .tree_tasks import TreeByParts, grow, remove, size_of, stage, stage_codes, staging_of
 
 _SHARE_OF_MEDOIDS = 0.1
 """Of the bar, beside the hierarchy: as good as nothing where clusters are small, a third where one holds most."""
@@ -57,6 +59,9 @@ def cluster(
     neighbors: int | None = None,
     parts: bool = False,
     engine: Engine | None = None,
+    sample: int | None = None,
+    place: bool = False,
+    seed: int = 0,
     memory_budget: int = MEMORY_BUDGET,
     max_points: int | None = None,
     device: Device = "auto",
@@ -86,6 +91,10 @@ def cluster(
         parts: compare codes a part with a part, and keep what each pair gives: as exact, within the budget of memory
             however many they are.
         engine: has the pairs of parts done, by several processes; implies ``parts``. None: this process.
+        sample: cluster so many examples, drawn at random; the clustering says so.
+        place: also give every other example a cluster, as HDBSCAN's approximate prediction does, and say of each that
+            it was placed.
+        seed: of what is drawn.
         memory_budget: bytes for distances; with less they are computed again, with the same result. By parts, bytes
             of each process.
         max_points: refuse more examples than this, unless approximate; None: 200,000, by parts 5,000,000.
@@ -115,14 +124,20 @@ def cluster(
             "by parts codes are clustered exactly, and equal edges merge by ids: leave out --space activations, "
             "--approximate and --ties"
         )
+    if place and sample is None:
+        raise UsageError("examples are placed in a clustering of others: say of how many (--sample)")
+    if parts and sample is not None:
+        raise UsageError("a sample is clustered at once: leave out --parts and --ray, or --sample")
     with reading(path) as a:
         target = a.catalog.target(site=site, span=span, network=network)
         digest = data_digest(target, space)
         if space == "activations" and metric != "euclidean":
             raise UsageError(f"activations are clustered under euclidean, not {metric}; codes know all")
         check_metric(metric, neighbors, device)
+        n = _n(a, target, space)
+        rows = drawn(n, sample, seed)
         samples = check_request(
-            _n(a, target, space),
+            n if rows is None else len(rows),
             units=target.sites[0].n_units if space == "activations" else None,
             min_cluster_size=min_cluster_size,
             min_samples=min_samples,
@@ -142,6 +157,9 @@ def cluster(
             "selection": selection,
             "ties": ties,
             "neighbors": neighbors,
+            "sample": sample,
+            "seed": None if rows is None else seed,
+            "n_placed": n - len(rows) if place and rows is not None else 0,
             "data_digest": digest,
         }
         staged = staging_of(path_of(path) / STAGING, parameters)
@@ -151,13 +169,15 @@ def cluster(
             return known
         work: TreeByParts | None = None
         points: SplineCodes | np.ndarray
-        if parts:
+        if space == "codes" and (parts or rows is not None):  # so many that they are mapped
             blocks = a.code_blocks(target.sites[0]) if len(target.sites) == 1 else span_blocks(a, target.sites)
-            asked: Any = {"metric": metric, "samples": samples, "budget": memory_budget, "device": device}
-            work = stage(staged, blocks, target.parts, digest, **asked)
-            ids, points = np.array(work.index.ids), work.held
+            index = stage_codes(staged, blocks, target.parts, digest)
+            ids, points = np.array(index.ids), SplineCodes(index.packed, index.parts)
+            work = stage(staged, points, metric, samples, memory_budget, device) if parts else None
         else:
             ids, points = _points(a, target, space)
+        if rows is not None and not place:
+            ids, points, rows = ids[rows], points[rows], None
         labels = _labels(a, ids)
     if not isinstance(points, SplineCodes) and (row := not_finite(points)) is not None:
         raise NonFinite(
@@ -166,15 +186,15 @@ def cluster(
         )
     how: dict[str, Any] = {"min_cluster_size": min_cluster_size, "selection": selection}
     if work is not None:
-        hierarchy, nearest = _by_parts(work, engine or LocalEngine(), target, progress, how, memory_budget)
+        found = _by_parts(work, engine or LocalEngine(), target, progress, how, memory_budget)
     else:
         how |= {"min_samples": min_samples, "ties": ties, "neighbors": neighbors, "memory_budget": memory_budget}
         how |= {"max_points": max_points or MAX_POINTS, "device": device}
-        hierarchy, nearest = _at_once(points, metric, f"cluster {target.name} ({space})", progress, how)
-    members = _clusters(hierarchy, nearest, ids)
+        found = _at_once(points, rows, metric, f"cluster {target.name} ({space})", progress, how)
+    members = _clusters(found, ids)
     with storing(path, progress) as a:
         check_unchanged(a, target, space, digest, "it was clustered")
-        number = _store(a, parameters, hierarchy, ids, labels, members)
+        number = _store(a, parameters, found, ids, labels, members)
     remove(staged)
     return number
 
@@ -218,34 +238,55 @@ def _points(a: Atlas, target: Target, space: Space) -> tuple[np.ndarray, SplineC
     return a.codes(target.sites) if space == "codes" else a.activations(target.sites[0])
 
 
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """``medoids``: the row of each cluster's, among all that have a label."""
+
+    hierarchy: Hierarchy
+    labelled: Labelled
+    medoids: np.ndarray
+
+
 def _at_once(
-    points: SplineCodes | np.ndarray, metric: Metric, title: str, progress: Progress, how: dict[str, Any]
-) -> tuple[Hierarchy, np.ndarray]:
-    """The hierarchy, and the row of each cluster's medoid."""
+    points: SplineCodes | np.ndarray,
+    rows: np.ndarray | None,
+    metric: Metric,
+    title: str,
+    progress: Progress,
+    how: dict[str, Any],
+) -> _Found:
+    """Cluster all points, or those in some ``rows``, in whose clusters the others are placed."""
     from atlas.clustering.hdbscan import cluster_activations, cluster_codes  # with Numba and hdbscan, a second
     from atlas.clustering.medoids import medoids
 
-    tree, whole = 2 * len(points), round(2 * len(points) * (1 + _SHARE_OF_MEDOIDS))
+    clustered = points if rows is None else points[rows]
+    tree = 2 * len(clustered)
+    labelled = tree + len(points) - len(clustered)
+    whole = round(labelled * (1 + _SHARE_OF_MEDOIDS))
     with progress.step(title, total=whole, unit="rows") as step:
         how["progress"] = lambda done, _: step.update(done, whole)
-        if isinstance(points, SplineCodes):
-            hierarchy = cluster_codes(points, metric=metric, **how)
+        if isinstance(clustered, SplineCodes):
+            hierarchy = cluster_codes(clustered, metric=metric, **how)
         else:
-            hierarchy = cluster_activations(points, **how)
+            hierarchy = cluster_activations(clustered, **how)
+        if rows is None:
+            found = Labelled.of(hierarchy)
+        else:
+            found = placed_in(hierarchy, points, rows, metric, lambda placed: step.update(tree + placed, whole))
         nearest = medoids(
             points,
-            hierarchy.labels,
+            found.label,
             metric=metric,
             memory_budget=how["memory_budget"],
-            progress=lambda done, of: step.update(tree + int((whole - tree) * done / of), whole),
+            progress=lambda done, of: step.update(labelled + int((whole - labelled) * done / of), whole),
         )
         step.update(whole, whole)
-    return hierarchy, nearest
+    return _Found(hierarchy, found, nearest)
 
 
 def _by_parts(
     work: TreeByParts, engine: Engine, target: Target, progress: Progress, how: dict[str, Any], budget: int
-) -> tuple[Hierarchy, np.ndarray]:
+) -> _Found:
     """As `_at_once`, of what is staged."""
     from atlas.clustering.hdbscan import hierarchy_of
     from atlas.clustering.medoids import medoids
@@ -256,7 +297,7 @@ def _by_parts(
     hierarchy = hierarchy_of(tree, target.n_gates, work.metric, min_samples=work.samples, **how)
     with progress.step(f"medoids of {target.name}", unit="distances") as step:
         nearest = medoids(work.held, hierarchy.labels, metric=work.metric, memory_budget=budget, progress=step.update)
-    return hierarchy, nearest
+    return _Found(hierarchy, Labelled.of(hierarchy), nearest)
 
 
 def _labels(a: Atlas, ids: np.ndarray) -> pd.Series:
@@ -264,32 +305,43 @@ def _labels(a: Atlas, ids: np.ndarray) -> pd.Series:
     return frame.set_index("example_id")["label"].reindex(ids)
 
 
-def _clusters(hierarchy: Hierarchy, nearest: np.ndarray, ids: np.ndarray) -> pd.DataFrame:
-    """One row a cluster. ``nearest``: the row of each cluster's medoid."""
+def _clusters(found: _Found, ids: np.ndarray) -> pd.DataFrame:
+    """One row a cluster."""
     return pd.DataFrame(
         [
             {
                 "label": number,
                 "size": len(members),
-                "medoid": int(ids[nearest[number]]),
-                "persistence": float(hierarchy.persistence[number]),
-                "node": int(hierarchy.nodes[number]),
+                "medoid": int(ids[found.medoids[number]]),
+                "persistence": float(found.hierarchy.persistence[number]),
+                "node": int(found.hierarchy.nodes[number]),
+                "n_placed": int(found.labelled.placed[members].sum()),
             }
-            for number, members in enumerate(members_of(hierarchy.labels))
+            for number, members in enumerate(members_of(found.labelled.label))
         ]
     )
+
+
+def _algorithm(parameters: dict[str, Any]) -> str:
+    """How the hierarchy was computed, in words."""
+    of = "" if parameters["sample"] is None else f" of a sample of {parameters['sample']}"
+    if parameters["neighbors"] is None:
+        how = f"HDBSCAN on the exact minimum spanning tree{of}"
+    else:
+        how = f"HDBSCAN on the spanning tree of {parameters['neighbors']} neighbours each{of} (approximate)"
+    return f"{how}; the others placed by approximate prediction" if parameters["n_placed"] else how
 
 
 def _store(
     a: Atlas,
     parameters: dict[str, Any],
-    hierarchy: Hierarchy,
+    found: _Found,
     ids: np.ndarray,
     labels: pd.Series,
     clusters: pd.DataFrame,
 ) -> int:
     number = next_number(a, "clusterings", "clustering_id")
-    labelled, purity = label_statistics(hierarchy.labels, labels)
+    labelled, purity = label_statistics(found.labelled.label, labels)
     a.insert(
         "clusterings",
         pa.Table.from_pylist(
@@ -297,14 +349,12 @@ def _store(
                 {
                     "clustering_id": number,
                     **parameters,
-                    "algorithm": "HDBSCAN on the exact minimum spanning tree"
-                    if hierarchy.neighbors is None
-                    else f"HDBSCAN on the spanning tree of {hierarchy.neighbors} neighbours each (approximate)",
-                    "exact": hierarchy.neighbors is None,
-                    "proven": hierarchy.proven,
+                    "algorithm": _algorithm(parameters),
+                    "exact": parameters["neighbors"] is None and parameters["sample"] is None,
+                    "proven": found.hierarchy.proven,
                     "n_examples": len(ids),
                     "n_clusters": len(clusters),
-                    "n_noise": int((hierarchy.labels < 0).sum()),
+                    "n_noise": int((found.labelled.label < 0).sum()),
                     "purity": purity,
                 }
             ]
@@ -312,21 +362,12 @@ def _store(
     )
     a.insert(
         "cluster_labels",
-        pa.table(
-            {
-                "clustering_id": np.full(len(ids), number),
-                "example_id": ids,
-                "label": hierarchy.labels,
-                "probability": hierarchy.probabilities,
-                "core_distance": hierarchy.core_distances,
-                "prediction_core_distance": hierarchy.prediction_cores,
-            }
-        ),
+        pa.table({"clustering_id": np.full(len(ids), number), "example_id": ids, **vars(found.labelled)}),
     )
     if len(clusters):
         rows = pd.concat([clusters, labelled], axis="columns").assign(clustering_id=number)
         a.insert("clusters", pa.Table.from_pandas(rows, preserve_index=False))
-    tree = hierarchy.tree
+    tree = found.hierarchy.tree
     a.insert(
         "condensed_trees",
         pa.table(

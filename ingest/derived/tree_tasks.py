@@ -13,6 +13,7 @@ import secrets
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -176,57 +177,54 @@ def _millions(distances: int) -> int:
 
 def staging_of(staging: Path, parameters: dict[str, Any]) -> Path:
     """The folder for the tree of a clustering with these parameters, which name the codes by their digest."""
-    known = {name: parameters[name] for name in ("network_id", "target", "metric", "min_samples", "data_digest")}
+    known = {
+        name: parameters[name] for name in ("network_id", "target", "metric", "min_samples", "sample", "data_digest")
+    }
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
     return staging / f"clustering-{digest[:16]}"
 
 
-def stage(
-    folder: Path,
-    blocks: Iterable[Block],
-    gates: tuple[int, ...],
-    digest: str,
-    *,
-    metric: Metric,
-    samples: int,
-    budget: int,
-    device: Device,
-) -> TreeByParts:
-    """Write the codes down and cut them, or take what an earlier run of the same has left.
+def stage_codes(folder: Path, blocks: Iterable[Block], gates: tuple[int, ...], digest: str) -> HammingIndex:
+    """Write codes down, so that they can be mapped, or take what an earlier run of the same has left.
 
     Args:
         folder: what `staging_of` names.
         blocks: ids and packed codes in order of id; not read where they lie there already.
         gates: of each site.
         digest: of the codes.
-        metric: by which they are compared.
-        samples: core distances are to this neighbour.
-        budget: bytes that each process may hold; parts are cut by it, unless they were cut before.
-        device: where distances are computed.
 
     Raises:
-        TooManyPoints: where the budget is too small for any part.
         DiskFull: there is too little space.
+    """
+    if (folder / CODES).exists():
+        with suppress(HammingIndexError):  # damaged: what was made of it is as well
+            index = HammingIndex.load(folder / CODES, thorough=True)
+            index.check(len(index), digest)
+            return index
+        remove(folder)
+    with disk_full(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    HammingIndex.write(folder / CODES, blocks, gates, digest)
+    return HammingIndex.load(folder / CODES)
+
+
+def stage(folder: Path, codes: SplineCodes, metric: Metric, samples: int, budget: int, device: Device) -> TreeByParts:
+    """Cut what `stage_codes` wrote, so that a process that holds ``budget`` bytes can work on two parts at once; or
+    take the parts that an earlier run of the same has made, with what they gave.
+
+    Raises `TooManyPoints` where the budget is too small for any part.
     """
     from atlas.clustering.tree_by_parts import DistinctCodes
 
     known = unsealed((folder / CUT).read_bytes()) if (folder / CUT).is_file() else None
-    if known is not None and known["budget"] <= budget:
-        try:
-            HammingIndex.load(folder / CODES, thorough=True).check(known["n_codes"], digest)
-            return TreeByParts(folder, tuple(known["bounds"]), metric, samples, device)
-        except HammingIndexError:  # damaged: what was made of it is as well
-            pass
-    remove(folder)
-    with disk_full(folder):
-        folder.mkdir(parents=True)
-    n_codes = HammingIndex.write(folder / CODES, blocks, gates, digest)
-    index = HammingIndex.load(folder / CODES)
-    parts = DistinctCodes.of(SplineCodes(index.packed, index.parts), metric).cut(budget)
-    bounds = [0, *(part.stop for part in parts)]
-    with replacing(folder / CUT) as file:
-        file.write(sealed({"n_codes": n_codes, "bounds": bounds, "budget": budget}))
-    return TreeByParts(folder, tuple(bounds), metric, samples, device)
+    if known is None or known["budget"] > budget:
+        for task_file in folder.glob("*.npz"):
+            task_file.unlink()
+        parts = DistinctCodes.of(codes, metric).cut(budget)
+        known = {"bounds": [0, *(part.stop for part in parts)], "budget": budget}
+        with replacing(folder / CUT) as file:
+            file.write(sealed(known))
+    return TreeByParts(folder, tuple(known["bounds"]), metric, samples, device)
 
 
 def grow(work: TreeByParts, engine: Engine, step: Step) -> Any:

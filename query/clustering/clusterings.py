@@ -37,6 +37,8 @@ class Clustering:
     exact: bool
     neighbors: int | None
     proven: float
+    sample: int | None
+    n_placed: int
     n_examples: int
     n_clusters: int
     data_digest: str
@@ -52,16 +54,29 @@ class Clustering:
         """What to know of an approximate clustering, and to do where little of it is proven; nothing of others."""
         if self.exact:
             return ""
-        said = (
-            f"an approximate clustering, from {self.neighbors} neighbours of each example: {self.proven:.1%} of its "
-            "tree's edges are proven to be right"
-        )
-        if self.proven >= MOSTLY_PROVEN:
+        said = "; ".join(filter(None, [self._sampling, self._proof]))
+        if self.neighbors is None or self.proven >= MOSTLY_PROVEN:
             return said
         return (
             f"{said}, so its clusters may be others than HDBSCAN's. Where distances are much alike, as those of "
             "language models' codes are, little can be proven from any number of neighbours: `polytope cluster` "
             "without --approximate compares all (seconds for 10,000 examples, minutes for 100,000)"
+        )
+
+    @property
+    def _sampling(self) -> str:
+        if self.sample is None:
+            return ""
+        placed = f"; {self.n_placed:,} others were placed in their clusters, not clustered" if self.n_placed else ""
+        return f"a clustering of {self.sample:,} examples, drawn at random{placed}"
+
+    @property
+    def _proof(self) -> str:
+        if self.neighbors is None:
+            return ""
+        return (
+            f"an approximate clustering, from {self.neighbors} neighbours of each example: {self.proven:.1%} of its "
+            "tree's edges are proven to be right"
         )
 
     def check(self, cluster: Any) -> int:
@@ -88,14 +103,16 @@ def clusterings(atlas: Atlas) -> pd.DataFrame:
     Returns:
         A row a clustering: clustering_id, network, target, space, metric, min_cluster_size, min_samples, selection,
         algorithm, exact (False where the hierarchy was made from some ``neighbors`` of each example), neighbors,
-        proven (the share of its spanning tree that is surely minimal), n_examples, n_clusters, n_noise, purity, and
-        current: False where examples were added to the target since; cluster again to include them.
+        proven (the share of its spanning tree that is surely minimal), sample (examples that it was made from, where
+        these were drawn), n_placed (examples that were placed in the finished clustering), n_examples, n_clusters,
+        n_noise, purity, and current: False where examples were added to the target since; cluster again to include
+        them.
     """
     frame = atlas.frame(
         """
         select
             clustering_id, networks.name as network, target, space, metric, min_cluster_size, min_samples, selection,
-            algorithm, exact, neighbors, proven, n_examples, n_clusters, n_noise, purity
+            algorithm, exact, neighbors, proven, sample, n_placed, n_examples, n_clusters, n_noise, purity
         from clusterings join networks using (network_id)
         order by clustering_id
         """
@@ -171,7 +188,7 @@ def _load(atlas: Atlas, clustering: object) -> Clustering:
         """
         select
             clustering_id, networks.name as network, target, space, metric, min_cluster_size, min_samples, selection,
-            exact, neighbors, proven, n_examples, n_clusters, data_digest
+            exact, neighbors, proven, sample, n_placed, n_examples, n_clusters, data_digest
         from clusterings join networks using (network_id)
         where clustering_id = $1
         """,

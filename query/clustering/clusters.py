@@ -41,8 +41,9 @@ def clusters(
 
     Returns:
         A row a cluster: label, name and note (given by a person, see `name_cluster`), made_name (see `made_names`),
-        size, persistence, purity, top_label, entropy, medoid (example id), medoid_token and medoid_context of a text
-        or medoid_key of an image, and samples: short strings of the strongest members that read differently.
+        size, n_placed (how many of them were placed in the finished clustering), persistence, purity, top_label,
+        entropy, medoid (example id), medoid_token and medoid_context of a text or medoid_key of an image, and
+        samples: short strings of the strongest members that read differently.
         ``frame.attrs``: clustering, network, target, space, metric, current, note (what to know of an approximate
         clustering, else None), label_note (whose labels purity goes by, where datasets give an input several).
 
@@ -54,7 +55,7 @@ def clusters(
     record = asked_clustering(atlas, clustering, site, span, network, space)
     frame = atlas.frame(
         """
-        select label, name, note, size, persistence, purity, top_label, entropy, medoid
+        select label, name, note, size, n_placed, persistence, purity, top_label, entropy, medoid
         from named_clusters
         where clustering_id = $1
         order by label
@@ -98,8 +99,9 @@ def members(
         after: leave out this member and all before it: the last one of a page, for the next.
 
     Returns:
-        A row an example: example_id, probability (strength of membership, 0 to 1), and what `nearest` shows of an
-        example. ``frame.attrs`` as of `clusters`, with size: the number of members.
+        A row an example: example_id, probability (strength of membership, 0 to 1), placed (whether it was placed in
+        the finished clustering), and what `nearest` shows of an example. ``frame.attrs`` as of
+        `clusters`, with size: the number of members.
 
     Raises:
         UnknownName: for a clustering or a cluster that is not there, or a member that is none.
@@ -111,7 +113,7 @@ def members(
     strength = None if after is None else _strength(atlas, record, cluster, after)
     chosen = atlas.frame(
         """
-        select example_id, probability
+        select example_id, probability, placed
         from cluster_labels
         where clustering_id = $1 and label = $2
             and ($5::double is null or probability < $5::double or (probability = $5::double and example_id > $6))
@@ -125,6 +127,7 @@ def members(
     )
     frame = describe(atlas, record.target.network, chosen["example_id"].to_numpy(np.int64))
     frame.insert(1, "probability", chosen["probability"])
+    frame.insert(2, "placed", chosen["placed"])
     frame.attrs.update(_attributes(record), cluster=cluster, size=cluster_size(atlas, record, cluster))
     return frame
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Membership:
     """``cluster`` is -1 for noise; ``probability`` the strength of membership in [0, 1]; ``stored`` is True where
-    the example was clustered itself, False where it was placed in the finished clustering.
+    the example was clustered itself, False where it was placed in the finished clustering, now or with it.
     """
 
     subject: str
@@ -107,11 +107,11 @@ def membership(
     if given.stored is not None:
         check_network(atlas, given.stored, record.target.network)
         known = atlas.rows(
-            "select label, probability from cluster_labels where clustering_id = $1 and example_id = $2",
+            "select label, probability, not placed from cluster_labels where clustering_id = $1 and example_id = $2",
             [record.clustering_id, int(given.stored)],
         )
         if known:
-            return _answer(atlas, record, f"example {given.stored}", *known[0], stored=True)
+            return _answer(atlas, record, f"example {given.stored}", *known[0])
     if not record.current:
         raise UsageError(
             f"{record.target.name} has other examples than when {record.name} was made, so nothing new can be placed "
@@ -124,7 +124,7 @@ def membership(
     )
     ids, hierarchy = _hierarchy(atlas, record)
     labels, strengths = approximate_predict(hierarchy, _distances(atlas, record, about, ids)[None])
-    return _answer(atlas, record, about.name, int(labels[0]), float(strengths[0]), stored=False)
+    return _answer(atlas, record, about.name, int(labels[0]), float(strengths[0]), False)
 
 
 def _clustering(
@@ -142,7 +142,7 @@ def _clustering(
 
 
 def _answer(
-    atlas: Atlas, record: Clustering, subject: str, cluster: int, probability: float, *, stored: bool
+    atlas: Atlas, record: Clustering, subject: str, cluster: int, probability: float, stored: bool
 ) -> Membership:
     name = atlas.value(
         "select name from named_clusters where clustering_id = $1 and label = $2", [record.clustering_id, cluster]
@@ -181,6 +181,12 @@ def _distances(
             raise _damaged(record)
         return 2 * gates / np.maximum(gates_on(atlas, record.target) + subject.codes.n_active() + gates, 1)
     index = current_index(atlas, record.target)
+    if record.sample is not None:
+        held, gates = distances_to_code(atlas, record.target, subject.codes)
+        if not np.isin(ids, held).all():
+            raise _damaged(record)
+        gates = gates[np.searchsorted(held, ids)]
+        return gates / record.target.n_gates if record.metric == "hamming" else np.sqrt(gates, dtype=np.float64)
     search = CodeSearch(atlas, record.target, subject, Indexes(len(ids), index, None))
     nearest, gates = search.nearest(len(ids) if index is None else min(2 * record.min_samples, len(ids)), keep=True)
     if not np.array_equal(ids, np.sort(nearest) if index is None else index.ids):
@@ -198,7 +204,7 @@ def _hierarchy(atlas: Atlas, record: Clustering) -> tuple[Int64[np.ndarray, " cl
     points = atlas.frame(
         """
         select example_id, label, probability, core_distance, prediction_core_distance
-        from cluster_labels where clustering_id = $1 order by example_id
+        from cluster_labels where clustering_id = $1 and not placed order by example_id
         """,
         [record.clustering_id],
     )
@@ -209,7 +215,7 @@ def _hierarchy(atlas: Atlas, record: Clustering) -> tuple[Int64[np.ndarray, " cl
         "select parent, child, lambda_value, child_size from condensed_trees where clustering_id = $1",
         [record.clustering_id],
     )
-    if len(points) != record.n_examples or len(nodes) != record.n_clusters or rows.empty:
+    if len(points) != record.n_examples - record.n_placed or len(nodes) != record.n_clusters or rows.empty:
         raise _damaged(record)
     tree = CondensedTree(
         rows["parent"].to_numpy(np.int64),

@@ -11,10 +11,13 @@ import pytest
 
 import atlas
 import query
-from atlas.clustering.hdbscan import cluster_codes
+from atlas.clustering.hdbscan import cluster_activations, cluster_codes
+from atlas.clustering.placement import approximate_predict
+from atlas.codes import SplineCodes
 from atlas.errors import NonFinite, RunInterrupted, TooManyPoints, UsageError
 from atlas.store.atlas import Atlas
 from ingest.derived.clusters import cluster
+from ingest.derived.job import Space
 from ingest.progress import Progress, Step
 from ingest.run.engines import LocalEngine, Task, Tell, Work
 from tests.atlases import add_texts
@@ -314,3 +317,61 @@ def test_what_is_refused_writes_nothing(words: Path) -> None:
     with pytest.raises(UsageError, match="at least 1, got 0"):
         cluster(words, site=SITE, min_samples=0)
     assert counts(words) == before
+
+
+@pytest.mark.parametrize("space", ["codes", "activations"])
+def test_others_are_placed_in_a_sample(words: Path, space: Space) -> None:
+    """As `approximate_predict` places them by their distances to the sample; everything says which were placed."""
+    asked: dict = {"site": SITE, "space": space, "min_cluster_size": 4, "sample": 120, "seed": 3}
+    alone, number = cluster(words, **asked), cluster(words, **asked, place=True)
+    with atlas.open(words) as a:
+        site = a.catalog.target(site=SITE).sites[0]
+        ids, points = a.codes([site]) if space == "codes" else a.activations(site)
+        rows = np.sort(np.random.default_rng(3).choice(len(ids), 120, replace=False))
+        others = np.setdiff1d(np.arange(len(ids)), rows)
+        if isinstance(points, SplineCodes):
+            hierarchy = cluster_codes(points[rows], metric="hamming", min_cluster_size=4)
+            bits = points.unpack()
+            distances = (bits[others][:, None] != bits[rows][None]).mean(axis=2)
+        else:
+            hierarchy = cluster_activations(points[rows], min_cluster_size=4)
+            wide = points.astype(np.float64)
+            distances = np.linalg.norm(wide[others][:, None] - wide[rows][None], axis=2)
+        found, strengths = approximate_predict(hierarchy, distances)
+        expected = np.empty((2, len(ids)))
+        expected[:, rows], expected[:, others] = (hierarchy.labels, hierarchy.probabilities), (found, strengths)
+        of_one = (
+            "select example_id, label, probability, placed from cluster_labels where clustering_id = $1 order by 1"
+        )
+        held = a.frame(of_one, [number])
+        assert held["example_id"].tolist() == ids.tolist() and held["label"].tolist() == expected[0].tolist()
+        np.testing.assert_allclose(held["probability"], expected[1], rtol=1e-9)
+        assert np.flatnonzero(held["placed"]).tolist() == others.tolist()
+        assert a.frame(of_one, [alone])["example_id"].tolist() == ids[rows].tolist()
+        shown = query.clusters(a, clustering=number)
+        assert "240 others were placed in their clusters" in shown.attrs["note"] and shown["n_placed"].sum() > 0
+        assert query.members(a, clustering=number, cluster=0)["placed"].sum() == shown["n_placed"][0]
+        placed = int(ids[others[0]])
+        for kept in (number, alone):  # placed with the clustering, and placed now
+            belongs = query.membership(a, example=placed, clustering=kept, site=SITE)
+            assert (belongs.cluster, belongs.stored) == (found[0], False)
+            assert belongs.probability == pytest.approx(strengths[0], rel=1e-9)
+        assert query.verify(a)["ok"].all()
+    about = stored(words, number)
+    assert (about["exact"], about["sample"], about["n_placed"], about["n_examples"]) == (False, 120, 240, 360)
+    assert "placed by approximate prediction" in about["algorithm"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"place": True}, r"say of how many \(--sample\)"),
+        ({"sample": 360}, "there are 360 examples: leave it out"),
+        ({"sample": 1}, r"sample \(--sample\)"),
+        ({"sample": 50, "parts": True}, "a sample is clustered at once"),
+    ],
+    ids=["no sample", "all", "one", "parts"],
+)
+def test_samples_that_can_not_be_drawn(words: Path, arguments: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        cluster(words, site=SITE, **arguments)

@@ -26,7 +26,18 @@ def test_clusterings_have_their_parameters(a):
 
 def test_clusters_of_a_text(a):
     found = query.clusters(a, clustering=4, samples=2)
-    general = ["label", "name", "note", "made_name", "size", "persistence", "purity", "top_label", "entropy"]
+    general = [
+        "label",
+        "name",
+        "note",
+        "made_name",
+        "size",
+        "n_placed",
+        "persistence",
+        "purity",
+        "top_label",
+        "entropy",
+    ]
     assert found.columns.tolist() == [*general, "medoid", "medoid_token", "medoid_context", "samples"]
     rows = a.frame(
         "select cluster_labels.label, example_id, token from cluster_labels join examples using (example_id) "
