@@ -66,6 +66,7 @@ def _line(atlas: Atlas, record: NetworkRecord, weights: str, data: str, plan: di
         if reading.get(option) is not None:
             words.append(f"--{'' if reading[option] else 'no-'}{option.replace('_', '-')}")
     words += [] if plan["store_activations"] else ["--no-store-activations"]
+    words += ["--store-activations --bfloat16"] if plan.get("bfloat16") else []
     return " ".join([*words, "--skip-bad", "--no-cluster"])
 
 

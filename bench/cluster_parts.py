@@ -63,7 +63,7 @@ def main() -> None:
 def _alone(folder: Path, way: str, bits: int) -> dict[str, Any]:
     warm = clustered_codes(300, bits, 3, 0)
     for ties in ("ids", "hdbscan"):  # compiled before it is measured
-        cluster_codes(warm, metric="hamming", ties=ties, device="cpu")  # type: ignore[arg-type]
+        cluster_codes(warm, metric="hamming", ties=ties, device="cpu")
     index = stage_codes(folder, [], (bits,), "generated")
     codes = SplineCodes(index.packed, index.parts)
     before, started, clock = _anonymous(), time.process_time(), time.perf_counter()

@@ -158,7 +158,13 @@ class ReadOptions:
         _read(help="Image sites to read at all positions as well, by commas, or all."),
     ] = None
     spans: Annotated[str | None, _read(help="Spans to index, by commas: 'AFTER->TO,AFTER->'.")] = None
-    store_activations: Annotated[bool, _read("--store-activations/--no-store-activations")] = True
+    store_activations: Annotated[
+        bool | None,
+        _read("--store-activations/--no-store-activations", help="Default: of up to 1,000,000 examples."),
+    ] = None
+    bfloat16: Annotated[
+        bool, _read("--bfloat16", help="Round activations to bfloat16: half the bytes until they are published.")
+    ] = False
     per_sequence: Annotated[int, _read(help="Text: tokens read of a sequence.")] = 6
     skip_first: Annotated[int, _read(help="Text: tokens at the start of a sequence never read.")] = 100
     at: Annotated[str, _read(help="Images: relative ROW,COLUMN of the position code.")] = "0.5,0.5"
@@ -212,6 +218,7 @@ def ingest(
         full=_names(reading.full) or (),
         spans=_names(reading.spans) or (),
         store_activations=reading.store_activations,
+        bfloat16=reading.bfloat16,
         limit=source.limit,
         batch_size=running.batch_size,
         seed=running.seed,

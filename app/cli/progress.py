@@ -203,7 +203,7 @@ def describe_plan(plan: Plan, estimate: Forecast, dataset: Dataset) -> list[str]
         f"sites        {len(shown)}: {sites}",
         f"examples     {plan.n_examples:,} in {counted(len(plan.shards), 'shard')}{_stored_once(plan)}",
         f"codes        {bits:,} bits an example, {bits * plan.n_examples:,} in all",
-        f"activations  {'stored' if plan.stored_activations else 'not stored'}",
+        f"activations  {_activations(plan, estimate)}",
         f"on disk      {size(estimate.atlas_bytes)}, and {size(estimate.staging_bytes)} more until it is published",
     ]
     if plan.bad:
@@ -211,6 +211,15 @@ def describe_plan(plan: Plan, estimate: Forecast, dataset: Dataset) -> list[str]
     if dataset.ignored:
         lines.append("ignored      " + ", ".join(f"{count} {suffix}" for suffix, count in dataset.ignored.items()))
     return lines
+
+
+def _activations(plan: Plan, estimate: Forecast) -> str:
+    if plan.stored_activations:
+        return "stored, rounded to bfloat16" if plan.bfloat16 else "stored"
+    if not plan.left_out:
+        return "not stored"
+    takes = " or ".join(f"{size(stored)} as {kind}" for kind, stored in estimate.activations.items())
+    return f"not stored, of so many examples; they would take {takes} (--store-activations, --bfloat16)"
 
 
 def _stored_once(plan: Plan) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float32, UInt8, UInt32
 
+from atlas.bfloat16 import from_bfloat16
 from atlas.codes import words
 from atlas.network import PART_UNITS, Site
 from atlas.store.atlas import ROW_GROUP_ROWS
@@ -56,14 +57,14 @@ def code_batches(
     files: Sequence[Path], ids: UInt32[np.ndarray, " run"], wanted: Iterable[Wanted]
 ) -> Iterator[pa.RecordBatch]:
     """Codes of the sites, one site after the other, of the examples ``ids`` of all rows of the ``files``."""
-    yield from gathered(_pieces(files, ids, wanted, code_column, np.uint8), code_batch)
+    yield from gathered(_pieces(files, ids, wanted, code_column, _as_they_are), code_batch)
 
 
 def activation_batches(
     files: Sequence[Path], ids: UInt32[np.ndarray, " run"], wanted: Iterable[Wanted]
 ) -> Iterator[pa.RecordBatch]:
     """The same of the activations, in parts of at most `PART_UNITS` units."""
-    yield from gathered(_pieces(files, ids, wanted, activation_column, np.float32), activation_batch)
+    yield from gathered(_pieces(files, ids, wanted, activation_column, _as_numbers), activation_batch)
 
 
 @dataclass(frozen=True)
@@ -86,27 +87,36 @@ def _pieces(
     ids: np.ndarray,
     wanted: Iterable[Wanted],
     column_of: Callable[[Site], str],
-    dtype: type[np.uint8] | type[np.float32],
+    values_of: Callable[[UInt8[np.ndarray, "rows bytes"], Site], np.ndarray],
 ) -> Iterator[Piece]:
     for site in wanted:
         place = 0
-        for values in _read(files, column_of(site.site), dtype):
-            here = slice(place, place + len(values))
-            place += len(values)
+        for raw in _read(files, column_of(site.site)):
+            here = slice(place, place + len(raw))
+            place += len(raw)
             kept = site.rows[here]
             if not kept.any():
                 continue
-            piece = Piece(site.site_id, ids[here], values)
+            piece = Piece(site.site_id, ids[here], values_of(raw, site.site))
             if not kept.all():
-                piece = Piece(site.site_id, piece.ids[kept], values[kept])
+                piece = Piece(site.site_id, piece.ids[kept], piece.values[kept])
             if site.digest is not None:
                 site.digest.update(piece.values)
             yield piece
 
 
-def _read(
-    files: Sequence[Path], column: str, dtype: type[np.uint8] | type[np.float32]
-) -> Iterator[UInt8[np.ndarray, "rows bytes"] | Float32[np.ndarray, "rows units"]]:
+def _as_they_are(raw: UInt8[np.ndarray, "rows bytes"], site: Site) -> UInt8[np.ndarray, "rows bytes"]:
+    return raw
+
+
+def _as_numbers(raw: UInt8[np.ndarray, "rows bytes"], site: Site) -> Float32[np.ndarray, "rows units"]:
+    """Activations as float32, of which they were staged or, in half of the bytes, as bfloat16."""
+    if raw.shape[1] == 2 * site.n_units:
+        return from_bfloat16(raw.view(np.uint16))
+    return raw.view(np.float32)
+
+
+def _read(files: Sequence[Path], column: str) -> Iterator[UInt8[np.ndarray, "rows bytes"]]:
     """A column of rows of equal width, as it lies in Arrow's buffer."""
     for path in files:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -114,7 +124,7 @@ def _read(
                 for chunk in file.read_row_group(group, columns=[column], use_threads=False).column(0).chunks:
                     width = chunk.type.byte_width
                     raw = np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width)
-                    yield raw.view(dtype).reshape(len(chunk), -1)
+                    yield raw.reshape(len(chunk), width)
 
 
 def gathered(pieces: Iterator[Piece], batch_of: Callable[[list[Piece]], pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

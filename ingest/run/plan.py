@@ -30,6 +30,10 @@ SHARD_BYTES = 32 << 20
 SHARD_EXAMPLES = 4096
 """More would only make resuming coarser where codes are small."""
 
+AUTOMATIC_ACTIVATIONS = 1_000_000
+"""Activations of more examples are stored only where they are asked for: of 12 sites of 3,072 units they take
+0.15 TB, fifteen times the codes."""
+
 LEAST_EXAMPLES = 8
 """Fewer would make batches so small that to begin one costs a tenth of it (GoogLeNet with all full activations, of
 which 32 MB hold two images)."""
@@ -55,8 +59,11 @@ class Choices:
     spans: tuple[str, ...] = ()
     """Spans to index, ``AFTER->TO`` or ``AFTER->``."""
 
-    store_activations: bool = True
-    """Whether to store activations beside the codes."""
+    store_activations: bool | None = None
+    """Whether to store activations beside the codes; None: of up to `AUTOMATIC_ACTIVATIONS` examples."""
+
+    bfloat16: bool = False
+    """Whether to round activations to bfloat16, which halves what is staged and, in segments, what is stored."""
 
     limit: int | None = None
     """This many inputs, drawn at random; None: all."""
@@ -108,6 +115,9 @@ class Plan:
     n_repeated: int | None = None
     """Inputs with the content of an earlier one, which is stored once; None where inputs were not read before."""
 
+    left_out: bool = False
+    """Activations are not stored because there are many examples, and nobody asked for them."""
+
     @property
     def shards(self) -> list[Shard]:
         return [Shard(number, *bounds) for number, bounds in enumerate(self.document["shards"])]
@@ -123,6 +133,11 @@ class Plan:
     @property
     def stored_activations(self) -> tuple[Site, ...]:
         return self.sites if self.document["store_activations"] else ()
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether activations are rounded to bfloat16."""
+        return bool(self.document.get("bfloat16"))
 
     @property
     def digest(self) -> str:
@@ -166,6 +181,9 @@ def make_plan(
         scanned = _scan_inputs(count, dataset, chosen, choices.skip_bad, per_shard, progress)
     if not scanned.shards:
         raise no_example(dataset.source, [(item.key, item.reason) for item in scanned.bad], len(chosen))
+    n_examples = sum(examples for *_, examples in scanned.shards)
+    left_out = choices.store_activations is None and n_examples > AUTOMATIC_ACTIVATIONS
+    stored = False if left_out else choices.store_activations is not False
     document = {
         "network": asdict(network.info),
         "data": {
@@ -177,7 +195,8 @@ def make_plan(
         },
         "sites": [site.name for site in sites],
         "spans": [str(Span.parse(span)) for span in choices.spans],
-        "store_activations": choices.store_activations,
+        "store_activations": stored,
+        **({"bfloat16": True} if choices.bfloat16 and stored else {}),
         "sampling": asdict(sampling),
         "limit": choices.limit,
         "seed": choices.seed,
@@ -185,7 +204,8 @@ def make_plan(
         "shard_examples": per_shard,
         "shards": scanned.shards,
     }
-    return Plan(json.loads(json.dumps(document)), sites, scanned.bad, scanned.content_bytes, scanned.n_repeated)
+    found = sites, scanned.bad, scanned.content_bytes, scanned.n_repeated
+    return Plan(json.loads(json.dumps(document)), *found, left_out)
 
 
 def planned_choices(document: dict[str, Any]) -> Choices:
@@ -201,6 +221,7 @@ def planned_choices(document: dict[str, Any]) -> Choices:
         batch_size=document["batch_size"],
         skip_bad=True,
         store_activations=document["store_activations"],
+        bfloat16=document.get("bfloat16", False),
         **sampling,
     )
 
@@ -271,7 +292,8 @@ def _per_shard(sites: Sequence[Site], choices: Choices) -> int:
         if choices.shard_examples <= 0:
             raise UsageError(f"shard_examples is {choices.shard_examples}; it must be at least 1")
         return choices.shard_examples
-    per_example = sum(site.n_bytes + (4 * site.n_units if choices.store_activations else 0) for site in sites)
+    number = 0 if choices.store_activations is False else 2 if choices.bfloat16 else 4
+    per_example = sum(site.n_bytes + number * site.n_units for site in sites)
     return int(np.clip(SHARD_BYTES // per_example, LEAST_EXAMPLES, SHARD_EXAMPLES))
 
 

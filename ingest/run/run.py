@@ -6,6 +6,7 @@ given again after a kill, a full disk or Ctrl-C goes on where it stopped and end
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shutil
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -122,9 +123,10 @@ def ingest(
     recorded = partial(_recorded, path, network, dataset, segmented, wait, progress)
     whole, notes = ExitStack(), list[str]()
     try:
-        first, published = recorded()
+        first, published, held = recorded()
         with progress.step("plan", unit="inputs") as step:
             plan = make_plan(network, dataset, choices, progress=step.update)
+        _check_one_kind(network, plan, held)
         if discard:
             _remove(folder)
         already_there = plan.digest in published
@@ -138,7 +140,7 @@ def ingest(
             try:
                 _write_shards(engine, write, progress)
             except FileNotFoundError:  # who ran the same at once has published it, and removed what was staged
-                if folder.exists() or plan.digest not in recorded()[1]:
+                if folder.exists() or plan.digest not in recorded().plans:
                     raise
         if already_there:
             outcome = finish(path, plan=plan, already_there=True)
@@ -167,18 +169,40 @@ def ingest(
     return outcome
 
 
+class _Recorded(NamedTuple):
+    """What an atlas holds before a run: whether ``no_network`` yet, the digests of the ``plans`` of its runs, and
+    whether ``activations`` of the run's network are of bfloat16, a truth value for each kind that there is."""
+
+    no_network: bool
+    plans: set[str]
+    activations: set[bool]
+
+
 def _recorded(
     path: Path, network: Network, dataset: Dataset, segmented: bool, wait: float, progress: Progress
-) -> tuple[bool, set[str]]:
-    """Whether the atlas holds no network yet, and the digests of the plans of its runs. One that does not exist is
-    made; `WeightsError` and `UsageError` as `check_network` and `check_dataset` raise them."""
+) -> _Recorded:
+    """An atlas that does not exist is made; `WeightsError` and `UsageError` as `check_network` and `check_dataset`
+    raise them."""
     if not exists(path):
         make(path, segmented=segmented)
-        return True, set()
+        return _Recorded(True, set(), set())
     with patiently(path, progress, wait=wait) as a:
         check_network(a, network)
         check_dataset(a, dataset.name, dataset.kind)
-        return not a.catalog.networks, {digest for (digest,) in a.rows("select plan_digest from runs")}
+        runs = a.rows("select plan_digest, plan, networks.name from runs join networks using (network_id)")
+        plans = [json.loads(plan) for _, plan, name in runs if name == network.info.name]
+        kinds = {bool(plan.get("bfloat16")) for plan in plans if plan.get("store_activations")}
+        return _Recorded(not a.catalog.networks, {digest for digest, *_ in runs}, kinds)
+
+
+def _check_one_kind(network: Network, plan: Plan, held: set[bool]) -> None:
+    if plan.stored_activations and held - {plan.bfloat16}:
+        kinds = "float32", "bfloat16"
+        raise UsageError(
+            f"the atlas holds activations of {network.info.name} as {kinds[not plan.bfloat16]}, and these would be "
+            f"{kinds[plan.bfloat16]}; {'leave out' if plan.bfloat16 else 'add'} --bfloat16, or pass "
+            "--no-store-activations"
+        )
 
 
 def _finish(

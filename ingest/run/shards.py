@@ -5,8 +5,8 @@ A shard is two files, ``000007.inputs.parquet`` (one row an input) and ``000007.
 name, flushed to the disk and renamed, the JSON last: where it exists the shard is complete, whatever killed the
 process afterwards. The same plan gives the same bytes. Pages of Parquet carry checksums as well.
 
-A code is a binary of its packed bytes, an activation one of its numbers as little-endian float32:
-Parquet reads and writes lists of numbers at half the speed.
+A code is a binary of its packed bytes, an activation one of its numbers as little-endian float32, or as bfloat16
+where the plan says so: Parquet reads and writes lists of numbers at half the speed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from atlas.bfloat16 import to_bfloat16
 from atlas.errors import BadInput, NonFinite
 from atlas.network import ImageView, Network, Reading, Site
 from atlas.store.disk import remove_stranger, replacing, sealed, unsealed
@@ -189,7 +190,7 @@ class _Rows:
         self._plan, self._schema = plan, _examples_schema(plan)
         self._writer = _parquet(file, self._schema)
         self._pending: list[pa.Table] = []
-        self._row_bytes = sum(site.n_bytes for site in plan.sites) + 4 * sum(
+        self._row_bytes = sum(site.n_bytes for site in plan.sites) + _number_bytes(plan) * sum(
             site.n_units for site in plan.stored_activations
         )
 
@@ -280,12 +281,22 @@ def _table(reading: Reading, places: Sequence[Place], plan: Plan, schema: pa.Sch
         pa.array(reading.loss, mask=np.isnan(reading.loss)),
     ]
     columns += [_fixed(reading.codes[site.name]) for site in plan.sites]
-    columns += [_fixed(reading.activations[site.name].astype("<f4", copy=False)) for site in plan.stored_activations]
+    columns += [_fixed(_numbers(reading.activations[site.name], plan)) for site in plan.stored_activations]
     arrays = [
         pa.array(column, type=field.type) if not isinstance(column, pa.Array) else column
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _number_bytes(plan: Plan) -> int:
+    """Of a number of an activation."""
+    return 2 if plan.bfloat16 else 4
+
+
+def _numbers(activations: np.ndarray, plan: Plan) -> np.ndarray:
+    values = activations.astype("<f4", copy=False)
+    return to_bfloat16(values) if plan.bfloat16 else values
 
 
 def _fixed(rows: np.ndarray) -> pa.Array:
@@ -297,7 +308,8 @@ def _fixed(rows: np.ndarray) -> pa.Array:
 
 def _examples_schema(plan: Plan) -> pa.Schema:
     codes = [(code_column(site), pa.binary(site.n_bytes)) for site in plan.sites]
-    activations = [(activation_column(site), pa.binary(4 * site.n_units)) for site in plan.stored_activations]
+    width = _number_bytes(plan)
+    activations = [(activation_column(site), pa.binary(width * site.n_units)) for site in plan.stored_activations]
     return pa.schema([*EXAMPLES, *codes, *activations])
 
 

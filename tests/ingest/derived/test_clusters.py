@@ -356,7 +356,9 @@ def test_others_are_placed_in_a_sample(words: Path, space: Space) -> None:
             belongs = query.membership(a, example=placed, clustering=kept, site=SITE)
             assert (belongs.cluster, belongs.stored) == (found[0], False)
             assert belongs.probability == pytest.approx(strengths[0], rel=1e-9)
-        assert query.verify(a)["ok"].all()
+        checks = query.verify(a)
+        mine = checks[checks["subject"].str.contains(f"clustering {number} |clustering_id {number}$")]
+        assert mine["ok"].all() and len(mine) > 4
     about = stored(words, number)
     assert (about["exact"], about["sample"], about["n_placed"], about["n_examples"]) == (False, 120, 240, 360)
     assert "placed by approximate prediction" in about["algorithm"]

@@ -1,5 +1,6 @@
 """What a whole run adds to an atlas: once, whatever is given twice; within memory and disk that it foretold."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -7,12 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import atlas
+import query
+from app.cli.progress import describe_plan
+from atlas.errors import UsageError
 from atlas.network import Network
 from ingest.datasets.base import Dataset
 from ingest.datasets.sources import open_dataset
 from ingest.progress import Progress
+from ingest.run import plan as ingest_plan
 from ingest.run.forecast import Forecast
 from ingest.run.plan import Choices, Plan
 from ingest.run.run import Outcome, ingest
@@ -85,6 +91,43 @@ def test_activations_can_be_added_later(tmp_path: Path) -> None:
     small_run(tmp_path / "once", data)
     assert tables(path)["activations"] == tables(tmp_path / "once")["activations"]
     assert tables(path)["sites"] == tables(tmp_path / "once")["sites"]
+
+
+def test_activations_rounded_to_bfloat16(tmp_path: Path) -> None:
+    """They are read back as the nearest numbers of bfloat16, and one kind only is stored of a network."""
+    data, rounded = small_texts(tmp_path / "words"), replace(SMALL, bfloat16=True)
+    small_run(tmp_path / "a", data)
+    small_run(tmp_path / "b", data, rounded)
+    whole, halves = (rows(tmp_path / name, "from activations order by all") for name in "ab")
+    for (*place, activation), (*same_place, other) in zip(whole, halves, strict=True):
+        expected = torch.tensor(activation).bfloat16().float()
+        assert place == same_place and torch.equal(expected, torch.tensor(other))
+    assert whole != halves and tables(tmp_path / "a")["codes"] == tables(tmp_path / "b")["codes"]
+    with atlas.open(tmp_path / "b") as a:
+        assert query.verify(a)["ok"].all()
+    with pytest.raises(UsageError, match=r"activations of words as bfloat16.*float32; add --bfloat16"):
+        small_run(tmp_path / "b", data, replace(SMALL, limit=3))
+    assert small_run(tmp_path / "b", data, replace(SMALL, limit=3, store_activations=False)).n_new == 0
+    assert small_run(tmp_path / "b", data, rounded).already_there
+
+
+def test_activations_of_many_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless they are asked for; the plan says what they would take."""
+    monkeypatch.setattr(ingest_plan, "AUTOMATIC_ACTIVATIONS", 35)
+    data, seen = small_texts(tmp_path / "words"), Seen()
+    small_run(tmp_path / "a", data, progress=seen)
+    assert rows(tmp_path / "a", "select count(*) from activations") == [(0,)]
+    [line] = [line for line in seen.lines if line.startswith("activations")]
+    assert re.search(r"not stored, of so many .* take \d\S* kB as float32 or .* as bfloat16 \(--store-act", line)
+    small_run(tmp_path / "b", data, replace(SMALL, store_activations=True))
+    assert rows(tmp_path / "b", "select count(*) from activations") == [(72,)]
+
+
+class Seen(Progress):
+    """Keeps what is said of the plan."""
+
+    def plan(self, plan: Plan, estimate: Forecast, network: Network, dataset: Dataset) -> None:
+        self.lines = describe_plan(plan, estimate, dataset)
 
 
 def test_a_second_network_shares_the_inputs(tmp_path: Path) -> None:

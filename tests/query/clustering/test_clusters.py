@@ -84,8 +84,8 @@ def test_members_and_noise(a):
     pd.testing.assert_frame_equal(following, page)
     assert following.attrs == page.attrs
     pd.testing.assert_frame_equal(page, found[2:5].reset_index(drop=True))
-    assert found.columns.tolist()[:5] == ["example_id", "probability", "label", "prediction", "loss"]
-    assert found.columns.tolist()[5:] == ["token", "context", "context_offset", "input_id", "position"]
+    assert found.columns.tolist()[:6] == ["example_id", "probability", "placed", "label", "prediction", "loss"]
+    assert found.columns.tolist()[6:] == ["token", "context", "context_offset", "input_id", "position"]
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -124,7 +124,10 @@ DAMAGES: list[list[tuple[str, dict[tuple[str, str], str]]]] = [
             "update cluster_labels set example_id = 9999 where clustering_id = 2 and example_id = 40",
             {refers("cluster_labels.example_id"): "9999"},
         ),
-        ("insert into cluster_labels values (77, 40, 0, 1, 1, 1)", {refers("cluster_labels.clustering_id"): "77"}),
+        (
+            "insert into cluster_labels values (77, 40, 0, 1, 1, 1, false)",
+            {refers("cluster_labels.clustering_id"): "77"},
+        ),
         (
             "update clusters set size = size + 1, medoid = 3 where clustering_id = 2 and label = 0",
             {
