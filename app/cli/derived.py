@@ -127,6 +127,8 @@ def index(
         float, typer.Option(help="Share of 10 found by an approximate index to be as near as the 10 nearest.")
     ] = 0.99,
     force: Annotated[bool, typer.Option("--force", help="Also those that are up to date.")] = False,
+    *,
+    processes: Processes,
 ) -> None:
     """Build the Hamming indexes that are missing or out of date; all, or that of one site or span."""
     from ingest.derived.indexes import build_indexes
@@ -143,6 +145,7 @@ def index(
         kind=kind,
         recall=recall,
         force=force,
+        engine=processes.engine(),
         progress=TerminalProgress(),
     )
     flat = [each.target for each in built if each.recall is None]

@@ -23,7 +23,7 @@ from atlas.store.digests import seal
 
 from ..progress import Progress
 from ..run.engines import Engine, LocalEngine
-from .indexes import span_blocks
+from .index_files import span_blocks
 from .job import (
     AUTOMATIC_POINTS,
     STAGING,
@@ -170,8 +170,7 @@ def cluster(
         work: TreeByParts | None = None
         points: SplineCodes | np.ndarray
         if space == "codes" and (parts or rows is not None):  # so many that they are mapped
-            blocks = a.code_blocks(target.sites[0]) if len(target.sites) == 1 else span_blocks(a, target.sites)
-            index = stage_codes(staged, blocks, target.parts, digest)
+            index = stage_codes(staged, span_blocks(a, target.sites), target.parts, digest)
             ids, points = np.array(index.ids), SplineCodes(index.packed, index.parts)
             work = stage(staged, points, metric, samples, memory_budget, device) if parts else None
         else:

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, get_args
-from urllib.parse import quote
-
-import numpy as np
+from typing import Any, get_args
 
 from atlas.errors import HammingIndexError, NotStored, UsageError
-from atlas.search.files import INDEXES, TARGET_RECALL, Block, check_file, read_about
+from atlas.search.files import INDEXES, TARGET_RECALL, read_about
 from atlas.search.hamming_index import HammingIndex
 from atlas.search.joined import JoinedApproximate, JoinedIndex, load_index
 from atlas.store.atlas import Atlas
-from atlas.store.catalog import SiteRecord, Target
+from atlas.store.catalog import Target
 from atlas.store.digests import seal
 from atlas.store.disk import disk_full
 from atlas.store.index_parts import IndexPart
 
 from ..progress import Progress, Step
-from .job import check_unchanged, path_of, reading, storing
-
-IndexKind = Literal["flat", "ivf"]
-"""flat is exact and always there; ivf, which is approximate, may stand beside it."""
+from ..run.engines import Engine
+from .index_files import (
+    IndexFiles,
+    IndexKind,
+    IndexTask,
+    about_file,
+    index_file,
+    part_of,
+    write_approximate,
+    write_flat,
+)
+from .job import STAGING, check_unchanged, path_of, reading, storing
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def build_indexes(
     kind: IndexKind | None = None,
     recall: float = TARGET_RECALL,
     force: bool = False,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> list[Built]:
     """Bring indexes up to date. One whose digest is that of the codes is left alone, unless ``force``.
@@ -68,6 +74,7 @@ def build_indexes(
         recall: share of 10 found by an approximate index that must be no farther than the tenth nearest, with the
             least search effort.
         force: build also those that are up to date.
+        engine: who builds them: None for this process; `RayEngine` for several, a file each. Then ``path`` is a path.
         progress: is told how far it is.
 
     Returns:
@@ -84,6 +91,8 @@ def build_indexes(
         raise UsageError(f"kind is {kind!r}; expected {', '.join(get_args(IndexKind))}")
     if not 0 < recall <= 1:
         raise UsageError(f"the recall to reach is {recall}; expected a share above 0, at most 1")
+    if engine is not None and isinstance(path, Atlas):
+        raise UsageError("other processes open the atlas themselves: with an engine, give its path and close it")
     progress = progress or Progress()
     with reading(path) as a:
         wanted = _targets(a, network, targets)
@@ -91,15 +100,15 @@ def build_indexes(
         beside = [target for target in wanted if kind == "ivf" or (kind is None and _has_approximate(a, target))]
         beside = [target for target in beside if force or not _is_current(a, target, "ivf")]
         dropped = [target for target in wanted if kind == "flat" and _has_approximate(a, target)]
-        made = _build_flat(a, flat, progress, force)
+        made = _build_flat(a, flat, progress, force, engine)
     built = [index for index, _ in made]
     if flat:
         with storing(path, progress) as a:
             for target, (index, files) in zip(flat, made, strict=True):
                 _record(a, target, index, files)
             seal(a, "indexes")
-    for target in beside:
-        index, files = _build_approximate(path, target, recall, progress, force)
+    for target, exact, parts in _unbuilt(path, beside, recall, progress, force, engine):
+        index, files = _build_approximate(target, exact, parts, recall, progress)
         with storing(path, progress) as a:
             _record(a, target, index, files)
             gone = _forget_beside(a, target, but="ivf")
@@ -114,54 +123,27 @@ def build_indexes(
     return built
 
 
-def index_file(target: Target, kind: IndexKind = "flat") -> str:
-    """File name of a target's index: unique, readable, and safe on every file system."""
-    beside = "" if kind == "flat" else f"@{kind}"
-    return f"{target.network.network_id}.{quote(target.name, safe='')}{beside}.faiss"
-
-
-def span_blocks(a: Atlas, sites: Sequence[SiteRecord], within: range | None = None) -> Iterator[Block]:
-    """Ids and codes of the examples that have a code at every one of the sites, in order of id, block by block.
-
-    A code is the sites' codes one after another, as in `SplineCodes`. ``within``: consecutive ids; None: all.
-    """
-    readers = [a.code_blocks(site, within=within) for site in sites]
-    if len(readers) == 1:
-        yield from readers[0]
-        return
-    held = [next(reader, None) for reader in readers]
-    while True:
-        blocks = [block for block in held if block is not None]
-        if len(blocks) < len(held):
-            return  # one of the sites has no more
-        last = min(int(ids[-1]) for ids, _ in blocks)
-        parts = [(ids[ids <= last], packed[ids <= last]) for ids, packed in blocks]
-        common = parts[0][0]
-        for ids, _ in parts[1:]:
-            common = np.intersect1d(common, ids, assume_unique=True)
-        if len(common):
-            rows = [packed[np.searchsorted(ids, common)] for ids, packed in parts]
-            yield common, np.concatenate(rows, axis=1)
-        held = [
-            (ids[ids > last], packed[ids > last]) if ids[-1] > last else next(reader, None)
-            for (ids, packed), reader in zip(blocks, readers, strict=True)
-        ]
-
-
 Files = list[tuple[IndexPart, int, str]]
 """Files of an index, with their bytes and SHA-256."""
 
 
-def _build_flat(a: Atlas, targets: Sequence[Target], progress: Progress, force: bool) -> list[tuple[Built, Files]]:
+def _build_flat(
+    a: Atlas, targets: Sequence[Target], progress: Progress, force: bool, engine: Engine | None
+) -> list[tuple[Built, Files]]:
     counts = [min(site.n_codes for site in target.sites) for target in targets]  # a span may have fewer
+    parts_of = [_parts(a, target, "flat", force) for target in targets]
     built, before = [], 0
     with progress.step("index", total=sum(counts), unit="codes") as step:
-        for target, count in zip(targets, counts, strict=True):
+        if engine is not None:
+            sizes = [[count // len(parts) for _ in parts] for count, parts in zip(counts, parts_of, strict=True)]
+            _have_built(a.path, engine, _tasks(targets, parts_of, sizes, "flat"), 1.0, step)
+        for target, count, parts in zip(targets, counts, parts_of, strict=True):
             n_codes, files = 0, Files()
-            for part in _parts(a, target, "flat", force):
-                about = _about(part) if part.is_built else None
+            for part in parts:
+                about = about_file(part) if part.is_built or engine is not None else None
                 if about is None:
-                    about = _write_flat(a, target, part, partial(_tell, step, before + n_codes, sum(counts)))
+                    tell = partial(_tell, step, before + n_codes, sum(counts))
+                    about = write_flat(a, target, part, tell)
                 if about is not None:
                     n_codes += about["count"]
                     files.append((part, about["size"], about["sha256"]))
@@ -173,6 +155,34 @@ def _build_flat(a: Atlas, targets: Sequence[Target], progress: Progress, force: 
     return built
 
 
+def _tasks(
+    targets: Sequence[Target], parts_of: Sequence[list[IndexPart]], sizes: Sequence[list[int]], kind: IndexKind
+) -> list[IndexTask]:
+    """What is to be built of some indexes, a file a task; ``sizes``: codes of each part."""
+    wanted = [
+        (sizes[row][place], target.network.name, target.name, kind, part, place)
+        for row, target in enumerate(targets)
+        for place, part in enumerate(parts_of[row])
+        if not part.is_built
+    ]
+    return [IndexTask(number, *each) for number, each in enumerate(wanted)]
+
+
+def _have_built(path: Path, engine: Engine, tasks: Sequence[IndexTask], recall: float, step: Step) -> None:
+    folder = path / STAGING / "indexes"
+    with disk_full(path):
+        folder.mkdir(parents=True, exist_ok=True)
+    total = sum(task.size for task in tasks)
+    try:
+        engine.run(tasks, IndexFiles(path, folder, recall), lambda done: step.update(done, total))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(step: Step, before: int, total: int, done: int, _: int = 0) -> None:
+    step.update(before + done, total)
+
+
 def _parts(a: Atlas, target: Target, kind: IndexKind, force: bool) -> list[IndexPart]:
     """The files of an index; those that need not be built are there, and sound."""
     index = index_file(target, kind)
@@ -180,79 +190,67 @@ def _parts(a: Atlas, target: Target, kind: IndexKind, force: bool) -> list[Index
     if force:
         return anew
     held = a.index_parts(index, target)
-    return [part if part.is_built and _about(part) else new for part, new in zip(held, anew, strict=True)]
+    return [part if part.is_built and about_file(part) else new for part, new in zip(held, anew, strict=True)]
 
 
-def _about(part: IndexPart) -> dict[str, Any] | None:
-    """What the JSON beside the file of an index says; None where either is gone or damaged."""
-    with suppress(HammingIndexError):
-        about = read_about(part.path)
-        check_file(part.path, about)
-        return about
-    return None
+def _unbuilt(
+    place: str | Path | Atlas,
+    targets: Sequence[Target],
+    recall: float,
+    progress: Progress,
+    force: bool,
+    engine: Engine | None,
+) -> Iterator[tuple[Target, HammingIndex, list[IndexPart]]]:
+    """Targets whose ``ivf`` index is to be recorded, with their flat index and the files; where an engine builds
+    these, they are there."""
+    if not targets:
+        return
+    with reading(place) as a:
+        flat = [load_index(a.index_files(index_file(target)), target.digest) for target in targets]
+        parts_of = [_parts(a, target, "ivf", force) for target in targets]
+    if engine is not None:
+        held = [
+            [len(part_of(exact, at)) for at in range(len(parts))] for exact, parts in zip(flat, parts_of, strict=True)
+        ]
+        tasks = [task for task in _tasks(targets, parts_of, held, "ivf") if task.size >= LEAST]
+        with progress.step("build ivf", total=sum(task.size for task in tasks), unit="codes") as step:
+            _have_built(path_of(place), engine, tasks, recall, step)
+        there = {task.part.path for task in tasks}
+        parts_of = [
+            [replace(part, is_built=part.is_built or part.path in there) for part in parts] for parts in parts_of
+        ]
+    yield from zip(targets, flat, parts_of, strict=True)
 
 
-def _write_flat(a: Atlas, target: Target, part: IndexPart, tell: Callable[[int], None]) -> dict[str, Any] | None:
-    """Write a file of a flat index, and say what the JSON beside it says; None where it would hold no code."""
-    with disk_full(a.path):
-        blocks = iter(span_blocks(a, target.sites, part.within))
-        first = next(blocks, None)
-        if first is None:
-            return None
-        part.path.parent.mkdir(parents=True, exist_ok=True)
-        HammingIndex.write(part.path, _counted(chain([first], blocks), tell), target.parts, part.digest)
-        return read_about(part.path)
-
-
-def _tell(step: Step, before: int, total: int, done: int) -> None:
-    step.update(before + done, total)
-
-
-def _counted(blocks: Iterable[Block], tell: Callable[[int], None]) -> Iterator[Block]:
-    done = 0
-    for block in blocks:
-        yield block
-        done += len(block[0])
-        tell(done)
+LEAST = 2
+"""Codes that an approximate index can be built of."""
 
 
 def _build_approximate(
-    place: str | Path | Atlas, target: Target, recall: float, progress: Progress, force: bool
+    target: Target, exact: HammingIndex, parts: Sequence[IndexPart], recall: float, progress: Progress
 ) -> tuple[Built, Files]:
     from atlas.search.approximate import ApproximateIndex, measured
 
-    with reading(place) as a:
-        exact = load_index(a.index_files(index_file(target)), target.digest)
-        parts = _parts(a, target, "ivf", force)
     files: Files = []
-    with (
-        progress.step(f"build ivf of {target.name}", total=len(exact), unit="codes") as step,
-        disk_full(path_of(place)),
-    ):
-        if not isinstance(exact, JoinedIndex):
-            index = ApproximateIndex.build(exact, target_recall=recall, progress=step.update)
-            index.save(parts[0].path)
-            said = index.recall, index.recall_in_order, index.sample, index.parameters
-            return Built(target.network.name, target.name, "ivf", len(exact), *said), files
-        loaded: list[ApproximateIndex | None] = []
-        for part, some, start in zip(parts, exact.joined, exact.starts.tolist(), strict=False):
-            if len(some) < 2:
+    loaded: list[ApproximateIndex | None] = []
+    with progress.step(f"build ivf of {target.name}", total=len(exact), unit="codes") as step:
+        before = 0
+        for place, part in enumerate(parts):
+            some = part_of(exact, place)
+            if len(some) < LEAST and isinstance(exact, JoinedIndex):
                 loaded.append(None)
                 continue
             if not part.is_built:
-                tell = partial(_tell_part, step, start, len(exact))
-                part.path.parent.mkdir(parents=True, exist_ok=True)
-                ApproximateIndex.build(some, target_recall=recall, progress=tell).save(part.path)
+                write_approximate(some, part, recall, partial(_tell, step, before, len(exact)))
             about = read_about(part.path)
             loaded.append(ApproximateIndex.load(part.path, some))
             files.append((part, about["size"], about["sha256"]))
-        joined = measured(JoinedApproximate(tuple(loaded), exact))
-    said = joined.recall, joined.recall_in_order, joined.sample, joined.parameters
+            before += len(some)
+        index: Any = (
+            measured(JoinedApproximate(tuple(loaded), exact)) if isinstance(exact, JoinedIndex) else loaded[0]
+        )
+    said = index.recall, index.recall_in_order, index.sample, index.parameters
     return Built(target.network.name, target.name, "ivf", len(exact), *said), files
-
-
-def _tell_part(step: Step, before: int, total: int, done: int, _: int) -> None:
-    step.update(before + done, total)
 
 
 def _record(a: Atlas, target: Target, built: Built, files: Files) -> None:

@@ -20,7 +20,8 @@ from atlas.store.opening import is_segmented, make
 from atlas.store.segment_files import SEGMENT_EXAMPLES
 from atlas.store.statements import quoted
 
-from ..derived.indexes import IndexKind, build_indexes
+from ..derived.index_files import IndexKind
+from ..derived.indexes import build_indexes
 from ..progress import Progress
 from ..run.batches import ACTIVATIONS, CODES, Piece, activation_batch, code_batch, gathered
 

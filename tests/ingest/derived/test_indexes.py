@@ -23,9 +23,11 @@ from atlas.store.atlas import Atlas
 from atlas.store.disk import sealed, unsealed
 from bench.atlases import SITE, generated_atlas
 from bench.data import clustered_codes
-from ingest.derived.indexes import Built, build_indexes, index_file, span_blocks
+from ingest.derived.index_files import index_file, span_blocks
+from ingest.derived.indexes import Built, build_indexes
 from ingest.derived.neighbors import store_neighbors
 from ingest.progress import Progress, Step
+from ingest.run.engines import LocalEngine
 from tests.atlases import add_texts, built_once
 from tests.networks import plane_network, word_network, word_texts
 
@@ -118,6 +120,21 @@ def test_approximate_index_stands_beside(path: Path) -> None:
         assert many.attrs["exact_search"] is False
         assert many.loc[many["query_id"] == 40, "example_id"].tolist() == near["example_id"].tolist()
         assert query.info(a)["indexes"].set_index(["target", "kind"]).loc[("blocks.3.mlp", "ivf"), "recall"] > 0.5
+
+
+def test_engines_build_the_same_files(path: Path, tmp_path: Path) -> None:
+    """A file a task: what is recorded, and its bytes, are those that one process writes."""
+    other = Path(shutil.copytree(path, tmp_path / "b"))
+    only = {"targets": ["blocks.1.mlp", "blocks.3.mlp", "blocks.1.mlp->"]}
+    for kind in (None, "ivf"):
+        alone = build_indexes(path, **only, kind=kind)  # type: ignore[arg-type]
+        assert build_indexes(other, **only, kind=kind, engine=LocalEngine()) == alone != []  # type: ignore[arg-type]
+    for file in files(path):
+        assert (path / INDEXES / file).read_bytes() == (other / INDEXES / file).read_bytes(), file
+    assert build_indexes(other, **only, kind="ivf", engine=LocalEngine()) == []
+    assert not (other / "staging" / "indexes").exists()
+    with atlas.open(other, writable=True) as a, pytest.raises(UsageError, match="give its path and close it"):
+        build_indexes(a, engine=LocalEngine())
 
 
 def test_ivf_replaces_an_abandoned_kind(path: Path) -> None:

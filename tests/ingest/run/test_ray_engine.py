@@ -225,7 +225,7 @@ def test_more_than_there_is_is_refused(cluster: Cluster, tmp_path: Path, data: P
 def test_commands_work_in_workers(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`polytope ingest --ray auto` and `cluster` use the cluster that is there."""
+    """`polytope ingest --ray auto`, `cluster` and `index` use the cluster that is there."""
     np.savez(
         tmp_path / "codes.npz", key=np.arange(50).astype(str), gates=np.random.default_rng(0).random((50, 9)) > 0.5
     )
@@ -243,4 +243,5 @@ def test_commands_work_in_workers(
     assert rows(tmp_path / "a", "select count(*) from codes") == [(50,)]
     assert "clustering 1: codes of gates" in told("cluster", tmp_path / "a", "--site", "gates")
     assert rows(tmp_path / "a", "select ties, exact from clusterings") == [("ids", True)]
+    assert "built ivf of gates" in told("index", tmp_path / "a", "--kind", "ivf")
     assert leftovers(tmp_path / "a") == []
