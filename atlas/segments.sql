@@ -20,4 +20,4 @@ comment on view activations is 'Activation vectors of the sites that store them;
 comment on column activations.site_id is 'sites.site_id.';
 comment on column activations.example_id is 'examples.example_id.';
 comment on column activations.part is 'Which 4,096 units these are, from 0; only 0 for sites of no more.';
-comment on column activations.activation is 'One number a unit, after the nonlinearity; order as sites.unit_shape, flattened.';
+comment on column activations.activation is 'One number a unit, after the nonlinearity; order as sites.unit_shape, flattened. Rounded to bfloat16 where the plan of the run says so (runs.plan, bfloat16).';

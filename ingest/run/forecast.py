@@ -44,20 +44,13 @@ NARROW_CODE = 0.7
 WIDE_CODE = 0.65
 """The same of wider ones, under Zstandard (0.64 for full codes of digits)."""
 
-ACTIVATION = {"relu": 0.75}
-"""Bytes in the database for each byte of an activation, by nonlinearity: many that a ReLU leaves are
-zero (0.66 at one position of an image, 0.79 over whole tensors)."""
+ACTIVATION = {"float32": (0.75, 0.91), "bfloat16": (0.81, 0.89)}
+"""Bytes in the database for each four bytes of an activation, after a ReLU, which leaves zeros (0.66 at one position
+of an image, 0.79 over whole tensors), and where no unit is exactly zero: of a float32 DuckDB's ALP-RD shortens sign
+and exponent (0.88 to 0.94). It gains nothing by the zeros at the end of what is rounded to bfloat16."""
 
-ROUNDED_ACTIVATION = {"relu": 0.81}
-"""The same for each four bytes of one that was rounded to bfloat16. DuckDB's compression of numbers gains nothing by
-the zeros at their end; that of Parquet, with bytes split, does: 0.35, and 0.24 after ReLU."""
-
-KINDS = ("float32", "bfloat16")
-"""Of numbers that activations are stored as."""
-
-SMOOTH_ACTIVATION = 0.91
-"""The same where no unit is exactly zero: of a float32 DuckDB's ALP-RD shortens sign and exponent (0.88
-to 0.94)."""
+SEGMENT_ACTIVATION = {"float32": (0.56, 0.85), "bfloat16": (0.24, 0.35)}
+"""The same in segments, whose bytes are split and compressed: those that rounding made zero take nothing."""
 
 INPUT_BYTES = 130
 """Of an input besides its text, thumbnail or numbers: content hash, key, label, ids."""
@@ -70,7 +63,7 @@ THUMBNAILS = 8
 class Forecast:
     """Bytes that the atlas grows by (database and indexes), and bytes of staging that exist until it is published.
 
-    ``activations``: bytes that activations of all sites take, or would take, in the atlas, by `KINDS`.
+    ``activations``: bytes that those of all sites take, or would take, in the atlas, as float32 and as bfloat16.
     """
 
     atlas_bytes: int
@@ -79,37 +72,46 @@ class Forecast:
 
 
 def forecast(
-    network: Network, dataset: Dataset, ordinals: np.ndarray, plan: Plan, *, first: bool = True, cluster: bool = True
+    network: Network,
+    dataset: Dataset,
+    ordinals: np.ndarray,
+    plan: Plan,
+    *,
+    first: bool = True,
+    cluster: bool = True,
+    segmented: bool = False,
 ) -> Forecast:
     """What a plan will take.
 
-    ``first``: whether the atlas is still empty. ``cluster``: whether the sites will be clustered too.
+    ``first``: whether the atlas is still empty. ``cluster``: whether the sites will be clustered too. ``segmented``:
+    whether the atlas is.
     """
+    ratios = SEGMENT_ACTIVATION if segmented else ACTIVATION
     feeding = feeding_of(network.info)
     contents = plan.content_bytes or int(plan.n_inputs * _thumbnail_bytes(dataset, ordinals))
-    stored = plan.n_examples * (_stored_bytes(plan) + feeding.example_bytes)
+    stored = plan.n_examples * (_stored_bytes(plan, ratios) + feeding.example_bytes)
     stored += plan.n_inputs * INPUT_BYTES + contents * feeding.stored
     staged = plan.n_examples * (_raw_bytes(plan) + feeding.staged_bytes)
     staged += plan.n_inputs * INPUT_BYTES + contents
     fixed = FIXED_BLOCKS * BLOCK_SIZE * first
     beside = _index_bytes(network, plan) + _clustering_bytes(plan, first) * cluster
-    activations = {kind: int(plan.n_examples * _activation_bytes(plan.sites, kind)) for kind in KINDS}
+    activations = {kind: int(plan.n_examples * _activation_bytes(plan.sites, ratios[kind])) for kind in ratios}
     return Forecast(int(stored) + fixed + beside, int(staged), activations)
 
 
-def _activation_bytes(sites: Sequence[Site], kind: str) -> float:
-    """Of the activations of one example in the database."""
-    ratios = ROUNDED_ACTIVATION if kind == "bfloat16" else ACTIVATION
+def _activation_bytes(sites: Sequence[Site], ratios: tuple[float, float]) -> float:
+    """Of the activations of one example in the atlas."""
+    after_relu, smooth = ratios
     return sum(
-        ROW_BYTES * site.n_parts + 4 * site.n_units * ratios.get(site.nonlinearity, SMOOTH_ACTIVATION)
+        ROW_BYTES * site.n_parts + 4 * site.n_units * (after_relu if site.nonlinearity == "relu" else smooth)
         for site in sites
     )
 
 
-def _stored_bytes(plan: Plan) -> float:
-    """Of the codes and activations of one example in the database."""
+def _stored_bytes(plan: Plan, ratios: dict[str, tuple[float, float]]) -> float:
+    """Of the codes and activations of one example in the atlas."""
     codes = sum(ROW_BYTES + site.n_bytes * _code_ratio(site) for site in plan.sites)
-    return codes + _activation_bytes(plan.stored_activations, _kind(plan))
+    return codes + _activation_bytes(plan.stored_activations, ratios[_kind(plan)])
 
 
 def _kind(plan: Plan) -> str:

@@ -133,7 +133,8 @@ def ingest(
         if not already_there:
             started_at = _settle_plan(folder, name, plan)
             write = ShardWriter(network, dataset, plan, folder, choices.skip_bad)
-            estimate = forecast(network, dataset, write.ordinals, plan, first=first, cluster=cluster)
+            asked = {"first": first, "cluster": cluster, "segmented": is_segmented(path)}
+            estimate = forecast(network, dataset, write.ordinals, plan, **asked)
             progress.plan(plan, estimate, network, dataset)
             _check_space(path, plan, estimate, folder)
             whole.enter_context(progress.run(Outlook.of(plan, cluster=cluster)))
