@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -55,9 +56,9 @@ def members(view: View, clustering: int, cluster: int) -> None:
         return view.ask(query.members, clustering=clustering, cluster=cluster, limit=limit, offset=offset)
 
     size, per_page = int(page(1, 0).attrs["size"]), LOOKS[view.network.kind].page_rows
-    if cluster != NOISE:
-        _medoid(view, clustering, cluster)
-    gallery.show(view, page, size, of=("cluster", clustering, cluster), order="strongest membership first")
+    beside = None if cluster == NOISE else partial(_medoid, view, clustering, cluster)
+    of = "cluster", clustering, cluster
+    gallery.show(view, page, size, of=of, order="strongest membership first", beside=beside)
     source(
         view,
         call(query.members, clustering=clustering, cluster=cluster, limit=per_page),

@@ -36,17 +36,13 @@ def show(
     data: pd.DataFrame | None = None,
     toolbar: Sequence[str] = (),
     on_drawn: Callable[[], None] | None = None,
-    outline: Sequence[dict[str, Any]] = (),
     alt: str | None = None,
-    many: bool = False,
 ) -> None:
     """Draw a figure in the current place, or change the one of that key that is there.
 
     ``name`` is the stem of the files; ``key`` holds letters, digits and hyphens; ``data`` are the figure's numbers.
-    ``toolbar``: Plotly's buttons to zoom and draw with. ``many``: points of WebGL so many that they are drawn pixel
-    by pixel, in files as well; Plotly would draw four times as many pixels, for smoother edges in twice the time.
-    ``on_drawn``: called once someone has drawn a region (`drawn_region`). ``outline``: shapes on the figure that
-    change without it.
+    ``toolbar``: Plotly's buttons to zoom and draw with.
+    ``on_drawn``: called once someone has drawn a region (`drawn_region`).
     """
     figure.update_layout(template=None)
     config = {"displayModeBar": bool(toolbar), "displaylogo": False, "modeBarButtons": [list(toolbar)]}
@@ -55,12 +51,10 @@ def show(
         _component()(
             data={
                 "figure": plotly.io.to_json(figure, validate=False),
-                "outline": list(outline),
-                "config": config | ({"plotGlPixelRatio": 1} if many else {}),
+                "config": config,
                 "alt": alt or name,
                 "name": name,
                 "scale": PNG_SCALE,
-                "vectors": not many,
             },
             key=key,
             **listening,

@@ -37,14 +37,26 @@ Page = Callable[[int, int], pd.DataFrame]
 """The rows of a selection, given how many and from where on, with what `query.members` shows of an example."""
 
 
-def show(view: View, page: Page, size: int, *, of: tuple[object, ...], order: str) -> None:
-    """The ``size`` examples of a selection, ``of`` which there are others, in an ``order``."""
+def show(
+    view: View,
+    page: Page,
+    size: int,
+    *,
+    of: tuple[object, ...],
+    order: str,
+    beside: Callable[[], None] | None = None,
+) -> None:
+    """The ``size`` examples of a selection, ``of`` which there are others, in an ``order``; ``beside``: draws what
+    stands above them, beside the slider of their size."""
     look = LOOKS[view.network.kind]
     place = hashlib.blake2b(repr(of).encode(), digest_size=6).hexdigest()
     key = f"gallery-{place}"
     pixels = SIZES[2]
-    if look.pictured:
-        pixels = address.slider("Size of pictures", *SIZES, key="size", width=260, format="%d pixels")
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        if beside is not None:
+            beside()
+        if look.pictured:
+            pixels = address.slider("Size of pictures", *SIZES, key="size", width=260, format="%d pixels")
     held = st.container()
     start = address.paged(size, look.page_rows, of=of).start
     rows = page(look.page_rows, start)

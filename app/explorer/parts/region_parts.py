@@ -27,7 +27,7 @@ def beside(view: View, layout: StoredLayout, clustering: int | None, region: Reg
     size = int(counts.loc[counts["what"] == LABEL, "n"].sum())
     kind = "box" if len(region.corners) == 2 else f"polygon of {len(region.corners)} corners"
     heading(f"{size:,} of {layout.n_examples:,} examples in this {kind}")
-    st.code(region_sql(layout.layout_id, region), "sql", wrap_lines=True, height="content" if kind == "box" else 220)
+    st.code(region_sql(layout.layout_id, region), None, wrap_lines=True, height="content" if kind == "box" else 220)
     where = markup.link("sql", "Open in the SQL page", query=region_sql(layout.layout_id, region), **view.state)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(f'<div class="pa">{where}</div>')

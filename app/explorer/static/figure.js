@@ -74,10 +74,10 @@ const begin = (place, Plotly) => {
   place.observer.observe(place);
 };
 
-const change = async (place, Plotly, { figure, outline, config }) => {
+const change = async (place, Plotly, { figure, config }) => {
   const template = themeOf(place), drawn = figure + JSON.stringify(template);
   const { data, layout, frames } = JSON.parse(figure), { modeBarButtons: [tools], ...more } = config;
-  place.shapes = [...(layout.shapes ?? []), ...outline];
+  place.shapes = layout.shapes ?? [];
   if (place.drawn === drawn) return Plotly.relayout(place, { shapes: place.shapes });
   place.style.height = `${layout.height ?? 450}px`;
   delete layout.height; // it fills its place, which may become the screen
@@ -88,16 +88,15 @@ const change = async (place, Plotly, { figure, outline, config }) => {
   if (!place.observer) begin(place, Plotly);
 };
 
-const take = (place, { name, scale, vectors }) => ["png", "svg"].map((format) => {
+const take = (place, { name, scale }) => ["png", "svg"].map((format) => {
   const button = document.createElement("button");
   Object.assign(button, { type: "button", textContent: format.toUpperCase(), title: `Download as ${format}` });
   button.onclick = () => {
     const { clientWidth: width, clientHeight: height } = place;
     const size = { width, height, scale: format === "png" ? scale : 1 };
     const layout = { ...place.layout, template: print() };
-    const data = place.data.map((trace) => (vectors && trace.type === "scattergl" ? { ...trace, type: "scatter" } : trace));
-    // As a figure of its own; points that are too many for vectors are drawn as sharply as the picture is large.
-    window.Plotly?.downloadImage({ data, layout, config: { plotGlPixelRatio: scale } }, { format, filename: name, ...size });
+    const data = place.data.map((trace) => (trace.type === "scattergl" ? { ...trace, type: "scatter" } : trace));
+    window.Plotly?.downloadImage({ data, layout }, { format, filename: name, ...size });
   };
   return button;
 });

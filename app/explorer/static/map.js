@@ -254,8 +254,8 @@ class PointMap {
 
   marks(pen) {
     return this.data.marks.map(({ words, at }) => {
-      const [x, y] = this.to(...this.unscaled(...at)), shown = `✕ ${words}`;
-      return { words: shown, x, y, mark: true, wide: pen.measureText(shown).width };
+      const [x, y] = this.to(...this.unscaled(...at)), shown = `✕ ${words}`, wide = pen.measureText(shown).width;
+      return { words: shown, x: x + (wide - pen.measureText("✕").width) / 2, y, mark: true, wide }; // ✕ stands at it
     });
   }
 
@@ -400,10 +400,10 @@ class PointMap {
 
 // --- buttons ---
 
-const button = (words, title, act) => {
+const button = (words, title, act, label = title) => {
   const made = document.createElement("button");
   Object.assign(made, { type: "button", textContent: words, title });
-  made.setAttribute("aria-label", title);
+  made.setAttribute("aria-label", label);
   made.onclick = act;
   return made;
 };
@@ -472,8 +472,8 @@ const asSvg = (map) => {
 };
 
 const files = (map) => [
-  button("PNG", "Download as png", () => asPicture(map).toBlob((blob) => save(blob, `${map.data.name}.png`))),
-  button("SVG", "Download as svg", () => save(new Blob([asSvg(map)], { type: "image/svg+xml" }), `${map.data.name}.svg`)),
+  button("PNG", "Download as png", () => asPicture(map).toBlob((blob) => save(blob, `${map.data.name}.png`)), "PNG"),
+  button("SVG", "Download as svg", () => save(new Blob([asSvg(map)], { type: "image/svg+xml" }), `${map.data.name}.svg`), "SVG"),
 ];
 
 export default function ({ parentElement, data, setTriggerValue }) {

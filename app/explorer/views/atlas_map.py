@@ -16,7 +16,7 @@ from query.layout.regions import MOST_CORNERS, Region
 from .. import address
 from ..charts import map_points
 from ..charts.map_points import MapPoints
-from ..parts import cluster_list, marked, markup, placing, point_map, region_parts, show
+from ..parts import cluster_list, marked, markup, placing, point_map, region_parts, saving, show
 from ..parts.code import call, source
 from ..view import View, explained, guarded, records
 
@@ -168,13 +168,16 @@ def _draw(
         else None,
         None if layout.current else f"Examples were added to {view.target} since: `polytope layout` includes them.",
     )
-    st.text_input(
-        "Region",
-        key="within",
-        bind="query-params",
-        placeholder="draw a box or an outline on the map, or type x, y, x, y",
-        help="Two opposite corners of a box, or the corners of a polygon, as x, y each, with commas.",
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        with st.container(width=320):
+            st.text_input(
+                "Region",
+                key="within",
+                bind="query-params",
+                placeholder="draw one on the map, or type x, y, x, y",
+                help="Two opposite corners of a box, or the corners of a polygon, as x, y each, with commas.",
+            )
+        saving.draw(view)
     source(
         view,
         call(query.layout_points, layout.layout_id, clustering=clustering),

@@ -24,11 +24,11 @@ def render(view: View) -> None:
             view.atlas, view.atlas.catalog.target(site=view.target, network=view.network.name), None, "codes"
         )
     named, written = st.container(), st.container()
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         clustering = cluster_list.choose(mine)
         found = cluster_list.found(view, clustering)
         first = found["title"].iloc[0] if len(found) else cards.cluster_name(NOISE)
-        with st.container(width=280):
+        with st.container(width=220):
             cluster = cluster_list.find(view, found, clustering, "find one by its name", first)
         if cluster is None:
             return

@@ -14,7 +14,7 @@ import query
 from app.explorer.parts.point_map import in_words
 from app.explorer.views.atlas_map import simplified
 from query.layout.layouts import layout_of
-from query.layout.regions import MOST_CORNERS, Region, region_sql
+from query.layout.regions import MOST_CORNERS, Region
 from tests.app.explorer.browsing import (
     IN_BROWSER,
     OpenPage,
@@ -54,8 +54,8 @@ def test_a_region_lists_who_lies_in_it(demo_atlas: Path, lasso: bool):
     assert app.header[-1].value == f"{found.attrs['size']:,} of {len(points):,} examples in this {kind}"
     assert ids(app) == found["example_id"].tolist()
     with atlas.open(demo_atlas) as a:  # the query that stands beside the map, as it stands there
-        [shown_sql] = {text for text in scripts(app, "sql") if text == region_sql(number, region)}
-        assert len(query.sql(a, shown_sql)) == found.attrs["size"]
+        [beside] = scripts(app, "plaintext")
+        assert len(query.sql(a, beside)) == found.attrs["size"]
     assert shown(app)["outline"] == [list(corner) for corner in region.corners]
     press(app, "Clear the region")
     assert shown(app)["outline"] == [] and "within" not in app.query_params
