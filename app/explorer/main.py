@@ -17,7 +17,7 @@ from atlas.store.catalog import NetworkRecord
 
 from ..shown_atlas import ShownAtlas
 from . import address, moved
-from .parts import code, figures, markup, pins, show, terms, tray
+from .parts import code, figures, markup, pins, show, terms, tools, tray
 from .view import View, explained, failed_before, guarded, survived
 from .views import atlas_map, between, between_path, claims, cluster, example, neurons, overview, search, sql
 
@@ -76,11 +76,11 @@ def main(arguments: list[str]) -> None:
         st.Page(partial(_draw, render, opened), title=title, url_path=path, visibility="hidden")
         for title, path, render in [(first, path, render), *OLD]
     ]
-    page = st.navigation(pages)
+    page = st.navigation(pages, position="hidden" if tools.embedded() else "sidebar")
     moved.follow({path: render for _, path, render in OLD}.get(page.url_path))
     address.begin()
     terms.begin()
-    with code.under(page.title), survived(), explained():
+    with code.under(page.title, tools.draw), survived(), explained():
         failed_before()
         pins.begin(page.url_path)
         shown = ShownAtlas.of_words(arguments)
@@ -120,7 +120,7 @@ def _open_once_free(path: Path) -> None:
 
 def choose(a: atlas.Atlas, read_only: bool) -> View:
     """The sidebar: which atlas this is, which network, and which site or span the pages are about."""
-    with st.sidebar:
+    with tools.aside("choices"):
         st.html(
             f'<div class="pa"><span class="pa-muted">Atlas</span><br><b title="{markup.plain(a.path.resolve())}">'
             f"{markup.plain(a.path.resolve().name)}</b></div>"

@@ -34,21 +34,24 @@ _headings: ContextVar[list[_Heading] | None] = ContextVar("headings", default=No
 
 
 @contextmanager
-def under(title: str) -> Iterator[None]:
-    """A page under its title, at which the code for all of it stands that no other heading takes (`heading`)."""
+def under(title: str, beside: Callable[[], None] | None = None) -> Iterator[None]:
+    """A page under its title, at which the code for all of it stands that no other heading takes (`heading`);
+    ``beside`` draws what else stands there."""
     token = _headings.set([])
     try:
-        heading(title, st.title)
+        heading(title, st.title, beside)
         yield
     finally:
         _headings.reset(token)
 
 
-def heading(words: str, draw: Callable[..., Any] = st.header) -> None:
+def heading(words: str, draw: Callable[..., Any] = st.header, beside: Callable[[], None] | None = None) -> None:
     """A heading, in Markdown; code for what is drawn until the next one opens behind an icon beside it."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         draw(words, anchor=False, width="content")
         place = _Heading(st.container(width="content"))
+        if beside is not None:
+            beside()
     if (headings := _headings.get()) is not None:
         headings.append(place)
 

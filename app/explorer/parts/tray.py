@@ -18,7 +18,7 @@ from query.examples.description import describe
 from query.examples.ids import network_of
 
 from ..view import View, guarded, records
-from . import cards, markup, pins
+from . import cards, markup, pins, tools
 from .figures import STATIC
 from .pin import Pin
 
@@ -31,7 +31,7 @@ NOTHING = "Pin two or three things, with the sign beside them or the key `p`, an
 def draw(view: View, between: StreamlitPage | None = None) -> None:
     """``between``: the page that compares what is pinned."""
     held = pins.pinned()
-    with st.sidebar, st.container(key="tray", gap="small"):
+    with tools.aside("pins"), st.container(key="tray", gap="small"):
         if not held:
             st.html(f'<div class="pa pa-tray"><b>Pins</b>{markup.notes([NOTHING])}</div>')
         else:

@@ -25,7 +25,7 @@ from ...plain_text import counted
 from .. import address
 from ..charts import path_charts
 from ..charts.path_charts import spot
-from ..parts import cards, choices, figures, markup, measured, show
+from ..parts import cards, choices, figures, markup, measured, pin, pins, show
 from ..parts.code import call, heading, reader_of, source
 from ..parts.pin import Pin
 from ..parts.show import KEY, NUMBER, WIDE, Column, Row
@@ -356,7 +356,7 @@ def _met(view: View, way: Route, axis: str) -> None:
 
     def link(row: Row) -> str:
         number = int(row["example_id"])
-        return markup.link("example", str(number), example=number, **view.state)
+        return markup.link("example", str(number), example=number, **view.state) + pins.sign(pin.example(number))
 
     def excerpt(row: Row) -> str:
         return cards.excerpt(
@@ -369,7 +369,7 @@ def _met(view: View, way: Route, axis: str) -> None:
         Column("Predicted", KEY, lambda row: markup.words(row["prediction"]), "By the network on the path"),
         Column("Example", NUMBER, link),
         Column("Label", KEY, lambda row: markup.words(described[int(row["example_id"])]["label"])),
-        Column("", WIDE, excerpt),
+        Column("Seen", WIDE, excerpt, "Its token in its context, or its picture"),
     ]
     show.table(records(stays), columns)
     show.notes(
