@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from atlas.errors import UsageError
+from atlas.store.buckets import address_in
 from ingest.networks.registry import SOURCES
 
 from ..plain_text import counted, numbers
@@ -194,9 +195,7 @@ class RunOptions:
 @commands.command(rich_help_panel="Build")
 @grouped
 def ingest(
-    atlas: Annotated[
-        Path, typer.Argument(metavar="ATLAS", help="Folder of the atlas; made if need be, else added to.")
-    ],
+    atlas: Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder or s3://…; made if need be, else added to.")],
     loading: NetworkOptions,
     source: DataOptions,
     reading: ReadOptions,
@@ -324,7 +323,8 @@ def _report(path: Path, outcome: Outcome) -> None:
         typer.echo(f"{counted(len(outcome.bad), 'input was', 'inputs were')} left out:")
         for key, reason in outcome.bad:
             say(f"  {key} {reason}")
-    say(f"look:  polytope info {path}   polytope app {path}")
+    place = address_in(path) or path
+    say(f"look:  polytope info {place}   polytope app {place}")
 
 
 def _calibration(

@@ -27,7 +27,7 @@ from .tables import Format, emit, note
 if TYPE_CHECKING:
     from ingest.run.engines import Engine
 
-AtlasPath = Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder of the atlas.")]
+AtlasPath = Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder of the atlas, or s3://…")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 SearchDevice = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where codes are compared.")]
 Weights = Annotated[str | None, typer.Option(help="Where the weights are now, if not where the atlas recorded.")]

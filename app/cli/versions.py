@@ -59,10 +59,11 @@ def vacuum(
 
 @commands.command(rich_help_panel="Versions")
 def convert(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="An atlas, of either form.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="Folder of the new one, which does not exist yet.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="An atlas, of either form, or s3://….")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Folder or address of the new one.")],
 ) -> None:
     """Make a segmented atlas of one that keeps codes in tables, or the other way, and hold it against the digests."""
+    from atlas.store.buckets import address_in
     from atlas.store.opening import is_segmented
     from ingest.sharing.convert import convert as make
 
@@ -70,4 +71,4 @@ def convert(
 
     make(old, new, progress=TerminalProgress())
     form = "in segments" if is_segmented(new) else "in tables"
-    say(f"{new} holds what {old} holds, with the same digests, {form}")
+    say(f"{address_in(new) or new} holds what {address_in(old) or old} holds, with the same digests, {form}")

@@ -63,7 +63,7 @@ class View:
 
     @property
     def path(self) -> Path:
-        return self.atlas.path
+        return Path(self.atlas.address)
 
     @property
     def named(self) -> dict[str, Any]:

@@ -105,6 +105,11 @@ class Atlas(Statements):
             self.close()
             raise
 
+    @property
+    def address(self) -> str:
+        """Its folder, or where else it lies, as `atlas.open` takes it."""
+        return str(self.path)
+
     def __enter__(self) -> Atlas:
         return self
 

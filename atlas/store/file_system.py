@@ -12,11 +12,10 @@ from typing import Any
 
 import fsspec
 
-from ..errors import DamagedAtlas
+from ..errors import DamagedAtlas, StoreError
 from .disk import first_line
-from .places import Place
+from .places import Place, StoredFile
 from .segment_files import EMPTY
-from .versions import StoredFile
 
 PROTOCOL = "atlas"
 _START = f"{PROTOCOL}://"
@@ -47,15 +46,20 @@ class SegmentFileSystem(fsspec.AbstractFileSystem):
         try:
             held = self.place.size(file.name)
             if held == file.size:
-                return self.place.open(file.name)
+                return self.place.open(file.name, self._failed)
             self.failure = DamagedAtlas(
                 f"{told} has {held} bytes, {file.size} were written; restore it, or open an older version"
             )
         except FileNotFoundError:
             self.failure = DamagedAtlas(f"{told} is not there; restore it, or open an older version")
+        except StoreError as error:
+            self.failure = error
         except OSError as error:
             self.failure = DamagedAtlas(f"{told} can't be read ({first_line(error)})")
         raise self.failure
+
+    def _failed(self, error: Exception) -> None:
+        self.failure = error
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Name, size and kind of a file."""

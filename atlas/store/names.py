@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ..errors import DamagedAtlas
+from ..errors import DamagedAtlas, UsageError
+from .buckets import cache_folder
 from .disk import SEAL, disk_full, no_file, sealed, unsealed
 
 NAMES = "names.jsonl"
@@ -135,6 +136,8 @@ def _written(folder: Path) -> Iterator[Written]:
 @contextmanager
 def changing_names(folder: Path) -> Iterator[Callable[[Written], None]]:
     """Nobody else changes the names meanwhile; what is given appends a line, which then is on the disk."""
+    if folder.is_relative_to(cache_folder()):
+        raise UsageError("names of an atlas on object storage are only read; name clusters in an atlas in a folder")
     read_names(folder)  # raises what is wrong with them
     with disk_full(folder / NAMES), (folder / NAMES).open("a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)

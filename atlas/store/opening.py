@@ -13,8 +13,9 @@ import duckdb
 
 from ..errors import NotAnAtlas, UsageError
 from .atlas import BLOCK_SIZE, SCHEMA_VERSION, Atlas, connect
+from .buckets import Bucket, address_in
 from .disk import disk_full, no_file, remove_unfinished, unfinished_path
-from .places import Folder
+from .places import Folder, Place
 from .segmented import make_segmented, open_segmented
 from .statements import DATABASE
 from .user_sql import Limits
@@ -27,7 +28,7 @@ def open(
     """Open an atlas, for reading unless ``writable``. Use it as a context manager.
 
     Args:
-        path: its folder.
+        path: its folder, or an address on object storage: s3://lab/gpt2.atlas.
         writable: hold it alone, outside the sandbox. Of a segmented atlas nobody who reads it is kept out.
         limits: what a reader may take, in place of half of the machine's memory.
         version: of a segmented atlas, which one to read; None: the newest.
@@ -40,9 +41,9 @@ def open(
         UnknownName: it has no such version.
         UsageError: a version is asked for that can't be written, or of an atlas that has none.
     """
+    if (place := segmented_place(path)) is not None:
+        return open_segmented(place, writable=writable, limits=limits, version=version)
     folder = _checked(Path(path))
-    if is_segmented(folder):
-        return open_segmented(folder, writable=writable, limits=limits, version=version)
     for name in (DATABASE, f"{DATABASE}.wal"):
         if (what := no_file(folder / name)) is not None:
             raise NotAnAtlas(f"{folder / name} {what}; remove it, or name another atlas")
@@ -70,21 +71,35 @@ def create(path: str | Path, *, segmented: bool = False, block_size: int = BLOCK
     return open(path, writable=True)
 
 
+def segmented_place(path: str | Path) -> Place | None:
+    """Where the files of a segmented atlas lie; None for another folder. At an address every atlas is segmented."""
+    if (address := address_in(path)) is not None:
+        return Bucket(address)
+    return Folder(_checked(Path(path))) if (Path(path) / VERSIONS).is_dir() else None
+
+
 def is_segmented(path: str | Path) -> bool:
-    """Whether a folder holds an atlas in versions."""
-    return (Path(path) / VERSIONS).is_dir()
+    """Whether a folder holds an atlas in versions, or an address is given."""
+    return address_in(path) is not None or (Path(path) / VERSIONS).is_dir()
+
+
+def local_folder(path: str | Path) -> Path:
+    """The folder of an atlas, or where what is not yet at its address lies on this machine."""
+    address = address_in(path)
+    return Path(path) if address is None else Bucket(address).local
 
 
 def exists(path: str | Path) -> bool:
-    """Whether a folder holds an atlas, of either form."""
-    return (Path(path) / DATABASE).exists() or is_segmented(path)
+    """Whether a folder, or an address, holds an atlas, of either form."""
+    place = segmented_place(path)
+    return (Path(path) / DATABASE).exists() if place is None else newest(place) is not None
 
 
 def changed_at(path: str | Path) -> tuple[int, int]:
     """Two numbers that change when the atlas in a folder does: the number of its newest version, or when its database
     was written and its bytes."""
-    if is_segmented(path):
-        return newest(Folder(Path(path))) or 0, 0
+    if (place := segmented_place(path)) is not None:
+        return newest(place) or 0, 0
     status = (Path(path) / DATABASE).stat()
     return status.st_mtime_ns, status.st_size
 
@@ -102,15 +117,18 @@ def make(path: str | Path, *, segmented: bool = False, block_size: int = BLOCK_S
         DiskFull: there is no space left.
         StoreError: nothing can be written there.
     """
-    folder = _checked(Path(path))
-    if exists(folder):
+    if exists(path):
         return
+    if (place := segmented_place(path)) is not None:
+        make_segmented(place, block_size)
+        return
+    folder = _checked(Path(path))
     if folder.exists() and not folder.is_dir():
         raise NotAnAtlas(f"{folder} is a file; an atlas is a folder, give the name of one (it is made if need be)")
     with disk_full(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if segmented:
-            make_segmented(folder, block_size)
+            make_segmented(Folder(folder), block_size)
             return
         remove_unfinished(folder / DATABASE)
         # In a folder beside, with the files that DuckDB adds, so that a kill in between leaves no half-made atlas.

@@ -6,19 +6,37 @@ A place writes whole files only, never changes one, and creates a file only if t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from ..errors import DamagedAtlas
 from .disk import disk_full, unfinished_path
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file below the atlas: name, bytes, and their SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+def ignore(error: Exception) -> None:
+    """Told of a failure that is raised as well."""
 
 
 @runtime_checkable
 class Place(Protocol):
-    """``address``: as the user gave it. `read`, `size` and `open` raise `FileNotFoundError`."""
+    """``address``: as the user gave it; ``local``: the folder on this machine for what is written, or fetched.
+    `read`, `size` and `open` raise `FileNotFoundError`."""
 
     address: str
+    local: Path
 
     def names(self, folder: str) -> list[str]:
         """Names of files in a folder, without it; none where there is no such folder."""
@@ -32,8 +50,16 @@ class Place(Protocol):
         """Bytes of a file."""
         ...
 
-    def open(self, name: str) -> Any:
-        """A file, to read anywhere in it."""
+    def open(self, name: str, failed: Callable[[Exception], None] = ...) -> Any:
+        """A file, to read anywhere in it; ``failed`` is told what goes wrong with it later."""
+        ...
+
+    def fetch(self, file: StoredFile) -> Path:
+        """A whole file on this machine. Raises `DamagedAtlas` where it is gone, or not what was written."""
+        ...
+
+    def fetch_beside(self, name: str) -> Path | None:
+        """A small file that says itself whether it is whole; None where there is none."""
         ...
 
     def put(self, name: str, file: Path) -> None:
@@ -49,26 +75,37 @@ class Folder:
     """A folder on this machine, or one that several machines mount."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.local = path
         self.address = str(path)
 
     def names(self, folder: str) -> list[str]:
         with suppress(FileNotFoundError, NotADirectoryError):
-            return [entry.name for entry in (self.path / folder).iterdir()]
+            return [entry.name for entry in (self.local / folder).iterdir()]
         return []
 
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        return (self.local / name).read_bytes()
 
     def size(self, name: str) -> int:
-        return (self.path / name).stat().st_size
+        return (self.local / name).stat().st_size
 
-    def open(self, name: str) -> Any:
-        return (self.path / name).open("rb", buffering=0)
+    def open(self, name: str, failed: Callable[[Exception], None] = ignore) -> Any:
+        return (self.local / name).open("rb", buffering=0)
+
+    def fetch(self, file: StoredFile) -> Path:
+        path = self.local / file.name
+        held = path.stat().st_size if path.is_file() else None
+        if held != file.size:
+            what = "is not there" if held is None else f"has {held} bytes, {file.size} were written"
+            raise DamagedAtlas(f"{self.address}/{file.name} {what}; open an older version, or restore it")
+        return path
+
+    def fetch_beside(self, name: str) -> Path | None:
+        return self.local / name if (self.local / name).is_file() else None
 
     def put(self, name: str, file: Path) -> None:
         """A file that was written where it belongs, or beside it."""
-        place = self.path / name
+        place = self.local / name
         with disk_full(place), file.open("rb") as written:
             os.fsync(written.fileno())
             if file != place:
@@ -77,7 +114,7 @@ class Folder:
             _sync(place.parent)
 
     def create(self, name: str, content: bytes) -> bool:
-        place = self.path / name
+        place = self.local / name
         with disk_full(place):
             place.parent.mkdir(parents=True, exist_ok=True)
             unfinished = unfinished_path(place)

@@ -24,14 +24,15 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from ..errors import AtlasLocked, DamagedAtlas, SqlFailed, SqlRefused, UsageError
+from ..errors import AtlasLocked, DamagedAtlas, NotAnAtlas, SqlFailed, SqlRefused, UsageError
 from .atlas import OPENING, SCHEMA_VERSION, WRITER_CONFIG, Atlas, attach, read_note
 from .catalog import Catalog, Target
 from .digests import SiteTable
 from .disk import disk_full, first_line, remove_unfinished, unfinished_path
 from .file_system import PROTOCOL, SegmentFileSystem, address_of
 from .index_parts import INDEXES, IndexPart, code_parts
-from .places import Folder, now
+from .names import NAMES
+from .places import Place, StoredFile, now
 from .segment_files import SCHEMAS, empty_name, write_segments
 from .user_sql import SANDBOX, Limits, close_files, lock
 from .versions import (
@@ -39,7 +40,6 @@ from .versions import (
     SEGMENTS,
     IndexFile,
     SegmentFile,
-    StoredFile,
     Version,
     about_name,
     commit,
@@ -61,22 +61,22 @@ _FILE_SYSTEMS: WeakValueDictionary[str, SegmentFileSystem] = WeakValueDictionary
 """Those of the catalogs that this process reads, by path: all that it opens on one share a database."""
 
 
-def open_segmented(folder: Path, *, writable: bool, limits: Limits | None, version: int | None) -> SegmentedAtlas:
-    """Open the segmented atlas in a folder; see `open`."""
-    place = Folder(folder)
+def open_segmented(place: Place, *, writable: bool, limits: Limits | None, version: int | None) -> SegmentedAtlas:
+    """Open the segmented atlas at a place; see `open`."""
+    folder = place.address
     if writable and version is not None:
         raise UsageError(f"version {version} can't be written: a version never changes; open {folder} without one")
     number = newest(place) if version is None else version
     if number is None:
-        raise DamagedAtlas(f"{folder} is a segmented atlas without a version; remove it, and ingest again")
+        raise NotAnAtlas(f"{folder} holds no version of an atlas; make one with `polytope ingest {folder} …`")
     if writable:
         return SegmentedWriter(place)
     return SegmentedReader(place, read_version(place, number), limits)
 
 
-def make_segmented(folder: Path, block_size: int) -> None:
+def make_segmented(place: Place, block_size: int) -> None:
     """Commit version 1, which holds nothing, unless somebody has."""
-    place, token = Folder(folder), next_token(1)
+    folder, token = place.local, next_token(1)
     working = _working_folder(folder)
     try:
         database = working / _WORKING
@@ -99,9 +99,14 @@ def make_segmented(folder: Path, block_size: int) -> None:
 class SegmentedAtlas(Atlas):
     """What readers and writers share: files are opened by name, and what is wrong with one is said."""
 
-    place: Folder
+    place: Place
     version: Version
     _files: SegmentFileSystem
+
+    @property
+    def address(self) -> str:
+        return self.place.address
+
     _segments: tuple[SegmentFile, ...]
     _indexes: tuple[IndexFile, ...]
 
@@ -128,9 +133,16 @@ class SegmentedAtlas(Atlas):
 
     def index_files(self, index: str) -> list[IndexPart]:
         files = sorted((file for file in self._indexes if file.index == index), key=lambda file: file.first)
-        return [
-            IndexPart(self._local(file.name), file.digest, range(file.first, file.last + 1), True) for file in files
-        ]
+        return [IndexPart(self._fetched(file), file.digest, range(file.first, file.last + 1), True) for file in files]
+
+    def _fetched(self, file: IndexFile) -> Path:
+        """An index file, and the JSON beside it, on this machine; where it would lie, if it can't be had."""
+        with suppress(DamagedAtlas):  # who loads it says so, and it is built again
+            about = about_name(file.name)
+            if not (self.place.local / about).is_file():
+                self.place.fetch_beside(about)
+            return self.place.fetch(file)
+        return self.place.local / file.name
 
     def index_parts(self, index: str, target: Target, *, anew: bool = False) -> list[IndexPart]:
         built = {} if anew else {(part.within, part.digest): part for part in self.index_files(index)}
@@ -153,10 +165,6 @@ class SegmentedAtlas(Atlas):
             except OSError as error:
                 yield file.name, f"it can't be read ({first_line(error)})"
 
-    def _local(self, name: str) -> Path:
-        """A file of the atlas on this machine."""
-        return self.path / name
-
     @cached_property
     def _index_token(self) -> str:
         """Names the folder of the indexes that are built while this is open."""
@@ -169,7 +177,7 @@ class SegmentedAtlas(Atlas):
 
     def _damaged(self, error: duckdb.Error) -> DamagedAtlas:
         return DamagedAtlas(
-            f"{self.path}, version {self.version.number}, can't be read ({first_line(error)}); `polytope verify` "
+            f"{self.address}, version {self.version.number}, can't be read ({first_line(error)}); `polytope verify` "
             "names the file: restore it, or open an older version"
         )
 
@@ -177,13 +185,13 @@ class SegmentedAtlas(Atlas):
 class SegmentedReader(SegmentedAtlas):
     """One version, to read. A file beside that of the version says that it is being read."""
 
-    def __init__(self, place: Folder, version: Version, limits: Limits | None) -> None:
+    def __init__(self, place: Place, version: Version, limits: Limits | None) -> None:
         self.place, self.version = place, version
         self._segments, self._indexes = version.segments, version.indexes
         self._holding = _hold(place, version)
         try:
             connection, self._files = _read(place, version, limits)
-            super().__init__(place.path, connection, writable=False, limits=limits)
+            super().__init__(place.local, connection, writable=False, limits=limits)
         except BaseException:
             self._let_go()
             raise
@@ -202,9 +210,9 @@ class SegmentedReader(SegmentedAtlas):
 class SegmentedWriter(SegmentedAtlas):
     """The newest version, in a private copy. A transaction commits a version."""
 
-    def __init__(self, place: Folder) -> None:
+    def __init__(self, place: Place) -> None:
         self.place = place
-        self._lock = writer_lock(place.path)
+        self._lock = writer_lock(place.local)
         self._token: str | None = None
         self._working: Path | None = None
         try:
@@ -212,7 +220,7 @@ class SegmentedWriter(SegmentedAtlas):
             self._files = SegmentFileSystem(place)
             connection.register_filesystem(self._files)
             self._take(connection, read_version(place, newest(place) or 0))
-            super().__init__(place.path, connection, writable=True)
+            super().__init__(place.local, connection, writable=True)
         except BaseException:
             self._let_go()
             raise
@@ -305,8 +313,8 @@ class SegmentedWriter(SegmentedAtlas):
             if not commit(self.place, made):
                 (self.path / catalog.name).unlink(missing_ok=True)
                 raise AtlasLocked(
-                    f"somebody else committed version {made.number} of {self.path} meanwhile; give the same command "
-                    "again, to add to what there is now"
+                    f"somebody else committed version {made.number} of {self.address} meanwhile; give the same "
+                    "command again, to add to what there is now"
                 )
         self.version = made
 
@@ -319,13 +327,12 @@ class SegmentedWriter(SegmentedAtlas):
 
     def _take(self, connection: duckdb.DuckDBPyConnection, version: Version) -> None:
         before = self._working
-        self._working = _working_folder(self.place.path)
+        self._working = _working_folder(self.place.local)
         if before is not None:
             shutil.rmtree(before, ignore_errors=True)
         working = self._working / _WORKING
-        with disk_full(self.place.path):
-            _check_catalog(self.place, version)
-            shutil.copyfile(self.place.path / version.catalog.name, working)
+        with disk_full(self.place.local):
+            shutil.copyfile(self.place.fetch(version.catalog), working)
         attach(connection, working)
         self.version, self._indexes = version, version.indexes
         self._show(version.segments, connection)
@@ -346,11 +353,11 @@ def _show_files(connection: duckdb.DuckDBPyConnection, segments: Iterable[Segmen
 
 
 def _read(
-    place: Folder, version: Version, limits: Limits | None
+    place: Place, version: Version, limits: Limits | None
 ) -> tuple[duckdb.DuckDBPyConnection, SegmentFileSystem]:
     """A connection in the sandbox, in which files of the version alone can be opened, to read."""
-    _check_catalog(place, version)
-    database = str((place.path / version.catalog.name).resolve())
+    place.fetch_beside(NAMES)
+    database = str(place.fetch(version.catalog).resolve())
     config: dict[str, Any] = {name: value for name, value in SANDBOX.items() if name != "enable_external_access"}
     if limits is not None:
         config |= {"memory_limit": f"{limits.memory}B", "threads": str(limits.threads)}
@@ -375,21 +382,10 @@ def _read(
     return connection, files
 
 
-def _check_catalog(place: Folder, version: Version) -> None:
-    """Raise `DamagedAtlas` where the catalog is gone or shorter than it was written."""
-    name = version.catalog.name
-    held = None
-    with suppress(FileNotFoundError):
-        held = place.size(name)
-    if held != version.catalog.size:
-        what = "is not there" if held is None else f"has {held} bytes, {version.catalog.size} were written"
-        raise DamagedAtlas(f"{place.address}/{name} {what}; open an older version, or restore it")
-
-
-def _hold(place: Folder, version: Version) -> Path | None:
+def _hold(place: Place, version: Version) -> Path | None:
     """A file that says that this process reads a version; None where none can be written."""
-    held = unfinished_path(place.path / version_name(version.number))
-    remove_unfinished(place.path / version_name(version.number))
+    held = unfinished_path(place.local / version_name(version.number))
+    remove_unfinished(place.local / version_name(version.number))
     try:
         held.touch()
     except OSError:
@@ -400,6 +396,7 @@ def _hold(place: Folder, version: Version) -> Path | None:
 def writer_lock(folder: Path) -> IO[bytes]:
     """The lock of the one who writes on this machine, until it is closed. Raises `AtlasLocked`."""
     with disk_full(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         file = (folder / WRITER_LOCK).open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

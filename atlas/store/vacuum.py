@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import UsageError
+from .buckets import address_in
 from .disk import is_mine, remove_unfinished
 from .opening import is_segmented
 from .places import Folder
@@ -57,6 +58,8 @@ def vacuum(path: str | Path, *, grace: float = GRACE) -> Vacuumed:
         AtlasLocked: a process of this machine is writing.
         DamagedAtlas: a version that stays can't be read: what it needs is not known.
     """
+    if address_in(path) is not None:
+        raise UsageError(f"{path} is an address, and vacuum works on folders; mount it as one")
     folder = Path(path)
     if not grace >= 0:
         raise UsageError(f"the time of grace is {grace:g} s; it can't be negative")

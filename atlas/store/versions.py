@@ -19,22 +19,13 @@ from typing import Any
 from ..errors import DamagedAtlas, SchemaVersionError, UnknownName
 from .digests import SiteTable
 from .disk import sealed, unsealed
-from .places import Place
+from .places import Place, StoredFile
 
 VERSIONS, CATALOGS, SEGMENTS = "versions", "catalog", "segments"
 FORMAT = 1
 """Of the files of versions; raised when an older reader would misunderstand them."""
 
 _NAME = re.compile(r"(\d{6,})\.json")
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file below the atlas: name, bytes, and their SHA-256."""
-
-    name: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)

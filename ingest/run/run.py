@@ -26,7 +26,7 @@ from atlas.errors import AtlasLocked, DiskFull, PlanChanged, RunInterrupted, Sto
 from atlas.network import Network
 from atlas.store.atlas import Atlas
 from atlas.store.disk import disk_full, remove_stranger, replacing, sealed, unsealed
-from atlas.store.opening import exists, is_segmented, make
+from atlas.store.opening import exists, is_segmented, local_folder, make
 
 from ..datasets.base import Dataset, Item
 from ..derived.clusters import cluster_all
@@ -116,7 +116,7 @@ def ingest(
     path, choices, progress = Path(path), choices or Choices(), progress or Progress()
     engine = engine or LocalEngine()
     name = _run_name(run, network, dataset)
-    folder = path / STAGING / name
+    folder = local_folder(path) / STAGING / name
     finish = partial(_finish, network=network, name=name, cluster=cluster, progress=progress)
     if segmented and exists(path) and not is_segmented(path):
         raise UsageError(f"{path} keeps its codes in tables; `polytope convert {path} NEW` makes a segmented one")
@@ -368,7 +368,7 @@ def _check_space(path: Path, plan: Plan, estimate: Forecast, folder: Path) -> No
     done = sum(shard.n_examples for shard in plan.shards if is_complete(folder, shard, digest))
     left = 1 - done / plan.n_examples
     needed = int(estimate.staging_bytes * left) + estimate.atlas_bytes
-    free = shutil.disk_usage(path).free
+    free = shutil.disk_usage(local_folder(path)).free
     if free < needed:
         raise DiskFull(
             f"the run needs about {needed / 1e9:.3g} GB on the device that holds {path} "

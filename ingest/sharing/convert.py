@@ -16,7 +16,7 @@ from atlas.store.catalog import Catalog, SiteRecord
 from atlas.store.digests import activations_digest, changes, codes_digest
 from atlas.store.disk import disk_full, remove_unfinished, unfinished_path
 from atlas.store.names import NAMES
-from atlas.store.opening import is_segmented, make
+from atlas.store.opening import exists, is_segmented, make
 from atlas.store.segment_files import SEGMENT_EXAMPLES
 from atlas.store.statements import quoted
 
@@ -58,24 +58,34 @@ def convert(
         DiskFull: there is no space left.
     """
     progress, place = progress or Progress(), Path(new)
-    if place.exists():
-        raise UsageError(f"{place} exists already; give the name of a new folder")
-    with atlas.open(old) as source, disk_full(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(place)
-        unfinished = unfinished_path(place)
-        try:
-            make(unfinished, segmented=not is_segmented(source.path))
-            with atlas.open(unfinished, writable=True) as target:
-                target.segment_examples = segment_examples
-                _copy(source, target, progress)
-            _rebuild_indexes(source, unfinished, progress)
-            if (source.path / NAMES).exists():
-                shutil.copyfile(source.path / NAMES, unfinished / NAMES)
-            unfinished.rename(place)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    if place.exists() or exists(new):
+        raise UsageError(f"{new} exists already; give the name of a new folder")
+    with atlas.open(old) as source:
+        if is_segmented(new):  # an address, where a version counts or doesn't
+            if is_segmented(old):
+                raise UsageError(f"{old} is segmented already; copy its files to {new}, folder versions last")
+            _make(source, place, segment_examples, progress)
+            return place
+        with disk_full(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(place)
+            unfinished = unfinished_path(place)
+            try:
+                _make(source, unfinished, segment_examples, progress)
+                if (source.path / NAMES).exists():
+                    shutil.copyfile(source.path / NAMES, unfinished / NAMES)
+                unfinished.rename(place)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
     return place
+
+
+def _make(source: Atlas, place: Path, segment_examples: int, progress: Progress) -> None:
+    make(place, segmented=not is_segmented(source.address))
+    with atlas.open(place, writable=True) as target:
+        target.segment_examples = segment_examples
+        _copy(source, target, progress)
+    _rebuild_indexes(source, place, progress)
 
 
 def _copy(source: Atlas, target: Atlas, progress: Progress) -> None:

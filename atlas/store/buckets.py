@@ -1,0 +1,245 @@
+"""A segmented atlas on object storage, as ``s3://lab/gpt2.atlas``: obstore reads, writes and commits it.
+
+An object is written whole or not at all, and one that is created only if there is none of that name commits a
+version. Segments are read where they lie, a piece at a time. Catalogs and indexes, which libraries want as files, are
+fetched once, held against their digests and kept on this machine up to a limit. Credentials come from the
+environment, as obstore takes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import DamagedAtlas, StoreError, UsageError
+from .disk import first_line, replacing
+from .places import StoredFile, ignore
+
+CACHE = "POLYTOPE_CACHE"
+"""Environment: the folder in which fetched files are kept; by default below ``~/.cache``."""
+CACHE_GB = "POLYTOPE_CACHE_GB"
+"""Environment: how much of them, in GB."""
+DEFAULT_GB = 20.0
+
+READ_AHEAD = 1 << 20
+"""Bytes that are fetched at least: to ask costs as much time as a megabyte does."""
+
+PATIENCE = {"timeout": "30s", "connect_timeout": "10s"}
+RETRIES = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+]+):/+(.+)")
+
+
+def address_in(path: str | Path) -> str | None:
+    """The address that a word means, ``s3:/lab/a`` among them, as a `Path` has it; None for a folder."""
+    found = _ADDRESS.fullmatch(str(path))
+    if found is None:
+        return None
+    scheme, rest = found.groups()
+    return f"{scheme}:{'///' if scheme == 'file' else '//'}{rest.rstrip('/')}"
+
+
+class Bucket:
+    """The files under an address; ``local``: where those lie that were fetched, or are being written."""
+
+    def __init__(self, address: str) -> None:
+        """Raises `UsageError` for an address that obstore does not know, and where that is not installed."""
+        self.address = address
+        obstore = _obstore()
+        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        options: dict[str, Any] = (
+            {}
+            if address.startswith("file:")
+            else {
+                "client_options": PATIENCE | {"allow_http": plain},
+                "retry_config": RETRIES,
+            }
+        )
+        if address.startswith("file:"):
+            options["mkdir"] = True
+        try:
+            self._store = obstore.store.from_url(address, **options)
+        except Exception as error:  # obstore's own are of many kinds
+            raise UsageError(f"{address} can't be reached ({first_line(error)})") from None
+        self.local = cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
+        self._sizes: dict[str, int] = {}
+
+    def names(self, folder: str) -> list[str]:
+        with self._explained():
+            found = self._store.list_with_delimiter(f"{folder}/")["objects"]
+        return [str(about["path"]).rsplit("/", 1)[-1] for about in found]
+
+    def read(self, name: str) -> bytes:
+        with self._explained():
+            return bytes(self._store.get(name).bytes())
+
+    def size(self, name: str) -> int:
+        if (self.local / name).is_file():
+            return (self.local / name).stat().st_size
+        if name not in self._sizes:  # no object changes
+            with self._explained():
+                self._sizes[name] = int(self._store.head(name)["size"])
+        return self._sizes[name]
+
+    def open(self, name: str, failed: Callable[[Exception], None] = ignore) -> Any:
+        """A file: of this machine while it is being written, else where it lies."""
+        if (self.local / name).is_file():
+            return (self.local / name).open("rb", buffering=0)
+        return _Ranges(self, name, failed)
+
+    def range(self, name: str, start: int, length: int) -> bytes:
+        """Some bytes of an object."""
+        with self._explained():
+            return bytes(self._store.get_range(name, start=start, length=length))
+
+    def put(self, name: str, file: Path) -> None:
+        with self._explained():
+            self._store.put(name, file)
+        if file.suffix == ".parquet":  # read from there from now on
+            file.unlink()
+
+    def create(self, name: str, content: bytes) -> bool:
+        try:
+            with self._explained():
+                self._store.put(name, content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def fetch(self, file: StoredFile) -> Path:
+        """A whole file on this machine, held against its digest when it is fetched. Raises `DamagedAtlas`."""
+        local = self.local / file.name
+        if local.is_file() and local.stat().st_size == file.size:
+            os.utime(local)
+            return local
+        content = hashlib.sha256()
+        local.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with replacing(local) as written, self._explained():
+                for piece in self._store.get(file.name).stream(min_chunk_size=8 << 20):
+                    written.write(piece)
+                    content.update(piece)
+                if content.hexdigest() != file.sha256:
+                    raise DamagedAtlas(
+                        f"{self.address}/{file.name} is not as it was written; restore it, or open an older version"
+                    )
+        except FileNotFoundError:
+            raise DamagedAtlas(
+                f"{self.address}/{file.name} is not there; restore it, or open an older version"
+            ) from None
+        trim(self.local.parent, keep=local)
+        return local
+
+    def fetch_beside(self, name: str) -> Path | None:
+        """A small file that says itself whether it is whole; None where there is none."""
+        local = self.local / name
+        local.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            content = self.read(name)
+        except FileNotFoundError:
+            local.unlink(missing_ok=True)
+            return None
+        with replacing(local) as written:
+            written.write(content)
+        return local
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, StoreError):
+            raise
+        except _obstore().exceptions.AlreadyExistsError:
+            raise FileExistsError from None
+        except _obstore().exceptions.NotFoundError:
+            raise FileNotFoundError from None
+        except Exception as error:
+            raise StoreError(
+                f"{self.address} can't be read or written ({first_line(error)}); look at address, rights and "
+                "connection, and give the same command again"
+            ) from None
+
+
+class _Ranges(io.RawIOBase):
+    """An object that is read a piece at a time, and a little ahead."""
+
+    def __init__(self, bucket: Bucket, name: str, failed: Callable[[Exception], None]) -> None:
+        super().__init__()
+        self._bucket, self._name, self._failed = bucket, name, failed
+        self._size, self._at = bucket.size(name), 0
+        self._held, self._start = b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._size if size is None or size < 0 else min(self._at + size, self._size)
+        if not self._start <= self._at <= stop <= self._start + len(self._held):
+            length = min(max(stop - self._at, READ_AHEAD), self._size - self._at)
+            try:
+                self._held = self._bucket.range(self._name, self._at, length) if length > 0 else b""
+                if len(self._held) < length:
+                    raise DamagedAtlas(f"{self._bucket.address}/{self._name} ends before it should; restore it")
+            except Exception as error:
+                self._failed(error)
+                raise
+            self._start = self._at
+        read = self._held[self._at - self._start : stop - self._start]
+        self._at += len(read)
+        return read
+
+    def readinto(self, buffer: Any) -> int:
+        read = self.read(len(buffer))
+        buffer[: len(read)] = read
+        return len(read)
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept on this machine."""
+    given = os.environ.get(CACHE)
+    return Path(given) if given else Path.home() / ".cache" / "polytope-atlas"
+
+
+def trim(folder: Path, keep: Path) -> None:
+    """Remove what was asked for longest ago, until the rest is within the limit. What a process has open stays so."""
+    try:
+        most = float(os.environ.get(CACHE_GB, DEFAULT_GB)) * 1e9
+    except ValueError:
+        raise UsageError(f"{CACHE_GB} is {os.environ[CACHE_GB]!r}; it is a number of GB") from None
+    files = [file for kind in ("*.duckdb", "*.faiss") for file in folder.rglob(kind) if ".tmp" not in str(file)]
+    held = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in files)
+    total = sum(size for _, size, _ in held)
+    for _, size, file in held:
+        if total <= most:
+            return
+        if file != keep:
+            file.unlink(missing_ok=True)
+            total -= size
+
+
+def _obstore() -> ModuleType:
+    try:
+        import obstore
+        import obstore.exceptions
+        import obstore.store
+    except ImportError:
+        raise UsageError("an atlas on object storage needs obstore: pip install 'polytope-atlas[cloud]'") from None
+    return obstore

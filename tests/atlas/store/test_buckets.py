@@ -1,0 +1,182 @@
+"""Atlases on object storage, which here is a folder that obstore reaches by its address."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import atlas
+import query
+from atlas.errors import AtlasLocked, DamagedAtlas, NotAnAtlas, SqlError, StoreError, UsageError
+from atlas.store import buckets
+from atlas.store.buckets import Bucket, address_in
+from atlas.store.segmented import SegmentedAtlas
+from atlas.store.versions import commit
+from ingest import convert
+from tests.atlases import add_texts
+from tests.networks import word_network, word_texts
+
+pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("POLYTOPE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def bucket(segmented: Callable[[int], Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(segmented(3), tmp_path / "bucket" / "a.atlas"))
+
+
+@pytest.fixture
+def opened(bucket: Path) -> Iterator[SegmentedAtlas]:
+    with atlas.open(f"file://{bucket}") as a:
+        assert isinstance(a, SegmentedAtlas)
+        yield a
+
+
+def fetched(cache: Path) -> list[str]:
+    return sorted({file.suffix for file in cache.rglob("*") if file.is_file() and not file.name.startswith(".")})
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("s3://lab/a.atlas", "s3://lab/a.atlas"),
+        (Path("s3://lab/a.atlas/"), "s3://lab/a.atlas"),
+        (Path("file:///tmp/a"), "file:///tmp/a"),
+        ("a.atlas", None),
+        ("c:/a.atlas", None),
+        (Path("/s3:/a"), None),
+    ],
+)
+def test_which_words_are_addresses(given: str | Path, address: str | None) -> None:
+    assert address_in(given) == address
+
+
+def test_answers_are_those_of_a_folder(opened: SegmentedAtlas, built: Path, cache: Path) -> None:
+    """Segments are read where they lie; the catalog, and an index once it is asked, are kept."""
+    codes = "select site, label, avg(is_on(code, 3)::int) as share from spline_codes group by all order by all"
+    with atlas.open(built) as a:
+        assert query.sql(opened, codes).equals(query.sql(a, codes))
+        assert fetched(cache) == [".duckdb"]
+        near = query.nearest(opened, example=40, site="blocks.2.mlp")
+        assert near.equals(query.nearest(a, example=40, site="blocks.2.mlp"))
+        assert fetched(cache) == [".duckdb", ".faiss", ".json"]
+    assert query.verify(opened)["ok"].all()
+
+
+def test_what_is_added_is_there_for_all(bucket: Path, built: Path, tmp_path: Path) -> None:
+    address, tables = f"file://{bucket}", tmp_path / "tables.atlas"
+    shutil.copytree(built, tables)
+    with atlas.open(address) as before:
+        for path in (Path(address), tables):
+            add_texts(path, word_network(), word_texts(8, seed=5), dataset="more", spans=("blocks.0.mlp->",))
+        assert before.value("select count(*) from codes") == 1510
+    digests = "select site_id, n_codes, codes_digest, n_activations, activations_digest from sites order by all"
+    with atlas.open(address) as a, atlas.open(tables) as expected:
+        assert a.rows(digests) == expected.rows(digests)
+        assert query.verify(a)["ok"].all()
+    with atlas.open(bucket) as a:  # the same as a folder
+        assert query.verify(a)["ok"].all()
+
+
+def test_an_atlas_is_brought_there(built: Path, tmp_path: Path) -> None:
+    address = f"file://{tmp_path}/new.atlas"
+    convert(built, address)
+    with atlas.open(address) as a:
+        assert query.verify(a)["ok"].all() and a.address == address
+    with pytest.raises(UsageError, match="exists already"):
+        convert(built, address)
+
+
+def test_who_commits_second_is_told(bucket: Path) -> None:
+    with atlas.open(f"file://{bucket}", writable=True) as writer:
+        assert isinstance(writer, SegmentedAtlas)
+        first = replace(writer.version, number=writer.version.number + 1)
+        beaten = pytest.raises(AtlasLocked, match=r"somebody else committed version \d+ of file://")
+        with beaten, writer.transaction():
+            writer.execute("delete from spans")
+            assert commit(Bucket(f"file://{bucket}"), first)
+        assert writer.value("select count(*) from spans") == 1
+
+
+@pytest.mark.parametrize(
+    "attack", ["from duckdb_views()", "from 'file:///etc/passwd'", "select getvariable('code_files')"]
+)
+def test_sql_tells_no_address(opened: SegmentedAtlas, bucket: Path, cache: Path, attack: str) -> None:
+    try:
+        told = query.sql(opened, attack).to_string()
+    except SqlError as error:
+        told = str(error)
+    assert str(bucket) not in told and str(cache) not in told and "root:" not in told
+
+
+def test_damage_in_a_bucket_has_a_sentence(bucket: Path, cache: Path) -> None:
+    """An object that is cut short, gone, or other than it was."""
+    address = f"file://{bucket}"
+    with atlas.open(address) as a:
+        assert isinstance(a, SegmentedAtlas)
+        codes = next(bucket / file.name for file in a.version.segments if file.site_id == 3)
+        catalog = bucket / a.version.catalog.name
+    whole = codes.read_bytes()
+    asked = "select count(distinct code) from codes where site_id = 3"
+    codes.write_bytes(whole[:-9])
+    with atlas.open(address) as a, pytest.raises(DamagedAtlas, match=r"bytes, \d+ were written"):
+        query.sql(a, asked)
+    codes.unlink()
+    with atlas.open(address) as a, pytest.raises(DamagedAtlas, match="is not there"):
+        a.value(asked)
+    shutil.rmtree(cache)
+    catalog.write_bytes(catalog.read_bytes()[:-1] + b"x")
+    with pytest.raises(DamagedAtlas, match="is not as it was written; restore it, or open an older version"):
+        atlas.open(address)
+    assert not list(cache.rglob("*.duckdb"))
+
+
+def test_what_is_no_atlas_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotAnAtlas, match="holds no version of an atlas; make one with `polytope ingest file://"):
+        atlas.open(f"file://{tmp_path}/none.atlas")
+    with pytest.raises(UsageError, match=r"weird://x/y can't be reached \(Generic URL error"):
+        atlas.open("weird://x/y")
+
+
+def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs the time limit, and a sentence; one that is not there costs less."""
+    monkeypatch.setitem(buckets.PATIENCE, "timeout", "100ms")
+    monkeypatch.setitem(buckets.RETRIES, "max_retries", 0)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "hidden-word")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(StoreError, match=r"s3://lab/a.atlas can't be read or written \(") as caught:
+            atlas.open("s3://lab/a.atlas")
+    assert "hidden-word" not in str(caught.value)
+
+
+def test_the_cache_keeps_to_its_limit(opened: SegmentedAtlas, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for longest ago goes first, and is fetched again when it is asked for."""
+    sites = [f"blocks.{number}.mlp" for number in range(4)]
+    for site in sites:
+        query.nearest(opened, example=40, site=site)
+    files = sorted(cache.rglob("*.faiss"))
+    assert len(files) == 12
+    for age, file in enumerate(files):
+        os.utime(file, (age, age))
+    monkeypatch.setenv("POLYTOPE_CACHE_GB", str(sum(file.stat().st_size for file in files[6:]) / 1e9))
+    buckets.trim(cache, keep=files[0])
+    assert files[0].exists() and not any(file.exists() for file in files[1:6])
+    monkeypatch.delenv("POLYTOPE_CACHE_GB")
+    with atlas.open(opened.address) as again:
+        assert len(query.nearest(again, example=40, site=sites[0])) == 10
+
+
+def test_names_there_are_only_read(opened: SegmentedAtlas) -> None:
+    with pytest.raises(UsageError, match="names of an atlas on object storage are only read"):
+        query.name_cluster(opened, clustering=2, cluster=0, name="fruit")
