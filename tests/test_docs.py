@@ -37,6 +37,17 @@ def test_page_of_words_is_current():
     assert terms.page() == api_docs.WORDS.read_text(encoding="utf-8")
 
 
+def test_pictures_are_there_and_small():
+    """Every picture is shown by a page, is at most 300 kB, and all are at most 3 MB."""
+    root = DOCS.parent
+    pages = [root / "README.md", *DOCS.rglob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)]+\.png)\)", page.read_text("utf-8"))]
+    shown = {(page.parent / link).resolve() for page, link in links}
+    sizes = {path.resolve(): path.stat().st_size for path in DOCS.rglob("*.png")}
+    assert shown == set(sizes)
+    assert max(sizes.values()) <= 300_000 and sum(sizes.values()) <= 3_000_000
+
+
 def test_contributed_query_counts_gates(built):
     example = ModuleType("gates_on")
     exec(block_with("def gates_on(atlas"), vars(example))
