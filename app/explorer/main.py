@@ -54,7 +54,7 @@ OLD: list[tuple[str, str, Callable[[View], None]]] = [
     ("Density", "density", moved.Density()),
     ("Paths", "paths", moved.to(moved.BETWEEN, {"part": "Path", "path": between_path.SCALE}, **moved.ENDS)),
     ("Slices", "slices", moved.to(moved.BETWEEN, {"part": "Slice"})),
-    ("Experiments", "experiments", claims.render),
+    ("Experiments", "experiments", moved.to("claims")),
 ]
 """What no sidebar names: the page of a cluster, and addresses of earlier editions, which go on answering: a link to
 one opens the same view (`moved.to`)."""
