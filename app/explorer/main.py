@@ -51,7 +51,7 @@ OLD: list[tuple[str, str, Callable[[View], None]]] = [
     ("Cluster", "cluster", cluster.render),
     ("Clusters", "clusters", cluster.render),
     ("Map", "map", atlas_map.render),
-    ("Density", "density", moved.Density()),
+    ("Density", "density", moved.Pair(moved.BETWEEN, {}, moved.ENDS)),
     ("Paths", "paths", moved.to(moved.BETWEEN, {"part": "Path", "path": between_path.SCALE}, **moved.ENDS)),
     ("Slices", "slices", moved.to(moved.BETWEEN, {"part": "Slice"})),
     ("Experiments", "experiments", moved.to("claims")),

@@ -41,17 +41,19 @@ def to(path: str, begun: Mapping[str, str] | None = None, /, **renamed: str | No
     return Moved(path, begun or {}, renamed)
 
 
-class Density:
+class Pair(Moved):
     """The page of densities: a pair where the address names one, else the claim about pairs of labels."""
 
     def __call__(self, view: View | None = None) -> None:
-        pair = {"x", "y"} & {*st.query_params}
-        (to(BETWEEN, **ENDS) if pair else to("claims", {"claim-density": "true"}))()
+        if {"x", "y"} & {*st.query_params}:
+            super().__call__()
+        else:
+            to("claims", {"claim-density": "true"})()
 
 
 def follow(draws: object) -> None:
     """Where the page of this run has moved, go there; ``draws``: what draws it."""
-    if isinstance(draws, Moved | Density):
+    if isinstance(draws, Moved):
         draws()
 
 

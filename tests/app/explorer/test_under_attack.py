@@ -13,6 +13,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from app.explorer.main import OLD, PAGES
+from app.explorer.moved import Moved
 from app.plain_text import SIGNS
 from tests.app.cli.test_hostile_words import MARKUP, SITE, build
 from tests.app.explorer.running import computed, errors, opened, words
@@ -40,7 +41,8 @@ def marked_up(app: AppTest) -> Iterator[str]:
             yield from map(str, getattr(part.proto, "options", ()))
 
 
-DRAWN = {render: path for path, render in [(page[1], page[-1]) for page in (*OLD, *PAGES)] if path != "start"}
+HERE = [(page[1], page[-1]) for page in (*OLD, *PAGES) if not isinstance(page[-1], Moved)]
+DRAWN = {render: path for path, render in HERE if path != "start"}
 """One address of each view."""
 
 

@@ -3,13 +3,15 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import atlas
 from atlas.errors import UnknownName, UsageError
 from query.examples.live import Live, place_of
+from query.examples.subjects import Given
 from query.experiments.registry import run
-from query.experiments.route import route
+from query.experiments.route import route, way
 from query.polytope.crossings import exact_crossings, sampled_crossings
 from tests.networks import shipped
 
@@ -70,6 +72,29 @@ def test_the_ends_can_be_left_out(plane):
     assert {ids["5:1"], ids["1:5"]}.isdisjoint(others["nearest"])
     assert (others["distance"] >= all_["distance"]).all()
     assert others["prediction"].tolist() == all_["prediction"].tolist()
+
+
+def test_a_way_may_end_at_what_is_read_now(plane):
+    """Between stored examples it is what `interpolate` and `route` say; a text that reads the same gives the same."""
+    path, ids, reader = plane
+    x, y = ids["5:1"], ids["1:5"]
+    with atlas.open(path) as a:
+        whole = run(a, "interpolate", reader=reader, span=SPAN, a=x, b=y, steps=8)
+        points = route(a, reader, span=SPAN, start=x, end=y, at=np.linspace(0, 1, 9).tolist()).table
+        stored, read = (
+            way(a, reader, span=SPAN, start=start, end=Given(example=y), steps=8)
+            for start in (Given(example=x), Given(text="5:1"))
+        )
+        with pytest.raises(UsageError, match=r"token 0 .* and example .* have one activation at embed"):
+            way(a, reader, span=SPAN, start=Given(text="1:5"), end=Given(example=y))
+        with pytest.raises(UsageError, match="a code has no activation"):
+            way(a, reader, span=SPAN, start=Given(code="111"), end=Given(example=y))
+    [pair] = whole.tables["pairs"].to_dict("records")
+    for found in (stored, read):
+        assert (found.distance, found.hamming, found.n_gates) == (pair["distance"], pair["hamming"], 5)
+        assert found.steps["crossings"].sum() == pair["crossings"]
+        np.testing.assert_allclose(found.steps["density"], whole.table["density"])
+        pd.testing.assert_frame_equal(found.route.table, points)
 
 
 def test_without_codes_nearest_is_left_out(digits_path, tmp_path):
