@@ -9,7 +9,6 @@ environment, as obstore takes them.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from typing import Any
 
 from ..errors import DamagedAtlas, StoreError, UsageError
 from .disk import first_line, replacing
-from .places import StoredFile, ignore
+from .places import LocalFile, SharedFile, StoredFile, ignore
 
 CACHE = "POLYTOPE_CACHE"
 """Environment: the folder in which fetched files are kept; by default below ``~/.cache``."""
@@ -92,7 +91,7 @@ class Bucket:
     def open(self, name: str, failed: Callable[[Exception], None] = ignore) -> Any:
         """A file: of this machine while it is being written, else where it lies."""
         if (self.local / name).is_file():
-            return (self.local / name).open("rb", buffering=0)
+            return LocalFile(self.local / name)
         return _Ranges(self, name, failed)
 
     def range(self, name: str, start: int, length: int) -> bytes:
@@ -168,48 +167,26 @@ class Bucket:
             ) from None
 
 
-class _Ranges(io.RawIOBase):
+class _Ranges(SharedFile):
     """An object that is read a piece at a time, and a little ahead."""
 
     def __init__(self, bucket: Bucket, name: str, failed: Callable[[Exception], None]) -> None:
-        super().__init__()
+        super().__init__(bucket.size(name))
         self._bucket, self._name, self._failed = bucket, name, failed
-        self._size, self._at = bucket.size(name), 0
-        self._held, self._start = b"", 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        stop = self._size if size is None or size < 0 else min(self._at + size, self._size)
-        if not self._start <= self._at <= stop <= self._start + len(self._held):
-            length = min(max(stop - self._at, READ_AHEAD), self._size - self._at)
+    def read_at(self, start: int, length: int) -> bytes:
+        held_from, held = getattr(self._own, "held", (0, b""))
+        if not held_from <= start <= start + length <= held_from + len(held):
+            wanted = min(max(length, READ_AHEAD), self._size - start)
             try:
-                self._held = self._bucket.range(self._name, self._at, length) if length > 0 else b""
-                if len(self._held) < length:
+                held_from, held = start, self._bucket.range(self._name, start, wanted)
+                if len(held) < wanted:
                     raise DamagedAtlas(f"{self._bucket.address}/{self._name} ends before it should; restore it")
             except Exception as error:
                 self._failed(error)
                 raise
-            self._start = self._at
-        read = self._held[self._at - self._start : stop - self._start]
-        self._at += len(read)
-        return read
-
-    def readinto(self, buffer: Any) -> int:
-        read = self.read(len(buffer))
-        buffer[: len(read)] = read
-        return len(read)
+            self._own.held = held_from, held
+        return held[start - held_from : start - held_from + length]
 
 
 def cache_folder() -> Path:

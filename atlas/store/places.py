@@ -5,7 +5,9 @@ A place writes whole files only, never changes one, and creates a file only if t
 
 from __future__ import annotations
 
+import io
 import os
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,6 +73,65 @@ class Place(Protocol):
         ...
 
 
+class SharedFile(io.RawIOBase):
+    """A file that several threads read at once: each has a place of its own, so that none reads from where another
+    has just gone. DuckDB's threads share a handle, and go to a place and read from there in two calls."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size, self._own = size, threading.local()
+
+    def read_at(self, start: int, length: int) -> bytes:
+        """So many bytes from a place on; never less, for they lie within the file."""
+        raise NotImplementedError
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(getattr(self._own, "at", 0))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._own.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self._size}[whence]
+        return self.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        start = min(self.tell(), self._size)
+        stop = self._size if size is None or size < 0 else min(start + size, self._size)
+        read = self.read_at(start, stop - start) if stop > start else b""
+        self._own.at = stop
+        return read
+
+    def readinto(self, buffer: Any) -> int:
+        read = self.read(len(buffer))
+        buffer[: len(read)] = read
+        return len(read)
+
+
+class LocalFile(SharedFile):
+    """A file on this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        super().__init__(os.fstat(self._file.fileno()).st_size)
+
+    def read_at(self, start: int, length: int) -> bytes:
+        read = os.pread(self._file.fileno(), length, start)
+        while len(read) < length:  # of more than 2 GB a part comes at a time
+            more = os.pread(self._file.fileno(), length - len(read), start + len(read))
+            if not more:
+                raise OSError(f"{self._file.name} ends before it should")
+            read += more
+        return read
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 class Folder:
     """A folder on this machine, or one that several machines mount."""
 
@@ -90,7 +151,7 @@ class Folder:
         return (self.local / name).stat().st_size
 
     def open(self, name: str, failed: Callable[[Exception], None] = ignore) -> Any:
-        return (self.local / name).open("rb", buffering=0)
+        return LocalFile(self.local / name)
 
     def fetch(self, file: StoredFile) -> Path:
         path = self.local / file.name

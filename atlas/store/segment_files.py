@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from .digests import SiteTable
 from .disk import disk_full
+from .places import SharedFile
 from .versions import SEGMENTS, SegmentFile
 
 SEGMENT_EXAMPLES = 4_000_000
@@ -52,7 +53,16 @@ class Empty:
         return len(self.content)
 
     def opened(self) -> Any:
-        return io.BytesIO(self.content)
+        return _InMemory(self.content)
+
+
+class _InMemory(SharedFile):
+    def __init__(self, content: bytes) -> None:
+        super().__init__(len(content))
+        self._content = content
+
+    def read_at(self, start: int, length: int) -> bytes:
+        return self._content[start : start + length]
 
 
 def _empty(table: SiteTable) -> Empty:

@@ -5,9 +5,11 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -232,3 +234,19 @@ def test_sql_tells_no_path(copied: Path) -> None:
         with pytest.raises(SqlFailed) as caught:
             query.sql(a, "from read_parquet('atlas://segments/none.parquet')")
     assert not [text for text in [*told, str(caught.value)] if str(copied) in text or "/tmp" in text]
+
+
+def test_threads_read_from_where_they_went(tmp_path: Path) -> None:
+    """DuckDB's threads share a file's handle, and go to a place and read there in two calls."""
+    content = np.arange(1 << 18, dtype="<u4")
+    (tmp_path / "x").write_bytes(content.tobytes())
+    with Folder(tmp_path).open("x") as file, ThreadPoolExecutor(4) as pool:
+
+        def read(seed: int) -> int:
+            wrong = 0
+            for at in np.random.default_rng(seed).integers(0, len(content) - 64, 2000).tolist():
+                file.seek(4 * at)
+                wrong += int(np.frombuffer(file.read(256), "<u4")[0]) != at
+            return wrong
+
+        assert list(pool.map(read, range(4))) == [0, 0, 0, 0]
