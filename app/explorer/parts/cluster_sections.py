@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 import query
@@ -51,14 +51,11 @@ def parts(cluster: int, space: str) -> dict[str, Part]:
 
 def members(view: View, clustering: int, cluster: int) -> None:
     """The members in their contexts or as pictures, a page at a time, the medoid first."""
-
-    def page(limit: int, offset: int) -> pd.DataFrame:
-        return view.ask(query.members, clustering=clustering, cluster=cluster, limit=limit, offset=offset)
-
-    size, per_page = int(page(1, 0).attrs["size"]), LOOKS[view.network.kind].page_rows
+    which: dict[str, Any] = {"clustering": clustering, "cluster": cluster}
+    per_page = LOOKS[view.network.kind].page_rows
+    size = int(view.ask(query.members, **which, limit=1).attrs["size"])
     beside = None if cluster == NOISE else partial(_medoid, view, clustering, cluster)
-    of = "cluster", clustering, cluster
-    gallery.show(view, page, size, of=of, order="strongest membership first", beside=beside)
+    gallery.show(view, gallery.Selection(query.members, which, size, "strongest membership first"), beside)
     source(
         view,
         call(query.members, clustering=clustering, cluster=cluster, limit=per_page),

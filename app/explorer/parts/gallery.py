@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import streamlit as st
@@ -33,22 +33,21 @@ CONTEXT_BEFORE, CONTEXT_AFTER = 72, 48
 MOST_TAKEN = 100_000
 """Rows of a file."""
 
-Page = Callable[[int, int], pd.DataFrame]
-"""The rows of a selection, given how many and from where on, with what `query.members` shows of an example."""
+
+class Selection(NamedTuple):
+    """Examples that a ``question`` gives a page at a time (``limit``, ``offset``), with what `query.members` shows of
+    one; ``given``: its other arguments; ``size``: how many there are; ``order``: in which they come, in words."""
+
+    question: Callable[..., pd.DataFrame]
+    given: dict[str, Any]
+    size: int
+    order: str
 
 
-def show(
-    view: View,
-    page: Page,
-    size: int,
-    *,
-    of: tuple[object, ...],
-    order: str,
-    beside: Callable[[], None] | None = None,
-) -> None:
-    """The ``size`` examples of a selection, ``of`` which there are others, in an ``order``; ``beside``: draws what
-    stands above them, beside the slider of their size."""
+def show(view: View, selection: Selection, beside: Callable[[], None] | None = None) -> None:
+    """The examples of a selection; ``beside``: draws what stands above them, beside the slider of their size."""
     look = LOOKS[view.network.kind]
+    of, size = (selection.question.__name__, *map(str, selection.given.values())), selection.size
     place = hashlib.blake2b(repr(of).encode(), digest_size=6).hexdigest()
     key = f"gallery-{place}"
     pixels = SIZES[2]
@@ -59,7 +58,7 @@ def show(
             pixels = address.slider("Size of pictures", *SIZES, key="size", width=260, format="%d pixels")
     held = st.container()
     start = address.paged(size, look.page_rows, of=of).start
-    rows = page(look.page_rows, start)
+    rows = view.ask(selection.question, **selection.given, limit=look.page_rows, offset=start)
     chosen = [int(example) for example in (st.session_state.get(key) or {}).get("chosen") or []]
     tagged = view.ask(query.tags)
     with held:
@@ -75,10 +74,10 @@ def show(
             on_chosen_change=lambda: None,
         )
     shown_parts.notes(
-        f"{start + 1:,} to {start + len(rows):,} of {size:,}, {order}."
+        f"{start + 1:,} to {start + len(rows):,} of {size:,}, {selection.order}."
         + (f" {counted(len(chosen), 'example')} chosen." if chosen else "")
     )
-    _actions(view, page, size, chosen, place, tagged)
+    _actions(view, selection, chosen, place, tagged)
 
 
 def _item(view: View, row: dict[str, Any], tagged: pd.DataFrame) -> dict[str, Any]:
@@ -104,7 +103,7 @@ def _item(view: View, row: dict[str, Any], tagged: pd.DataFrame) -> dict[str, An
     return item
 
 
-def _actions(view: View, page: Page, size: int, chosen: list[int], place: str, tagged: pd.DataFrame) -> None:
+def _actions(view: View, selection: Selection, chosen: list[int], place: str, tagged: pd.DataFrame) -> None:
     """Tags for those that are chosen, and files of them or of all."""
     reason = st.session_state.pop(f"untagged-{place}", None)
     if reason is not None:
@@ -120,10 +119,10 @@ def _actions(view: View, page: Page, size: int, chosen: list[int], place: str, t
                     on_click=_tag,
                     args=(view.path, place, chosen, remove),
                 )
-        which = counted(len(chosen), "chosen example", "chosen examples") if chosen else f"all {size:,}"
+        which = counted(len(chosen), "chosen example", "chosen examples") if chosen else f"all {selection.size:,}"
         st.download_button(
             f"CSV of {which}",
-            partial(_file, page, min(size, MOST_TAKEN), chosen),
+            partial(_file, view.path, selection, chosen),
             "examples.csv",
             "text/csv",
             on_click="ignore",
@@ -134,8 +133,10 @@ def _actions(view: View, page: Page, size: int, chosen: list[int], place: str, t
         shown_parts.notes(f"Tags of those that are chosen: {', '.join(borne)}")
 
 
-def _file(page: Page, size: int, chosen: list[int]) -> bytes:
-    rows = page(size, 0).drop(columns=["thumbnail"], errors="ignore")
+def _file(path: Path, selection: Selection, chosen: list[int]) -> bytes:
+    with atlas.open(path) as a:  # the page's own is closed by then
+        rows = selection.question(a, **selection.given, limit=min(selection.size, MOST_TAKEN))
+    rows = rows.drop(columns=["thumbnail"], errors="ignore")
     return figures.csv(rows[rows["example_id"].isin(chosen)] if chosen else rows)
 
 

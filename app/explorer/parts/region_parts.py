@@ -39,15 +39,11 @@ def beside(view: View, layout: StoredLayout, clustering: int | None, region: Reg
 
 def below(view: View, layout: StoredLayout, region: Region) -> None:
     """The examples in it, a page at a time."""
-
-    def page(limit: int, offset: int) -> pd.DataFrame:
-        found = view.ask(query.layout_examples, layout.layout_id, region, limit=limit, offset=offset)
-        return found.drop(columns=["x", "y"])
-
-    size = int(view.ask(query.layout_examples, layout.layout_id, region, limit=1).attrs["size"])
+    which: dict[str, Any] = {"layout": layout.layout_id, "within": region}
+    size = int(view.ask(query.layout_examples, **which, limit=1).attrs["size"])
     if not size:
         return
-    gallery.show(view, page, size, of=("region", layout.layout_id, str(region)), order="in order of id")
+    gallery.show(view, gallery.Selection(query.layout_examples, which, size, "in order of id"))
     source(
         view,
         call(query.layout_examples, layout.layout_id, _numbers(region), limit=LOOKS[view.network.kind].page_rows),

@@ -34,7 +34,7 @@ def draw(view: View) -> None:
                 show.error(f"Not saved: {reason}")
             st.text_input("Name of this view", key=NAME, max_chars=NAME_LENGTH)
             with st.container(horizontal=True):
-                st.button("Save this view", key="go-save-view", on_click=_save, args=(view.path, False))
+                st.button("Save this view", key="save-view", on_click=_save, args=(view.path, False))
                 st.button("Forget it", key="remove-view", on_click=_save, args=(view.path, True))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+from playwright.sync_api import expect
 
 import atlas
 import query
@@ -112,7 +113,7 @@ class TestInABrowser:
     pytestmark = IN_BROWSER
 
     def test_a_click_chooses_the_cluster(self, server: str, open_page: OpenPage, demo_atlas: Path):
-        """A click on a row chooses the cluster."""
+        """A click on a row chooses the cluster; its name leads to its page, on which a member is ticked."""
         with atlas.open(demo_atlas) as a:
             clustering = latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
             found = query.clusters(a, clustering=clustering).sort_values("size", ascending=False, kind="stable")
@@ -124,3 +125,9 @@ class TestInABrowser:
         grid.click(force=True, position={"x": 18, "y": 36 + 33 + 16})
         second = found["label"].tolist()[1]
         address_says(page, cluster=second)
+        answered(page)
+        page.locator(".pa-brief a").first.click()
+        page.get_by_role("checkbox", name="Choose example").nth(1).check()
+        expect(page.get_by_text("1 example chosen")).to_be_visible()
+        page.get_by_role("button", name="Choose all of this page").click()
+        expect(page.get_by_text("CSV of")).to_contain_text("chosen examples")
