@@ -59,9 +59,9 @@ HERE = {"network": NETWORK, "target": LAST}
 
 PAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "Start": ("", {}),
-    "Example": ("example", {"example": 777}),
-    "Search": ("search", {"example": 777}),
-    "Search, span": ("search", {"example": 777, "target": "blocks.8.mlp->"}),
+    "Look": ("look", {"example": 777}),
+    "Look, found": ("look", {"find": "word17"}),
+    "Look, span": ("look", {"example": 777, "target": "blocks.8.mlp->"}),
     "Cluster": ("cluster", {}),
     "Atlas": ("atlas", {"colour": "cluster"}),
     "Neurons": ("neurons", {"unit": 7}),
@@ -69,7 +69,7 @@ PAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "Between, path": ("between", {"part": "Path"}),
     "Between, slice": ("between", {"part": "Slice"}),
     "SQL": ("sql", {}),
-    "Experiments": ("experiments", {}),
+    "Claims": ("claims", {}),
 }
 
 
@@ -251,24 +251,23 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
         tab = page.get_by_role("tab", name=part)
         opened = partial(expect(tab).to_have_attribute, "aria-selected", "true")
         yield f"Cluster: {part}", clicking(page, tab.click, opened)
-    page = at("Example")
+    page = at("Look")
     yield (
-        "Example: the next one",
+        "Look: the next example",
         clicking(
             page,
             page.get_by_role("button", name="Next").click,
             lambda: expect(page.get_by_label("Example (")).to_have_value("778"),
         ),
     )
-    page = at("Search")
     rows = page.locator(".pa table").last.locator("tbody tr")
-    yield (
-        "Search: k = 25",
-        clicking(page, lambda: typed(page, "Nearest", "25"), lambda: expect(rows).to_have_count(25)),
-    )
     page.get_by_test_id("stExpander").first.locator("summary").click()
     yield (
-        "Search: a condition in SQL",
+        "Look: k = 25",
+        clicking(page, lambda: typed(page, "Nearest", "25"), lambda: expect(rows).to_have_count(25)),
+    )
+    yield (
+        "Look: a condition in SQL",
         clicking(
             page,
             lambda: typed(page, "Where (SQL)", "loss < 0.01"),

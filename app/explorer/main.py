@@ -19,7 +19,7 @@ from ..shown_atlas import ShownAtlas
 from . import address, moved
 from .parts import code, figures, markup, pins, show, terms, tools, tray
 from .view import View, explained, failed_before, guarded, survived
-from .views import atlas_map, between, between_path, claims, cluster, example, neurons, overview, search, sql
+from .views import atlas_map, between, between_path, claims, cluster, look, neurons, sql, start
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
@@ -34,8 +34,8 @@ FREE_EVERY = 2.0
 """Seconds between two looks at whether an atlas is still locked."""
 
 PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
-    ("Start", "start", ":material/home:", overview.render),
-    ("Look", "look", ":material/search:", example.render),
+    ("Start", "start", ":material/home:", start.render),
+    ("Look", "look", ":material/search:", look.render),
     ("Between", moved.BETWEEN, ":material/compare_arrows:", between.render),
     ("Atlas", "atlas", ":material/scatter_plot:", atlas_map.render),
     ("Neurons", "neurons", ":material/neurology:", neurons.render),
@@ -45,9 +45,9 @@ PAGES: list[tuple[str, str, str, Callable[[View], None]]] = [
 """Title, path, icon and what draws it, in the order of the sidebar."""
 
 OLD: list[tuple[str, str, Callable[[View], None]]] = [
-    ("Overview", "overview", overview.render),
-    ("Example", "example", example.render),
-    ("Search", "search", search.render),
+    ("Overview", "overview", moved.to("start", {"about": "true"})),
+    ("Example", "example", moved.to("look")),
+    ("Search", "search", moved.to("look", by=None)),
     ("Cluster", "cluster", cluster.render),
     ("Clusters", "clusters", cluster.render),
     ("Map", "map", atlas_map.render),

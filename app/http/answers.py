@@ -139,7 +139,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, pd.DataFrame):
         return {"attrs": plain(value.attrs), "rows": json.loads("".join(json_pieces(value)))}
     if isinstance(value, Subject):
-        return sent_value("subject", value) | {"tokens": plain(value.tokens), "token": value.token}
+        beside = ("tokens", "token", "prediction", "probability")
+        return sent_value("subject", value) | {name: plain(getattr(value, name)) for name in beside}
     if isinstance(value, SplineCodes):
         return sent_value("codes", value)
     if hasattr(value, "_asdict"):

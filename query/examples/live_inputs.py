@@ -173,17 +173,31 @@ def vector_input(target: Target, given: Numbers, reader: Network | None) -> Live
     return LiveInput("the vector", VectorView(numbers))
 
 
+class LiveReading(NamedTuple):
+    """What a network did with an input: its code of each target, activations by their site, and what it predicts."""
+
+    codes: list[SplineCodes]
+    activations: dict[str, Float32[np.ndarray, " _"]]
+    prediction: str
+    probability: float
+
+
 def read_live(
-    target: Target, given: LiveInput, reader: Network, activations_at: Sequence[SiteRecord]
-) -> tuple[SplineCodes, dict[str, Float32[np.ndarray, " _"]]]:
-    """The code of the target, and the activations at some sites by their names: one forward pass for both."""
-    sites, wanted = _reader_sites(reader, target.sites), _reader_sites(reader, activations_at)
+    targets: Sequence[Target], given: LiveInput, reader: Network, activations_at: Sequence[SiteRecord]
+) -> LiveReading:
+    """One forward pass for the codes of targets of a network and the activations at some of its sites."""
+    records = {site.name: site for target in targets for site in target.sites}
+    sites, wanted = _reader_sites(reader, list(records.values())), _reader_sites(reader, activations_at)
     reading = reader.read([given.view], codes=sites, activations=wanted)
     for site in dict.fromkeys(site.name for site in [*sites, *wanted]):
         if not reading.finite[site][0]:
-            raise NonFinite(f"{given.name} gives NaN or infinity at site {site} of network {target.network.name}")
-    packed = np.concatenate([reading.codes[site.name] for site in sites], axis=1)
-    return SplineCodes(packed, target.parts), {site.name: reading.activations[site.name][0] for site in wanted}
+            raise NonFinite(f"{given.name} gives NaN or infinity at site {site} of network {targets[0].network.name}")
+    codes = [
+        SplineCodes(np.concatenate([reading.codes[site.name] for site in target.sites], axis=1), target.parts)
+        for target in targets
+    ]
+    activations = {site.name: reading.activations[site.name][0] for site in wanted}
+    return LiveReading(codes, activations, str(reading.prediction[0]), float(reading.probability[0]))
 
 
 def _reader_sites(reader: Network, records: Sequence[SiteRecord]) -> list[Site]:

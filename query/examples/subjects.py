@@ -42,8 +42,9 @@ class Subject:
 
     ``atlas``: where it was looked up. ``target``: the site or span. ``kind``: what was given. ``name``: how to call
     it in a sentence. ``example``: its id where it is stored. ``activations``: of what was read live, by site.
-    ``tokens``: the characters of each token of a text, ``token`` the index of the one that is meant. ``nearest``: the
-    nearest codes that a search has found already, by what was searched.
+    ``tokens``: the characters of each token of a text, ``token`` the index of the one that is meant. ``prediction``:
+    the most probable next token, or class, of what was read live, and its ``probability``. ``nearest``: the nearest
+    codes that a search has found already, by what was searched.
     """
 
     atlas: Path
@@ -55,6 +56,8 @@ class Subject:
     activations: Mapping[str, Float32[np.ndarray, " _"]] = field(default_factory=dict)
     tokens: tuple[str, ...] | None = None
     token: int | None = None
+    prediction: str | None = None
+    probability: float | None = None
     nearest: dict[str, Neighbors] = field(default_factory=dict, repr=False)
 
     def _repr_html_(self) -> str:
@@ -131,7 +134,7 @@ def subject(
     """
     given = Given(example, text, token, image, vector, row, column, code)
     target = given.target(atlas, site, span, network)
-    return given.read(atlas, target, reader, _sites_with_activations(target))
+    return given.read(atlas, target, reader, sites_with_activations(target))
 
 
 @dataclass(frozen=True)
@@ -210,23 +213,34 @@ class Given:
             return _stored(atlas, target, checked_id(self.example), index)
         if self.code is not None:
             return Subject(atlas.path, target, "code", "the given code", _checked_code(target, self.code))
+        return self.read_at(atlas, [target], reader, activations_at)[0]
+
+    def read_at(
+        self, atlas: Atlas, targets: Sequence[Target], reader: Network | None, activations_at: Sequence[SiteRecord]
+    ) -> list[Subject]:
+        """A text's token, an image or a vector at each of several targets of a network: read once for all."""
         kind = next(kind for kind in EXAMPLES if getattr(self, kind) is not None)
-        live = EXAMPLES[kind].live(atlas, target, self, reader)
+        live = EXAMPLES[kind].live(atlas, targets[0], self, reader)
         assert reader is not None  # refused before
-        codes, activations = read_live(target, live, reader, activations_at)
-        return Subject(
-            atlas.path,
-            target,
-            kind,
-            live.name,
-            codes,
-            activations=activations,
-            tokens=live.tokens,
-            token=live.token,
-        )
+        reading = read_live(targets, live, reader, activations_at)
+        return [
+            Subject(
+                atlas.path,
+                target,
+                kind,
+                live.name,
+                codes,
+                activations=reading.activations,
+                tokens=live.tokens,
+                token=live.token,
+                prediction=reading.prediction,
+                probability=reading.probability,
+            )
+            for target, codes in zip(targets, reading.codes, strict=True)
+        ]
 
 
-def _sites_with_activations(target: Target) -> list[SiteRecord]:
+def sites_with_activations(target: Target) -> list[SiteRecord]:
     """Where activations of a subject can be compared with stored ones: before the target, and at its first site."""
     sites = [target.sites[0]] if target.sites[0].n_activations else []
     try:

@@ -79,7 +79,7 @@ class NearestDistances:
         frame = pd.DataFrame(
             {
                 "distance": np.array(distances, np.int64),
-                "nearer_than": 1 - np.searchsorted(self.known, distances, side="right") / n,
+                "nearer_than": (n - np.searchsorted(self.known, distances, side="right")) / n,
                 "farther_than": np.searchsorted(self.known, distances, side="left") / n,
             }
         )

@@ -65,7 +65,7 @@ def beside(view: View) -> tuple[DeltaGenerator, DeltaGenerator]:
 def facts(view: View, row: Row) -> list[tuple[str, str]]:
     """What the network made of an example: names, and values as HTML."""
     return [
-        ("example", _id(view, row)),
+        ("example", example_link(view, row)),
         ("label", markup.words(row["label"])),
         ("prediction", _prediction(row)),
         ("loss", f"{markup.number(row['loss'], 3)} nats"),
@@ -100,10 +100,10 @@ def cluster_link(view: View, clustering: int, cluster: int, target: str | None =
 # --- cells -----------------------------------------------------------------------------------------------------
 
 
-def _id(view: View, row: Row) -> str:
+def example_link(view: View, row: Row) -> str:
     """A link to an example, and the sign that pins it."""
     number = row["example_id"]
-    return markup.link("example", str(number), example=number, **view.state) + pins.sign(pin.example(number))
+    return markup.link("look", str(number), example=number, **view.state) + pins.sign(pin.example(number))
 
 
 def _cluster(view: View, row: Row, clustering: int | None) -> str:
@@ -156,7 +156,7 @@ def strip(view: View, rows: list[Row]) -> str:
     """Examples side by side in a cell, each a link to itself."""
     pieces = []
     for row in rows:
-        where = markup.plain(markup.address_of("example", example=row["example_id"], **view.state))
+        where = markup.plain(markup.address_of("look", example=row["example_id"], **view.state))
         title = markup.plain(f"example {row['example_id']}: {row['label']}")
         seen = excerpt(view, row, STRIP_HEIGHT, STRIP_AROUND, STRIP_AROUND)
         pieces.append(f'<a href="{where}" target="_self" title="{title}" class="pa-piece">{seen}</a>')
@@ -168,6 +168,7 @@ def without_unknown_density(frame: pd.DataFrame) -> pd.DataFrame:
     return frame if frame["density"].notna().any() else frame.drop(columns="density")
 
 
+NEARER = "Share of this atlas's examples whose own nearest neighbour lies farther than this"
 DIFFERING = "The first gates in which the codes differ, by number: + is on in this example, − is off"
 
 
@@ -180,6 +181,7 @@ def _columns(view: View, clustering: int | None) -> dict[str, Column]:
         "distance": Column(
             "Distance", NUMBER, lambda row: f"{row['distance']:,}", "Gates in which the two codes differ (Hamming)"
         ),
+        "nearer_than": Column("Nearer than", NUMBER, lambda row: f"{row['nearer_than']:.0%}", NEARER),
         "activation": _number("Activation", "activation", 3, "Of the unit, after the nonlinearity"),
         "density": _number("Density", "density", 4, "Boundaries per unit distance"),
         "probability": _number("Strength", "probability", 2, "Strength of membership, 0 to 1"),
@@ -191,7 +193,7 @@ def _columns(view: View, clustering: int | None) -> dict[str, Column]:
         "prediction": Column("Prediction", KEY, _prediction, "Most probable next token, or class"),
         "loss": _number("Loss", "loss", 3, loss),
         "gates": Column("Gates that differ", "pa-gates", lambda row: _gates(view, row), DIFFERING),
-        "example_id": Column("Example", NUMBER, lambda row: _id(view, row), "Follow it to see all about it"),
+        "example_id": Column("Example", NUMBER, lambda row: example_link(view, row), "Follow it to see all about it"),
     }
 
 
@@ -215,6 +217,8 @@ def _figure(view: View, row: Row, clustering: int | None) -> str:
     lines = []
     if "distance" in row:
         lines.append(f"<b>{row['distance']:,} gate{'' if row['distance'] == 1 else 's'}</b>")
+        if "nearer_than" in row:
+            lines[-1] += f', <span title="{markup.plain(NEARER)}">nearer than {row["nearer_than"]:.0%}</span>'
         if pd.notna(row.get("density")):
             lines.append(f"density {markup.number(row['density'])}")
     if "activation" in row:
@@ -226,6 +230,6 @@ def _figure(view: View, row: Row, clustering: int | None) -> str:
         lines.append(f"cluster {_cluster(view, row, clustering)}")
     if "gates" in row:
         lines.append(f'<span title="{markup.plain(DIFFERING)}">gates {_gates(view, row)}</span>')
-    lines.append(f"example {_id(view, row)}")
+    lines.append(f"example {example_link(view, row)}")
     caption = "".join(f"<div>{line}</div>" for line in lines)
     return markup.figure(row["thumbnail"], caption, str(row["key"]))

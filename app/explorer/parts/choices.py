@@ -107,12 +107,13 @@ def step_buttons(view: View, key: str) -> None:
     def go(to: int) -> None:
         st.session_state[key] = to
 
-    for words, other, icon in (
-        ("Previous", before, ":material/chevron_left:"),
-        ("Next", after, ":material/chevron_right:"),
-        ("Random", random, ":material/shuffle:"),
+    for words, other, icon, shortcut in (
+        ("Previous", before, ":material/chevron_left:", "Left"),
+        ("Next", after, ":material/chevron_right:", "Right"),
+        ("Random", random, ":material/shuffle:", None),
     ):
-        st.button(words, icon=icon, on_click=go, args=(other,), disabled=other is None, key=f"{words}-{key}")
+        disabled, place = other is None, f"{words}-{key}"
+        st.button(words, icon=icon, on_click=go, args=(other,), disabled=disabled, key=place, shortcut=shortcut)
 
 
 _BESIDE = """

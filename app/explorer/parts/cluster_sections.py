@@ -66,7 +66,7 @@ def members(view: View, clustering: int, cluster: int) -> None:
 def _medoid(view: View, clustering: int, cluster: int) -> None:
     medoid = view.ask(medoid_of, clustering, cluster)
     row = records(view.ask(describe, view.network, [medoid]))[0]
-    where = markup.link("example", f"example {medoid}", example=medoid, **view.state)
+    where = markup.link("look", f"example {medoid}", example=medoid, **view.state)
     seen = cards.excerpt(view, row, 48, markup.CONTEXT_BEFORE, markup.CONTEXT_AFTER)
     st.html(
         '<div class="pa"><span class="pa-muted" title="The member nearest to all others">Medoid</span> '
@@ -202,7 +202,7 @@ def _distance(distance: float, n_gates: int | None) -> str:
 
 
 def _small(view: View, row: cards.Row) -> str:
-    words = markup.link("example", str(row["example_id"]), example=row["example_id"], **view.state)
+    words = markup.link("look", str(row["example_id"]), example=row["example_id"], **view.state)
     return f"{cards.excerpt(view, row, 32, 40, 24)} {words}"
 
 

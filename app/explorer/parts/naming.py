@@ -21,7 +21,7 @@ def draw(view: View, borne: ClusterName) -> None:
     if borne.note is not None:
         st.html(f'<div class="pa pa-written">{markup.plain(lines_with_signs(borne.note))}</div>')
     if borne.example not in (None, borne.medoid):
-        where = markup.link("example", f"example {borne.example}", example=borne.example, **view.state)
+        where = markup.link("look", f"example {borne.example}", example=borne.example, **view.state)
         st.html(
             f'<div class="pa"><p class="pa-note">Named in another clustering, in which {where} was the medoid; it is '
             "a member of this cluster.</p></div>"

@@ -94,7 +94,7 @@ def _cluster(view: View, clustering: int, cluster: int) -> str:
 def _led_to(state: dict[str, Any] | None, shown: str, title: str) -> str:
     if state is None:
         return shown
-    where = markup.plain(markup.address_of("example" if "example" in state else "search", **state))
+    where = markup.plain(markup.address_of("look", **state))
     return f'<a href="{where}" target="_self" title="{markup.plain(title)}" class="pa-piece">{shown}</a>'
 
 

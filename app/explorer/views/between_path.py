@@ -356,7 +356,7 @@ def _met(view: View, way: Route, axis: str) -> None:
 
     def link(row: Row) -> str:
         number = int(row["example_id"])
-        return markup.link("example", str(number), example=number, **view.state) + pins.sign(pin.example(number))
+        return markup.link("look", str(number), example=number, **view.state) + pins.sign(pin.example(number))
 
     def excerpt(row: Row) -> str:
         return cards.excerpt(

@@ -31,11 +31,11 @@ def _draw(path: str, page: str) -> None:
 
     import atlas
     from app.explorer import main
-    from app.explorer.parts import pins, tray
+    from app.explorer.parts import about, pins, tray
     from app.explorer.view import explained
 
     places = {name: render for _, name, _, render in main.PAGES} | {name: render for _, name, render in main.OLD}
-    render = places[page]
+    render = (places | {"about": about.draw})[page]  # a part of Start, looked at without its figure
     pins.begin(page)
     with explained(), atlas.open(Path(path)) as a:
         view = main.choose(a, False)
@@ -79,7 +79,7 @@ def ids(app: AppTest) -> list[int]:
     chosen = [part.proto for part in app.get("bidi_component") if part.proto.component_name == "polytope_gallery"]
     if chosen:
         return [int(item["id"]) for part in chosen for item in json.loads(part.json)["items"]]
-    links = r'<a href="example\?[^"]*"[^>]*>(\d+)</a>'
+    links = r'<a href="look\?[^"]*"[^>]*>(\d+)</a>'
     shown = [part.value for part in app.html if "<table" in part.value or "pa-grid" in part.value]
     return [int(number) for each in shown for number in re.findall(links, each)]
 

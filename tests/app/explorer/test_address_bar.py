@@ -17,10 +17,9 @@ from tests.app.explorer.views_by_hand import IMAGE, SITE, TEXT
 LAST = {TEXT: "blocks.3.mlp", IMAGE: "inception5b"}
 
 REFUSED = {
-    "search": (
-        {"example": 999999, "k": 5000, "radius": "far", "by": "Smell", "label": "middle"},
+    "look": (
+        {"example": 999999, "k": 5000, "radius": "far", "label": "middle"},
         [
-            "by Smell; expected one of Example, Text; shown is Example",
             "k 5000; expected a whole number from 1 to 200; shown is 10",
             "radius far; expected a whole number from 0 to 512; shown is any",
             "example 999999; expected an example of network demo-gpt2, 101 to ",
@@ -77,7 +76,7 @@ def test_an_unknown_kind_is_said(measured_atlas: Path):
 
 def test_a_refusal_goes_with_a_choice(demo_atlas: Path):
     """A refusal goes once something is chosen."""
-    app = opened(demo_atlas, "search", network=TEXT, target=SITE, k=5000)
+    app = opened(demo_atlas, "look", network=TEXT, target=SITE, k=5000)
     assert len(errors(app)) == 1
     app.number_input(key="k").set_value(7)
     assert errors(computed(app)) == []
@@ -128,7 +127,7 @@ def test_pages_open_on_something(demo_atlas: Path, network: str):
     what is quick is, and the claim on density unfolds."""
     between = opened(demo_atlas, "between", network=network)
     assert errors(between) == [] and len(figures(between)) == 1
-    example = opened(demo_atlas, "example", network=network)
+    example = opened(demo_atlas, "look", network=network)
     number = example.number_input(key="example").value
     with atlas.open(demo_atlas) as a:
         last = latest_clustering(a, a.catalog.target(site=LAST[network], network=network)).clustering_id
@@ -139,6 +138,6 @@ def test_pages_open_on_something(demo_atlas: Path, network: str):
     assert len(claims.expander) == 4 and claims.segmented_control(key="show").value == "Claims"
 
 
-@pytest.mark.parametrize("path", ["example", "between"])
+@pytest.mark.parametrize("path", ["look", "between"])
 def test_a_span_may_be_typed_with_an_arrow(demo_atlas: Path, path: str):
     assert errors(opened(demo_atlas, path, network=IMAGE, target="inception5a→:full")) == []

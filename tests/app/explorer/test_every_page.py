@@ -25,8 +25,7 @@ pytestmark = IN_BROWSER
 
 PAGES = {
     "": "Start",
-    "example": "Example",
-    "search": "Search",
+    "look": "Look",
     "atlas": "Atlas",
     "cluster": "Cluster",
     "neurons": "Neurons",
@@ -37,8 +36,11 @@ PAGES = {
 LOOKED_AT = {
     "claims": VIEWS["claims"],
     "results": VIEWS["results"],
-    "overview": VIEWS["overview-images"],
-    "search": VIEWS["search"],
+    "start": VIEWS["start"],
+    "about": VIEWS["about"],
+    "look": VIEWS["look"],
+    "look-image": VIEWS["look-image"],
+    "look-found": VIEWS["look-found"],
     "cluster": VIEWS["cluster"],
     "cluster-gates": VIEWS["cluster-gates"],
     "cluster-flow": VIEWS["cluster-flow"],
@@ -48,11 +50,11 @@ LOOKED_AT = {
     "between-path": VIEWS["between-path"],
     "between-slice": VIEWS["between-slice"],
     "between-clusters": VIEWS["between-clusters"],
-    **{page: View(page, {"network": TEXT, "target": SITE}) for page in ("example", "neurons", "sql")},
+    **{page: View(page, {"network": TEXT, "target": SITE}) for page in ("neurons", "sql")},
 }
 """Every page, with such figures, tables or forms as are wide. A page is opened once and looked at from all sides."""
 
-BY_KEYBOARD = ("search", "cluster", "atlas-region")
+BY_KEYBOARD = ("look", "cluster", "atlas-region")
 """Those with controls of all kinds."""
 
 FIGURES = {"atlas-region": "map", "cluster-flow": "flow"}
@@ -125,7 +127,7 @@ def test_every_page_serves_everyone(server: str, measured_server: str, open_page
     photograph(page, name)
     axe_finds_nothing(page)
     fits_half_a_screen(page)
-    if name == "search":
+    if name == "look":
         assert page.locator(".pa-scroll").last.evaluate(SHADED)
     if name in FIGURES:
         figure_is_taken_along(page, FIGURES[name])

@@ -60,14 +60,14 @@ def test_another_network_leaves_no_choice(demo_atlas: Path):
     """Changing the network leaves no stale choice."""
     with atlas.open(demo_atlas) as a:
         last = a.value("select max(example_id) from examples")
-    app = opened(demo_atlas, "search", network=TEXT, target=SITE, example=last)
+    app = opened(demo_atlas, "look", network=TEXT, target=SITE, example=last)
     app.selectbox(key="network").select(IMAGE)
     assert errors(computed(app)) == [] and ids(app)
     assert not {SITE, str(last)} & set(map(str, app.query_params.values()))
 
 
 def test_an_unknown_site_is_a_sentence(demo_atlas: Path):
-    page = opened(demo_atlas, "overview", network=TEXT, target="<b>blocks.9.mlp</b>")
+    page = opened(demo_atlas, "start", network=TEXT, target="<b>blocks.9.mlp</b>")
     assert "No such site or span in network demo-gpt2" in words(page)
 
 

@@ -47,6 +47,6 @@ def test_a_failed_load_is_told_when_asked(demo_atlas: Path, tmp_path: Path):
 def test_a_page_loads_before_it_is_asked(demo_atlas: Path):
     """The box for an image is there, and nothing is uploaded yet."""
     networks._loading.clear()
-    opened(demo_atlas, "search", network=IMAGE, by="Image")
+    opened(demo_atlas, "look", network=IMAGE)
     [((name, _), loading)] = networks._loading.items()
     assert name == IMAGE and loading.ended.wait(WAIT)

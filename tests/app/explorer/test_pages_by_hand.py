@@ -17,8 +17,8 @@ from streamlit.testing.v1 import AppTest
 
 import atlas
 import query
-from app.explorer.views.overview import measured_densities
-from app.explorer.views.search import stored_as
+from app.explorer.parts.about import measured_densities
+from app.explorer.views.look import stored_as
 from atlas import Atlas
 from atlas.errors import NotStored, UsageError
 from ingest.derived.clusters import cluster
@@ -146,11 +146,11 @@ def test_a_filtered_search_finds_nearest(made: Path):
         ({"in_cluster": -1}, in_noise),
         ({"dataset": "others"}, in_others),
     ):
-        app = opened(made, "search", **here, **filters)
+        app = opened(made, "look", **here, **filters)
         assert found(app) == expected, filters
         assert f" #{cluster} of clustering {NEW} (strength {strength:.2f})" in words(app)
 
-    app = opened(made, "search", **here)
+    app = opened(made, "look", **here)
     assert found(app) == everywhere
     app.number_input(key="in_cluster").set_value(other)
     assert found(computed(app)) == in_other
@@ -167,10 +167,11 @@ def test_all_others_can_be_looked_for(made: Path):
             "where networks.name = $1 and n_codes > 0 order by ordinal",
             [MUTE],
         )[0]
-    for by, most in (("Example", n - 1), ("Image", n)):
-        app = opened(made, "search", network=MUTE, target=site, by=by, k=n)
-        assert app.number_input(key="k").max == most
-        assert (f"expected a whole number from 1 to {most}" in words(app)) == (most < n)
+    app = opened(made, "look", network=MUTE, target=site, k=n)
+    assert app.number_input(key="k").max == n - 1
+    assert f"expected a whole number from 1 to {n - 1}" in words(app)
+    app.file_uploader[0].set_value(("new.png", png(pixel_images()[0][2]), "image/png"))
+    assert computed(app).number_input(key="k").max == n
 
 
 def test_a_file_is_its_first_example(made: Path):
@@ -446,6 +447,6 @@ def test_missing_densities_are_explained(made: Path):
                 query.class_density(a, network=network)
             missing = measured_densities(a, network)
             assert (missing.of_sites, missing.why_none) == ({}, f"No densities: {lacking.value}")
-            app = opened(made, "overview", network=network)
+            app = opened(made, "about", network=network)
             assert missing.why_none.replace("`", "") in words(app)
-    assert "No densities" not in words(opened(made, "overview", network=PIXELS))
+    assert "No densities" not in words(opened(made, "about", network=PIXELS))

@@ -73,7 +73,7 @@ UPLOADS = {
 
 def test_uploads_of_no_use_are_refused(built: Path):
     """Each in a sentence that names the file, one after the other in one tab."""
-    app = opened(built, "search", network="pixels", target="conv1", by="Image")
+    app = opened(built, "look", network="pixels", target="conv1")
     for name, (data, said) in UPLOADS.items():
         app.file_uploader[0].set_value((f"{name} {MARKUP}.png".replace("/", ""), data, "image/png"))
         [error] = errors(computed(app))
@@ -82,7 +82,7 @@ def test_uploads_of_no_use_are_refused(built: Path):
 
 def test_two_tabs_keep_their_own(built: Path):
     """However the runs of two tabs alternate, each shows what it does alone."""
-    tabs = [opened(built, "example", network="words", example=example) for example in (20, 350)]
+    tabs = [opened(built, "look", network="words", example=example) for example in (20, 350)]
     alone = [words(tab) for tab in tabs]
     assert alone[0] != alone[1]
     for _ in range(2):
@@ -91,7 +91,7 @@ def test_two_tabs_keep_their_own(built: Path):
 
 def test_a_choice_that_a_filter_took_away(built: Path):
     """A cluster, label or place that is there no more is a sentence, and the page goes on."""
-    app = opened(built, "search", network="words", target="blocks.3.mlp", example=20, label="fruit", k=10)
+    app = opened(built, "look", network="words", target="blocks.3.mlp", example=20, label="fruit", k=10)
     assert errors(app) == []
     for name, value in (
         ("label", "rust"),
@@ -115,11 +115,11 @@ def resident() -> int:
 
 def grown(path: Path, loads: int) -> int:
     """Bytes by which memory grows over page loads, after a few that fill caches."""
-    for page in ("overview", "sql", "example"):
+    for page in ("start", "sql", "look"):
         opened(path, page)
     before = resident()
     for n in range(loads):
-        opened(path, ("overview", "sql", "example")[n % 3])
+        opened(path, ("start", "sql", "look")[n % 3])
     return resident() - before
 
 

@@ -31,13 +31,13 @@ def _measured(page: str, **state: object) -> View:
 
 
 VIEWS = {
-    "overview": _text(""),
-    "overview-images": _measured(""),
-    "example": _text("example"),
-    "example-image": _image("example", FULL_SITE, example=7, scope="Codes of all positions"),
-    "search": _text("search", k=5),
-    "search-span": View("search", {"network": TEXT, "target": "blocks.0.mlp->", "k": 5}),
-    "search-text": _text("search", by="Text", text="import asyncio\n", k=5),
+    "start": _text(""),
+    "about": _measured("", about=True),
+    "look": _text("look", k=5),
+    "look-image": _image("look", FULL_SITE, example=7, scope="Codes of all positions"),
+    "look-span": View("look", {"network": TEXT, "target": "blocks.0.mlp->", "k": 5}),
+    "look-text": _text("look", text="import asyncio\n", k=5),
+    "look-found": _text("look", find="self"),
     "cluster": _text("cluster"),
     "cluster-noise": _text("cluster", cluster="noise"),
     "cluster-counts": _text("cluster", part="Labels and tokens"),

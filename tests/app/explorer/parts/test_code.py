@@ -80,7 +80,7 @@ def without_code(kinds: list[str]) -> int:
 @pytest.mark.parametrize("name", VIEWS)
 def test_every_table_has_code_that_gives_it(demo_atlas: Path, measured_atlas: Path, tmp_path: Path, name: str):
     view = VIEWS[name]
-    app = opened(measured_atlas if view.measured else demo_atlas, view.page or "overview", **view.state)
+    app = opened(measured_atlas if view.measured else demo_atlas, view.page or "start", **view.state)
     assert without_code(kinds(app)) == 0
     python = [code for code in scripts(app, "python") if "atlas.open" in code]
     assert python

@@ -139,7 +139,7 @@ class TestInABrowser:
 
     def test_a_sign_pins_and_links_carry_it(self, server: str, open_page: OpenPage):
         """A sign beside an example pins it; any link of the page takes it along."""
-        page = open_page(address(server, "search", network=TEXT, target=SITE, k=3))
+        page = open_page(address(server, "look", network=TEXT, target=SITE, k=3))
         answered(page)
         sign = page.locator(".pa td .pa-pin").first
         name = sign.get_attribute("data-pin")

@@ -37,21 +37,21 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tables_of_examples_have_numbers(vectors):
-    app = opened(vectors, "search", network="points", target="hidden", example=2, k=3)
+    app = opened(vectors, "look", network="points", target="hidden", example=2, k=3)
     assert "1, 3" in words(app) and len(ids(app)) > 0
     assert "no thumbnail" not in words(app) and "Picture" not in words(app)
 
 
 def test_numbers_in_a_square_are_seen(vectors):
     """As a picture, with its numbers below."""
-    app = opened(vectors, "example", network="fours", target="hidden", example=12)
+    app = opened(vectors, "look", network="fours", target="hidden", example=12)
     pictures = [part.value for part in app.html if "<img" in part.value]
     assert pictures and any("pa-one" in part for part in pictures)
     assert "0, 1.5, -1, 2" in words(app) and "square0" in words(app)
 
 
 def test_numbers_that_are_none_are_told(vectors):
-    app = opened(vectors, "search", network="points", target="hidden", by="Vector", vector="1, two")
+    app = opened(vectors, "look", network="points", target="hidden", vector="1, two")
     assert "the vector is '1, two'; write numbers with commas between them" in words(app)
 
 

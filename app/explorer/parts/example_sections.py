@@ -1,4 +1,4 @@
-"""Example: one stored example on one page, from the input to what its neighbours differ in."""
+"""What Look says of an example besides its neighbours: itself, its clusters, its code, its boundaries."""
 
 from __future__ import annotations
 
@@ -9,61 +9,31 @@ import streamlit as st
 
 import query
 from atlas import Atlas, Network
-from atlas.errors import UnknownName
 from query.clustering.clusterings import NOISE, SPACES
 from query.clustering.flow import cluster_path
-from query.examples.description import describe
 from query.examples.passages import passage
 from query.examples.rasters import rasters
-from query.pairs.differing_gates import differing_gates
 from query.polytope.opposite import nearest_opposite
-from query.progress import Progress, tell
+from query.progress import Progress
 
 from ...plain_text import counted
 from .. import address
 from ..charts.boundary_charts import ring
 from ..charts.code_charts import code_raster, raster_table
-from ..parts import cards, choices, figures, markup, measured, show
-from ..parts.code import call, reader_of, source
-from ..parts.show import KEY, NUMBER, Column
-from ..view import View, explained, records
+from ..view import View, records
+from . import cards, choices, figures, markup, measured, show
+from .code import call, heading, reader_of, source
+from .near import decoded, named
+from .show import KEY, NUMBER, Column
 
-NEIGHBOURS = 8
-MOST_INHABITANTS = 24
 WALLS, WALLS_LISTED = 24, 8
 LINES_BEFORE, LINES_AFTER = 12, 6  # of the passage
 
-
-def render(view: View) -> None:
-    example = _choose(view)
-    row = records(view.ask(describe, view.network, [example]))[0]
-    _itself(view, row)
-    _path(view, example)
-    _code(view, example)
-    with explained():
-        _near(view, example)
-    with explained():
-        _walls(view, example)
+SCOPES = {"position": "Codes of one position", "full": "Codes of all positions"}
 
 
-# --- which one -------------------------------------------------------------------------------------------------
-
-
-def _choose(view: View) -> int:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        example = choices.example(
-            view, choices.label_with_range(view, "Example"), "example", choices.telling_example(view)
-        )
-        choices.step_buttons(view, "example")
-        on = markup.link("search", "Search from it", example=example, **view.state)
-        st.html(f'<div class="pa pa-beside">{on}</div>')
-    return example
-
-
-# --- what it is ------------------------------------------------------------------------------------------------
-
-
-def _itself(view: View, row: dict[str, Any]) -> None:
+def itself(view: View, row: dict[str, Any]) -> None:
+    """The token in its passage, the picture or the numbers, and what the network made of it."""
     example = int(row["example_id"])
     facts = [*cards.facts(view, row)[1:], ("input", f"{row['input_id']:,}")]
     whole, place = cards.beside(view)
@@ -89,8 +59,9 @@ def _itself(view: View, row: dict[str, Any]) -> None:
 # --- its way through the network -------------------------------------------------------------------------------
 
 
-def _path(view: View, example: int) -> None:
-    st.header("Its cluster at every site", anchor=False)
+def clusters_through_sites(view: View, example: int) -> None:
+    """Of a stored example."""
+    heading("Its cluster at every site")
     spaces = [space for space in SPACES if space in view.ask(_spaces, view.network.network_id)]
     if not spaces:
         show.notes("No site of this network is clustered yet: `polytope cluster` does it.")
@@ -98,22 +69,22 @@ def _path(view: View, example: int) -> None:
     space = spaces[0]
     if len(spaces) > 1:
         space = address.segment("Clusters of", spaces, key="space", label_visibility="collapsed")
-    path = view.ask(cluster_path, example, space)
+    draw_path(view, view.ask(cluster_path, example, space))
+    source(view, call(cluster_path, example, space))
+
+
+def draw_path(view: View, path: pd.DataFrame) -> None:
+    """A table of `query.cluster_path`, or of what was placed now, as a way from site to site."""
     for scope, rows in path[path["clustering"].notna()].groupby("scope", sort=False):
         if path["scope"].nunique() > 1:
-            st.html(f'<div class="pa pa-muted">{_SCOPES[str(scope)]}</div>')
-        st.html(
-            f'<div class="pa"><ol class="pa-path">{"".join(_stop(view, row) for row in records(rows))}</ol></div>'
-        )
+            st.html(f'<div class="pa pa-muted">{SCOPES[str(scope)]}</div>')
+        stops = "".join(_stop(view, row) for row in records(rows))
+        st.html(f'<div class="pa"><ol class="pa-path">{stops}</ol></div>')
     left_out = int(path["clustering"].isna().sum())
     show.notes(
         "Newest clustering of each site; the bar is the strength of membership, 0 to 1.",
         f"{counted(left_out, 'site is', 'sites are')} not clustered." if left_out else None,
     )
-    source(view, call(cluster_path, example, space))
-
-
-_SCOPES = {"position": "Codes of one position", "full": "Codes of all positions"}
 
 
 def _spaces(atlas: Atlas, network_id: int) -> list[str]:
@@ -141,12 +112,12 @@ def _stop(view: View, row: dict[str, Any]) -> str:
     )
 
 
-def _code(view: View, example: int) -> None:
-    st.header("Its code at every site", anchor=False)
+def code(view: View, example: int) -> None:
+    heading("Its code at every site")
     found = view.ask(rasters, example)
     scopes = {
-        _SCOPES["position"]: [raster for raster in found if not raster.by_channel],
-        _SCOPES["full"]: [raster for raster in found if raster.by_channel],
+        SCOPES["position"]: [raster for raster in found if not raster.by_channel],
+        SCOPES["full"]: [raster for raster in found if raster.by_channel],
     }
     shown = [words for words in scopes if scopes[words]]
     scope = shown[0]
@@ -160,7 +131,7 @@ def _code(view: View, example: int) -> None:
         data=raster_table(drawn),
         alt=f"The code of example {example}: gates that are on, at {counted(len(drawn), 'site')}",
     )
-    if scope == _SCOPES["full"]:
+    if scope == SCOPES["full"]:
         show.notes(
             "Codes of all positions are too wide for a pixel a gate: a pixel is a channel, shaded by the "
             "share of its positions at which it is on."
@@ -172,46 +143,12 @@ def _code(view: View, example: int) -> None:
     )
 
 
-# --- its neighbours --------------------------------------------------------------------------------------------
+# --- what bounds its polytope ----------------------------------------------------------------------------------
 
 
-def _near(view: View, example: int) -> None:
-    st.header(f"Around it at {markup.markdown(view.target)}", anchor=False)
-    target = view.atlas.catalog.target(site=view.target, network=view.network.name)
-    others = min(site.n_codes for site in target.sites) - 1
-    if others < 1:
-        raise UnknownName(f"{view.target} holds the code of no other example")
-    here = {**view.named, "network": view.network.name}
-    k, most = min(NEIGHBOURS, others), min(MOST_INHABITANTS, others)
-    found = view.work("Comparing codes", around, example, k, most, **here)
-    if found is None:
-        return
-    nearest, inhabitants = found
-    about, n = nearest.attrs, len(inhabitants)
-    if n:
-        many = f"the first {n}" if n == MOST_INHABITANTS else counted(n, "other")
-        st.html(f'<div class="pa"><b>In the same polytope</b>: {many}, with the same code.</div>')
-        cards.examples(view, inhabitants.drop(columns=["rank", "density"]), about["clustering"])
-        source(view, call(query.nearest, example=example, radius=0, k=most, **here))
-    st.html(f'<div class="pa"><b>In other polytopes</b>, nearest first, of {about["n_gates"]:,} gates</div>')
-    if nearest.empty:
-        show.notes(f"The {k} nearest share its polytope; Search shows more.")
-    else:
-        cards.examples(view, cards.without_unknown_density(nearest), about["clustering"])
-    alone = "No other example lies in its polytope." if n == 0 else None
-    show.notes(alone, cards.DIFFERING if len(nearest) else None, about["search_note"])
-    source(
-        view,
-        f"{call(query.nearest, example=example, k=k, **here)}.query('distance > 0')",
-        call(differing_gates, example, nearest["example_id"].tolist(), **here),
-    )
-
-
-# --- what bounds its polytope ------------------------------------------------------------------------------------
-
-
-def _walls(view: View, example: int) -> None:
-    st.header("How far the next polytope is", anchor=False)
+def boundaries(view: View, given: dict[str, Any], name: str) -> None:
+    """``given``: what `query.boundaries` takes of a subject; ``name``: what it is called."""
+    heading("How far the next polytope is")
     span = choices.span(view)
     if not measured.offer(
         "Runs the network on from the site: seconds for a small network, minutes for a large one or an early site.",
@@ -219,11 +156,11 @@ def _walls(view: View, example: int) -> None:
         "Find the nearest boundaries",
     ):
         return
-    found = view.work("Finding boundaries", walls, example, span, live=True)
+    found = view.work("Finding boundaries", walls, given, span, live=True)
     if found is None:
         return
     bounds, beyond = found
-    links = [None if other is None else markup.address_of("example", example=other, **view.state) for other in beyond]
+    links = [None if other is None else markup.address_of("look", example=other, **view.state) for other in beyond]
     measured.metrics(
         [
             ("Inradius", markup.number(bounds.inradius), "Distance of the nearest boundary that it does not lie on"),
@@ -237,11 +174,11 @@ def _walls(view: View, example: int) -> None:
         ]
     )
     figures.show(
-        ring(bounds.table, links, f"The {len(links)} nearest boundaries of example {example}, {span}"),
-        f"boundaries-{example}",
+        ring(bounds.table, links, f"The {len(links)} nearest boundaries of {name}, {span}"),
+        "boundaries",
         key="walls",
         data=bounds.table,
-        alt=f"The {len(links)} nearest boundaries of example {example}, the nearest {bounds.inradius:.4g} away",
+        alt=f"The {len(links)} nearest boundaries of {name}, the nearest {bounds.inradius:.4g} away",
     )
     columns = [
         Column("Rank", NUMBER, lambda row: str(row["rank"])),
@@ -258,7 +195,7 @@ def _walls(view: View, example: int) -> None:
         "A click on a gate's wall leads to the stored example beyond it whose code at that site is nearest; of "
         "a pooling window no code says who lies beyond.",
     )
-    said = call(query.boundaries, example=example, span=span, k=WALLS)
+    said = call(query.boundaries, **named(given), span=span, k=WALLS)
     source(view, f"{said[:-1]}, reader={reader_of(view.network.name)}).table")
 
 
@@ -270,15 +207,18 @@ def _wall_words(row: dict[str, Any]) -> str:
 
 
 def _beyond(view: View, other: int | None) -> str:
-    return "" if other is None else markup.link("example", f"example {other}", example=other, **view.state)
+    return "" if other is None else markup.link("look", f"example {other}", example=other, **view.state)
 
 
 def walls(
-    atlas: Atlas, example: int, span: str, *, reader: Network, progress: Progress | None = None
+    atlas: Atlas, given: dict[str, Any], span: str, *, reader: Network, progress: Progress | None = None
 ) -> tuple[query.Boundaries, list[int | None]]:
-    """The nearest boundaries of an example, and for each the nearest stored example beyond it, where codes say so."""
-    found = query.boundaries(atlas, reader=reader, span=span, example=example, k=WALLS, progress=progress)
+    """The nearest boundaries of a subject, and for each of a stored example the nearest other beyond it, where codes
+    say so."""
+    found = query.boundaries(atlas, reader=reader, span=span, **decoded(given), k=WALLS, progress=progress)
     beyond: list[int | None] = [None] * len(found.table)
+    if (example := given.get("example")) is None:
+        return found, beyond
     gates = found.table[found.table["kind"] == "gate"]
     network = atlas.catalog.network(found.network)
     for site in atlas.catalog.sites_of(network):
@@ -288,29 +228,3 @@ def walls(
             for row, other in zip(rows.index, others, strict=True):
                 beyond[row] = other
     return found, beyond
-
-
-def around(
-    atlas: Atlas,
-    example: int,
-    k: int,
-    most: int,
-    *,
-    network: str,
-    site: str | None = None,
-    span: str | None = None,
-    progress: Progress | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Of the ``k`` nearest those in other polytopes, with the gates that differ, and at most ``most`` in its own."""
-    here: dict[str, Any] = {"network": network, "site": site, "span": span}
-    nearest = query.nearest(atlas, example=example, k=k, **here)
-    tell(progress, 1, 2)
-    about = nearest.attrs
-    inhabitants = nearest[nearest["distance"] == 0]
-    if len(inhabitants):
-        inhabitants = query.nearest(atlas, example=example, radius=0, k=most, **here)
-    nearest = nearest[nearest["distance"] > 0].reset_index(drop=True)
-    differing = differing_gates(atlas, example, nearest["example_id"].tolist(), **here)
-    nearest["gates"] = differing["gates"]
-    nearest.attrs.update(about)
-    return nearest, inhabitants

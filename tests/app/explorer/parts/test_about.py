@@ -23,7 +23,7 @@ def test_overview_shows_what_the_atlas_holds(demo_atlas: Path):
         held = query.info(a)
         counts = polytope_counts(a, IMAGE).set_index("site")
         density = query.class_density(a, network=IMAGE, pairs=200, resamples=1).set_index("span")
-    app = opened(demo_atlas, "overview", network=IMAGE)
+    app = opened(demo_atlas, "about", network=IMAGE)
     assert errors(app) == []
     sites = held["sites"]
     expected = [2, held["networks"]["n_examples"].sum(), (sites["n_codes"] > 0).sum(), sites["n_codes"].sum()]
@@ -39,11 +39,11 @@ def test_overview_shows_what_the_atlas_holds(demo_atlas: Path):
 
 
 def test_every_site_leads_on(demo_atlas: Path):
-    app = opened(demo_atlas, "overview", network=TEXT)
+    app = opened(demo_atlas, "about", network=TEXT)
     shown = "".join(part.value for part in app.html)
     [strip] = re.findall(r'<nav class="pa-strip".*?</nav>', shown)
     assert "blocks.1.mlp" in strip and f'href="clusters?network={TEXT}&amp;target=blocks.1.mlp"' in strip
-    for page in ("search", "map", "neurons"):
+    for page in ("look", "atlas", "neurons"):
         assert f'href="{page}?network={TEXT}&amp;target=blocks.2.mlp"' in shown
     assert f'href=".?network={IMAGE}"' in shown
 
@@ -53,7 +53,7 @@ def test_the_check_finds_what_is_damaged(demo_atlas: Path, tmp_path: Path):
     shutil.copytree(demo_atlas, path)
     with atlas.open(path, writable=True) as a:
         a.execute("update codes set n_active = n_active + 1 where site_id = 3 and example_id = 5")
-    app = press(opened(path, "overview"), "Check the atlas")
+    app = press(opened(path, "about"), "Check the atlas")
     assert any(sentence.startswith("1 of ") for sentence in errors(app))
     assert "1 codes have another number of gates on, the first at example 5" in words(app)
 
@@ -61,7 +61,7 @@ def test_the_check_finds_what_is_damaged(demo_atlas: Path, tmp_path: Path):
 def test_a_sound_atlas_passes_every_check(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         n = len(query.verify(a))
-    assert f"All {n:,} checks passed." in words(opened(demo_atlas, "overview", network=TEXT, check=1))
+    assert f"All {n:,} checks passed." in words(opened(demo_atlas, "about", network=TEXT, check=1))
 
 
 def test_checkpoints_stand_beside_each_other(tmp_path_factory: pytest.TempPathFactory, demo_atlas: Path):
@@ -69,11 +69,11 @@ def test_checkpoints_stand_beside_each_other(tmp_path_factory: pytest.TempPathFa
     path = built_once(tmp_path_factory, "steps.atlas", two_steps)
     with atlas.open(path) as a:
         steps = query.compare(a, networks=["step-0", "step-1", "step-2"]).steps
-    app = opened(path, "overview", network="step-1")
+    app = opened(path, "about", network="step-1")
     assert errors(app) == []
     rows = [row for table in tables(app) for row in table if "→" in row[0]]
     assert [row[1] for row in rows] == steps["site"].tolist()
     assert [row[3] for row in rows] == [f"{share:.2%}" for share in steps["share"]]
     stays = int(steps["stays"].dropna().iloc[0])
     assert f"{stays} stays" in rows[steps["stays"].notna().to_numpy().nonzero()[0][0]][5]
-    assert "Networks beside each other" not in [head.value for head in opened(demo_atlas, "overview").subheader]
+    assert "Networks beside each other" not in [head.value for head in opened(demo_atlas, "about").subheader]

@@ -1,4 +1,4 @@
-"""Overview: the networks of the atlas, the sites of one from input to output, and what was done with them."""
+"""About an atlas: its networks, the sites of one from input to output, and what was done with them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from query.store.contents import polytope_counts
 
 from ...plain_text import counted
 from .. import jobs
-from ..parts import markup, show, training
-from ..parts.code import call, source
-from ..parts.show import KEY, NUMBER, WIDE, Column, Row
 from ..view import View, explained, guarded, literal, records
+from . import markup, show, training
+from .code import call, source
+from .show import KEY, NUMBER, WIDE, Column, Row
 
 DIGEST_SHOWN = 12  # hexadecimal digits: 48 bits tell any two weights apart
 
@@ -37,7 +37,7 @@ CHECK, MEASURE = "check", "measure"
 """What the URL says where the atlas is checked, or densities are measured, so that a link to it shows the same."""
 
 
-def render(view: View) -> None:
+def draw(view: View) -> None:
     held = view.ask(query.info)
     networks, sites, clusterings = held["networks"], held["sites"], held["clusterings"]
     stored = sites[sites["n_codes"] > 0]
@@ -187,7 +187,7 @@ def _piece(view: View, row: dict[str, Any]) -> str:
 
 def _columns(view: View, scope: str) -> list[Column]:
     title = "Span" if scope == "span" else "Site"
-    pages = {"search": "Search", "atlas": "Atlas", **({} if scope == "span" else {"neurons": "Neurons"})}
+    pages = {"look": "Look", "atlas": "Atlas", **({} if scope == "span" else {"neurons": "Neurons"})}
 
     def state(row: Row) -> dict[str, str]:
         return {"network": view.network.name, "target": row["name"]}

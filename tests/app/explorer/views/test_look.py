@@ -13,8 +13,8 @@ from playwright.sync_api import expect
 
 import atlas
 import query
+from app.explorer.parts.example_sections import walls
 from app.explorer.parts.markup import number
-from app.explorer.views.example import walls
 from atlas.network import Network
 from tests.app.explorer.browsing import (
     COMPUTING,
@@ -51,14 +51,14 @@ def test_a_token_with_path_and_neighbours(demo_atlas: Path):
         outside = found[found["distance"] > 0]
         differing = query.differing_gates(a, example, outside["example_id"].tolist(), site=SITE, network=TEXT)
         token, prediction = a.rows("select token, prediction from examples where example_id = $1", [example])[0]
-    app = opened(demo_atlas, "example", network=TEXT, target=SITE, example=example)
+    app = opened(demo_atlas, "look", network=TEXT, target=SITE, example=example, k=8)
     assert errors(app) == []
     shown = "".join(part.value for part in app.html)
     [mark] = re.findall(r'pa-passage">.*?<mark>(.*?)</mark>', shown, re.DOTALL)
     assert re.sub("<[^>]*>", "", mark).replace("⏎", "\n").strip() == token.strip()
     assert prediction.strip()[:20] in words(app)
 
-    stops = re.findall(r"<li[^>]*><small>(.*?)</small><a [^>]*>(.*?)</a>", shown)
+    stops = re.findall(r"<li[^>]*><small>(.*?)</small><a [^>]*;cluster=(\w+)", shown)
     names = ["noise" if cluster < 0 else str(cluster) for cluster in path["cluster"]]
     assert stops == list(zip(path["site"], names, strict=True))
     strength = path["probability"][path["site"].tolist().index(SITE)]
@@ -76,8 +76,8 @@ def test_a_token_with_path_and_neighbours(demo_atlas: Path):
 
 def test_an_image_with_full_codes(demo_atlas: Path):
     """An image with codes of all positions."""
-    here = {"network": IMAGE, "target": FULL_SITE, "example": 7, "scope": "Codes of all positions"}
-    app = opened(demo_atlas, "example", **here)
+    here = {"network": IMAGE, "target": FULL_SITE, "example": 7, "k": 8, "scope": "Codes of all positions"}
+    app = opened(demo_atlas, "look", **here)
     assert errors(app) == [] and "a pixel is a channel" in words(app)
     with atlas.open(demo_atlas) as a:
         full = [raster for raster in query.rasters(a, 7) if raster.by_channel]
@@ -89,7 +89,7 @@ def test_an_image_with_full_codes(demo_atlas: Path):
 
 def test_one_goes_from_example_to_example(demo_atlas: Path):
     first = value(demo_atlas, "select min(example_id) from examples where network_id = 2")
-    app = opened(demo_atlas, "example", network=TEXT, target=SITE, example=first)
+    app = opened(demo_atlas, "look", network=TEXT, target=SITE, example=first)
     field = app.number_input(key="example")
     assert next(button for button in app.button if button.label == "Previous").disabled
     press(app, "Next")
@@ -102,7 +102,7 @@ def test_one_goes_from_example_to_example(demo_atlas: Path):
 def test_hostile_texts_are_characters(demo_atlas: Path):
     """A hostile text is shown as its characters."""
     example = value(demo_atlas, "select min(example_id) from examples where starts_with(context, '<script>')")
-    app = opened(demo_atlas, "example", network=TEXT, target=SITE, example=example)
+    app = opened(demo_atlas, "look", network=TEXT, target=SITE, example=example)
     assert errors(app) == [] and HOSTILE in words(app)
     assert "<script" not in "".join(part.value for part in app.html)
 
@@ -111,14 +111,14 @@ def test_boundaries_stand_around_an_image(demo_atlas: Path, networks: dict[str, 
     """Each wall lies at its distance; that of a gate leads to the nearest example beyond it."""
     span = "inception5a->:full"
     here = {"network": IMAGE, "target": FULL_SITE, "example": 7, "span": span}
-    app = opened(demo_atlas, "example", **here)
+    app = opened(demo_atlas, "look", **here)
     assert any(button.label == "Find the nearest boundaries" for button in app.button)
-    app = opened(demo_atlas, "example", **here, run=1)
+    app = opened(demo_atlas, "look", **here, run=1)
     assert errors(app) == []
     with atlas.open(demo_atlas) as a:
-        found, beyond = walls(a, 7, span, reader=networks["demo:inceptionv1"])
+        found, beyond = walls(a, {"example": 7}, span, reader=networks["demo:inceptionv1"])
     assert metrics(app)[0] == number(found.inradius) and metrics(app)[2] == f"{found.tied:,}"
-    ring = figures(app)[-1]
+    ring = figures(app)[0]
     circle = np.hypot(ring["data"][0]["x"], ring["data"][0]["y"])
     np.testing.assert_allclose(circle**2, found.inradius, rtol=1e-6)
     at = {}
@@ -138,7 +138,7 @@ def test_boundaries_stand_around_an_image(demo_atlas: Path, networks: dict[str, 
 def test_boundaries_of_a_token_are_linear(demo_atlas: Path):
     example = value(demo_atlas, "select min(example_id) from examples where network_id = 2")
     here = {"network": TEXT, "target": SITE, "example": example, "span": "blocks.2.mlp->"}
-    app = opened(demo_atlas, "example", **here, run=1)
+    app = opened(demo_atlas, "look", **here, run=1)
     assert errors(app) == [] and "linearisation" in words(app) and len(figures(app)) == 2
 
 
@@ -147,7 +147,7 @@ class TestInABrowser:
 
     def test_a_wall_leads_to_who_lives_beyond(self, server: str, open_page: OpenPage):
         here = {"network": IMAGE, "target": FULL_SITE, "example": 7, "span": "inception5a->:full", "run": 1}
-        page = open_page(address(server, "example", **here))
+        page = open_page(address(server, "look", **here))
         ring = page.locator(".js-plotly-plot").nth(1)
         expect(ring).to_be_visible(timeout=COMPUTING)
         answered(page)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from PIL import Image
 from sklearn.datasets import load_digits
+from streamlit.testing.v1 import AppTest
 
 import atlas
 import query
-from app.explorer.views.search import LINK_LIMIT
+from app.explorer.parts.box import LINK_LIMIT
 from atlas.network import Network
 from ingest.datasets.sources import open_dataset
 from ingest.run.plan import Choices
@@ -32,14 +33,14 @@ def test_an_examples_search_is_the_querys(demo_atlas: Path):
         found = query.nearest(a, example=example, site=SITE, network=TEXT, k=7)
         where = query.membership(a, example=example, site=SITE, network=TEXT)
         assert found["distance"].min() > 0
-    app = opened(demo_atlas, "search", network=TEXT, target=SITE, example=example, k=7)
+    app = opened(demo_atlas, "look", network=TEXT, target=SITE, example=example, k=7)
     assert errors(app) == []
     assert column(app, 2, NEAREST) == [f"{distance:,}" for distance in found["distance"]]
     assert ids(app) == found["example_id"].tolist()
     lies = "lies in no cluster" if where.cluster < 0 else f" #{where.cluster} of clustering"
     assert found.attrs["exact_note"][1:] in words(app) and lies in words(app)
     assert "In the same polytope: 0" in [heading.value for heading in app.header]
-    [sql] = scripts(app, "sql")
+    [sql] = [script for script in scripts(app, "sql") if "hamming" in script]
     with atlas.open(demo_atlas) as a:
         assert query.sql(a, sql)["example_id"].tolist() == found["example_id"].tolist()
     app.number_input(key="k").set_value(4)
@@ -51,14 +52,14 @@ def test_filters_are_part_of_the_search(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
         found = query.nearest(a, example=5, site=FULL_SITE, network=IMAGE, k=3, radius=300, **wanted)
     state = {"network": IMAGE, "target": FULL_SITE, "example": 5, "k": 3, "radius": 300}
-    app = opened(demo_atlas, "search", **state, **wanted)
+    app = opened(demo_atlas, "look", **state, **wanted)
     assert errors(app) == [] and ids(app) == found["example_id"].tolist()
     assert any(f"of {found.attrs['n_searched']:,} of 100 codes" in heading.value for heading in app.header)
     app.text_input(key="where").set_value("nonsense = 1")
     assert "where is 'nonsense = 1'" in errors(computed(app))[0]
     app.text_input(key="where").set_value("")
     assert errors(computed(app)) == []
-    nobody = opened(demo_atlas, "search", **state, label="no such label")
+    nobody = opened(demo_atlas, "look", **state, label="no such label")
     assert "has label 'no such label'" in errors(nobody)[0]
 
 
@@ -70,7 +71,7 @@ def test_sharers_of_a_polytope_stand_apart(demo_atlas: Path):
         )[0]
         found = query.nearest(a, example=example, site=site, network=network, k=n - 1 + 4)
     assert n - 1 > 4 and (found["distance"] > 0).sum() == 4
-    app = opened(demo_atlas, "search", network=network, target=site, example=example, k=4)
+    app = opened(demo_atlas, "look", network=network, target=site, example=example, k=4)
     assert f"In the same polytope: {n - 1:,}" in [heading.value for heading in app.header]
     same, outside = (found[found["distance"] == 0], found[found["distance"] > 0])
     assert ids(app) == [*same["example_id"][:24], *outside["example_id"]]
@@ -84,20 +85,25 @@ def test_search_from_a_pasted_text(demo_atlas: Path, networks: dict[str, Network
         with atlas.open(demo_atlas) as a:
             asked = {"text": text, "token": token, "site": SITE, "network": TEXT, "reader": reader}
             found, where = query.nearest(a, **asked), query.membership(a, **asked)
-        app = opened(demo_atlas, "search", network=TEXT, target=SITE, by="Text", text=text, token=token)
+        app = opened(demo_atlas, "look", network=TEXT, target=SITE, text=text, token=token)
         assert errors(app) == [] and len(app.get("button_group")[-1].options) == n_tokens
         assert ids(app) == found["example_id"].tolist()
         densities = [f"{density:#.4g}" for density in found["density"][found["distance"] > 0]]
-        assert column(app, 3, NEAREST) == densities
-        lies = "would lie in no cluster" if where.cluster < 0 else f"would lie in cluster {where.cluster} "
-        assert lies in words(app)
-    app.text_area(key="text").set_value("x = 1\n" * (1 + LINK_LIMIT // 6))
+        assert column(app, 4, NEAREST) == densities
+        lies = "would lie in no cluster" if where.cluster < 0 else rf"would lie in cluster .*#{where.cluster} "
+        assert re.search(lies, words(app)) and len(stops(app)) == 4
+    app.chat_input[0].set_value("x = 1\n" * (1 + LINK_LIMIT // 6))
     assert "too long for a link" in words(computed(app)) and "text" not in app.query_params
+
+
+def stops(app: AppTest) -> list[str]:
+    """The sites at which the page says in which cluster something lies."""
+    return re.findall(r"<li[^>]*><small>(.*?)</small>", "".join(part.value for part in app.html))
 
 
 def test_a_token_that_is_not_seen_has_a_sign(demo_atlas: Path):
     text = "a\u202eb   "
-    app = opened(demo_atlas, "search", network=TEXT, target=SITE, by="Text", text=text, token=4)
+    app = opened(demo_atlas, "look", network=TEXT, target=SITE, text=text, token=4)
     assert errors(app) == [] and "Token 4 ('␣␣␣') of the text" in words(app)
     signs = [option.content for option in app.get("button_group")[-1].proto.options]
     assert signs == ["a", "‹RLO›", "‹RLO›", "b", "␣␣␣"], "two tokens have each a part of its bytes"
@@ -112,7 +118,7 @@ def digit(place: int) -> bytes:
 
 def test_an_upload_of_no_picture_is_refused(demo_atlas: Path):
     """An upload that is no picture is refused."""
-    app = opened(demo_atlas, "search", network=IMAGE, target=FULL_SITE, by="Image")
+    app = opened(demo_atlas, "look", network=IMAGE, target=FULL_SITE)
     huge = io.BytesIO()
     Image.new("1", (6000, 6000)).save(huge, "PNG")  # 5 kB that unpack to 36 million pixels
     for name, data, said in (
@@ -134,7 +140,7 @@ def test_a_stored_upload_says_which_example(networks: dict[str, Network], tmp_pa
     with atlas.open(path) as a:
         of_file = "select example_id from examples join dataset_inputs using (input_id) where key = '4.png'"
         example = a.value(of_file)
-    app = opened(path, "search", network=IMAGE, by="Image")
+    app = opened(path, "look", network=IMAGE)
     for data, known in ((digit(4), True), (digit(4) + b"\0", False)):
         app.file_uploader[0].set_value(("<b>four</b>.png", data, "image/png"))
         computed(app)
@@ -146,7 +152,7 @@ def test_a_stored_upload_says_which_example(networks: dict[str, Network], tmp_pa
 
 def test_a_token_the_text_lacks_is_refused(demo_atlas: Path):
     """A token that the text lacks is refused."""
-    here = {"network": TEXT, "target": SITE, "by": "Text", "text": "import asyncio"}
+    here = {"network": TEXT, "target": SITE, "text": "import asyncio"}
     for token in ("99", "<b>"):
-        [sentence] = errors(opened(demo_atlas, "search", **here, token=token))
+        [sentence] = errors(opened(demo_atlas, "look", **here, token=token))
         assert sentence.startswith(f"the address asks for token {token}; expected a token of this text, 0 to ")

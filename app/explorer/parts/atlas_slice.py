@@ -1,0 +1,89 @@
+"""A slice of an atlas that is resolved: through three examples, in a window so narrow that areas are larger than the
+points that they were found by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import query
+from atlas import Atlas, Network
+from atlas.errors import IndexMissing, UsageError
+from query.experiments.archive import load, stored
+from query.experiments.result import Result
+from query.experiments.slice import closer, unresolved
+from query.progress import Progress
+
+from ..view import literal
+from . import choices, measured
+
+SIZE = 48
+"""Points a side: seconds."""
+
+NEARER = 3
+"""Windows that are tried, each nearer than the one before; on the networks of the demo the first is resolved."""
+
+MEDOID = """
+select medoid, site, prediction from (
+    select medoid, target as site, size, ordinal, clustering_id
+    from clusters join clusterings using (clustering_id)
+    join sites on sites.network_id = clusterings.network_id and sites.name = clusterings.target
+    where clusterings.network_id = $1 and space = 'codes' and scope = 'position'
+) join examples on example_id = medoid
+order by ordinal desc, clustering_id desc, size desc, medoid limit 1
+"""
+
+
+def three_examples(atlas: Atlas, network: str) -> list[int]:
+    """The medoid of the largest cluster at the last clustered site, its nearest outside its polytope of which
+    something else is predicted, and its nearest of all outside: near enough that areas between them can be told
+    apart. Else the first three examples."""
+    record = atlas.catalog.network(network)
+    rows = atlas.rows(MEDOID, [record.network_id])
+    if rows:
+        [(medoid, site, prediction)] = rows
+        here: dict[str, Any] = {
+            "example": medoid,
+            "site": site,
+            "network": network,
+            "outside": True,
+            "density": False,
+        }
+        other = f"prediction <> {literal(prediction)}"
+        try:
+            others = query.nearest(atlas, **here, k=1, where=other)["example_id"].tolist()
+            others += query.nearest(atlas, **here, k=2)["example_id"].tolist()
+        except (UsageError, IndexMissing):  # all predict the same, or too few lie outside
+            others = []
+        distinct = list(dict.fromkeys([int(medoid), *map(int, others)]))
+        if len(distinct) >= 3:
+            return distinct[:3]
+    return choices.first_examples(choices.read_range(atlas, record.network_id, network), 3)
+
+
+def newest_stored(atlas: Atlas, network: str) -> Result | None:
+    """The newest slice that the atlas stores of a network, holds still, and is resolved; None where there is none."""
+    held = stored(atlas, "slice", network)
+    for number in held[held["current"].astype(bool)]["experiment_id"].astype(int):
+        result = load(atlas, number)
+        if not unresolved(result.tables["summary"].to_dict("records")[0]):
+            return result
+    return None
+
+
+def slice_of_atlas(
+    atlas: Atlas, network: str, span: str, plane: bool, *, reader: Network, progress: Progress | None = None
+) -> Result:
+    """A slice through three examples, or with ``plane`` of all inputs."""
+    named = {} if plane else dict(zip("abc", three_examples(atlas, network), strict=True))
+    return resolved(atlas, {"span": span, **named, "size": SIZE}, reader=reader, progress=progress)
+
+
+def resolved(atlas: Atlas, options: dict[str, Any], *, reader: Network, progress: Progress | None = None) -> Result:
+    """A slice, and of one that is unresolved a nearer one, until it is resolved or has been looked at so often."""
+    result = measured.compute(atlas, "slice", options, reader=reader, progress=progress)
+    for _ in range(NEARER):
+        [summary] = result.tables["summary"].to_dict("records")
+        if not unresolved(summary):
+            break
+        result = measured.compute(atlas, "slice", {**options, **closer(result)}, reader=reader, progress=progress)
+    return result

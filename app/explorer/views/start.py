@@ -1,0 +1,192 @@
+"""Start: what a polytope is, on a slice of this atlas; one box to look for anything; four questions that lead on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import streamlit as st
+
+from atlas import Atlas
+from atlas.errors import NotStored, PolytopeError
+from query.examples.description import describe
+from query.examples.rasters import Raster, rasters
+from query.experiments.result import Result
+
+from .. import jobs
+from ..charts.code_charts import code_raster, raster_table
+from ..parts import about, atlas_slice, box, cards, choices, figures, markup, measured, show
+from ..parts.code import call, source
+from ..view import View, explained, records
+
+SENTENCES = (
+    ("Each area has the same gates on.", "The network's units are on or off; which are is an input's spline code."),
+    ("Inside it the network is one affine map.", "All inputs of one area, a polytope, are treated alike."),
+    (
+        "A line is where a gate flips.",
+        "So the number of lines between two inputs says how differently they are read.",
+    ),
+)
+"""What a polytope is, and what follows."""
+
+HEIGHT = 460
+"""Pixels of the figure, beside the sentences."""
+
+BOX = "start-box"
+
+LOOK, BETWEEN, ATLAS, CLAIMS = "look", "between", "atlas", "claims"
+
+
+class Question(NamedTuple):
+    words: str
+    page: str
+    hint: str
+
+
+QUESTIONS = (
+    Question(
+        "Which polytope is this in?", LOOK, "Look at an example, a text or an image, and at who lives around it"
+    ),
+    Question("What else lives there?", ATLAS, "The map of all examples and their clusters"),
+    Question("What tells these two apart?", BETWEEN, "The gates, the boundaries and the way between two of anything"),
+    Question("Does the post hold here?", CLAIMS, "Its claims, measured on this network, with verdicts"),
+)
+
+
+def render(view: View) -> None:
+    figure, said = st.columns([3, 2], gap="large")
+    words = box.draw(view, BOX)
+    with said:
+        st.html(_sentences())
+        examples = st.container()
+    _questions(view)
+    with st.expander("About this atlas", key="about", on_change="rerun", bind="query-params") as opened:
+        if opened.open:
+            about.draw(view)
+    with figure, explained():  # last: what is computed never holds up what is known
+        _figure(view, examples)
+    if words:
+        with explained():
+            place = box.meaning(view.atlas, words, view.network.name)
+            st.session_state[box.TYPED] = place.get("example")
+            if "text" in place and len(place["text"]) > box.LINK_LIMIT:
+                st.session_state[box.LONG] = place.pop("text")
+            st.switch_page(st.Page(_elsewhere, url_path=LOOK), query_params={**view.state, **place})
+
+
+def _elsewhere() -> None:
+    """Of a page to switch to only the path matters."""
+
+
+def _sentences() -> str:
+    items = "".join(f"<li><b>{lead}</b> {rest}</li>" for lead, rest in SENTENCES)
+    return f'<div class="pa"><ol class="pa-sentences">{items}</ol></div>'
+
+
+def _questions(view: View) -> None:
+    links = "".join(
+        f'<a href="{markup.plain(markup.address_of(page, **view.state))}" target="_self">'
+        f"<b>{words}</b><small>{hint}</small></a>"
+        for words, page, hint in QUESTIONS
+    )
+    st.html(f'<nav class="pa pa-questions" aria-label="Questions">{links}</nav>')
+
+
+# --- the figure ------------------------------------------------------------------------------------------------
+
+
+def _figure(view: View, examples: st.delta_generator.DeltaGenerator) -> None:
+    """A slice that is stored, or is computed now; where no network can be read the codes of three examples."""
+    known = view.ask(atlas_slice.newest_stored, view.network.name)
+    if known is not None:
+        _slice(view, known, examples)
+        return
+    try:
+        plane = choices.plane_of_inputs(view)
+        span = plane or choices.spans(view)[-1]
+        found = view.work(
+            "Reading a slice of this atlas",
+            atlas_slice.slice_of_atlas,
+            view.network.name,
+            span,
+            plane is not None,
+            live=True,
+            turns=jobs.LONG,
+        )
+    except (PolytopeError, IndexError) as reason:
+        _codes(view, examples, str(reason))
+        return
+    if found is not None:
+        _slice(view, found, examples)
+
+
+def _slice(view: View, result: Result, examples: st.delta_generator.DeltaGenerator) -> None:
+    [summary] = result.tables["summary"].to_dict("records")
+    figure = measured.drawn(result)
+    figure.update_layout(height=HEIGHT, title=None, margin={"t": 10})
+    figures.show(
+        figure,
+        f"slice-{view.network.name}",
+        key="slice",
+        data=result.tables["grid"],
+        alt=f"A slice of {view.network.name}: {summary['polytopes']:,} polytopes, {summary['lines']:,} lines",
+    )
+    options = {name: value for name, value in result.options.items() if value is not None}
+    measured.code(view, "slice", options)
+    inside = result.tables["examples"]
+    ids = inside["example"].astype(int).tolist()[:3]
+    with examples:
+        _examples(view, ids, inside["named"].fillna("").tolist()[:3])
+        show.notes(
+            f"A plane through the activations at the start of {result.parameters['span']} in {view.network.name}: "
+            f"{summary['polytopes']:,} polytopes, {summary['gates_crossed']:,} of {summary['gates']:,} gates flip. "
+            "Colours are what is predicted."
+        )
+
+
+def _codes(view: View, examples: st.delta_generator.DeltaGenerator, reason: str) -> None:
+    """Without a network no line can be drawn: where the codes of three examples differ, one lies between them."""
+    ids = view.ask(atlas_slice.three_examples, view.network.name)
+    drawn = [
+        band
+        for name, example in zip("abc", ids, strict=False)
+        for band in view.ask(_band, example, view.target, name)
+    ]
+    if not drawn:
+        raise NotStored(f"no site of network {view.network.name} holds codes; `polytope ingest` stores some")
+    figure = code_raster(drawn, "")
+    figure.update_yaxes(title="Example")
+    figures.show(
+        figure,
+        f"codes-{view.network.name}",
+        key="codes",
+        data=raster_table(drawn),
+        alt=f"The codes of three examples at {view.target}: gates that are on",
+    )
+    source(view, *(call(rasters, example) for example in ids))
+    with examples:
+        _examples(view, ids, list("abc"))
+        show.notes(
+            f"Codes of three examples at {view.target}: a gate a pixel, blue where it is on. Where two differ, a "
+            "line lies between them.",
+            f"No slice is drawn, which needs the network itself: {reason}",
+        )
+
+
+def _band(atlas: Atlas, example: int, target: str, name: str) -> list[Raster]:
+    """The code of an example at a site, called by the example."""
+    held = rasters(atlas, example)
+    found = [band for band in held if band.site == target] or held[-1:]
+    return [replace(band, site=name) for band in found]
+
+
+def _examples(view: View, ids: list[int], names: list[str]) -> None:
+    rows = records(view.ask(describe, view.network, ids))
+    items = []
+    for name, row in zip(names, rows, strict=True):
+        where = markup.plain(markup.address_of("look", example=row["example_id"], **view.state))
+        seen = cards.excerpt(view, row, 56, 24, 16)
+        mark = f"<b>{markup.plain(name)}</b> " if name else ""
+        said = f"{mark}example {row['example_id']}, predicted {markup.words(row['prediction'])}"
+        items.append(f'<a href="{where}" target="_self">{seen}<small>{said}</small></a>')
+    st.html(f'<div class="pa pa-three">{"".join(items)}</div>')
