@@ -35,8 +35,8 @@ IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
 
 def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage, demo_atlas: Path):
     page = open_page(address(server, "overview", network=TEXT, target=SITE))
-    expect(page.locator("h1")).to_have_text("Overview")
-    answered(page)
+    expect(page.locator("h1")).to_have_text("Start")
+    address_says(page, network=TEXT, target=SITE, about="true")
     page.get_by_test_id("stSidebarNav").get_by_text("Look").click()
     expect(page.locator("h1")).to_have_text("Look")
     address_says(page, network=TEXT, target=SITE)
@@ -91,7 +91,7 @@ def test_errors_are_explained(tmp_path: Path, open_page: OpenPage, demo_atlas: P
     path, script = tmp_path / "gone.atlas", tmp_path / "breakable.py"
     script.write_text(BREAKABLE)
     with serving(path, script) as server:
-        page = open_page(server)
+        page = open_page(address(server, "", about="true"))
         with pytest.raises(NotAnAtlas) as missing:
             atlas.open(path)
         expect(page.locator(".pa-error")).to_have_text(str(missing.value).replace("`", ""))

@@ -42,7 +42,7 @@ def marked_up(app: AppTest) -> Iterator[str]:
 
 
 HERE = [(page[1], page[-1]) for page in (*OLD, *PAGES) if not isinstance(page[-1], Moved)]
-DRAWN = {render: path for path, render in HERE if path != "start"}
+DRAWN = {render: path for path, render in HERE}
 """One address of each view."""
 
 
