@@ -168,13 +168,14 @@ def _choose_token(text: str, strings: Sequence[str], token: int) -> None:
 
 def _uploaded() -> tuple[str, bytes] | None:
     """The name and the bytes of an image that was uploaded."""
-    file = st.file_uploader(
-        "Or an image",
-        type=sorted(suffix[1:] for suffix in IMAGE_SUFFIXES),
-        max_upload_size=UPLOAD_MEGABYTES,
-        key=f"image-{st.session_state.get(UPLOADS, 0)}",
-        help="The network that made the atlas reads it here; nothing is stored. A link does not hold it.",
-    )
+    with st.popover("Or an image", icon=":material/image:"):
+        file = st.file_uploader(
+            "Image",
+            type=sorted(suffix[1:] for suffix in IMAGE_SUFFIXES),
+            max_upload_size=UPLOAD_MEGABYTES,
+            key=f"image-{st.session_state.get(UPLOADS, 0)}",
+            help="The network that made the atlas reads it here; nothing is stored. A link does not hold it.",
+        )
     return None if file is None else (file.name, file.getvalue())
 
 

@@ -42,7 +42,7 @@ def test_every_site_leads_on(demo_atlas: Path):
     app = opened(demo_atlas, "about", network=TEXT)
     shown = "".join(part.value for part in app.html)
     [strip] = re.findall(r'<nav class="pa-strip".*?</nav>', shown)
-    assert "blocks.1.mlp" in strip and f'href="clusters?network={TEXT}&amp;target=blocks.1.mlp"' in strip
+    assert "blocks.1.mlp" in strip and f'href="cluster?network={TEXT}&amp;target=blocks.1.mlp"' in strip
     for page in ("look", "atlas", "neurons"):
         assert f'href="{page}?network={TEXT}&amp;target=blocks.2.mlp"' in shown
     assert f'href=".?network={IMAGE}"' in shown
