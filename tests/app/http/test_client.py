@@ -27,12 +27,10 @@ from atlas import Atlas, RemoteAtlas
 from atlas.errors import (
     AccessDenied,
     AnswerTooLarge,
-    BadInput,
     ServerFailed,
     ServerUnreachable,
     UnknownName,
     UsageError,
-    WeightsError,
 )
 from query import experiments
 from tests.app.http.listening import ask, serving
@@ -137,26 +135,6 @@ def test_sql_has_its_types(a: Atlas, remote: RemoteAtlas) -> None:
     check_same(query.sql(remote, statement), query.sql(a, statement))
     check_same(remote.sql("select $1 + 1 as n", [41], row_limit=1), a.sql("select $1 + 1 as n", [41], row_limit=1))
     check_same(query.sql(remote, "select $x as n", {"x": "é"}), query.sql(a, "select $x as n", {"x": "é"}))
-
-
-def test_networks_of_the_server_read(demo_atlas: Path, tmp_path: Path) -> None:
-    """A file, an image and a text; the reader that is handed in must be the server's."""
-    with atlas.open(demo_atlas) as a, serving(demo_atlas) as url, atlas.connect(url) as remote:
-        [(thumbnail,)] = a.rows("select thumbnail from inputs where thumbnail is not null order by input_id limit 1")
-        (tmp_path / "digit.png").write_bytes(thumbnail)
-        seen = query.nearest(remote, image=tmp_path / "digit.png", site="inception5b", k=1)
-        assert seen["distance"].tolist() == [0]
-        with pytest.raises(BadInput, match=r"no image file .*none.png"):
-            query.nearest(remote, image=tmp_path / "none.png", site="inception5b")
-        about = {"text": "import os", "site": "blocks.2.mlp"}
-        subject = query.subject(remote, **about)
-        assert subject.tokens == ("import", " os") and subject.activations
-        check_same(query.nearest(remote, subject=subject, k=3), query.nearest(remote, k=3, **about))
-        from ingest.networks import reload_network
-
-        reader = reload_network(a.catalog.network("demo-inceptionv1"))
-        with pytest.raises(WeightsError, match="leave it away, or ask the atlas of those"):
-            query.nearest(remote, reader=reader, **about)
 
 
 def test_errors_are_those_of_the_atlas(a: Atlas, built: Path, remote: RemoteAtlas) -> None:

@@ -79,30 +79,6 @@ def test_examples_of_the_page_run(url: str) -> None:
     assert asked > 40
 
 
-def test_the_network_of_an_atlas_reads(demo_atlas: Path) -> None:
-    """A text and an image, in a process of its own; and what takes long runs there."""
-    with atlas.open(demo_atlas) as a, serving(demo_atlas) as url:
-        [(thumbnail,)] = a.rows("select thumbnail from inputs where thumbnail is not null order by input_id limit 1")
-        image = {"image": base64.b64encode(bytes(thumbnail)).decode(), "site": "inception5b", "k": 2}
-        seen = ask(f"{url}/v1/demo/nearest", image).json["rows"]
-        assert seen[0]["distance"] == 0
-        text = {"text": "import os", "site": "blocks.2.mlp", "k": 2}
-        digest = a.catalog.network("demo-gpt2").weights_digest
-        read = ask(f"{url}/v1/demo/nearest", text | {"reader": digest})
-        assert read.json["attrs"]["subject"] == "token 1 (' os') of the text" and len(read.json["rows"]) == 2
-        where = ask(f"{url}/v1/demo/nearest", text | {"where": "nonsense = 1"})
-        assert "nonsense" in where.detail and where.json["type"] == "urn:polytope-atlas:sql-failed"
-        assert "names 00: leave it away" in ask(f"{url}/v1/demo/nearest", text | {"reader": "00"}).detail
-        subject = ask(f"{url}/v1/demo/subject", {"text": "import os", "site": "blocks.2.mlp"}).json
-        assert subject["tokens"] == ["import", " os"] and subject.pop("token") == 1 and subject.pop("tokens")
-        again = ask(f"{url}/v1/demo/nearest", {"subject": subject, "k": 2}).json["rows"]
-        assert again == read.json["rows"]
-        page = ask(f"{url}/openapi.json").json["paths"]["/v1/{atlas}/boundaries"]["post"]
-        body = page["requestBody"]["content"]["application/json"]["example"]
-        bounds = ask(f"{url}/v1/demo/boundaries", body).json
-        assert len(bounds["table"]["rows"]) == body["k"] and bounds["exact"]
-
-
 def test_pages_ask_nothing_of_other_hosts(url: str) -> None:
     page = ask(f"{url}/docs").content.decode()
     assert "swagger-ui" in page and "https://" not in page

@@ -189,17 +189,12 @@ def test_figures_are_drawn_by_chrome(measured_atlas: Path, monkeypatch: pytest.M
         assert none.is_error and "Chrome or Chromium draws this figure" in none.content[0].text
 
 
-def test_texts_are_read_by_the_network(demo_atlas: Path) -> None:
-    """Its tokens are numbered; over standard input and output, as an assistant starts it."""
-    line = ["-P", "-m", "app.cli.main", "mcp", str(demo_atlas)]
-    about = {"text": "import os", "site": "blocks.2.mlp"}
-    tokens, near = called(
-        StdioServerParameters(command=sys.executable, args=line, env={**os.environ}),
-        ("subject", about),
-        ("nearest", about | {"token": 0, "k": 2}),
-    )
-    assert "\n0,import\n1, os" in tokens.content[0].text
-    assert near.content[0].text.startswith("Nearest to token 0 ('import') of the text at blocks.2.mlp")
+def test_an_assistant_starts_the_command(built: Path) -> None:
+    """Over standard input and output."""
+    line = ["-P", "-m", "app.cli.main", "mcp", str(built)]
+    served = StdioServerParameters(command=sys.executable, args=line, env={**os.environ})
+    [near] = called(served, ("nearest", {"example": 20, "k": 2, **SITE}))
+    assert near.content[0].text.startswith("Nearest to example 20 at blocks.3.mlp of words")
 
 
 def test_the_gate_stands_before_http(server: AtlasServer) -> None:
