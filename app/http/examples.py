@@ -6,6 +6,8 @@ from typing import Any
 
 from atlas import Atlas
 from atlas.network import FULL_SUFFIX, INPUT
+from query import Subject
+from query.remote.arguments import types_of
 
 from ..serving.questions import Question
 
@@ -64,6 +66,8 @@ def values_of(a: Atlas) -> dict[str, Any]:
         ids = [example for (example,) in a.rows(held, [number, FEW + 1])]
         values |= {"site": site, "network": network, "unit": 0}
         values |= {"example": ids[0], "x": ids[0], "y": ids[1], "examples": ids[:FEW], "others": ids[1:]}
+        [(words,)] = a.rows("select coalesce(label, prediction) from examples where example_id = $1", ids[:1])
+        values |= {"words": words} if words else {}
     found = a.rows(CLUSTERINGS, [values.get("network")])
     for clustering, network in found[:1]:
         others = [other for other, same in found[1:] if same == network]
@@ -103,6 +107,6 @@ def example_of(question: Question, values: dict[str, Any]) -> dict[str, Any] | N
     wanted |= {"example", "networks", *SMALL} & set(known)
     if question.name == "nearest_many":
         wanted.add("examples")
-    if not wanted <= set(values):
+    if not wanted <= set(values) or any(types_of(known[name].annotation) == (Subject,) for name in wanted):
         return None
     return {name: values[name] for name in known if name in wanted}

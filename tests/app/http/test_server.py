@@ -26,8 +26,10 @@ from app.http import server
 from app.http.gate import read_tokens
 from app.row_files import arrow_table, as_json
 from app.serving.limits import Limits
+from app.serving.questions import Question, questions
 from atlas import Atlas
 from atlas.errors import PolytopeError, SqlFailed, SqlRefused, UnknownName, UsageError, WidthError
+from query.remote.arguments import types_of
 from tests.app.http.listening import ask, serving
 
 SITE = {"site": "blocks.3.mlp", "network": "words"}
@@ -51,10 +53,17 @@ def test_every_question_that_reads_is_served(url: str) -> None:
     assert functions >= query.WRITES
 
 
+def takes_subjects(question: Question) -> bool:
+    """Whether it needs what another question answered."""
+    needed = [parameter for parameter in question.parameters.values() if parameter.default is parameter.empty]
+    return any(types_of(parameter.annotation) == (query.Subject,) for parameter in needed)
+
+
 def test_examples_of_the_page_run(url: str) -> None:
     """Each as it stands; the small networks can't be loaded, so what needs one is left out."""
     page = ask(f"{url}/openapi.json").json
     asked, lacking = 0, ("/layout_points", "/layout_examples", "/experiments.load")  # nothing is stored of these
+    about_subjects = tuple(f"/{name}" for name, question in questions().items() if takes_subjects(question))
     for path, operations in page["paths"].items():
         for method, operation in operations.items():
             content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
@@ -72,7 +81,7 @@ def test_examples_of_the_page_run(url: str) -> None:
             elif "example" in content:
                 answer = ask(address, content["example"])
             else:
-                assert path.endswith(("/compare", *lacking)), path
+                assert path.endswith(("/compare", *about_subjects, *lacking)), path
                 continue
             asked += 1
             assert answer.status == 200 or path.endswith(lacking), (path, answer)
