@@ -59,6 +59,7 @@ def values_of(a: Atlas) -> dict[str, Any]:
     """A value for parameters of each name, as far as the atlas has one; ``pictured``: an example with a picture."""
     values: dict[str, Any] = {
         **SMALL,
+        "distances": [0, 10],
         "query": "select label, count(*) as n from examples group by all order by n desc",
     }
     for site, network, number in a.rows(TARGETS):

@@ -50,7 +50,7 @@ def picture(a: Atlas) -> bytes:
     return bytes(a.value("select thumbnail from inputs where thumbnail is not null order by input_id limit 1"))
 
 
-def test_images_are_read(url: str, picture: bytes, tmp_path: Path) -> None:
+def test_images_are_read_by_the_server(url: str, picture: bytes, tmp_path: Path) -> None:
     """Sent in base64, or from a file by the client; and what takes long runs in that process as well."""
     image = {"image": base64.b64encode(picture).decode(), "site": "inception5b", "k": 2}
     assert ask(f"{url}/v1/demo/nearest", image).json["rows"][0]["distance"] == 0
@@ -66,7 +66,7 @@ def test_images_are_read(url: str, picture: bytes, tmp_path: Path) -> None:
     assert len(bounds["table"]["rows"]) == body["k"] and bounds["exact"]
 
 
-def test_texts_are_read(url: str, a: Atlas) -> None:
+def test_texts_are_read_by_the_server(url: str, a: Atlas) -> None:
     text = TEXT | {"k": 2}
     digest = a.catalog.network("demo-gpt2").weights_digest
     read = ask(f"{url}/v1/demo/nearest", text | {"reader": digest})
