@@ -54,7 +54,7 @@ def described(a: Atlas, clustered: Clustered, samples: int = 3) -> Answer:
     if not len(rows):
         title += f"; no cluster: all {made.n_examples} examples are noise"
     if made.n_placed:
-        title += f"; {made.n_placed} of them placed in the clusters of {made.sample:g}"
+        title += f", {made.n_placed} of them placed in the clusters of {int(made['sample'])} drawn at random"
         table = table.rename(columns={"n_placed": "placed"})
     else:
         table = table.drop(columns="n_placed")

@@ -11,6 +11,8 @@ import pytest
 
 import atlas
 import query
+from app.cli.clusters import described
+from app.cli.options import Clustered
 from atlas.clustering.hdbscan import cluster_activations, cluster_codes
 from atlas.clustering.placement import approximate_predict
 from atlas.codes import SplineCodes
@@ -351,6 +353,9 @@ def test_others_are_placed_in_a_sample(words: Path, space: Space) -> None:
         shown = query.clusters(a, clustering=number)
         assert "240 others were placed in their clusters" in shown.attrs["note"] and shown["n_placed"].sum() > 0
         assert query.members(a, clustering=number, cluster=0)["placed"].sum() == shown["n_placed"][0]
+        told = described(a, Clustered(clustering=number))
+        assert "240 of them placed in the clusters of 120" in told.title and "placed" in told.table
+        assert "placed" not in described(a, Clustered(clustering=alone)).table
         placed = int(ids[others[0]])
         for kept in (number, alone):  # placed with the clustering, and placed now
             belongs = query.membership(a, example=placed, clustering=kept, site=SITE)
