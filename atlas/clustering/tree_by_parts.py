@@ -96,12 +96,15 @@ class DistinctCodes:
         """
         n, item = len(self), np.dtype(np.float64 if self.metric == "jaccard" else np.uint16).itemsize
         held = 4 * (8 * -(-self.codes.n_bytes // 8) + 32)  # two parts, as they are and as they are compared
-        # Distances are held twice, so that each part can be read row by row: 2 · item · m² + held · m <= budget.
-        fits = (isqrt(held * held + 8 * item * budget) - held) // (4 * item)
+        # Distances are held twice, so that each part can be read row by row: 2 · item · m² + held · m. A quarter is
+        # for blocks of distances that are on their way, and for what an allocator keeps of them.
+        room = budget - min(budget // 4, BLOCK_BYTES)
+        fits = (isqrt(held * held + 8 * item * room) - held) // (4 * item)
         if fits < min(_LEAST, n):
+            least = 4 * (2 * item * _LEAST**2 + held * _LEAST) // 3
             raise TooManyPoints(
-                f"a part of {_LEAST} codes takes {2 * item * _LEAST**2 + held * _LEAST:,} bytes; the budget is "
-                f"{budget:,}. Raise memory_budget (--memory)"
+                f"a part of {_LEAST} codes takes {least:,} bytes; the budget is {budget:,}. Raise memory_budget "
+                "(--memory)"
             )
         size = max(1, min(fits, LARGEST, max(SMALLEST, -(-n // PARTS))))
         bounds = np.linspace(0, n, -(-n // size) + 1).astype(int).tolist()
@@ -123,7 +126,7 @@ def core_distances(
         kind = points.dtype
         width = other.stop - other.start
         names = np.arange(other.start, other.stop)
-        step = max(1, min(BLOCK_BYTES // (kind.itemsize * width), -(-m // 4)))
+        step = max(1, min(BLOCK_BYTES // (4 * kind.itemsize * width), -(-m // 8)))
         for start in range(0, m, step):
             rows = slice(start, min(start + step, m))
             block = points.between(rows, slice(m, m + width))

@@ -97,7 +97,7 @@ class Counting(LocalEngine):
 def test_parts_go_on_where_they_stopped(words: Path) -> None:
     """What is complete is not done again but where it is damaged; the result is that of all codes at once."""
     first, second = Counting(7), Counting()
-    asked = {"site": "blocks.1.mlp", "min_cluster_size": 9, "parts": True, "memory_budget": 4 << 10}
+    asked = {"site": "blocks.1.mlp", "min_cluster_size": 9, "parts": True, "memory_budget": 5 << 10}
     with pytest.raises(RunInterrupted, match=r"stopped with 7 of (\d+) tasks complete in .*staging/clustering-"):
         cluster(words, **asked, engine=first)
     [staged] = (words / "staging").glob("clustering-*")
