@@ -227,8 +227,8 @@ def neurons_are_polysemantic(result: Result) -> Verdict:
     least, most = (share_interval(int((groups >= 2).sum()), len(known)) for groups in (clustered, known["groups"]))
     summary = {row["of"]: row for row in result.tables["summary"].to_dict("records")}
     numbers = [
-        {"what": f"share of units whose top meets 2 groups or more, {how}", "n": share.n}
-        | {"value": share.value, "low": share.low, "high": share.high}
+        {"what": f"share of units whose top meets 2 groups or more, {how}"}
+        | {"value": share.value, "low": share.low, "high": share.high, "n": share.n}
         for share, how in ((least, "noise left out"), (most, "noise as one"))
     ]
     numbers += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ def said(app: AppTest) -> list[str]:
 
 
 def notes(app: AppTest) -> list[str]:
-    return [html.value for html in app.get("html") if "pa-note" in html.value]
+    """The sentences of notes, in which terms may be marked."""
+    return [re.sub(r"<[^>]*>", "", html.value) for html in app.get("html") if "pa-note" in html.value]
 
 
 def test_an_unknown_network_is_said(demo_atlas: Path):
