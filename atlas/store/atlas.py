@@ -371,6 +371,12 @@ class Atlas(Statements):
             raise
         self.catalog = Catalog(self)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """The transactions inside are one version of a segmented atlas, which is committed at the end; also where an
+        error ends it, with those that were complete. Others see an atlas in tables once it is closed anyway."""
+        yield
+
     # --- opening -----------------------------------------------------------------------------------------------
 
     def _check_version(self) -> None:

@@ -214,6 +214,7 @@ class SegmentedWriter(SegmentedAtlas):
         self.place = place
         self._lock = writer_lock(place.local)
         self._token: str | None = None
+        self._changed = False
         self._working: Path | None = None
         try:
             connection = duckdb.connect(config=WRITER_CONFIG)
@@ -241,27 +242,45 @@ class SegmentedWriter(SegmentedAtlas):
 
         Raises `AtlasLocked` where somebody else, who does not share this machine, committed one meanwhile.
         """
-        latest = newest(self.place)
-        if latest is not None and latest != self.version.number:
-            self._take_again(latest)
-        self._token = next_token(self.version.number + 1)
-        kept = False
+        if self._token is None:
+            with self.together(), self.transaction():
+                yield
+            return
+        segments, indexes = self._segments, self._indexes
         try:
             with super().transaction():
                 yield
-            kept = True
-            self._commit(self._token)
         except BaseException:
-            with suppress(OSError):
-                shutil.rmtree(self.path / SEGMENTS / self._token, ignore_errors=True)
-            if kept:  # in the private copy, and nowhere else
-                self._take_again(newest(self.place) or 0)
-            else:
-                self._show(self.version.segments)
-                self._indexes = self.version.indexes
+            for file in self._segments[len(segments) :]:
+                (self.path / file.name).unlink(missing_ok=True)
+            self._show(segments)
+            self._indexes = indexes
             raise
+        self._changed = True
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        if self._token is not None:
+            yield
+            return
+        latest = newest(self.place)
+        if latest is not None and latest != self.version.number:
+            self._take_again(latest)
+        self._token, self._changed = next_token(self.version.number + 1), False
+        committed = False
+        try:
+            try:
+                yield
+            finally:
+                if self._changed:
+                    self._commit(self._token)
+                    committed = True
         finally:
-            self._token = None
+            token, self._token = self._token, None
+            if not committed:
+                shutil.rmtree(self.path / SEGMENTS / token, ignore_errors=True)
+                if self._changed:  # in the private copy, and nowhere else
+                    self._take_again(newest(self.place) or 0)
 
     def insert(self, table: str, rows: pa.Table) -> None:
         if table in SCHEMAS:

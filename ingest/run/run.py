@@ -32,7 +32,7 @@ from ..datasets.base import Dataset, Item
 from ..derived.clusters import cluster_all
 from ..derived.indexes import build_indexes
 from ..derived.job import PATIENCE, STAGING, patiently, reading
-from ..progress import Progress, Step
+from ..progress import Progress
 from .engines import Engine, LocalEngine
 from .forecast import Forecast, forecast
 from .outlook import Outlook
@@ -217,7 +217,8 @@ def _finish(
     progress: Progress,
 ) -> Outcome:
     """Index and cluster what is published, and tell what the run did."""
-    build_indexes(place, network=network.info.name, progress=progress)
+    if already_there:
+        build_indexes(place, network=network.info.name, progress=progress)
     sites = [site.name for site in plan.sites]
     notes = cluster_all(place, network.info.name, sites, progress=progress) if cluster else []
     with reading(place) as a:
@@ -301,34 +302,29 @@ def _published(
     progress: Progress,
     notes: list[str],
 ) -> bool:
-    """Publish a run and say True, if all its shards are as they were written; else those that are not no longer count
-    as complete. What is to be said is added to ``notes``."""
+    """Publish and index a run and say True, if all its shards are as they were written; else those that are not no
+    longer count as complete. What is to be said is added to ``notes``."""
     if _rotten(plan, folder):
         return False
     _check_not_empty(dataset, plan, folder)
-    try:
-        with progress.step("publish", unit="MB") as step:
-            notes += _publish(a, network, plan, name, folder, started_at, step)
-    except (OSError, pa.ArrowException):  # a page changed after it was looked at
-        if not _rotten(plan, folder):
-            raise
-        return False
-    return True
-
-
-def _publish(
-    a: Atlas, network: Network, plan: Plan, name: str, folder: Path, started_at: datetime, step: Step
-) -> list[str]:
-    """Publish a run; where another machine committed a version meanwhile, once more upon that one."""
     for left in reversed(range(ATTEMPTS)):
         try:
-            return publish(a, network, plan, name, folder, started_at, progress=step.update)
-        except AtlasLocked:
+            with a.together():
+                with progress.step("publish", unit="MB") as step:
+                    said = publish(a, network, plan, name, folder, started_at, progress=step.update)
+                build_indexes(a, network=network.info.name, progress=progress)
+            notes += said
+            return True
+        except AtlasLocked:  # another machine committed a version meanwhile: once more, upon that one
             if not left:
                 raise
             if is_published(a, plan):
-                break
-    return []
+                return True
+        except (OSError, pa.ArrowException):  # a page changed after it was looked at
+            if not _rotten(plan, folder):
+                raise
+            return False
+    raise AssertionError
 
 
 def _rotten(plan: Plan, folder: Path) -> list[Shard]:

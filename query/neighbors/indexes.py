@@ -75,17 +75,18 @@ def _open(atlas: Atlas, target: Target, exact: bool) -> Indexes:
         if is_span(target):
             return Indexes(n_codes, None, None)
         raise _missing(atlas, target)
-    file = rows.pop("flat")["file"]
-    flat = atlas.keep(("flat index", file), lambda: load_index(atlas.index_files(file), target.digest))
+    row = rows.pop("flat")
+    file = row["file"]
+    flat = atlas.keep(("flat index", file), lambda: load_index(atlas.index_files(file), row["digest"]))
     flat.check(n_codes, target.digest)
     if exact or not rows:
         return Indexes(n_codes, flat, None)
     from atlas.search.approximate import load_approximate  # FAISS takes a quarter of a second
 
-    [row] = rows.values()
-    found = load_approximate(atlas.index_files(row["file"]), flat)
+    [beside] = rows.values()
+    found = load_approximate(atlas.index_files(beside["file"]), flat)
     if isinstance(found, JoinedApproximate):
-        found = replace(found, recall=row["recall"], recall_in_order=row["recall_in_order"])
+        found = replace(found, recall=beside["recall"], recall_in_order=beside["recall_in_order"])
     return Indexes(n_codes, flat, found)
 
 
