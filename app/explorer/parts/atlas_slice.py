@@ -13,7 +13,6 @@ from query.experiments.result import Result
 from query.experiments.slice import closer, unresolved
 from query.progress import Progress
 
-from ..view import literal
 from . import choices, measured
 
 SIZE = 48
@@ -23,40 +22,28 @@ NEARER = 3
 """Windows that are tried, each nearer than the one before; on the networks of the demo the first is resolved."""
 
 MEDOID = """
-select medoid, site, prediction from (
-    select medoid, target as site, size, ordinal, clustering_id
-    from clusters join clusterings using (clustering_id)
-    join sites on sites.network_id = clusterings.network_id and sites.name = clusterings.target
-    where clusterings.network_id = $1 and space = 'codes' and scope = 'position'
-) join examples on example_id = medoid
+select medoid, target as site
+from clusters join clusterings using (clustering_id)
+join sites on sites.network_id = clusterings.network_id and sites.name = clusterings.target
+where clusterings.network_id = $1 and space = 'codes' and scope = 'position'
 order by ordinal desc, clustering_id desc, size desc, medoid limit 1
 """
 
 
 def three_examples(atlas: Atlas, network: str) -> list[int]:
-    """The medoid of the largest cluster at the last clustered site, its nearest outside its polytope of which
-    something else is predicted, and its nearest of all outside: near enough that areas between them can be told
-    apart. Else the first three examples."""
+    """The medoid of the largest cluster at the last clustered site and the two nearest outside its polytope: near
+    enough that areas between them can be told apart. Else the first three examples."""
     record = atlas.catalog.network(network)
     rows = atlas.rows(MEDOID, [record.network_id])
     if rows:
-        [(medoid, site, prediction)] = rows
-        here: dict[str, Any] = {
-            "example": medoid,
-            "site": site,
-            "network": network,
-            "outside": True,
-            "density": False,
-        }
-        other = f"prediction <> {literal(prediction)}"
+        [(medoid, site)] = rows
+        here: dict[str, Any] = {"example": medoid, "site": site, "network": network}
         try:
-            others = query.nearest(atlas, **here, k=1, where=other)["example_id"].tolist()
-            others += query.nearest(atlas, **here, k=2)["example_id"].tolist()
-        except (UsageError, IndexMissing):  # all predict the same, or too few lie outside
+            others = query.nearest(atlas, **here, k=2, outside=True, density=False)["example_id"].tolist()
+        except (UsageError, IndexMissing):  # too few lie outside
             others = []
-        distinct = list(dict.fromkeys([int(medoid), *map(int, others)]))
-        if len(distinct) >= 3:
-            return distinct[:3]
+        if len(others) == 2:
+            return [int(medoid), *map(int, others)]
     return choices.first_examples(choices.read_range(atlas, record.network_id, network), 3)
 
 

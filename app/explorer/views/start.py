@@ -123,7 +123,7 @@ def _figure(view: View, examples: st.delta_generator.DeltaGenerator) -> None:
 def _slice(view: View, result: Result, examples: st.delta_generator.DeltaGenerator) -> None:
     [summary] = result.tables["summary"].to_dict("records")
     figure = measured.drawn(result)
-    figure.update_layout(height=HEIGHT, title=None, margin={"t": 10})
+    figure.update_layout(height=HEIGHT, title=None, margin={"t": 10}, legend={"y": -0.2})
     figures.show(
         figure,
         f"slice-{view.network.name}",
