@@ -152,11 +152,13 @@ def upload(page: Page) -> None:
         drawn.paste(255, (20 - step // 2, 6 + step, 23 - step // 2, 9 + step))
     file = io.BytesIO()
     drawn.save(file, "PNG")
+    page.get_by_role("button", name="Or an image").first.click()
     page.locator('input[type="file"]').first.set_input_files(
         {"name": "seven.png", "mimeType": "image/png", "buffer": file.getvalue()}
     )
     page.wait_for_timeout(500)
     settled(page)
+    page.keyboard.press("Escape")
 
 
 def stopped(page: Page) -> None:
