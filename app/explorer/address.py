@@ -81,14 +81,24 @@ def one_of(
     first: str | None,
     also: Mapping[str, str] | None = None,
     expected: str | None = None,
+    bound: bool = True,
     **look: Any,
 ) -> str | None:
-    """A list to choose from, at first one or none of it. ``also``: other words of an address for its options."""
+    """A list to choose from, at first one or none of it. ``also``: other words of an address for its options. Not
+    ``bound``: the address has those words alone, and never an option's own: a choice is no step in the history."""
     _check(key, first, _reading(also), options.__contains__, expected or _listed(options))
     if first is not None:
         begin_with(key, first)
-    chosen = st.selectbox(label, options, index=None, key=key, bind="query-params", **look)
+    if bound:
+        look["bind"] = "query-params"
+    elif key not in st.session_state and st.query_params.get(key) in options:
+        st.session_state[key] = st.query_params[key]
+    elif f"refused-{key}" in st.session_state and key in st.query_params:
+        del st.query_params[key]
+    chosen = st.selectbox(label, options, index=None, key=key, **look)
     if chosen is None:
+        if not bound:
+            name(key, "")
         return first
     short = {option: words for words, option in (also or {}).items()}
     name(key, short.get(chosen, chosen))

@@ -58,6 +58,7 @@ def choose(mine: pd.DataFrame) -> int:
         key="clustering",
         first=titles[(codes or list(spaces))[-1]],
         width=200,
+        bound=False,
         also={str(number): title for number, title in titles.items()},
     )
     return next(number for number, title in titles.items() if title == chosen)
@@ -102,6 +103,7 @@ def find(
         width="stretch",
         placeholder=placeholder,
         on_change=on_change,
+        bound=False,
         also={cards.cluster_name(label): title for title, label in titles.items()},
         expected=f"the number of a cluster of clustering {clustering}, or noise",
     )
