@@ -45,7 +45,7 @@ Result = TypeVar("Result")
 AskedElsewhere = Callable[[str, Sequence[Any] | dict[str, Any] | None, int | None, float | None], pd.DataFrame]
 """Runs a user's query as `Atlas.sql` does: query, parameters, row limit, timeout in seconds."""
 
-SCHEMA_VERSION = "6"
+SCHEMA_VERSION = "7"
 WRITER_NOTE = "writer.json"
 BLOCK_SIZE = 65_536
 """Bytes of a block. DuckDB's default of 262,144 leaves a small atlas half empty and stores codes of 512 gates in 1.15
