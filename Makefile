@@ -32,7 +32,7 @@ site: $(STAMP)  ## build the documentation's site, build/site/site/index.html; a
 	PYTHONPATH=. $(BIN)/python -m tools.site
 
 licences: $(STAMP)  ## list what is installed, with its licence and who asked for it
-	$(BIN)/python -m tools.licences hub mcp ray serve timm
+	$(BIN)/python -m tools.licences hub mcp ray s3 serve timm
 
 bench: $(STAMP)  ## measure against named peers, small; `python -m bench.NAME` measures at full size
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
