@@ -19,7 +19,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """The address of an empty bucket of a store in this process, as credentials and endpoint in the environment say."""
+    """The address of an empty bucket of a store in this process; the environment says how it is reached."""
     pytest.importorskip("s3fs", reason="no s3fs: `pip install 'polytope-atlas[s3]'`")
     server = pytest.importorskip("moto.server", reason="no moto: `pip install 'moto[server]'`")
     store = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -42,7 +42,7 @@ def test_s3_gives_back_what_was_pushed(bucket: str, built: Path, tmp_path: Path)
     ingest.pull(f"{bucket}/three", tmp_path / "x.atlas")
     with atlas.open(built) as ours, atlas.open(tmp_path / "x.atlas") as theirs:
         assert theirs.rows("select * from digests order by all") == ours.rows("select * from digests order by all")
-    with pytest.raises(StoreError, match="s3://nowhere/three: .*bucket does not exist"):
+    with pytest.raises(StoreError, match=r"s3://nowhere/three: .*bucket does not exist"):
         ingest.push(built, "s3://nowhere/three")
 
 
