@@ -25,6 +25,9 @@ KEPT_UPLOADS = 32
 """Images of all sessions whose thumbnail is kept, some kB each."""
 
 BOX = "look-box"
+UPLOAD_OPEN = "upload-open"
+"""In the session: whether what an image is uploaded in is open."""
+
 UPLOADS = "uploads"
 """In the session: how many things were typed since; the next upload is another widget, which is empty."""
 
@@ -32,7 +35,7 @@ UPLOADS = "uploads"
 def render(view: View) -> None:
     with explained():
         _typed(view)
-    image = _uploaded() if view.network.kind == "image" else None
+    image = _uploaded(view) if view.network.kind == "image" else None
     words, text = st.query_params.get("find"), box.text()
     if image is not None:
         _from_image(view, *image)
@@ -166,9 +169,10 @@ def _choose_token(text: str, strings: Sequence[str], token: int) -> None:
     st.query_params["token"] = str(token)
 
 
-def _uploaded() -> tuple[str, bytes] | None:
-    """The name and the bytes of an image that was uploaded."""
-    with st.popover("Or an image", icon=":material/image:"):
+def _uploaded(view: View) -> tuple[str, bytes] | None:
+    """The name and the bytes of an image that was uploaded; the network is loaded while one is chosen."""
+    popover = st.popover("Or an image", icon=":material/image:", key=UPLOAD_OPEN, on_change="rerun")
+    with popover:
         file = st.file_uploader(
             "Image",
             type=sorted(suffix[1:] for suffix in IMAGE_SUFFIXES),
@@ -176,6 +180,8 @@ def _uploaded() -> tuple[str, bytes] | None:
             key=f"image-{st.session_state.get(UPLOADS, 0)}",
             help="The network that made the atlas reads it here; nothing is stored. A link does not hold it.",
         )
+        if popover.open and file is None:
+            view.load_ahead()
     return None if file is None else (file.name, file.getvalue())
 
 

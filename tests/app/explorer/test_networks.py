@@ -10,8 +10,9 @@ import pytest
 
 import atlas
 from app.explorer import networks
+from app.explorer.views.look import UPLOAD_OPEN
 from atlas.errors import WeightsError
-from tests.app.explorer.running import opened
+from tests.app.explorer.running import computed, opened
 
 IMAGE = "demo-inceptionv1"
 WAIT = 60.0
@@ -45,8 +46,11 @@ def test_a_failed_load_is_told_when_asked(demo_atlas: Path, tmp_path: Path):
 
 
 def test_a_page_loads_before_it_is_asked(demo_atlas: Path):
-    """The box for an image is there, and nothing is uploaded yet."""
+    """What an image is uploaded in was opened, and nothing is uploaded yet."""
     networks._loading.clear()
-    opened(demo_atlas, "look", network=IMAGE)
+    app = opened(demo_atlas, "look", network=IMAGE)
+    assert not networks._loading, "an example that is stored needs no network"
+    app.session_state[UPLOAD_OPEN] = True
+    computed(app)
     [((name, _), loading)] = networks._loading.items()
     assert name == IMAGE and loading.ended.wait(WAIT)
