@@ -43,8 +43,7 @@ def draw(view: View, words: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         limit = address.number("Of each, at most", 1, MOST, LIMIT, key="limit", width=150)
         if view.network.kind == "text":
-            words_of = {"text": words}
-            st.button("Read it as a text", icon=":material/play_arrow:", on_click=guarded(partial(box.go, words_of)))
+            st.button("Read it as a text", icon=":material/play_arrow:", on_click=_read, args=(words,))
     given: dict[str, Any] = {"network": view.network.name, "exact": exact, "limit": limit}
     found = view.ask(query.find, words, **given)
     counts, tokens = found.attrs["counts"], found.attrs["tokens"]
@@ -58,6 +57,11 @@ def draw(view: View, words: str) -> None:
             heading(f"{WAYS[way]}: {n:,}")
             _rows(view, found[found["match"] == way], n)
             source(view, call(query.find, words, **given))
+
+
+@guarded
+def _read(words: str) -> None:
+    box.go({"text": words})
 
 
 def _tokens(view: View, words: str, tokens: dict[str, int], exact: bool) -> None:
