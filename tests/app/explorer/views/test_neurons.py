@@ -48,8 +48,8 @@ def test_a_unit_of_a_block_has_another_gate(demo_atlas: Path):
 
 
 def highest(app: AppTest) -> list[int]:
-    """The examples whose activations are links."""
-    links = r'<a href="look\?example=(\d+)[^"]*"[^>]*>[\d.,e+-]+</a>'
+    """The examples whose activations are links; those of its whole range are linked by their ids."""
+    links = r'<a href="look\?example=(\d+)\b[^"]*"[^>]*>(?!\1<)[\d.,e+-]+</a>'
     return [int(number) for part in app.html for number in re.findall(links, part.value)]
 
 
@@ -97,7 +97,7 @@ def test_the_ranking_is_that_of_the_query(demo_atlas: Path):
 
 
 def ids_of_pieces(app: AppTest) -> list[int]:
-    links = r'<a href="example\?example=(\d+)[^"]*"[^>]*class="pa-piece"'
+    links = r'<a href="look\?example=(\d+)[^"]*"[^>]*class="pa-piece"'
     return [int(number) for part in app.html for number in re.findall(links, part.value)]
 
 
