@@ -251,7 +251,12 @@ def _decoded_record(parts: list[Any]) -> Any:
     module, name, held = parts
     if module.split(".")[0] not in PACKAGES or not name.isidentifier():
         raise ValueError(f"an answer holds a record {module}.{name}, which is none of {', '.join(PACKAGES)}")
-    kind = getattr(import_module(module), name)
+    try:
+        kind = getattr(import_module(module), name, None)
+    except ModuleNotFoundError:
+        kind = None
+    if kind is None:
+        raise ValueError(f"an answer holds a record {module}.{name}, which this version does not have")
     if not (isinstance(kind, type) and (is_dataclass(kind) or hasattr(kind, "_fields"))):
         raise ValueError(f"{module}.{name} is no record")
     return kind(**{field: decoded(one) for field, one in held.items()})

@@ -118,7 +118,9 @@ def test_arrays_and_records_are_rebuilt() -> None:
     ("sent", "said"),
     [
         ({"$record": ["os", "system", {"command": "true"}]}, "which is none of atlas, query"),
-        ({"$record": ["atlas.store.atlas", "make", {"path": "x"}]}, "make is no record"),
+        ({"$record": ["atlas.store.opening", "make", {"path": "x"}]}, "make is no record"),
+        ({"$record": ["atlas.codes", "gone", {}]}, "atlas.codes.gone, which this version does not have"),
+        ({"$record": ["atlas.gone", "Codes", {}]}, "atlas.gone.Codes, which this version does not have"),
         ({"$record": ["atlas.codes", "__class__", {}]}, "is no record"),
         ({"$pickle": "x"}, r"holds \$pickle, which this version does not know"),
     ],
