@@ -50,6 +50,9 @@ LONG = {
 
 REQUIRED = {
     "cluster": "0",
+    "distances": "1",
+    "examples": "1",
+    "words": "text",
     "x": "1",
     "y": "2",
     "site": "first",

@@ -40,7 +40,7 @@ FITTING = {
 }
 """Words for what a command need not be given, and without which it may have nothing to answer."""
 
-WRITTEN = {"words", "note", "output", "figure", "arrays"}
+WRITTEN = {"note", "output", "figure", "arrays"}
 """Parameters whose word is stored, or names a file that is written."""
 
 
@@ -126,6 +126,8 @@ def test_answers_hold_nothing_hostile(
     kinds = types_of(command)
     about = {name: word for name, word in FITTING.items() if name in kinds}
     about |= {"site": SITE} if {"site", "span"} <= kinds.keys() else {}
+    if command == "find":
+        about["words"] = "evil"  # every text, label and key has it
     words = line(command, theirs, **about)
     if command == "neighbors":
         words.insert(1, "--all")
@@ -159,6 +161,12 @@ def test_errors_hold_nothing_hostile(
         checked(polytope(*line(command, theirs.parent / "none.atlas")))
     for option in options:
         checked(polytope(*line(command, theirs, **{option: HOSTILE})))
+
+
+@pytest.mark.parametrize("command", ["name", "tag"])
+def test_hostile_words_are_not_stored(command: str, theirs: Path, polytope: Run) -> None:
+    answer = checked(polytope(*line(command, theirs, words=HOSTILE)))
+    assert answer.status == 1 and not answer.out
 
 
 @pytest.mark.parametrize(
