@@ -53,6 +53,11 @@ class SubjectBody(BaseModel):
     code: Codes
     example: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     activations: dict[str, str] = {}
+    # What the answer tells besides, so that it can be sent as it came.
+    tokens: list[str] | None = None
+    token: int | None = None
+    prediction: str | None = None
+    probability: float | None = None
 
 
 _SCALARS = {
