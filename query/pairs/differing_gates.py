@@ -111,7 +111,7 @@ def gates_apart(
     return GatesApart(pd.concat(gates, ignore_index=True), sites_apart(by_name))
 
 
-def sites_apart(codes: Sequence[tuple[str, Bool[np.ndarray, "2 gates"]]]) -> pd.DataFrame:
+def sites_apart(codes: Sequence[tuple[str, Bool[np.ndarray, "2 _"]]]) -> pd.DataFrame:
     """How many gates two codes have on, together and alone: of each site its name, and which are on in either.
 
     Columns: those of `GatesApart.sites`.
