@@ -56,6 +56,12 @@ def main_module() -> Iterator[None]:
     sys.modules["__main__"] = MAIN
 
 
+@pytest.fixture
+def small(built: Path, tmp_path: Path) -> Path:
+    """A copy of the atlas of three small networks."""
+    return Path(shutil.copytree(built, tmp_path / "three.atlas"))
+
+
 @pytest.fixture(scope="session")
 def networks() -> dict[str, Network]:
     return {source: shipped(source) for source in ("demo:gpt2", "demo:inceptionv1")}

@@ -52,15 +52,15 @@ def test_the_sandbox_answers_as_we_do(built: Path) -> None:
     assert ask(built, "select $x + 1 as n", parameters={"x": 41})["n"].tolist() == [42]
 
 
-def test_one_process_answers_many_queries(built: Path) -> None:
+def test_one_process_answers_many_queries(small: Path) -> None:
     """One process answers one query after another and holds no atlas meanwhile."""
-    ask(built, "select 1")
+    ask(small, "select 1")
     [process] = sandbox._waiting[sandbox.EXPLORER]
-    ask(built, "select 2")
+    ask(small, "select 2")
     with pytest.raises(SqlFailed, match="nonsense"):
-        ask(built, "select nonsense")
+        ask(small, "select nonsense")
     assert sandbox._waiting[sandbox.EXPLORER] == [process]
-    with atlas.open(built, writable=True):
+    with atlas.open(small, writable=True):
         pass
 
 
@@ -81,12 +81,12 @@ def test_an_error_is_that_of_our_own_process(built: Path, query: str, error: typ
     assert str(theirs.value) == str(ours.value)
 
 
-def test_an_unopened_atlas_is_explained(built: Path, tmp_path: Path) -> None:
+def test_an_unopened_atlas_is_explained(small: Path, tmp_path: Path) -> None:
     """An atlas that can not be opened is explained."""
     with pytest.raises(NotAnAtlas, match="make an atlas with"):
         ask(tmp_path / "none.atlas", "select 1")
-    with atlas.open(built, writable=True), pytest.raises(AtlasLocked, match=f"process {os.getpid()}"):
-        ask(built, "select 1")
+    with atlas.open(small, writable=True), pytest.raises(AtlasLocked, match=f"process {os.getpid()}"):
+        ask(small, "select 1")
 
 
 DEAF = "select len(list_transform(range(20000000), lambda i: hash(i)::varchar)) as n"

@@ -33,9 +33,3 @@ def polytope(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 def own(demo_atlas: Path, tmp_path: Path) -> Path:
     """A copy of the atlas of both shipped networks."""
     return Path(shutil.copytree(demo_atlas, tmp_path / "own.atlas"))
-
-
-@pytest.fixture
-def small(built: Path, tmp_path: Path) -> Path:
-    """A copy of the atlas of three small networks."""
-    return Path(shutil.copytree(built, tmp_path / "three.atlas"))

@@ -142,19 +142,19 @@ def test_hostile_requests_change_nothing(built: Path, tmp_path: Path) -> None:
     assert sum(counted.values()) == REQUESTS and counted[200] > 10 and counted[422] > 100, counted
 
 
-def test_a_killed_server_leaves_no_lock(built: Path) -> None:
+def test_a_killed_server_leaves_no_lock(small: Path) -> None:
     """Killed in the middle of an answer, as the kernel does: what it started ends as well, and others can write."""
     port = free_port()
-    with running("app.cli.main", "serve", str(built), "--port", str(port)) as server:
+    with running("app.cli.main", "serve", str(small), "--port", str(port)) as server:
         _until(lambda: _answers(port))
         with pytest.raises(AtlasLocked, match="is being read or written by process"):
-            atlas.open(built, writable=True)
+            atlas.open(small, writable=True)
         asking = threading.Thread(target=_ask_in_vain, args=(port,))
         asking.start()
         _until(lambda: b"under_way 1.0" in _get(port, "/metrics"))
         os.kill(server.pid, signal.SIGKILL)
         asking.join()
-        _until(lambda: _opens(built))
+        _until(lambda: _opens(small))
 
 
 def _until(holds: Any) -> None:
