@@ -12,8 +12,10 @@ demo: $(STAMP)  ## build demo.atlas and take a tour of it
 
 # Many processes import the same libraries: bytecode is kept even where the environment says otherwise. Each has one
 # thread: Numba shares OpenMP with torch, which would run on all cores once a map was made, and their threads wait busily.
+# More processes than two cores: a third of the time goes into waiting for servers, browsers and workers. Each takes 3 GB.
+TESTERS ?= 4
 test: $(STAMP)  ## run the tests; those in a browser are skipped where there is no Chromium
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 BUDGET ?= 50
 SEED ?= 1
