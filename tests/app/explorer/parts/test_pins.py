@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from app.explorer.parts import pin
 from app.explorer.parts.pin import LINK_LIMIT, Pin
 from atlas.errors import NotStored, UsageError
-from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, answered, drawn, eventually
+from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, address_says, answered, drawn, eventually
 from tests.app.explorer.running import computed, errors, opened, words
 from tests.app.explorer.views_by_hand import SITE, TEXT
 
@@ -146,8 +146,10 @@ class TestInABrowser:
         sign.click()
         tray = page.locator(".pa-tray")
         eventually(page, lambda: tray.locator(".pa-pin").get_attribute("data-pin"), name)
-        page.locator(".pa td a").last.click()
-        page.wait_for_url("**/example?**")
+        link = page.locator(".pa td:has(.pa-pin) a").last
+        other = link.inner_text()
+        link.click()
+        address_says(page, example=other)
         drawn(page)
         assert tray.locator(".pa-pin").get_attribute("data-pin") == name and "pin=" in page.url
         tray.locator(".pa-pin").click()

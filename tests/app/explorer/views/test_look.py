@@ -148,7 +148,7 @@ class TestInABrowser:
     def test_a_wall_leads_to_who_lives_beyond(self, server: str, open_page: OpenPage):
         here = {"network": IMAGE, "target": FULL_SITE, "example": 7, "span": "inception5a->:full", "run": 1}
         page = open_page(address(server, "look", **here))
-        ring = page.locator(".js-plotly-plot").nth(1)
+        ring = page.locator(".js-plotly-plot", has_text="no boundary within")
         expect(ring).to_be_visible(timeout=COMPUTING)
         answered(page)
         link = ring.evaluate(
