@@ -3,6 +3,7 @@
 import http.client
 import inspect
 import os
+import re
 import signal
 import socket
 from contextlib import closing
@@ -80,8 +81,9 @@ class TestInABrowser:
         monkeypatch.setenv("STREAMLIT_SERVER_ENABLE_XSRF_PROTECTION", "false")
         monkeypatch.setenv("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "1000")
         with serving(demo_atlas) as server:
-            page = open_page(address(server, "search", network=IMAGE, target=SITE, by="Image"))
+            page = open_page(address(server, "look", network=IMAGE, target=SITE))
             answered(page)
+            page.get_by_role("button", name="Or an image").click()
             with page.expect_request(lambda request: request.method == "PUT") as sent:
                 page.locator('input[type="file"]').set_input_files(
                     files=[{"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"}]
@@ -99,16 +101,16 @@ class TestInABrowser:
     def test_read_only_until_ctrl_c(self, server: str, demo_atlas: Path, open_page: OpenPage):
         """Nothing can be named. Ctrl-C ends the server with status 0, and its port is free."""
         state = {"network": IMAGE, "target": SITE, "cluster": 0}
-        page = open_page(address(server, "clusters", **state))
+        page = open_page(address(server, "cluster", **state))
         answered(page)
         expect(page.locator(NAMING)).to_have_count(1)
         port = free_port()
         words = ("app", str(demo_atlas), "--read-only", "--no-browser", "--port", str(port))
         with running("app.cli.main", *words) as command:
-            page = open_page(address(answering(port, lambda: not command.is_alive()), "clusters", **state))
+            page = open_page(address(answering(port, lambda: not command.is_alive()), "cluster", **state))
             answered(page)
-            expect(page.locator("h1")).to_have_text("Clusters")
-            expect(page.get_by_test_id("stMetric").first).to_be_visible()
+            expect(page.locator("h1")).to_have_text("Cluster")
+            expect(page.get_by_role("heading", name=re.compile(r"\d members$"))).to_be_visible()
             expect(page.locator(NAMING)).to_have_count(0)
             os.kill(command.pid, signal.SIGINT)
             command.join(LONGEST)
