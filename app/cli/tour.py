@@ -75,7 +75,7 @@ class Stop:
 def demo(
     atlas: Annotated[Path, typer.Argument(metavar="ATLAS", help="Where to build it.")] = Path("demo.atlas"),
 ) -> None:
-    """Build an atlas of two small trained networks from data on this machine, and show what it answers.
+    """Build an atlas of three small trained networks from data on this machine, and show what it answers.
 
     Needs no connection. Given again, it only repeats the tour.
     """
