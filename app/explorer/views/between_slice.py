@@ -9,15 +9,14 @@ from typing import Any
 
 import streamlit as st
 
-from atlas import Atlas, Network
 from atlas.errors import UsageError
 from query.experiments.archive import stored
 from query.experiments.result import MAIN, Result
-from query.experiments.slice import closer, picture, unresolved
-from query.progress import Progress
+from query.experiments.slice import picture, unresolved
 
 from .. import address, jobs
 from ..parts import choices, figures, markup, measured, show
+from ..parts.atlas_slice import resolved
 from ..parts.pin import Pin
 from ..parts.show import KEY, NUMBER, Column
 from ..view import View, explained, guarded, records
@@ -27,9 +26,6 @@ SIZE, LARGEST = 48, SIZES[-1]
 """Points a side to begin with: seconds; 256 takes thirty times as long."""
 
 INPUTS, EXAMPLES, DIRECTIONS = "All inputs", "Three examples", "Two directions"
-NEARER = 3
-"""Windows that are tried, each nearer than the one before; on the networks of the demo the first is resolved."""
-
 STEP = 0.5
 """How far the window moves at a click, as a share of its half width."""
 
@@ -130,17 +126,6 @@ def _slice(view: View, options: dict[str, Any], near: bool) -> None:
             _zoom_buttons(None)
         else:
             _show(view, found, options)
-
-
-def resolved(atlas: Atlas, options: dict[str, Any], *, reader: Network, progress: Progress | None = None) -> Result:
-    """A slice, and of one that is unresolved a nearer one, until it is resolved or has been looked at so often."""
-    result = measured.compute(atlas, "slice", options, reader=reader, progress=progress)
-    for _ in range(NEARER):
-        [summary] = result.tables["summary"].to_dict("records")
-        if not unresolved(summary):
-            break
-        result = measured.compute(atlas, "slice", {**options, **closer(result)}, reader=reader, progress=progress)
-    return result
 
 
 def _size_of_link() -> set[int]:
