@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,9 +82,9 @@ class SharedFile(io.RawIOBase):
         super().__init__()
         self._size, self._own = size, threading.local()
 
+    @abstractmethod
     def read_at(self, start: int, length: int) -> bytes:
         """So many bytes from a place on; never less, for they lie within the file."""
-        raise NotImplementedError
 
     def readable(self) -> bool:
         return True
