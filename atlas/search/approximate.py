@@ -34,7 +34,7 @@ from .files import (
     write_about,
 )
 from .hamming_index import Found, HammingIndex
-from .joined import JoinedApproximate, JoinedIndex
+from .joined import JoinedApproximate, JoinedIndex, completed
 
 RECALL_AT = 10
 """Neighbours that recall is measured on: recall@10."""
@@ -136,12 +136,7 @@ class ApproximateIndex:
 
         Always ``k`` of them: a query for which FAISS finds fewer is answered exactly.
         """
-        places, distances = self._nearest(queries, k)
-        few = (places < 0).any(axis=1)
-        ids = self.exact.ids[np.where(places < 0, 0, places)]
-        if few.any():
-            ids[few], distances[few] = self.exact.search(queries[np.flatnonzero(few)], k)
-        return ids, distances
+        return completed(self.exact, queries, k, *self._nearest(queries, k))
 
     def _nearest(
         self, queries: SplineCodes, k: int

@@ -130,6 +130,22 @@ def _sorted(pieces: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray
     return ids[order], distances[order]
 
 
+def completed(
+    exact: HammingIndex,
+    queries: SplineCodes,
+    k: int,
+    places: Int64[np.ndarray, "queries k"],
+    distances: Int64[np.ndarray, "queries k"],
+) -> Found:
+    """The ids at places that a search found; a query for which it found fewer than ``k``, at place −1, is answered
+    exactly."""
+    few = (places < 0).any(axis=1)
+    ids = exact.ids[np.where(places < 0, 0, places)]
+    if few.any():
+        ids[few], distances[few] = exact.search(queries[np.flatnonzero(few)], k)
+    return ids, distances
+
+
 @dataclass(frozen=True, eq=False)
 class JoinedApproximate:
     """As `ApproximateIndex`, in parts; ``approximate``: None for a part of so few codes that all are compared."""
@@ -147,12 +163,7 @@ class JoinedApproximate:
 
     def search(self, queries: SplineCodes, k: int) -> Found:
         """As `ApproximateIndex.search`."""
-        places, distances = self._nearest(queries, k)
-        few = (places < 0).any(axis=1)
-        ids = self.exact.ids[np.where(places < 0, 0, places)]
-        if few.any():
-            ids[few], distances[few] = self.exact.search(queries[np.flatnonzero(few)], k)
-        return ids, distances
+        return completed(self.exact, queries, k, *self._nearest(queries, k))
 
     def _nearest(
         self, queries: SplineCodes, k: int
