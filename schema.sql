@@ -366,6 +366,19 @@ comment on column cluster_names.name is 'A name given by a person; null where th
 comment on column cluster_names.note is 'What a person wrote about it; null where there is only a name.';
 comment on column cluster_names.named_at is 'When it was last written, UTC.';
 
+create view tags as
+select unnest(entry.examples) as example_id, entry.tag, entry.tagged_at
+from (
+    select unnest(from_json(
+        coalesce(cast(getvariable('tags') as varchar), '[]'),
+        '[{"tag": "varchar", "tagged_at": "timestamp", "examples": ["uinteger"]}]'
+    )) as entry
+);
+comment on view tags is 'Tags that people put on examples, as names.jsonl beside the database holds them: a row a tag and example.';
+comment on column tags.example_id is 'examples.example_id.';
+comment on column tags.tag is 'A word or short line given by a person.';
+comment on column tags.tagged_at is 'When it was put on the example last, UTC.';
+
 create table condensed_trees (
     clustering_id usmallint not null,
     parent uinteger not null,

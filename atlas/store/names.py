@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ..errors import DamagedAtlas, UsageError
 from .buckets import cache_folder
@@ -101,6 +102,14 @@ def read_tags(folder: Path) -> dict[tuple[str, int], str]:
                 if not line.removed:
                     tags[line.tag, example] = line.tagged_at
     return tags
+
+
+def grouped(tags: dict[tuple[str, int], str]) -> list[dict[str, Any]]:
+    """What `read_tags` returns, an entry for each tag and moment: tag, tagged_at, examples."""
+    entries: dict[tuple[str, str], list[int]] = {}
+    for (tag, example), moment in tags.items():
+        entries.setdefault((tag, moment), []).append(example)
+    return [{"tag": tag, "tagged_at": moment, "examples": held} for (tag, moment), held in entries.items()]
 
 
 def read_views(folder: Path) -> list[SavedView]:

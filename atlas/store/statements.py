@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ..errors import DamagedAtlas, StoreError
 from .disk import disk_full, first_line
-from .names import read_names
+from .names import grouped, read_names, read_tags
 
 Result = TypeVar("Result")
 
@@ -112,13 +112,14 @@ class Statements:
         self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any]
     ) -> duckdb.DuckDBPyConnection:
         if "cluster_names" in query or "named_clusters" in query:
-            self.show_names(connection)
+            self.show_written(connection)
         return connection.execute(query, list(parameters))
 
-    def show_names(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let view ``cluster_names`` show on a connection what people have written until now."""
+    def show_written(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let views ``cluster_names`` and ``tags`` show on a connection what people have written until now."""
         names = json.dumps([asdict(name) for name in read_names(self.path)])
         connection.execute("set variable cluster_names = $1", [names])
+        connection.execute("set variable tags = $1", [json.dumps(grouped(read_tags(self.path)))])
 
     # --- running and stopping ----------------------------------------------------------------------------------
 

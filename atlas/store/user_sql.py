@@ -128,7 +128,7 @@ def answer(
     """The rows of a user's query on a cursor of a database in the sandbox; see `Atlas.sql`."""
     check_length("the query", query, LONGEST_QUERY)
     _check_is_query(cursor, query)
-    statements.show_names(cursor)
+    statements.show_written(cursor)
     try:
         cursor.execute("begin transaction read only")
         with _interrupted_after(cursor, timeout) as timed_out:

@@ -14,7 +14,7 @@ from atlas.errors import DamagedAtlas, HammingIndexError, NotStored, UnknownName
 from atlas.search.joined import JoinedApproximate, load_index
 from atlas.store.catalog import SiteRecord, Target
 from atlas.store.digests import activations_digest, changes, codes_digest
-from atlas.store.names import NAMES, read_names
+from atlas.store.names import NAMES, read_names, read_tags
 
 from ..examples.ids import holders
 from ..neighbors.indexes import flat_index
@@ -172,15 +172,17 @@ def _rows(atlas: Atlas) -> Iterator[Check]:
 
 
 def _names(atlas: Atlas) -> Iterator[Check]:
-    """Names and notes are of networks and examples that exist."""
+    """Names, notes and tags are of networks and examples that exist."""
     detail = ""
     try:
         names = read_names(atlas.path)
         known = {network.name for network in atlas.catalog.networks}
         strangers = sorted({name.network for name in names} - known)
+        held = [name.example_id for name in names] + [example for _, example in read_tags(atlas.path)]
         [(n_lost, lost)] = atlas.rows(
-            "select count(*), min(example_id) from cluster_names "
-            "where example_id not in (select example_id from examples)"
+            "select count(*), min(example_id) from (select unnest($1::bigint[]) as example_id) "
+            "where example_id not in (select example_id from examples)",
+            [held],
         )
         if strangers:
             detail = f"some belong to networks that are not there: {', '.join(strangers)}"

@@ -36,6 +36,7 @@ def test_an_atlas_of_this_schema_is_read(kept: Path) -> None:
         assert found["distance"].tolist() == sorted(found["distance"])
         assert query.clusterings(a)["target"].tolist() == ["blocks.0.mlp"]
         assert a.sql("select count(*) as n from spline_codes")["n"].tolist() == [2 * 72 + 6]
+        assert query.tag_examples(a, "kept", examples=[1]) == 1 and query.verify(a)["ok"].all()
 
 
 def test_kept_atlases_are_small() -> None:

@@ -11,6 +11,7 @@ import atlas
 import query
 from atlas.errors import DamagedAtlas, UnknownName, UsageError
 from atlas.store.names import NAMES
+from query.store.queries import schema
 
 
 @pytest.fixture
@@ -30,6 +31,26 @@ def test_tags_are_put_on_and_taken_off(own: Path):
         query.name_cluster(a, "named", clustering=2, cluster=0)  # a line among the others
         assert len(query.tags(a)) == 2 and query.cluster_names(a)["name"].tolist() == ["named"]
         assert query.verify(a)["ok"].all()
+
+
+def test_sql_sees_tags_as_they_are_now(own: Path):
+    asked = "from tags join examples using (example_id) select tag, example_id, tagged_at order by all"
+    with atlas.open(own) as a:
+        assert a.sql(asked).empty
+        query.tag_examples(a, "it's", examples=[3, 1])
+        query.tag_examples(a, "other", examples=[2, 1])
+        query.tag_examples(a, "other", examples=[2], remove=True)
+        assert a.sql(asked).values.tolist() == query.tags(a).values.tolist() and len(query.tags(a)) == 3
+        listed = schema(a)
+        assert listed.loc[listed["table"] == "tags", "column"].tolist() == ["example_id", "tag", "tagged_at"]
+
+
+def test_a_tag_of_no_example_is_no_order(own: Path):
+    with atlas.open(own) as a:
+        (own / NAMES).write_text('{"tag": "x", "examples": [1, 9999], "removed": false, "tagged_at": "2026-01-01"}\n')
+        checks = query.verify(a)
+        [wrong] = checks.loc[~checks["ok"], "detail"]
+        assert wrong == "1 belong to examples that are not there, the first to example 9999"
 
 
 @pytest.mark.parametrize(
