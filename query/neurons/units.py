@@ -20,10 +20,9 @@ from ..examples.labels import Labels
 from ..notes import Notes
 from ..progress import Progress
 from ..sites import asked_network, asked_site
-from ..statistics import CONFIDENCE, RESAMPLES
 from .activations import gate_of, no_activations, unit_values
 from .bands import composition_of_parts, examples_of_parts, parts_of_unit
-from .ranking import NOTES, rank_units, read_units, summary_of_units
+from .ranking import NOTES, mean_entropies, rank_units, read_units
 
 SHOWN_GROUPS = 6
 """Clusters or labels that a histogram tells apart; the others are counted together."""
@@ -174,9 +173,7 @@ def units(
         n=len(ids),
         notes=list(notes.lines()),
         clustering=clusters.clustering.clustering_id if clusters.clustering else None,
-        chance=None
-        if frame.empty
-        else summary_of_units(frame, clusters, labels, k, seed, RESAMPLES, CONFIDENCE).to_dict("records"),
+        chance=None if frame.empty else mean_entropies(frame, clusters, labels, k, seed),
     )
     return frame
 

@@ -18,6 +18,7 @@ from query.clustering.clusterings import latest_clustering
 from query.experiments import run
 from query.experiments.intruders import intruder_scores
 from query.neurons.activations import gate_of, unit_values
+from query.neurons.ranking import ENTROPIES, highest_examples
 from query.store.pieces import PIECES
 
 SITE = "blocks.3.mlp"
@@ -98,8 +99,18 @@ def test_ranking_is_the_experiments(a: Atlas):
     expected = run(a, "neuron", site=SITE, network="words", k=10)
     assert found.drop(columns="examples").equals(expected.tables["ranking"])
     assert found.attrs["clustering"] == clustering and told == list(range(len(found)))
-    means = {row["of"]: row["cluster_entropy"] for row in found.attrs["chance"]}
-    assert means["units"] == pytest.approx(found["cluster_entropy"].mean())
+    for mine, row in zip(found.attrs["chance"], expected.tables["summary"].to_dict("records"), strict=True):
+        assert mine["of"] == row["of"] and mine["n"] == row["n"]
+        for name in ENTROPIES:
+            assert mine[name] == pytest.approx(row[name], nan_ok=True)
+
+
+@pytest.mark.parametrize("k", [1, 3, 20, 60, 61, 99])
+def test_highest_are_those_of_a_whole_sort(k: int):
+    """Of equals the first, however many are equal to the last that is shown."""
+    for column in np.random.default_rng(0).integers(-2, 4, (20, 60)).astype(np.float32):
+        order = sorted(range(60), key=lambda place: (-column[place], place))
+        assert highest_examples(column, k).tolist() == [place for place in order[:k] if column[place] > 0]
 
 
 def test_what_has_no_units_is_said(a: Atlas, damaged: Callable[..., Path]):
