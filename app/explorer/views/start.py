@@ -71,7 +71,8 @@ def render(view: View) -> None:
             st.session_state[box.TYPED] = place.get("example")
             if "text" in place and len(place["text"]) > box.LINK_LIMIT:
                 st.session_state[box.LONG] = place.pop("text")
-            st.switch_page(st.Page(_elsewhere, url_path=LOOK), query_params={**view.state, **place})
+            # Network and site go along: their widgets stand on every page, and nothing else may set them.
+            st.switch_page(st.Page(_elsewhere, url_path=LOOK), query_params=place)
 
 
 def _elsewhere() -> None:

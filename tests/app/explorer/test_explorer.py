@@ -37,10 +37,14 @@ def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage, dem
     page = open_page(address(server, "overview", network=TEXT, target=SITE))
     expect(page.locator("h1")).to_have_text("Start")
     address_says(page, network=TEXT, target=SITE, about="true")
-    page.get_by_test_id("stSidebarNav").get_by_text("Look").click()
+    page.get_by_role("textbox", name="An id, a token").fill("101")
+    page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("Look")
-    address_says(page, network=TEXT, target=SITE)
+    address_says(page, network=TEXT, target=SITE, example=101)
     expect(page.locator(".pa-context mark").first).to_be_visible()
+    page.get_by_test_id("stSidebarNav").get_by_text("SQL").click()
+    expect(page.locator("h1")).to_have_text("SQL")
+    address_says(page, network=TEXT, target=SITE)
     with atlas.open(demo_atlas) as a:
         newest = latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
     page.goto(address(server, "cluster", network=TEXT, target=SITE))
