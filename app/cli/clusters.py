@@ -14,6 +14,7 @@ from atlas.errors import UsageError
 from atlas.store.atlas import Atlas
 from query.clustering.names import borne_name
 
+from .called import called, with_names
 from .options import Answer, AtlasPath, Clustered, Device, Target, Weights, grouped, question
 from .subjects import Subject, reader
 from .tables import remarks, say
@@ -74,7 +75,8 @@ def members(
     """The members of a cluster, the surest first."""
     rows = query.members(a, cluster=cluster, **vars(clustered), limit=limit)
     shown = rows if rows["placed"].any() else rows.drop(columns="placed")
-    return Answer(rows, remarks=remarks(rows), table=shown)
+    title = f"{called(a, rows.attrs['clustering'], cluster)} of clustering {rows.attrs['clustering']}"
+    return Answer(rows, title, remarks(rows), shown)
 
 
 @commands.command(rich_help_panel="Ask")
@@ -86,7 +88,8 @@ def membership(
     target = Target(clustered.site, clustered.span, clustered.network)
     network = reader(a, subject, target, weights, device, clustered.clustering)
     belongs = query.membership(a, **subject.given(), **vars(clustered), reader=network)
-    return Answer(pd.DataFrame([asdict(belongs)]))
+    rows = pd.DataFrame([asdict(belongs)])
+    return Answer(rows, table=with_names(a, rows, belongs.clustering).drop(columns="name"))
 
 
 @commands.command(rich_help_panel="Ask")

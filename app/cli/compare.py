@@ -12,6 +12,7 @@ import query
 from atlas.errors import UsageError
 
 from ..plain_text import counted
+from .called import fates_with_names
 from .options import AtlasPath, Output, Seed, grouped
 from .tables import Format, note, say, show
 
@@ -50,6 +51,7 @@ def compare(
             seed=seed,
             progress=step.update,
         )
+        fates = fates_with_names(a, found.clusters) if len(found.clusters) else found.clusters
     if table is not None:
         output.write(getattr(found, table), table)
     else:
@@ -60,7 +62,7 @@ def compare(
         shown: dict[str, pd.DataFrame] = {
             "gates that flip, mean [interval], and fates of clusters": found.steps,
             "examples that move most": found.examples.drop(columns=[f"flips:{name}" for name in found.sites]),
-            "what becomes of clusters": found.clusters,
+            "what becomes of clusters": fates,
             "stored densities, between classes over within": found.density,
         }
         for title, rows in shown.items():

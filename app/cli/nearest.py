@@ -12,6 +12,7 @@ import query
 from atlas.store.atlas import Atlas
 from query.neighbors.nearness import SAMPLE
 
+from .called import with_names
 from .options import Answer, ClusteringId, Seed, Target, Weights, question
 from .subjects import Subject, reader
 from .tables import remarks
@@ -78,7 +79,7 @@ def nearest(
     )
     about = rows.attrs
     title = f"nearest to {about['subject']} at {about['target']} of {about['network']}, {about['n_gates']} gates"
-    return Answer(rows, title, remarks(rows))
+    return Answer(rows, title, remarks(rows), with_names(a, rows, about["clustering"]))
 
 
 @commands.command(rich_help_panel="Ask")

@@ -25,6 +25,7 @@ from atlas.store.atlas import Atlas
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
 from ..plain_text import lines_with_signs, with_signs
+from .called import called, with_names
 from .options import AtlasPath
 from .tables import readable_density, show, terminal
 
@@ -174,15 +175,13 @@ def _stops_of(a: Atlas, path: str, network: NetworkRecord, site: SiteRecord) -> 
     yield Stop(
         f"{network.name}: which {kind.example}s lie in the polytopes nearest to that of example {example}?",
         f"nearest {path} --example {example} {options} -k 5",
-        lambda: query.nearest(a, example=example, k=5, site=site.name, network=network.name),
+        lambda: _nearest(a, example=example, k=5, site=site.name, network=network.name),
     )
     if kind.in_sequence:
         yield Stop(
             f"{network.name}: and to that of the last token of a text typed just now?",
             f"nearest {path} --text {_shell(PASSAGE)} {options} -k 3",
-            lambda: query.nearest(
-                a, text=PASSAGE, k=3, reader=_reader(network), site=site.name, network=network.name
-            ),
+            lambda: _nearest(a, text=PASSAGE, k=3, reader=_reader(network), site=site.name, network=network.name),
         )
     if kind.in_space:
         yield Stop(
@@ -261,10 +260,16 @@ def _reader(network: NetworkRecord) -> store.Network:
     return reload_network(network)
 
 
+def _nearest(a: Atlas, **asked: Any) -> pd.DataFrame:
+    rows = query.nearest(a, **asked)
+    return with_names(a, rows, rows.attrs["clustering"])
+
+
 def _cluster_of(a: Atlas, example: int, site: str, network: str) -> pd.DataFrame:
     found = query.membership(a, example=example, site=site, network=network)
     clusters = query.clusters(a, clustering=found.clustering).set_index("label")
-    row: dict[str, Any] = {"example": example, "clustering": found.clustering, "cluster": found.cluster}
+    row: dict[str, Any] = {"example": example, "clustering": found.clustering}
+    row["cluster"] = called(a, found.clustering, found.cluster)
     row["strength"] = found.probability
     if found.cluster >= 0:
         for column in ("size", "purity", "top_label", "persistence", "medoid"):

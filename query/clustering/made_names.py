@@ -115,6 +115,12 @@ def made_names(
     return frame
 
 
+def cluster_titles(atlas: Atlas, clustering: int) -> dict[int, str]:
+    """What every cluster of a clustering is called, by its number: the ``title`` of `made_names`."""
+    named = made_names(atlas, clustering=clustering)
+    return dict(zip(named["cluster"].tolist(), named["title"], strict=True))
+
+
 @dataclass(frozen=True)
 class Made:
     """A name that was made: the columns of `made_names` that say how."""

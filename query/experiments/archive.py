@@ -23,7 +23,7 @@ from atlas.errors import UnknownName, UsageError
 from atlas.store.digests import seal
 
 from .digests import data_digest
-from .record import Experiment
+from .record import Experiment, names_of_clusterings
 from .registry import EXPERIMENTS, draw, find
 from .result import Result
 from .schema import Column
@@ -96,13 +96,15 @@ def load(atlas: Atlas, experiment_id: int) -> Result:
         held = ", ".join(str(n) for (n,) in atlas.rows("select experiment_id from experiments order by all"))
         raise UnknownName(f"no experiment {experiment_id} in {atlas.path}; it holds {held or 'none'}")
     [row] = rows
+    parameters = loads(row["parameters"])
     return Result(
         row["kind"],
         row["network"],
-        loads(row["parameters"]),
+        parameters,
         _tables(atlas, experiment_id),
         tuple(row["notes"]),
         loads(row["options"]),
+        cluster_names=names_of_clusterings(atlas, parameters),
         draw=draw,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from ..sites import asked_network, asked_site
 from ..statistics import mean_interval, share_interval
 from .claims import Claim, Part, Verdict, number, vote_of, word_for
 from .decomposition import METHODS, Basis, decompose
-from .figures import OTHERS, finish, interval, style, text
+from .figures import OTHERS, cluster_title, finish, interval, style, text
 from .options import IntervalOptions
 from .record import Experiment
 from .result import Directions, Result
@@ -198,7 +198,7 @@ def figure(result: Result) -> go.Figure:
     for row, method in enumerate(methods, start=1):
         for column, component in enumerate(order[method], start=1):
             here = table[(table["method"] == method) & (table["component"] == component)]
-            _draw_histogram(drawing, here, row, column, legend)
+            _draw_histogram(drawing, here, row, column, legend, result.names_in("clustering"))
     drawing.update_layout(barmode="stack", bargap=0, legend={"font": {"size": 10}})
     drawing.update_yaxes(title="Examples", col=1)
     drawing.update_xaxes(title="Cosine", row=len(methods))
@@ -222,7 +222,9 @@ def _spread(rows: pd.DataFrame, most: int) -> pd.DataFrame:
     return rows.iloc[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
 
 
-def _draw_histogram(figure: go.Figure, here: pd.DataFrame, row: int, column: int, legend: set[str]) -> None:
+def _draw_histogram(
+    figure: go.Figure, here: pd.DataFrame, row: int, column: int, legend: set[str], names: Mapping[int, str]
+) -> None:
     """The clusters of a panel have colours in order of their share of its top; the legend names the ranks."""
     ranked = [cluster for cluster in dict.fromkeys(here["cluster"]) if cluster != OTHER]
     ranks = ("its commonest cluster", *(f"{n}. cluster" for n in range(2, len(ranked) + 1)))
@@ -230,7 +232,7 @@ def _draw_histogram(figure: go.Figure, here: pd.DataFrame, row: int, column: int
         bars = here[here["cluster"] == cluster]
         name = "other clusters" if cluster == OTHER else ranks[place]
         look = OTHERS if cluster == OTHER else style(place)
-        words = "other clusters" if cluster == OTHER else f"cluster {cluster}"
+        words = "other clusters" if cluster == OTHER else f"cluster {cluster_title(cluster, names)}"
         figure.add_trace(
             go.Bar(
                 x=(bars["low"] + bars["high"]) / 2,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,6 +185,17 @@ def name_axis(figure: go.Figure, names: Sequence[str], title: str, **where: Any)
 def text(words: object) -> str:
     """Words as Plotly shows them: it reads a few HTML tags in any text."""
     return html.escape(str(words), quote=False)
+
+
+NAME_SHOWN = 28
+"""Characters of a cluster's name."""
+
+
+def cluster_title(cluster: int, names: Mapping[int, str]) -> str:
+    """What a cluster is called in a figure: its name if it has one, and its number."""
+    if cluster < 0:
+        return "noise"
+    return f"{one_line(names[cluster], NAME_SHOWN)} #{cluster}" if cluster in names else f"#{cluster}"
 
 
 def one_line(words: object, most: int = 48) -> str:

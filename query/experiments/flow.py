@@ -26,7 +26,7 @@ from ..progress import Progress, tell
 from ..sites import asked_network, asked_sites
 from ..statistics import bootstrap, mean_interval, ratio, spearman_interval, weighted_mean
 from .claims import Claim, Part, Verdict, number, vote_of, word_for
-from .figures import finish, interval, text
+from .figures import cluster_title, finish, interval, text
 from .options import IntervalOptions
 from .record import Experiment
 from .result import Result
@@ -211,7 +211,9 @@ def figure(result: Result) -> go.Figure:
         subplot_titles=("members of clusters", "distance of pairs"),
     )
     flows = result.tables["matrix"].rename(columns={"from": "from_cluster", "to": "to_cluster"}).assign(step=0)
-    drawing.add_trace(sankey(flows, lambda column, cluster: str(cluster), SHOWN_CLUSTERS), row=1, col=1)
+    names = (result.names_in("clustering_before"), result.names_in("clustering_after"))
+    flowing = sankey(flows, lambda column, cluster: cluster_title(cluster, names[column]), SHOWN_CLUSTERS)
+    drawing.add_trace(flowing, row=1, col=1)
     grid = result.tables["distances"].pivot(index="after", columns="before", values="n").astype(np.float64)
     grid = grid.where(grid > 0)  # no pair, no colour
     drawing.add_trace(

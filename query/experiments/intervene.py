@@ -27,7 +27,7 @@ from ..polytope.crossings import span_codes
 from ..progress import Progress, tell
 from ..statistics import mean_interval, paired_p
 from .claims import SLICED, Before, Claim, Part, Verdict, number, vote_of, word_for
-from .figures import finish, legend_above, one_line, style
+from .figures import cluster_title, finish, legend_above, one_line, style
 from .maps import log_softmax
 from .options import CommonOptions
 from .record import Experiment
@@ -286,9 +286,11 @@ def figure(result: Result) -> go.Figure:
     )
     drawing.update_traces(cliponaxis=False)
     legend_above(drawing)
+    called = cluster_title(p["cluster"], result.names_in("clustering"))
+    called = called if called == "noise" else f"cluster {called}"
     return finish(
         drawing,
-        f"{p['gates']} distinctive gates of cluster {p['cluster']} set at {p['site']} of {result.network}",
+        f"{p['gates']} distinctive gates of {called} set at {p['site']} of {result.network}",
         f"n = {len(examples)} examples; {p['n_random']} random sets of as many flips each",
         result.notes,
     )

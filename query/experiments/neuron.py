@@ -159,7 +159,7 @@ def figure(result: Result) -> go.Figure:
         subplot_titles=("by cluster", f"by {result.parameters['by']}", "all units of the site"),
     )
     for column, what in enumerate(("cluster", "label"), start=1):
-        _draw_composition(drawing, result.tables["composition"], what, column)
+        _draw_composition(drawing, result, what, column)
     ranking, unit = result.tables["ranking"], result.parameters["unit"]
     entropy = ranking["group_entropy"]
     drawing.add_trace(
@@ -201,11 +201,13 @@ def figure(result: Result) -> go.Figure:
     )
 
 
-def _draw_composition(figure: go.Figure, table: pd.DataFrame, what: str, column: int) -> None:
+def _draw_composition(figure: go.Figure, result: Result, what: str, column: int) -> None:
+    table = result.tables["composition"]
     rows = table[(table["what"] == what) & (table["name"] != "noise")]
     active = rows[rows["part"] != OFF]  # what activates the unit gets the colours
     common = active.groupby("name")["n"].sum().sort_values(ascending=False, kind="stable")
-    figure.add_traces(composition(table, what, list(common.index[:SHOWN_NAMES])), rows=1, cols=column)
+    bars = composition(table, what, list(common.index[:SHOWN_NAMES]), result.names_in("clustering"))
+    figure.add_traces(bars, rows=1, cols=column)
     figure.update_xaxes(title="Share of examples", tickformat=".0%", range=[0, 1], row=1, col=column)
     figure.update_yaxes(autorange="reversed", row=1, col=column, showticklabels=column == 1)
 

@@ -12,6 +12,7 @@ import numpy as np
 from atlas import Atlas, Network
 from atlas.errors import UsageError
 
+from ..clustering.made_names import cluster_titles
 from ..examples.ids import network_of
 from ..progress import Progress
 from ..sites import network_with
@@ -124,9 +125,18 @@ class Experiment:
         result = self.measure(atlas, filled, **handed)
         check_tables(self.name, result.tables, self.tables)
         asked = {name: value for name, value in asdict(filled).items() if name != "network"}
+        parameters = plain({**asked, **result.parameters})
         return replace(
             result,
-            parameters=plain({**asked, **result.parameters}),
+            parameters=parameters,
             options=self.question(options, controls),
+            cluster_names=names_of_clusterings(atlas, parameters),
             draw=self.figure,
         )
+
+
+def names_of_clusterings(atlas: Atlas, parameters: Mapping[str, Any]) -> dict[int, dict[int, str]]:
+    """What the clusters are called now of every clustering that parameters name; one that is gone has no names."""
+    named = {value for key, value in parameters.items() if key.startswith("clustering") and isinstance(value, int)}
+    held = atlas.columns("select clustering_id from clusterings where clustering_id = any($1)", [sorted(named)])
+    return {int(number): cluster_titles(atlas, int(number)) for number in held["clustering_id"]}

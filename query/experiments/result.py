@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ class Result:
     options: the options that it was asked with, by which a repeated question is recognised; `Experiment.run` fills
         it in.
     directions: directions that were found on the way; `archive.load` does not bring them back.
+    cluster_names: of each clustering that the parameters name, what its clusters are called now, by number;
+        `Experiment.run` and `archive.load` look them up, so that a figure shows a name that was given since.
     draw: makes the figure; `Experiment.run` and `archive.load` fill it in.
     """
 
@@ -57,6 +59,7 @@ class Result:
     notes: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     directions: tuple[Directions, ...] = ()
+    cluster_names: Mapping[int, Mapping[int, str]] = field(default_factory=dict, repr=False)
     draw: Callable[[Result], go.Figure] | None = field(default=None, repr=False)
 
     @property
@@ -69,6 +72,10 @@ class Result:
         name = f"<p><b>{plain(self.kind)}</b> {plain(self.network or '')}</p>"
         notes = "".join(f"<li>{plain(note)}</li>" for note in self.notes)
         return f"{name}{figure_html(self.figure())}{table(self.table)}<ul>{notes}</ul>"
+
+    def names_in(self, clustering: str) -> Mapping[int, str]:
+        """What the clusters are called of the clustering that a parameter names; empty where it names none."""
+        return self.cluster_names.get(self.parameters.get(clustering) or 0, {})
 
     def figure(self) -> go.Figure:
         """Drawn from the tables, parameters and notes alone, so that a stored result needs no computation."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -14,10 +14,13 @@ from ...plain_text import counted
 from .chart_style import BLUE, GREY, finished
 
 
-def activations(histogram: pd.DataFrame, what: str, edges: Sequence[float], title: str) -> go.Figure:
+def activations(
+    histogram: pd.DataFrame, what: str, edges: Sequence[float], names: Mapping[int, str], title: str
+) -> go.Figure:
     """How often a unit is how active, by cluster or label. Columns: what, name, low, high, n.
 
-    ``edges``: activations at which one band of equally many examples ends and the next begins.
+    ``edges``: activations at which one band of equally many examples ends and the next begins. ``names``: what
+    clusters are called, by number.
     """
     rows = histogram[histogram["what"] == what]
     figure = go.Figure()
@@ -28,10 +31,10 @@ def activations(histogram: pd.DataFrame, what: str, edges: Sequence[float], titl
                 x=(part["low"] + part["high"]) / 2,
                 y=part["n"],
                 width=part["high"] - part["low"],
-                name=called(what, name),
+                name=called(what, name, names),
                 marker={"color": look.colour, "pattern": {"shape": look.pattern, "size": 5}, "line": {"width": 0}},
                 customdata=[counted(n, "example") for n in part["n"]],
-                hovertemplate=f"{called(what, name)}: %{{customdata}} at %{{x:.3g}}<extra></extra>",
+                hovertemplate=f"{called(what, name, names)}: %{{customdata}} at %{{x:.3g}}<extra></extra>",
             )
         )
     for edge in edges:
@@ -43,10 +46,10 @@ def activations(histogram: pd.DataFrame, what: str, edges: Sequence[float], titl
     return figure
 
 
-def parts(table: pd.DataFrame, what: str, shown: Sequence[str], title: str) -> go.Figure:
+def parts(table: pd.DataFrame, what: str, shown: Sequence[str], names: Mapping[int, str], title: str) -> go.Figure:
     """Of the top, of every band and of what is off, the share in each cluster or of each label: columns of
     `composition`."""
-    figure = go.Figure(composition(table, what, shown))
+    figure = go.Figure(composition(table, what, shown, names))
     figure.update_xaxes(title="Share of the examples (n in brackets)", tickformat=".0%", range=[0, 1])
     off = OFF in set(table["part"])
     figure.update_yaxes(autorange="reversed", title="Part of its range (off: at or below 0)" if off else None)

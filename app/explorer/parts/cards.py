@@ -6,9 +6,8 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-import query
-from atlas import Atlas
 from query.clustering.clusterings import NOISE
+from query.clustering.made_names import cluster_titles
 from query.examples.kinds import numbers_in_words
 
 from ...plain_text import cluster_title
@@ -82,12 +81,7 @@ def cluster_name(label: int) -> str:
 
 def cluster_names(view: View, clustering: int) -> dict[int, str]:
     """What the clusters of a clustering are called, by number: by a person, else by what tells them from the rest."""
-    return view.ask(_titles, int(clustering))
-
-
-def _titles(atlas: Atlas, clustering: int) -> dict[int, str]:
-    named = query.made_names(atlas, clustering=clustering)
-    return dict(zip(named["cluster"].tolist(), named["title"], strict=True))
+    return view.ask(cluster_titles, int(clustering))
 
 
 def cluster_link(view: View, clustering: int, cluster: int, target: str | None = None) -> str:

@@ -210,6 +210,7 @@ def whole_range(view: View, found: Unit) -> None:
 def _figures(view: View, found: Unit, what: str) -> None:
     names = list(dict.fromkeys(found.histogram.loc[found.histogram["what"] == what, "name"]))
     shown = [str(name) for name in names if name not in (OTHERS, *NONE_NAMES)]
+    titles = {} if found.clustering is None else cards.cluster_names(view, found.clustering)
     bands = found.composition[found.composition["part"].str.startswith("band")]
     edges = sorted(set(bands["low"]))[1:]
     left, right = st.columns(2, gap="medium")
@@ -217,7 +218,7 @@ def _figures(view: View, found: Unit, what: str) -> None:
     with left:
         title = f"Unit {found.unit}: {found.n_on:,} of {found.n:,} examples above 0"
         figures.show(
-            unit_charts.activations(found.histogram, what, edges, title),
+            unit_charts.activations(found.histogram, what, edges, titles, title),
             stem,
             key="activations",
             data=found.histogram[found.histogram["what"] == what],
@@ -226,7 +227,7 @@ def _figures(view: View, found: Unit, what: str) -> None:
     with right:
         table = found.composition[found.composition["what"] == what]
         figures.show(
-            unit_charts.parts(found.composition, what, shown, f"What its range is made of; n = {found.n:,}"),
+            unit_charts.parts(found.composition, what, shown, titles, f"What its range is made of; n = {found.n:,}"),
             f"{stem}-parts",
             key="parts",
             data=table,

@@ -23,6 +23,17 @@ def test_a_name_and_a_note_of_a_cluster(small: Path, polytope: Run):
         assert borne_name(a, clustering=3, cluster=1).name is None
 
 
+def test_a_terminal_says_names_a_file_numbers(small: Path, polytope: Run):
+    polytope("name", small, 1, "left", *SITE)
+    with atlas.open(small) as a:
+        example = borne_name(a, clustering=3, cluster=1).medoid
+    asked = ("nearest", small, "--example", example, *SITE, "-k", 3)
+    clusters = [row["cluster"] for row in polytope(*asked, "--format", "json").rows()]
+    assert 1 in clusters and polytope(*asked).out.count("left #1") == clusters.count(1)
+    assert "left #1" in polytope("membership", small, "--example", example, *SITE).out
+    assert "left #1 of clustering 3" in polytope("members", small, 1, *SITE).out
+
+
 @pytest.mark.parametrize("words", [(), ("left", "--remove")])
 def test_what_is_to_be_done_must_be_said(small: Path, polytope: Run, words: tuple[str, ...]):
     assert polytope("name", small, 1, *words, *SITE).refuses("give a NAME or --note, or --remove")

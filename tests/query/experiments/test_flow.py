@@ -6,8 +6,9 @@ import pytest
 from scipy.stats import spearmanr
 
 import atlas
+import query
 from atlas.errors import NotStored, UnknownName, UsageError
-from query.experiments import registry
+from query.experiments import archive, registry
 from query.experiments.flow import representations_flow
 from tests.query.experiments.judged import DOWN, UP, WIDE, interval, result
 
@@ -167,3 +168,25 @@ def test_flow_needs_more_than_independence(lifts, word):
     ]
     summary = [{"n_pairs": 99, **interval("spearman", 0.3, 0.4)}]
     assert representations_flow(result("flow", table=rows, summary=summary)).word == word
+
+
+def test_a_flow_calls_clusters_by_name(damaged):
+    """Figures say what clusters are called now, though the result was stored before somebody named one."""
+    path = damaged()
+    with atlas.open(path, writable=True) as a:
+        number = archive.save(a, run(a))
+
+    def labels(a):
+        found = archive.load(a, number)
+        return found.parameters["clustering_after"], found.figure().data[0].node.label
+
+    with atlas.open(path) as a:
+        clustering, made = labels(a)
+        titles = {
+            f"{one.title} #{one.cluster}": one.cluster
+            for one in query.made_names(a, clustering=clustering).itertuples()
+        }
+        shown = [label for label in made if label in titles]
+        assert shown
+        query.name_cluster(a, "by hand", clustering=clustering, cluster=titles[shown[0]])
+        assert [label for label in labels(a)[1] if label not in made] == [f"by hand #{titles[shown[0]]}"]
