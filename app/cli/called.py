@@ -31,9 +31,8 @@ def fates_with_names(a: Atlas, fates: pd.DataFrame) -> pd.DataFrame:
     def title(clustering: int, cluster: int) -> str:
         return cluster_title(cluster, names[clustering].get(cluster))
 
-    ends = zip(fates["clustering_before"], fates["cluster"], fates["clustering_after"], fates["into"], strict=True)
-    each = [
-        (None if pd.isna(cluster) else title(int(before), int(cluster)), [title(int(after), int(n)) for n in into])
-        for before, cluster, after, into in ends
-    ]
-    return fates.assign(cluster=[one for one, _ in each], into=[", ".join(others) for _, others in each])
+    called: list[tuple[str | None, str]] = []
+    for row in fates.itertuples():
+        mine = None if pd.isna(row.cluster) else title(int(row.clustering_before), int(row.cluster))
+        called.append((mine, ", ".join(title(int(row.clustering_after), int(number)) for number in row.into)))
+    return fates.assign(cluster=[mine for mine, _ in called], into=[others for _, others in called])

@@ -10,8 +10,9 @@ of them come from the atlas where it was ingested too.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -88,8 +89,13 @@ class Begun:
 
     name: str
     activation: Float32[np.ndarray, " units"]
-    tail: Tail
+    make_tail: Callable[[], Tail]
     example: int | None
+
+    @cached_property
+    def tail(self) -> Tail:
+        """What comes after the site; of a language model it takes a pass over the sequence."""
+        return self.make_tail()
 
 
 class Live:
@@ -203,9 +209,22 @@ class Live:
 
         Raises `UsageError` for a code, which has no activation, and what `activations` and reading raise.
         """
-        if given.example is not None:
-            example = self.checked(given.example)
-            return Begun(f"example {example}", self.activations([example])[0], self.tail(example), example)
+        [begun] = self.begin_all([given])
+        return begun
+
+    def begin_all(self, given: Sequence[Given]) -> list[Begun]:
+        """The same of several, of which the stored ones are read at once."""
+        ids = [self.checked(each.example) for each in given if each.example is not None]
+        read = iter(self.activations(ids) if ids else ())
+        return [
+            self._begin_live(each) if each.example is None else self._begin_stored(int(each.example), next(read))
+            for each in given
+        ]
+
+    def _begin_stored(self, example: int, activation: Float32[np.ndarray, " units"]) -> Begun:
+        return Begun(f"example {example}", activation, partial(self.tail, example), example)
+
+    def _begin_live(self, given: Given) -> Begun:
         kind = next((kind for kind in EXAMPLES if getattr(given, kind) is not None), None)
         if kind is None:
             raise UsageError("a code has no activation; give an example, a text, an image or a vector")
@@ -214,8 +233,9 @@ class Live:
         where = replace(given, row=0.5, column=0.5) if kind == "image" and given.row is None else given
         live = EXAMPLES[kind].live(self.atlas, target, where, self.reader)
         site = self.place.site
-        tail = self.reader.tail(site, live.view) if self.held else self.reader.tail(site)
-        return Begun(live.name, self._of_views([live.view], [live.name])[0], tail, None)
+        seen = (live.view,) if self.held else ()
+        activation = self._of_views([live.view], [live.name])[0]
+        return Begun(live.name, activation, lambda: self.reader.tail(site, *seen), None)
 
     def views(self, ids: Sequence[int] | np.ndarray, lacking: Lacking | None = None) -> list[Any]:
         """The inputs of examples, as the network reads them.

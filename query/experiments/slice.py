@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -20,7 +21,8 @@ from atlas.network import INPUT, Site
 from atlas.store.catalog import NetworkRecord
 from atlas.tails import Tail
 
-from ..examples.live import Live, labels_of_examples, place_of
+from ..examples.live import Begun, Live, labels_of_examples, place_of
+from ..examples.subjects import Given
 from ..polytope.directions import named_direction
 from ..polytope.exits import first_exits
 from ..polytope.margins import margins_at
@@ -32,6 +34,13 @@ from .planes import Grid, Plane, Polyline, find_boundaries, polylines, read_regi
 from .record import Experiment
 from .result import Result
 from .schema import Column, table_of
+from .stored_json import plain
+
+LETTERS = "abc"
+"""What a plane goes through."""
+
+NOT_STORED = -1
+"""In place of the id of an example, of an input that was read now."""
 
 LARGEST = 2048
 """Points a side at most: 4 million codes."""
@@ -153,7 +162,7 @@ TABLES = {
     ),
     "examples": table_of(
         "an example that lies in the plane",
-        Column("example", int, "id of the example"),
+        Column("example", int, "id of the example; -1 of an input that is not stored"),
         Column("u", float, "where it lies"),
         Column("v", float, "where it lies"),
         Column("distance", float, "from the plane"),
@@ -177,6 +186,34 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
     Raises `UsageError` for the same example twice, three points on one line, an impossible window; `NotStored`,
     `UnknownName`.
     """
+    named = zip(LETTERS, (options.a, options.b, options.c), strict=True)
+    given = {name: Given(example=example) for name, example in named if example is not None}
+    return _measured(atlas, options, given, reader, progress)
+
+
+def through(
+    atlas: Atlas,
+    reader: Network,
+    *,
+    given: Mapping[str, Given],
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
+    """A slice through subjects of which any may be read now: tokens of a text that is not stored, an image.
+
+    ``given``: the subjects by their letters, a, b and c, or a alone beside two ``directions``; ``options``: the
+    others of `Options`. In the table of examples what is not stored has the id -1. Such a result is not to be saved.
+
+    Raises what `measure` raises, `NonFinite`, and `UsageError` for a code, which has no activation.
+    """
+    filled = EXPERIMENT.filled(options)
+    result = _measured(atlas, filled, given, reader, progress)
+    return replace(result, parameters=plain({**asdict(filled), **result.parameters}), draw=figure)
+
+
+def _measured(
+    atlas: Atlas, options: Options, given: Mapping[str, Given], reader: Network, progress: Progress | None
+) -> Result:
     for name, value, least, most in (("size", options.size, 2, LARGEST), ("lines", options.lines, 0, None)):
         whole(name, value, least, most)
     if not 0 < options.zoom < np.inf:
@@ -184,10 +221,10 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
             f"zoom is {options.zoom!r}; expected a number above 0, such as 4 for a window a quarter as wide"
         )
     live = Live(atlas, reader, place_of(reader, span=options.span))
-    named, plane, window = _plane(atlas, live, (options.a, options.b, options.c), options.directions, options.reach)
+    named, plane, window = _plane(atlas, live, given, options.directions, options.reach)
     grid = _grid(_moved(window, options.middle), options.zoom, options.size, plane)
-    around = next(iter(named.values())) if named else _any_example(live)
-    tail, sites = live.tail(around), live.place.sites
+    around = next(iter(named.values()), None) or _any_example(live)
+    tail, sites = around.tail, live.place.sites
     regions = read_regions(tail, grid, sites, lambda done, total: tell(progress, done, 2 * total))
     rng = np.random.default_rng([options.seed, 6])
     drawn = np.sort(rng.permutation(regions.varies)[: options.lines])
@@ -199,7 +236,7 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
     parameters = {
         "span": live.place.name,
         "n_gates": live.place.n_gates,
-        "sequence": around if live.held else None,
+        "sequence": around.example if live.held else None,
         "u": grid.u[[0, -1]],
         "v": grid.v[[0, -1]],
     }
@@ -227,7 +264,7 @@ def measure(atlas: Atlas, options: Options, *, reader: Network, progress: Progre
         ),
         "boundaries": _boundaries(joined, sites),
         "sites": _sites(regions.varies, sites),
-        "examples": _with_radii(_examples_in(atlas, live, plane, grid, named), live, tail, plane),
+        "examples": _with_radii(_examples_in(atlas, live, plane, grid, named), named, live, tail, plane),
     }
     return Result("slice", live.owner.name, parameters, tables, _notes(tail, summary, live, grid, around))
 
@@ -308,7 +345,7 @@ def figure(result: Result) -> go.Figure:
                 "color": _mark_colours(result),
                 "line": {"color": "#000000", "width": 2 if len(examples) <= FEW else 1},
             },
-            hovertext=[f"example {row['example']}, {one_line(row['label'])}" for row in marked],
+            hovertext=[_called(row) for row in marked],
             hoverinfo="text",
         )
     )
@@ -327,7 +364,7 @@ def figure(result: Result) -> go.Figure:
             drawing.add_annotation(
                 x=row["u"],
                 y=row["v"],
-                text=f"{row['named']} {row['example']}",
+                text=row["named"] if row["example"] == NOT_STORED else f"{row['named']} {row['example']}",
                 showarrow=False,
                 yshift=16,
                 bgcolor="rgba(255,255,255,0.85)",
@@ -363,6 +400,12 @@ def closer(result: Result) -> dict[str, Any]:
     middle = named[0].tolist() if len(named) else [(u0 + u1) / 2, (v0 + v1) / 2]
     narrower = float(np.sqrt(2 * summary["points"] / FINE)) / max(1, summary["gates_crossed"])
     return {"middle": middle, "reach": float(u1 - u0) / 2 * min(0.5, narrower)}
+
+
+def _called(row: Mapping[Any, Any]) -> str:
+    if row["example"] == NOT_STORED:
+        return f"{row['named']}, not stored"
+    return f"example {row['example']}, {one_line(row['label'])}"
 
 
 def _key(name: str, group: str, **look: Any) -> go.Scatter:
@@ -444,19 +487,20 @@ class _Window:
 def _plane(
     atlas: Atlas,
     live: Live,
-    abc: tuple[int | None, int | None, int | None],
+    given: Mapping[str, Given],
     directions: Sequence[str] | None,
     reach: float | None,
-) -> tuple[dict[str, int], Plane, _Window]:
-    """The examples that were named, the plane, and the window onto it."""
-    named = {name: live.checked(e) for name, e in zip("abc", abc, strict=True) if e is not None}
-    if len(set(named.values())) < len(named):
+) -> tuple[dict[str, Begun], Plane, _Window]:
+    """What was named, the plane, and the window onto it."""
+    ids = {name: live.checked(each.example) for name, each in given.items() if each.example is not None}
+    if len(set(ids.values())) < len(ids):
         raise UsageError(
-            f"the same example twice ({', '.join(f'{n} {e}' for n, e in named.items())}); choose different ones"
+            f"the same example twice ({', '.join(f'{n} {e}' for n, e in ids.items())}); choose different ones"
         )
     if reach is not None and not 0 < reach < np.inf:
         raise UsageError(f"reach is {reach!r}; expected a distance above 0")
-    points = live.activations(list(named.values())) if named else np.zeros((0, live.place.site.n_units), np.float32)
+    named = dict(zip(given, live.begin_all(list(given.values())), strict=True))
+    points = [begun.activation for begun in named.values()]
     if directions is None and not named and _is_plane(live.place.site):
         directions = ("unit:0", "unit:1")
     if directions is None:
@@ -469,9 +513,9 @@ def _plane(
             points[0],
             points[1] - points[0],
             points[2] - points[0],
-            f"the activations of examples {', '.join(map(str, named.values()))}",
+            f"the activations of {', '.join(begun.name for begun in named.values())}",
         )
-        at = plane.coordinates(points)
+        at = plane.coordinates(np.stack(points))
         low, high = at.min(axis=0), at.max(axis=0)
         middle, around = (low + high) / 2, float((high - low).max()) / 2 * (1 + 2 * MARGIN)
         return named, plane, _Window((float(middle[0]), float(middle[1])), reach or around)
@@ -522,14 +566,15 @@ def _grid(window: _Window, zoom: float, size: int, plane: Plane) -> Grid:
     return Grid(plane, u, v)
 
 
-def _any_example(live: Live) -> int:
+def _any_example(live: Live) -> Begun:
     """An example to run on: a language model needs a sequence, whichever, to put vectors of the plane into."""
     examples = live.examples()
     if not len(examples):
         raise NotStored(
             f"network {live.owner.name} has no example in the atlas to run on; `polytope ingest` adds some"
         )
-    return int(examples["example_id"].iloc[0])
+    example = int(examples["example_id"].iloc[0])
+    return Begun(f"example {example}", np.empty(0, np.float32), partial(live.tail, example), example)
 
 
 # --- tables ----------------------------------------------------------------------------------------------------
@@ -574,15 +619,18 @@ def _boundaries(lines: Sequence[Polyline], sites: Sequence[Site]) -> pd.DataFram
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def _with_radii(examples: pd.DataFrame, live: Live, tail: Tail, plane: Plane) -> pd.DataFrame:
+def _with_radii(
+    examples: pd.DataFrame, named: Mapping[str, Begun], live: Live, tail: Tail, plane: Plane
+) -> pd.DataFrame:
     """With the radius of each example's circle: the least distance at which `SIDES` rays in the plane meet a
     boundary, shortened so that all of the circle lies between them. From the activation itself: of its projection
     on the plane what is 0 would lie a rounding beside its boundary."""
     around = 2 * np.pi * np.arange(SIDES) / SIDES
     rays = np.column_stack([np.cos(around), np.sin(around)]) @ plane.basis
     radii = np.full(len(examples), np.nan)
-    ids = examples["example"].to_numpy()[: MOST_CIRCLES if tail.exact else 0]
-    for row, point in enumerate(live.activations(ids) if len(ids) else ()):
+    others = examples["example"].to_numpy()[len(named) : MOST_CIRCLES]
+    points = [begun.activation for begun in named.values()] + (list(live.activations(others)) if len(others) else [])
+    for row, point in enumerate(points if tail.exact else ()):
         margins = margins_at(tail, live.place.sites, point)
         _, distances = first_exits(margins, rays)
         radii[row] = distances.min() * np.cos(np.pi / SIDES)
@@ -595,24 +643,24 @@ def _sites(varies: Int64[np.ndarray, " gates"], sites: Sequence[Site]) -> pd.Dat
     return pd.DataFrame({"site": [s.name for s in sites], "gates": [s.n_gates for s in sites], "crossed": crossed})
 
 
-def _examples_in(atlas: Atlas, live: Live, plane: Plane, grid: Grid, named: dict[str, int]) -> pd.DataFrame:
-    """The examples that were named, and all others at hand that lie in the plane and the window."""
+def _examples_in(atlas: Atlas, live: Live, plane: Plane, grid: Grid, named: Mapping[str, Begun]) -> pd.DataFrame:
+    """What was named first, then all other examples at hand that lie in the plane and the window."""
     near = IN_PLANE * float(grid.u[-1] - grid.u[0])
-    rows: list[dict[str, Any]] = []
-    ids = np.array(list(named.values()), dtype=np.int64)
-    blocks = [(ids, live.activations(ids))] if len(ids) else []
+    ids = [NOT_STORED if begun.example is None else begun.example for begun in named.values()]
+    blocks = [(np.array(ids, np.int64), np.stack([begun.activation for begun in named.values()]))] if named else []
     if live.n_at_hand <= MOST_COMPARED:
         blocks += live.at_hand()
-    for held, points in blocks:
+    rows: list[tuple[int, float, float, float]] = []
+    for block, (held, points) in enumerate(blocks):
         away, at = plane.distance(points), plane.coordinates(points)
         inside = (np.abs(at - [grid.u.mean(), grid.v.mean()]) <= np.ptp(grid.u) / 2 * (1 + 1e-9)).all(axis=1)
-        for i in np.flatnonzero(np.isin(held, ids) | ((away <= near) & inside)):
-            rows.append({"example": int(held[i]), "u": at[i, 0], "v": at[i, 1], "distance": float(away[i])})
-    names = {example: name for name, example in named.items()}
-    columns = ["example", "u", "v", "distance"]
-    frame = pd.DataFrame(rows, columns=columns).drop_duplicates("example", ignore_index=True)
-    labels = pd.Series(labels_of_examples(atlas, frame["example"].to_numpy()) if len(frame) else [], dtype=object)
-    return frame.assign(label=labels, named=pd.Series([names.get(e) for e in frame["example"]], dtype=object))
+        chosen = np.ones(len(held), bool) if named and not block else (away <= near) & inside & ~np.isin(held, ids)
+        rows += [(int(held[i]), at[i, 0], at[i, 1], float(away[i])) for i in np.flatnonzero(chosen)]
+    frame = pd.DataFrame(rows, columns=["example", "u", "v", "distance"])
+    known = frame["example"] != NOT_STORED
+    labels = pd.Series([None] * len(frame), dtype=object)
+    labels[known] = labels_of_examples(atlas, frame.loc[known, "example"].to_numpy()) if known.any() else []
+    return frame.assign(label=labels, named=pd.Series([*named, *[None] * (len(frame) - len(named))], dtype=object))
 
 
 def _switched(summary: dict[str, Any]) -> list[str]:
@@ -624,7 +672,7 @@ def _switched(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _notes(tail: Tail, summary: dict[str, Any], live: Live, grid: Grid, around: int) -> tuple[str, ...]:
+def _notes(tail: Tail, summary: dict[str, Any], live: Live, grid: Grid, around: Begun) -> tuple[str, ...]:
     notes = [
         tail.remark,
         f"polytopes are counted at {summary['points']:,} points: those that lie between points are missed, so there "
@@ -632,9 +680,9 @@ def _notes(tail: Tail, summary: dict[str, Any], live: Live, grid: Grid, around: 
         *_switched(summary),
     ]
     if live.held:
-        what = INPUT_KINDS[live.owner.kind].example
+        what = "that" if around.example is None else f"the {INPUT_KINDS[live.owner.kind].example}"
         notes.append(
-            f"the vectors of the plane are put into the place of the {what} of example {around}: {live.held} is its "
+            f"the vectors of the plane are put into the place of {what} of {around.name}: {live.held} is its "
             "all along, and codes and classes are read there"
         )
     if summary["lines"] < summary["gates_crossed"]:

@@ -15,11 +15,13 @@ import query
 from atlas.errors import NotStored, UnknownName, UsageError
 from atlas.network import ImageView, TokenWindow
 from query.examples.live import Live, place_of
+from query.examples.subjects import Given
 from query.experiments.archive import load, recall, save
 from query.experiments.planes import Grid, Plane, Segments, find_boundaries, polylines, read_regions, simplified
 from query.experiments.registry import find, run
 from query.experiments.result import Directions, Result
 from query.experiments.slice import picture as png_of
+from query.experiments.slice import through
 from tests.networks import shipped
 from tests.query.experiments.tailed import (
     PLANE_GATES,
@@ -393,3 +395,22 @@ def test_a_slice_follows_its_directions(plane, tmp_path):
         save(a, found([1.0, -0.5]))
         assert recall(a, find("slice"), "tailed", options) is None
         assert not find("slice").run(a, reader=reader, **options).table.equals(load(a, known).table)
+
+
+def test_a_slice_through_what_is_read_now(plane):
+    """It is the slice through the stored examples of the same words; what is not stored has no id."""
+    path, ids, reader = plane
+    stored = ask(plane, a="0:0", b="4:0", c="0:4", size=24)
+    given = {"a": Given(text="0:0"), "b": Given(example=ids["4:0"]), "c": Given(text="0:4")}
+    with atlas.open(path) as a:
+        found = through(a, reader, given=given, span=SPAN, size=24)
+        assert found.tables["examples"]["example"].tolist()[:3] == [-1, ids["4:0"], -1]
+        assert found.tables["examples"]["radius"][:3].tolist() == pytest.approx(
+            stored.tables["examples"]["radius"][:3]
+        )
+        names = [label.text for label in found.figure().layout.annotations]
+        assert [name for name in names if name[0] in "abc"] == ["a", f"b {ids['4:0']}", "c"]
+        with pytest.raises(UsageError, match="on one line"):
+            through(a, reader, given=given | {"c": Given(text="0:0")}, span=SPAN, size=24)
+    for table in ("grid", "boundaries", "sites", "summary"):
+        pd.testing.assert_frame_equal(found.tables[table], stored.tables[table])
