@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from atlas.store.atlas import Atlas
@@ -31,8 +33,10 @@ def fates_with_names(a: Atlas, fates: pd.DataFrame) -> pd.DataFrame:
     def title(clustering: int, cluster: int) -> str:
         return cluster_title(cluster, names[clustering].get(cluster))
 
-    called: list[tuple[str | None, str]] = []
-    for row in fates.itertuples():
-        mine = None if pd.isna(row.cluster) else title(int(row.clustering_before), int(row.cluster))
-        called.append((mine, ", ".join(title(int(row.clustering_after), int(number)) for number in row.into)))
-    return fates.assign(cluster=[mine for mine, _ in called], into=[others for _, others in called])
+    mine: list[Any] = []
+    others: list[Any] = []
+    for row in fates.to_dict("records"):
+        born = pd.isna(row["cluster"])
+        mine.append(None if born else title(int(row["clustering_before"]), int(row["cluster"])))
+        others.append(", ".join(title(int(row["clustering_after"]), int(number)) for number in row["into"]))
+    return fates.assign(cluster=mine, into=others)

@@ -207,6 +207,7 @@ def through(
     Raises what `measure` raises, `NonFinite`, and `UsageError` for a code, which has no activation.
     """
     filled = EXPERIMENT.filled(options)
+    assert isinstance(filled, Options)
     result = _measured(atlas, filled, given, reader, progress)
     return replace(result, parameters=plain({**asdict(filled), **result.parameters}), draw=figure)
 

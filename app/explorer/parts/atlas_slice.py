@@ -3,6 +3,7 @@ points that they were found by."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import query
@@ -10,10 +11,10 @@ from atlas import Atlas, Network
 from atlas.errors import IndexMissing, UsageError
 from query.experiments.archive import load, stored
 from query.experiments.result import Result
-from query.experiments.slice import closer, unresolved
+from query.experiments.slice import closer, through, unresolved
 from query.progress import Progress
 
-from . import choices, measured
+from . import choices, measured, pin
 
 SIZE = 48
 """Points a side: seconds."""
@@ -65,12 +66,38 @@ def slice_of_atlas(
     return resolved(atlas, {"span": span, **named, "size": SIZE}, reader=reader, progress=progress)
 
 
-def resolved(atlas: Atlas, options: dict[str, Any], *, reader: Network, progress: Progress | None = None) -> Result:
+Subjects = Mapping[str, Mapping[str, Any]]
+"""By letter the arguments of `query.subject`, an image as its file."""
+
+
+def sliced(
+    atlas: Atlas,
+    options: dict[str, Any],
+    given: Subjects | None,
+    *,
+    reader: Network,
+    progress: Progress | None = None,
+) -> Result:
+    """A slice; with ``given`` through these subjects, of which some are read now."""
+    if given is None:
+        return measured.compute(atlas, "slice", options, reader=reader, progress=progress)
+    subjects = {letter: pin.given(subject) for letter, subject in given.items()}
+    return through(atlas, reader, given=subjects, progress=progress, **options)
+
+
+def resolved(
+    atlas: Atlas,
+    options: dict[str, Any],
+    given: Subjects | None = None,
+    *,
+    reader: Network,
+    progress: Progress | None = None,
+) -> Result:
     """A slice, and of one that is unresolved a nearer one, until it is resolved or has been looked at so often."""
-    result = measured.compute(atlas, "slice", options, reader=reader, progress=progress)
+    result = sliced(atlas, options, given, reader=reader, progress=progress)
     for _ in range(NEARER):
         [summary] = result.tables["summary"].to_dict("records")
         if not unresolved(summary):
             break
-        result = measured.compute(atlas, "slice", {**options, **closer(result)}, reader=reader, progress=progress)
+        result = sliced(atlas, {**options, **closer(result)}, given, reader=reader, progress=progress)
     return result

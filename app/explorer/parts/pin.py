@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from atlas.errors import NotStored, UsageError
+from atlas.images import decode_image
+from query.examples.subjects import Given
 
 from ...plain_text import numbers, one_line
 
@@ -161,6 +163,11 @@ def image(data: bytes) -> Pin:
 
 def vector(given: Sequence[float]) -> Pin:
     return Pin("vector", ",".join(f"{number:.9g}" for number in given))
+
+
+def given(subject: Mapping[str, Any]) -> Given:
+    """What arguments of `query.subject` mean, an image among them as its file."""
+    return Given(**{**subject, **({"image": decode_image(subject["image"])} if "image" in subject else {})})
 
 
 # --- what no address could hold --------------------------------------------------------------------------------

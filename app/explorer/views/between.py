@@ -14,8 +14,7 @@ from query.examples.ids import network_of
 
 from ...plain_text import one_line
 from .. import address
-from ..parts import cards, choices, markup, pin, pins, show, tray
-from ..parts.kinds import LOOKS
+from ..parts import cards, choices, markup, pin, pinned, pins, show, tray
 from ..parts.pin import Pin
 from ..view import View, explained, guarded, records
 from . import between_clusters, between_gates, between_path, between_slice
@@ -118,7 +117,7 @@ def _examples(view: View, chosen: Sequence[Pin]) -> None:
             held = pins.pinned()
             between_slice.draw(view, [each for each in chosen if each in held])
             return
-        _side_by_side(view, chosen)
+        pinned.side_by_side(view, LETTERS[: len(chosen)], chosen)
         letters, pair = _pair(chosen)
         if part == GATES:
             between_gates.draw(view, letters, pair)
@@ -134,31 +133,6 @@ def _of_one_network(view: View, chosen: Sequence[Pin]) -> None:
             there = markup.link("between", f"choose network {owner}", network=owner)
             st.html(f'<div class="pa">{markup.plain(each.words)} was read by another network: {there}</div>')
             raise UsageError(f"{each.words} was read by network {owner}; the sidebar names {view.network.name}")
-
-
-def _side_by_side(view: View, chosen: Sequence[Pin]) -> None:
-    pictured = LOOKS[view.network.kind].pictured
-    for place, letter, each in zip(st.columns(len(chosen), gap="medium"), LETTERS, chosen, strict=False):
-        with place, st.container(width=choices.CARD if pictured else "stretch"):
-            st.html(f'<div class="pa">{badge(letter)}{"" if each.kind == "example" else pins.sign(each)}</div>')
-            with explained():
-                _card(view, each)
-
-
-def badge(letter: str) -> str:
-    """A letter in the colour that it has in figures."""
-    return f'<b class="pa-letter pa-{letter.lower()}">{letter}</b>'
-
-
-def _card(view: View, each: Pin) -> None:
-    if each.kind == "example":
-        cards.card(view, records(view.ask(describe, view.network, [each.number]))[0])
-    elif each.of_text:
-        token = each.text[each.start : each.end]
-        facts = markup.facts([("token", f"{each.token:,} of a text that is not stored")])
-        show.block(markup.passage(each.text, token, each.start) + facts)
-    else:
-        show.block(tray.seen(view, each, choices.CARD // 2))
 
 
 def _pair(chosen: Sequence[Pin]) -> tuple[tuple[str, str], tuple[Pin, Pin]]:
@@ -181,6 +155,6 @@ def _clusters(view: View, chosen: Sequence[Pin]) -> None:
         st.html(f'<div class="pa">{tray.seen(view, chosen[0])}</div>')
         return
     for letter, each in zip(LETTERS, chosen, strict=False):
-        st.html(f'<div class="pa">{badge(letter)} {tray.seen(view, each)}</div>')
+        st.html(f'<div class="pa">{pinned.badge(letter)} {tray.seen(view, each)}</div>')
     letters, pair = _pair(chosen)
     between_clusters.draw(view, letters, pair)

@@ -11,9 +11,7 @@ import streamlit as st
 import query
 from atlas import Atlas, Network
 from atlas.errors import NotStored, UsageError
-from atlas.images import decode_image
 from query.examples.description import describe
-from query.examples.subjects import Given
 from query.experiments.archive import load, stored
 from query.experiments.result import Result
 from query.experiments.route import Route, Way, route, way
@@ -173,10 +171,7 @@ def led(
     progress: Progress | None = None,
 ) -> Way:
     """`way` between two subjects, each given as arguments of `query.subject`, an image as its file."""
-    start, end = (
-        Given(**{**given, **({"image": decode_image(given["image"])} if "image" in given else {})})
-        for given in (first, second)
-    )
+    start, end = pin.given(first), pin.given(second)
     return way(atlas, reader, span=span, start=start, end=end, others=others, progress=progress)
 
 

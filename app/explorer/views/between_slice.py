@@ -9,14 +9,12 @@ from typing import Any
 
 import streamlit as st
 
-from atlas.errors import UsageError
 from query.experiments.archive import stored
 from query.experiments.result import MAIN, Result
 from query.experiments.slice import picture, unresolved
 
 from .. import address, jobs
-from ..parts import choices, figures, markup, measured, show
-from ..parts.atlas_slice import resolved
+from ..parts import atlas_slice, choices, figures, markup, measured, pin, pinned, show
 from ..parts.pin import Pin
 from ..parts.show import KEY, NUMBER, Column
 from ..view import View, explained, guarded, records
@@ -42,15 +40,17 @@ def draw(view: View, chosen: Sequence[Pin]) -> None:
     _stored_slices(view, chosen)
     inputs = choices.plane_of_inputs(view)
     ways = [EXAMPLES, DIRECTIONS] if inputs is None else [INPUTS, EXAMPLES, DIRECTIONS]
-    first = EXAMPLES if len(chosen) == len(LETTERS) else ways[0]
+    read_now = any(each.kind != "example" for each in chosen)
+    first = EXAMPLES if len(chosen) == len(LETTERS) or read_now else ways[0]
     by = address.segment("Plane through", ways, key="by", first=first)
-    examples = dict(zip(LETTERS, _examples(view, chosen), strict=True))
+    corners = dict(zip(LETTERS, _corners(view, chosen), strict=True))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         if by == INPUTS and inputs is not None:
-            span, plane = inputs, dict[str, Any]()
+            span, through, along = inputs, dict[str, Pin](), dict[str, Any]()
         else:
             span = choices.span(view, _whole, last=True)
-            plane = dict(examples) if by != DIRECTIONS else {"a": examples["a"], "directions": _directions()}
+            through = corners if by != DIRECTIONS else {"a": corners["a"]}
+            along = {} if by != DIRECTIONS else {"directions": _directions()}
         sizes = [str(size) for size in sorted({*SIZES, *_size_of_link()})]
         size = int(
             address.one_of(
@@ -63,7 +63,7 @@ def draw(view: View, chosen: Sequence[Pin]) -> None:
                 help="Of the grid; the time grows with their square",
             )
         )
-    window = _window(plane)
+    window = _window({**{letter: each.word for letter, each in through.items()}, **along})
     near = (
         not window
         and by != INPUTS
@@ -75,26 +75,26 @@ def draw(view: View, chosen: Sequence[Pin]) -> None:
             "about the first example is shown, so narrow that areas are larger than points.",
         )
     )
-    options: dict[str, Any] = {"span": span, **plane, "size": size, **window}
-    _slice(view, options, near)
-    named = {name: plane[name] for name in LETTERS if name in plane}
-    if named and len(set(named.values())) == len(named):
-        titles = [f'<b class="pa-letter pa-{name}">{name.upper()}</b>' for name in named]
-        choices.side_by_side(view, list(named.values()), titles)
+    options: dict[str, Any] = {"span": span, **along, "size": size, **window}
+    if all(each.kind == "example" for each in through.values()):
+        options |= {letter: each.number for letter, each in through.items()}
+        _slice(view, options, None, near)
+    else:
+        _slice(view, options, {letter: each.subject for letter, each in through.items()}, near)
+    if through and len(set(through.values())) == len(through):
+        pinned.side_by_side(view, list(through), list(through.values()))
 
 
 LETTERS = "abc"
 """What a plane goes through, and how an address names an example that is not pinned."""
 
 
-def _examples(view: View, chosen: Sequence[Pin]) -> list[int]:
-    """Three examples: those that are pinned, then those that the address names, then the atlas's first."""
-    if live := [each for each in chosen if each.kind != "example"]:
-        raise UsageError(f"a slice goes through stored examples, and {live[0].words} is not stored")
+def _corners(view: View, chosen: Sequence[Pin]) -> list[Pin]:
+    """Three things: those that are pinned, then examples that the address names, then the atlas's first."""
     known = choices.example_range(view)
-    ids = [each.number for each in chosen]
+    corners = list(chosen)
     for letter, default in zip(LETTERS, choices.first_examples(known, len(LETTERS)), strict=True):
-        if len(ids) > LETTERS.index(letter):
+        if len(corners) > LETTERS.index(letter):
             continue
         asked = st.query_params.get(letter, "")
         wanted = int(asked) if asked.isdecimal() else default
@@ -104,28 +104,32 @@ def _examples(view: View, chosen: Sequence[Pin]) -> list[int]:
             wanted = default
         address.show_refusal(letter, wanted)
         address.name(letter, wanted)
-        ids.append(wanted)
-    return ids
+        corners.append(pin.example(wanted))
+    return corners
 
 
-def _slice(view: View, options: dict[str, Any], near: bool) -> None:
-    """The slice if it is stored, else a button, its progress, or the slice as it was computed."""
+def _slice(view: View, options: dict[str, Any], given: atlas_slice.Subjects | None, near: bool) -> None:
+    """The slice if it is stored, else a button, its progress, or the slice as it was computed; ``given``: what it
+    goes through where some of it is read now."""
     points = options["size"] ** 2
-    known = measured.stored(view, "slice", options)
+    known = None if given is not None else measured.stored(view, "slice", options)
     if known is None and not measured.offer(
         f"{points:,} points are read by the network: seconds where grid and network are small, else minutes.", "slice"
     ):
         return
     with explained():
-        if known is None and near:
-            result = view.work("Reading the plane", resolved, options, live=True, turns=jobs.LONG)
+        if known is None and (near or given is not None):
+            read = atlas_slice.resolved if near else atlas_slice.sliced
+            result = view.work("Reading the plane", read, options, given, live=True, turns=jobs.LONG)
             found = None if result is None else measured.Answer(result, None)
         else:
             found = known or measured.answer(view, "slice", options, "Reading the plane")
         if found is None:
             _zoom_buttons(None)
         else:
-            _show(view, found, options)
+            _show(view, found)
+            if given is None:
+                measured.code(view, "slice", found.result.options or options, tables=[MAIN, "sites"])
 
 
 def _size_of_link() -> set[int]:
@@ -213,7 +217,7 @@ def _zoom_buttons(result: Result | None) -> None:
 # --- showing ---------------------------------------------------------------------------------------------------
 
 
-def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
+def _show(view: View, found: measured.Answer) -> None:
     result = found.result
     [summary] = result.tables["summary"].to_dict("records")
     values = [
@@ -264,7 +268,6 @@ def _show(view: View, found: measured.Answer, options: dict[str, Any]) -> None:
     )
     _tables(result)
     measured.remarks(found)
-    measured.code(view, "slice", result.options or options, tables=[MAIN, "sites"])
 
 
 def _tables(result: Result) -> None:

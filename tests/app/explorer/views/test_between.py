@@ -62,6 +62,12 @@ def test_two_tokens_of_a_pasted_text(demo_atlas: Path, networks: dict[str, Netwo
     app.run()
     press(app, "Compute")
     assert errors(app) == [] and len(figures(app)) == 1 and "Computed now and not stored" in words(app)
+    app.segmented_control(key="part").set_value("Slice")
+    app.run()
+    assert app.segmented_control(key="by").value == "Three examples"
+    assert errors(app) == [] and len(figures(app)) == 1 and int(metrics(app)[0].strip("≥ ").replace(",", "")) > 1
+    names = [mark["text"] for mark in figures(app)[0]["layout"]["annotations"]]
+    assert {"a", "b"} <= set(names) and any(name.startswith("c ") for name in names)
 
 
 def test_clusters_are_told_apart(demo_atlas: Path):
