@@ -94,7 +94,9 @@ def distinctive_gates(
     """The gates that tell a cluster from all other clustered examples, or from another cluster, the clearest first.
 
     Of each gate the 2 x 2 table of examples in and out of the cluster that have it on or off is tested by Fisher's
-    exact test, and the p of all gates of the site together are bounded by Benjamini and Hochberg's q (SCIENCE 11).
+    exact test. Two bounds make up for as many tests as the site has gates (SCIENCE 11): q, of Benjamini & Hochberg
+    (1995), is the share of false ones among all gates with a q as small that is to be expected; holm, of Holm (1979),
+    bounds the chance that any gate at all whose gating is independent of the clusters gets one as small.
 
     Args:
         atlas: an open atlas.
@@ -109,8 +111,8 @@ def distinctive_gates(
     Returns:
         A row a gate: gate, module, inside and outside (shares of either side that have it on), log_odds (natural
         logarithm of the odds of being on inside over those outside, with half an example added to each count), p, q,
-        distinctive (q at most 0.05), on (whether most inside have it on). ``frame.attrs``: site, n_gates,
-        n_distinctive, n_inside, n_outside, n_both (left out).
+        holm, distinctive (q at most 0.05), on (whether most inside have it on). ``frame.attrs``: site, n_gates,
+        n_distinctive, n_sure (gates with a holm of at most 0.05), n_inside, n_outside, n_both (left out).
 
     Raises:
         UnknownName: for a clustering, cluster or site that is not there.
@@ -127,10 +129,12 @@ def distinctive_gates(
         other = found if against_clustering is None else find_clustering(atlas, against_clustering, target)
         groups, n_both = _apart(atlas, one, (found, found.check(cluster)), (other, other.check(against)))
     frame = gate_table(atlas, one, one.layout, groups, progress)
+    frame.insert(frame.columns.get_loc("distinctive"), "holm", holm(frame["p"].to_numpy()))
     attributes = {
         "site": one.name,
         "n_gates": one.n_gates,
         "n_distinctive": int(frame["distinctive"].sum()),
+        "n_sure": int((frame["holm"] <= RATE).sum()),
         "n_inside": int(groups.inside.sum()),
         "n_outside": int((~groups.inside).sum()),
         "n_both": n_both,
@@ -232,6 +236,14 @@ def benjamini_hochberg(p: Float64[np.ndarray, " tests"]) -> Float64[np.ndarray, 
     q = np.empty(len(p))
     q[order] = np.minimum.accumulate(bounds[::-1])[::-1].clip(max=1)
     return q
+
+
+def holm(p: Float64[np.ndarray, " tests"]) -> Float64[np.ndarray, " tests"]:
+    """Holm's (1979) bound of each p over all tests: max over smaller p_(i) of p_(i) · (tests − i + 1), at most 1."""
+    order = np.argsort(p, kind="stable")
+    bound = np.empty(len(p))
+    bound[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return bound
 
 
 def _counts(

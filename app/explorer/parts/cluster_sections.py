@@ -140,7 +140,8 @@ def gates(view: View, clustering: int, cluster: int) -> None:
     told = records(found[found["distinctive"]])
     show.notes(
         f"{about['n_distinctive']:,} of {about['n_gates']:,} gates of {site} tell its {about['n_inside']:,} members "
-        f"from {about['n_outside']:,} others, at a false discovery rate of 5 %"
+        f"from {about['n_outside']:,} others, at a false discovery rate of 5 %, {about['n_sure']:,} of them with a "
+        "bound of at most 5 % for as many tests as there are gates"
         + (f"; the {len(told)} clearest:" if told else ".")
     )
     if told:
@@ -156,6 +157,7 @@ def _gate_columns(view: View, site: str, several: bool) -> list[Column]:
     inside = "Share of the members that have it on"
     outside = "Share of all other clustered examples that have it on"
     odds = "Of being on, inside against outside (Haldane)"
+    bound = "Of the chance that any gate of the site gets a p as small by accident (Holm)"
     q = "False discovery rate at which it is called distinctive (Fisher's exact test, Benjamini-Hochberg)"
     return [
         Column("Gate", NUMBER, gate, "Bit of the code at this site"),
@@ -164,6 +166,7 @@ def _gate_columns(view: View, site: str, several: bool) -> list[Column]:
         Column("On outside", NUMBER, lambda row: f"{row['outside']:.0%}", outside),
         Column("Log odds", NUMBER, lambda row: markup.number(float(row["log_odds"]), 3), odds),
         Column("q", NUMBER, lambda row: markup.number(float(row["q"]), 2), q),
+        Column("Bound", NUMBER, lambda row: markup.number(float(row["holm"]), 2), bound),
     ]
 
 

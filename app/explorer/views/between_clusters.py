@@ -23,6 +23,9 @@ from .between_gates import EXAMPLES, TOPS, strips
 
 MOST = 24
 
+FALSE_SHARE = "Share of gates with a q as small that are expected to be there by accident (Benjamini and Hochberg)"
+BOUND = "Of the chance that any gate of the site, of all that were tested, gets a p as small by accident (Holm)"
+
 
 class Told(NamedTuple):
     """``gates``: of `query.distinctive_gates`, those that are distinctive; ``tops``: example ids of each."""
@@ -68,7 +71,9 @@ def draw(view: View, letters: tuple[str, str], pair: tuple[Pin, Pin]) -> None:
     many = f"; the {len(found.gates)} clearest:" if about["n_distinctive"] > len(found.gates) else "."
     show.notes(
         f"{about['n_distinctive']:,} of {about['n_gates']:,} gates of {site} tell the {about['n_inside']:,} examples "
-        f"of {a} from the {about['n_outside']:,} of {b}{both}, at a false discovery rate of 5 %{many}"
+        f"of {a} from the {about['n_outside']:,} of {b}{both}, at a false discovery rate of 5 % (Fisher's exact "
+        f"test, Benjamini and Hochberg); {about['n_sure']:,} of them also with a bound of at most 5 % for as many tests as "
+        f"there are gates (Holm){many}"
     )
     if len(found.gates):
         _table(view, letters, found, site)
@@ -104,12 +109,8 @@ def _table(view: View, letters: tuple[str, str], found: Told, site: str) -> None
             lambda row: _odds(float(row["log_odds"])),
             f"Odds of being on in {a} over those in {b}, half an example added to each count (Haldane)",
         ),
-        Column(
-            "q",
-            NUMBER,
-            lambda row: markup.number(float(row["q"]), 2),
-            "Bound for all gates of the site together: Fisher's exact test, Benjamini and Hochberg",
-        ),
+        Column("q", NUMBER, lambda row: markup.number(float(row["q"]), 2), FALSE_SHARE),
+        Column("Bound", NUMBER, lambda row: markup.number(float(row["holm"]), 2), BOUND),
         Column("Its examples", WIDE, lambda row: cards.strip(view, [described[n] for n in row["tops"]]), TOPS),
     ]
     show.table(rows, columns)

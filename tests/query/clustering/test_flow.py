@@ -124,7 +124,16 @@ def test_distinctive_gates_head_the_table(a: Atlas, monkeypatch: pytest.MonkeyPa
     found = distinctive_gates(
         a, clustering=number, cluster=0, most=5, progress=lambda done, total: told.append((done, total))
     )
+    bound = found.pop("holm")
     pd.testing.assert_frame_equal(found, whole.head(5), check_like=True)
+    # One by one: a test is passed over at level x where all of smaller p are called at x.
+    ascending = sorted(whole["p"])
+    assert found.attrs["n_sure"] == sum(
+        all(p * (len(whole) - j) <= 0.05 for j, p in enumerate(ascending[: i + 1])) for i in range(len(whole))
+    )
+    for p, least in zip(found["p"], bound, strict=True):
+        smaller = [(len(whole) - j) * each for j, each in enumerate(ascending) if each <= p]
+        assert least == pytest.approx(min(1, max(smaller)))
     assert found.attrs["n_distinctive"] == whole["distinctive"].sum()
     assert found.attrs["n_inside"] == (labels_of(a, number) == 0).sum()
     assert told[0] == (0, n) and told[-1] == (n, n) and len(told) > 3
