@@ -72,8 +72,8 @@ def draw(view: View, letters: tuple[str, str], pair: tuple[Pin, Pin]) -> None:
     show.notes(
         f"{about['n_distinctive']:,} of {about['n_gates']:,} gates of {site} tell the {about['n_inside']:,} examples "
         f"of {a} from the {about['n_outside']:,} of {b}{both}, at a false discovery rate of 5 % (Fisher's exact "
-        f"test, Benjamini and Hochberg); {about['n_sure']:,} of them also with a bound of at most 5 % for as many tests as "
-        f"there are gates (Holm){many}"
+        f"test, Benjamini and Hochberg); {about['n_sure']:,} of them also with a bound of at most 5 % for as many "
+        f"tests as there are gates (Holm){many}"
     )
     if len(found.gates):
         _table(view, letters, found, site)
