@@ -129,7 +129,7 @@ def distinctive_gates(
         other = found if against_clustering is None else find_clustering(atlas, against_clustering, target)
         groups, n_both = _apart(atlas, one, (found, found.check(cluster)), (other, other.check(against)))
     frame = gate_table(atlas, one, one.layout, groups, progress)
-    frame.insert(frame.columns.get_loc("distinctive"), "holm", holm(frame["p"].to_numpy()))
+    frame.insert(list(frame.columns).index("distinctive"), "holm", holm(frame["p"].to_numpy()))
     attributes = {
         "site": one.name,
         "n_gates": one.n_gates,

@@ -13,7 +13,7 @@ import query
 from app.explorer import moved
 from atlas.network import Network
 from query.clustering.clusterings import latest_clustering
-from tests.app.explorer.running import column, errors, figures, metrics, opened, press, words
+from tests.app.explorer.running import column, computed, errors, figures, metrics, opened, press, words
 from tests.app.explorer.views_by_hand import SITE, TEXT
 
 IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
@@ -63,7 +63,7 @@ def test_two_tokens_of_a_pasted_text(demo_atlas: Path, networks: dict[str, Netwo
     press(app, "Compute")
     assert errors(app) == [] and len(figures(app)) == 1 and "Computed now and not stored" in words(app)
     app.segmented_control(key="part").set_value("Slice")
-    app.run()
+    computed(app)
     assert app.segmented_control(key="by").value == "Three examples"
     assert errors(app) == [] and len(figures(app)) == 1 and int(metrics(app)[0].strip("≥ ").replace(",", "")) > 1
     names = [mark["text"] for mark in figures(app)[0]["layout"]["annotations"]]
