@@ -11,7 +11,6 @@ import streamlit as st
 import query
 from atlas import Atlas, Network
 from atlas.errors import NotStored, UsageError
-from query.examples.description import describe
 from query.experiments.archive import load, stored
 from query.experiments.result import Result
 from query.experiments.route import Route, Way, route, way
@@ -23,14 +22,12 @@ from ...plain_text import counted
 from .. import address
 from ..charts import path_charts
 from ..charts.path_charts import spot
-from ..parts import cards, choices, figures, markup, measured, pin, pins, show
-from ..parts.code import call, heading, reader_of, source
+from ..parts import choices, figures, markup, measured, path_near, pin, show
+from ..parts.code import call, reader_of, source
 from ..parts.pin import Pin
-from ..parts.show import KEY, NUMBER, WIDE, Column, Row
-from ..view import View, explained, records
+from ..view import View, explained
 
 SCALE, BETWEEN = "Scaling one example", "From one example to another"
-THUMB = 28  # pixels of a picture in a table
 
 T_STEPS = 40
 """Steps of `interpolate` unless asked otherwise, so that a stored answer to the plain question is found."""
@@ -120,7 +117,7 @@ def _profile(view: View, name: str, options: dict[str, Any], here: _Here) -> Non
     _draw(view, found, way, here, options)
     if way is not None:
         with here.below:
-            _met(view, way, here.axis)
+            path_near.met(view, way, here.axis)
             said = call(route, **wanted)
             source(view, f"{said[:-1]}, reader={reader_of(view.network.name)}).table")
 
@@ -196,7 +193,7 @@ def _live(view: View, here: _Here, pair: tuple[Pin, Pin]) -> None:
     _show(view, here, "way", found.steps, found.route, found.route.table, title)
     with here.below:
         show.notes(*found.notes, "Computed now and not stored.")
-        _met(view, found.route, here.axis)
+        path_near.met(view, found.route, here.axis)
 
 
 # --- the profile -----------------------------------------------------------------------------------------------
@@ -264,7 +261,7 @@ def _show(
         _metrics(steps, points, way, axis, spot)
         if points is not None:
             _stretches(points, axis)
-        _nearest(view, way, axis, spot)
+        path_near.nearest(view, way, axis, spot)
 
 
 def _numbers(steps: pd.DataFrame, points: pd.DataFrame | None) -> pd.DataFrame:
@@ -283,7 +280,7 @@ def _metrics(steps: pd.DataFrame, points: pd.DataFrame | None, way: Route | None
         (f"Boundaries behind, of {total:,}", f"{behind:,}", f"Crossed from {axis} = {steps['low'].iloc[0]:.2g} on")
     ]
     if points is not None:
-        row = _at(points, here)
+        row = path_near.at(points, here)
         values = [
             ("Prediction", markup.markdown(path_charts.short(str(row["prediction"]))), "The likeliest output"),
             ("Probability", f"{row['probability']:.3f}", "Of the prediction"),
@@ -303,74 +300,6 @@ def _stretches(points: pd.DataFrame, axis: str) -> None:
         return
     times = counted(len(found) - 1, "time")
     show.notes(f"The prediction changes {times} over {len(points)} points. Along {axis}: {'; '.join(words)}.")
-
-
-# --- the nearest examples --------------------------------------------------------------------------------------
-
-
-def _nearest(view: View, way: Route | None, axis: str, here: float) -> None:
-    """The example nearest to the slider's place."""
-    if way is None or way.table["nearest"].isna().all():
-        return
-    row = _at(way.table, here)
-    title = f"Nearest at {axis} = {spot(row['at'])}: {counted(int(row['distance']), 'gate')} away"
-    choices.side_by_side(view, [int(row["nearest"])], [title])
-
-
-def _at(points: pd.DataFrame, here: float) -> pd.Series:
-    """The point nearest to the slider's place."""
-    return points.iloc[int(np.abs(points["at"] - here).argmin())]
-
-
-def _met(view: View, way: Route, axis: str) -> None:
-    """All examples that are nearest somewhere on the way."""
-    heading("Nearest on the way")
-    address.switch(
-        "Other examples only",
-        key="others",
-        help="Leave out the path's own examples, which are often the nearest to all of it",
-    )
-    if way.table["nearest"].isna().all():
-        return
-    met = way.table.assign(stay=(way.table["nearest"] != way.table["nearest"].shift()).cumsum())
-    stays = met.groupby("stay").agg(
-        low=("at", "first"),
-        high=("at", "last"),
-        example_id=("nearest", "first"),
-        closest=("distance", "min"),
-        prediction=("prediction", lambda names: names.mode().iloc[0]),
-    )
-    described = {
-        int(row["example_id"]): row
-        for row in records(view.ask(describe, view.network, sorted({int(i) for i in stays["example_id"]})))
-    }
-
-    def stretch(row: Row) -> str:
-        low, high = spot(row["low"]), spot(row["high"])
-        return low if low == high else f"{low} to {high}"
-
-    def link(row: Row) -> str:
-        number = int(row["example_id"])
-        return markup.link("look", str(number), example=number, **view.state) + pins.sign(pin.example(number))
-
-    def excerpt(row: Row) -> str:
-        return cards.excerpt(
-            view, described[int(row["example_id"])], THUMB, markup.CONTEXT_BEFORE, markup.CONTEXT_AFTER
-        )
-
-    columns = [
-        Column(axis, NUMBER, stretch, "Points of the path over which this example is the nearest"),
-        Column("Gates", NUMBER, lambda row: f"{int(row['closest']):,}", "Least distance there"),
-        Column("Predicted", KEY, lambda row: markup.words(row["prediction"]), "By the network on the path"),
-        Column("Example", NUMBER, link),
-        Column("Label", KEY, lambda row: markup.words(described[int(row["example_id"])]["label"])),
-        Column("Seen", WIDE, excerpt, "Its token in its context, or its picture"),
-    ]
-    show.table(records(stays), columns)
-    show.notes(
-        f"{len(described)} of the atlas's examples {'is' if len(described) == 1 else 'are'} nearest "
-        f"somewhere among {len(way.table)} points. Of several at one distance the lowest id is taken."
-    )
 
 
 # --- means that are stored -------------------------------------------------------------------------------------
