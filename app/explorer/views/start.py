@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -138,11 +138,25 @@ def _slice(view: View, result: Result, examples: st.delta_generator.DeltaGenerat
     ids = inside["example"].astype(int).tolist()[:3]
     with examples:
         _examples(view, ids, inside["named"].fillna("").tolist()[:3])
-        show.notes(
-            f"A plane through the activations at the start of {result.parameters['span']} in {view.network.name}: "
-            f"{summary['polytopes']:,} polytopes, {summary['gates_crossed']:,} of {summary['gates']:,} gates flip. "
-            "Colours are what is predicted."
-        )
+        show.notes(*_of_figure(view, result, summary))
+
+
+def _of_figure(view: View, result: Result, summary: dict[Any, Any]) -> tuple[str | None, ...]:
+    """Of which gates the areas and lines are that are drawn, and what colours mean."""
+    sites, flip = result.tables["sites"]["site"].tolist(), summary["gates_crossed"]
+    which = sites[0] if len(sites) == 1 else f"{sites[0]} to {sites[-1]}"
+    drawn = "each along a line" if summary["lines"] == flip else f"and lines of {summary['lines']:,} are drawn"
+    by_pooling = summary["polytopes"] - summary["codes"]
+    return (
+        f"A plane through the activations at the start of {result.parameters['span']} in {view.network.name}. Its "
+        f"areas and lines are of the {summary['gates']:,} gates of {which}: {flip:,} of them flip in this plane, "
+        f"{drawn}, and part it into {summary['polytopes']:,} polytopes, neighbours in other shades.",
+        f"{by_pooling:,} more than the gates alone would: where max-pooling takes another input an area ends, "
+        "without a line."
+        if by_pooling
+        else None,
+        "A colour is what is predicted. It may change inside an area, where one affine map gives another answer.",
+    )
 
 
 def _codes(view: View, examples: st.delta_generator.DeltaGenerator, reason: str) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import atlas
-from query.experiments.archive import stored
+from query.experiments.archive import load, stored
 from tests.app.explorer.running import errors, figures, opened, words
 
 IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
@@ -14,11 +14,12 @@ IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
 
 def test_a_stored_slice_is_the_figure(measured_atlas: Path):
     with atlas.open(measured_atlas) as a:
-        assert len(stored(a, "slice", IMAGE)) > 0
+        [row] = load(a, int(stored(a, "slice", IMAGE)["experiment_id"].iloc[0])).tables["summary"].to_dict("records")
     app = opened(measured_atlas, "start", network=IMAGE, target=FULL_SITE)
     [figure] = figures(app)
     assert errors(app) == [] and any("boundaries" in (trace.get("name") or "") for trace in figure["data"])
-    assert "polytopes" in words(app)
+    flip = f"of the {row['gates']:,} gates of inception5b: {row['gates_crossed']:,} of them flip in this plane"
+    assert flip in words(app) and f"part it into {row['polytopes']:,} polytopes" in words(app)
     shown = "".join(part.value for part in app.html)
     [three] = re.findall(r'<div class="pa pa-three">.*?</div>', shown, re.DOTALL)
     assert len(re.findall(r'href="look\?example=\d+', three)) == 3
