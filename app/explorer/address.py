@@ -85,7 +85,8 @@ def one_of(
     **look: Any,
 ) -> str | None:
     """A list to choose from, at first one or none of it. ``also``: other words of an address for its options. Not
-    ``bound``: the address has those words alone, and never an option's own: a choice is no step in the history."""
+    ``bound``: the address has those words alone, and never an option's own; a choice is a step in the history where
+    a callback says so (`step`)."""
     _check(key, first, _reading(also), options.__contains__, expected or _listed(options))
     if first is not None:
         begin_with(key, first)
@@ -93,8 +94,11 @@ def one_of(
         look["bind"] = "query-params"
     elif key not in st.session_state and st.query_params.get(key) in options:
         st.session_state[key] = st.query_params[key]
+    elif _went_back(key):
+        st.session_state[key] = _option(st.query_params.get(key, ""), options, also or {}) or first
     elif f"refused-{key}" in st.session_state and key in st.query_params:
         del st.query_params[key]
+    st.session_state[f"said-{key}"] = st.query_params.get(key, "")
     chosen = st.selectbox(label, options, index=None, key=key, **look)
     if chosen is None:
         if not bound:
@@ -103,6 +107,24 @@ def one_of(
     short = {option: words for words, option in (also or {}).items()}
     name(key, short.get(chosen, chosen))
     return chosen
+
+
+def step(key: str, words: str) -> None:
+    """In a callback: the address says this from now on, and what it said before is a step back in the browser's
+    history. ``key``: of a list that is not bound (`one_of`)."""
+    st.query_params[key] = words
+    st.session_state[f"said-{key}"] = words
+
+
+def _went_back(key: str) -> bool:
+    """Whether the browser has gone back or forth since: the address says something else, and no callback did that."""
+    said = st.session_state.get(f"said-{key}")
+    return key in st.session_state and said is not None and st.query_params.get(key, "") != said
+
+
+def _option(words: str, options: Sequence[str], also: Mapping[str, str]) -> str | None:
+    option = also.get(words, words)
+    return option if option in options else None
 
 
 def segment(label: str, options: Sequence[str], *, key: str, first: str | None = None, **look: Any) -> str:

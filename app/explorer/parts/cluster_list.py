@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pandas as pd
 import streamlit as st
@@ -81,7 +80,6 @@ def find(
     clustering: int,
     placeholder: str,
     first: str | None = None,
-    on_change: Callable[[], None] | None = None,
 ) -> int | None:
     """A list to find a cluster in by its name, for the keyboard and the address; −1 is the noise."""
     titles = dict(zip(clusters["title"], clusters["label"].tolist(), strict=True))
@@ -102,12 +100,30 @@ def find(
         first=first,
         width="stretch",
         placeholder=placeholder,
-        on_change=on_change,
+        on_change=_chosen,
         bound=False,
         also={cards.cluster_name(label): title for title, label in titles.items()},
         expected=f"the number of a cluster of clustering {clustering}, or noise",
     )
     return None if chosen is None else titles[chosen]
+
+
+@guarded
+def _chosen() -> None:
+    address.step("cluster", in_address(st.session_state["cluster"]))
+
+
+def choose_titled(title: str | None) -> None:
+    """In a callback: choose the cluster of a title in place of a region, or none."""
+    st.session_state["cluster"] = title
+    st.session_state["within"] = ""
+    address.step("cluster", in_address(title))
+
+
+def in_address(title: str | None) -> str:
+    """What an address calls the cluster of a title."""
+    number = re.search(r"#(\d+)$", title or "")
+    return number[1] if number else title or ""
 
 
 def beside(view: View, clusters: pd.DataFrame, clustering: int, cluster: int | None) -> None:
@@ -207,8 +223,7 @@ def _table(found: pd.DataFrame, cluster: int | None, key: str) -> None:
     @guarded
     def follow() -> None:
         rows = st.session_state[key]["selection"]["rows"]
-        st.session_state["cluster"] = titles[rows[0]] if rows else None
-        st.session_state["within"] = ""
+        choose_titled(titles[rows[0]] if rows else None)
 
     labels, titles = found["label"].tolist(), found["title"].tolist()
     rows = [labels.index(cluster)] if cluster in labels else []

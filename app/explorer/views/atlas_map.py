@@ -214,8 +214,8 @@ def _drawn() -> None:
         region = Region.of(number for corner in corners for number in corner)
     else:
         region = Region.of((min(x), min(y), max(x), max(y)))
+    cluster_list.choose_titled(None)
     st.session_state["within"] = str(region)
-    st.session_state["cluster"] = None
     st.session_state["page"] = 1
 
 
@@ -223,13 +223,7 @@ def _drawn() -> None:
 def _named() -> None:
     """The cluster whose name was clicked, in place of a region."""
     title = point_map.chosen_name(FIGURE)
-    st.session_state["cluster"] = None if st.session_state.get("cluster") == title else title
-    _clear()
-
-
-@guarded
-def _clear() -> None:
-    st.session_state["within"] = ""
+    cluster_list.choose_titled(None if st.session_state.get("cluster") == title else title)
 
 
 def simplified(corners: list[tuple[float, float]], most: int = MOST_CORNERS // 2) -> list[tuple[float, float]]:

@@ -93,6 +93,11 @@ def test_the_members_page_is_in_the_address(demo_atlas: Path):
     box.select(next(title for title in box.options if title.endswith("#0")))
     computed(app)
     assert "page" not in app.query_params, "of another cluster the first page"
+    chosen = box.value
+    assert app.query_params["cluster"] == chosen.rpartition("#")[2], "a step of the browser's history"
+    app.query_params["cluster"] = "noise"  # the browser goes back
+    computed(app)
+    assert app.selectbox(key="cluster").value == "noise"
 
 
 def test_a_link_outlives_a_new_clustering(untouched: Path, tmp_path: Path):

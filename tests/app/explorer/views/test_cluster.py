@@ -126,6 +126,11 @@ class TestInABrowser:
         second = found["label"].tolist()[1]
         address_says(page, cluster=second)
         answered(page)
+        page.go_back()
+        expect(page.locator(".pa-brief")).to_have_count(0)
+        page.go_forward()
+        address_says(page, cluster=second)
+        answered(page)
         page.locator(".pa-brief a").first.click()
         page.get_by_role("checkbox", name="Choose example").nth(1).check()
         expect(page.get_by_text("1 example chosen")).to_be_visible()
