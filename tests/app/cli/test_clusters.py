@@ -23,7 +23,7 @@ def test_a_name_and_a_note_of_a_cluster(small: Path, polytope: Run):
         assert borne_name(a, clustering=3, cluster=1).name is None
 
 
-def test_a_terminal_says_names_a_file_numbers(small: Path, polytope: Run):
+def test_terminals_say_names_files_numbers(small: Path, polytope: Run):
     polytope("name", small, 1, "left", *SITE)
     with atlas.open(small) as a:
         example = borne_name(a, clustering=3, cluster=1).medoid
