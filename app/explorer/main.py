@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> None:
             with atlas.open(shown.path) as a:
                 opened.append(choose(a, shown.read_only))
                 tray.draw(opened[0], next(each for each in pages if each.url_path == moved.BETWEEN))
-                figures.send_library()
+                figures.begin()
                 page.run()
                 address.complete()
         except AtlasLocked as error:

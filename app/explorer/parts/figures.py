@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from contextvars import ContextVar
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ def show(
     ``toolbar``: Plotly's buttons to zoom and draw with.
     ``on_drawn``: called once someone has drawn a region (`drawn_region`).
     """
+    _send_library()
     figure.update_layout(template=None)
     config = {"displayModeBar": bool(toolbar), "displaylogo": False, "modeBarButtons": [list(toolbar)]}
     listening = {} if on_drawn is None else {"on_drawn_change": on_drawn}
@@ -78,9 +81,24 @@ def drawn_region(key: str) -> tuple[str, Sequence[float], Sequence[float]]:
     return drawn["kind"], drawn["x"], drawn["y"]
 
 
-def send_library() -> None:
-    """Send Plotly's script to the browser, once a page; the first figure runs it. Takes no room."""
-    _library()(data=plotly.offline.get_plotlyjs().encode(), key="plotly", height=0)
+_place: ContextVar[Any] = ContextVar("place of Plotly's script", default=None)
+
+SENT = "plotly-sent"
+"""In the session: whether this run of the script has sent Plotly's script, of 4.7 MB. A page without a figure does
+not need it; the browser keeps it from run to run."""
+
+
+def begin() -> None:
+    """A run of the script begins: its first figure will send Plotly's script, to this place, which takes no room."""
+    st.session_state[SENT] = False
+    _place.set(st.container())
+
+
+def _send_library() -> None:
+    if not st.session_state.get(SENT):
+        st.session_state[SENT] = True
+        with _place.get() or nullcontext():
+            _library()(data=plotly.offline.get_plotlyjs().encode(), key="plotly", height=0)
 
 
 @cache

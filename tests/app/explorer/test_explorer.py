@@ -50,9 +50,11 @@ def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage, dem
     page.goto(address(server, "cluster", network=TEXT, target=SITE))
     address_says(page, network=TEXT, target=SITE, clustering=newest)
     answered(page)
-    steps = page.evaluate("history.length")
+    steps, sent = page.evaluate("history.length"), list[int]()
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: sent.append(len(frame))))
     page.reload()
     drawn(page)
+    assert 1_000 < sum(sent) < 1_000_000, "a page without a figure is not sent the script that draws figures"
     address_says(page, network=TEXT, target=SITE, clustering=newest)
     assert page.evaluate("history.length") == steps
 
