@@ -60,7 +60,7 @@ def _line(atlas: Atlas, record: NetworkRecord, weights: str, data: str, plan: di
         "batch-size": plan["batch_size"],
         "seed": plan["seed"],
     }
-    words = ["polytope", "ingest", quote(str(atlas.path))]
+    words = ["polytope", "ingest", quote(atlas.address)]
     words += [f"--{name} {quote(str(value))}" for name, value in given.items() if value is not None]
     for option in ("prepend_bos", "transform_input"):
         if reading.get(option) is not None:

@@ -30,7 +30,7 @@ def network_with(atlas: Atlas, place: str) -> str:
     if holders:
         raise UnknownName(f"site {name!r} is in several networks ({', '.join(holders)}); name one with --network")
     held = [f"{n.name} has {', '.join(s.name for s in atlas.catalog.sites_of(n))}" for n in atlas.catalog.networks]
-    raise UnknownName(f"no site {name!r} in {atlas.path}; {'; '.join(held)}")
+    raise UnknownName(f"no site {name!r} in {atlas.address}; {'; '.join(held)}")
 
 
 def asked_sites(

@@ -159,7 +159,7 @@ def _slice_plane(path: Path, network: store.Network, progress: TerminalProgress)
 
 
 def _stops(a: Atlas) -> Iterator[Stop]:
-    path = shlex.quote(str(a.path))
+    path = shlex.quote(a.address)
     yield Stop("How well do the networks do on this data?", f"sql {path} {_shell(QUALITY)}", lambda: a.sql(QUALITY))
     for network in a.catalog.networks:
         sites = [site for site in a.catalog.sites_of(network) if site.scope == "position" and site.n_codes]

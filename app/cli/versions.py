@@ -9,6 +9,7 @@ import pandas as pd
 import typer
 
 from atlas.store.atlas import Atlas
+from atlas.store.buckets import address_in
 
 from ..plain_text import counted
 from .options import Answer, AtlasPath, question
@@ -53,7 +54,7 @@ def vacuum(
     removed = remove(atlas, grace=days * DAY)
     say(
         f"{counted(len(removed.versions), 'version')} and {counted(removed.files, 'file')}, {size(removed.bytes)}, "
-        f"were removed from {atlas}"
+        f"were removed from {address_in(atlas) or atlas}"
     )
 
 
@@ -63,7 +64,6 @@ def convert(
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Folder or address of the new one.")],
 ) -> None:
     """Make a segmented atlas of one that keeps codes in tables, or the other way, and hold it against the digests."""
-    from atlas.store.buckets import address_in
     from atlas.store.opening import is_segmented
     from ingest.sharing.convert import convert as make
 

@@ -121,9 +121,10 @@ def _open_once_free(path: Path) -> None:
 def choose(a: atlas.Atlas, read_only: bool) -> View:
     """The sidebar: which atlas this is, which network, and which site or span the pages are about."""
     with tools.aside("choices"):
+        place = a.path.resolve() if a.address == str(a.path) else a.address
         st.html(
-            f'<div class="pa"><span class="pa-muted">Atlas</span><br><b title="{markup.plain(a.path.resolve())}">'
-            f"{markup.plain(a.path.resolve().name)}</b></div>"
+            f'<div class="pa"><span class="pa-muted">Atlas</span><br><b title="{markup.plain(place)}">'
+            f"{markup.plain(Path(place).name)}</b></div>"
         )
         a.catalog.network(a.catalog.networks[0].name if a.catalog.networks else None)  # an empty atlas says so
         firsts = {network.name: _first_choice(a, network) for network in a.catalog.networks}

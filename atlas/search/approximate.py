@@ -239,11 +239,15 @@ def load_approximate(
     if not parts:
         raise IndexMissing("the index has no files in this version of the atlas; build it with `polytope index`")
     by_first = {part.within.start: part for part in parts if part.within is not None}
-    loaded = []
+    loaded: list[ApproximateIndex | None] = []
     for some in exact.joined:
         part = next((by_first[first] for first in sorted(by_first, reverse=True) if first <= some.ids[0]), None)
         inside = part is not None and part.within is not None and int(some.ids[-1]) in part.within
-        loaded.append(ApproximateIndex.load(part.path, some, thorough=thorough) if part and inside else None)
+        if part is None or not inside:
+            loaded.append(None)
+            continue
+        with part.called():
+            loaded.append(ApproximateIndex.load(part.path, some, thorough=thorough))
     return JoinedApproximate(tuple(loaded), exact)
 
 

@@ -35,14 +35,17 @@ def load_index(parts: Sequence[IndexPart], digest: str, *, thorough: bool = Fals
     """
     if not parts:
         raise IndexMissing("the index has no files in this version of the atlas; build it with `polytope index`")
-    held = [HammingIndex.load(part.path, thorough=thorough) for part in parts]
+    held = []
+    for part in parts:
+        with part.called():
+            index = HammingIndex.load(part.path, thorough=thorough)
+            if part.within is not None and index.digest != part.digest:
+                raise IndexMismatch(
+                    f"the index at {part.path} was built from other codes; rebuild it with `polytope index`"
+                )
+        held.append(index)
     if parts[0].within is None:
         return held[0]
-    for part, index in zip(parts, held, strict=True):
-        if index.digest != part.digest:
-            raise IndexMismatch(
-                f"the index at {part.path} was built from other codes; rebuild it with `polytope index`"
-            )
     return JoinedIndex(held, digest)
 
 

@@ -105,11 +105,6 @@ class Atlas(Statements):
             self.close()
             raise
 
-    @property
-    def address(self) -> str:
-        """Its folder, or where else it lies, as `atlas.open` takes it."""
-        return str(self.path)
-
     def __enter__(self) -> Atlas:
         return self
 
@@ -127,7 +122,7 @@ class Atlas(Statements):
             cells = (html.escape(network.name), network.kind, len(held), f"{sum(held):,}")
             rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         how = "open for writing" if self.writable else "open for reading"
-        return f"<p><b>{html.escape(str(self.path))}</b>, {how}</p><table><tr>{head}</tr>{rows}</table>"
+        return f"<p><b>{html.escape(self.address)}</b>, {how}</p><table><tr>{head}</tr>{rows}</table>"
 
     def close(self) -> None:
         """Let go of the database. Closing twice is allowed."""
@@ -146,7 +141,7 @@ class Atlas(Statements):
         are shared. Raises `UsageError` where this one is open for writing.
         """
         if self.writable:
-            raise UsageError(f"{self.path} is open for writing, by one thread alone; open it for reading to share it")
+            raise UsageError(f"{self.address} is open for writing, by one thread alone; open it for reading to share")
         other = copy(self)
         other._connection = self._cursor()
         other._running, other._interrupted = set(), False
@@ -386,7 +381,7 @@ class Atlas(Statements):
             raise NotAnAtlas(f"{self.path / DATABASE} is a DuckDB database, but not an atlas") from None
         if version != SCHEMA_VERSION:
             raise SchemaVersionError(
-                f"{self.path} has schema version {version}; this polytope-atlas reads version "
+                f"{self.address} has schema version {version}; this polytope-atlas reads version "
                 f"{SCHEMA_VERSION}. Ingest again, or use the release that wrote it (docs/FORMAT.md)"
             )
 

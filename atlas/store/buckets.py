@@ -31,8 +31,13 @@ DEFAULT_GB = 20.0
 READ_AHEAD = 1 << 20
 """Bytes that are fetched at least: to ask costs as much time as a megabyte does."""
 
-PATIENCE = {"timeout": "30s", "connect_timeout": "10s"}
-RETRIES = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
+STORE_SECONDS = "POLYTOPE_STORE_SECONDS"
+"""Environment: seconds that a store has to answer, all tries together. What takes longer is an error."""
+DEFAULT_SECONDS = 90.0
+TRIES = 3
+
+PIECE = 16 << 20
+"""Bytes of a large file that are asked for at once: each has the time that a store has."""
 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+]+):/+(.+)")
 
@@ -53,17 +58,7 @@ class Bucket:
         """Raises `UsageError` for an address that obstore does not know, and where that is not installed."""
         self.address = address
         obstore = _obstore()
-        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-        options: dict[str, Any] = (
-            {}
-            if address.startswith("file:")
-            else {
-                "client_options": PATIENCE | {"allow_http": plain},
-                "retry_config": RETRIES,
-            }
-        )
-        if address.startswith("file:"):
-            options["mkdir"] = True
+        options: dict[str, Any] = {"mkdir": True} if address.startswith("file:") else _patience()
         try:
             self._store = obstore.store.from_url(address, **options)
         except Exception as error:  # obstore's own are of many kinds
@@ -123,7 +118,8 @@ class Bucket:
         local.parent.mkdir(parents=True, exist_ok=True)
         try:
             with replacing(local) as written, self._explained():
-                for piece in self._store.get(file.name).stream(min_chunk_size=8 << 20):
+                for start in range(0, file.size, PIECE):
+                    piece = bytes(self._store.get_range(file.name, start=start, length=min(PIECE, file.size - start)))
                     written.write(piece)
                     content.update(piece)
                 if content.hexdigest() != file.sha256:
@@ -149,6 +145,17 @@ class Bucket:
         with replacing(local) as written:
             written.write(content)
         return local
+
+    def files(self, folder: str) -> Iterator[tuple[str, int, float]]:
+        with self._explained():
+            for some in self._store.list(f"{folder}/"):
+                for about in some:
+                    yield str(about["path"]), int(about["size"]), about["last_modified"].timestamp()
+
+    def remove(self, name: str) -> None:
+        with self._explained():
+            self._store.delete(name)
+        (self.local / name).unlink(missing_ok=True)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -193,6 +200,22 @@ def cache_folder() -> Path:
     """Where fetched files are kept on this machine."""
     given = os.environ.get(CACHE)
     return Path(given) if given else Path.home() / ".cache" / "polytope-atlas"
+
+
+def _patience() -> dict[str, Any]:
+    """How long a store is waited for: each try has its share of the time."""
+    try:
+        seconds = float(os.environ.get(STORE_SECONDS, DEFAULT_SECONDS))
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"{STORE_SECONDS} is {os.environ[STORE_SECONDS]!r}; it is a number of seconds above 0")
+    a_try = timedelta(seconds=seconds / TRIES)
+    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    return {
+        "client_options": {"timeout": a_try, "connect_timeout": a_try, "allow_http": plain},
+        "retry_config": {"max_retries": TRIES - 1, "retry_timeout": timedelta(seconds=seconds)},
+    }
 
 
 def trim(folder: Path, keep: Path) -> None:

@@ -73,7 +73,7 @@ class Catalog:
     """A snapshot of the atlas's small tables, taken when it was opened and after every transaction."""
 
     def __init__(self, atlas: Statements) -> None:
-        self.path = atlas.path
+        self.address = atlas.address
         self.networks = [
             NetworkRecord(**{**row, "reading": json.loads(row["reading"])})
             for row in atlas.records(
@@ -101,15 +101,15 @@ class Catalog:
         """The network of that name; without a name, the only one."""
         names = ", ".join(network.name for network in self.networks)
         if not self.networks:
-            raise UnknownName(f"{self.path} holds no network yet; `polytope ingest` adds one")
+            raise UnknownName(f"{self.address} holds no network yet; `polytope ingest` adds one")
         if name is None:
             if len(self.networks) > 1:
-                raise UnknownName(f"{self.path} holds several networks ({names}); name one with --network")
+                raise UnknownName(f"{self.address} holds several networks ({names}); name one with --network")
             return self.networks[0]
         for network in self.networks:
             if network.name == name:
                 return network
-        raise UnknownName(f"no network {name!r} in {self.path}; it holds {names}")
+        raise UnknownName(f"no network {name!r} in {self.address}; it holds {names}")
 
     def sites_of(self, network: NetworkRecord) -> tuple[SiteRecord, ...]:
         return tuple(site for site in self.sites if site.network == network.name)
@@ -169,7 +169,7 @@ class Catalog:
         held = [
             f"{network.name} has {', '.join(s.name for s in self.sites_of(network))}" for network in self.networks
         ]
-        raise UnknownName(f"no site {name!r} in {self.path}; {'; '.join(held) or 'it holds no network yet'}")
+        raise UnknownName(f"no site {name!r} in {self.address}; {'; '.join(held) or 'it holds no network yet'}")
 
 
 def _block(site: Site) -> str:

@@ -7,10 +7,12 @@ later has higher ids, so it makes parts of its own and leaves the others as they
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import HammingIndexError
 from .versions import SegmentFile
 
 INDEXES = "indexes"
@@ -20,12 +22,23 @@ INDEXES = "indexes"
 @dataclass(frozen=True)
 class IndexPart:
     """``within``: the ids whose codes it holds, None for all; ``digest``: names these codes; ``is_built``: whether
-    the file is there already."""
+    the file is there already; ``name``: what errors call it, where ``path`` is a copy of what lies at an address."""
 
     path: Path
     digest: str
     within: range | None = None
     is_built: bool = False
+    name: str = ""
+
+    @contextmanager
+    def called(self) -> Iterator[None]:
+        """What is wrong with the file is said of its name."""
+        try:
+            yield
+        except HammingIndexError as error:
+            if not self.name:
+                raise
+            raise type(error)(str(error).replace(str(self.path), self.name)) from None
 
 
 def code_parts(files: Iterable[SegmentFile], site_ids: Sequence[int]) -> list[tuple[range, str]]:

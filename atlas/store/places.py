@@ -9,7 +9,7 @@ import io
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,6 +71,14 @@ class Place(Protocol):
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a whole file unless there is one of that name; says whether it did."""
+        ...
+
+    def files(self, folder: str) -> Iterator[tuple[str, int, float]]:
+        """Every file in a folder, at any depth: its name, its bytes, and the second in which it was written."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Take a file away."""
         ...
 
 
@@ -192,6 +200,14 @@ class Folder:
                 unfinished.unlink(missing_ok=True)
             _sync(place.parent)
         return True
+
+    def files(self, folder: str) -> Iterator[tuple[str, int, float]]:
+        for file in [file for file in (self.local / folder).rglob("*") if file.is_file()]:
+            status = file.stat()
+            yield file.relative_to(self.local).as_posix(), status.st_size, status.st_mtime
+
+    def remove(self, name: str) -> None:
+        (self.local / name).unlink()
 
 
 def _sync(folder: Path) -> None:

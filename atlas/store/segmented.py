@@ -133,7 +133,16 @@ class SegmentedAtlas(Atlas):
 
     def index_files(self, index: str) -> list[IndexPart]:
         files = sorted((file for file in self._indexes if file.index == index), key=lambda file: file.first)
-        return [IndexPart(self._fetched(file), file.digest, range(file.first, file.last + 1), True) for file in files]
+        return [
+            IndexPart(
+                self._fetched(file),
+                file.digest,
+                range(file.first, file.last + 1),
+                True,
+                f"{self.address}/{file.name}",
+            )
+            for file in files
+        ]
 
     def _fetched(self, file: IndexFile) -> Path:
         """An index file, and the JSON beside it, on this machine; where it would lie, if it can't be had."""
@@ -212,7 +221,7 @@ class SegmentedWriter(SegmentedAtlas):
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self._lock = writer_lock(place.local)
+        self._lock = writer_lock(place)
         self._token: str | None = None
         self._changed = False
         self._working: Path | None = None
@@ -265,7 +274,7 @@ class SegmentedWriter(SegmentedAtlas):
             return
         latest = newest(self.place)
         if latest is not None and latest != self.version.number:
-            self._take_again(latest)
+            self._take_again(read_version(self.place, latest))
         self._token, self._changed = next_token(self.version.number + 1), False
         committed = False
         try:
@@ -280,7 +289,8 @@ class SegmentedWriter(SegmentedAtlas):
             if not committed:
                 shutil.rmtree(self.path / SEGMENTS / token, ignore_errors=True)
                 if self._changed:  # in the private copy, and nowhere else
-                    self._take_again(newest(self.place) or 0)
+                    beaten = isinstance(sys.exception(), AtlasLocked)  # else this one's, which lies here, will do
+                    self._take_again(read_version(self.place, newest(self.place) or 0) if beaten else self.version)
 
     def insert(self, table: str, rows: pa.Table) -> None:
         if table in SCHEMAS:
@@ -337,11 +347,11 @@ class SegmentedWriter(SegmentedAtlas):
                 )
         self.version = made
 
-    def _take_again(self, number: int) -> None:
+    def _take_again(self, version: Version) -> None:
         """Go on from another version. What is in the private copy is given up."""
         self._connection.execute("use memory")
         self._connection.execute("detach atlas")
-        self._take(self._connection, read_version(self.place, number))
+        self._take(self._connection, version)
         self.catalog = Catalog(self)
 
     def _take(self, connection: duckdb.DuckDBPyConnection, version: Version) -> None:
@@ -385,7 +395,8 @@ def _read(
             connection = duckdb.connect(database, read_only=True, config=config)
         except duckdb.Error as error:
             raise DamagedAtlas(
-                f"{database} can't be read as a database ({first_line(error)}); open an older version, or restore it"
+                f"{place.address}/{version.catalog.name} can't be read as a database ({first_line(error)}); "
+                "open an older version, or restore it"
             ) from None
         if connection.filesystem_is_registered(PROTOCOL):
             files = _FILE_SYSTEMS[database]
@@ -406,14 +417,16 @@ def _hold(place: Place, version: Version) -> Path | None:
     held = unfinished_path(place.local / version_name(version.number))
     remove_unfinished(place.local / version_name(version.number))
     try:
+        held.parent.mkdir(parents=True, exist_ok=True)
         held.touch()
     except OSError:
         return None
     return held
 
 
-def writer_lock(folder: Path) -> IO[bytes]:
+def writer_lock(place: Place) -> IO[bytes]:
     """The lock of the one who writes on this machine, until it is closed. Raises `AtlasLocked`."""
+    folder = place.local
     with disk_full(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / WRITER_LOCK).open("ab")
@@ -424,9 +437,11 @@ def writer_lock(folder: Path) -> IO[bytes]:
         note = read_note(folder)
         holder = f"process {note['pid']} (`{note['command']}`, since {note['since']})" if note else "another process"
         if note.get("pid") == os.getpid():
-            raise AtlasLocked(f"{folder} is already open in this process, for writing; close it first") from None
+            raise AtlasLocked(
+                f"{place.address} is already open in this process, for writing; close it first"
+            ) from None
         raise AtlasLocked(
-            f"{folder} is being written by {holder}; wait until it has finished, or stop it, and try again"
+            f"{place.address} is being written by {holder}; wait until it has finished, or stop it, and try again"
         ) from None
     return file
 

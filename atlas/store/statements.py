@@ -41,6 +41,11 @@ class Statements:
         self._running: set[duckdb.DuckDBPyConnection] = set()
         self._interrupted = False
 
+    @property
+    def address(self) -> str:
+        """Its folder, or where else it lies, as `atlas.open` takes it."""
+        return str(self.path)
+
     def close(self) -> None:
         """Let go of the database. Closing twice is allowed."""
         self._connection.close()
@@ -165,7 +170,7 @@ class Statements:
             raise
         except duckdb.OutOfMemoryException as error:
             raise StoreError(
-                f"{self.path} needs more memory than one of its rows, or what is done at once, may take "
+                f"{self.address} needs more memory than one of its rows, or what is done at once, may take "
                 f"({first_line(error)}); of what is ingested, --max-input-mb and --max-label bound a row"
             ) from None
         except duckdb.InterruptException:

@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
-from ..errors import UsageError
-from .buckets import address_in
+from ..errors import NotAnAtlas, UsageError
 from .disk import is_mine, remove_unfinished
-from .opening import is_segmented
-from .places import Folder
+from .opening import segmented_place
+from .places import Folder, Place
 from .segmented import writer_lock
 from .versions import (
     CATALOGS,
@@ -43,11 +42,12 @@ def vacuum(path: str | Path, *, grace: float = GRACE) -> Vacuumed:
     """Remove old versions of a segmented atlas, and files that no version left needs.
 
     The newest version stays, and so do those that were the newest within the time of grace, and those that somebody
-    on this machine has open, or on another one has opened within that time. Files of no version, as a killed commit
-    leaves them, stay for that time too: their version may yet be committed.
+    on this machine has open, or on another one that shares the folder has opened within that time. Files of no
+    version, as a killed commit leaves them, stay for that time too: their version may yet be committed. At an address
+    the time of grace alone protects who reads on another machine.
 
     Args:
-        path: the atlas.
+        path: the atlas, or its address.
         grace: seconds.
 
     Returns:
@@ -56,24 +56,25 @@ def vacuum(path: str | Path, *, grace: float = GRACE) -> Vacuumed:
     Raises:
         UsageError: a negative time, or an atlas that keeps its codes in tables.
         AtlasLocked: a process of this machine is writing.
+        StoreError: what lies at an address can't be listed or removed.
         DamagedAtlas: a version that stays can't be read: what it needs is not known.
     """
-    if address_in(path) is not None:
-        raise UsageError(f"{path} is an address, and vacuum works on folders; mount it as one")
-    folder = Path(path)
     if not grace >= 0:
         raise UsageError(f"the time of grace is {grace:g} s; it can't be negative")
-    if not is_segmented(folder):
-        raise UsageError(f"{folder} is no segmented atlas and has no versions; nothing is to be removed")
-    place, oldest = Folder(folder), time.time() - grace
-    with closing(writer_lock(folder)):
+    place = segmented_place(path)
+    if place is None:
+        raise UsageError(f"{path} is no segmented atlas and has no versions; nothing is to be removed")
+    oldest = time.time() - grace
+    with closing(writer_lock(place)):
         numbers = version_numbers(place)
+        if not numbers:
+            raise NotAnAtlas(f"{place.address} holds no version of an atlas; nothing is to be removed")
         versions = {number: read_version(place, number) for number in numbers}
-        remove_unfinished(folder / CATALOGS / "catalog.duckdb")
+        remove_unfinished(place.local / CATALOGS / "catalog.duckdb")
         gone = [
             number
             for number, following in pairwise(numbers)
-            if _seconds(versions[following]) < oldest and not _is_read(folder, number, oldest)
+            if _seconds(versions[following]) < oldest and not _is_read(place.local, number, oldest)
         ]
         kept = [version for number, version in versions.items() if number not in gone]
         needed = {name for version in kept for file in version.files for name in (file.name, about_name(file.name))}
@@ -81,14 +82,13 @@ def vacuum(path: str | Path, *, grace: float = GRACE) -> Vacuumed:
             name for number in gone for file in versions[number].files for name in (file.name, about_name(file.name))
         }
         for number in gone:  # first, so that nobody opens what is being removed
-            (folder / version_name(number)).unlink()
+            place.remove(version_name(number))
         n_files = n_bytes = 0
-        for file in _files(folder):
-            name, status = file.relative_to(folder).as_posix(), file.stat()
-            if name not in needed and (name in dropped or status.st_mtime < oldest):
-                file.unlink()
-                n_files, n_bytes = n_files + 1, n_bytes + status.st_size
-        _remove_empty(folder / SEGMENTS)
+        for name, size, written in _files(place):
+            if name not in needed and (name in dropped or written < oldest):
+                place.remove(name)
+                n_files, n_bytes = n_files + 1, n_bytes + size
+        _clear(place.local, oldest, is_sent=not isinstance(place, Folder))
     return Vacuumed(tuple(gone), n_files, n_bytes)
 
 
@@ -105,13 +105,19 @@ def _is_read(folder: Path, number: int, oldest: float) -> bool:
     )
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(place: Place) -> Iterator[tuple[str, int, float]]:
     """Catalogs and what is in segments; private copies of writers are no files of the atlas."""
-    yield from [file for file in (folder / CATALOGS).glob("*.duckdb") if not file.name.startswith(".")]
-    yield from [file for file in (folder / SEGMENTS).rglob("*") if file.is_file()]
+    for about in place.files(CATALOGS):
+        parent, _, name = about[0].rpartition("/")
+        if parent == CATALOGS and name.endswith(".duckdb") and not name.startswith("."):
+            yield about
+    yield from place.files(SEGMENTS)
 
 
-def _remove_empty(folder: Path) -> None:
-    for below in sorted(folder.rglob("*"), key=lambda file: len(file.parts), reverse=True):
+def _clear(folder: Path, oldest: float, *, is_sent: bool) -> None:
+    """Take away what a killed commit left on this machine to be sent to an address, and folders without a file."""
+    for below in sorted((folder / SEGMENTS).rglob("*"), key=lambda file: len(file.parts), reverse=True):
         if below.is_dir() and not any(below.iterdir()):
             below.rmdir()
+        elif is_sent and below.suffix == ".parquet" and below.stat().st_mtime < oldest:
+            below.unlink()

@@ -13,10 +13,11 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import DamagedAtlas, SchemaVersionError, UnknownName
+from ..errors import DamagedAtlas, SchemaVersionError, StoreError, UnknownName
 from .digests import SiteTable
 from .disk import sealed, unsealed
 from .places import Place, StoredFile
@@ -129,7 +130,10 @@ def read_version(place: Place, number: int) -> Version:
 
 
 def commit(place: Place, version: Version) -> bool:
-    """Write the file of a version whose other files are there; False where somebody committed that number before."""
+    """Write the file of a version whose other files are there; False where somebody committed that number before.
+
+    A store may have written it and its answer be lost, or a second try find it: a file of these bytes is this one.
+    """
     document: dict[str, Any] = {
         "format": FORMAT,
         "version": version.number,
@@ -139,7 +143,14 @@ def commit(place: Place, version: Version) -> bool:
         "segments": [asdict(file) for file in version.segments],
         "indexes": [asdict(file) for file in version.indexes],
     }
-    return place.create(version_name(version.number), sealed(document))
+    name, content = version_name(version.number), sealed(document)
+    try:
+        return place.create(name, content) or place.read(name) == content
+    except StoreError:
+        with suppress(StoreError, FileNotFoundError):
+            if place.read(name) == content:
+                return True
+        raise
 
 
 def files_of(segments: Sequence[SegmentFile], table: SiteTable) -> list[SegmentFile]:

@@ -31,8 +31,9 @@ from .job import (
     check_unchanged,
     data_digest,
     find_result,
+    folder_of,
+    name_of,
     next_number,
-    path_of,
     reading,
     storing,
 )
@@ -162,7 +163,7 @@ def cluster(
             "n_placed": n - len(rows) if place and rows is not None else 0,
             "data_digest": digest,
         }
-        staged = staging_of(path_of(path) / STAGING, parameters)
+        staged = staging_of(folder_of(path) / STAGING, parameters)
         known = find_result(a, "clusterings", "clustering_id", parameters)
         if known is not None:
             remove(staged)
@@ -207,7 +208,7 @@ def cluster_all(path: Path | Atlas, network: str, sites: Sequence[str], *, progr
         if n_codes > AUTOMATIC_POINTS:
             notes.append(
                 f"{site} was not clustered: {n_codes} examples, and only up to {AUTOMATIC_POINTS} are clustered "
-                f"unasked; `polytope cluster {path_of(path)} --site {site}` does it, in a time that grows with the "
+                f"unasked; `polytope cluster {name_of(path)} --site {site}` does it, in a time that grows with the "
                 "square"
             )
             continue

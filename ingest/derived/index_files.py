@@ -19,6 +19,7 @@ from atlas.search.files import Block, check_file, read_about
 from atlas.search.hamming_index import HammingIndex
 from atlas.search.joined import JoinedIndex, load_index
 from atlas.store.atlas import Atlas
+from atlas.store.buckets import address_in
 from atlas.store.catalog import SiteRecord, Target
 from atlas.store.disk import disk_full
 from atlas.store.index_parts import IndexPart
@@ -44,11 +45,14 @@ class IndexTask:
 
 @dataclass(frozen=True)
 class IndexFiles:
-    """Writes any file of some indexes of the atlas at ``path``; ``folder``: for what is handed to other processes."""
+    """Writes any file of some indexes of the atlas at ``place``, a folder or an address.
+
+    ``folder``: for what is handed to other processes.
+    """
 
     unit: ClassVar[str] = "index"
 
-    path: Path
+    place: str
     folder: Path
     recall: float
 
@@ -58,7 +62,8 @@ class IndexFiles:
 
     def elsewhere(self) -> Callable[[str], IndexFiles]:
         """As `Work.elsewhere` says."""
-        return partial(_again, self.path.absolute(), self.folder.absolute(), self.recall)
+        place = self.place if address_in(self.place) else str(Path(self.place).absolute())
+        return partial(_again, place, self.folder.absolute(), self.recall)
 
     def __call__(self, task: IndexTask, progress: Tell) -> None:
         """Write a file, unless it would hold no code."""
@@ -69,7 +74,7 @@ class IndexFiles:
             progress(codes - done)
             done = codes
 
-        with atlas.open(self.path) as a:
+        with atlas.open(self.place) as a:
             target = a.catalog.target(site=task.target, network=task.network)
             if task.kind == "flat":
                 write_flat(a, target, task.part, tell)
@@ -78,8 +83,8 @@ class IndexFiles:
                 write_approximate(part_of(exact, task.place), task.part, self.recall, tell)
 
 
-def _again(path: Path, folder: Path, recall: float, device: str) -> IndexFiles:
-    return IndexFiles(path, folder, recall)
+def _again(place: str, folder: Path, recall: float, device: str) -> IndexFiles:
+    return IndexFiles(place, folder, recall)
 
 
 def part_of(exact: HammingIndex, place: int) -> HammingIndex:

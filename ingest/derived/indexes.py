@@ -33,7 +33,7 @@ from .index_files import (
     write_approximate,
     write_flat,
 )
-from .job import STAGING, check_unchanged, path_of, reading, storing
+from .job import STAGING, check_unchanged, folder_of, name_of, reading, storing
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ def build_indexes(
             _record(a, target, index, files)
             gone = _forget_beside(a, target, but="ivf")
             seal(a, "indexes")
-        _remove(path_of(path), gone)
+        _remove(folder_of(path), gone)
         built.append(index)
     if dropped:
         with storing(path, progress) as a:
             gone = [file for target in dropped for file in _forget_beside(a, target)]
             seal(a, "indexes")
-        _remove(path_of(path), gone)
+        _remove(folder_of(path), gone)
     return built
 
 
@@ -136,7 +136,7 @@ def _build_flat(
     with progress.step("index", total=sum(counts), unit="codes") as step:
         if engine is not None:
             sizes = [[count // len(parts) for _ in parts] for count, parts in zip(counts, parts_of, strict=True)]
-            _have_built(a.path, engine, _tasks(targets, parts_of, sizes, "flat"), 1.0, step)
+            _have_built(a, engine, _tasks(targets, parts_of, sizes, "flat"), 1.0, step)
         for target, count, parts in zip(targets, counts, parts_of, strict=True):
             n_codes, files = 0, Files()
             for part in parts:
@@ -148,7 +148,7 @@ def _build_flat(
                     n_codes += about["count"]
                     files.append((part, about["size"], about["sha256"]))
             if not files:
-                raise NotStored(f"no example of {a.path} has a code at every site of {target.name}")
+                raise NotStored(f"no example of {a.address} has a code at every site of {target.name}")
             built.append((Built(target.network.name, target.name, "flat", n_codes), files))
             before += count
             step.update(before, sum(counts))
@@ -168,13 +168,15 @@ def _tasks(
     return [IndexTask(number, *each) for number, each in enumerate(wanted)]
 
 
-def _have_built(path: Path, engine: Engine, tasks: Sequence[IndexTask], recall: float, step: Step) -> None:
-    folder = path / STAGING / "indexes"
-    with disk_full(path):
+def _have_built(
+    place: str | Path | Atlas, engine: Engine, tasks: Sequence[IndexTask], recall: float, step: Step
+) -> None:
+    folder = folder_of(place) / STAGING / "indexes"
+    with disk_full(folder):
         folder.mkdir(parents=True, exist_ok=True)
     total = sum(task.size for task in tasks)
     try:
-        engine.run(tasks, IndexFiles(path, folder, recall), lambda done: step.update(done, total))
+        engine.run(tasks, IndexFiles(name_of(place), folder, recall), lambda done: step.update(done, total))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -206,15 +208,19 @@ def _unbuilt(
     if not targets:
         return
     with reading(place) as a:
-        flat = [load_index(a.index_files(index_file(target)), target.digest) for target in targets]
-        parts_of = [_parts(a, target, "ivf", force) for target in targets]
+        files_of = [a.index_files(index_file(target)) for target in targets]
+        flat = [load_index(files, target.digest) for files, target in zip(files_of, targets, strict=True)]
+        parts_of = [  # beside every flat file; a part of a span in which no example has all sites has none
+            [part for part in _parts(a, target, "ivf", force) if part.within in [file.within for file in files]]
+            for files, target in zip(files_of, targets, strict=True)
+        ]
     if engine is not None:
         held = [
             [len(part_of(exact, at)) for at in range(len(parts))] for exact, parts in zip(flat, parts_of, strict=True)
         ]
         tasks = [task for task in _tasks(targets, parts_of, held, "ivf") if task.size >= LEAST]
         with progress.step("build ivf", total=sum(task.size for task in tasks), unit="codes") as step:
-            _have_built(path_of(place), engine, tasks, recall, step)
+            _have_built(place, engine, tasks, recall, step)
         there = {task.part.path for task in tasks}
         parts_of = [
             [replace(part, is_built=part.is_built or part.path in there) for part in parts] for parts in parts_of
@@ -308,7 +314,7 @@ def _targets(a: Atlas, network: str | None, names: list[str] | None) -> list[Tar
         for name in [*(site.name for site in a.catalog.sites_of(record) if site.n_codes), *spans]:
             found.append(a.catalog.target(site=name, network=record.name))
     if not found:
-        raise NotStored(f"{a.path} holds no codes to index; `polytope ingest` adds some")
+        raise NotStored(f"{a.address} holds no codes to index; `polytope ingest` adds some")
     return found
 
 

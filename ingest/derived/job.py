@@ -16,7 +16,9 @@ from typing import Any, Literal
 import atlas
 from atlas.errors import AtlasLocked, NotStored, RunInterrupted, UsageError
 from atlas.store.atlas import Atlas
+from atlas.store.buckets import address_in
 from atlas.store.catalog import Target
+from atlas.store.opening import local_folder
 from atlas.store.statements import quoted
 
 from ..progress import Progress
@@ -35,8 +37,14 @@ PATIENCE = 60.0
 TRY_EVERY = 0.25  # seconds
 
 
-def path_of(place: str | Path | Atlas) -> Path:
-    return place.path if isinstance(place, Atlas) else Path(place)
+def folder_of(place: str | Path | Atlas) -> Path:
+    """The folder on this machine for what is staged: that of the atlas, or what stands for its address."""
+    return place.path if isinstance(place, Atlas) else local_folder(place)
+
+
+def name_of(place: str | Path | Atlas) -> str:
+    """The folder or address of an atlas, as `atlas.open` takes it."""
+    return place.address if isinstance(place, Atlas) else address_in(place) or str(place)
 
 
 @contextmanager
@@ -81,7 +89,7 @@ def patiently(path: str | Path, progress: Progress, *, writable: bool = False, w
         if wait <= 0:
             raise
     until = time.monotonic() + wait
-    with progress.step(f"wait until {path} is closed elsewhere"):
+    with progress.step(f"wait until {name_of(path)} is closed elsewhere"):
         while True:
             time.sleep(TRY_EVERY)
             try:

@@ -94,7 +94,7 @@ def _index(a: Atlas, target: Target) -> HammingIndex:
         option = "--span" if "->" in target.name else "--site"
         raise IndexMissing(
             f"{target.name} of network {target.network.name} has no index; build it with "
-            f"`polytope index {a.path} {option} '{target.name}'`"
+            f"`polytope index {a.address} {option} '{target.name}'`"
         )
     index = load_index(a.index_files(file), target.digest)
     index.check(len(index), target.digest)

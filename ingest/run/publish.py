@@ -96,7 +96,7 @@ def check_network(atlas: Atlas, network: Network) -> None:
             continue
         if record.weights_digest != info.weights_digest:
             raise WeightsError(
-                f"{atlas.path} already holds a network {info.name!r} with other weights ({record.weights}, digest "
+                f"{atlas.address} already holds a network {info.name!r} with other weights ({record.weights}, digest "
                 f"{record.weights_digest[:12]}…; these have {info.weights_digest[:12]}…): give these a name with "
                 "--name"
             )
@@ -107,8 +107,8 @@ def check_network(atlas: Atlas, network: Network) -> None:
                 if record.reading.get(key) != json.loads(json.dumps(info.reading.get(key)))
             )
             raise WeightsError(
-                f"{atlas.path} already holds {info.name!r}, read in another way ({changed}); its codes would not be "
-                "comparable: give this one a name with --name"
+                f"{atlas.address} already holds {info.name!r}, read in another way ({changed}); its codes would not "
+                "be comparable: give this one a name with --name"
             )
 
 
@@ -117,8 +117,8 @@ def check_dataset(atlas: Atlas, name: str, kind: str) -> None:
     known = atlas.value("select kind from datasets where name = $1", [name])
     if known not in (None, kind):
         raise UsageError(
-            f"{atlas.path} already holds a dataset {name!r} of {known}s, and these are {kind}s: give them a name of "
-            "their own"
+            f"{atlas.address} already holds a dataset {name!r} of {known}s, and these are {kind}s: give them a name "
+            "of their own"
         )
 
 

@@ -367,7 +367,7 @@ def _check_space(path: Path, plan: Plan, estimate: Forecast, folder: Path) -> No
     free = shutil.disk_usage(local_folder(path)).free
     if free < needed:
         raise DiskFull(
-            f"the run needs about {needed / 1e9:.3g} GB on the device that holds {path} "
+            f"the run needs about {needed / 1e9:.3g} GB on the device that holds {local_folder(path)} "
             f"({estimate.atlas_bytes / 1e9:.3g} for the atlas, the rest until it is published); {free / 1e9:.3g} GB "
             "are free. Free some, choose fewer --sites, or pass --no-store-activations"
         )

@@ -108,7 +108,7 @@ def _is_there(a: Atlas, digests: pa.Table, chosen: set[str]) -> bool:
     if held != {
         row for row in zip(*(column.to_pylist() for column in digests.columns), strict=True) if row[0] not in own
     }:
-        raise UsageError(f"{a.path} holds another atlas already; give the name of a new folder")
+        raise UsageError(f"{a.address} holds another atlas already; give the name of a new folder")
     return True
 
 

@@ -96,7 +96,7 @@ def push(
         with (progress or Progress()).step("push", total=total, unit="rows") as step:
             parts = sending.parts(inputs=inputs, told=step.advance)
             names = sending.names()
-            manifest = Manifest(title or a.path.resolve().stem, license, inputs, tuple(parts), names)
+            manifest = Manifest(title or Path(a.address).resolve().stem, license, inputs, tuple(parts), names)
             sending.small(CROISSANT, croissant(a, manifest))
             sending.small(README, readme(a, manifest).encode())
             sending.small(MANIFEST, manifest.to_bytes())

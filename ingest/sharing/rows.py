@@ -172,7 +172,7 @@ def _keys(atlas: Atlas) -> tuple[np.ndarray, pa.Array]:
 
 def _changed(atlas: Atlas, what: str) -> DamagedAtlas:
     return DamagedAtlas(
-        f"{what} in {atlas.path} changed since they were written; `polytope verify {atlas.path}` says where"
+        f"{what} in {atlas.address} changed since they were written; `polytope verify {atlas.address}` says where"
     )
 
 

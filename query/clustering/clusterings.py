@@ -127,7 +127,7 @@ def find_clustering(atlas: Atlas, clustering: int, target: Target | None = None)
     if target is not None and record.target.network.name != target.network.name:
         raise UsageError(
             f"{record.name} is of network {record.target.network.name}, but the question is about "
-            f"{target.network.name}; `polytope clusters {atlas.path}` lists clusterings"
+            f"{target.network.name}; `polytope clusters {atlas.address}` lists clusterings"
         )
     return record
 
@@ -158,7 +158,7 @@ def clustering_of(atlas: Atlas, target: Target, clustering: int | None, space: s
         option = "--span" if is_span(target) else "--site"
         raise UnknownName(
             f"no clustering of {target.name} of network {target.network.name} in {space}; "
-            f"`polytope cluster {atlas.path} {option} '{target.name}' --space {space}` makes one"
+            f"`polytope cluster {atlas.address} {option} '{target.name}' --space {space}` makes one"
         )
     return newest
 
@@ -196,7 +196,7 @@ def _load(atlas: Atlas, clustering: object) -> Clustering:
     )
     if not rows:
         held = ", ".join(str(other) for (other,) in atlas.rows("select clustering_id from clusterings order by all"))
-        raise UnknownName(f"no clustering {clustering} in {atlas.path}; it holds {held or 'none'}")
+        raise UnknownName(f"no clustering {clustering} in {atlas.address}; it holds {held or 'none'}")
     row = rows[0]
     # A name with an arrow in it is read as a span's.
     target = atlas.catalog.target(site=row.pop("target"), network=row.pop("network"))

@@ -103,7 +103,7 @@ def no_clustering(atlas: Atlas, target: Target, space: str) -> UnknownName:
     option = "--span" if is_span(target) else "--site"
     return UnknownName(
         f"no clustering of {target.name} of network {target.network.name} in {space}, and too many or too few "
-        f"examples to make one here; `polytope cluster {atlas.path} {option} '{target.name}' --space {space}` does"
+        f"examples to make one here; `polytope cluster {atlas.address} {option} '{target.name}' --space {space}` does"
     )
 
 

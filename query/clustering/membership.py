@@ -115,7 +115,7 @@ def membership(
     if not record.current:
         raise UsageError(
             f"{record.target.name} has other examples than when {record.name} was made, so nothing new can be placed "
-            f"in it; cluster again with `polytope cluster {atlas.path}`"
+            f"in it; cluster again with `polytope cluster {atlas.address}`"
         )
     if record.space == "activations" and given.is_code:
         raise UsageError(f"{record.name} is of activations, and a code has none; give an example, a text or an image")

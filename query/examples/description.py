@@ -51,8 +51,8 @@ def described(atlas: Atlas, network: NetworkRecord, ids: Int64[np.ndarray, " exa
     held, places = places_of(ids, known)
     if not held.all():
         raise DamagedAtlas(
-            f"{atlas.path} has codes of example {ids[~held][0]}, but not the example itself; `polytope verify` says "
-            "what else is wrong"
+            f"{atlas.address} has codes of example {ids[~held][0]}, but not the example itself; `polytope verify` "
+            "says what else is wrong"
         )
     return {name: column.take(places) for name, column in columns.items()}
 

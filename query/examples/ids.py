@@ -20,7 +20,7 @@ def network_of(atlas: Atlas, example: int) -> str:
     if name is None:
         highest = atlas.value("select max(example_id) from examples")
         held = f"ids run from 1 to {highest}" if highest else "it holds none; `polytope ingest` adds some"
-        raise UnknownName(f"no example {example} in {atlas.path}; {held}")
+        raise UnknownName(f"no example {example} in {atlas.address}; {held}")
     return str(name)
 
 

@@ -183,7 +183,9 @@ class Given:
         """
         if self.subject is not None:
             if self.subject.atlas != atlas.path:
-                raise UsageError(f"the subject was read in {self.subject.atlas}, not in {atlas.path}; read it there")
+                raise UsageError(
+                    f"the subject was read in {self.subject.atlas}, not in {atlas.address}; read it there"
+                )
             known = self.subject.target
             if {site, span} - {None, known.name} or network not in (None, known.network.name):
                 raise UsageError(

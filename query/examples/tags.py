@@ -55,7 +55,7 @@ def tag_examples(atlas: Atlas, tag: str, *, examples: Iterable[int], remove: boo
         "select example_id from examples where example_id in (select unnest($1::uinteger[]))", [ids]
     )
     if len(missing := set(ids) - set(known["example_id"].tolist())):
-        raise UnknownName(f"no example {min(missing)} in {atlas.path}")
+        raise UnknownName(f"no example {min(missing)} in {atlas.address}")
     with changing_names(atlas.path) as append:
         append(Tag(words, tuple(ids), remove, _now()))
     return len(tags(atlas, tag=words))

@@ -39,7 +39,7 @@ def save(atlas: Atlas, result: Result) -> int:
     hold, `TypeError` where a parameter or a cell is nothing that JSON can hold.
     """
     if not atlas.writable:
-        raise UsageError(f"{atlas.path} is open for reading; open it for writing to store a result")
+        raise UsageError(f"{atlas.address} is open for reading; open it for writing to store a result")
     network = None if result.network is None else atlas.catalog.network(result.network)
     question = {
         "kind": result.kind,
@@ -94,7 +94,7 @@ def load(atlas: Atlas, experiment_id: int) -> Result:
     )
     if not rows:
         held = ", ".join(str(n) for (n,) in atlas.rows("select experiment_id from experiments order by all"))
-        raise UnknownName(f"no experiment {experiment_id} in {atlas.path}; it holds {held or 'none'}")
+        raise UnknownName(f"no experiment {experiment_id} in {atlas.address}; it holds {held or 'none'}")
     [row] = rows
     parameters = loads(row["parameters"])
     return Result(

@@ -6,6 +6,7 @@ import html
 import traceback
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -39,7 +40,7 @@ details { margin: 0.5rem 0; } .network { margin: 1.5rem 0 0.5rem; font-weight: 6
 
 def page(atlas: Atlas, networks: Sequence[NetworkRecord], blocks: Sequence[Block]) -> str:
     """The whole page: the facts, every claim on every network, and the largest clusters (Appendix E)."""
-    title, path = f"The polytope lens on {atlas.path.name}", str(atlas.path)
+    title, path = f"The polytope lens on {PurePath(atlas.address).name}", atlas.address
     facts = [f"{record.name}: {record.architecture}, weights {record.weights_digest[:12]}" for record in networks]
     cluster_tables: dict[str, tuple[str, pd.DataFrame]] = {}
     for record in networks:

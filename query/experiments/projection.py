@@ -216,7 +216,7 @@ def _vector(
     if stored is None:
         raise UnknownName(
             f"no direction {method} {component} of site {site.name} of network {site.network} is stored; "
-            f"`polytope experiment directions {atlas.path} --site {site.name}` finds some"
+            f"`polytope experiment directions {atlas.address} --site {site.name}` finds some"
         )
     vector = stored[1]
     return vector / np.linalg.norm(vector), f"{method} direction {component}"

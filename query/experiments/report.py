@@ -174,7 +174,7 @@ def _lookup() -> Answer:
     ) -> tuple[Result, int | None]:
         number = recall(atlas, experiment, network.name, options, "any")
         if number is None:
-            line = command(experiment.name, options, network.name, str(atlas.path))
+            line = command(experiment.name, options, network.name, atlas.address)
             raise NotStored(f"not stored yet: {line}")
         if number not in loaded:
             loaded[number] = load(atlas, number)
@@ -244,7 +244,7 @@ def _suggested(atlas: Atlas, experiment: Experiment, network: NetworkRecord, bef
         raise
     except PolytopeError as error:
         return {"options": None, "reason": str(error), "command": f"polytope experiment {experiment.name} --help"}
-    line = command(experiment.name, options, network.name, str(atlas.path))
+    line = command(experiment.name, options, network.name, atlas.address)
     return {"options": options, "reason": "", "command": line}
 
 

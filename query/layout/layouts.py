@@ -84,7 +84,7 @@ def find_layout(atlas: Atlas, layout: object) -> StoredLayout:
     )
     if not rows:
         held = ", ".join(str(other) for (other,) in atlas.rows("select layout_id from layouts order by all"))
-        raise UnknownName(f"no layout {layout} in {atlas.path}; it holds {held or 'none'}")
+        raise UnknownName(f"no layout {layout} in {atlas.address}; it holds {held or 'none'}")
     row = rows[0]
     target = atlas.catalog.target(site=row.pop("target"), network=row.pop("network"))
     return StoredLayout(target=target, **row)
@@ -110,7 +110,7 @@ def layout_of(atlas: Atlas, target: Target, space: str | None = None) -> StoredL
         wanted = f" --space {space}" if space == "activations" else ""
         raise UnknownName(
             f"no layout of {target.name} of network {target.network.name} is stored; "
-            f"`polytope layout {quote(str(atlas.path))} {option} {quote(target.name)}{among}{wanted}` makes one"
+            f"`polytope layout {quote(atlas.address)} {option} {quote(target.name)}{among}{wanted}` makes one"
         )
     return find_layout(atlas, number)
 

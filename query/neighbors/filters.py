@@ -101,7 +101,7 @@ def _conditions(
         if clustering is None:
             raise UnknownName(
                 f"cluster {wanted.cluster} was asked for, but {target.name} of network {target.network.name} has no "
-                f"clustering; `polytope cluster {atlas.path}` makes one, or name one of another site (clustering)"
+                f"clustering; `polytope cluster {atlas.address}` makes one, or name one of another site (clustering)"
             )
         clustering.check(wanted.cluster)
         yield (
@@ -132,6 +132,6 @@ def _meeting(atlas: Atlas, where: str) -> Int64[np.ndarray, " examples"]:
             raise type(error)(f"{error} (where is {shown!r})") from None
         raise type(error)(
             f"where is {shown!r}; expected a condition on the columns of examples (label, prediction, loss, token, "
-            f"position, …; `polytope sql {atlas.path} --schema` lists them): {_PLACE.sub('', str(error))}"
+            f"position, …; `polytope sql {atlas.address} --schema` lists them): {_PLACE.sub('', str(error))}"
         ) from None
     return meeting["example_id"].to_numpy(np.int64)

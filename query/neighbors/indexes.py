@@ -100,6 +100,6 @@ def _rows(atlas: Atlas, target: Target) -> list[dict[str, Any]]:
 def _missing(atlas: Atlas, target: Target) -> IndexMissing:
     which = f" --span '{target.name}'" if is_span(target) else ""
     return IndexMissing(
-        f"{target.name} of network {target.network.name} has no index; build it with `polytope index {atlas.path}"
+        f"{target.name} of network {target.network.name} has no index; build it with `polytope index {atlas.address}"
         f"{which}`"
     )

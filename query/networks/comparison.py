@@ -155,7 +155,7 @@ def _records(atlas: Atlas, networks: Sequence[str] | None) -> list[NetworkRecord
     names = [record.name for record in records]
     if len(names) < 2 or len(set(names)) < len(names):
         raise UsageError(
-            f"networks are {', '.join(names) or 'none'}; name two or more, each once ({atlas.path} holds "
+            f"networks are {', '.join(names) or 'none'}; name two or more, each once ({atlas.address} holds "
             f"{', '.join(held) or 'none'})"
         )
     return records

@@ -106,7 +106,7 @@ def _step(progress: Progress | None, step: int, steps: int) -> Progress:
 def _same_target(atlas: Atlas, x: Subject, y: Subject) -> Target:
     for subject in (x, y):
         if subject.atlas != atlas.path:
-            raise UsageError(f"{subject.name} was read in {subject.atlas}, not in {atlas.path}; read it there")
+            raise UsageError(f"{subject.name} was read in {subject.atlas}, not in {atlas.address}; read it there")
     if (x.target.name, x.target.network.name) != (y.target.name, y.target.network.name):
         raise UsageError(
             f"{x.name} was read at {x.target.name} of network {x.target.network.name}, {y.name} at {y.target.name} "

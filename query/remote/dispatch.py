@@ -55,6 +55,6 @@ def _ask(
     given = dict(_signature(question).bind_partial(*args, **kwargs).arguments)
     for argument, value in given.items():
         if isinstance(value, Subject) and value.atlas != atlas.path:
-            raise UsageError(f"the {argument} was read in {value.atlas}, not in {atlas.path}; read it there")
+            raise UsageError(f"the {argument} was read in {value.atlas}, not in {atlas.address}; read it there")
     answer = atlas.ask(name, sent(question, given))
     return replace(answer, atlas=atlas.path) if isinstance(answer, Subject) else answer

@@ -45,7 +45,7 @@ def sql(
     """
     if atlas.writable:
         raise UsageError(
-            f"{atlas.path} is open for writing, outside the sandbox; open it for reading to run SQL on it"
+            f"{atlas.address} is open for writing, outside the sandbox; open it for reading to run SQL on it"
         )
     return atlas.sql(query, parameters, row_limit=limit, timeout=timeout)
 

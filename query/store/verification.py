@@ -342,7 +342,7 @@ def _index_fault(atlas: Atlas, network: str, name: str, row: dict[str, Any] | No
         target = atlas.catalog.target(site=name, network=network)
     except (UnknownName, NotStored, UsageError) as error:
         return str(error)
-    build = f"build it with `polytope index {atlas.path}`"
+    build = f"build it with `polytope index {atlas.address}`"
     if row is None:
         return f"there is none; {build}"
     ids = holders(atlas, target)
