@@ -56,6 +56,18 @@ def either(request: pytest.FixtureRequest, built: Path, segmented: Callable[[int
     return built if request.param == "tables" else segmented(3)
 
 
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty bucket of a store on this machine; the environment says how it is reached."""
+    pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
+    from tests import object_store
+
+    for name, value in object_store.environment(object_store.endpoint()).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("POLYTOPE_CACHE", str(tmp_path / "cache"))
+    return object_store.new_bucket()
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A function from an architecture to a folder with a small language model of it."""

@@ -148,9 +148,8 @@ def test_what_is_no_atlas_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It costs the time limit, and a sentence; one that is not there costs less."""
-    monkeypatch.setitem(buckets.PATIENCE, "timeout", "100ms")
-    monkeypatch.setitem(buckets.RETRIES, "max_retries", 0)
+    """It costs the time limit, and a sentence."""
+    monkeypatch.setenv("POLYTOPE_STORE_SECONDS", "0.3")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "hidden-word")
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -158,6 +157,9 @@ def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(StoreError, match=r"s3://lab/a.atlas can't be read or written \(") as caught:
             atlas.open("s3://lab/a.atlas")
     assert "hidden-word" not in str(caught.value)
+    monkeypatch.setenv("POLYTOPE_STORE_SECONDS", "soon")
+    with pytest.raises(UsageError, match="POLYTOPE_STORE_SECONDS is 'soon'; it is a number of seconds above 0"):
+        atlas.open("s3://lab/a.atlas")
 
 
 def test_the_cache_keeps_to_its_limit(opened: SegmentedAtlas, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

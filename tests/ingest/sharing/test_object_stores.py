@@ -14,24 +14,13 @@ import ingest
 from atlas.errors import StoreError, UsageError
 from ingest.sharing.place import Place
 
-KEYS = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_DEFAULT_REGION": "us-east-1"}
 
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """The address of an empty bucket of a store in this process; the environment says how it is reached."""
-    pytest.importorskip("s3fs", reason="no s3fs: `pip install 'polytope-atlas[s3]'`")
-    server = pytest.importorskip("moto.server", reason="no moto: `pip install 'moto[server]'`")
-    store = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    store.start()
-    host, port = store.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in (KEYS | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
-            environment.setenv(name, value)
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("atlases")
-        yield "s3://atlases"
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-    store.stop()
+@pytest.fixture
+def bucket(s3: str) -> Iterator[str]:
+    """An empty bucket, for s3fs."""
+    filesystem = pytest.importorskip("s3fs", reason="no s3fs: `pip install 'polytope-atlas[s3]'`").S3FileSystem
+    yield s3
+    filesystem.clear_instance_cache()
 
 
 def test_s3_gives_back_what_was_pushed(bucket: str, built: Path, tmp_path: Path) -> None:
