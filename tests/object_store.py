@@ -89,7 +89,7 @@ def in_front(rule: Rule) -> Iterator[str]:
                 return
             self._send(response.status, held, content, cut=what == "cut")
 
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer  # noqa: N815, as the base class calls them
 
         def _send(self, status: int, headers: dict[str, str], content: bytes, *, cut: bool = False) -> None:
             self.send_response(status)
