@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+COMPILED := $(VENV)/compiled
 
 BENCHES := cluster_codes cluster_activations cluster_millions search nearest ann ingest publish boundaries serve
 
@@ -13,9 +14,15 @@ demo: $(STAMP)  ## build demo.atlas and take a tour of it
 # Many processes import the same libraries: bytecode is kept even where the environment says otherwise. Each has one
 # thread: Numba shares OpenMP with torch, which would run on all cores once a map was made, and their threads wait busily.
 # More processes than two cores: a third of the time goes into waiting for servers, browsers and workers. Each takes 3 GB.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest
 TESTERS ?= 4
-test: $(STAMP)  ## run the tests; those in a browser are skipped where there is no Chromium
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
+test: $(COMPILED)  ## run the tests; those in a browser are skipped where there is no Chromium
+	$(PYTEST) --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
+
+# Once for all processes of tests: each would else compile the same thousands of modules for itself. What can't be imported the tests tell.
+$(COMPILED): $(STAMP)
+	-$(PYTEST) --collect-only -qq >/dev/null 2>&1
+	touch $(COMPILED)
 
 BUDGET ?= 50
 SEED ?= 1
