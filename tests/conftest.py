@@ -8,10 +8,14 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+from hypothesis import settings
 
 from tests import checks
 
 checks.install()
+
+settings.register_profile("patient", deadline=None)  # a busy machine has no even pace
+settings.load_profile("patient")
 
 # A shell has what it runs in the background ignore Ctrl-C, and children inherit that: so tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -87,7 +87,6 @@ def test_strings_hold_a_character_a_gate(made: tuple[np.ndarray, SplineCodes]) -
         assert (SplineCodes.from_string(written, codes.parts).packed == codes.packed[row]).all()
 
 
-@settings(deadline=None)  # a database has no even pace
 @given(gate_matrices(widths=st.integers(1, 40)).filter(len))
 def test_duckdb_reads_the_same_bits(a: Atlas, gates: np.ndarray) -> None:
     codes = SplineCodes.pack(gates)

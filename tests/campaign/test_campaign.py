@@ -177,7 +177,6 @@ def test_a_hostile_file_is_refused(suffix: str, tmp_path: Path, capsys: pytest.C
     @seed(SEED)
     @settings(
         max_examples=5 * BUDGET,
-        deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -16,7 +16,6 @@ from tests.campaign.words import FILES, command_lines, write
 
 SMALL_BUDGET = settings(
     max_examples=40,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -71,7 +71,7 @@ def test_faiss_numpy_and_sql_agree(a, target, example):
         assert within["example_id"].tolist() == ids[distances <= radius].tolist()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(bits=st.text("01", min_size=31, max_size=31), radius=st.integers(0, 31), k=st.integers(1, 360))
 def test_any_code_any_radius(built, bits, radius, k):
     with atlas.open(built) as a:
