@@ -49,7 +49,8 @@ def render(view: View) -> None:
     site = _site(view)
     if site is None:
         return
-    first = UNIT if "unit" in st.query_params else RANKING
+    # Also while its unit is computed: an address that asked for one that is not there names none any more.
+    first = UNIT if "unit" in st.query_params or "unit" in st.session_state else RANKING
     section = address.segment("Show", SECTIONS, key="section", first=first, label_visibility="collapsed")
     address.name("section", section)
     with explained():
