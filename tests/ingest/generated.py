@@ -1,7 +1,8 @@
 """Any number of texts and any number of activations, made when they are asked for and held by nobody.
 
 ``python -m tests.ingest.generated FOLDER N …`` ingests N texts and prints the peak of its memory in MB, and then the
-same of the next number: a run that takes no more than those before leaves the peak as it was.
+same of the next number: a run that takes no more than those before leaves the peak as it was. Shards and the writer
+have less memory than otherwise, so that a small run fills it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+import atlas.store.atlas
 from atlas.network import Kind, NetworkInfo, Reading, Site, Tokens, TokenWindow
 from ingest.datasets.base import BadItem, Item, text_item
+from ingest.run import plan
 from ingest.run.plan import Choices
 from ingest.run.run import ingest
 from ingest.run.sampling import TokenSampling
@@ -86,6 +89,7 @@ def peak_megabytes() -> float:
 
 
 if __name__ == "__main__":
+    atlas.store.atlas.WRITER_BYTES, plan.SHARD_BYTES = 96 << 20, 16 << 20
     every_word = Choices(tokens=TokenSampling(WORDS, 0))
     for n_texts in sys.argv[2:]:
         # Clustering is bounded by AUTOMATIC_POINTS instead, and left out here.

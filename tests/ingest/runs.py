@@ -29,6 +29,7 @@ from ingest.progress import Progress, Step
 from ingest.run.plan import Choices
 from ingest.run.run import Outcome, ingest
 from ingest.run.sampling import TokenSampling
+from tests.atlases import begin
 from tests.forked import children
 from tests.networks import word_network, word_texts
 
@@ -146,6 +147,7 @@ def run_in_child(path: Path, data: Path, stop: Stop | None = None, **options: An
 
 def start_child(path: Path, data: Path, stop: Stop | None = None, **options: Any) -> tuple[Any, Connection]:
     ours, theirs = multiprocessing.Pipe(duplex=False)
+    begin(path)  # here, where the first is kept: each child makes its own
     process = children().Process(target=_child, args=(theirs, path, data, stop, options))
     process.start()
     theirs.close()
@@ -174,6 +176,8 @@ def _child(pipe: Connection, path: Path, data: Path, stop: Stop | None, options:
 def small_run(
     path: Path, data: Path, choices: Choices = SMALL, network: Network | None = None, **options: Any
 ) -> Outcome:
+    if not options.get("segmented"):
+        begin(path)
     return ingest(path, network or word_network(), texts(data), choices, **options)
 
 

@@ -27,6 +27,7 @@ from ingest.datasets.sources import open_dataset
 from ingest.run.plan import Choices
 from ingest.run.ray_engine import RayEngine
 from ingest.run.run import ingest
+from tests.atlases import begin
 from tests.ingest.runs import (
     SMALL,
     TOKENS,
@@ -76,7 +77,7 @@ def test_nan_input_is_named_with_its_token(tmp_path: Path) -> None:
 
 def test_other_network_of_same_name_refused(tmp_path: Path, data: Path) -> None:
     """Another network of the same name is refused before it is run."""
-    small_run(tmp_path / "a", data)
+    small_run(tmp_path / "a", data, cluster=False)
     before = tables(tmp_path / "a")
     with pytest.raises(WeightsError, match=r"a network 'words' with other weights .* give these a name with --name"):
         small_run(tmp_path / "a", data, network=word_network(seed=1))
@@ -95,7 +96,7 @@ def test_unreadable_text_is_refused_or_told(tmp_path: Path, data: Path) -> None:
     (data / "fruit" / "99.txt").write_bytes(b"fruit1 fruit2 \xfe")
     with pytest.raises(BadInput, match=r"1 of 10 inputs can't be used(.|\n)*fruit/99.txt is not UTF-8: byte 14"):
         small_run(tmp_path / "a", data)
-    outcome = small_run(tmp_path / "a", data, replace(SMALL, skip_bad=True))
+    outcome = small_run(tmp_path / "a", data, replace(SMALL, skip_bad=True), cluster=False)
     assert outcome.bad == [("fruit/99.txt", "is not UTF-8: byte 14 is 0xfe")] and outcome.n_examples == 36
     assert rows(tmp_path / "a", "select run_id, key from bad_inputs") == [(1, "fruit/99.txt")]
 
@@ -111,7 +112,8 @@ IMAGES = Choices(batch_size=2, shard_examples=3)
 
 
 def run_images(path: Path, folder: Path, choices: Choices = IMAGES, **options: Any) -> Any:
-    return ingest(path, PixelNetwork(), open_dataset(str(folder), kind="image"), choices, **options)
+    begin(path)
+    return ingest(path, PixelNetwork(), open_dataset(str(folder), kind="image"), choices, cluster=False, **options)
 
 
 def test_broken_image_stops_or_is_skipped(tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_no_image_decodes_is_empty_dataset(tmp_path: Path) -> None:
 
 def test_dataset_name_means_one_kind(tmp_path: Path, data: Path) -> None:
     """A dataset name means one kind of data."""
-    small_run(tmp_path / "a", data)
+    small_run(tmp_path / "a", data, cluster=False)
     with pytest.raises(UsageError, match=r"already holds a dataset 'words' of texts, and these are images"):
         images = open_dataset(str(write_images(tmp_path / "images")), kind="image", name="words")
         ingest(tmp_path / "a", PixelNetwork(), images, IMAGES)
@@ -164,18 +166,18 @@ def test_dataset_name_means_one_kind(tmp_path: Path, data: Path) -> None:
 
 def test_locked_atlas_names_the_writer(tmp_path: Path, data: Path) -> None:
     """An atlas that is being written names the process and its command."""
-    small_run(tmp_path / "a", data)
+    small_run(tmp_path / "a", data, cluster=False)
     with held(tmp_path / "a", writable=True) as process:
         with pytest.raises(AtlasLocked, match=rf"is being written by process {process} \(`.+`, since 20.* UTC\)"):
-            small_run(tmp_path / "a", data, wait=0)
+            small_run(tmp_path / "a", data, cluster=False, wait=0)
         with pytest.raises(AtlasLocked, match="wait until it has finished"):
             atlas.open(tmp_path / "a")
-    assert small_run(tmp_path / "a", data).already_there
+    assert small_run(tmp_path / "a", data, cluster=False).already_there
 
 
 def test_damaged_note_hides_no_error(tmp_path: Path, data: Path) -> None:
     """A damaged note of the writer does not hide the error."""
-    small_run(tmp_path / "a", data)
+    begin(tmp_path / "a")
     with held(tmp_path / "a", writable=True) as process:
         (tmp_path / "a" / "writer.json").write_text('{"pid": ')
         with pytest.raises(AtlasLocked, match=rf"is being written by process {process}; wait"):
@@ -185,11 +187,11 @@ def test_damaged_note_hides_no_error(tmp_path: Path, data: Path) -> None:
 def test_reader_keeps_run_from_publishing(tmp_path: Path, data: Path) -> None:
     """A reader keeps a run from being published and the shards are kept."""
     path = tmp_path / "a"
-    small_run(path, data)
+    small_run(path, data, cluster=False)
     more = small_texts(data, 12)
     with held(path, writable=False) as process:
         with pytest.raises(AtlasLocked, match=rf"is being read or written by process {process}.*close it, and try"):
-            small_run(path, more, wait=0)
+            small_run(path, more, cluster=False, wait=0)
         shards = {file: file.stat().st_mtime_ns for file in path.glob("staging/*/*.parquet")}
         assert len(shards) == 8 and rows(path, "select count(*) from runs") == [(1,)]
     seen: list[bool] = []
@@ -198,7 +200,7 @@ def test_reader_keeps_run_from_publishing(tmp_path: Path, data: Path) -> None:
             seen.append(shards == {file: file.stat().st_mtime_ns for file in shards}) if step == "publish" else None
         )
     )
-    small_run(path, more, progress=same)
+    small_run(path, more, cluster=False, progress=same)
     assert set(seen) == {True} and rows(path, "select count(*) from runs") == [(2,)]
 
 
@@ -363,21 +365,22 @@ def test_disk_too_small_for_empty_atlas(data: Path, disk: Callable[[str], Path])
     """A disk too small for an empty atlas is full."""
     path = disk("100k") / "a"
     with pytest.raises(DiskFull, match="free some"):
-        small_run(path, data)
+        ingest(path, word_network(), texts(data), SMALL)
     assert not list(path.iterdir())
 
 
 def test_unwritable_folder_can_still_be_read(data: Path, disk: Callable[[str], Path]) -> None:
     """A folder that can not be written is an error and reading goes on."""
     folder = disk("40m")
-    small_run(folder / "a", data)
+    small_run(folder / "a", data, cluster=False)
     assert _mount("-o", "remount,ro", folder) == 0
     for path, more in ((folder / "a", replace(SMALL, seed=1)), (folder / "new", SMALL)):
         with pytest.raises(StoreError, match=r"can't be written \(.*Read-only file system.*give another folder"):
-            small_run(path, data, more)
+            ingest(path, word_network(), texts(data), more)
     with pytest.raises(StoreError, match=r"can't be written \(.*Read-only file system"):
         atlas.open(folder / "a", writable=True)
-    assert small_run(folder / "a", data, progress=Watching(lambda step, number: None)).already_there
+    watching = Watching(lambda step, number: None)
+    assert small_run(folder / "a", data, cluster=False, progress=watching).already_there
 
 
 def test_too_short_texts_say_by_how_much(tmp_path: Path, data: Path) -> None:

@@ -31,9 +31,10 @@ def damaged(built: Path, tmp_path: Path) -> Callable[..., Path]:
     def copy(*statements: str) -> Path:
         path = tmp_path / "damaged.atlas"
         shutil.copytree(built, path)
-        with atlas.open(path, writable=True) as writer:
-            for statement in statements:
-                writer.execute(statement)
+        if statements:
+            with atlas.open(path, writable=True) as writer:
+                for statement in statements:
+                    writer.execute(statement)
         return path
 
     return copy

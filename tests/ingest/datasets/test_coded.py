@@ -25,9 +25,16 @@ from atlas.errors import (
     WeightsError,
 )
 from ingest.networks import reload_network
+from tests.atlases import begin
 from tests.ingest.runs import Watching, raising
 
 N, WIDTHS = 40, {"first": 13, "second": 16}
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path: Path) -> None:
+    """The atlas that a test adds to."""
+    begin(tmp_path / "x.atlas")
 
 
 def gates(seed: int = 0) -> dict[str, np.ndarray]:

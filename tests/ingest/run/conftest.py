@@ -19,3 +19,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[st
     path = tmp_path_factory.mktemp("undisturbed") / "a"
     small_run(path, data)
     return tables(path)
+
+
+@pytest.fixture(scope="module")
+def unclustered(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, str]:
+    """The same of a run that clusters nothing, and takes half of the time."""
+    path = tmp_path_factory.mktemp("unclustered") / "a"
+    small_run(path, data, cluster=False)
+    return tables(path)

@@ -56,7 +56,7 @@ def test_every_row_belongs_to_its_example(tmp_path: Path) -> None:
     data = write_texts(tmp_path / "words", made)
     (data / "fruit" / "00.txt").write_bytes(b"fruit1 \xff fruit2")
     choices = replace(SMALL, sites=None, spans=(), shard_examples=8, skip_bad=True)
-    outcome = small_run(tmp_path / "a", data, choices)
+    outcome = small_run(tmp_path / "a", data, choices, cluster=False)
     assert {key for key, _ in outcome.bad} == {"fruit/00.txt", "metal/00.txt"}
     assert len(outcome.plan.shards) == 6 and outcome.n_examples == 48
     with atlas.open(tmp_path / "a") as a:
@@ -80,8 +80,8 @@ def test_shards_say_what_they_brought(tmp_path: Path) -> None:
     """Of a text that occurs twice the second brings nothing; nor does any of a run that reads the same again."""
     made = word_texts(5)
     data = write_texts(tmp_path / "words", [*made, ("river/again.txt", "river", made[0][2])])
-    small_run(tmp_path / "a", data, replace(SMALL, shard_examples=8))
-    small_run(tmp_path / "a", data, replace(SMALL, shard_examples=8, seed=1))
+    small_run(tmp_path / "a", data, replace(SMALL, shard_examples=8), cluster=False)
+    small_run(tmp_path / "a", data, replace(SMALL, shard_examples=8, seed=1), cluster=False)
     with atlas.open(tmp_path / "a") as a:
         assert a.rows("from shards order by run_id, shard") == [
             (1, 0, "cpu", 8, 1, 8),
@@ -157,7 +157,7 @@ def test_images_keep_their_order(tmp_path: Path) -> None:
     (tmp_path / "px" / "dark" / "1.png").write_bytes((tmp_path / "px" / "bright" / "3.png").read_bytes())
     choices = Choices(full=("all",), batch_size=2, shard_examples=3, view=ImageSampling(0.9, 0.1))
     data = open_dataset(str(tmp_path / "px"), kind="image")
-    ingest(tmp_path / "a", network, data, choices)
+    ingest(tmp_path / "a", network, data, choices, cluster=False)
     contents = {item.content_hash: item for item in data.items() if isinstance(item, Item)}
     with atlas.open(tmp_path / "a") as a:
         found = stored(a, network)

@@ -119,51 +119,51 @@ def two(cluster: Cluster) -> RayEngine:
     return RayEngine(cluster.address, workers=2, cpus_per_worker=1, gpus_per_worker=0)
 
 
-def test_two_nodes_share_a_run(two: RayEngine, tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+def test_two_nodes_share_a_run(two: RayEngine, tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
     meeting = ray.remote(Meeting).options(num_cpus=0, name="both").remote(2)
     network = MortalReader(tmp_path / "log", meeting="both")
-    small_run(tmp_path / "a", data, network=network, engine=two)
+    small_run(tmp_path / "a", data, network=network, cluster=False, engine=two)
     ray.kill(meeting)
-    assert tables(tmp_path / "a") == undisturbed and leftovers(tmp_path / "a") == []
+    assert tables(tmp_path / "a") == unclustered and leftovers(tmp_path / "a") == []
     nodes, processes = (set(who) for who in zip(*network.read_by(), strict=True))
     assert len(network.read_by()) == 9 and len(nodes) == 2 and str(os.getpid()) not in processes
 
 
-def test_lost_worker_costs_its_shard(two: RayEngine, tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+def test_lost_worker_costs_its_shard(two: RayEngine, tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
     """One that is killed in its shard is replaced, and nothing but that shard is read again."""
     network = MortalReader(tmp_path / "log", deaths=1)
-    small_run(tmp_path / "a", data, network=network, engine=two)
-    assert tables(tmp_path / "a") == undisturbed
+    small_run(tmp_path / "a", data, network=network, cluster=False, engine=two)
+    assert tables(tmp_path / "a") == unclustered
     assert len(network.read_by()) == 9 + 2
 
 
 def test_shard_that_ends_all_is_named(
-    cluster: Cluster, tmp_path: Path, data: Path, undisturbed: dict[str, str]
+    cluster: Cluster, tmp_path: Path, data: Path, unclustered: dict[str, str]
 ) -> None:
     """What ends three workers would end all; what is complete is kept."""
     network = MortalReader(tmp_path / "log", deaths=1000)
     with pytest.raises(WorkersLost, match=r"3 workers ended in shard 0(.|\n)*give the same command again"):
-        small_run(tmp_path / "a", data, network=network, engine=RayEngine(cluster.address, workers=1))
-    small_run(tmp_path / "a", data)
-    assert tables(tmp_path / "a") == undisturbed
+        small_run(tmp_path / "a", data, network=network, cluster=False, engine=RayEngine(cluster.address, workers=1))
+    small_run(tmp_path / "a", data, cluster=False)
+    assert tables(tmp_path / "a") == unclustered
 
 
-def test_a_node_dies_in_mid_shard(cluster: Cluster, tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+def test_a_node_dies_in_mid_shard(cluster: Cluster, tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
     """The shard that was in its hands is read by those that are left, though nobody takes its place."""
     cluster.add_node(num_cpus=1, resources={"third": 1}, object_store_memory=STORE)
     [third] = [node["NodeID"] for node in ray.nodes() if "third" in node["Resources"]]
     meeting = ray.remote(Meeting).options(num_cpus=0, name="all").remote(3)
     network = MortalReader(tmp_path / "log", deaths=1, dies=end_node, node=third, meeting="all")
     engine = RayEngine(cluster.address, workers=3, cpus_per_worker=1, gpus_per_worker=0)
-    small_run(tmp_path / "a", data, network=network, engine=engine)
-    assert tables(tmp_path / "a") == undisturbed
+    small_run(tmp_path / "a", data, network=network, cluster=False, engine=engine)
+    assert tables(tmp_path / "a") == unclustered
     assert len(network.read_by()) == 9 + 2
     ray.kill(meeting)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_driver_that_ends_is_repeated(
-    stop: signal.Signals, two: RayEngine, tmp_path: Path, data: Path, undisturbed: dict[str, str]
+    stop: signal.Signals, two: RayEngine, tmp_path: Path, data: Path, unclustered: dict[str, str]
 ) -> None:
     """A driver takes its workers with it; one that Ctrl-C ends leaves no part of a file."""
     path = tmp_path / "a"
@@ -174,8 +174,8 @@ def test_driver_that_ends_is_repeated(
     else:
         assert ended.code == -signal.SIGKILL
     assert rows(path, "from runs") == []
-    small_run(path, data, engine=two)
-    assert tables(path) == undisturbed and leftovers(path) == []
+    small_run(path, data, cluster=False, engine=two)
+    assert tables(path) == unclustered and leftovers(path) == []
 
 
 def test_what_a_worker_raises_is_raised(two: RayEngine, tmp_path: Path) -> None:

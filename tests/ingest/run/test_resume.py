@@ -62,33 +62,35 @@ KILLS = {
 
 @pytest.mark.parametrize("where", KILLS)
 def test_killed_run_ends_with_same_tables(
-    where: str, tmp_path: Path, data: Path, undisturbed: dict[str, str]
+    where: str, tmp_path: Path, data: Path, undisturbed: dict[str, str], unclustered: dict[str, str]
 ) -> None:
     """A killed run goes on at the first missing shard and ends with the same tables."""
     path, (stop, complete), seen = tmp_path / "a", KILLS[where], {}
-    assert run_in_child(path, data, stop).code == -signal.SIGKILL
+    cluster = stop.step.startswith("cluster")
+    assert run_in_child(path, data, stop, cluster=cluster).code == -signal.SIGKILL
     before = staged(path)
-    outcome = small_run(path, data, progress=watched(seen, path))
+    outcome = small_run(path, data, cluster=cluster, progress=watched(seen, path))
     assert outcome.already_there == (complete is None)
     if complete is not None:
         assert len(before) == complete and len(seen["shards"]) == 3
         assert {name: seen["shards"][name] for name in before} == before
-    assert tables(path) == undisturbed
+    assert tables(path) == (undisturbed if cluster else unclustered)
     assert leftovers(path) == [] and list((path / "staging").iterdir()) == []
 
 
 @pytest.mark.parametrize("statements", [1, 20, 47, 97])
 def test_killed_publishing_is_whole_or_not(
-    statements: int, tmp_path: Path, data: Path, undisturbed: dict[str, str]
+    statements: int, tmp_path: Path, data: Path, unclustered: dict[str, str]
 ) -> None:
     """A run killed between any two statements of publishing is published whole or not at all."""
     path = tmp_path / "a"
-    assert run_in_child(path, data, Stop("publish", 0, statements=statements)).code == -signal.SIGKILL
+    stop = Stop("publish", 0, statements=statements)
+    assert run_in_child(path, data, stop, cluster=False).code == -signal.SIGKILL
     counts = {table: digest.split()[0] for table, digest in tables(path).items()}
     assert counts["examples"] in ("0", "36")
     assert (counts["runs"], counts["codes"]) == (("0", "0") if counts["examples"] == "0" else ("1", "72"))
-    small_run(path, data)
-    assert tables(path) == undisturbed and leftovers(path) == []
+    small_run(path, data, cluster=False)
+    assert tables(path) == unclustered and leftovers(path) == []
 
 
 INTERRUPTS = {
@@ -101,18 +103,21 @@ INTERRUPTS = {
 
 
 @pytest.mark.parametrize("where", INTERRUPTS)
-def test_ctrl_c_says_how_to_go_on(where: str, tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+def test_ctrl_c_says_how_to_go_on(
+    where: str, tmp_path: Path, data: Path, undisturbed: dict[str, str], unclustered: dict[str, str]
+) -> None:
     """Ctrl c says how to go on and leaves no part of a file."""
     path, (stop, expected) = tmp_path / "a", INTERRUPTS[where]
-    error = run_in_child(path, data, stop).error
+    cluster = stop.step == "cluster"
+    error = run_in_child(path, data, stop, cluster=cluster).error
     assert error is not None and error[0] == "RunInterrupted"
     assert expected in error[1] and "give the same command again" in error[1]
     assert leftovers(path) == []
-    small_run(path, data)
-    assert tables(path) == undisturbed
+    small_run(path, data, cluster=cluster)
+    assert tables(path) == (undisturbed if cluster else unclustered)
 
 
-def test_shards_come_in_any_order(tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+def test_shards_come_in_any_order(tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
     """Shards that an engine has written last first, one of them by a process that stopped, are the same run."""
 
     class Backwards(LocalEngine):
@@ -121,26 +126,26 @@ def test_shards_come_in_any_order(tmp_path: Path, data: Path, undisturbed: dict[
 
     path, seen = tmp_path / "a", {}
     with pytest.raises(RunInterrupted, match="1 of 3 shards complete"):
-        small_run(path, data, engine=Backwards(), progress=Watching(raising("read", 5)))
+        small_run(path, data, cluster=False, engine=Backwards(), progress=Watching(raising("read", 5)))
     before = staged(path)
     assert list(before) == ["000002.parquet"]
-    small_run(path, data, progress=watched(seen, path))
+    small_run(path, data, cluster=False, progress=watched(seen, path))
     assert seen["shards"]["000002.parquet"] == before["000002.parquet"]
-    assert tables(path) == undisturbed
+    assert tables(path) == unclustered
 
 
-def test_another_device_goes_on(tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+def test_another_device_goes_on(tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
     """A run goes on on another device, and says which read what."""
     path, network = tmp_path / "a", word_network()
     run_in_child(path, data, Stop("read", 5))
     network.device = "mps"
-    small_run(path, data, network=network)
+    small_run(path, data, cluster=False, network=network)
     assert rows(path, "select device, first_example_id from shards order by shard") == [
         ("cpu", 1),
         ("mps", 13),
         ("mps", 25),
     ]
-    changed = {table for table, digest in tables(path).items() if digest != undisturbed[table]}
+    changed = {table for table, digest in tables(path).items() if digest != unclustered[table]}
     assert changed == {"shards", "digests"}
 
 
@@ -175,9 +180,9 @@ def test_changed_plan_names_the_difference(named: str, unfinished: Path, data: P
 def test_another_name_or_discard_makes_way(unfinished: Path, data: Path) -> None:
     """Another name or discard makes way for a changed plan."""
     changed = replace(SMALL, store_activations=False)
-    small_run(unfinished, data, changed, run="other")
+    small_run(unfinished, data, changed, cluster=False, run="other")
     assert len(staged(unfinished)) == 1, "the unfinished run is still there"
-    small_run(unfinished, data, replace(SMALL, seed=1), discard=True)
+    small_run(unfinished, data, replace(SMALL, seed=1), cluster=False, discard=True)
     assert staged(unfinished) == {}
     assert rows(unfinished, "select name from runs order by run_id") == [("other",), ("words-words",)]
 
@@ -185,11 +190,11 @@ def test_another_name_or_discard_makes_way(unfinished: Path, data: Path) -> None
 def test_finished_run_keeps_an_unfinished(tmp_path: Path, data: Path) -> None:
     """A finished run given again leaves an unfinished one of its name alone."""
     path = tmp_path / "a"
-    small_run(path, data)
+    small_run(path, data, cluster=False)
     run_in_child(path, data, Stop("read", 5), choices=replace(SMALL, seed=1))
     before = staged(path)
     assert len(before) == 1
-    assert small_run(path, data).already_there
+    assert small_run(path, data, cluster=False).already_there
     assert staged(path) == before
 
 
@@ -214,7 +219,7 @@ def flip(file: Path, share: float) -> None:
 @pytest.mark.parametrize("how", ["flipped", "pipe", "cut"])
 @pytest.mark.parametrize("name", ROTTEN)
 def test_what_changed_in_staging_is_redone(
-    name: str, how: str, tmp_path: Path, data: Path, only_staged: Path, undisturbed: dict[str, str]
+    name: str, how: str, tmp_path: Path, data: Path, only_staged: Path, unclustered: dict[str, str]
 ) -> None:
     """A byte that changes between reading and publishing is found, wherever it lies, and nothing waits for a pipe."""
     path = tmp_path / "a"
@@ -228,13 +233,14 @@ def test_what_changed_in_staging_is_redone(
             file.unlink()
             os.mkfifo(file) if how == "pipe" else file.write_bytes(content[: int(share * len(content))])
         steps: list[str] = []
-        small_run(path, data, progress=Watching(lambda step, number: steps.append(step)))  # noqa: B023
-        assert tables(path) == undisturbed
+        watching = Watching(lambda step, number: steps.append(step))  # noqa: B023
+        small_run(path, data, cluster=False, progress=watching)
+        assert tables(path) == unclustered
         assert name.endswith(".json") or "read again what changed on the disk" in steps
         shutil.rmtree(path)
 
 
-def test_a_shard_that_rots_while_published(tmp_path: Path, data: Path, undisturbed: dict[str, str]) -> None:
+def test_a_shard_that_rots_while_published(tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
     """A page of codes that changes after its shard was found to be intact is noticed as it is read."""
     path = tmp_path / "a"
     only_read(path, data)
@@ -247,5 +253,5 @@ def test_a_shard_that_rots_while_published(tmp_path: Path, data: Path, undisturb
         if step == "publish" and next(times, None) is not None:
             flip(file, (place + 60) / (file.stat().st_size - 1))
 
-    small_run(path, data, progress=Watching(rot))
-    assert tables(path) == undisturbed
+    small_run(path, data, cluster=False, progress=Watching(rot))
+    assert tables(path) == unclustered

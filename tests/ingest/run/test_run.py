@@ -40,10 +40,10 @@ def test_same_command_again_changes_nothing(tmp_path: Path) -> None:
 def test_grown_folder_adds_what_is_new(tmp_path: Path) -> None:
     """A grown folder adds only what is new."""
     path, data = tmp_path / "a", small_texts(tmp_path / "words", 4)
-    small_run(path, data)
+    small_run(path, data, cluster=False)
     old = rows(path, "from examples order by example_id")
     small_texts(data, 9)
-    outcome = small_run(path, data)
+    outcome = small_run(path, data, cluster=False)
     assert not outcome.already_there and outcome.n_examples == 36
     assert rows(path, "select count(*) from examples") == [(36,)]
     assert rows(path, "from examples order by example_id limit 16") == old
@@ -57,7 +57,7 @@ def test_grown_folder_adds_what_is_new(tmp_path: Path) -> None:
 
 def check_against_one_run(path: Path, data: Path, fresh: Path) -> None:
     """Whatever the order of ids, each token of each text has the code that a single run gives it."""
-    small_run(fresh, data)
+    small_run(fresh, data, cluster=False)
     query = """
         select text, position, site_id, code::varchar, n_active, activation from codes
         join activations using (site_id, example_id) join examples using (example_id) join inputs using (input_id)
@@ -69,26 +69,26 @@ def check_against_one_run(path: Path, data: Path, fresh: Path) -> None:
 def test_other_sites_add_to_same_examples(tmp_path: Path) -> None:
     """Other sites add codes to the same examples."""
     path, data = tmp_path / "a", small_texts(tmp_path / "words")
-    small_run(path, data)
+    small_run(path, data, cluster=False)
     examples = rows(path, "from examples order by example_id")
     before = rows(path, "from codes where site_id <= 2 order by all")
-    small_run(path, data, replace(SMALL, sites=SITES[1:], spans=("blocks.1.mlp->",)))
+    small_run(path, data, replace(SMALL, sites=SITES[1:], spans=("blocks.1.mlp->",)), cluster=False)
     assert rows(path, "from examples order by example_id") == examples
     assert rows(path, "from codes where site_id <= 2 order by all") == before
     assert rows(path, "select site_id, count(*) from codes group by all order by all") == [
         (i, 36) for i in (1, 2, 3, 4)
     ]
-    small_run(tmp_path / "all", data, replace(SMALL, sites=SITES))
+    small_run(tmp_path / "all", data, replace(SMALL, sites=SITES), cluster=False)
     for table in ("codes", "activations", "examples", "sites"):
         assert tables(path)[table] == tables(tmp_path / "all")[table]
 
 
 def test_activations_can_be_added_later(tmp_path: Path) -> None:
     path, data = tmp_path / "a", small_texts(tmp_path / "words")
-    small_run(path, data, replace(SMALL, store_activations=False))
+    small_run(path, data, replace(SMALL, store_activations=False), cluster=False)
     assert rows(path, "select count(*) from activations") == [(0,)]
-    small_run(path, data)
-    small_run(tmp_path / "once", data)
+    small_run(path, data, cluster=False)
+    small_run(tmp_path / "once", data, cluster=False)
     assert tables(path)["activations"] == tables(tmp_path / "once")["activations"]
     assert tables(path)["sites"] == tables(tmp_path / "once")["sites"]
 
@@ -96,8 +96,8 @@ def test_activations_can_be_added_later(tmp_path: Path) -> None:
 def test_activations_rounded_to_bfloat16(tmp_path: Path) -> None:
     """They are read back as the nearest numbers of bfloat16, and one kind only is stored of a network."""
     data, rounded = small_texts(tmp_path / "words"), replace(SMALL, bfloat16=True)
-    small_run(tmp_path / "a", data)
-    small_run(tmp_path / "b", data, rounded)
+    small_run(tmp_path / "a", data, cluster=False)
+    small_run(tmp_path / "b", data, rounded, cluster=False)
     whole, halves = (rows(tmp_path / name, "from activations order by all") for name in "ab")
     for (*place, activation), (*same_place, other) in zip(whole, halves, strict=True):
         expected = torch.tensor(activation).bfloat16().float()
@@ -107,19 +107,20 @@ def test_activations_rounded_to_bfloat16(tmp_path: Path) -> None:
         assert query.verify(a)["ok"].all()
     with pytest.raises(UsageError, match=r"activations of words as bfloat16.*float32; add --bfloat16"):
         small_run(tmp_path / "b", data, replace(SMALL, limit=3))
-    assert small_run(tmp_path / "b", data, replace(SMALL, limit=3, store_activations=False)).n_new == 0
-    assert small_run(tmp_path / "b", data, rounded).already_there
+    codes_alone = replace(SMALL, limit=3, store_activations=False)
+    assert small_run(tmp_path / "b", data, codes_alone, cluster=False).n_new == 0
+    assert small_run(tmp_path / "b", data, rounded, cluster=False).already_there
 
 
 def test_activations_of_many_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless they are asked for; the plan says what they would take."""
     monkeypatch.setattr(ingest_plan, "AUTOMATIC_ACTIVATIONS", 35)
     data, seen = small_texts(tmp_path / "words"), Seen()
-    small_run(tmp_path / "a", data, progress=seen)
+    small_run(tmp_path / "a", data, cluster=False, progress=seen)
     assert rows(tmp_path / "a", "select count(*) from activations") == [(0,)]
     [line] = [line for line in seen.lines if line.startswith("activations")]
     assert re.search(r"not stored, of so many .* take \d\S* kB as float32 or .* as bfloat16 \(--store-act", line)
-    small_run(tmp_path / "b", data, replace(SMALL, store_activations=True))
+    small_run(tmp_path / "b", data, replace(SMALL, store_activations=True), cluster=False)
     assert rows(tmp_path / "b", "select count(*) from activations") == [(72,)]
 
 
@@ -132,9 +133,9 @@ class Seen(Progress):
 
 def test_a_second_network_shares_the_inputs(tmp_path: Path) -> None:
     path, data = tmp_path / "a", small_texts(tmp_path / "words")
-    small_run(path, data)
+    small_run(path, data, cluster=False)
     inputs = {name: tables(path)[name] for name in ("inputs", "dataset_inputs")}
-    small_run(path, data, network=word_network("others", seed=5))
+    small_run(path, data, cluster=False, network=word_network("others", seed=5))
     assert {name: tables(path)[name] for name in inputs} == inputs
     assert rows(path, "select network_id, count(*) from examples group by all order by all") == [(1, 36), (2, 36)]
     with atlas.open(path) as a:
@@ -147,11 +148,11 @@ def test_same_text_twice_is_stored_once(tmp_path: Path) -> None:
     """The same text twice is stored once with both memberships."""
     path, made = tmp_path / "a", word_texts(5)
     doubled = [*made, ("metal/copy.txt", "metal", made[0][2]), ("river/copy.txt", "river", made[0][2])]
-    outcome = small_run(path, write_texts(tmp_path / "first", doubled))
+    outcome = small_run(path, write_texts(tmp_path / "first", doubled), cluster=False)
     assert outcome.n_examples == 28 and rows(path, "select count(*) from examples") == [(20,)]
     assert rows(path, "select count(*) from inputs") == [(5,)]
     assert rows(path, "select n_inputs from datasets") == [(7,)]
-    small_run(path, write_texts(tmp_path / "second", made[:2]))
+    small_run(path, write_texts(tmp_path / "second", made[:2]), cluster=False)
     assert rows(path, "select count(*) from inputs") == [(5,)]
     assert rows(path, "select count(*) from examples") == [(20,)]
     assert rows(path, "select site_id, count(*) from codes group by all order by all") == [(1, 20), (2, 20)]
@@ -224,24 +225,25 @@ def test_image_forecast_is_within_a_fifth(store_activations: bool, tmp_path: Pat
 
 
 def test_the_forecast_counts_spans(tmp_path: Path) -> None:
-    data = small_texts(tmp_path / "words", 60)
+    data = small_texts(tmp_path / "words", 12)
     estimates = []
     for name, spans in (("a", ()), ("b", ("blocks.0.mlp->", "blocks.1.mlp->"))):
         progress = Foretold()
-        small_run(tmp_path / name, data, Choices(tokens=TOKENS, spans=spans), progress=progress)
+        small_run(tmp_path / name, data, Choices(tokens=TOKENS, spans=spans), cluster=False, progress=progress)
         estimates.append(progress.estimate.atlas_bytes)
     # Gates: 13, 20, 9, 31; the spans hold the last three and the last two sites, each code 8 bytes of id.
-    assert estimates[1] - estimates[0] == 240 * (3 + 2 + 4 + 8 + 2 + 4 + 8)
+    assert estimates[1] - estimates[0] == 48 * (3 + 2 + 4 + 8 + 2 + 4 + 8)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_peak_memory_is_bounded_by_shard(tmp_path: Path) -> None:
-    """The smaller run, 210 MB, fills what a writer may use; the larger is twice as large."""
-    line = [sys.executable, "-m", "tests.ingest.generated", str(tmp_path), "400", "800"]
+    """The smaller run, 52 MB, fills what a shard and a writer may use; the larger is twice as large, and takes no
+    more than a quarter of that beside it."""
+    line = [sys.executable, "-m", "tests.ingest.generated", str(tmp_path), "4", "100", "200"]
     ran = subprocess.run(line, capture_output=True, text=True, check=True)
-    small, both = map(float, ran.stdout.split())
-    assert size(tmp_path / "800") > 1.9 * size(tmp_path / "400") > 1.9 * 180e6
-    assert both < 1.15 * small
+    tiny, small, both = map(float, ran.stdout.split())
+    assert size(tmp_path / "200") > 1.9 * size(tmp_path / "100") > 1.9 * 45e6
+    assert both - tiny < 1.25 * (small - tiny)
 
 
 @pytest.fixture(autouse=True)

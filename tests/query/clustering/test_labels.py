@@ -28,15 +28,16 @@ def test_other_parameters_are_said(damaged, name):
     """Where clusterings that are compared were made with others; not where they agree."""
     with atlas.open(damaged(), writable=True) as writer:
         writer.execute("update clusterings set min_cluster_size = 5, min_samples = 5, selection = 'eom'")
-        assert not said(writer, name, PARAMETERS)
+        assert said(writer, name, PARAMETERS) == [[]]
         writer.execute("update clusterings set min_samples = 7 where target = $1 and space = 'codes'", [SITE])
-        [note] = said(writer, name, PARAMETERS)
+        [[note]] = said(writer, name, PARAMETERS)
         assert "min_cluster_size 5, min_samples 7, eom: " in note and "min_samples 5, eom" in note
 
 
-def said(a, name, words):
+def said(a, name, *words):
+    """The notes of an answer that hold the words, for each of these."""
     notes = registry.run(a, name, network="words", resamples=20, **READING[name]).notes
-    return [note for note in notes if words in note]
+    return [[note for note in notes if part in note] for part in words]
 
 
 def test_occupancy_tells_smooth_from_exact(a):
@@ -60,12 +61,18 @@ def test_codes_of_texts_name_attention(a):
 def test_readings_say_what_is_not_exact(damaged, name):
     """The codes of a smooth network; and an approximate clustering, or one of fewer examples, where it is one."""
     with atlas.open(damaged(), writable=True) as writer:
-        for words in ("approximate clustering", "before examples were added"):
-            assert not said(writer, name, words)
+        assert said(writer, name, "approximate clustering", "before examples were added") == [[], []]
         writer.execute("update clusterings set exact = false, neighbors = 10, proven = 0.9")
-        assert said(writer, name, "90.0% of its tree's edges") and not said(writer, name, "without --approximate")
-        writer.execute("update clusterings set proven = 0.008")
-        assert said(writer, name, "0.8% of its tree's edges") == said(writer, name, "without --approximate")
-        writer.execute("update clusterings set data_digest = 'of what was there'")
-        for words in ("approximate clustering", "before examples were added", "a definition, not a partition"):
-            assert len(said(writer, name, words)) == 1
+        shares, advice = said(writer, name, "90.0% of its tree's edges", "without --approximate")
+        assert shares and not advice
+        writer.execute("update clusterings set proven = 0.008, data_digest = 'of what was there'")
+        shares, advice, *others = said(
+            writer,
+            name,
+            "0.8% of its tree's edges",
+            "without --approximate",
+            "approximate clustering",
+            "before examples were added",
+            "a definition, not a partition",
+        )
+        assert shares and shares == advice and [len(notes) for notes in others] == [1, 1, 1]

@@ -81,7 +81,7 @@ def test_which_of_several_names_is_borne(own: Path):
 
 
 def test_the_last_name_wins(own: Path):
-    with atlas.open(own, writable=True) as a:
+    with atlas.open(own) as a:
         number = newest(a)
         query.name_cluster(a, "first", clustering=number, cluster=0, note="old")
         assert query.name_cluster(a, "second", clustering=number, cluster=0).note is None
@@ -92,7 +92,7 @@ def test_the_last_name_wins(own: Path):
 
 
 def test_names_stay_with_space_and_target(own: Path):
-    with atlas.open(own, writable=True) as a:
+    with atlas.open(own) as a:
         query.name_cluster(a, "of codes", clustering=newest(a), cluster=0)
         activations = query.clusters(a, site=SITE, network="words", space="activations")
         span = query.clusters(a, span="blocks.1.mlp->", network="words")
@@ -111,14 +111,14 @@ def test_names_stay_with_space_and_target(own: Path):
     ],
 )
 def test_words_not_to_be_shown_are_refused(own: Path, name: str, note: str | None, said: str):
-    with atlas.open(own, writable=True) as a:
+    with atlas.open(own) as a:
         with pytest.raises(UsageError, match=said):
             query.name_cluster(a, name, clustering=newest(a), cluster=0, note=note)
         assert query.cluster_names(a).empty
 
 
 def test_what_can_not_be_named_is_said(own: Path):
-    with atlas.open(own, writable=True) as a:
+    with atlas.open(own) as a:
         number = newest(a)
         with pytest.raises(UnknownName, match="no cluster 99 in clustering"):
             query.name_cluster(a, "x", clustering=number, cluster=99)
@@ -131,7 +131,7 @@ def test_what_can_not_be_named_is_said(own: Path):
 
 def test_hostile_words_are_kept_as_they_are(own: Path):
     hostile = "<script>'; drop table clusters; --"
-    with atlas.open(own, writable=True) as a:
+    with atlas.open(own) as a:
         assert query.name_cluster(a, hostile, clustering=newest(a), cluster=np.int64(0)).name == hostile
         assert a.value("select name from cluster_names") == hostile
 

@@ -51,14 +51,16 @@ def test_an_added_control_outdates_answers(tmp_path):
     """An answer without controls is outdated by a control that is added."""
     experiment = registry.find("density")
     asked = {"network": "trained", "pairs": 100, "resamples": 20}
-    path = tmp_path / "a"
-    add_texts(path, word_network("trained"), word_texts(30))
+    path, sites = tmp_path / "a", ("blocks.2.mlp", "blocks.3.mlp")
+    add_texts(path, word_network("trained"), word_texts(30), sites=sites)
     with atlas.open(path, writable=True) as a:
         number = archive.save(a, experiment.run(a, **asked))
-    add_texts(path, word_network("other"), word_texts(30))  # given, not untrained: nothing to show beside
+    add_texts(
+        path, word_network("other"), word_texts(30), sites=sites
+    )  # given, not untrained: nothing to show beside
     with atlas.open(path) as a:
         assert archive.recall(a, experiment, "trained", asked) == number
-    add_texts(path, control("drawn", "random:0", 7), word_texts(30))
+    add_texts(path, control("drawn", "random:0", 7), word_texts(30), sites=sites)
     with atlas.open(path, writable=True) as a:
         assert archive.recall(a, experiment, "trained", asked) is None
         again = archive.save(a, experiment.run(a, **asked))
@@ -129,13 +131,13 @@ def test_a_control_that_does_not_fit_is_told(tmp_path):
     add_images(path, sized("trained", "given", 3), images, **full)
     add_images(path, sized("control", "random:0", 4), images, **full)
     with atlas.open(path) as a:
-        found = registry.run(a, "density", network="trained", pairs=40)
+        found = registry.run(a, "density", network="trained", pairs=40, resamples=20)
         assert controls_of(a, a.catalog.network("trained")) == []
     assert any("control is untrained and does not fit: it is read with size 4, not 3" in n for n in found.notes)
     assert not any("no untrained control" in note for note in found.notes)
     add_images(path, sized("fits", "random:0", 3), images, **full)
     with atlas.open(path) as a:
-        found = registry.run(a, "density", network="trained", pairs=40)
+        found = registry.run(a, "density", network="trained", pairs=40, resamples=20)
     assert set(found.table["network"]) == {"trained", "fits"}
     assert not any("does not fit" in note for note in found.notes)
 

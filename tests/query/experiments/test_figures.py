@@ -70,15 +70,22 @@ def test_series_differ_in_more_than_colour(name, results):
     assert all(len(colours) == 1 for colours in looks.values())
 
 
-@pytest.mark.parametrize("name", ASKED)
-def test_a_stored_result_draws_the_same(name, results, built, tmp_path):
-    """A stored result draws the same figure."""
-    path = tmp_path / "copy.atlas"
+@pytest.fixture(scope="module")
+def stored(results, built, tmp_path_factory):
+    """A copy of the atlas that holds all results, opened, and their numbers."""
+    path = tmp_path_factory.mktemp("stored") / "copy.atlas"
     shutil.copytree(built, path)
     with atlas.open(path, writable=True) as writer:
-        number = archive.save(writer, results[name])
+        numbers = {name: archive.save(writer, result) for name, result in results.items()}
     with atlas.open(path) as reader:
-        assert archive.load(reader, number).figure().to_json() == results[name].figure().to_json()
+        yield reader, numbers
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_stored_result_draws_the_same(name, results, stored):
+    """A stored result draws the same figure."""
+    reader, numbers = stored
+    assert archive.load(reader, numbers[name]).figure().to_json() == results[name].figure().to_json()
 
 
 def test_the_palette_differs_without_colour():

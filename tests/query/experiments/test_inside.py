@@ -27,10 +27,10 @@ LINES = (
 )
 
 QUESTIONS = {
-    "layernorm": {"examples": 3, "alphas": [0.5, 2.0]},
+    "layernorm": {"examples": 2, "alphas": [0.5, 2.0]},
     "soft": {"examples": 8},
-    "intervene": {"site": "blocks.2.mlp", "cluster": 0, "examples": 3, "n_random": 4, "gates": 6},
-    "adversarial": {"span": "blocks.2.mlp->", "examples": 3, "n_random": 2, "epsilons": [0.1, 0.5], "steps": 3},
+    "intervene": {"site": "blocks.2.mlp", "cluster": 0, "examples": 2, "n_random": 2, "gates": 6},
+    "adversarial": {"span": "blocks.2.mlp->", "examples": 2, "n_random": 1, "epsilons": [0.1, 0.5], "steps": 2},
 }
 
 

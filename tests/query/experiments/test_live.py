@@ -563,11 +563,17 @@ def test_progress_reaches_its_end(answers, told, name):
     assert all(0 <= done <= total for done, total in told[name])
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Four points, read by a network that cannot be run on."""
+    path = tmp_path_factory.mktemp("plain") / "plain.atlas"
+    add_texts(path, plane_network(), [("a", "x", "1:1 2:2 3:3 4:5")], per_sequence=4)
+    return path
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_a_network_without_tail_is_refused(name, tmp_path):
-    """A network that cannot be run on is refused."""
-    add_texts(tmp_path / "plain.atlas", plane_network(), [("a", "x", "1:1 2:2 3:3 4:5")], per_sequence=4)
-    with atlas.open(tmp_path / "plain.atlas") as a:
+def test_a_network_without_tail_is_refused(name, plain):
+    with atlas.open(plain) as a:
         options = {k: {"a": 1, "b": 2, "c": 4}.get(k, v) for k, v in QUESTIONS[name].items()}
         options |= {k: v.replace("embed", "hidden") for k, v in options.items() if isinstance(v, str)}
         with pytest.raises(UsageError, match="can't be run onward"):
