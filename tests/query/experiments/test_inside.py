@@ -29,7 +29,7 @@ LINES = (
 QUESTIONS = {
     "layernorm": {"examples": 2, "alphas": [0.5, 2.0]},
     "soft": {"examples": 8},
-    "intervene": {"site": "blocks.2.mlp", "cluster": 0, "examples": 2, "n_random": 2, "gates": 6},
+    "intervene": {"site": "blocks.2.mlp", "cluster": 1, "examples": 2, "n_random": 2, "gates": 6},
     "adversarial": {"span": "blocks.2.mlp->", "examples": 2, "n_random": 1, "epsilons": [0.1, 0.5], "steps": 2},
 }
 
