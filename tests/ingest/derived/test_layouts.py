@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import pairwise_distances
 
 import atlas
 import ingest
@@ -95,6 +97,24 @@ def test_given_codes_have_a_layout(tmp_path: Path):
     np.fill_diagonal(apart, np.inf)
     np.testing.assert_allclose(np.stack(stored["distances"]), np.sort(apart, axis=1)[:, :5], rtol=1e-6)
     assert len(stored) == 30 and stored[["x", "y"]].apply(np.isfinite).all(axis=None)
+
+
+def test_maps_by_jaccard_keep_neighbors(built: Path, tmp_path: Path):
+    path = shutil.copytree(built, tmp_path / "own.atlas")
+    number = layout(path, site="hidden", metric="jaccard", neighbors=4)
+    assert layout(path, site="hidden", neighbors=4) != number
+    with atlas.open(path) as a:
+        ids, codes = a.codes(a.catalog.target(site="hidden").sites)
+        distances = pairwise_distances(codes.unpack(), metric="jaccard")
+        stored = a.frame("select neighbors, distances from layout_points where layout_id = $1", [number])
+        about = query.layouts(a).set_index("layout_id").loc[number]
+    np.fill_diagonal(distances, np.inf)
+    near = np.argsort(distances, axis=1, kind="stable")[:, :4]
+    assert about["metric"] == "jaccard" and about["proven"] == 1
+    assert stored["neighbors"].map(list).tolist() == ids[near].tolist()
+    assert np.allclose(np.stack(stored["distances"]), np.take_along_axis(distances, near, axis=1))
+    with pytest.raises(UsageError, match="activations are laid out by euclidean"):
+        layout(path, site="hidden", space="activations", metric="jaccard")
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -223,7 +223,7 @@ def test_what_changed_in_staging_is_redone(
 ) -> None:
     """A byte that changes between reading and publishing is found, wherever it lies, and nothing waits for a pipe."""
     path = tmp_path / "a"
-    for share in (0.1, 0.5, 0.93) if how == "flipped" else (0.5,):
+    for share in (0.1, 0.5, 0.93) if how == "flipped" and name.endswith(".parquet") else (0.5,):
         shutil.copytree(only_staged, path)
         [file] = path.glob(f"staging/*/{name}")
         if how == "flipped":

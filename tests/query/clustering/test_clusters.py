@@ -151,7 +151,7 @@ def varied(tmp_path_factory):
     return path
 
 
-def new_texts(n_texts=40):
+def new_texts(n_texts=18):
     """Texts of three words of one kind that were not ingested."""
     rng = np.random.default_rng(7)
     return [" ".join(f"{KINDS[n % 3]}{i}" for i in rng.integers(20, size=3)) for n in range(n_texts)]

@@ -422,9 +422,10 @@ def activations_of_all_blocks():
     return network, network.read([ImageView(digits(1)[0][2])], [], full).activations
 
 
-@pytest.mark.parametrize("number", range(12))
-def test_a_x_plus_b_holds_in_every_block(activations_of_all_blocks, number):
-    """At a point of the same polytope, pooling switches included; and not at one with other gates."""
+@pytest.mark.parametrize("number", [0, 2, 4, 9, 11])
+def test_a_x_plus_b_holds_behind_blocks(activations_of_all_blocks, number):
+    """At a point of the same polytope, pooling switches included; and not at one with other gates. Behind the first
+    and the last block, and behind each that a pooling between blocks follows."""
     network, activations = activations_of_all_blocks
     site = [site for site in network.sites if site.scope == "full"][number]
     rng = np.random.default_rng(number)

@@ -38,12 +38,15 @@ def opened(act="relu"):
 
 
 def ask(path, words, act="relu", **options):
-    reader = opened()
-    add_texts(path, reader, [(word, "x", word) for word in words], per_sequence=1)
-    asked = opened(act)
-    asked.info = reader.info
+    add_texts(path, opened(), [(word, "x", word) for word in words], per_sequence=1)
+    return ask_again(path, act, **options)
+
+
+def ask_again(path, act="relu", **options):
+    reader = opened(act)
+    reader.info = opened().info
     with atlas.open(path) as a:
-        return run(a, "soft", reader=asked, **options)
+        return run(a, "soft", reader=reader, **options)
 
 
 @pytest.mark.parametrize("name", [name for name in GATES if name != "relu2"])
@@ -182,6 +185,13 @@ def test_pairs_share_no_example(tmp_path):
         assert row["hard"] == int(hamming(codes[names[row["a"]]], codes[names[row["b"]]])[0])
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    path = tmp_path_factory.mktemp("two") / "e.atlas"
+    add_texts(path, opened(), [(word, "x", word) for word in ("1:1", "2:2")], per_sequence=1)
+    return path
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -194,12 +204,16 @@ def test_pairs_share_no_example(tmp_path):
         ({"sites": "out"}, UsageError, "list of names"),
         ({"examples": 1}, UsageError, "examples is 1"),
         ({"act": "tanh"}, UsageError, "nonlinearity tanh"),
-        ({"words": ("1:1",)}, UsageError, "of 1 inputs, none could be made"),
     ],
 )
-def test_soft_refuses_impossible_questions(tmp_path, options, error, message):
+def test_soft_refuses_impossible_questions(two, options, error, message):
     with pytest.raises(error, match=message):
-        ask(tmp_path / "e.atlas", **{"words": ("1:1", "2:2"), **options})
+        ask_again(two, **options)
+
+
+def test_soft_of_one_input_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="of 1 inputs, none could be made"):
+        ask(tmp_path / "e.atlas", ("1:1",))
 
 
 def test_no_preactivations_is_refused(tmp_path):

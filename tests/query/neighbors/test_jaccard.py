@@ -1,4 +1,4 @@
-"""Jaccard distances of codes, from nearest to clusters and maps, against scikit-learn's and hdbscan's."""
+"""Jaccard distances of codes, from nearest to clusters, against scikit-learn's and hdbscan's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from atlas.clustering.hdbscan import cluster_codes
 from atlas.errors import UsageError
 from atlas.store.atlas import Atlas
 from ingest.derived.clusters import cluster
-from ingest.derived.layouts import layout
 
 SITE, SPAN = "blocks.3.mlp", "blocks.1.mlp->"
 
@@ -95,21 +94,3 @@ def test_clusters_by_jaccard_take_new_codes(built: Path, tmp_path: Path):
         cluster(path, site=SITE, network="words", space="activations", metric="jaccard")
     with pytest.raises(UsageError, match="on the processor"):
         cluster_codes(SplineCodes.pack(gates), metric="jaccard", device="cuda")
-
-
-def test_maps_by_jaccard_keep_neighbors(built: Path, tmp_path: Path):
-    path = shutil.copytree(built, tmp_path / "own.atlas")
-    number = layout(path, site="hidden", metric="jaccard", neighbors=4)
-    assert layout(path, site="hidden", neighbors=4) != number
-    with atlas.open(path) as a:
-        ids, codes = a.codes(a.catalog.target(site="hidden").sites)
-        distances = pairwise_distances(codes.unpack(), metric="jaccard")
-        stored = a.frame("select neighbors, distances from layout_points where layout_id = $1", [number])
-        about = query.layouts(a).set_index("layout_id").loc[number]
-    np.fill_diagonal(distances, np.inf)
-    near = np.argsort(distances, axis=1, kind="stable")[:, :4]
-    assert about["metric"] == "jaccard" and about["proven"] == 1
-    assert stored["neighbors"].map(list).tolist() == ids[near].tolist()
-    assert np.allclose(np.stack(stored["distances"]), np.take_along_axis(distances, near, axis=1))
-    with pytest.raises(UsageError, match="activations are laid out by euclidean"):
-        layout(path, site="hidden", space="activations", metric="jaccard")
