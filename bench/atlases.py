@@ -14,6 +14,7 @@ from atlas.codes import SplineCodes
 from atlas.store.atlas import Atlas
 from atlas.store.digests import activations_digest, codes_digest
 from ingest.derived.indexes import build_indexes
+from ingest.networks.registry import RECORDED
 
 NETWORK = "generated"
 SITE = "blocks.0.mlp"
@@ -83,7 +84,10 @@ def generated_atlas(
 
 
 def _fixed_rows(a: Atlas, codes: SplineCodes, sites: int) -> None:
-    a.execute("insert into networks values (1, $1, 'none', 'text', 'bench', 'none', '', '{}')", [NETWORK])
+    a.execute(
+        "insert into networks values (1, $1, 'none', 'text', $2, 'bench', '', '{}')",
+        [NETWORK, RECORDED],  # nothing can be run, and nothing is tried
+    )
     for site in range(sites):
         a.execute(
             "insert into sites (site_id, network_id, name, ordinal, scope, n_units, n_gates, nonlinearity, exact, "

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from atlas.errors import UsageError
+from atlas.errors import UsageError, WeightsError
 from atlas.kinds import INPUT_KINDS
 from atlas.network import Network, NetworkInfo
 
-from .registry import LIVE, LoadRequest, adapter_of, network_kind
+from .registry import LIVE, LoadRequest, adapter_of, is_built, network_kind
 
 __all__ = ["load_control", "load_network", "network_kind", "reload_network"]
 
@@ -58,10 +58,8 @@ def load_network(
         UnknownName: the hub has no such model.
         UnsupportedNetwork: no spline code can be read from this architecture.
     """
-    from .loading import refuse_exported
-
-    refuse_exported(source)
-    refuse_exported(weights or "")
+    _refuse_exported(source)
+    _refuse_exported(weights or "")
     adapter = adapter_of(source)
     given = {option: value for option, value in options.items() if value is not None}
     if calibration is not None and not adapter.calibrated:
@@ -74,6 +72,15 @@ def load_network(
     request = LoadRequest(source, weights, name, device, calibration)
     network: Network = adapter.module.load(request, adapter.module.Options(**given))
     return network
+
+
+def _refuse_exported(path: str) -> None:
+    """`WeightsError` for an exported program, which can run code when it is loaded."""
+    if path.endswith(".pt2"):
+        raise WeightsError(
+            f"{path} is an exported program, and `torch.export.load` may unpickle code in it; save "
+            "`model.state_dict()` as .safetensors, and name the function that builds the network"
+        )
 
 
 def reload_network(
@@ -97,11 +104,11 @@ def reload_network(
         WeightsError: the weights have another digest. Besides, all that `load_network` raises.
         UsageError: the network is built by a function that the atlas names and the user has not.
     """
-    from .loading import check_digest
-    from .module_sources import check_trusted
+    for source in (info.source, info.reading.get("of") or ""):  # that of a sparse autoencoder's network too
+        if is_built(source):
+            from .module_sources import check_trusted
 
-    for source in (info.source, info.reading.get("of")):  # that of a sparse autoencoder's network too
-        check_trusted(source or "")
+            check_trusted(source)
     chosen = weights or info.weights
     network = load_network(
         info.source,
@@ -111,6 +118,8 @@ def reload_network(
         calibration=calibration,
         **recorded_options(info.source, info.reading),
     )
+    from .loading import check_digest  # with torch, which a network that can't be run does without
+
     check_digest(info.name, info.weights_digest, network.info.weights_digest, info.weights, chosen)
     return network
 

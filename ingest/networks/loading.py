@@ -95,15 +95,6 @@ class WeightsChoice:
         return own if self.path is None else str(self.path)
 
 
-def refuse_exported(path: str) -> None:
-    """`WeightsError` for an exported program, which can run code when it is loaded."""
-    if path.endswith(".pt2"):
-        raise WeightsError(
-            f"{path} is an exported program, and `torch.export.load` may unpickle code in it; save "
-            "`model.state_dict()` as .safetensors, and name the function that builds the network"
-        )
-
-
 def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The weights in a ``.safetensors``, ``.pt``, ``.pth`` or ``.bin`` file, and the metadata of the first.
 

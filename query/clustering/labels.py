@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Int64
 
 from atlas import Atlas
-from atlas.errors import UnknownName, UsageError
+from atlas.errors import TooManyPoints, UnknownName, UsageError
 from atlas.store.catalog import Target
 
 from ..examples.description import pays
@@ -60,14 +60,13 @@ def any_clusters(
 
     None where there are too many of them, or too few for a cluster. One made on the spot is not stored.
     """
-    from atlas.clustering.hdbscan import cluster_activations, cluster_codes
-    from atlas.errors import TooManyPoints
-
     newest = latest_clustering(atlas, target, (space,))
     if newest is not None:
         return _stored(atlas, newest, ids)
     if len(ids) > UNASKED_POINTS:
         return None
+    from atlas.clustering.hdbscan import cluster_activations, cluster_codes  # seconds, where nothing is stored
+
     try:
         if space == "codes":
             hierarchy = cluster_codes(atlas.codes(target.sites, ids)[1], metric="hamming", min_cluster_size=least)

@@ -98,9 +98,7 @@ def made_names(
         "select label as cluster, name, medoid, size from named_clusters where clustering_id = $1 order by label",
         [record.clustering_id],
     )
-    made = _by_value(atlas, record)
-    rest = known[~known["cluster"].isin(list(made))]
-    made |= _by_medoid(atlas, record, rest)
+    made = atlas.keep(("made-names", record.clustering_id), lambda: _made_of_all(atlas, record, known))
     columns = [field.name for field in fields(Made)]
     named = pd.DataFrame([vars(made[cluster]) for cluster in known["cluster"].tolist()], columns=columns)
     frame = pd.concat([known[["cluster", "name"]], named], axis=1)
@@ -140,6 +138,13 @@ class Lift(NamedTuple):
     n: int
     share: float
     lift: float
+
+
+def _made_of_all(atlas: Atlas, record: Clustering, known: pd.DataFrame) -> dict[int, Made]:
+    """The made name of every cluster. ``known``: cluster, medoid and size of each."""
+    made = _by_value(atlas, record)
+    rest = known[~known["cluster"].isin(list(made))]
+    return made | _by_medoid(atlas, record, rest)
 
 
 def _by_value(atlas: Atlas, record: Clustering) -> dict[int, Made]:

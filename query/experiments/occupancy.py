@@ -74,20 +74,20 @@ def measure(atlas: Atlas, options: Options, *, progress: Progress | None = None)
 
         E[D_m] = Σ_i 1 − C(n − n_i, m) / C(n, m)        (Hurlbert 1971; n_i examples in polytope i)
 
-    Codes are told apart by 128-bit BLAKE2 digests, a block at a time. Nothing is drawn at random: the seed changes
-    nothing. Raises `UnknownName`, `NotStored`.
+    Codes are told apart by their hashes, and those of one hash by 128-bit BLAKE2 digests. Nothing is drawn at random:
+    the seed changes nothing. Raises `UnknownName`, `NotStored`.
     """
     record = atlas.catalog.network(options.network)
     targets, notes = _targets(atlas, record, options.targets), Notes(*NOTES)
-    digests: dict[int, tuple[Int64[np.ndarray, " codes"], UInt8[np.ndarray, "codes bytes"]]] = {}
+    numbered: dict[int, tuple[Int64[np.ndarray, " codes"], Int64[np.ndarray, " codes"]]] = {}
     rows, curves = [], []
     for done, target in enumerate(targets):
         tell(progress, done, len(targets))
         for site in target.sites:
-            if site.site_id not in digests:
-                digests[site.site_id] = _digests(atlas, site)
+            if site.site_id not in numbered:
+                numbered[site.site_id] = _numbered(atlas, site)
         remark(notes, target)
-        counts = _counts([digests[site.site_id] for site in target.sites])
+        counts = _counts([numbered[site.site_id] for site in target.sites])
         if not len(counts):
             raise NotStored(f"no example of network {record.name} has a code at every site of {target.name}")
         rows.append(_row(target, counts))
@@ -137,28 +137,37 @@ def _targets(atlas: Atlas, network: NetworkRecord, names: Sequence[str] | None) 
     return [atlas.catalog.target(site=name, network=network.name) for name in names]
 
 
-def _digests(atlas: Atlas, site: SiteRecord) -> tuple[Int64[np.ndarray, " codes"], UInt8[np.ndarray, "codes bytes"]]:
-    """Example ids in order, and 16 bytes that stand for the code of each."""
-    ids, rows = [np.empty(0, np.int64)], [np.empty((0, DIGEST_BYTES), np.uint8)]
-    for block, packed in atlas.code_blocks(site):
-        ids.append(block)
-        rows.append(_hashed(packed))
-    return np.concatenate(ids), np.concatenate(rows)
+def _numbered(atlas: Atlas, site: SiteRecord) -> tuple[Int64[np.ndarray, " codes"], Int64[np.ndarray, " codes"]]:
+    """Example ids in order, and a number for the code of each: equal where the codes are.
+
+    Equal codes have equal hashes, so only those whose hash occurs again are read.
+    """
+    held = atlas.columns(
+        "select example_id, code_hash from codes where site_id = $1 order by example_id", [site.site_id]
+    )
+    ids, numbers = held["example_id"].astype(np.int64), pd.factorize(held["code_hash"])[0].astype(np.int64)
+    again = np.bincount(numbers)[numbers] > 1
+    if again.any():
+        digests = [_hashed(packed[again[np.searchsorted(ids, block)]]) for block, packed in atlas.code_blocks(site)]
+        numbers[again] = len(ids) + np.unique(np.concatenate(digests), return_inverse=True)[1]
+    return ids, numbers
 
 
-def _hashed(packed: UInt8[np.ndarray, "codes bytes"]) -> UInt8[np.ndarray, "codes digest"]:
+def _hashed(packed: UInt8[np.ndarray, "codes bytes"]) -> np.ndarray:
+    """`DIGEST_BYTES` that stand for each code."""
     joined = b"".join(hashlib.blake2b(row.tobytes(), digest_size=DIGEST_BYTES).digest() for row in packed)
-    return np.frombuffer(joined, dtype=np.uint8).reshape(len(packed), DIGEST_BYTES)
+    return np.frombuffer(joined, dtype=f"V{DIGEST_BYTES}")
 
 
 def _counts(sites: Sequence[tuple[np.ndarray, np.ndarray]]) -> Int64[np.ndarray, " polytopes"]:
     """Examples in each polytope, of those that have a code at every one of the sites."""
-    common = sites[0][0]
+    common, _ = sites[0]
     for ids, _ in sites[1:]:
         common = np.intersect1d(common, ids, assume_unique=True)
-    whole = np.concatenate([digest[np.searchsorted(ids, common)] for ids, digest in sites], axis=1)
-    whole = np.ascontiguousarray(whole).view([("", np.void, whole.shape[1])]).ravel()
-    return np.unique(whole, return_counts=True)[1].astype(np.int64)
+    whole = np.zeros(len(common), np.int64)
+    for ids, numbers in sites:  # a number of both: fewer than examples times numbers of a site
+        whole = pd.factorize(whole * (2 * len(ids)) + numbers[np.searchsorted(ids, common)])[0].astype(np.int64)
+    return np.bincount(whole)
 
 
 def _row(target: Target, counts: Int64[np.ndarray, " polytopes"]) -> dict[str, object]:
