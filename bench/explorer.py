@@ -1,6 +1,6 @@
 """How long does someone who looks at a large atlas wait?
 
-    python -m bench.explorer [--size small|full] [--atlas PATH]
+    python -m bench.explorer [--size small|full] [--atlas PATH] [--demo PATH] [--only pages|tasks]
 
 Headless Chromium opens every page of the explorer on a generated atlas of 12 sites with 3,072 gates (clusters at the
 first and the last, activations and a map at the last), then clicks. A wait ends when the server has nothing more to
@@ -11,33 +11,37 @@ Every round has a server of its own, so that nothing is known yet, and a browser
 brings Streamlit's scripts along. The server is asked for its first page at once ("started"), as by someone who types
 `polytope app`, then again with another browser and nothing in its cache, as by a colleague. "again" is the same
 address once more. --atlas keeps what is generated, for the next time.
+
+Then ten tasks (`bench.explorer_tasks`), step by step, on that atlas, and on one that --demo names, whose networks
+read texts and images anew and compute paths and slices. Beside each wait stand the seconds of processors that the
+server and the browser took: on a busy machine they say more than the clock.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
-from playwright.sync_api import BrowserContext, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 import atlas
 from bench.atlases import NETWORK, generated_atlas
 from bench.data import clustered_activations, clustered_codes
+from bench.explorer_tasks import Place, dragged, tasks
+from bench.explorer_waits import Wait, clicking, going, opening, watched
 from bench.report import show
 from ingest.derived.clusters import cluster
 from ingest.derived.layouts import layout
-from tests.app.explorer.browsing import CHROMIUM, SETTLING, STILL, serving
+from tests.app.explorer.browsing import CHROMIUM, serving
 
 N_BITS, SITES = 3072, 12  # GPT-2 small
 FIRST, LAST = "blocks.0.mlp", f"blocks.{SITES - 1}.mlp"
@@ -46,9 +50,6 @@ NEAREST = 10
 
 SIZES = {"small": (10_000, 1), "full": (100_000, 3)}
 """Examples, rounds."""
-
-LONGEST = 120.0
-"""Seconds after which a page counts as broken."""
 
 READING = 4000
 """Milliseconds that someone looks at a page before the first click on it."""
@@ -73,53 +74,56 @@ PAGES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Wait:
-    """Seconds until everything was there, and until a progress bar was, if one came."""
-
-    seconds: float
-    bar: float | None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--atlas", type=Path, help="where the generated atlas is, or will be kept")
+    parser.add_argument("--demo", type=Path, help="an atlas of `polytope demo`, for tasks that run a network")
+    parser.add_argument("--only", choices=("pages", "tasks"), help="one half of it")
     arguments = parser.parse_args()
     if CHROMIUM is None:
         print("bench.explorer needs Chromium: install it, or name it in the variable CHROMIUM")
         return
     n, rounds = SIZES[arguments.size]
-    opened: dict[str, list[tuple[Wait, Wait]]] = {name: [] for name in PAGES}
-    clicked: dict[str, list[Wait]] = {}
-    started: list[Wait] = []
     with kept_or_temporary(arguments.atlas) as path, sync_playwright() as playwright:
         if not path.exists():
             generate(path, n)
-        with atlas.open(path) as a:  # which may be an earlier one
-            n = int(a.value("select count(*) from examples"))
-        for _ in range(rounds):
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-            with serving(path) as server:
-                started.append(opening(browser.new_context(viewport=WINDOW), server))
-                tabs = browser.new_context(viewport=WINDOW)
-                for name, (page, state) in PAGES.items():
-                    address = f"{server}/{page}?{urlencode({**HERE, **state})}"
-                    opened[name].append((opening(tabs, address), opening(tabs, address)))
-                for name, wait in clicks(tabs, server):
-                    clicked.setdefault(name, []).append(wait)
-            browser.close()
-    shape = {"examples": n, "sites": SITES}
+        launch = partial(playwright.chromium.launch, executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        if arguments.only != "tasks":
+            pages(path, launch, rounds)
+        if arguments.only != "pages":
+            for each in (path, *([arguments.demo] if arguments.demo else [])):
+                steps(each, launch, rounds)
+
+
+def pages(path: Path, launch: Callable[[], Browser], rounds: int) -> None:
+    """Every page, opened and opened again, and clicks on it."""
+    with atlas.open(path) as a:  # which may be an earlier one
+        shape = {"examples": int(a.value("select count(*) from examples")), "sites": SITES}
+    opened: dict[str, list[tuple[Wait, Wait]]] = {name: [] for name in PAGES}
+    clicked: dict[str, list[Wait]] = {}
+    started: list[Wait] = []
+    for _ in range(rounds):
+        browser = launch()
+        with serving(path) as server:
+            started.append(opening(browser.new_context(viewport=WINDOW), server))
+            tabs = browser.new_context(viewport=WINDOW)
+            for name, (page, state) in PAGES.items():
+                address = f"{server}/{page}?{urlencode({**HERE, **state})}"
+                opened[name].append((opening(tabs, address), opening(tabs, address)))
+            for name, wait in clicks(tabs, server):
+                clicked.setdefault(name, []).append(wait)
+        browser.close()
+    about = f"explorer, {shape['examples']:,} examples × {SITES} sites: s"
     show(
-        f"explorer, {n:,} examples × {SITES} sites: s until a server that has just started has given a page",
+        f"{about} until a server that has just started has given a page",
         [{"page": "Start", **shape, **columns(started, "first")}],
     )
     show(
-        f"explorer, {n:,} examples × {SITES} sites: s from asking for a page until it is complete",
+        f"{about} from asking for a page until it is complete",
         [
             {
                 "page": name,
-                **shape,
                 **columns([first for first, _ in waits], "first"),
                 **columns([second for _, second in waits], "again"),
             }
@@ -127,16 +131,51 @@ def main() -> None:
         ],
     )
     show(
-        f"explorer, {n:,} examples × {SITES} sites: s from a click until it is answered",
+        f"{about} from a click until it is answered",
         [{"click": name, **columns(waits, "answered")} for name, waits in clicked.items()],
     )
 
 
+def steps(path: Path, launch: Callable[[], Browser], rounds: int) -> None:
+    """The ten tasks: in each round by somebody who comes first, then by another, on a server that is warm."""
+    cold: dict[str, list[Wait]] = {}
+    warm: dict[str, list[Wait]] = {}
+    for _ in range(rounds):
+        browser = launch()
+        with serving(path) as server:
+            for waits in (cold, warm):
+                for place in places(path, server):
+                    for step, wait in tasks(browser.new_context(viewport=WINDOW), place):
+                        waits.setdefault(f"{place.network}: {step}", []).append(wait)
+        browser.close()
+    show(
+        f"explorer, ten tasks on {path.name}: s from a click until it is answered, first and warm",
+        [{"step": step, **columns(cold[step], "first"), **columns(warm[step], "warm")} for step in cold],
+    )
+
+
+def places(path: Path, server: str) -> list[Place]:
+    """Where the tasks are tried, of what the atlas holds."""
+    with atlas.open(path) as a:
+        return [
+            Place(server, network, site, word, kind, live)
+            for network, site, word, kind, live in (
+                (NETWORK, LAST, "word17", "text", False),
+                ("demo-gpt2", "blocks.3.mlp", "self", "text", True),
+                ("demo-inceptionv1", "inception5b", "", "image", True),
+            )
+            if network in [record.name for record in a.catalog.networks]
+        ]
+
+
 def columns(waits: list[Wait], name: str) -> dict[str, float | None]:
+    """Medians of some waits."""
     bars = [wait.bar for wait in waits if wait.bar is not None]
     return {
         f"{name} s": statistics.median(wait.seconds for wait in waits),
         f"{name} bar s": statistics.median(bars) if bars else None,
+        f"{name} server CPU s": statistics.median(wait.server for wait in waits),
+        f"{name} browser CPU s": statistics.median(wait.browser for wait in waits),
     }
 
 
@@ -158,62 +197,6 @@ def generate(path: Path, n: int) -> None:
     layout(path, site=LAST)
 
 
-# --- waiting ---------------------------------------------------------------------------------------------------
-
-BARS = '[class*="st-key-job-"], .pa-figure[aria-busy="true"]'
-
-WATCH = """([still, bars]) => {
-  const found = window.found = { bar: null, whole: null };
-  const painted = (then) => requestAnimationFrame(() => requestAnimationFrame(then));
-  const look = () => {
-    const working = document.querySelector(bars), before = found.whole;
-    if (working) found.bar ??= performance.now();
-    if (working || !document.querySelector(still)) found.whole = null;
-    else if (before === null) {
-      const turn = found.whole = {};
-      painted(() => { if (found.whole === turn) turn.since = performance.now(); });
-    }
-  };
-  new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true });
-}"""
-"""Notes in the page when the first bar came, and since when it has been whole and painted."""
-
-BEGIN = "() => { window.found.bar = window.found.whole = null; return performance.now(); }"
-WHOLE_FOR = "(settled) => window.found.whole?.since && performance.now() > window.found.whole.since + settled"
-
-
-def watched(tabs: BrowserContext) -> Page:
-    """A tab of its own that notes what its pages do."""
-    page = tabs.new_page()
-    page.add_init_script(f"({WATCH})({json.dumps([STILL, BARS])})")
-    page.set_default_timeout(1000 * LONGEST)
-    return page
-
-
-def opening(tabs: BrowserContext, address: str) -> Wait:
-    page = watched(tabs)
-    try:
-        page.goto(address, wait_until="commit")
-        return waited(page, 0.0)  # the page's clock begins when it is asked for
-    finally:
-        page.close()
-
-
-def clicking(page: Page, act: Callable[[], None], seen: Callable[[], None]) -> Wait:
-    """From a click until what it leads to is ``seen`` and complete."""
-    begun = page.evaluate(BEGIN)
-    act()
-    seen()
-    return waited(page, begun)
-
-
-def waited(page: Page, begun: float) -> Wait:
-    """Until nothing is computed or drawn any more, and stays so for a moment; that moment does not count."""
-    page.wait_for_function(WHOLE_FOR, arg=SETTLING)
-    bar, whole = page.evaluate("() => [window.found.bar, window.found.whole.since]")
-    return Wait((whole - begun) / 1000, None if bar is None else (bar - begun) / 1000)
-
-
 # --- clicks ----------------------------------------------------------------------------------------------------
 
 
@@ -221,8 +204,7 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
     def at(name: str, **state: Any) -> Page:
         path, own = PAGES[name]
         page = watched(tabs)
-        page.goto(f"{server}/{path}?{urlencode({**HERE, **own, **state})}")
-        waited(page, 0.0)
+        going(page, f"{server}/{path}?{urlencode({**HERE, **own, **state})}")
         page.wait_for_timeout(READING)
         return page
 
@@ -328,16 +310,6 @@ def typed(page: Page, label: str, text: str) -> None:
     field = page.get_by_role("textbox", name=label).or_(page.get_by_role("spinbutton", name=label)).first
     field.fill(text)
     field.press("Enter")
-
-
-def dragged(page: Page) -> None:
-    page.get_by_role("button", name="Drag draws a box").click()
-    box = page.locator(".pa-map").bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.25 * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.75 * box["height"], steps=4)
-    page.mouse.up()
 
 
 if __name__ == "__main__":
