@@ -68,14 +68,11 @@ def cluster_of_token(page: Page, place: Place) -> Steps:
 
 def two_examples(page: Page, place: Place) -> Steps:
     yield "Look for a token", going(page, place.address("look", find=place.word))
-    for nth in (0, 1):
-        row = page.locator(".pa td a[href*='example=']").nth(nth)
-        yield f"open {_ordinal(nth)}", clicking(page, row.click, partial(expect(_pin(page)).to_be_visible))
-        yield f"pin {_ordinal(nth)}", clicking(page, _pin(page).click, partial(_in_tray, page, nth + 1))
-        if nth == 0:
-            yield "back to what was found", clicking(page, page.go_back)
-            if "find=" not in page.url:  # a pin is a step of the browser's history
-                clicking(page, page.go_back)
+    row = page.locator(".pa td a[href*='example=']").first
+    yield "open the first", clicking(page, row.click, partial(expect(_pin(page)).to_be_visible))
+    yield "pin it", clicking(page, _pin(page).click, partial(_in_tray, page, 1))
+    near = page.locator(".pa td .pa-pin").first
+    yield "pin its nearest", clicking(page, near.click, partial(_in_tray, page, 2))
     yield "compare them", clicking(page, _compare(page).click, partial(_headed, page, "Between"))
 
 
