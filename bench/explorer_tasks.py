@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from PIL import Image
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, FilePayload, Locator, Page, expect
 
 from .explorer_waits import BARS, Wait, clicking, going, watched
 
@@ -88,7 +88,7 @@ def two_tokens(page: Page, place: Place) -> Steps:
 def drawn_digit(page: Page, place: Place) -> Steps:
     yield "Look", going(page, place.address("look"))
     yield "open the box for an image", clicking(page, page.get_by_role("button", name="Or an image").first.click)
-    file = {"name": "seven.png", "mimeType": "image/png", "buffer": _seven()}
+    file: FilePayload = {"name": "seven.png", "mimeType": "image/png", "buffer": _seven()}
     seen = partial(expect(page.get_by_text("28 × 28 pixels")).to_be_visible)
     upload = partial(page.locator('input[type="file"]').first.set_input_files, file)
     yield "upload it", clicking(page, upload, seen)

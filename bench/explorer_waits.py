@@ -37,7 +37,12 @@ where a link loads another page."""
 
 NOW = "performance.timeOrigin + performance.now()"
 BEGIN = f"() => {{ window.found.bar = window.found.whole = null; return {NOW}; }}"
-WHOLE_FOR = f"(settled) => window.found?.whole?.since && {NOW} > window.found.whole.since + settled"
+WHOLE_FOR = f"""(settled) => {{
+  const since = window.found?.whole?.since;
+  return since && {NOW} > since + settled ? [window.found.bar, since] : null;
+}}"""
+"""When the first bar came and since when it is whole, once it has been so for a moment; asked for at once, since a
+page may begin anew between two questions."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,7 @@ def clicking(page: Page, act: Callable[[], object], seen: Callable[[], None] = l
 
 def _waited(page: Page, begun: float, before: tuple[float, float]) -> Wait:
     """Until nothing is computed or drawn any more, and stays so for a moment; that moment does not count."""
-    page.wait_for_function(WHOLE_FOR, arg=SETTLING)
-    bar, whole = page.evaluate("() => [window.found.bar, window.found.whole.since]")
+    bar, whole = page.wait_for_function(WHOLE_FOR, arg=SETTLING).json_value()
     server, browser = (now - then for now, then in zip(spent(), before, strict=True))
     return Wait((whole - begun) / 1000, None if bar is None else (bar - begun) / 1000, server, browser)
 

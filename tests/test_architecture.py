@@ -159,12 +159,24 @@ def test_names_of_modules_resolve() -> None:
             assert layer(name) is None or name in modules(), f"{module} imports {name}"
 
 
+REFUSED = """
+from atlas.errors import UsageError
+from atlas.network import NetworkInfo
+try:
+    ingest.networks.reload_network(NetworkInfo("given", "", "text", ingest.networks.registry.RECORDED, "a.npy", "", {}))
+    print("a network of codes from elsewhere")
+except UsageError:
+    pass
+"""
+"""Says at once that there is no network to load, where codes came from elsewhere."""
+
 LIGHT = {
     "import atlas": "torch streamlit faiss hdbscan transformer_lens",
     "import ingest, ingest.progress": "torch streamlit faiss hdbscan sklearn numba transformers",
     "import ingest.datasets": "torch datasets sklearn",
     "from ingest.datasets.builtin import python_texts; next(python_texts('all'))": "torch",
     "import ingest.run.run, ingest.networks": "torch streamlit transformer_lens transformers",
+    REFUSED: "torch transformers",
     "import query": "torch streamlit transformer_lens",
     "from query.experiments import registry; registry.find('occupancy')": "torch query.experiments.density",
 }
