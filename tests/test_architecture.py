@@ -163,7 +163,8 @@ REFUSED = """
 from atlas.errors import UsageError
 from atlas.network import NetworkInfo
 try:
-    ingest.networks.reload_network(NetworkInfo("given", "", "text", ingest.networks.registry.RECORDED, "a.npy", "", {}))
+    info = NetworkInfo("given", "", "text", ingest.networks.registry.RECORDED, "a.npy", "", {})
+    ingest.networks.reload_network(info)
     print("a network of codes from elsewhere")
 except UsageError:
     pass
