@@ -28,6 +28,8 @@ from .progress import Progress
 from .search.hamming_index import HammingIndex
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
     from .clustering.distances import Points
 
 NEIGHBORS = 15
@@ -44,6 +46,11 @@ FEW_POINTS, MANY_EPOCHS, FEW_EPOCHS = 10_000, 500, 200
 _QUERIES = 1024  # points whose neighbours are looked for between two reports of progress
 _SPREAD, _NOISE = 10.0, 1e-4  # of the beginning, as UMAP scales and shakes its own
 _SKETCH, _PASSES = 8, 2  # directions and passes that find the first two components to well within the noise
+_HALVINGS, _TOLERANCE, _LEAST_WIDTH = (
+    64,
+    1e-5,
+    1e-3,
+)  # as UMAP looks for widths; the last is a share of the mean distance
 _BLOCK_NUMBERS = 1 << 24  # float32 held at once while components are found: 64 MB
 
 
@@ -218,6 +225,32 @@ def _beginning(rows: Rows, n: int, width: int, seed: int) -> Float32[np.ndarray,
 # --- UMAP ------------------------------------------------------------------------------------------------------
 
 
+def _fuzzy_graph(near: Int64[np.ndarray, "n k"], distances: Float64[np.ndarray, "n k"]) -> csr_matrix:
+    """How strongly points are joined: UMAP's fuzzy simplicial set, for which Numba compiles UMAP's own for 7 s.
+
+    A point is joined to a neighbour at distance d by exp(-(d - rho) / width), where rho is its least distance above 0
+    and the width such that its k neighbours make log2(k + 1). Joined by a and b in turn, two points make a + b - ab.
+    """
+    from scipy.sparse import csr_matrix
+
+    n, k = near.shape
+    distances = distances.astype(np.float32)
+    rho = np.where(distances > 0, distances, np.inf).min(axis=1)
+    rho[np.isinf(rho)] = 0
+    beyond = np.maximum(distances - rho[:, None], 0).astype(np.float64)
+    low, width, high = np.zeros(n), np.ones(n), np.full(n, np.inf)
+    for _ in range(_HALVINGS):
+        surplus = np.exp(-beyond / width[:, None]).sum(axis=1) - np.log2(k + 1)
+        wide, narrow = surplus >= _TOLERANCE, surplus <= -_TOLERANCE
+        high[wide], low[narrow] = width[wide], width[narrow]
+        width = np.where(wide | narrow, np.where(np.isinf(high), 2 * width, (low + high) / 2), width)
+    means = distances.sum(axis=1, dtype=np.float64) / (k + 1)  # the point itself counts among its neighbours
+    width = np.maximum(width, _LEAST_WIDTH * np.where(rho > 0, means, means.mean()))
+    joined = np.exp(-beyond / width[:, None]).astype(np.float32)
+    graph = csr_matrix((joined.ravel(), near.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+    return graph + graph.T - graph.multiply(graph.T)
+
+
 def _umap(
     near: Int64[np.ndarray, "n k"],
     distances: Float64[np.ndarray, "n k"],
@@ -227,19 +260,10 @@ def _umap(
     epochs: int,
     tell: Callable[[int], None],
 ) -> Float32[np.ndarray, "n 2"]:
-    from umap.umap_ import find_ab_params, fuzzy_simplicial_set, simplicial_set_embedding
+    from umap.umap_ import find_ab_params, simplicial_set_embedding
 
-    n, k = near.shape
-    own = np.arange(n)[:, None]
+    graph = _fuzzy_graph(near, distances)
     random = np.random.RandomState(seed)  # the kind that UMAP draws from
-    graph, _, _ = fuzzy_simplicial_set(
-        own,
-        k + 1,
-        random,
-        "precomputed",
-        knn_indices=np.concatenate([own, near], axis=1).astype(np.int32),
-        knn_dists=np.concatenate([np.zeros((n, 1)), distances], axis=1).astype(np.float32),
-    )
     a, b = find_ab_params(1.0, min_dist)
     told = {"disable": False, "file": _Epochs(tell), "bar_format": "{n}", "mininterval": 0, "miniters": 1}
     placed: Float[np.ndarray, "n 2"] = simplicial_set_embedding(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from umap import umap_
 
 from atlas import umap
 from atlas.codes import SplineCodes, concatenate
@@ -44,6 +45,25 @@ def test_near_codes_are_near_on_the_map(codes: SplineCodes, laid_out: umap.Layou
     group = np.repeat(np.arange(GROUPS), EACH)
     assert (group[apart.argmin(axis=1)] == group).all()
     assert laid_out.xy.dtype == np.float32 and np.isfinite(laid_out.xy).all()
+
+
+def test_points_are_joined_as_by_umap(laid_out: umap.Layout, monkeypatch: pytest.MonkeyPatch):
+    """By its own functions, which are not compiled for so few points."""
+    for name in ("smooth_knn_dist", "compute_membership_strengths"):
+        monkeypatch.setattr(umap_, name, getattr(umap_, name).py_func)
+    near, distances = laid_out.neighbors, laid_out.distances.copy()
+    distances[3], distances[4, :7] = 0, 0
+    own = np.arange(len(near))[:, None]
+    expected, _, _ = umap_.fuzzy_simplicial_set(
+        own,
+        11,
+        np.random.RandomState(0),
+        "precomputed",
+        knn_indices=np.concatenate([own, near], axis=1).astype(np.int32),
+        knn_dists=np.concatenate([np.zeros_like(own), distances], axis=1),
+    )
+    joined = umap._fuzzy_graph(near, distances)
+    np.testing.assert_allclose(joined.toarray(), expected.toarray(), rtol=1e-4)  # ten times what widths are found to
 
 
 def test_a_seed_gives_one_map(codes: SplineCodes, laid_out: umap.Layout):
