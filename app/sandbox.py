@@ -157,7 +157,8 @@ def ask_for(
     process = _take(bounds)
     again = False
     try:
-        answer, again = process.ask(Request(path, bounds, question, timeout), go_on, on_begun)
+        request = Request(path.absolute(), bounds, question, timeout)  # it may have begun in another folder
+        answer, again = process.ask(request, go_on, on_begun)
     finally:
         _give_back(process, again)
     if isinstance(answer, PolytopeError):

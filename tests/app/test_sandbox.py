@@ -64,6 +64,13 @@ def test_one_process_answers_many_queries(small: Path) -> None:
         pass
 
 
+def test_a_path_is_of_the_folder_we_are_in(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not of that in which the process began that answers."""
+    ask(small, "select 1")
+    monkeypatch.chdir(small.parent)
+    assert ask(Path(small.name), "select 2 as n")["n"].tolist() == [2]
+
+
 @pytest.mark.parametrize(
     ("query", "error", "message"),
     [
