@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import update_wrapper
 from pathlib import Path
 from types import FunctionType
 
@@ -69,8 +70,20 @@ def asks_the_atlas_alone(test: FunctionType) -> bool:
     return "a" in needed and not needed & {"damaged", "monkeypatch"} and not elsewhere
 
 
+def of_one_target(test: FunctionType) -> FunctionType:
+    """The test, asked of the first of its targets alone: of a site or a span, what travels is a name."""
+    marks = []
+    for mark in getattr(test, "pytestmark", ()):
+        names, values = mark.args[:2] if mark.name == "parametrize" else ("", [])
+        only_names = names == "target" and isinstance(values[0], str)
+        marks.append(pytest.mark.parametrize(names, values[:1]).mark if only_names else mark)
+    copy = FunctionType(test.__code__, test.__globals__, test.__name__, test.__defaults__, test.__closure__)
+    vars(update_wrapper(copy, test))["pytestmark"] = marks
+    return copy
+
+
 TESTS = {
-    f"{name}_{module.__name__.rpartition('.')[2]}": test
+    f"{name}_{module.__name__.rpartition('.')[2]}": of_one_target(test)
     for module in MODULES
     for name, test in vars(module).items()
     if name.startswith("test_") and isinstance(test, FunctionType) and asks_the_atlas_alone(test)
