@@ -20,7 +20,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
-from atlas.network import Network
 from tests.atlases import built_once
 from tests.networks import shipped
 
@@ -37,6 +36,9 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+LATE = ("inception4c", "inception4d", "inception4e", "inception5a", "inception5b")
+"""Of the image network's twelve sites those that are read: each is clustered, indexed, and listed by every page."""
+
 MAPPED = ("inception5b", "blocks.2.mlp")
 """Sites that have a map."""
 
@@ -63,11 +65,6 @@ def small(built: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def networks() -> dict[str, Network]:
-    return {source: shipped(source) for source in ("demo:gpt2", "demo:inceptionv1")}
-
-
-@pytest.fixture(scope="session")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built_once(tmp_path_factory, "texts", _write_texts)
 
@@ -86,9 +83,11 @@ def _write_texts(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def untouched(networks: dict[str, Network], texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few texts and 100 digits, read, clustered and indexed as `polytope ingest` does it; to copy."""
-    return built_once(tmp_path_factory, "demo.atlas", lambda path: _ingest_demo(path, networks, texts))
+def untouched(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few texts and 100 digits, read, clustered and indexed as `polytope ingest` does it; to copy.
+
+    Networks are loaded where it is built: processes that only look at it do without."""
+    return built_once(tmp_path_factory, "demo.atlas", lambda path: _ingest_demo(path, texts))
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +95,7 @@ def demo_atlas(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return Path(shutil.copytree(untouched, tmp_path_factory.mktemp("explorer") / "demo.atlas"))
 
 
-def _ingest_demo(path: Path, networks: dict[str, Network], texts: Path) -> None:
+def _ingest_demo(path: Path, texts: Path) -> None:
     from ingest.datasets.sources import open_dataset
     from ingest.derived.layouts import layout
     from ingest.run.plan import Choices
@@ -104,9 +103,9 @@ def _ingest_demo(path: Path, networks: dict[str, Network], texts: Path) -> None:
     from ingest.run.sampling import TokenSampling
 
     digits = open_dataset("builtin:digits-heldout", kind="image")
-    ingest(path, networks["demo:inceptionv1"], digits, Choices(full=("inception5a", "inception5b"), limit=100))
+    ingest(path, shipped("demo:inceptionv1"), digits, Choices(sites=LATE, full=LATE[-2:], limit=100))
     tokens = TokenSampling(per_sequence=20, skip_first=0)
-    ingest(path, networks["demo:gpt2"], open_dataset(str(texts), kind="text"), Choices(tokens=tokens))
+    ingest(path, shipped("demo:gpt2"), open_dataset(str(texts), kind="text"), Choices(tokens=tokens))
     for site in MAPPED:
         layout(path, site=site)
 
@@ -116,18 +115,18 @@ SLICED = {"span": "inception5a->:full", "a": 1, "b": 4, "c": 9, "size": 24}
 
 
 @pytest.fixture(scope="session")
-def measured_atlas(untouched: Path, networks: dict[str, Network], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def measured_atlas(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The atlas with experiments of the image network stored in it, and a text network whose weights are gone."""
-    built = built_once(tmp_path_factory, "measured.atlas", lambda path: _measure_demo(path, untouched, networks))
+    built = built_once(tmp_path_factory, "measured.atlas", lambda path: _measure_demo(path, untouched))
     return Path(shutil.copytree(built, tmp_path_factory.mktemp("measured") / "measured.atlas"))
 
 
-def _measure_demo(path: Path, demo: Path, networks: dict[str, Network]) -> None:
+def _measure_demo(path: Path, demo: Path) -> None:
     import atlas
     from query.experiments import run, save
 
     shutil.copytree(demo, path)
-    reader = networks["demo:inceptionv1"]
+    reader = shipped("demo:inceptionv1")
     with atlas.open(path) as a:
         about = {"network": reader.info.name}
         results = [

@@ -10,10 +10,10 @@ import atlas
 from app.cli.commands import cli
 from app.cli.experiment import LazyGroup
 from app.cli.networks import untrained
-from atlas.network import Network
 from query.experiments import archive, registry
 from query.experiments.registry import EXPERIMENTS
 from tests.app.cli.command import Run
+from tests.networks import shipped
 
 GPT2 = ("--network", "demo-gpt2")
 CSV = ("--format", "csv")
@@ -88,7 +88,7 @@ def test_a_figure_is_one_file_alone(own: Path, polytope: Run, tmp_path: Path):
     assert answer.refuses("ends in .html")
 
 
-def test_a_map_can_be_written_whole(own: Path, polytope: Run, tmp_path: Path, networks: dict[str, Network]):
+def test_a_map_can_be_written_whole(own: Path, polytope: Run, tmp_path: Path):
     asked = ("experiment", "affine", own, "--site", "inception5a:full", "--example", 4, "--examples", 2)
     assert polytope(*asked, "--arrays", tmp_path / "map.csv").refuses("ending in .npz")
     table = polytope(*asked, "--arrays", tmp_path / "map.npz", "--table", "map", *CSV).table()
@@ -149,8 +149,8 @@ def test_an_interrupted_one_leaves_no_row(own: Path, polytope: Run, monkeypatch:
         assert archive.stored(a).empty
 
 
-def test_controls_share_the_architecture(demo_atlas: Path, networks: dict[str, Network]):
-    reader = networks["demo:inceptionv1"]
+def test_controls_share_the_architecture(demo_atlas: Path):
+    reader = shipped("demo:inceptionv1")
     with atlas.open(demo_atlas) as a:
         controls = untrained(a, reader, "cpu")
         again = untrained(a, reader, "cpu")

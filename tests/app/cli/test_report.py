@@ -14,7 +14,6 @@ from app.cli.progress import TerminalProgress
 from app.cli.report_run import write_report
 from app.cli.statuses import UNFORESEEN
 from atlas.errors import AtlasLocked, UsageError
-from atlas.network import Network
 from ingest.datasets.sources import open_dataset
 from ingest.networks import load_network
 from ingest.progress import Step
@@ -25,6 +24,7 @@ from query.experiments import archive
 from query.experiments.registry import claims
 from query.experiments.report import Block, command
 from tests.app.cli.command import Run
+from tests.networks import shipped
 
 IMAGES = "demo-inceptionv1"
 
@@ -41,7 +41,7 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def made(networks: dict[str, Network], texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Of the image network its last sites, of the other few tokens: what a report takes grows with their number."""
     folder = tmp_path_factory.mktemp("report")
     path, output = folder / "small.atlas", folder / "report.html"
@@ -49,9 +49,9 @@ def made(networks: dict[str, Network], texts: Path, tmp_path_factory: pytest.Tem
         open_dataset("builtin:digits-heldout", kind="image"),
         ("inception4e", "inception5a", "inception5b"),
     )
-    ingest(path, networks["demo:inceptionv1"], digits, Choices(sites=sites, full=sites[1:], limit=60))
+    ingest(path, shipped("demo:inceptionv1"), digits, Choices(sites=sites, full=sites[1:], limit=60))
     tokens = TokenSampling(per_sequence=8, skip_first=0)
-    ingest(path, networks["demo:gpt2"], open_dataset(str(texts), kind="text"), Choices(tokens=tokens))
+    ingest(path, shipped("demo:gpt2"), open_dataset(str(texts), kind="text"), Choices(tokens=tokens))
     return Made(path, output, write_report(path, output, device="cpu", quick=True))
 
 
@@ -182,13 +182,13 @@ def test_what_cannot_be_measured_says_why(own: Path, tmp_path: Path, polytope: R
     assert "no activations are stored" in (tmp_path / "bare.html").read_text(encoding="utf-8")
 
 
-def test_scaling_of_photos_needs_controls(networks: dict[str, Network], tmp_path: Path):
+def test_scaling_of_photos_needs_controls(tmp_path: Path):
     """Of an image above 64 pixels the atlas keeps a thumbnail, so that no network can read it again: it is measured
     beside controls that are ingested, and else alone."""
     path = tmp_path / "photos.atlas"
-    choices = Choices(full=("inception4c",), limit=8)
+    choices = Choices(sites=("inception4c",), full=("inception4c",), limit=8)
     digits = open_dataset("builtin:digits-heldout", kind="image")
-    ingest(path, networks["demo:inceptionv1"], digits, choices, cluster=False)
+    ingest(path, shipped("demo:inceptionv1"), digits, choices, cluster=False)
     with atlas.open(path, writable=True) as writer:
         writer.execute("update inputs set width = 2000, height = 1500")
     options: dict[str, Any] = {"only": ["peak", "change", "untrained", "noise"], "quick": True, "device": "cpu"}

@@ -24,10 +24,10 @@ from app.serving.limits import Limits
 from app.serving.served import Served
 from atlas import Atlas
 from atlas.errors import BadInput, WeightsError
-from atlas.network import Network
 from tests.app.http.listening import ask, serving
 from tests.app.http.test_client import check_same
 from tests.app.mcp.test_server import called
+from tests.networks import shipped
 
 README = Path(__file__).parents[3] / "README.md"
 TEXT = {"text": "import os", "site": "blocks.2.mlp"}
@@ -80,14 +80,14 @@ def test_texts_are_read_by_the_server(url: str, a: Atlas) -> None:
     assert again == read.json["rows"]
 
 
-def test_the_client_has_texts_read(url: str, networks: dict[str, Network]) -> None:
+def test_the_client_has_texts_read(url: str) -> None:
     """The reader that is handed in must be the server's."""
     with atlas.connect(url) as remote:
         subject = query.subject(remote, **TEXT)
         assert subject.tokens == ("import", " os") and subject.activations
         check_same(query.nearest(remote, subject=subject, k=3), query.nearest(remote, k=3, **TEXT))
         with pytest.raises(WeightsError, match="leave it away, or ask the atlas of those"):
-            query.nearest(remote, reader=networks["demo:inceptionv1"], **TEXT)
+            query.nearest(remote, reader=shipped("demo:inceptionv1"), **TEXT)
 
 
 def test_tools_have_texts_read(url: str, demo_atlas: Path) -> None:

@@ -52,7 +52,12 @@ def test_the_check_finds_what_is_damaged(demo_atlas: Path, tmp_path: Path):
     path = tmp_path / "damaged.atlas"
     shutil.copytree(demo_atlas, path)
     with atlas.open(path, writable=True) as a:
-        a.execute("update codes set n_active = n_active + 1 where site_id = 3 and example_id = 5")
+        a.execute(
+            """
+            update codes set n_active = n_active + 1
+            where example_id = 5 and site_id = (select site_id from sites where name = 'inception5b')
+            """
+        )
     app = press(opened(path, "about"), "Check the atlas")
     assert any(sentence.startswith("1 of ") for sentence in errors(app))
     assert "1 codes have another number of gates on, the first at example 5" in words(app)

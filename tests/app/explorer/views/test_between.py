@@ -11,10 +11,10 @@ import numpy as np
 import atlas
 import query
 from app.explorer import moved
-from atlas.network import Network
 from query.clustering.clusterings import latest_clustering
 from tests.app.explorer.running import column, computed, errors, figures, metrics, opened, press, words
 from tests.app.explorer.views_by_hand import SITE, TEXT
+from tests.networks import shipped
 
 IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
 TOKENS = ("import", " asyncio", "\n")
@@ -43,11 +43,11 @@ def cells(figure: dict[str, Any], letter: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(band["z"]["bdata"]), band["z"]["dtype"])
 
 
-def test_two_tokens_of_a_pasted_text(demo_atlas: Path, networks: dict[str, Network]):
+def test_two_tokens_of_a_pasted_text(demo_atlas: Path):
     """Compared with nothing stored of either; also the way between them."""
     text = "".join(TOKENS)
     with atlas.open(demo_atlas) as a:
-        reader = networks["demo:gpt2"]
+        reader = shipped("demo:gpt2")
         found = [query.subject(a, text=text, token=token, site=SITE, network=TEXT, reader=reader) for token in (0, 1)]
         telling = query.telling_gates(a, *found, most=24)
     starts = [0, len(found[0].tokens[0])]

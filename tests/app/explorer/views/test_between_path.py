@@ -10,7 +10,6 @@ from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
 import atlas
-from atlas.network import Network
 from query.experiments import run
 from query.experiments.route import route
 from tests.app.explorer.browsing import (
@@ -24,6 +23,7 @@ from tests.app.explorer.browsing import (
     eventually,
 )
 from tests.app.explorer.running import computed, errors, figures, metrics, opened, press, words
+from tests.networks import shipped
 
 IMAGE, SPAN = "demo-inceptionv1", "inception5a->:full"
 SCALE = "Scaling one example"
@@ -35,8 +35,8 @@ def cards(app: AppTest) -> list[str]:
     return re.findall(r"<a [^>]*>(\d+)</a>", shown)
 
 
-def test_scaling_is_computed_when_asked_for(measured_atlas: Path, networks: dict[str, Network]):
-    reader, example = networks["demo:inceptionv1"], 7
+def test_scaling_is_computed_when_asked_for(measured_atlas: Path):
+    reader, example = shipped("demo:inceptionv1"), 7
     with atlas.open(measured_atlas) as a:
         result = run(a, "scale", reader=reader, span=SPAN, example=example)
         way = route(a, reader, span=SPAN, start=example, at=result.parameters["alphas"], others=True).table
@@ -64,8 +64,8 @@ def test_scaling_is_computed_when_asked_for(measured_atlas: Path, networks: dict
     assert changes and f"The prediction changes {changes} time{'' if changes == 1 else 's'} over" in words(app)
 
 
-def test_a_link_to_an_interpolation_shows_it(measured_atlas: Path, networks: dict[str, Network]):
-    reader = networks["demo:inceptionv1"]
+def test_a_link_to_an_interpolation_shows_it(measured_atlas: Path):
+    reader = shipped("demo:inceptionv1")
     with atlas.open(measured_atlas) as a:
         result = run(a, "interpolate", reader=reader, span=SPAN, a=3, b=8)
         way = route(a, reader, span=SPAN, start=3, end=8, at=np.linspace(0, 1, 41).tolist()).table

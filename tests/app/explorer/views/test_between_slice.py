@@ -9,13 +9,13 @@ from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
 import atlas
-from atlas.network import Network
 from query.experiments import load, run
 from query.experiments.result import Result
 from query.experiments.slice import RESOLVED, unresolved
 from tests.app.conftest import SLICED
 from tests.app.explorer.browsing import COMPUTING, IN_BROWSER, OpenPage, address, answered, drag, eventually, state
 from tests.app.explorer.running import errors, figures, metrics, opened, press, words
+from tests.networks import shipped
 
 IMAGE = "demo-inceptionv1"
 
@@ -52,7 +52,7 @@ def test_a_slice_opens_resolved(demo_atlas: Path):
     assert areas(whole) == 1 and f"{metrics(whole)[0]}: unresolved at this size" in words(whole)
 
 
-def test_the_stored_slice_and_any_part_of_it(measured_atlas: Path, networks: dict[str, Network]):
+def test_the_stored_slice_and_any_part_of_it(measured_atlas: Path):
     with atlas.open(measured_atlas) as a:
         stored = load(a, 1)
         (u0, u1), (v0, v1) = stored.parameters["u"], stored.parameters["v"]
@@ -65,7 +65,7 @@ def test_the_stored_slice_and_any_part_of_it(measured_atlas: Path, networks: dic
         seen = window(app)
         assert seen == {"u": middle[0], "v": middle[1], "reach": pytest.approx((u1 - u0) / 4, rel=1e-6)}
         asked = {**SLICED, "middle": [seen["u"], seen["v"]], "reach": seen["reach"]}
-        near = run(a, "slice", reader=networks["demo:inceptionv1"], **asked)
+        near = run(a, "slice", reader=shipped("demo:inceptionv1"), **asked)
     assert metrics(app)[0] == counted(near)
 
 

@@ -15,7 +15,6 @@ import atlas
 import query
 from app.explorer.parts.example_sections import walls
 from app.explorer.parts.markup import number
-from atlas.network import Network
 from tests.app.explorer.browsing import (
     COMPUTING,
     HOSTILE,
@@ -27,6 +26,7 @@ from tests.app.explorer.browsing import (
     state,
 )
 from tests.app.explorer.running import errors, figures, ids, metrics, opened, press, tables, words
+from tests.networks import shipped
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
@@ -107,7 +107,7 @@ def test_hostile_texts_are_characters(demo_atlas: Path):
     assert "<script" not in "".join(part.value for part in app.html)
 
 
-def test_boundaries_stand_around_an_image(demo_atlas: Path, networks: dict[str, Network]):
+def test_boundaries_stand_around_an_image(demo_atlas: Path):
     """Each wall lies at its distance; that of a gate leads to the nearest example beyond it."""
     span = "inception5a->:full"
     here = {"network": IMAGE, "target": FULL_SITE, "example": 7, "span": span}
@@ -116,7 +116,7 @@ def test_boundaries_stand_around_an_image(demo_atlas: Path, networks: dict[str, 
     app = opened(demo_atlas, "look", **here, run=1)
     assert errors(app) == []
     with atlas.open(demo_atlas) as a:
-        found, beyond = walls(a, {"example": 7}, span, reader=networks["demo:inceptionv1"])
+        found, beyond = walls(a, {"example": 7}, span, reader=shipped("demo:inceptionv1"))
     assert metrics(app)[0] == number(found.inradius) and metrics(app)[2] == f"{found.tied:,}"
     ring = figures(app)[0]
     circle = np.hypot(ring["data"][0]["x"], ring["data"][0]["y"])

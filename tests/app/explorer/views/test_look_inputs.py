@@ -13,11 +13,11 @@ from streamlit.testing.v1 import AppTest
 import atlas
 import query
 from app.explorer.parts.box import LINK_LIMIT
-from atlas.network import Network
 from ingest.datasets.sources import open_dataset
 from ingest.run.plan import Choices
 from ingest.run.run import ingest
 from tests.app.explorer.running import column, computed, errors, ids, opened, scripts, words
+from tests.networks import shipped
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, FULL_SITE = "demo-inceptionv1", "inception5b:full"
@@ -77,9 +77,9 @@ def test_sharers_of_a_polytope_stand_apart(demo_atlas: Path):
     assert ids(app) == [*same["example_id"][:24], *outside["example_id"]]
 
 
-def test_search_from_a_pasted_text(demo_atlas: Path, networks: dict[str, Network]):
+def test_search_from_a_pasted_text(demo_atlas: Path):
     text = "import asyncio\n\nasync def main() -> None:\n    await"
-    reader = networks["demo:gpt2"]
+    reader = shipped("demo:gpt2")
     n_tokens = len(reader.tokenize(text).ids)
     for token in (n_tokens - 1, 0):
         with atlas.open(demo_atlas) as a:
@@ -129,14 +129,14 @@ def test_an_upload_of_no_picture_is_refused(demo_atlas: Path):
         assert said in errors(computed(app))[0]
 
 
-def test_a_stored_upload_says_which_example(networks: dict[str, Network], tmp_path: Path):
+def test_a_stored_upload_says_which_example(tmp_path: Path):
     """And that example has its code; the same pixels in another file are not known."""
     path, folder = tmp_path / "files.atlas", tmp_path / "files"
     folder.mkdir()
     for place in (3, 4, 5):
         (folder / f"{place}.png").write_bytes(digit(place))
     files = open_dataset(str(folder), kind="image")
-    ingest(path, networks["demo:inceptionv1"], files, Choices(sites=("inception5b",)), cluster=False)
+    ingest(path, shipped("demo:inceptionv1"), files, Choices(sites=("inception5b",)), cluster=False)
     with atlas.open(path) as a:
         of_file = "select example_id from examples join dataset_inputs using (input_id) where key = '4.png'"
         example = a.value(of_file)

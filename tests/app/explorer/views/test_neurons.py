@@ -11,9 +11,9 @@ import atlas
 import query
 from app.explorer.parts.kinds import LOOKS
 from app.explorer.views.neurons import TELLING
-from atlas.network import Network
 from query.neurons.effects import unit_effects
 from tests.app.explorer.running import column, errors, figures, opened, press, words
+from tests.networks import shipped
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
 IMAGE, IMAGE_SITE = "demo-inceptionv1", "inception5b"
@@ -53,10 +53,10 @@ def highest(app: AppTest) -> list[int]:
     return [int(number) for part in app.html for number in re.findall(links, part.value)]
 
 
-def test_an_effect_is_that_of_the_query(demo_atlas: Path, networks: dict[str, Network]):
+def test_an_effect_is_that_of_the_query(demo_atlas: Path):
     """It is asked for once, and then shown of every unit."""
     with atlas.open(demo_atlas) as a:
-        reader = networks["demo:inceptionv1"]
+        reader = shipped("demo:inceptionv1")
         found, beside = (unit_effects(a, unit, reader=reader, site=IMAGE_SITE) for unit in (100, 101))
     app = opened(demo_atlas, "neurons", network=IMAGE, target=IMAGE_SITE, unit=100, effect="true")
     assert errors(app) == [] and "mean of its highest 8 examples" in words(app)
