@@ -22,7 +22,7 @@ from query.store.contents import polytope_counts
 from tests.app.explorer.running import opened, parts, scripts
 from tests.app.explorer.views_by_hand import VIEWS
 
-LINKS = re.compile(r'<a href="example\?[^"]*"[^>]*>(\d+)</a>')
+LINKS = re.compile(r'<a href="look\?[^"]*"[^>]*>(\d+)</a>')
 
 
 @contextmanager
