@@ -70,7 +70,7 @@ def shots(a: Atlas) -> list[Shot]:
         for site, network in ((DEEP, TEXT), (BLOCK, IMAGE))
     )
     names = query.made_names(a, clustering=deep)
-    of_self = int(names.loc[names["title"].str.contains("self|return"), "cluster"].iloc[0])
+    of_self = int(names.loc[names["title"].str.contains("self"), "cluster"].iloc[0])
     digits = query.clusters(a, clustering=block).sort_values("size", ascending=False)["label"].tolist()
     pictures = [
         int(number)
@@ -152,7 +152,7 @@ def upload(page: Page) -> None:
         drawn.paste(255, (20 - step // 2, 6 + step, 23 - step // 2, 9 + step))
     file = io.BytesIO()
     drawn.save(file, "PNG")
-    page.get_by_role("button", name="Or an image").first.click()
+    page.get_by_role("button", name="Upload an image").first.click()
     page.locator('input[type="file"]').first.set_input_files(
         {"name": "seven.png", "mimeType": "image/png", "buffer": file.getvalue()}
     )

@@ -67,6 +67,7 @@ def serve(
     with _sigterm_raises():
         try:
             process = start("streamlit", *told)
+            typer.echo(f"The explorer: http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl+C ends it)")
             try:
                 return process.wait()
             finally:
@@ -107,6 +108,8 @@ def arguments(atlas: Path, *, port: int, host: str, open_browser: bool, read_onl
         "client.showErrorDetails": "none",
         "client.showErrorLinks": "false",
         "client.toolbarMode": "minimal",
+        # Streamlit's greeting, and with it what it advertises to whoever writes pages, on the first page as well.
+        "logger.hideWelcomeMessage": "true",
         # Of both themes, so that the browser's own preference chooses between them.
         "theme.light.primaryColor": "#0072b2",
         "theme.dark.primaryColor": "#56b4e9",

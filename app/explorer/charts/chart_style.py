@@ -44,7 +44,7 @@ def chart(rows: pd.DataFrame, across: str, up: str, by: str | None = None) -> go
         names = list(dict.fromkeys(text(value) for value in rows[across]))
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
     figure.update_yaxes(title=text(up))
-    return finished(figure, f"n = {counted(len(rows), 'row')}", 420)
+    return finished(figure, f"{text(up)} by {text(across)}, n = {counted(len(rows), 'row')}", 420)
 
 
 def repeats(rows: pd.DataFrame, columns: Sequence[str]) -> bool:

@@ -39,7 +39,7 @@ def code_raster(rasters: Sequence[Raster], title: str) -> go.Figure:
         places.append(top + height / 2)
         top += height + GAP
     figure.update_xaxes(
-        title=f"Gate or channel, {columns} a row",
+        title=f"Gate or channel, {columns} a row" if widest > columns else "Gate or channel",
         range=[-0.5, min(columns, widest) - 0.5],
         showgrid=False,
         zeroline=False,

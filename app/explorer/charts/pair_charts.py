@@ -44,7 +44,10 @@ def codes(
         marker = {"color": colour, "symbol": "square", "size": 10}
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=name))
     figure.update_xaxes(
-        title=f"Gate, {columns} a row", range=[-0.5, min(columns, widest) - 0.5], showgrid=False, zeroline=False
+        title=f"Gate, {columns} a row" if widest > columns else "Gate",
+        range=[-0.5, min(columns, widest) - 0.5],
+        showgrid=False,
+        zeroline=False,
     )
     figure.update_yaxes(tickvals=places, ticktext=names, range=[top, -GAP], showgrid=False, zeroline=False)
     figure.update_layout(showlegend=True)

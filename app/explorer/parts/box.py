@@ -28,9 +28,9 @@ TYPED, LONG = "typed-number", "long-text"
 """In the session: an id that was typed, which may be meant as a word; a text that no link holds."""
 
 INVITES = {
-    "text": "An id, a token, a word of a stored text, or paste a text",
-    "image": "An id, a label or a file's name",
-    "vector": "An id, a label, a key, or numbers with commas between them",
+    "text": "An id, a token, a word of a stored text, a cluster's name, or paste a text",
+    "image": "An id, a label, a file's or a cluster's name",
+    "vector": "An id, a label, a key, a cluster's name, or numbers with commas between them",
 }
 
 
@@ -55,9 +55,25 @@ def meaning(atlas: Atlas, words: str, network: str) -> dict[str, str]:
     if len(words) > LONGEST or "\n" in words.strip():
         return _read(record.kind, words)
     found = query.find(atlas, words, network=network, limit=1)
-    if sum(found.attrs["counts"].values()) or record.kind != "text":
+    if sum(found.attrs["counts"].values()) or record.kind != "text" or clusters_called(atlas, words, network):
         return {"find": words}
     return _read(record.kind, words)
+
+
+def clusters_called(atlas: Atlas, words: str, network: str) -> list[tuple[str, int, int]]:
+    """Site or span, clustering and number of the clusters to which people gave a name with these words, in either
+    case: of the newest clustering of each site and space."""
+    return atlas.rows(
+        """
+        with newest as (
+            select max(clustering_id) as clustering_id, target from clusterings join networks using (network_id)
+            where networks.name = $1 group by target, space
+        )
+        select target, clustering_id, label from named_clusters join newest using (clustering_id)
+        where contains(lower(name), lower(trim($2))) order by clustering_id desc, label
+        """,
+        [network, words],
+    )
 
 
 def _read(kind: str, words: str) -> dict[str, str]:

@@ -153,6 +153,7 @@ def strip(view: View, rows: list[Row]) -> str:
         where = markup.plain(markup.address_of("look", example=row["example_id"], **view.state))
         title = markup.plain(f"example {row['example_id']}: {row['label']}")
         seen = excerpt(view, row, STRIP_HEIGHT, STRIP_AROUND, STRIP_AROUND)
+        seen = f"({seen})" if "vector" in row and pd.isna(row["thumbnail"]) else seen
         pieces.append(f'<a href="{where}" target="_self" title="{title}" class="pa-piece">{seen}</a>')
     return f'<div class="pa-pieces">{"".join(pieces)}</div>'
 
@@ -219,7 +220,7 @@ def _figure(view: View, row: Row, clustering: int | None) -> str:
         lines.append(f"<b>{markup.number(row['activation'])}</b>")
     if "probability" in row:
         lines.append(f"strength {markup.number(row['probability'], 2)}")
-    lines.append(f"label {markup.words(row['label'])}, read as {markup.words(row['prediction'])}")
+    lines.append(f"label {markup.words(row['label'])}, predicted {markup.words(row['prediction'])}")
     if "cluster" in row:
         lines.append(f"cluster {_cluster(view, row, clustering)}")
     if "gates" in row:

@@ -10,12 +10,13 @@ import streamlit as st
 import query
 from atlas.errors import NotStored, UsageError
 from query.clustering.clusterings import NOISE
+from query.clustering.names import borne_name
 from query.experiments.intruders import intruder_scores
 
 from ...plain_text import cluster_title, counted, spaces_shown
 from .. import address, jobs
 from ..view import View, guarded, records
-from . import cards, markup, pins, show
+from . import cards, markup, naming, pins, show
 from .code import call, source
 from .pin import Pin
 
@@ -150,7 +151,8 @@ def beside(view: View, clusters: pd.DataFrame, clustering: int, cluster: int | N
 
 
 def _in_brief(view: View, clusters: pd.DataFrame, clustering: int, cluster: int) -> None:
-    """The chosen cluster: its name as a link to its page, how many it has, and its strongest members."""
+    """The chosen cluster: its name as a link to its page, how many it has, its strongest members, and what people
+    call it."""
     size = clusters.attrs["n_noise"] if cluster == NOISE else int(clusters.set_index("label")["size"].loc[cluster])
     members = view.ask(query.members, clustering=clustering, cluster=cluster, limit=BESIDE)
     pin = pins.sign(Pin("cluster", f"{clustering}:{cluster}"))
@@ -158,6 +160,9 @@ def _in_brief(view: View, clusters: pd.DataFrame, clustering: int, cluster: int)
         f'<div class="pa pa-brief"><b>{cards.cluster_link(view, clustering, cluster)}</b> '
         f'<span class="pa-muted">{counted(size, "member")}</span> {pin}{cards.strip(view, records(members))}</div>'
     )
+    pins.compare(Pin("cluster", f"{clustering}:{cluster}"))
+    if cluster != NOISE:
+        naming.draw(view, view.ask(borne_name, clustering=clustering, cluster=cluster))
 
 
 def about(view: View, clustering: int, clusters: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -41,15 +42,23 @@ def draw(view: View, words: str) -> None:
     """All that bears the words, and how to have them read as a text."""
     exact = st.query_params.get("exact") == "1"
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        limit = address.number("Of each, at most", 1, MOST, LIMIT, key="limit", width=150)
+        limit = address.number("Rows of each kind, at most", 1, MOST, LIMIT, key="limit", width=200)
         if view.network.kind == "text":
             st.button("Read it as a text", icon=":material/play_arrow:", on_click=_read, args=(words,))
     given: dict[str, Any] = {"network": view.network.name, "exact": exact, "limit": limit}
     found = view.ask(query.find, words, **given)
     counts, tokens = found.attrs["counts"], found.attrs["tokens"]
+    called = view.ask(box.clusters_called, words, view.network.name)
     several = [f"{WAYS[way].lower()} {n:,}" for way, n in counts.items() if n]
+    several += [f"as the name of {counted(len(called), 'cluster')}"] if called else []
     title = markup.visible(spaces_shown(words))
     st.html(f'<div class="pa">“<b>{title}</b>”: {", ".join(several) or "nothing stored bears it"}.</div>')
+    if called:
+        links = [
+            f"{cards.cluster_link(view, clustering, cluster, target)} at {markup.plain(target)}"
+            for target, clustering, cluster in called[:MOST_CLUSTERS]
+        ]
+        st.html(f'<div class="pa">Clusters of that name: {" · ".join(links)}{_more(called)}</div>')
     if tokens:
         _tokens(view, words, tokens, exact)
     for way, n in counts.items():
@@ -81,8 +90,13 @@ def _tokens(view: View, words: str, tokens: dict[str, int], exact: bool) -> None
         return
     clustering, rows = lies
     links = [f"{cards.cluster_link(view, clustering, cluster)} {n:,}" for cluster, n in rows[:MOST_CLUSTERS]]
-    more = f" and {counted(len(rows) - MOST_CLUSTERS, 'more cluster')}" if len(rows) > MOST_CLUSTERS else ""
-    st.html(f'<div class="pa">Their clusters at {markup.plain(view.target)}: {" · ".join(links)}{more}</div>')
+    st.html(f'<div class="pa">Their clusters at {markup.plain(view.target)}: {" · ".join(links)}{_more(rows)}</div>')
+
+
+def _more(clusters: Sequence[object]) -> str:
+    """What follows the clusters that are listed."""
+    hidden = len(clusters) - MOST_CLUSTERS
+    return f" and {counted(hidden, 'more cluster')}" if hidden > 0 else ""
 
 
 def clusters_of_tokens(

@@ -90,9 +90,9 @@ def _item(view: View, row: dict[str, Any], tagged: pd.DataFrame) -> dict[str, An
         "pinned": pin in pins.pinned(),
         "tags": tagged.loc[tagged["example_id"] == example, "tag"].tolist(),
     }
-    strength = f" · {row['probability']:.2f}" if "probability" in row else ""
+    strength = f" · strength {row['probability']:.2f}" if "probability" in row else ""
     label = "" if pd.isna(row["label"]) else f"{one_line(str(row['label']))} · "
-    item["words"] = f"{label}read as {one_line(str(row['prediction']))}{strength} "
+    item["words"] = f"{label}predicted {one_line(str(row['prediction']))}{strength} "
     if "token" in row and pd.notna(row["context"]):
         where = row["context"], row["token"], row["context_offset"]
         item["before"], item["token"], item["after"] = markup.around(*where, CONTEXT_BEFORE, CONTEXT_AFTER)

@@ -18,7 +18,7 @@ from ...plain_text import cluster_title, counted, spaces_shown
 from .. import address, jobs
 from ..charts import unit_charts
 from ..view import View, literal, records
-from . import cards, figures, markup, pin, pins, show
+from . import cards, figures, markup, pin, pins, show, terms
 from .code import call, heading, reader_of, source
 from .kinds import LOOKS
 
@@ -39,12 +39,12 @@ TOP = "top"
 
 def draw(view: View, site: SiteRecord, found: Unit) -> None:
     """What one sees first; a unit that is never on has no more to show."""
-    show.block(f'<p class="pa-lead">{_sentence(site, found)}</p>')
+    top = found.table[found.table["part"] == TOP].drop(columns=["part", "rank"])
+    show.block(f'<p class="pa-lead">{_sentence(site, found)}{_about(top)}</p>')
     if not found.n_on:
         show.notes(f"Unit {found.unit} is at or below 0 in all {found.n:,} examples: nothing activates it.")
         return
     left, right = st.columns([3, 2], gap="large")
-    top = found.table[found.table["part"] == TOP].drop(columns=["part", "rank"])
     with left:
         heading(f"Highest {len(top)}")
         _highest(view, top)
@@ -92,6 +92,17 @@ def _sentence(site: SiteRecord, found: Unit) -> str:
         f"Unit <b>{found.unit}</b> of {markup.plain(site.name)}{place} is above 0 in "
         f"<b>{found.n_on / found.n:.1%}</b> of {found.n:,} examples, at most {markup.number(found.highest)}."
     )
+
+
+def _about(top: pd.DataFrame) -> str:
+    """Of how many labels its highest examples are: whether it is about several things, and why."""
+    counts = top["label"].dropna().value_counts()
+    if len(counts) == 1:
+        return f" Its highest {len(top)} are all of label {markup.words(counts.index[0])}."
+    if counts.empty:
+        return ""
+    most = f"{markup.words(counts.index[0])} the commonest, {counts.iloc[0] / len(top):.0%}"
+    return f" Its highest {len(top)} bear <b>{len(counts)} labels</b> ({most}): {terms.term('polysemantic')}."
 
 
 # --- what it is on for -----------------------------------------------------------------------------------------

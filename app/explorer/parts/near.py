@@ -63,9 +63,12 @@ def _given() -> list[str]:
     return [name for name in ("k", "radius", "label", "in_cluster", "dataset", "where") if st.query_params.get(name)]
 
 
+NEIGHBOURS = "Its neighbours: how many, and among whom"
+
+
 def _title() -> str:
     among = [name.replace("in_", "") for name in _given() if name != "k"]
-    return f"How many, and among whom ({', '.join(among)})" if among else "How many, and among whom"
+    return f"Its neighbours: how many, and among whom ({', '.join(among)})" if among else NEIGHBOURS
 
 
 def _how_many(view: View, *, beside: int) -> Arguments:
@@ -272,14 +275,19 @@ def in_words(scale: NearestDistances, nearest: int, *, sharing: bool = False) ->
     of = f"all {scale.of:,}" if scale.stored else f"a sample of {len(scale.known):,} of {scale.of:,}"
     shares = scale.shares([0 if sharing else nearest])
     nearer, about = float(shares["nearer_than"].iloc[0]), shares.attrs
-    own = f"this atlas's own nearest neighbours ({of}; half lie within {about['median']:,g} gates)"
+    own = f"this atlas's own nearest neighbours ({of}; half lie within {_gates(about['median'])})"
     if sharing:
         return f"Others share its polytope; so they do for {1 - nearer:.0%} of this atlas's examples ({of})."
     if nearest > about["largest"]:
-        return f"<b>Far out</b>: its nearest is {nearest:,} gates away, farther than each of {own}."
+        return f"<b>Far out</b>: its nearest is {_gates(nearest)} away, farther than each of {own}."
     if nearer <= FAR:
-        return f"<b>Far out</b>: its nearest is {nearest:,} gates away, nearer than only {nearer:.1%} of {own}."
-    return f"Its nearest is {nearest:,} gates away: nearer than {nearer:.0%} of {own}."
+        return f"<b>Far out</b>: its nearest is {_gates(nearest)} away, nearer than only {nearer:.1%} of {own}."
+    only = "" if nearer >= 0.5 else "only "
+    return f"Its nearest is {_gates(nearest)} away: nearer than {only}{nearer:.0%} of {own}."
+
+
+def _gates(n: float) -> str:
+    return f"{n:,g} {'gate' if n == 1 else 'gates'}"
 
 
 def _in_words(view: View, place: Membership | str | None) -> str:

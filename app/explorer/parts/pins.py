@@ -13,6 +13,7 @@ import streamlit as st
 from atlas.errors import UsageError
 
 from .. import address
+from ..moved import BETWEEN
 from ..view import guarded
 from . import markup, show
 from .pin import Pin
@@ -27,6 +28,9 @@ _PINS, _NAMED, _REFUSED = "pins", "pins-named", "pins-refused"
 """In the session: the pins, the page and what its address named when it was last drawn, and sentences about what the
 address names that is no pin, for as long as its other pins are shown."""
 
+_COMPARED = "pins-compared"
+"""In the session, for one run: that what is pinned is to be compared now."""
+
 
 def pinned() -> list[Pin]:
     """What is pinned, the oldest first. What the address names and is no pin is left out (`begin` has said so)."""
@@ -38,6 +42,9 @@ def begin(page: str) -> None:
 
     ``page``: which one is drawn. What the address names that is no pin is told.
     """
+    if st.session_state.pop(_COMPARED, False):
+        there = st.Page(_elsewhere, url_path=BETWEEN)
+        st.switch_page(there, query_params={KEY: st.session_state.get(_PINS, [])})
     named = st.query_params.get_all(KEY)
     held = st.session_state.get(_PINS, [])
     page_before, named_before = st.session_state.get(_NAMED, (page, []))
@@ -66,14 +73,32 @@ def _readable(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def button(pin: Pin, label: str = "Pin") -> None:
-    """A button that pins something, or takes it off again."""
+    """A button that pins something, or takes it off again; beside it one that compares it with what is pinned."""
     held = pin in pinned()
+    with st.container(horizontal=True, width="content", gap="small"):
+        st.button(
+            "Pinned" if held else label,
+            icon=":material/keep_off:" if held else ":material/keep:",
+            help="Take it off the pins" if held else "Keep it in the sidebar, to be compared (p)",
+            key=f"pin-{pin.place}",
+            on_click=toggle,
+            args=(pin.word,),
+        )
+        compare(pin)
+
+
+def compare(pin: Pin) -> None:
+    """A button that pins this as well and compares it, where something of its sort is pinned and this is not."""
+    held = pinned()
+    same = [other for other in held if (other.kind == "cluster") == (pin.kind == "cluster")]
+    if not same or pin in held or len(held) >= MOST:
+        return
     st.button(
-        "Pinned" if held else label,
-        icon=":material/keep_off:" if held else ":material/keep:",
-        help="Take it off the pins" if held else "Keep it in the sidebar, to be compared (p)",
-        key=f"pin-{pin.place}",
-        on_click=toggle,
+        "Compare with the pin" if len(same) == 1 else "Compare with the pins",
+        icon=":material/compare_arrows:",
+        help="Pin this too, and see what tells it from what is pinned",
+        key=f"compare-{pin.place}",
+        on_click=_compare,
         args=(pin.word,),
     )
 
@@ -99,6 +124,16 @@ def toggle(word: str) -> None:
     if len(held) >= MOST:
         raise UsageError(f"{MOST} things are pinned already; take one off the pins in the sidebar first")
     _hold([*held, Pin.read(word).word])
+
+
+@guarded
+def _compare(word: str) -> None:
+    toggle(word)
+    st.session_state[_COMPARED] = True
+
+
+def _elsewhere() -> None:
+    """Of a page to switch to only the path matters."""
 
 
 def _hold(words: list[str]) -> None:

@@ -134,7 +134,7 @@ def in_words(a: Atlas, network: NetworkRecord, example: int) -> dict[str, Any]:
     row = records(describe(a, network, [example]))[0]
     told: dict[str, Any] = {"example": example}
     label = "" if pd.isna(row["label"]) else f"{one_line(str(row['label']))} · "
-    told["words"] = f"{label}read as {one_line(str(row['prediction']))} · example {example}"
+    told["words"] = f"{label}predicted {one_line(str(row['prediction']))} · example {example}"
     if "token" in row and pd.notna(row["context"]):
         where = row["context"], row["token"], row["context_offset"]
         told["before"], told["token"], told["after"] = markup.around(*where, HOVER_BEFORE, HOVER_AFTER)

@@ -178,10 +178,10 @@ class PointMap {
     this.draw();
   }
 
-  resize() {
+  resize(wanted) {
     const { clientWidth: width, clientHeight: height } = this.place;
     if (!width || !this.points) return;
-    const ratio = this.points.n > 200000 ? 1 : window.devicePixelRatio;
+    const ratio = wanted ?? (this.points.n > 200000 ? 1 : window.devicePixelRatio);
     Object.assign(this, { width, height, ratio });
     for (const canvas of [this.ground, this.paper]) {
       canvas.width = width * ratio;
@@ -435,7 +435,10 @@ const save = (blob, name) => {
 // As a paper prints it: dark on white, in letters that every machine has.
 const FAMILY = "Arial, Helvetica, 'Liberation Sans', sans-serif";
 
+const PRINTED = 2; // pixels of the file for each on the screen, as of the figures
+
 const asPicture = (map) => {
+  map.resize(Math.max(PRINTED, map.ratio));
   const made = document.createElement("canvas");
   [made.width, made.height] = [map.ground.width, map.ground.height];
   const pen = made.getContext("2d");
@@ -445,6 +448,7 @@ const asPicture = (map) => {
   pen.drawImage(map.ground, 0, 0);
   pen.setTransform(map.ratio, 0, 0, map.ratio, 0, 0);
   map.overlay(pen, "#1f1f1f", "#fff", FAMILY);
+  map.resize();
   return made;
 };
 

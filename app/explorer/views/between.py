@@ -51,7 +51,7 @@ def _chosen(view: View) -> list[Pin]:
     firsts = [pin.example(number) for number in choices.first_examples(choices.example_range(view), 2)]
     others = [each for each in firsts if each not in held]
     if len(held) < 2:
-        few = "Nothing is pinned, so these are two" if not held else "Only one is pinned, so beside it is one"
+        few = "Nothing is pinned, so these are some" if not held else "Only one is pinned, so beside it are some"
         show.notes(f"{few} of the atlas's first examples. {tray.NOTHING}")
     return held if len(held) >= 2 else [*held, *others][:2]
 

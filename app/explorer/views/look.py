@@ -16,7 +16,7 @@ from query.examples.description import describe
 from ...plain_text import numbers, one_line, spaces_shown
 from .. import address
 from ..parts import box, choices, example_sections, found, markup, near, pin, pins, show
-from ..view import View, explained, records
+from ..view import View, explained, guarded, records
 
 NO_CHARACTERS = "∅"  # of a token that is a part of a character
 PILLS = 300  # tokens to click on; a longer text is chosen from by number
@@ -171,18 +171,25 @@ def _choose_token(text: str, strings: Sequence[str], token: int) -> None:
 
 def _uploaded(view: View) -> tuple[str, bytes] | None:
     """The name and the bytes of an image that was uploaded; the network is loaded while one is chosen."""
-    popover = st.popover("Or an image", icon=":material/image:", key=UPLOAD_OPEN, on_change="rerun")
+    popover = st.popover("Upload an image", icon=":material/image:", key=UPLOAD_OPEN, on_change="rerun")
     with popover:
         file = st.file_uploader(
             "Image",
             type=sorted(suffix[1:] for suffix in IMAGE_SUFFIXES),
             max_upload_size=UPLOAD_MEGABYTES,
             key=f"image-{st.session_state.get(UPLOADS, 0)}",
+            on_change=_fold,
             help="The network that made the atlas reads it here; nothing is stored. A link does not hold it.",
         )
         if popover.open and file is None:
             view.load_ahead()
     return None if file is None else (file.name, file.getvalue())
+
+
+@guarded
+def _fold() -> None:
+    """What an image is uploaded in would stand before the image."""
+    st.session_state[UPLOAD_OPEN] = False
 
 
 def _from_image(view: View, name: str, data: bytes) -> None:

@@ -150,6 +150,10 @@ def _ranking(view: View, site: SiteRecord) -> None:
     by = column if column.endswith("entropy") else ORDERS[most][0]
     means = {row["of"]: row[by] for row in found.attrs["chance"]}
     title = f"{len(shown):,} of {site.n_units:,} units; n = {found.attrs['n']:,} examples"
+    show.notes(
+        "Highest examples of many labels, or in many groups of clusters, make a unit polysemantic; of one, it is "
+        "about one thing, as far as these tell."
+    )
     _rows(view, shown.iloc[address.paged(len(shown), RANKED_ROWS, of=(site.name, order, telling))])
     figures.show(
         unit_charts.entropies(shown, by, means.get("random sets"), title),
@@ -181,9 +185,9 @@ def _rows(view: View, shown: pd.DataFrame) -> None:
         Column("Highest", NUMBER, lambda row: markup.number(row["highest"]), "Its highest activation"),
         Column("Top", NUMBER, lambda row: str(row["top"]), "Examples in its top: the highest above 0, at most 20"),
         Column("Labels", NUMBER, lambda row: str(row["labels"]), "Distinct labels in its top"),
-        _entropy("Entropy", "label_entropy", "Over the labels of its top, bits"),
+        _entropy("Their entropy", "label_entropy", "Over the labels of its top, bits"),
         Column("Groups", NUMBER, lambda row: str(row["groups"]), GROUPS),
-        _entropy("Entropy", "group_entropy", "Over the groups of its top, bits"),
+        _entropy("Their entropy", "group_entropy", "Over the groups of its top, bits"),
         Column("Noise", NUMBER, lambda row: str(row["noise"]), "Examples of its top that are in no cluster"),
     ]
     show.table(records(shown), columns)

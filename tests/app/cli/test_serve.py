@@ -48,6 +48,7 @@ def test_a_config_file_makes_nothing_unsafe():
         "--server.maxMessageSize": "200",
         "--server.address": "127.0.0.1",
         "--client.showErrorDetails": "none",
+        "--logger.hideWelcomeMessage": "true",
     }.items() <= set_to.items()
 
 
@@ -83,7 +84,7 @@ class TestInABrowser:
         with serving(demo_atlas) as server:
             page = open_page(address(server, "look", network=IMAGE, target=SITE))
             answered(page)
-            page.get_by_role("button", name="Or an image").click()
+            page.get_by_role("button", name="Upload an image").click()
             with page.expect_request(lambda request: request.method == "PUT") as sent:
                 page.locator('input[type="file"]').set_input_files(
                     files=[{"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"}]

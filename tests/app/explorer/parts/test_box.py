@@ -63,6 +63,27 @@ def test_found_tokens_lead_to_their_clusters(built: Path):
     assert marks == ["fruit3"] * len(found)
 
 
+def test_a_clusters_name_is_found_by_the_box(small: Path):
+    """In either case, on Look; and what a cluster is called is written beside the map as well."""
+    with atlas.open(small) as a:
+        [(site, clustering)] = a.rows(
+            "select target, clustering_id from clusterings where space = 'codes' and target like 'blocks._.mlp' "
+            "order by clustering_id desc limit 1"
+        )
+        query.name_cluster(a, "Sweet Things", clustering=clustering, cluster=0)
+    with atlas.open(small) as a:
+        assert meaning(a, "sweet things", WORDS) == {"find": "sweet things"}
+    app = opened(small, "look", network=WORDS, target=site, find="sweet things")
+    shown = next(part.value for part in app.html if "Clusters of that name" in part.value)
+    assert re.findall(r"clustering=(\d+)&amp;cluster=(\w+)[^>]*>([^<]*)</a>", shown) == [
+        (str(clustering), "0", "Sweet Things #0")
+    ]
+    app = opened(small, "atlas", network=WORDS, target=site, clustering=clustering, cluster=0)
+    assert errors(app) == [] and [field.value for field in app.text_input if field.label == "Name"] == [
+        "Sweet Things"
+    ]
+
+
 def test_the_box_changes_what_is_looked_at(built: Path):
     """From an example to a search and on to an example; what was looked at before is gone from the address."""
     app = opened(built, "look", network=WORDS, target=SITE, example=20)
@@ -89,6 +110,7 @@ def test_how_near_is_said_of_an_example(built: Path):
 def test_what_is_far_out_is_told():
     scale = NearestDistances(np.arange(1, 201), 5000, False)
     assert "nearer than 50% of this atlas's own nearest neighbours (a sample of 200 of 5,000" in in_words(scale, 100)
+    assert "150 gates away: nearer than only 25% of" in in_words(scale, 150)
     assert in_words(scale, 198).startswith("<b>Far out</b>: its nearest is 198 gates away, nearer than only 1.0%")
     assert "farther than each of" in in_words(scale, 201)
     assert in_words(scale, 3, sharing=True).startswith("Others share its polytope; so they do for 0%")

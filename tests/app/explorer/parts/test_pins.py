@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Button
 
 from app.explorer.parts import pin
 from app.explorer.parts.pin import LINK_LIMIT, Pin
@@ -71,6 +72,19 @@ def test_a_pin_is_an_argument_of_questions():
         _ = pin.cluster(4, 12).subject
 
 
+def test_what_is_shown_is_compared_with_pins(built: Path):
+    """Offered of what is not pinned, where something of its sort is."""
+
+    def offered(page: str = "look", **state: object) -> list[str]:
+        labels = [button.label for button in opened(built, page, network="words", **state).button]
+        return [label for label in labels if label.startswith("Compare")]
+
+    here: dict[str, object] = {"target": "blocks.2.mlp", "example": 20}
+    assert offered(**here) == offered(**here, pin="example:20") == offered(**here, pin="cluster:1:0") == []
+    assert offered(**here, pin=["cluster:1:0", "example:21"]) == ["Compare with the pin"]
+    assert offered(**here, pin=["example:21", "example:22"]) == ["Compare with the pins"]
+
+
 def test_a_long_text_is_kept_and_missed():
     text = "word " * LINK_LIMIT
     kept = pin.token(text, ("word", " " + text[5:]), 0)
@@ -105,21 +119,26 @@ def _page(name: str) -> None:
         pins.button(pin.example(number))
 
 
+def pin_buttons(app: AppTest) -> list[Button]:
+    """Those beside which another may stand that compares."""
+    return [button for button in app.button if button.label in ("Pin", "Pinned")]
+
+
 def test_pins_follow_from_page_to_page():
     app = AppTest.from_function(_page, args=("one",))
     app.run()
     for place in (0, 4):
-        app.button[place].click()
+        pin_buttons(app)[place].click()
         computed(app)
     assert app.query_params["pin"] == ["example:1", "example:5"]
     app.session_state["page"] = "two"
     app.query_params.clear()  # as Streamlit does on the way to another page
     computed(app)
-    assert [place for place, button in enumerate(app.button) if button.label == "Pinned"] == [0, 4]
+    assert [place for place, button in enumerate(pin_buttons(app)) if button.label == "Pinned"] == [0, 4]
     app.query_params["pin"] = ["example:2"]  # back to an address, or another one
     computed(app)
-    assert [place for place, button in enumerate(app.button) if button.label == "Pinned"] == [1]
-    app.button[1].click()
+    assert [place for place, button in enumerate(pin_buttons(app)) if button.label == "Pinned"] == [1]
+    pin_buttons(app)[1].click()
     computed(app)
     assert "pin" not in app.query_params and not [b for b in app.button if b.label == "Pinned"]
 
@@ -128,7 +147,7 @@ def test_the_tray_has_an_end():
     app = AppTest.from_function(_page, args=("one",))
     app.run()
     for place in range(13):
-        app.button[place].click()
+        pin_buttons(app)[place].click()
         app.run()
     assert len(app.query_params["pin"]) == 12
     assert app.session_state["callback-failed"].startswith("12 things are pinned already")

@@ -31,6 +31,7 @@ def test_a_unit_shows_its_top_and_its_gate(demo_atlas: Path):
     labels = found.composition[found.composition["what"] == "label"].groupby("part")["n"].sum()
     commonest = top["label"].value_counts()
     assert f"{commonest.iloc[0] / labels['top']:.0%}, of all " in words(app)
+    assert f"Its highest {len(top)} bear {commonest.size} labels ({commonest.index[0]} the commonest" in words(app)
     assert len(figures(app)) == 2
     press(app, "Next")
     assert app.number_input(key="unit").value == 8

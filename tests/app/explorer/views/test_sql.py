@@ -142,6 +142,7 @@ def test_rows_are_charted(demo_atlas: Path):
     app = opened(demo_atlas, "sql", network=TEXT, query=text, show="Chart", x="label", y="n")
     [figure] = figures(app)
     assert errors(app) == [] and figure["data"][0]["x"] == rows["label"].tolist()
+    assert figure["layout"]["title"]["text"] == f"n by label, n = {len(rows)} rows"
 
 
 TWICE = "select * from (values ('a', 'x', 1, 0.5), ('a', 'y', 2, 0.75), ('b', 'x', 3, 1.0)) t(name, kind, n, share)"
