@@ -55,7 +55,9 @@ QUESTIONS = (
 
 def render(view: View) -> None:
     figure, said = st.columns([3, 2], gap="large")
-    words = box.draw(view, BOX)
+    if words := box.draw(view, BOX):
+        with explained():  # before anything is computed: whoever leaves waits for nothing
+            _leave(view, words)
     with said:
         st.html(_sentences())
         examples = st.container()
@@ -65,14 +67,16 @@ def render(view: View) -> None:
             about.draw(view)
     with figure, explained():  # last: what is computed never holds up what is known
         _figure(view, examples)
-    if words:
-        with explained():
-            place = box.meaning(view.atlas, words, view.network.name)
-            st.session_state[box.TYPED] = place.get("example")
-            if "text" in place and len(place["text"]) > box.LINK_LIMIT:
-                st.session_state[box.LONG] = place.pop("text")
-            # Network and site go along: their widgets stand on every page, and nothing else may set them.
-            st.switch_page(st.Page(_elsewhere, url_path=LOOK), query_params=place)
+
+
+def _leave(view: View, words: str) -> None:
+    """Go to Look, for what was typed."""
+    place = box.meaning(view.atlas, words, view.network.name)
+    st.session_state[box.TYPED] = place.get("example")
+    if "text" in place and len(place["text"]) > box.LINK_LIMIT:
+        st.session_state[box.LONG] = place.pop("text")
+    # Network and site go along: their widgets stand on every page, and nothing else may set them.
+    st.switch_page(st.Page(_elsewhere, url_path=LOOK), query_params=place)
 
 
 def _elsewhere() -> None:
