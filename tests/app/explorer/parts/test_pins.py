@@ -12,7 +12,7 @@ from app.explorer.parts import pin
 from app.explorer.parts.pin import LINK_LIMIT, Pin
 from atlas.errors import NotStored, UsageError
 from tests.app.explorer.browsing import IN_BROWSER, OpenPage, address, address_says, answered, drawn, eventually
-from tests.app.explorer.running import computed, errors, opened, words
+from tests.app.explorer.running import LASTING, computed, errors, opened, words
 from tests.app.explorer.views_by_hand import SITE, TEXT
 
 TOKENS = ("The", " bank", " of")
@@ -125,7 +125,7 @@ def pin_buttons(app: AppTest) -> list[Button]:
 
 
 def test_pins_follow_from_page_to_page():
-    app = AppTest.from_function(_page, args=("one",))
+    app = AppTest.from_function(_page, args=("one",), default_timeout=LASTING)
     app.run()
     for place in (0, 4):
         pin_buttons(app)[place].click()
@@ -144,7 +144,7 @@ def test_pins_follow_from_page_to_page():
 
 
 def test_the_tray_has_an_end():
-    app = AppTest.from_function(_page, args=("one",))
+    app = AppTest.from_function(_page, args=("one",), default_timeout=LASTING)
     app.run()
     for place in range(13):
         pin_buttons(app)[place].click()
