@@ -143,9 +143,9 @@ def test_published_codes_are_compact(tmp_path: Path) -> None:
     for n_sites in (1, 2):
         network = NoisyNetwork(width=4096, n_sites=n_sites)
         choices = Choices(tokens=TokenSampling(64, 0), store_activations=False)
-        ingest(tmp_path / str(n_sites), network, Noise(160), choices, cluster=False)
+        ingest(tmp_path / str(n_sites), network, Noise(64), choices, cluster=False)
         sizes.append((tmp_path / str(n_sites) / "atlas.duckdb").stat().st_size)
-    assert sizes[1] - sizes[0] <= 1.1 * 160 * 64 * 4096 / 8
+    assert sizes[1] - sizes[0] <= 1.1 * 64 * 64 * 4096 / 8
 
 
 def test_images_keep_their_order(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_text_codes_published_bit_for_bit(tmp_path: Path) -> None:
     """Codes of a language model are published bit for bit."""
     network = shipped("demo:gpt2")
     data = open_dataset("builtin:python-heldout", kind="text")
-    texts = [item for item in data.items() if isinstance(item, Item) and 1500 < len(str(item.content)) < 3000][:4]
+    texts = [item for item in data.items() if isinstance(item, Item) and 1500 < len(str(item.content)) < 3000][:2]
     folder = write_texts(
         tmp_path / "texts", [(f"{item.label}/{i}.txt", None, item.content) for i, item in enumerate(texts)]
     )
@@ -228,9 +228,9 @@ def test_image_codes_published_bit_for_bit(tmp_path: Path) -> None:
     check_published(tmp_path / "a", network, data, work_of)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5])
+@pytest.mark.parametrize("batch_size", [1, 5])
 def test_any_batch_size_gives_same_codes(batch_size: int, tmp_path: Path) -> None:
-    """A batch of any size publishes the same codes."""
+    """A batch of any size publishes the same codes as batches of two in other shards."""
     data = write_texts(tmp_path / "words", word_texts(9))
     for name, choices in (("a", SMALL), ("b", replace(SMALL, batch_size=batch_size, shard_examples=100))):
         small_run(tmp_path / name, data, choices, cluster=False)
