@@ -11,12 +11,15 @@ from __future__ import annotations
 from typing import Any, no_type_check
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64, Shaped
+from jaxtyping import Bool, Float, Float64, Int64, Shaped, UInt16
 from numba import njit
 
 SCANNED = 64
 """Numbers that are looked at together before each is: their least is found by a few vector instructions, and nearly
 always says that none of them matters."""
+
+GROUP = 256
+"""Points of which Prim's algorithm remembers the best."""
 
 
 # --- neighbours ----------------------------------------------------------------------------------------------------
@@ -70,15 +73,22 @@ def keep_nearest(
     own neighbour. ``rows`` and ``columns`` name the points of the block."""
     k = distances.shape[1]
     for r in range(block.shape[0]):
-        for c in range(block.shape[1]):
-            # Only what is strictly nearer goes before another: of equally near points the first offered stays.
-            if block[r, c] >= distances[r, k - 1] or columns[c] == rows[r]:
+        for start in range(0, block.shape[1], SCANNED):
+            row = block[r, start : start + SCANNED]  # of which Numba knows that no place is below 0
+            least = row[0]
+            for c in range(row.shape[0]):
+                least = min(least, row[c])
+            if least >= distances[r, k - 1]:
                 continue
-            at = k - 1
-            while at > 0 and distances[r, at - 1] > block[r, c]:
-                distances[r, at], neighbors[r, at] = distances[r, at - 1], neighbors[r, at - 1]
-                at -= 1
-            distances[r, at], neighbors[r, at] = block[r, c], columns[c]
+            for c in range(row.shape[0]):
+                # Only what is strictly nearer goes before another: of equally near points the first offered stays.
+                if row[c] >= distances[r, k - 1] or columns[start + c] == rows[r]:
+                    continue
+                at = k - 1
+                while at > 0 and distances[r, at - 1] > row[c]:
+                    distances[r, at], neighbors[r, at] = distances[r, at - 1], neighbors[r, at - 1]
+                    at -= 1
+                distances[r, at], neighbors[r, at] = row[c], columns[start + c]
 
 
 # --- Prim's algorithm ----------------------------------------------------------------------------------------------
@@ -95,13 +105,14 @@ def mirror(matrix: Shaped[np.ndarray, "n n"], start: int, stop: int) -> None:
 
 @no_type_check
 @njit(nogil=True, cache=True)
-def turn(matrix: Shaped[np.ndarray, "a b"], start: int, stop: int, turned: Shaped[np.ndarray, "b a"]) -> None:
-    """Write the columns ``start`` up to ``stop`` as rows of ``turned``, a few rows at a time."""
+def turn(matrix: Shaped[np.ndarray, "a b"], turned: Shaped[np.ndarray, "b a"]) -> None:
+    """Write the columns as rows of ``turned``, a few rows at a time."""
     for low in range(0, matrix.shape[0], SCANNED):
-        high = min(low + SCANNED, matrix.shape[0])
-        for j in range(start, stop):
-            for i in range(low, high):
-                turned[j, i] = matrix[i, j]
+        some = matrix[low : low + SCANNED]
+        for j in range(some.shape[1]):
+            row = turned[j, low : low + SCANNED]
+            for i in range(some.shape[0]):
+                row[i] = some[i, j]
 
 
 @no_type_check
@@ -151,6 +162,70 @@ def nearest_waiting(reach: Shaped[np.ndarray, " n"], waiting: Int64[np.ndarray, 
 
 
 @no_type_check
+@njit(nogil=True, cache=True, inline="always")
+def _comes_before(a: int, b: int, reach: Shaped[np.ndarray, " n"], nearest: UInt16[np.ndarray, " n"]) -> bool:
+    """Whether the edge from ``a`` to its nearest comes before that from ``b``: by (length, lower end, higher end)."""
+    if reach[a] != reach[b]:
+        return reach[a] < reach[b]
+    lower, other = min(a, nearest[a]), min(b, nearest[b])
+    return lower < other or (lower == other and max(a, nearest[a]) < max(b, nearest[b]))
+
+
+@no_type_check
+@njit(nogil=True, cache=True)
+def _best_of(reach: Shaped[np.ndarray, " group"], nearest: UInt16[np.ndarray, " group"], begin: int) -> int:
+    """Of a group, whose first point is ``begin``, the place of the point whose edge comes first."""
+    least = reach[0]
+    for at in range(reach.shape[0]):
+        least = min(least, reach[at])
+    best, low, high = -1, 0, 0
+    for at in range(reach.shape[0]):
+        if reach[at] != least:
+            continue
+        lower, higher = min(begin + at, nearest[at]), max(begin + at, nearest[at])
+        if best < 0 or lower < low or (lower == low and higher < high):
+            best, low, high = at, lower, higher
+    return best
+
+
+@no_type_check
+@njit(nogil=True, cache=True)
+def _reach(
+    row: Shaped[np.ndarray, " group"],
+    waiting: Shaped[np.ndarray, " group"],
+    own: Any,
+    joined: Any,
+    reach: Shaped[np.ndarray, " group"],
+    nearest: UInt16[np.ndarray, " group"],
+) -> bool:
+    """Offer the edges from the point ``joined``, whose core distance is ``own``, to a group of points; whether any of
+    them is better than what there was.
+
+    Of two edges to one point that are equally long the one with the lower other end is, wherever the point stands
+    between the two.
+    """
+    better = np.uint16(0)
+    for at in range(row.shape[0]):
+        length = max(max(row[at], waiting[at]), own)
+        better |= np.uint16(length < reach[at]) | (np.uint16(length == reach[at]) & np.uint16(joined < nearest[at]))
+    if not better:
+        return False
+    for at in range(row.shape[0]):
+        length = max(max(row[at], waiting[at]), own)
+        if length < reach[at] or (length == reach[at] and joined < nearest[at]):
+            reach[at], nearest[at] = length, joined
+    return True
+
+
+@no_type_check
+@njit(nogil=True, cache=True, inline="always")
+def _group(group: int, before: int, split: int, n: int) -> tuple[int, int]:
+    """First point of a group, and where it ends, of which ``before`` are of the points up to ``split``."""
+    begin, end = (group * GROUP, split) if group < before else (split + (group - before) * GROUP, n)
+    return begin, min(begin + GROUP, end)
+
+
+@no_type_check
 @njit(nogil=True, cache=True)
 def grow_by_order(
     rows: Shaped[np.ndarray, "a columns"],
@@ -168,42 +243,44 @@ def grow_by_order(
     Points are those of ``rows`` and then, from ``across`` on, those of ``turned``, its transpose; where ``across`` is
     0 both are one set, and distances those within it. ``farthest``: more than any length. ``source``: the lower end.
     """
-    n = len(cores)
-    first = len(rows)
+    n, first = len(cores), len(rows)
     waiting = cores.copy()  # what has joined is farther than anything, so that nothing reaches it
     reach = np.full(n, farthest, cores.dtype)
-    nearest = np.zeros(n, np.int32)
+    nearest = np.zeros(n, np.uint16)  # of two parts, of 2^15 codes at most
+    # Some points at a time are a group, all of one part: of most a step reaches none anew, and their best stays.
+    split = across if across else n
+    before = -(-split // GROUP)
+    count = before + -(-(n - split) // GROUP)
+    bests = np.zeros(count, np.int64)
     current = 0
     for edge in range(n - 1):
-        own = cores[current]
-        waiting[current] = farthest
-        reach[current] = farthest
+        own, joined = cores[current], np.uint16(current)
+        waiting[current] = reach[current] = farthest
+        nearest[current] = 0  # nothing comes before it, so that it is not reached once more
+        group = current // GROUP if current < split else before + (current - split) // GROUP
+        begin, stop = _group(group, before, split, n)
+        bests[group] = begin + _best_of(reach[begin:stop], nearest[begin:stop], begin)
         if current < first:
-            row, start = rows[current], across
+            row, start, groups = rows[current], across, range(before if across else 0, count)
         else:
-            row, start = turned[current - first], 0
-        for j in range(len(row)):
-            at = start + j
-            reached = max(max(row[j], waiting[at]), own)
-            # Of two edges to one point that are equally long the one with the lower other end comes first, wherever
-            # the point stands between the two.
-            if reached < reach[at] or (reached == reach[at] and current < nearest[at]):
-                reach[at], nearest[at] = reached, current
-        best, low, high = farthest, n, n
-        for begin in range(0, n, SCANNED):
-            stop = min(begin + SCANNED, n)
-            least = reach[begin]
-            for at in range(begin + 1, stop):
-                least = min(least, reach[at])
-            if least > best or least == farthest:
-                continue
-            for at in range(begin, stop):
-                if reach[at] != least:
-                    continue
-                lower, higher = min(nearest[at], at), max(nearest[at], at)
-                if least < best or lower < low or (lower == low and higher < high):
-                    best, low, high, current = least, lower, higher, at
-        source[edge], target[edge], length[edge] = low, high, best
+            row, start, groups = turned[current - first], 0, range(before)
+        for group in groups:
+            begin, stop = _group(group, before, split, n)
+            if _reach(
+                row[begin - start : stop - start],
+                waiting[begin:stop],
+                own,
+                joined,
+                reach[begin:stop],
+                nearest[begin:stop],
+            ):
+                bests[group] = begin + _best_of(reach[begin:stop], nearest[begin:stop], begin)
+        current = bests[0]
+        for group in range(1, count):
+            if _comes_before(bests[group], current, reach, nearest):
+                current = bests[group]
+        source[edge], target[edge] = min(current, nearest[current]), max(current, nearest[current])
+        length[edge] = reach[current]
 
 
 # --- Kruskal's algorithm -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import isqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -27,7 +27,7 @@ from ..threads import in_threads, slices
 from .distances import Codes, Points, TorchCodes
 from .hierarchy import Metric
 from .jaccard import JaccardCodes
-from .kernels import grow_by_order, keep_nearest, mirror, spanning_forest, turn
+from .kernels import grow_by_order, keep_nearest, spanning_forest, turn
 from .limits import BLOCK_BYTES
 from .neighbor_graph import distances_at
 from .rows import same_rows
@@ -43,7 +43,10 @@ PARTS = 8
 """Parts where the number of codes allows it: 36 blocks, enough for some workers."""
 
 _LEAST = 16  # codes of a part whose budget is too small for anything else
-_PIECE = 64  # rows that one thread takes at a time
+_PIECE = 64  # rows of a block that one thread takes at a time
+_TILE_ROWS = 1 << 10
+_TILE_BYTES = 1 << 20
+"""Distances that one thread computes at a time, so that they are in its cache when they are read."""
 
 Tell = Callable[[int], None]
 
@@ -89,6 +92,22 @@ class DistinctCodes:
             return JaccardCodes.of(self.codes[rows])
         return Codes.of(self.codes, rows) if self.device == "cpu" else TorchCodes.of(self.codes, self.device, rows)
 
+    def tiles(self, rows: int, columns: int, kind: np.dtype[Any]) -> tuple[list[slice], list[slice]]:
+        """Rows and columns of what is computed at once of so many distances; on a device all columns."""
+        if self.device == "cpu":
+            return slices(rows, min(_TILE_ROWS, -(-rows // 8))), slices(
+                columns, _TILE_BYTES // (_TILE_ROWS * kind.itemsize)
+            )
+        return slices(rows, max(1, BLOCK_BYTES // (8 * kind.itemsize * columns))), [slice(0, columns)]
+
+    def do(self, work: Callable[[slice], None], pieces: list[slice]) -> None:
+        """Call ``work`` on every piece, on all cores unless a device computes."""
+        if self.device == "cpu":
+            in_threads(work, pieces)
+            return
+        for piece in pieces:
+            work(piece)
+
     def cut(self, budget: int) -> list[slice]:
         """Parts of about equal size, of which a process that holds ``budget`` bytes can work on two at once.
 
@@ -124,21 +143,23 @@ def core_distances(
     for other in parts:
         points = codes.points(part, other)
         kind = points.dtype
-        width = other.stop - other.start
         names = np.arange(other.start, other.stop)
-        step = max(1, min(BLOCK_BYTES // (4 * kind.itemsize * width), -(-m // 8)))
-        for start in range(0, m, step):
-            rows = slice(start, min(start + step, m))
-            block = points.between(rows, slice(m, m + width))
+        rows, columns = codes.tiles(m, len(names), kind)
 
-            def keep(piece: slice, block: np.ndarray = block, start: int = start, names: np.ndarray = names) -> None:
-                mine = slice(start + piece.start, start + piece.stop)
-                own = np.arange(part.start + mine.start, part.start + mine.stop)
-                keep_nearest(block[piece], own, names, nearest[mine], neighbors[mine])
+        def keep(mine: slice, points: Points = points, names: np.ndarray = names, columns: list = columns) -> None:
+            for some in columns:
+                block = points.between(mine, slice(m + some.start, m + some.stop))
 
-            if k:
-                in_threads(keep, slices(len(block), _PIECE))
-            tell(block.size)
+                def nearer(piece: slice, block: np.ndarray = block, some: slice = some) -> None:
+                    of = slice(mine.start + piece.start, mine.start + piece.stop)
+                    own = np.arange(part.start + of.start, part.start + of.stop)
+                    keep_nearest(block[piece], own, names[some], nearest[of], neighbors[of])
+
+                in_threads(nearer, slices(len(block), _PIECE))
+
+        if k:
+            codes.do(keep, rows)
+        tell(m * len(names))
     own = codes.weights[part]
     ranks = (samples, samples + 1)
     return np.stack([distances_at(own, neighbors, nearest, codes.weights, rank) for rank in ranks]).astype(kind)
@@ -151,17 +172,19 @@ def block_forest(codes: DistinctCodes, a: slice, b: slice, cores: Shaped[np.ndar
     n, split = len(points), a.stop - a.start
     across = slice(0 if a == b else split, n)
     rows = np.empty((split, across.stop - across.start), dtype=points.dtype)
-    step = max(1, BLOCK_BYTES // (8 * rows.itemsize * rows.shape[1]))
-    for start in range(0, split, step):
-        stop = min(start + step, split)
-        columns = slice(start if a == b else split, n)
-        points.between(slice(start, stop), columns, out=rows[start:stop, columns.start - across.start :])
-        if a == b:
-            mirror(rows, start, stop)
-        tell((stop - start) * (columns.stop - columns.start))
     turned = rows if a == b else np.empty(rows.shape[::-1], dtype=rows.dtype)
-    if a != b:
-        in_threads(lambda piece: turn(rows, piece.start, piece.stop, turned), slices(n - split, _PIECE))
+    pieces, columns = codes.tiles(*rows.shape, rows.dtype)
+
+    def fill(mine: slice) -> None:
+        for some in columns:
+            tile = points.between(mine, slice(across.start + some.start, across.start + some.stop))
+            rows[mine, some] = tile
+            if a != b:
+                others = turned[some, mine]
+                in_threads(lambda at: turn(tile[:, at], others[at]), slices(len(others), _PIECE))  # noqa: B023
+
+    codes.do(fill, pieces)
+    tell(n * (n + 1) // 2 if a == b else rows.size)
     reached = np.concatenate([cores[a]] if a == b else [cores[a], cores[b]])
     names = np.concatenate([np.arange(part.start, part.stop) for part in ([a] if a == b else [a, b])])
     source, target = np.empty((2, n - 1), dtype=np.int64)

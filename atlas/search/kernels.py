@@ -13,7 +13,9 @@ import numpy as np
 from jaxtyping import Float32, Int64, Integer, UInt8, UInt64
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
+from numpy.lib.stride_tricks import as_strided
 
 from ..threads import in_threads, slices
 from .candidates import PLACE_BITS
@@ -40,6 +42,52 @@ def _word(_: Any, packed: Any, _at: Any) -> Any:
         return builder.load(place, align=1)  # without this LLVM may assume that words are aligned
 
     return types.uint64(packed, types.int64), load
+
+
+_LANES = 32
+"""Numbers of 16 bits in a vector: what AVX-512 holds. LLVM cuts it into pieces where the processor has less."""
+
+_VECTORS = 8
+_TILE = _LANES * _VECTORS
+"""Codes that a query is compared with at once: their counts stay in registers, their words, of up to some thousand
+gates, in the L1 cache."""
+
+
+@no_type_check
+@intrinsic
+def _count_tile(_: Any, queries: Any, _at: Any, turned: Any, _n: Any, counts: Any) -> Any:
+    """Write into ``counts`` in how many gates the query of ``n`` half-words from byte ``at`` on differs from each of
+    `_TILE` codes, whose half-words are the columns of ``turned``.
+
+    A lane is a code, so nothing is added up across a vector, as it would be were a lane a piece of one code.
+    """
+
+    def count(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        half, vector = ir.IntType(16), ir.VectorType(ir.IntType(16), _LANES)
+        query, tile, out = (
+            context.make_array(signature.args[place])(context, builder, arguments[place]).data for place in (0, 2, 4)
+        )
+        popcount = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector]), f"llvm.ctpop.v{_LANES}i16"
+        )
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0] * _LANES)) for _ in range(_VECTORS)]
+        query = builder.bitcast(builder.gep(query, [arguments[1]]), half.as_pointer())
+        tile, out = (builder.bitcast(place, vector.as_pointer()) for place in (tile, out))
+        undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
+        with cgutils.for_range(builder, arguments[3]) as loop:
+            word = builder.load(builder.gep(query, [loop.index]), align=1)
+            word = builder.shuffle_vector(builder.insert_element(undefined, word, first), undefined, everywhere)
+            row = builder.mul(loop.index, ir.Constant(loop.index.type, _VECTORS))
+            for number, total in enumerate(sums):
+                place = builder.gep(tile, [builder.add(row, ir.Constant(row.type, number))])
+                differing = builder.call(popcount, [builder.xor(builder.load(place, align=2), word)])
+                builder.store(builder.add(builder.load(total), differing), total)
+        for number, total in enumerate(sums):
+            builder.store(builder.load(total), builder.gep(out, [ir.Constant(ir.IntType(64), number)]), align=2)
+        return context.get_dummy_value()
+
+    return types.void(queries, types.int64, turned, types.int64, counts), count
 
 
 def flat(packed: UInt8[np.ndarray, "codes bytes"]) -> UInt8[np.ndarray, " all_bytes"]:
@@ -133,16 +181,71 @@ def hamming_block(
             out[query, at - start] = _differing(queries, query * n_bytes, codes, place * n_bytes, n_bytes)
 
 
+@no_type_check
+@njit(nogil=True, cache=True)
+def _compare_all(
+    a: UInt8[np.ndarray, " a_bytes"],
+    b: UInt8[np.ndarray, " b_bytes"],
+    n_bytes: int,
+    start: int,
+    stop: int,
+    out: Integer[np.ndarray, " a_times_spread"],
+    spread: int,
+) -> None:
+    """Write the distance, in gates, of every code of ``a`` to the codes ``start`` up to ``stop`` of ``b``, where
+    those of the next code of ``a`` stand ``spread`` numbers further.
+
+    Codes have an even number of bytes, and fewer gates than 16 bits count.
+    """
+    halves = n_bytes // 2
+    turned, counts = np.zeros((halves, _TILE), np.uint16), np.empty(_TILE, np.uint16)
+    for low in range(start, stop, _TILE):
+        width = min(_TILE, stop - low)
+        for lane in range(width):
+            code = (low + lane) * n_bytes
+            for half in range(halves):
+                at = code + 2 * half
+                turned[half, lane] = np.uint16(b[at]) | (np.uint16(b[at + 1]) << np.uint16(8))
+        for query in range(len(a) // n_bytes):
+            _count_tile(a, query * n_bytes, turned, halves, counts)
+            row = out[query * spread + low : query * spread + low + width]
+            for lane in range(width):
+                row[lane] = counts[lane]
+
+
 QUERIES_AT_ONCE = 64
 """Queries of one thread: their codes of 3,072 gates take 24 kB, which the L1 cache holds."""
 
-_CODES_AT_ONCE = 1 << 14  # codes that one thread takes at a time where all pairs are compared
+_CODES_AT_ONCE = 1 << 14  # codes that one thread takes at a time where few are compared with many
+_FEW = 256  # codes, for which to turn those that they are compared with would cost more than it spares
+_COUNTED_IN_16_BITS = 1 << 13  # bytes of a code, less than
 
 
 def all_distances(
     a: UInt8[np.ndarray, "a bytes"], b: UInt8[np.ndarray, "b bytes"], out: Integer[np.ndarray, "a b"]
 ) -> None:
     """Write the distance, in gates, of every code of ``a`` to every code of ``b`` into ``out``, on all cores."""
+    n_bytes = a.shape[1]
+    if len(a) < _FEW or n_bytes >= _COUNTED_IN_16_BITS or out.strides[1] != out.itemsize:
+        _few_distances(a, b, out)
+        return
+    if n_bytes % 2:
+        a, b = (np.pad(codes, ((0, 0), (0, 1))) for codes in (a, b))
+        n_bytes += 1
+    left, right, spread = flat(a), flat(b), out.strides[0] // out.itemsize
+    rows = as_strided(
+        out, ((len(out) - 1) * spread + out.shape[1],), (out.itemsize,)
+    )  # end to end, and what is between
+    in_threads(
+        lambda columns: _compare_all(left, right, n_bytes, columns.start, columns.stop, rows, spread),
+        slices(len(b), _TILE),
+    )
+
+
+def _few_distances(
+    a: UInt8[np.ndarray, "a bytes"], b: UInt8[np.ndarray, "b bytes"], out: Integer[np.ndarray, "a b"]
+) -> None:
+    """`all_distances` of a few codes, or of very wide ones."""
     n_bytes, every = a.shape[1], np.empty(0, np.int64)
     every.flags.writeable = False
     left, right = flat(a), flat(b)

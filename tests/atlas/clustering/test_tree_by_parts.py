@@ -75,6 +75,20 @@ def test_parts_make_the_one_tree(seed: int, n: int, bits: int, samples: int, cut
 
 
 @pytest.mark.parametrize("metric", METRICS)
+def test_one_tree_of_many_groups(metric: Metric) -> None:
+    """As above, with more points than are one of the groups that Prim's algorithm remembers the best of."""
+    gates = np.random.default_rng(1).random((700, 24)) < 0.4
+    codes = DistinctCodes.of(SplineCodes.pack(gates), metric)
+    kinds = len(codes)
+    whole, cut = (of_parts(codes, bounds, 3) for bounds in ([0, kinds], [0, 290, kinds]))
+    one = spanning_tree(codes.points(slice(0, kinds)), codes.kind, 3, 1 << 30)
+    for name in ("source", "target", "length", "cores"):
+        np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name))
+    np.testing.assert_array_equal(cut.length, np.sort(one.length))
+    assert partitions(cut, 700) == partitions(one, 700)
+
+
+@pytest.mark.parametrize("metric", METRICS)
 def test_merging_by_ids_keeps_clusters(metric: Metric) -> None:
     """Those of `hdbscan` where clusters lie apart; only the order of equal edges may differ."""
     gates = blobs_of_gates(3, 400, 200)

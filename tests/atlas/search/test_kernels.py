@@ -24,6 +24,18 @@ def test_distances_count_differing_bits(packed: np.ndarray, kind: type) -> None:
         assert (out == (bits[:, None] != bits[None]).sum(axis=2)).all()
 
 
+@pytest.mark.parametrize(("n_bytes", "kind"), [(1, np.uint16), (63, np.int32), (64, np.uint16)])
+def test_many_codes_are_compared_by_tile(n_bytes: int, kind: type) -> None:
+    """As above, of more codes than a tile holds, into a part of a larger array."""
+    packed = np.random.default_rng(0).integers(0, 256, (300, n_bytes), dtype=np.uint8)
+    out = np.full((300, 310), 7, dtype=kind)
+    all_distances(packed, packed, out[:, 4:304])
+    bits = np.unpackbits(packed, axis=1).astype(np.int64)
+    on = bits.sum(axis=1)
+    assert (out[:, 4:304] == on[:, None] + on - 2 * bits @ bits.T).all()
+    assert (out[:, :4] == 7).all() and (out[:, 304:] == 7).all()
+
+
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 30), st.integers(1, 70))
 def test_positive_values_pack_as_numpys(seed: int, n: int, gates: int) -> None:
