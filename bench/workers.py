@@ -34,7 +34,7 @@ from ingest.run.ray_engine import RayEngine
 from ingest.run.run import ingest
 from ingest.run.sampling import TokenSampling
 
-SIZES = {"small": 10, "full": 60}
+SIZES = {"small": 10, "full": 24}
 """Shards, of four batches each."""
 
 WAIT = 0.5
