@@ -180,8 +180,11 @@ def block_forest(codes: DistinctCodes, a: slice, b: slice, cores: Shaped[np.ndar
             tile = points.between(mine, slice(across.start + some.start, across.start + some.stop))
             rows[mine, some] = tile
             if a != b:
-                others = turned[some, mine]
-                in_threads(lambda at: turn(tile[:, at], others[at]), slices(len(others), _PIECE))  # noqa: B023
+
+                def over(at: slice, tile: np.ndarray = tile, others: np.ndarray = turned[some, mine]) -> None:
+                    turn(tile[:, at], others[at])
+
+                in_threads(over, slices(tile.shape[1], _PIECE))
 
     codes.do(fill, pieces)
     tell(n * (n + 1) // 2 if a == b else rows.size)
