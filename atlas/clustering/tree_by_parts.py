@@ -173,7 +173,7 @@ def block_forest(codes: DistinctCodes, a: slice, b: slice, cores: Shaped[np.ndar
     across = slice(0 if a == b else split, n)
     rows = np.empty((split, across.stop - across.start), dtype=points.dtype)
     turned = rows if a == b else np.empty(rows.shape[::-1], dtype=rows.dtype)
-    pieces, columns = codes.tiles(*rows.shape, rows.dtype)
+    pieces, columns = codes.tiles(split, rows.shape[1], rows.dtype)
 
     def fill(mine: slice) -> None:
         for some in columns:
