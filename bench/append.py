@@ -75,7 +75,7 @@ def _publish(staged: Staged, path: Path, segmented: bool) -> None:
         publish(a, staged.network, staged.plan, staged.folder.name, staged.folder, datetime.now(UTC))
 
 
-def _cpu(run: Callable[..., None], *arguments: object) -> float:
+def _cpu(run: Callable[..., object], *arguments: object) -> float:
     started = time.process_time()
     run(*arguments)
     return time.process_time() - started
