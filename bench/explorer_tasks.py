@@ -131,6 +131,7 @@ def named_cluster(page: Page, place: Place) -> Steps:
             yield "find it by its name", going(other, place.address("atlas", cluster=_titled(page)))
             expect(other.locator(".pa-brief")).to_contain_text("looked at")
             other.close()
+            going(page, page.url)  # anew, so that the form is folded
             form.first.click()
 
 
