@@ -11,10 +11,13 @@ from functools import cache
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from atlas.store.buckets import Bucket
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "nobody",
@@ -54,6 +57,21 @@ def _signed() -> dict[str, str]:
     """The store checks no signature, and takes its region from one."""
     scope = "nobody/20260101/us-east-1/s3/aws4_request"
     return {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"}
+
+
+@contextmanager
+def copied(folder: Path, cache: Path) -> Iterator[str]:
+    """The address of a segmented atlas that was copied file by file, versions last; the environment reaches it."""
+    pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (environment(endpoint()) | {"POLYTOPE_CACHE": str(cache)}).items():
+            patch.setenv(name, value)
+        address = f"{new_bucket()}/{folder.name}"
+        bucket = Bucket(address)
+        for part in ("segments", "catalog", "versions"):
+            for file in sorted(file for file in (folder / part).rglob("[!.]*") if file.is_file()):
+                assert bucket.create(file.relative_to(folder).as_posix(), file.read_bytes())
+        yield address
 
 
 Rule = Callable[[str, str], str]
