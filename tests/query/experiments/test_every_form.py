@@ -1,0 +1,78 @@
+"""Experiments have the same results on an atlas in tables, in segments, and at S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import atlas
+from atlas import Atlas
+from ingest.derived.clusters import cluster
+from ingest.sharing.convert import convert
+from query.experiments.registry import EXPERIMENTS, find, run
+from tests import object_store
+from tests.atlases import built_once
+from tests.query.experiments.tailed import plane_atlas, plane_reader
+
+pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
+
+GIVEN: dict[str, Any] = {
+    "site": "hidden",
+    "span": "embed->",
+    "a": 3,
+    "b": 20,
+    "c": 41,
+    "unit": 1,
+    "cluster": 0,
+    "size": 12,
+    "resamples": 20,
+}
+"""What is asked, of whatever an experiment can be asked."""
+
+ELSEWHERE = {"layernorm"}
+"""Needs a residual stream, and reads the atlas as `scale` does."""
+
+
+def _clustered(path: Path) -> None:
+    plane_atlas(path)
+    for site in ("embed", "hidden", "out"):
+        cluster(path, site=site, min_cluster_size=3)
+        cluster(path, site=site, space="activations", min_cluster_size=3)
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Atlas]]:
+    """49 points in tables, in segments of 20 examples, and such at S3."""
+    tables = built_once(tmp_path_factory, "clustered-plane.atlas", _clustered)
+    folder = tmp_path_factory.mktemp("forms")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in object_store.environment(object_store.endpoint()).items():
+            patch.setenv(name, value)
+        patch.setenv("POLYTOPE_CACHE", str(folder / "cache"))
+        places = [folder / "segments.atlas", f"{object_store.new_bucket()}/a.atlas"]
+        opened = [atlas.open(tables)]
+        for place in places:
+            convert(tables, place, segment_examples=20)
+            opened.append(atlas.open(place))
+        yield opened
+        for a in opened:
+            a.close()
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ELSEWHERE])
+def test_results_are_those_of_tables(forms: list[Atlas], name: str) -> None:
+    experiment = find(name)
+    asked = experiment.quick | GIVEN
+    options = {option: value for option, value in asked.items() if option in experiment.fields}
+    if experiment.live:
+        options["reader"] = plane_reader()
+    expected, *others = (run(a, name, **options) for a in forms)
+    assert any(len(table) for table in expected.tables.values())
+    for result in others:
+        assert result.parameters == expected.parameters and result.tables.keys() == expected.tables.keys()
+        for table, rows in expected.tables.items():
+            pd.testing.assert_frame_equal(result.tables[table], rows)
