@@ -38,13 +38,13 @@ def generated_atlas(
     """
     with atlas.create(path) as a:
         with a.transaction():
-            _fixed_rows(a, codes, sites)
+            fixed_rows(a, len(codes), codes.n_bits, sites)
             a.expect_codes_of(codes.packed.shape[1])
             generator = np.random.default_rng(seed)
             for start in range(0, len(codes), _ROWS):
                 rows = slice(start, min(start + _ROWS, len(codes)))
                 ids = np.arange(rows.start + 1, rows.stop + 1)
-                a.insert("examples", _examples(ids, generator))
+                a.insert("examples", examples_of(ids, generator))
                 for site in range(sites):
                     packed = np.roll(codes.packed[rows], 7 * site, axis=1)
                     a.insert(
@@ -83,7 +83,8 @@ def generated_atlas(
     return path
 
 
-def _fixed_rows(a: Atlas, codes: SplineCodes, sites: int) -> None:
+def fixed_rows(a: Atlas, n: int, gates: int, sites: int) -> None:
+    """What ``n`` examples of a network of so many sites and gates belong to."""
     a.execute(
         "insert into networks values (1, $1, 'none', 'text', $2, 'bench', '', '{}')",
         [NETWORK, RECORDED],  # nothing can be run, and nothing is tried
@@ -92,13 +93,11 @@ def _fixed_rows(a: Atlas, codes: SplineCodes, sites: int) -> None:
         a.execute(
             "insert into sites (site_id, network_id, name, ordinal, scope, n_units, n_gates, nonlinearity, exact, "
             "unit_shape, layout) values ($1, 1, $2, $3, 'position', $4, $4, 'relu', true, [$4], '[]')",
-            [site + 1, f"blocks.{site}.mlp", site, codes.n_bits],
+            [site + 1, f"blocks.{site}.mlp", site, gates],
         )
-    n_texts = -(-len(codes) // TOKENS_A_TEXT)
+    n_texts = -(-n // TOKENS_A_TEXT)
     a.execute("insert into datasets values (1, 'generated', 'text', 'bench', '', $1)", [n_texts])
-    a.execute(
-        "insert into runs values (1, 'generated', 1, 1, $1, '', $2, 0, null, null)", [json.dumps({}), len(codes)]
-    )
+    a.execute("insert into runs values (1, 'generated', 1, 1, $1, '', $2, 0, null, null)", [json.dumps({}), n])
     a.execute(
         "insert into inputs "
         "select i, 'text', 'hash ' || i, 'text ' || i, null, null, null, null, 1 from range(1, $1) as t(i)",
@@ -107,7 +106,7 @@ def _fixed_rows(a: Atlas, codes: SplineCodes, sites: int) -> None:
     a.execute("insert into dataset_inputs select 1, input_id - 1, input_id, 'text ' || input_id, null, 1 from inputs")
 
 
-def _examples(ids: np.ndarray, generator: np.random.Generator) -> pa.Table:
+def examples_of(ids: np.ndarray, generator: np.random.Generator) -> pa.Table:
     """Tokens in contexts as long as those of a real ingestion."""
     words = np.array([f"word{number}" for number in range(5000)])
     around = generator.choice(words, (len(ids), 24))

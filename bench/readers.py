@@ -19,18 +19,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 import atlas
 import query
 from atlas.codes import SplineCodes
+from atlas.store.digests import codes_digest
 from atlas.store.segmented import SegmentedAtlas
+from bench.atlases import SITE, examples_of, fixed_rows
 from bench.data import clustered_codes
 from bench.report import show
-from ingest.datasets.coded import open_codes
-from ingest.run.run import ingest
+from ingest.derived.indexes import build_indexes
 
 GATES = 512
-SITE = "gates"
+MOST = 1_000_000  # examples, for which there are inputs
 K = 5
 LATE = 1.0  # seconds
 WARM = 5  # turns after which the memory of a reader is looked at
@@ -62,12 +64,24 @@ def batch(number: int, n: int) -> SplineCodes:
 
 
 def add(path: Path, number: int, n: int) -> None:
-    """Commit a batch, with its indexes, as a version."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"batch-{number}.npz"
-        np.savez(file, key=np.array([f"{number}-{row}" for row in range(n)]), **{SITE: batch(number, n).unpack() > 0})
-        network, dataset = open_codes(file, name="generated")
-        ingest(path, network, dataset, segmented=True, cluster=False)
+    """Commit a batch, with its index, as a version."""
+    codes, ids = batch(number, n), np.arange(number * n, (number + 1) * n) + 1
+    with atlas.create(path, segmented=True) as a, a.together():
+        with a.transaction():
+            if number == 0:
+                fixed_rows(a, MOST, GATES, 1)
+            a.insert("examples", examples_of(ids, np.random.default_rng(number)))
+            rows = {
+                "site_id": np.ones(n, np.uint16),
+                "example_id": ids,
+                "code": [row.tobytes() for row in codes.packed],
+                "n_active": np.bitwise_count(codes.packed).sum(axis=1),
+            }
+            a.insert("codes", pa.table(rows))
+        with a.transaction():
+            [site] = a.catalog.sites
+            a.execute("update sites set n_codes = $1, codes_digest = $2", [*codes_digest(a, site)])
+        build_indexes(a, targets=[SITE])
 
 
 def reading_while_it_grows(path: Path, readers: int, n: int, go_on: Callable[[int], bool]) -> tuple[int, list[Read]]:
