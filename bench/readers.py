@@ -174,14 +174,14 @@ def main() -> None:
             Path(folder) / "a.atlas", readers, 500, lambda _: time.monotonic() < until
         )
     rows = pd.DataFrame([vars(each) for each in found])
-    show("readers of an atlas that grows", rows.to_dict("records"))
+    show("readers of an atlas that grows", [vars(each) for each in found])
     show(
         "all of them",
         [
             {
                 "seconds": seconds,
                 "commits": commits,
-                **rows[["turns", "wrong", "late", "blocked"]].sum().to_dict(),
+                **{name: int(rows[name].sum()) for name in ("turns", "wrong", "late", "blocked")},
                 "longest wait s": rows["longest"].max(),
                 "MB": rows["first_mb"].mean(),
                 "MB at the end": rows["last_mb"].mean(),

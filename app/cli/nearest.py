@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -13,7 +14,7 @@ from atlas.store.atlas import Atlas
 from query.neighbors.nearness import SAMPLE
 
 from .called import with_names
-from .options import Answer, ClusteringId, Seed, Target, Weights, question
+from .options import Answer, ClusteringId, Processes, Seed, Target, Weights, question
 from .subjects import Subject, reader
 from .tables import remarks
 
@@ -62,24 +63,36 @@ def nearest(
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where codes are compared, and an input is read.")
     ] = "auto",
+    processes: Processes,
 ) -> Answer:
     """The stored examples whose codes are nearest, in gates that differ."""
-    rows = query.nearest(
-        a,
-        **subject.given(),
-        **vars(target),
-        **vars(among),
-        k=k,
-        radius=radius,
-        metric=metric,
-        clustering=clustering,
-        exact=exact,
-        device="auto" if device == "mps" else device,
-        reader=reader(a, subject, target, weights, device),
-    )
+    with _searched_by(a, processes):
+        rows = query.nearest(
+            a,
+            **subject.given(),
+            **vars(target),
+            **vars(among),
+            k=k,
+            radius=radius,
+            metric=metric,
+            clustering=clustering,
+            exact=exact,
+            device="auto" if device == "mps" else device,
+            reader=reader(a, subject, target, weights, device),
+        )
     about = rows.attrs
     title = f"nearest to {about['subject']} at {about['target']} of {about['network']}, {about['n_gates']} gates"
     return Answer(rows, title, remarks(rows), with_names(a, rows, about["clustering"]))
+
+
+def _searched_by(a: Atlas, processes: Processes) -> AbstractContextManager[None]:
+    """This process, or those of Ray."""
+    engine = processes.engine()
+    if engine is None:
+        return nullcontext()
+    from ingest.run.ray_search import searching
+
+    return searching(a, engine)
 
 
 @commands.command(rich_help_panel="Ask")

@@ -25,7 +25,7 @@ from .. import sandbox
 from .tables import Format, emit, note
 
 if TYPE_CHECKING:
-    from ingest.run.engines import Engine
+    from ingest.run.ray_engine import RayEngine
 
 AtlasPath = Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder of the atlas, or s3://…")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -84,7 +84,7 @@ class Processes:
         _processes(help="--ray: GPUs of each, or a share of one (0.5). Default: 1 where there are any."),
     ] = None
 
-    def engine(self) -> Engine | None:
+    def engine(self) -> RayEngine | None:
         """None for this process."""
         if self.ray is not None:
             from ingest.run.ray_engine import RayEngine

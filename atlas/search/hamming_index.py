@@ -197,6 +197,13 @@ class HammingIndex:
         order = np.argsort(distances, kind="stable")  # places ascend
         return self.ids[places[order]], distances[order]
 
+    def nearest_candidates(
+        self, queries: SplineCodes, k: int, among: Int64[np.ndarray, " allowed"] | None
+    ) -> UInt64[np.ndarray, "queries k"]:
+        """The ``k`` least candidates of every query, distance and place in one number each, in order: for whoever
+        merges what several indexes find."""
+        return self._nearest(queries, k, among)
+
     def _nearest(
         self,
         queries: SplineCodes,

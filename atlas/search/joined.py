@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt64
@@ -24,12 +24,27 @@ from .hamming_index import Found, HammingIndex
 if TYPE_CHECKING:
     from .approximate import ApproximateIndex
 
+
+@runtime_checkable
+class Searchers(Protocol):
+    """Processes that hold the files of indexes, and search them side by side."""
+
+    def nearest(
+        self, parts: Sequence[tuple[IndexPart, int, np.ndarray | None]], queries: SplineCodes
+    ) -> list[UInt64[np.ndarray, "queries k"]]:
+        """For every file, with k and the places to look at or None, what `HammingIndex` has as its candidates."""
+        ...
+
+
 NOTHING = np.iinfo(np.uint64).max
 """A candidate that is none: larger than all."""
 
 
-def load_index(parts: Sequence[IndexPart], digest: str, *, thorough: bool = False) -> HammingIndex:
-    """The flat index of these files. ``digest``: that of all codes in it, where it is in parts.
+def load_index(
+    parts: Sequence[IndexPart], digest: str, *, thorough: bool = False, searchers: Searchers | None = None
+) -> HammingIndex:
+    """The flat index of these files. ``digest``: that of all codes in it, where it is in parts, which ``searchers``
+    search, if there are any.
 
     Raises `IndexMissing` where a file is absent or damaged, `IndexMismatch` where a part is of other codes.
     """
@@ -46,13 +61,20 @@ def load_index(parts: Sequence[IndexPart], digest: str, *, thorough: bool = Fals
         held.append(index)
     if parts[0].within is None:
         return held[0]
-    return JoinedIndex(held, digest)
+    return JoinedIndex(held, digest, None if searchers is None else (searchers, tuple(parts)))
 
 
 class JoinedIndex(HammingIndex):
     """A flat index of several, whose ids follow one another."""
 
-    def __init__(self, joined: Sequence[HammingIndex], digest: str) -> None:
+    def __init__(
+        self,
+        joined: Sequence[HammingIndex],
+        digest: str,
+        elsewhere: tuple[Searchers, tuple[IndexPart, ...]] | None = None,
+    ) -> None:
+        """``elsewhere``: who searches in place of this process, and the files that they are to look into."""
+        object.__setattr__(self, "elsewhere", elsewhere)
         object.__setattr__(self, "joined", tuple(joined))
         object.__setattr__(self, "parts", joined[0].parts)
         object.__setattr__(self, "digest", digest)
@@ -60,6 +82,7 @@ class JoinedIndex(HammingIndex):
         object.__setattr__(self, "starts", np.cumsum([0, *map(len, joined)]))
 
     joined: tuple[HammingIndex, ...]
+    elsewhere: tuple[Searchers, tuple[IndexPart, ...]] | None
     starts: Int64[np.ndarray, " parts_and_end"]
 
     def __len__(self) -> int:
@@ -96,6 +119,8 @@ class JoinedIndex(HammingIndex):
         among: Int64[np.ndarray, " allowed"] | None,
         bound: UInt64[np.ndarray, " queries"] | None = None,
     ) -> UInt64[np.ndarray, "queries k"]:
+        if self.elsewhere is not None:
+            return self._nearest_elsewhere(queries, k, among)
         best = np.full((len(queries), k), NOTHING, np.uint64)
         for index, start, some in self._searched(among):
             held = len(index) if some is None else len(some)
@@ -107,6 +132,23 @@ class JoinedIndex(HammingIndex):
             best.sort(axis=1)
             best = best[:, :k]
         return best
+
+    def _nearest_elsewhere(
+        self, queries: SplineCodes, k: int, among: Int64[np.ndarray, " allowed"] | None
+    ) -> UInt64[np.ndarray, "queries k"]:
+        assert self.elsewhere is not None
+        searchers, parts = self.elsewhere
+        by_start = dict(zip(self.starts.tolist(), parts, strict=False))
+        searched = self._searched(among)
+        asked = [
+            (by_start[start], min(k, len(index) if some is None else len(some)), some)
+            for index, start, some in searched
+        ]
+        found = searchers.nearest(asked, queries)
+        moved = [candidates + np.uint64(start) for candidates, (_, start, _) in zip(found, searched, strict=True)]
+        best = np.concatenate(moved, axis=1)
+        best.sort(axis=1)
+        return best[:, :k]
 
     def _searched(
         self, among: Int64[np.ndarray, " allowed"] | None

@@ -19,7 +19,7 @@ from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 import duckdb
@@ -39,6 +39,9 @@ from .segment_files import SEGMENT_EXAMPLES
 from .statements import DATABASE, Statements, damaged, quoted
 from .user_sql import Limits
 from .versions import Version
+
+if TYPE_CHECKING:
+    from ..search.joined import Searchers
 
 Result = TypeVar("Result")
 
@@ -86,6 +89,7 @@ class Atlas(Statements):
     ) -> None:
         super().__init__(path, connection, writable=writable)
         self.elsewhere: AskedElsewhere | None = None
+        self.searchers: Searchers | None = None
         self.written_by = os.getpid() if writable else None
         self._limits = limits
         self._inputs = 0

@@ -117,9 +117,8 @@ class Bucket:
         content = hashlib.sha256()
         local.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with replacing(local) as written, self._explained():
-                for start in range(0, file.size, PIECE):
-                    piece = bytes(self._store.get_range(file.name, start=start, length=min(PIECE, file.size - start)))
+            with replacing(local) as written:
+                for piece in self._pieces(file.name, file.size):
                     written.write(piece)
                     content.update(piece)
                 if content.hexdigest() != file.sha256:
@@ -146,9 +145,23 @@ class Bucket:
             written.write(content)
         return local
 
+    def bring(self, name: str, size: int, written: float, file: Path) -> None:
+        """Have an object in a file, which bears the time at which it was ``written``."""
+        if file.is_file() and (status := file.stat()).st_size == size and written and status.st_mtime == written:
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as opened:
+            for piece in self._pieces(name, size):
+                opened.write(piece)
+        os.utime(file, (written, written))
+
+    def _pieces(self, name: str, size: int) -> Iterator[bytes]:
+        for start in range(0, size, PIECE):
+            yield self.range(name, start, min(PIECE, size - start))
+
     def files(self, folder: str) -> Iterator[tuple[str, int, float]]:
         with self._explained():
-            for some in self._store.list(f"{folder}/"):
+            for some in self._store.list(f"{folder}/" if folder else None):
                 for about in some:
                     yield str(about["path"]), int(about["size"]), about["last_modified"].timestamp()
 
@@ -194,6 +207,41 @@ class _Ranges(SharedFile):
                 raise
             self._own.held = held_from, held
         return held[start - held_from : start - held_from + length]
+
+
+def brought(address: str) -> Path:
+    """The file or folder at an address, on this machine; of a folder what is here already is not fetched again.
+
+    Raises `StoreError`, and `FileNotFoundError` where nothing is there.
+    """
+    above, _, name = address.rpartition("/")
+    is_root = above.endswith(":/")
+    bucket = Bucket(address if is_root else above)
+    root = bucket.local / "data"
+    if not is_root:
+        try:
+            content, size = root / name, bucket.size(name)
+        except FileNotFoundError:
+            pass
+        else:
+            bucket.bring(name, size, 0.0, content)
+            return content
+    folder = root if is_root else root / name
+    wanted = list(bucket.files("" if is_root else name))
+    if not wanted:
+        raise FileNotFoundError(address)
+    kept = set()
+    for key, size, written in wanted:
+        file = root / key
+        if key.endswith("/"):  # stands for a folder
+            continue
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise StoreError(f"{address} has an object named {key!r}, which leads out of the folder")
+        bucket.bring(key, size, written, file)
+        kept.add(file)
+    for file in [file for file in folder.rglob("*") if file.is_file() and file not in kept]:
+        file.unlink()  # no longer there
+    return folder
 
 
 def cache_folder() -> Path:

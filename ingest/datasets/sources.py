@@ -11,6 +11,7 @@ from typing import Literal
 
 from atlas.errors import BadInput, UsageError
 from atlas.network import Kind
+from atlas.store.buckets import address_in, brought
 
 from .base import MEGABYTES, Dataset, InputLimits, Request, suffix_of
 from .folder import open_file, open_folder
@@ -48,6 +49,7 @@ def open_dataset(
     | ``builtin:python``, ``builtin:digits`` | all of it; ``-train``, ``-heldout``: that part | the builtin's own |
     | ``builtin:two-moons``, ``builtin:digits-vectors`` | scikit-learn's, as vectors; parts as above | the same |
     | a folder that ``save_to_disk`` wrote | rows of ``split`` | as for Parquet; classes by name |
+    | ``s3://…``, ``gs://…``, ``az://…`` | what lies there, fetched into the cache; then as above | as above |
     | ``OWNER/NAME``, ``NAME``, ``NAME:CONFIGURATION`` | rows of ``split`` on the Hugging Face hub | the same |
 
     Whatever exists as a file or folder is taken for it, and what looks like a path is never looked for on the hub.
@@ -73,6 +75,7 @@ def open_dataset(
         BadInput: no such file, folder or dataset; a file that can't be read; a column that is not there.
         EmptyDataset: nothing to ingest, or only inputs of the other kind; the message counts what was found.
         HubUnavailable: a hub name, and no connection.
+        StoreError: an address that can't be read.
         UsageError: an impossible argument, or the optional ``datasets`` is needed and not installed.
     """
     if kind not in SOURCES:
@@ -87,7 +90,8 @@ def open_dataset(
         from .builtin import open_builtin  # its images need scikit-learn, its texts the whole standard library
 
         return open_builtin(request)
-    path, what = _look_up(source)
+    address = address_in(source)
+    path, what = _look_up(source if address is None else str(_brought(address)))
     if what == "folder" and is_saved_dataset(path):
         return open_saved(path, request, name or path.resolve().name)
     if what == "folder":
@@ -99,6 +103,13 @@ def open_dataset(
     if _looks_like_path(source):
         raise BadInput(f"no such file or folder: {source} (seen from {Path.cwd()})")
     return open_hub(request)
+
+
+def _brought(address: str) -> Path:
+    try:
+        return brought(address)
+    except FileNotFoundError:
+        raise BadInput(f"there is no object at or below {address}") from None
 
 
 def _look_up(source: str) -> tuple[Path, Literal["folder", "file", "other", "nothing"]]:

@@ -90,11 +90,11 @@ class RayEngine:
         that is not there or has no room for a worker."""
         if not tasks:
             return
-        with _connected(self.address):
-            count, cpus, gpus = self._shares(len(tasks))
+        with connected(self.address):
+            count, cpus, gpus = self.shares(len(tasks))
             _Crew(_packed(work), work.unit, cpus, gpus, tell).do(tasks, count)
 
-    def _shares(self, n_tasks: int) -> tuple[int, float, float]:
+    def shares(self, n_tasks: int) -> tuple[int, float, float]:
         """How many workers there will be, and the cores and GPUs of each."""
         import ray
 
@@ -120,7 +120,7 @@ class RayEngine:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[None]:
+def connected(address: str) -> Iterator[None]:
     """Ray, until it is left; one that this process had begun before goes on."""
     try:
         for name, value in ENVIRONMENT.items():

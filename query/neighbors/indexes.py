@@ -77,7 +77,9 @@ def _open(atlas: Atlas, target: Target, exact: bool) -> Indexes:
         raise _missing(atlas, target)
     row = rows.pop("flat")
     file = row["file"]
-    flat = atlas.keep(("flat index", file), lambda: load_index(atlas.index_files(file), row["digest"]))
+    flat = atlas.keep(
+        ("flat index", file), lambda: load_index(atlas.index_files(file), row["digest"], searchers=atlas.searchers)
+    )
     flat.check(n_codes, target.digest)
     if exact or not rows:
         return Indexes(n_codes, flat, None)

@@ -17,13 +17,17 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+import atlas
+import query
 from app.cli.commands import run as polytope
 from atlas.errors import BadInput, UsageError, WorkersLost
 from atlas.network import Reading, Site, TokenWindow
+from atlas.store.buckets import Bucket
 from ingest.datasets.coded import open_codes
 from ingest.datasets.sources import open_dataset
 from ingest.run.ray_engine import ENVIRONMENT, RayEngine
 from ingest.run.run import ingest
+from tests import object_store
 from tests.ingest.runs import (
     Stop,
     leftovers,
@@ -100,18 +104,21 @@ class MortalReader(WordReader):
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two nodes of a core each; this process is connected to them."""
-    os.environ.update(ENVIRONMENT)
-    head = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        made.add_node(num_cpus=1, object_store_memory=STORE)
-        ray.init(made.address, log_to_driver=False)
-        yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes of a core each, which know a store and share a cache; this process is connected to them."""
+    known = object_store.environment(object_store.endpoint()) | {"POLYTOPE_CACHE": str(tmp_path_factory.mktemp("c"))}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (ENVIRONMENT | known).items():
+            patch.setenv(name, value)
+        head = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            made.add_node(num_cpus=1, object_store_memory=STORE)
+            ray.init(made.address, log_to_driver=False)
+            yield made
+        finally:
+            ray.shutdown()
+            made.shutdown()
 
 
 @pytest.fixture
@@ -222,26 +229,62 @@ def test_more_than_there_is_is_refused(cluster: Cluster, tmp_path: Path, data: P
         small_run(tmp_path / "a", data, engine=RayEngine(cluster.address, gpus_per_worker=1))
 
 
-def test_commands_work_in_workers(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+RAY_AUTO = ("--ray", "auto", "--workers", "2")
+
+
+@pytest.fixture
+def told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a command that succeeds prints."""
+
+    def run(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["polytope", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            polytope()
+        printed = capsys.readouterr()
+        assert not ended.value.code, printed.err
+        return printed.out
+
+    return run
+
+
+def test_commands_work_in_workers(told: Callable[..., str], tmp_path: Path) -> None:
     """`polytope ingest --ray auto`, `cluster` and `index` use the cluster that is there."""
     np.savez(
         tmp_path / "codes.npz", key=np.arange(50).astype(str), gates=np.random.default_rng(0).random((50, 9)) > 0.5
     )
-    ray_auto = ["--ray", "auto", "--workers", "2"]
-
-    def told(*words: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["polytope", *map(str, words), *ray_auto])
-        with pytest.raises(SystemExit) as ended:
-            polytope()
-        assert not ended.value.code
-        return capsys.readouterr().out
-
-    ingested = told("ingest", tmp_path / "a", "--codes", tmp_path / "codes.npz", "--no-cluster")
+    ingested = told("ingest", tmp_path / "a", "--codes", tmp_path / "codes.npz", "--no-cluster", *RAY_AUTO)
     assert "is in the atlas: 50 examples" in ingested
     assert rows(tmp_path / "a", "select count(*) from codes") == [(50,)]
-    assert "clustering 1: codes of gates" in told("cluster", tmp_path / "a", "--site", "gates")
+    assert "clustering 1: codes of gates" in told("cluster", tmp_path / "a", "--site", "gates", *RAY_AUTO)
     assert rows(tmp_path / "a", "select ties, exact from clusterings") == [("ids", True)]
-    assert "built ivf of gates" in told("index", tmp_path / "a", "--kind", "ivf")
+    assert "built ivf of gates" in told("index", tmp_path / "a", "--kind", "ivf", *RAY_AUTO)
     assert leftovers(tmp_path / "a") == []
+
+
+def test_a_laboratorys_lines_run(told: Callable[..., str], tmp_path: Path) -> None:
+    """Data and atlas in a bucket: read, clustered, indexed and searched by Ray's workers, asked from a laptop."""
+    lab = object_store.new_bucket()
+    at = f"{lab}/moons.atlas"
+    for number in range(2):
+        points = np.random.default_rng(number).normal(size=(60, 2)).astype(np.float32)
+        np.save(tmp_path / "points.npy", points)
+        assert Bucket(lab).create(f"data/{number}/points.npy", (tmp_path / "points.npy").read_bytes())
+        data = ("--network", "demo:two-moons", "--data", f"{lab}/data/{number}/points.npy", "--data-name", number)
+        ingested = told("ingest", at, *data, "--no-cluster", "--no-store-activations", *RAY_AUTO)
+        assert "is in the atlas: 60 examples" in ingested
+    with atlas.open(at) as a:
+        site = ("--site", a.catalog.sites[0].name)
+        assert a.rows("select source from datasets order by all")[0] == (f"{lab}/data/0/points.npy",)
+    assert "clustering 1: codes of" in told("cluster", at, *site, *RAY_AUTO)
+    assert "clustering 2: codes of" in told("cluster", at, *site, "--sample", 80, "--place")
+    near = ("nearest", at, "--example", 17, *site, "--format", "csv")
+    assert told(*near, *RAY_AUTO) == told(*near) and len(told(*near).splitlines()) == 11
+    assert "built ivf of" in told("index", at, "--kind", "ivf", *RAY_AUTO)
+    assert "120" in told("sql", at, "select count(distinct example_id) as n from codes", "--format", "csv")
+    assert len(told("versions", at, "--format", "csv").splitlines()) == 1 + 7  # a header, and the empty one
+    assert f"were removed from {at}" in told("vacuum", at, "--days", 0)
+    told("convert", at, tmp_path / "here.atlas")
+    digests = "select name, codes_digest from sites order by all"
+    with atlas.open(at) as a, atlas.open(tmp_path / "here.atlas") as here:
+        assert a.rows(digests) == here.rows(digests) and query.verify(a)["ok"].all()
+    assert not Path("s3:").exists()

@@ -68,6 +68,8 @@ def test_results_are_those_of_tables(forms: list[Atlas], name: str) -> None:
     experiment = find(name)
     asked = experiment.quick | GIVEN
     options = {option: value for option, value in asked.items() if option in experiment.fields}
+    if name == "dictionary":  # of a span or of a site
+        del options["span"]
     if experiment.live:
         options["reader"] = plane_reader()
     expected, *others = (run(a, name, **options) for a in forms)
