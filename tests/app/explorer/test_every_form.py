@@ -18,10 +18,8 @@ PLACES = {
     "between": {"pin": [40, 140]},
     "atlas": {},
     "neurons": {},
-    "claims": {},
-    "sql": {"query": "select site, count(*) as n from spline_codes group by all order by 1"},
 }
-"""Every place, with what its address says."""
+"""Places that look at codes, with what their addresses say."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +41,7 @@ def shown(app: AppTest, place: str) -> tuple[str, list[str], list[str]]:
 
 
 @pytest.mark.parametrize("page", PLACES)
-def test_every_place_shows_the_same(page: str, forms: list[str]) -> None:
+def test_places_show_the_same_of_all(page: str, forms: list[str]) -> None:
     address = {"network": "words", "target": "blocks.3.mlp"} | PLACES[page]
     expected, *others = (shown(opened(Path(place), page, **address), place) for place in forms)
     assert len(expected[0]) > 100 and not expected[2]
