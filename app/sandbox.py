@@ -30,6 +30,7 @@ import pandas as pd
 import atlas
 from atlas import Atlas
 from atlas.errors import PolytopeError, SqlFailed
+from atlas.store.buckets import address_in
 from atlas.store.user_sql import Limits, too_much_memory, took_too_long
 
 from .child_process import start
@@ -157,7 +158,8 @@ def ask_for(
     process = _take(bounds)
     again = False
     try:
-        request = Request(path.absolute(), bounds, question, timeout)  # it may have begun in another folder
+        # It may have begun in another folder; an address is the same from everywhere.
+        request = Request(path if address_in(path) else path.absolute(), bounds, question, timeout)
         answer, again = process.ask(request, go_on, on_begun)
     finally:
         _give_back(process, again)
