@@ -3,7 +3,6 @@ fresh Python takes seconds to import them."""
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import runpy
@@ -52,7 +51,6 @@ def running(module: str, *words: str, stderr: Path | None = None) -> Iterator[An
 
 
 def _run(module: str, words: tuple[str, ...], environment: Mapping[str, str], stderr: Path | str) -> None:
-    gc.freeze()  # what is imported stays: no need to look for garbage in it after each run of a page
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()

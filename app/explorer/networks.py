@@ -5,7 +5,6 @@ A language model takes seconds to load, most of them for the libraries that run 
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -57,8 +56,6 @@ class Loading:
 
         try:
             assert adapter_of(network.source).module  # which imports them
-            gc.collect()  # Streamlit does so after each run of a page: what stays is not read again
-            gc.freeze()
             self._done = 1
             _load(SECONDS, network.name, network.weights_digest, network.source, network.weights, network)
             self._done = len(STEPS)
