@@ -55,6 +55,8 @@ def test_navigation_keeps_network_and_site(server: str, open_page: OpenPage, dem
     page.reload()
     drawn(page)
     assert 1_000 < sum(sent) < 1_000_000, "a page without a figure is not sent the script that draws figures"
+    sizes = page.evaluate("performance.getEntriesByType('resource').map(entry => entry.encodedBodySize)")
+    assert 500_000 < sum(sizes) < 3_000_000, "what a new browser loads, Streamlit's own files among it"
     address_says(page, network=TEXT, target=SITE, clustering=newest)
     assert page.evaluate("history.length") == steps
 
