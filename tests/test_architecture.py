@@ -35,7 +35,7 @@ AT_HOME = {
     "fsspec": {"atlas.store", "ingest.sharing"},
     "mcp": {"app.mcp"},
     "fastapi": {"app.http"},
-    "starlette": {"app.http"},
+    "starlette": {"app.http", "app.explorer.entry"},
     "uvicorn": {"app.http"},
     "prometheus_client": {"app.http"},
 }
