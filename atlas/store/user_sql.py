@@ -163,6 +163,10 @@ def check_length(what: str, text: str, most: int) -> None:
 def _check_is_query(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
     """Raise `SqlRefused` unless a user's SQL is one query, as DuckDB's own parser sees it."""
     try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise SqlRefused(f"character {error.start + 1} of the query is none that a text can hold") from None
+    try:
         statements = cursor.extract_statements(query)
     except duckdb.Error as error:
         raise _failed(error, query) from None

@@ -52,7 +52,8 @@ def tag_examples(atlas: Atlas, tag: str, *, examples: Iterable[int], remove: boo
     if not ids:
         raise UsageError(f"no example is given to bear the tag {words}; give the id of one or more")
     known = atlas.columns(
-        "select example_id from examples where example_id in (select unnest($1::uinteger[]))", [ids]
+        "select example_id from examples where example_id in (select unnest($1::uinteger[]))",
+        [[example for example in ids if 0 <= example < 2**32]],
     )
     if len(missing := set(ids) - set(known["example_id"].tolist())):
         raise UnknownName(f"no example {min(missing)} in {atlas.address}")

@@ -55,6 +55,7 @@ KNOWN = {
         0,
         "no cluster",
     ),
+    "half a character": (["sql", "ATLAS", "select \udcff"], 1, "character 8 of the query"),
     "a comment first": (["sql", "ATLAS", "-- how many\nselect count(*) as n from codes"], 0, "n"),
     "codes of two sites": (
         [

@@ -60,6 +60,8 @@ def test_a_tag_of_no_example_is_no_order(own: Path):
         ("x", [], UsageError, "no example is given to bear the tag x"),
         ("two\nlines", [1], UsageError, "line break or control character"),
         ("x", [999_999], UnknownName, "no example 999999 in "),
+        ("x", [1, -1], UnknownName, "no example -1 in "),
+        ("x", [2**70], UnknownName, f"no example {2**70} in "),
     ],
 )
 def test_what_can_bear_no_tag_is_said(own: Path, tag: str, examples: list, error: type[Exception], said: str):
