@@ -116,9 +116,9 @@ def test_steps_after_ingesting_run_apart(own: Path, polytope: Run):
     assert clustered.status == 0 and "activations of blocks.0.mlp" in clustered.out
     checked = polytope("verify", own)
     assert checked.status == 0 and re.match(r"all \d+ checks passed", checked.out)
-    next((own / "indexes").glob("*conv1.faiss")).write_bytes(b"not an index")
+    next((own / "indexes").glob("*inception4c.faiss")).write_bytes(b"not an index")
     damaged = polytope("verify", own)
-    assert damaged.status == 1 and "conv1" in damaged.out
+    assert damaged.status == 1 and "inception4c" in damaged.out
 
 
 def test_ingest_can_be_given_again(polytope: Run, tmp_path: Path):
@@ -152,9 +152,9 @@ def test_ingest_can_be_given_again(polytope: Run, tmp_path: Path):
 REFUSED = [
     ("nearest {atlas} --example 1 --site nowhere", "nowhere"),
     ("nearest {atlas} --example 1", "site or a span"),
-    ("nearest {atlas} --example 999999 --site conv1", "999999"),
-    ("nearest {atlas} --code 0101 --site conv1", "16 gates"),
-    ("nearest {atlas} --example 1 --site conv1 -k 100000", "100000"),
+    ("nearest {atlas} --example 999999 --site inception4c", "999999"),
+    ("nearest {atlas} --code 0101 --site inception4c", "166 gates"),
+    ("nearest {atlas} --example 1 --site inception4c -k 100000", "100000"),
     ("nearest {missing} --example 1 --site conv1", "does not exist"),
     ("density {atlas} 1 1 --span 'inception5a->:full'", "undefined"),
     ("sql {atlas} 'drop table codes'", "read-only"),
