@@ -93,7 +93,7 @@ def test_one_subject_serves_many_questions(a: Atlas, remote: RemoteAtlas) -> Non
     theirs, ours = (query.subject(each, example=20, **SITE) for each in (remote, a))
     check_same(query.nearest(remote, subject=theirs, k=4), query.nearest(a, subject=ours, k=4))
     check_same(query.membership(remote, subject=theirs), query.membership(a, subject=ours))
-    with pytest.raises(UsageError, match=r"the subject was read in .*three.atlas, not in 127"):
+    with pytest.raises(UsageError, match=r"the subject was read in .*three.atlas, not in http://127"):
         query.nearest(remote, subject=ours)
     packed = query.nearest(remote, code=ours.codes, k=4, **SITE)
     check_same(packed, query.nearest(a, code=ours.codes, k=4, **SITE))

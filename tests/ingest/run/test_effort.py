@@ -10,7 +10,8 @@ import pytest
 
 import atlas
 from atlas.network import Reading, Site, Tokens, TokenWindow
-from tests.ingest.runs import SITES, SMALL, Watching, small_run, small_texts
+from ingest import ingest
+from tests.ingest.runs import SITES, SMALL, Watching, small_run, small_texts, texts
 from tests.networks import WordReader, word_network
 
 FOUR_SITES = replace(SMALL, sites=SITES, spans=())
@@ -58,7 +59,7 @@ def test_one_text_at_four_sites_is_read_once(tmp_path: Path, openings: list[bool
     """One opening for a new atlas, one pass; tokenised to plan the run, and once more to read it."""
     network, steps = CountingNetwork(), Counter[str]()
     begun = Watching(lambda step, number: steps.update([step] * (number == 0)))
-    small_run(tmp_path / "a", small_texts(tmp_path / "words", 1), FOUR_SITES, network, progress=begun)
+    ingest(tmp_path / "a", network, texts(small_texts(tmp_path / "words", 1)), FOUR_SITES, progress=begun)
     assert openings == [True] and steps["publish"] == 1
     assert network.calls == {"tokenize": 2, "read": 1, "windows": 2}
 
