@@ -9,6 +9,8 @@ from typing import Any
 import jupytext
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "docs" / "notebooks").glob("*.md"))
 
 

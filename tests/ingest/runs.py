@@ -176,7 +176,7 @@ def _child(pipe: Connection, path: Path, data: Path, stop: Stop | None, options:
 def small_run(
     path: Path, data: Path, choices: Choices = SMALL, network: Network | None = None, **options: Any
 ) -> Outcome:
-    if not options.get("segmented"):
+    if not options.get("segmented") and "://" not in str(path):
         begin(path)
     return ingest(path, network or word_network(), texts(data), choices, **options)
 

@@ -17,6 +17,8 @@ from tests.app.cli.command import Answer, Run
 from tests.atlases import built_once
 from tests.campaign.words import COMMANDS, LONG, REQUIRED, SERVES, types_of
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "\x1b[2J\x1b]0;mine\x07\x9b31m\u202eevil\u200b\u2066\ufeff\x85\r[bold]x[-nope] $x$ :red[y] <b>"
 """Clears and renames a terminal, colours it, turns a line around, hides; and what a page would take for markup."""
 

@@ -26,6 +26,8 @@ from query.experiments.report import Block, command
 from tests.app.cli.command import Run
 from tests.networks import shipped
 
+pytestmark = pytest.mark.slow
+
 IMAGES = "demo-inceptionv1"
 
 SHORT = "clusters activations tops neuron projection directions density depth flow dictionary occupancy"

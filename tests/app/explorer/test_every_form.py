@@ -12,6 +12,8 @@ from streamlit.testing.v1 import AppTest
 from tests import object_store
 from tests.app.explorer.running import opened, words
 
+pytestmark = pytest.mark.slow
+
 PLACES = {
     "start": {},
     "look": {"example": 40},

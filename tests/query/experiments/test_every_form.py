@@ -18,6 +18,8 @@ from tests import object_store
 from tests.atlases import built_once
 from tests.query.experiments.tailed import plane_atlas, plane_reader
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
 
 GIVEN: dict[str, Any] = {
