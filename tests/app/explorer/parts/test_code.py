@@ -22,6 +22,8 @@ from query.store.contents import polytope_counts
 from tests.app.explorer.running import opened, parts, scripts
 from tests.app.explorer.views_by_hand import VIEWS
 
+pytestmark = pytest.mark.slow
+
 LINKS = re.compile(r'<a href="look\?[^"]*"[^>]*>(\d+)</a>')
 
 
