@@ -21,7 +21,7 @@ from tests.app.explorer.browsing import (
 )
 from tests.app.explorer.views_by_hand import SITE, TEXT, VIEWS, View
 
-pytestmark = [IN_BROWSER, pytest.mark.slow]
+pytestmark = [*IN_BROWSER, pytest.mark.slow]
 
 PAGES = {
     "": "Start",
