@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import atlas
 from atlas.errors import PolytopeError, RunInterrupted
 from atlas.network import Network
+from atlas.store.buckets import address_in
 from atlas.store.statements import Statements
 from ingest.datasets.base import Dataset
 from ingest.datasets.sources import open_dataset
@@ -176,7 +177,7 @@ def _child(pipe: Connection, path: Path, data: Path, stop: Stop | None, options:
 def small_run(
     path: Path, data: Path, choices: Choices = SMALL, network: Network | None = None, **options: Any
 ) -> Outcome:
-    if not options.get("segmented") and "://" not in str(path):
+    if not options.get("segmented") and address_in(path) is None:
         begin(path)
     return ingest(path, network or word_network(), texts(data), choices, **options)
 
