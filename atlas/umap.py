@@ -46,11 +46,8 @@ FEW_POINTS, MANY_EPOCHS, FEW_EPOCHS = 10_000, 500, 200
 _QUERIES = 1024  # points whose neighbours are looked for between two reports of progress
 _SPREAD, _NOISE = 10.0, 1e-4  # of the beginning, as UMAP scales and shakes its own
 _SKETCH, _PASSES = 8, 2  # directions and passes that find the first two components to well within the noise
-_HALVINGS, _TOLERANCE, _LEAST_WIDTH = (
-    64,
-    1e-5,
-    1e-3,
-)  # as UMAP looks for widths; the last is a share of the mean distance
+_HALVINGS, _TOLERANCE = 64, 1e-5  # as UMAP looks for widths
+_LEAST_WIDTH = 1e-3  # of one, as UMAP has it, a share of the mean distance
 _BLOCK_NUMBERS = 1 << 24  # float32 held at once while components are found: 64 MB
 
 
