@@ -7,9 +7,11 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Block, Element, Node
 
@@ -19,10 +21,18 @@ LASTING = 120.0
 
 def opened(path: Path, page: str, /, **address: object) -> AppTest:
     """A page of the explorer whose address says this, once all on it is computed."""
+    _parse_torch()
     app = AppTest.from_function(_draw, args=(str(path), page), default_timeout=LASTING)
     for name, value in address.items():
         app.query_params[name] = [str(each) for each in value] if isinstance(value, list) else str(value)
     return computed(app)
+
+
+@cache
+def _parse_torch() -> None:
+    """Have torch parse its own code for derivatives now: before Python 3.11.8 that fails in a thread of its own, beside
+    one that parses the text of a page."""
+    torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 def _draw(path: str, page: str) -> None:
