@@ -19,14 +19,9 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import DamagedAtlas, StoreError, UsageError
+from .cache import cache_folder, trim
 from .disk import first_line, replacing
 from .places import LocalFile, SharedFile, StoredFile, ignore
-
-CACHE = "POLYTOPE_CACHE"
-"""Environment: the folder in which fetched files are kept; by default below ``~/.cache``."""
-CACHE_GB = "POLYTOPE_CACHE_GB"
-"""Environment: how much of them, in GB."""
-DEFAULT_GB = 20.0
 
 READ_AHEAD = 1 << 20
 """Bytes that are fetched at least: to ask costs as much time as a megabyte does."""
@@ -145,15 +140,12 @@ class Bucket:
             written.write(content)
         return local
 
-    def bring(self, name: str, size: int, written: float, file: Path) -> None:
-        """Have an object in a file, which bears the time at which it was ``written``."""
-        if file.is_file() and (status := file.stat()).st_size == size and written and status.st_mtime == written:
-            return
+    def bring(self, name: str, size: int, file: Path) -> None:
+        """Have an object in a file."""
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as opened:
             for piece in self._pieces(name, size):
                 opened.write(piece)
-        os.utime(file, (written, written))
 
     def _pieces(self, name: str, size: int) -> Iterator[bytes]:
         for start in range(0, size, PIECE):
@@ -209,47 +201,6 @@ class _Ranges(SharedFile):
         return held[start - held_from : start - held_from + length]
 
 
-def brought(address: str) -> Path:
-    """The file or folder at an address, on this machine; of a folder what is here already is not fetched again.
-
-    Raises `StoreError`, and `FileNotFoundError` where nothing is there.
-    """
-    above, _, name = address.rpartition("/")
-    is_root = above.endswith(":/")
-    bucket = Bucket(address if is_root else above)
-    root = bucket.local / "data"
-    if not is_root:
-        try:
-            content, size = root / name, bucket.size(name)
-        except FileNotFoundError:
-            pass
-        else:
-            bucket.bring(name, size, 0.0, content)
-            return content
-    folder = root if is_root else root / name
-    wanted = list(bucket.files("" if is_root else name))
-    if not wanted:
-        raise FileNotFoundError(address)
-    kept = set()
-    for key, size, written in wanted:
-        file = root / key
-        if key.endswith("/"):  # stands for a folder
-            continue
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise StoreError(f"{address} has an object named {key!r}, which leads out of the folder")
-        bucket.bring(key, size, written, file)
-        kept.add(file)
-    for file in [file for file in folder.rglob("*") if file.is_file() and file not in kept]:
-        file.unlink()  # no longer there
-    return folder
-
-
-def cache_folder() -> Path:
-    """Where fetched files are kept on this machine."""
-    given = os.environ.get(CACHE)
-    return Path(given) if given else Path.home() / ".cache" / "polytope-atlas"
-
-
 def _patience() -> dict[str, Any]:
     """How long a store is waited for: each try has its share of the time."""
     try:
@@ -264,23 +215,6 @@ def _patience() -> dict[str, Any]:
         "client_options": {"timeout": a_try, "connect_timeout": a_try, "allow_http": plain},
         "retry_config": {"max_retries": TRIES - 1, "retry_timeout": timedelta(seconds=seconds)},
     }
-
-
-def trim(folder: Path, keep: Path) -> None:
-    """Remove what was asked for longest ago, until the rest is within the limit. What a process has open stays so."""
-    try:
-        most = float(os.environ.get(CACHE_GB, DEFAULT_GB)) * 1e9
-    except ValueError:
-        raise UsageError(f"{CACHE_GB} is {os.environ[CACHE_GB]!r}; it is a number of GB") from None
-    files = [file for kind in ("*.duckdb", "*.faiss") for file in folder.rglob(kind) if ".tmp" not in str(file)]
-    held = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in files)
-    total = sum(size for _, size, _ in held)
-    for _, size, file in held:
-        if total <= most:
-            return
-        if file != keep:
-            file.unlink(missing_ok=True)
-            total -= size
 
 
 def _obstore() -> ModuleType:

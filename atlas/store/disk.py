@@ -113,6 +113,36 @@ def is_mine(unfinished: Path, path: Path) -> bool:
     return unfinished.name.removeprefix(f".{path.name}.").rsplit("-", 2)[0] == _machine()
 
 
+def hold(path: Path) -> Path | None:
+    """A file beside ``path`` that says that this process uses what is there, until `let_go` or until it ends; None where
+    none can be written."""
+    held = unfinished_path(path)
+    remove_unfinished(path)
+    try:
+        held.parent.mkdir(parents=True, exist_ok=True)
+        held.touch()
+    except OSError:
+        return None
+    return held
+
+
+def let_go(held: Path | None) -> None:
+    """Take away what `hold` wrote; not in a process that was forked since."""
+    if held is not None and held.name.rsplit("-", 2)[1] == str(os.getpid()):
+        with suppress(OSError):
+            held.unlink(missing_ok=True)
+
+
+def is_held(path: Path, since: float) -> bool:
+    """Whether a living process of this machine uses what is at a path, or one of another machine has said so after
+    ``since``, in seconds of the epoch."""
+    remove_unfinished(path)  # of processes that ended without a word
+    return any(
+        is_mine(held, path) or held.stat().st_mtime >= since
+        for held in path.parent.glob(f"{_literally(f'.{path.name}.')}*.tmp")
+    )
+
+
 def _literally(name: str) -> str:
     return re.sub(r"([\[*?])", r"[\1]", name)
 

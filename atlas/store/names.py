@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedAtlas, UsageError
-from .buckets import cache_folder
+from .cache import cache_folder
 from .disk import SEAL, disk_full, no_file, sealed, unsealed
 
 NAMES = "names.jsonl"

@@ -28,7 +28,7 @@ from ..errors import AtlasLocked, DamagedAtlas, NotAnAtlas, SqlFailed, SqlRefuse
 from .atlas import OPENING, SCHEMA_VERSION, WRITER_CONFIG, Atlas, attach, read_note
 from .catalog import Catalog, Target
 from .digests import SiteTable
-from .disk import disk_full, first_line, remove_unfinished, unfinished_path
+from .disk import disk_full, first_line, hold, let_go, remove_unfinished, unfinished_path
 from .file_system import PROTOCOL, SegmentFileSystem, address_of
 from .index_parts import INDEXES, IndexPart, code_parts
 from .names import NAMES
@@ -197,23 +197,17 @@ class SegmentedReader(SegmentedAtlas):
     def __init__(self, place: Place, version: Version, limits: Limits | None) -> None:
         self.place, self.version = place, version
         self._segments, self._indexes = version.segments, version.indexes
-        self._holding = _hold(place, version)
+        self._holding = hold(place.local / version_name(version.number))
         try:
             connection, self._files = _read(place, version, limits)
             super().__init__(place.local, connection, writable=False, limits=limits)
         except BaseException:
-            self._let_go()
+            let_go(self._holding)
             raise
 
     def close(self) -> None:
         super().close()
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._holding is not None:
-            with suppress(OSError):
-                self._holding.unlink(missing_ok=True)
-            self._holding = None
+        let_go(self._holding)
 
 
 class SegmentedWriter(SegmentedAtlas):
@@ -410,18 +404,6 @@ def _read(
                 lock(connection)
     _show_files(connection, version.segments)
     return connection, files
-
-
-def _hold(place: Place, version: Version) -> Path | None:
-    """A file that says that this process reads a version; None where none can be written."""
-    held = unfinished_path(place.local / version_name(version.number))
-    remove_unfinished(place.local / version_name(version.number))
-    try:
-        held.parent.mkdir(parents=True, exist_ok=True)
-        held.touch()
-    except OSError:
-        return None
-    return held
 
 
 def writer_lock(place: Place) -> IO[bytes]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import NotAnAtlas, UsageError
-from .disk import is_mine, remove_unfinished
+from .disk import is_held, remove_unfinished
 from .opening import segmented_place
 from .places import Folder, Place
 from .segmented import writer_lock
@@ -74,7 +74,7 @@ def vacuum(path: str | Path, *, grace: float = GRACE) -> Vacuumed:
         gone = [
             number
             for number, following in pairwise(numbers)
-            if _seconds(versions[following]) < oldest and not _is_read(place.local, number, oldest)
+            if _seconds(versions[following]) < oldest and not is_held(place.local / version_name(number), oldest)
         ]
         kept = [version for number, version in versions.items() if number not in gone]
         needed = {name for version in kept for file in version.files for name in (file.name, about_name(file.name))}
@@ -94,15 +94,6 @@ def vacuum(path: str | Path, *, grace: float = GRACE) -> Vacuumed:
 
 def _seconds(version: Version) -> float:
     return datetime.fromisoformat(version.made_at).astimezone(UTC).timestamp()
-
-
-def _is_read(folder: Path, number: int, oldest: float) -> bool:
-    """Whether a living process of this machine has a version open, or another machine has opened it since."""
-    name = folder / version_name(number)
-    remove_unfinished(name)  # of processes that ended without a word
-    return any(
-        is_mine(held, name) or held.stat().st_mtime >= oldest for held in name.parent.glob(f".{name.name}.*.tmp")
-    )
 
 
 def _files(place: Place) -> Iterator[tuple[str, int, float]]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
+from weakref import finalize
 
 from atlas.errors import BadInput, UsageError
 from atlas.network import Kind
-from atlas.store.buckets import address_in, brought
+from atlas.store.bucket_data import brought
+from atlas.store.buckets import address_in
+from atlas.store.disk import let_go
 
 from .base import MEGABYTES, Dataset, InputLimits, Request, suffix_of
 from .folder import open_file, open_folder
@@ -91,9 +94,24 @@ def open_dataset(
 
         return open_builtin(request)
     address = address_in(source)
-    path, what = _look_up(source if address is None else str(_brought(address)))
+    if address is None:
+        return _open(source, request)
+    path, held = _brought(address)
+    try:
+        dataset = _open(str(path), request)
+    except BaseException:
+        let_go(held)
+        raise
+    finalize(dataset, let_go, held)
+    return dataset
+
+
+def _open(place: str, request: Request) -> Dataset:
+    """What lies at a place; errors tell of the source as it was given."""
+    source = request.source
+    path, what = _look_up(place)
     if what == "folder" and is_saved_dataset(path):
-        return open_saved(path, request, name or path.resolve().name)
+        return open_saved(path, request, request.name or path.resolve().name)
     if what == "folder":
         return open_folder(path, request)
     if what == "file":
@@ -105,7 +123,7 @@ def open_dataset(
     return open_hub(request)
 
 
-def _brought(address: str) -> Path:
+def _brought(address: str) -> tuple[Path, Path | None]:
     try:
         return brought(address)
     except FileNotFoundError:

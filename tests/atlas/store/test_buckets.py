@@ -12,11 +12,12 @@ import pytest
 import atlas
 import query
 from atlas.errors import AtlasLocked, DamagedAtlas, NotAnAtlas, SqlError, StoreError, UsageError
-from atlas.store import buckets
 from atlas.store.buckets import Bucket, address_in
+from atlas.store.cache import trim
 from atlas.store.segmented import SegmentedAtlas
 from atlas.store.versions import commit
-from ingest import convert
+from ingest import convert, open_dataset
+from ingest.datasets.base import Dataset, Item
 from tests.atlases import add_texts
 from tests.networks import word_network, word_texts
 
@@ -172,11 +173,40 @@ def test_the_cache_keeps_to_its_limit(opened: SegmentedAtlas, cache: Path, monke
     for age, file in enumerate(files):
         os.utime(file, (age, age))
     monkeypatch.setenv("POLYTOPE_CACHE_GB", str(sum(file.stat().st_size for file in files[6:]) / 1e9))
-    buckets.trim(cache, keep=files[0])
+    trim(cache, keep=files[0])
     assert files[0].exists() and not any(file.exists() for file in files[1:6])
     monkeypatch.delenv("POLYTOPE_CACHE_GB")
     with atlas.open(opened.address) as again:
         assert len(query.nearest(again, example=40, site=sites[0])) == 10
+
+
+def test_data_keep_to_the_limit_too(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a dataset of somebody reads stays, what nobody reads any more goes, the oldest first, and what there is no
+    room for is refused before any of it is fetched."""
+    for name in "abc":
+        for number in range(2):
+            text = tmp_path / "lab" / name / f"{number}.txt"
+            text.parent.mkdir(parents=True, exist_ok=True)
+            text.write_text(f"{name}{number} " * 250)
+    monkeypatch.setenv("POLYTOPE_CACHE_GB", "4e-6")
+
+    def opened(name: str) -> Dataset:
+        return open_dataset(f"file://{tmp_path}/lab/{name}", kind="text")
+
+    def kept() -> str:
+        return "".join(sorted(file.parent.name for file in cache.rglob("*.txt")))
+
+    first, second = opened("a"), opened("b")
+    with pytest.raises(UsageError, match=r"lab/c holds 1.5e-06 GB; the cache has room for 1e-06, .*CACHE_GB"):
+        opened("c")
+    assert kept() == "aabb"
+    del first
+    third = opened("c")
+    assert kept() == "abbcc"
+    del second
+    for dataset in (opened("a"), third):
+        assert [isinstance(item, Item) for item in dataset.items()] == [True, True]
+    assert kept() == "aabcc"
 
 
 def test_names_there_are_only_read(opened: SegmentedAtlas) -> None:
