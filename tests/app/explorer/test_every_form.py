@@ -20,8 +20,11 @@ PLACES = {
     "between": {"pin": [40, 140]},
     "atlas": {},
     "neurons": {},
+    "cluster": {"cluster": 1},
+    "claims": {},
+    "sql": {"query": "select label, avg(is_on(code, 3)::int) as on_rate from spline_codes group by all order by 1"},
 }
-"""Places that look at codes, with what their addresses say."""
+"""Places, with what their addresses say."""
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,23 @@ class TailedReader(WordReader):
         return dense_tail(site, later, [layer[1:] for layer in self.layers[site.ordinal + 1 :]], self.classes)
 
 
-def plane_reader(name="tailed", seed=None):
+class NormedReader(TailedReader):
+    """The plane network whose site hidden is also read through RMSNorm: gates N(r)ₓ > 0.9 and N(r)ᵧ > N(r)ₓ."""
+
+    eps = 0.0
+    gates = np.array([[1.0, 0], [-1, 1]]), np.array([-0.9, 0])
+
+    def before_norm(self, batch, sites):
+        points = np.concatenate([self.points[work.ids[work.positions]] for work in batch])
+        return {site.name: points.astype(np.float32) for site in sites}
+
+    def after_norm(self, site, residual):
+        weight, bias = self.gates
+        normalised = residual / np.sqrt(np.square(residual).mean(axis=1, keepdims=True) + self.eps)
+        return normalised, (normalised @ weight.T + bias).astype(np.float32)
+
+
+def plane_reader(name="tailed", seed=None, kind=TailedReader):
     """Site embed holds the point x:y itself, 0 ≤ x, y ≤ 6; then the plane network of `tests.networks`, or, with a
     seed, an untrained one of the same shape, without offsets."""
     hidden = np.array([[1.0, 0], [0, 1], [1, 1]]), np.array([0.0, 0, -2])
@@ -79,7 +95,7 @@ def plane_reader(name="tailed", seed=None):
         hidden, out = ((rng.standard_normal(weight.shape), np.zeros(len(bias))) for weight, bias in (hidden, out))
     vocabulary = {f"{x}:{y}": (x, y) for x in range(7) for y in range(7)}
     layers = [("embed", np.eye(2), np.zeros(2)), ("hidden", *hidden), ("out", *out)]
-    return TailedReader(name, vocabulary, layers, classes=["left", "right"], window=4)
+    return kind(name, vocabulary, layers, classes=["left", "right"], window=4)
 
 
 def plane_atlas(path: Path) -> None:

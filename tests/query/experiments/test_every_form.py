@@ -16,7 +16,7 @@ from ingest.sharing.convert import convert
 from query.experiments.registry import EXPERIMENTS, find, run
 from tests import object_store
 from tests.atlases import built_once
-from tests.query.experiments.tailed import plane_atlas, plane_reader
+from tests.query.experiments.tailed import NormedReader, plane_atlas, plane_reader
 
 pytestmark = pytest.mark.slow
 
@@ -34,9 +34,6 @@ GIVEN: dict[str, Any] = {
     "resamples": 20,
 }
 """What is asked, of whatever an experiment can be asked."""
-
-ELSEWHERE = {"layernorm"}
-"""Needs a residual stream, and reads the atlas as `scale` does."""
 
 
 def _clustered(path: Path) -> None:
@@ -65,7 +62,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Atlas]]:
             a.close()
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ELSEWHERE])
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_results_are_those_of_tables(forms: list[Atlas], name: str) -> None:
     experiment = find(name)
     asked = experiment.quick | GIVEN
@@ -73,7 +70,7 @@ def test_results_are_those_of_tables(forms: list[Atlas], name: str) -> None:
     if name == "dictionary":  # of a span or of a site
         del options["span"]
     if experiment.live:
-        options["reader"] = plane_reader()
+        options["reader"] = plane_reader(kind=NormedReader)
     expected, *others = (run(a, name, **options) for a in forms)
     assert any(len(table) for table in expected.tables.values())
     for result in others:

@@ -10,23 +10,7 @@ from query.experiments.layernorm import ALL, BEFORE, HIDDEN
 from query.experiments.registry import run
 from tests.atlases import add_texts
 from tests.networks import shipped
-from tests.query.experiments.tailed import TailedReader, plane_reader
-
-
-class NormedReader(TailedReader):
-    """The plane network whose site hidden is also read through RMSNorm: gates N(r)ₓ > 0.9 and N(r)ᵧ > N(r)ₓ."""
-
-    eps = 0.0
-    gates = np.array([[1.0, 0], [-1, 1]]), np.array([-0.9, 0])
-
-    def before_norm(self, batch, sites):
-        points = np.concatenate([self.points[work.ids[work.positions]] for work in batch])
-        return {site.name: points.astype(np.float32) for site in sites}
-
-    def after_norm(self, site, residual):
-        weight, bias = self.gates
-        normalised = residual / np.sqrt(np.square(residual).mean(axis=1, keepdims=True) + self.eps)
-        return normalised, (normalised @ weight.T + bias).astype(np.float32)
+from tests.query.experiments.tailed import NormedReader, plane_reader
 
 
 class ShortSighted(NormedReader):
@@ -36,8 +20,7 @@ class ShortSighted(NormedReader):
 
 
 def read(kind, words, path):
-    plane = plane_reader()
-    reader = kind("normed", dict(zip(plane.words, plane.points, strict=True)), plane.layers, classes=plane.classes)
+    reader = plane_reader("normed", kind=kind)
     add_texts(path, reader, [(word, "x", word) for word in words], per_sequence=1)
     return reader
 
