@@ -77,9 +77,9 @@ def _bring(bucket: Bucket, address: str, place: Path, wanted: Wanted) -> None:
     coming = sum(size for _, size, _ in missing.values())
     if (over := trim(cache_folder(), place, coming)) > 0:
         raise UsageError(
-            f"{address} holds {total / 1e9:.3g} GB; the cache has room for {max(0.0, total - over) / 1e9:.3g}, for it "
-            f"keeps {most_bytes() / 1e9:g} ({CACHE_GB}), and what is being read stays. Raise that, or give a part of "
-            "the data"
+            f"{address} holds {total / 1e9:.3g} GB; the cache has room for {max(0.0, total - over) / 1e9:.3g}, for "
+            f"it keeps {most_bytes() / 1e9:g} ({CACHE_GB}), and what is being read stays. Raise that, or give a part "
+            "of the data"
         )
     for file, (key, size, written) in wanted.items():
         if file in missing:
