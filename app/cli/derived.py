@@ -237,4 +237,4 @@ def layout(
     with store.open(atlas) as a:
         stored = query.layouts(a)
     output.write(stored[stored["layout_id"] == number], f"layout {number}")
-    note([f"look:  polytope app {shlex.quote(str(atlas))}, page Map"])
+    note([f"look:  polytope app {shlex.quote(a.address)}, page Atlas"])

@@ -130,10 +130,10 @@ def list_experiments(
         output.write(table.astype({"section": "Int64"}), "section: of docs/SCIENCE.md")
     if atlas is not None:
         with store.open(atlas) as a:
-            held = stored(a)
+            held, address = stored(a), a.address
         held["parameters"] = [json.dumps(value, ensure_ascii=False) for value in held["parameters"]]
         held["current"] = [f"no: {why}" if why else "yes" for why in held["outdated"]]
-        output.write(held.drop(columns=["options", "outdated"]), f"stored in {atlas}")
+        output.write(held.drop(columns=["options", "outdated"]), f"stored in {address}")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from atlas.store.buckets import address_in
+
 from .options import AtlasPath
 from .tables import say
 
@@ -57,6 +59,6 @@ def pull(
     wanted = None if tables is None else [name.strip() for name in tables.split(",")]
     pulled = read(source, atlas, tables=wanted, indexes=indexes, progress=TerminalProgress())
     say(
-        f"{atlas} holds {pulled.examples:,} examples, with the digests that were pushed; {pulled.files} files, "
-        f"{size(pulled.bytes)}, were fetched now"
+        f"{address_in(atlas) or atlas} holds {pulled.examples:,} examples, with the digests that were pushed; "
+        f"{pulled.files} files, {size(pulled.bytes)}, were fetched now"
     )

@@ -22,6 +22,7 @@ from atlas.errors import PolytopeError
 from atlas.kinds import INPUT_KINDS
 from atlas.network import whole_scope
 from atlas.store.atlas import Atlas
+from atlas.store.buckets import address_in
 from atlas.store.catalog import NetworkRecord, SiteRecord
 
 from ..plain_text import lines_with_signs, with_signs
@@ -98,15 +99,16 @@ def tour(atlas: AtlasPath) -> None:
                 show(stop.answer(), console=console)
             except PolytopeError as error:  # an atlas without full codes, say: the sentence is the answer
                 console.print(Text(f"  {lines_with_signs(str(error))}\n", style="yellow"), soft_wrap=True)
-    page = atlas.with_suffix(".html")
+    address = address_in(atlas)
+    page = (atlas if address is None else Path(atlas.name)).with_suffix(".html")
     console.print("Look around in the browser:")
-    _command(console, f"app {shlex.quote(str(atlas))}")
+    _command(console, f"app {shlex.quote(address or str(atlas))}")
     console.print(
         "Put the post to the test, claim by claim on one page, in some minutes (with --quick in one or two):"
     )
-    _command(console, f"report {shlex.quote(str(atlas))} -o {shlex.quote(str(page))}")
-    address = f"{page.resolve().as_uri()} {'is there' if page.exists() else 'will be the page'}"
-    console.print(Text(f"  {address}", style="cyan"), soft_wrap=True)
+    _command(console, f"report {shlex.quote(address or str(atlas))} -o {shlex.quote(str(page))}")
+    place = f"{page.resolve().as_uri()} {'is there' if page.exists() else 'will be the page'}"
+    console.print(Text(f"  {place}", style="cyan"), soft_wrap=True)
 
 
 def _command(console: Console, words: str, before: str = "  ", style: str = "bold cyan") -> None:

@@ -114,8 +114,8 @@ def is_mine(unfinished: Path, path: Path) -> bool:
 
 
 def hold(path: Path) -> Path | None:
-    """A file beside ``path`` that says that this process uses what is there, until `let_go` or its end; None where none
-    can be written."""
+    """A file beside ``path`` that says that this process uses what is there, until `let_go` or its end; None where it
+    can't be written."""
     held = unfinished_path(path)
     remove_unfinished(path)
     try:

@@ -12,6 +12,7 @@ import numpy as np
 import atlas
 from atlas.errors import DamagedAtlas, UsageError
 from atlas.store.atlas import FAST_WIDTH, Atlas
+from atlas.store.buckets import Bucket, address_in
 from atlas.store.catalog import Catalog, SiteRecord
 from atlas.store.digests import activations_digest, changes, codes_digest
 from atlas.store.disk import disk_full, remove_unfinished, unfinished_path
@@ -58,12 +59,17 @@ def convert(
         DiskFull: there is no space left.
     """
     progress, place = progress or Progress(), Path(new)
+    made = address_in(new) or new
     if place.exists() or exists(new):
-        raise UsageError(f"{new} exists already; give the name of a new folder")
+        raise UsageError(f"{made} exists already; give the name of a new folder")
     with atlas.open(old) as source:
         if is_segmented(new):  # an address, where a version counts or doesn't
             if is_segmented(old):
-                raise UsageError(f"{old} is segmented already; copy its files to {new}, folder versions last")
+                raise UsageError(
+                    f"{source.address} is segmented already; copy its files to {made}, folder versions last"
+                )
+            if (source.path / NAMES).exists():  # which are only read there
+                Bucket(made).create(NAMES, (source.path / NAMES).read_bytes())
             _make(source, place, segment_examples, progress)
             return place
         with disk_full(place):

@@ -18,7 +18,8 @@ from atlas.store.catalog import Catalog, SiteRecord
 from atlas.store.digests import changes, read_pieces, seal, store_pieces, whole
 from atlas.store.disk import disk_full, replacing
 from atlas.store.names import NAMES, read_names
-from atlas.store.opening import make
+from atlas.store.opening import local_folder, make
+from atlas.store.segmented import SegmentedAtlas
 
 from ..derived.indexes import build_indexes
 from ..derived.job import patiently
@@ -59,7 +60,7 @@ def pull(
 
     Args:
         source: the folder or address.
-        path: folder of the new atlas.
+        path: folder, or address, of the new atlas.
         tables: names of those to pull, with what they rest on; None for all.
         indexes: build the Hamming indexes as well, which are not pushed.
         progress: is told how far it is.
@@ -84,13 +85,14 @@ def pull(
     chosen = chosen_tables(tables, {part.table for part in manifest.parts})
     parts = [part for part in manifest.parts if part.table in chosen]
     make(folder)
-    fetching = _Fetching(place, folder / FETCHED)
+    fetched = local_folder(folder) / FETCHED
+    fetching = _Fetching(place, fetched)
     with patiently(folder, progress, writable=True) as a:
         digests = fetching.table(a, next(part for part in parts if part.table == "digests"))
         digests = digests.filter(pa.compute.is_in(digests["table"], pa.array(sorted(chosen))))
         if not _is_there(a, digests, chosen):
             _store(a, fetching, parts, digests, manifest, progress)
-    shutil.rmtree(folder / FETCHED, ignore_errors=True)
+    shutil.rmtree(fetched, ignore_errors=True)
     if indexes and "codes" in chosen:
         build_indexes(folder, progress=progress)
     held = tuple(part.table for part in parts if part.shards)
@@ -154,6 +156,8 @@ def _store(
         _check(a)
         if manifest.names is not None:
             fetching.names(manifest.names, a.path)
+            if isinstance(a, SegmentedAtlas):
+                a.place.put(NAMES, a.path / NAMES)
 
 
 def _store_codes(

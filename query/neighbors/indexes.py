@@ -88,13 +88,19 @@ def _open(atlas: Atlas, target: Target, exact: bool) -> Indexes:
     [beside] = rows.values()
     found = load_approximate(atlas.index_files(beside["file"]), flat)
     if isinstance(found, JoinedApproximate):
-        found = replace(found, recall=beside["recall"], recall_in_order=beside["recall_in_order"])
+        found = replace(
+            found,
+            recall=beside["recall"],
+            recall_in_order=beside["recall_in_order"],
+            sample=beside["recall_sample"],
+        )
     return Indexes(n_codes, flat, found)
 
 
 def _rows(atlas: Atlas, target: Target) -> list[dict[str, Any]]:
     return atlas.records(
-        "select kind, file, digest, recall, recall_in_order from indexes where network_id = $1 and target = $2",
+        "select kind, file, digest, recall, recall_in_order, recall_sample from indexes "
+        "where network_id = $1 and target = $2",
         [target.network.network_id, target.name],
     )
 

@@ -75,7 +75,7 @@ def _unfolded(view: View, block: Block, *, several: bool) -> None:
         show.notes(f"Rule: {block.claim.rule}")
     measured.remarks(measured.Answer(result, block.experiment_id))
     asked = result.options or result.parameters
-    st.code(command(result.kind, asked, block.network.name, str(view.path)), "sh", wrap_lines=True)
+    st.code(command(result.kind, asked, block.network.name, view.atlas.address), "sh", wrap_lines=True)
     measured.code(view, result.kind, asked, block.network.name)
     if block.experiment_id is not None:
         where = markup.link(

@@ -249,7 +249,7 @@ def against(view: View, clustering: int, cluster: int) -> None:
     if best.empty:
         option = "--span" if is_span(mine.target) else "--site"
         how = (
-            f"polytope cluster {shlex.quote(str(view.path))} {option} {shlex.quote(mine.target.name)} "
+            f"polytope cluster {shlex.quote(view.atlas.address)} {option} {shlex.quote(mine.target.name)} "
             f"--network {shlex.quote(view.network.name)} --space {other_space}"
         )
         reason = "a span has no activations of its own" if is_span(mine.target) else f"`{how}` makes one"

@@ -89,7 +89,7 @@ def script(view: View, *calls: str) -> str:
     shown = [_INSIDE.sub(r"\2(", each) for each in calls]
     packages = "atlas, query" if any("query." in each for each in shown) else "atlas"
     lines = [f"import {packages}", *(f"from {module} import {name}" for module, name in imported)]
-    lines += ["", f"with atlas.open({str(view.path)!r}) as a:"]
+    lines += ["", f"with atlas.open({view.atlas.address!r}) as a:"]
     return "\n".join([*lines, *(f"    print({each})" for each in shown)])
 
 

@@ -125,7 +125,7 @@ def code(
     """The command line and the Python that give a result and the tables of it that are shown, folded."""
     asked = {key: value for key, value in options.items() if value is not None and key != "controls"}
     about = network or view.network.name
-    line = command(name, options, about, str(view.path))
+    line = command(name, options, about, view.atlas.address)
     fold(view, python(view, name, asked, about, tables), line=line)
 
 
@@ -134,7 +134,7 @@ def python(view: View, name: str, options: Mapping[str, Any], network: str, tabl
     live = find(name).live
     given = dict(options) if live else {"network": network} | dict(options)
     lines = ["import atlas", *(["from ingest.networks import reload_network"] if live else [])]
-    lines += ["from query.experiments import run", "", f"with atlas.open({str(view.path)!r}) as a:"]
+    lines += ["from query.experiments import run", "", f"with atlas.open({view.atlas.address!r}) as a:"]
     lines += [f"    reader = reload_network(a.catalog.network({network!r}))"] if live else []
     words = ["a", repr(name), *(["reader=reader"] if live else [])]
     words += [f"{key}={value!r}" for key, value in given.items()]

@@ -236,7 +236,7 @@ def _report(view: View, blocks: Sequence[Block]) -> None:
         f"{view.network.name} {'is' if there == 1 else 'are'} stored; this command measures and stores the others, "
         "and goes on where it was stopped."
     )
-    st.code(f"polytope report {quote(str(view.path))} -o report.html", None, wrap_lines=True)
+    st.code(f"polytope report {quote(view.atlas.address)} -o report.html", None, wrap_lines=True)
     if not measured.offer("Writes it out of what is stored: some megabytes.", "report", "Write the report"):
         return
     text = view.work("Writing the report", written, turns=jobs.LONG)

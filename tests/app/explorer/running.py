@@ -30,8 +30,8 @@ def opened(path: Path, page: str, /, **address: object) -> AppTest:
 
 @cache
 def _parse_torch() -> None:
-    """Have torch parse its own code for derivatives now: before Python 3.11.8 that fails in a thread of its own, beside
-    one that parses the text of a page."""
+    """Have torch parse its own code for derivatives now: before Python 3.11.8 that fails in a thread of its own,
+    beside one that parses the text of a page."""
     torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 

@@ -37,8 +37,8 @@ def forms(
 
 
 def shown(app: AppTest, place: str) -> tuple[str, list[str], list[str]]:
-    """All words, tables and errors of a page, without where the atlas lies."""
-    text = words(app)
+    """All words, code, tables and errors of a page, without where the atlas lies."""
+    text = "\n".join([words(app), *(code.value for code in app.code)])
     for name in (place, Path(place).name):
         text = text.replace(name, "ATLAS")
     tables = [table.value.to_csv() for table in app.dataframe]

@@ -89,12 +89,18 @@ def test_what_is_added_is_there_for_all(bucket: Path, built: Path, tmp_path: Pat
 
 
 def test_an_atlas_is_brought_there(built: Path, tmp_path: Path) -> None:
-    address = f"file://{tmp_path}/new.atlas"
-    convert(built, address)
+    """With the names that people gave."""
+    named, address = shutil.copytree(built, tmp_path / "named.atlas"), f"file://{tmp_path}/new.atlas"
+    with atlas.open(named) as a:
+        query.name_cluster(a, clustering=2, cluster=0, name="fruit")
+    convert(named, address)
     with atlas.open(address) as a:
         assert query.verify(a)["ok"].all() and a.address == address
-    with pytest.raises(UsageError, match="exists already"):
-        convert(built, address)
+        assert a.rows("select name from cluster_names") == [("fruit",)]
+    with pytest.raises(UsageError, match=f"{address} exists already"):
+        convert(named, address)
+    with pytest.raises(UsageError, match=f"{address} is segmented already; copy its files to {address}2"):
+        convert(address, f"{address}2")
 
 
 def test_who_commits_second_is_told(bucket: Path) -> None:

@@ -104,6 +104,19 @@ def test_what_is_pulled_is_what_was_pushed(named, pushed, tmp_path):
     assert again.files == 1  # the digests, to see that all is there
 
 
+def test_an_address_is_pulled_to(named, pushed, tmp_path, monkeypatch):
+    """An atlas in segments, with the names; nothing lies where the address would be a folder."""
+    pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
+    monkeypatch.setenv("POLYTOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    address = f"file://{tmp_path}/lab/x.atlas"
+    assert ingest.pull(str(pushed), address).examples == 383
+    assert digests(address) == digests(named)
+    with atlas.open(address) as a:
+        assert a.rows("select name from cluster_names") == [("fruit | *pips*",)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "lab"]
+
+
 def test_every_table_goes_along(named):
     """What is no table of a push is built again, or says nothing but the version."""
     with atlas.open(named) as a:
