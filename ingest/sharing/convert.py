@@ -59,7 +59,7 @@ def convert(
         DiskFull: there is no space left.
     """
     progress, place = progress or Progress(), Path(new)
-    made = address_in(new) or new
+    made = address_in(new) or str(new)
     if place.exists() or exists(new):
         raise UsageError(f"{made} exists already; give the name of a new folder")
     with atlas.open(old) as source:
