@@ -17,10 +17,10 @@ demo: $(STAMP)  ## build demo.atlas and take a tour of it
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest
 TESTERS ?= 4
 test: $(COMPILED)  ## run the tests; those in a browser are skipped where there is no Chromium
-	$(PYTEST) --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(PYTEST) --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder -m "not slow"
 
 slow: $(COMPILED)  ## run the tests that take minutes: the whole report, commits that are killed at S3, nodes of Ray that die
-	$(PYTEST) --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder -m slow
+	$(PYTEST) --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder -m slow
 
 # Once for all processes of tests: each would else compile the same thousands of modules for itself. What can't be imported the tests tell.
 $(COMPILED): $(STAMP)

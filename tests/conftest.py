@@ -20,21 +20,35 @@ settings.load_profile("patient")
 # A shell has what it runs in the background ignore Ctrl-C, and children inherit that: so tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+ONE = {"tabs": "browser", "cluster": "store", "s3": "store"}
+"""What a run has one of, since each costs seconds: by the fixture that starts it, which process has it. Ray's nodes
+know the store."""
+
 FIRST = ("app/cli/test_report.py", "atlas/clustering/test_hdbscan.py", "ingest/run/test_run.py")
 """Files that take longest, and share no atlas that the second to ask for it would wait for: where several processes
 take a file each, none is left with one of them at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(FIRST)}
-    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+    """A process takes all tests that share something, else those of a file; what takes longest comes first."""
+    first = {Path(__file__).parent / name: rank for rank, name in enumerate(FIRST)}
+    ranks: dict[str, int] = dict.fromkeys(ONE.values(), -1)
+    files: dict[Path, str] = {}
+    groups = {}
+    for item in items:
+        file = files.setdefault(item.path, f"file{len(files)}")
+        groups[item] = next((name for fixture, name in ONE.items() if fixture in item.fixturenames), file)
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+        ranks.setdefault(file, first.get(item.path, len(first)))
+    items.sort(key=lambda item: ranks[groups[item]])
 
 
 def pytest_collection_finish() -> None:
     """A million objects of imported libraries stay. Streamlit collects garbage after each run of a page, and reading
-    all of them took half a second each time."""
+    all of them took half a second each time; and by default it looks for garbage at every 700 new objects."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +76,7 @@ def segmented(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     return made
 
 
-@pytest.fixture(params=["tables", "segments"])
+@pytest.fixture(scope="session", params=["tables", "segments"])
 def either(request: pytest.FixtureRequest, built: Path, segmented: Callable[[int], Path]) -> Path:
     """The atlas of the three small networks in either form, to read."""
     return built if request.param == "tables" else segmented(3)

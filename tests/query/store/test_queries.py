@@ -8,8 +8,15 @@ from atlas.errors import SqlError, SqlFailed, SqlRefused, SqlTimeout, UsageError
 from query.store.queries import DEFAULT_LIMIT, schema
 
 
+@pytest.fixture(scope="module")
+def kept_open(either):
+    """Opened again, its database is the same."""
+    with atlas.open(either):
+        yield
+
+
 @pytest.fixture
-def a(either):
+def a(either, kept_open):
     with atlas.open(either) as opened:
         yield opened
 
