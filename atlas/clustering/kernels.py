@@ -147,17 +147,17 @@ def nearest_waiting(reach: Shaped[np.ndarray, " n"], waiting: Int64[np.ndarray, 
     """
     best, lowest, nearest = reach[0], done, -1
     for start in range(0, reach.shape[0], SCANNED):
-        stop = min(start + SCANNED, reach.shape[0])
-        least = reach[start]
-        for j in range(start + 1, stop):
-            least = min(least, reach[j])
+        group = reach[start : start + SCANNED]  # of which Numba knows that no place is below 0
+        least = group[0]
+        for at in range(group.shape[0]):
+            least = min(least, group[at])
         if least > best:
             continue
         if least < best:
             best, lowest = least, done
-        for j in range(start, stop):
-            if reach[j] == best and waiting[j] < lowest:
-                lowest, nearest = waiting[j], j
+        for at in range(group.shape[0]):
+            if group[at] == best and waiting[start + at] < lowest:
+                lowest, nearest = waiting[start + at], start + at
     return nearest
 
 

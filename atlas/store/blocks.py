@@ -152,12 +152,14 @@ def _block_ends(
 ) -> Iterator[tuple[int, int]]:
     """First and last ids of blocks of ``rows`` ids. To sort a block at a time takes the memory of a block; rows lie
     nearly in order of id, so little is read twice."""
-    query = f"select min(example_id), max(example_id) from {quoted(table)} where site_id = $1"
-    [(first, last)] = atlas.rows(query, [site.site_id])
+    among = range(1 << 32) if within is None else within
+    query = (
+        f"select min(example_id), max(example_id) from {quoted(table)} "
+        "where site_id = $1 and example_id between $2 and $3"
+    )
+    [(first, last)] = atlas.rows(query, [site.site_id, among.start, among.stop - 1])
     if first is None:
         return
-    if within is not None:
-        first, last = max(first, within.start), min(last, within.stop - 1)
     for start in range(first, last + 1, rows):
         yield start, min(start + rows - 1, last)
 

@@ -37,3 +37,18 @@ def test_versions_are_listed_and_removed(tmp_path: Path, built: Path, polytope: 
     assert polytope("versions", built).refuses("has no versions; `polytope convert` makes a segmented one")
     assert polytope("vacuum", built).refuses("is no segmented atlas and has no versions")
     assert polytope("ingest", built, *words, "--segmented").refuses("keeps its codes in tables; `polytope convert")
+
+
+def test_an_address_has_versions_too(built: Path, s3: str, tmp_path: Path, polytope: Run) -> None:
+    """Brought to a bucket and back, listed, and rid of old versions: what is said names the address."""
+    there, back = f"{s3}/a.atlas", tmp_path / "back.atlas"
+    for old, new in ((built, there), (there, back)):
+        assert f"{new} holds what {old} holds, with the same digests" in polytope("convert", old, new).out
+    assert polytope("convert", there, f"{s3}/b.atlas").refuses(
+        f"{there} is segmented already; copy its files to {s3}"
+    )
+    numbers = [row["version"] for row in json.loads(polytope("versions", there, "--format", "json").out)]
+    removed = polytope("vacuum", there, "--days", 0).out
+    assert removed.startswith(f"{numbers[-1] - 1} version") and f"were removed from {there}" in removed
+    left = json.loads(polytope("versions", there, "--format", "json").out)
+    assert [row["version"] for row in left] == numbers[-1:] and polytope("verify", there).status == 0
