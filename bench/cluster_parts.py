@@ -25,6 +25,7 @@ import numpy as np
 from atlas.clustering.hdbscan import cluster_codes, hierarchy_of
 from atlas.codes import SplineCodes
 from bench.data import clustered_codes
+from bench.memory import anonymous_mb
 from bench.report import show
 from ingest.derived.tree_tasks import grow, stage, stage_codes
 from ingest.progress import Step
@@ -66,7 +67,7 @@ def _alone(folder: Path, way: str, bits: int) -> dict[str, Any]:
         cluster_codes(warm, metric="hamming", ties=ties, device="cpu")
     index = stage_codes(folder, [], (bits,), "generated")
     codes = SplineCodes(index.packed, index.parts)
-    before, started, clock = _anonymous(), time.process_time(), time.perf_counter()
+    before, started, clock = anonymous_mb(), time.process_time(), time.perf_counter()
     peak, of_tree, tasks = _Peak(), None, 1
     if way == "parts":
         work = stage(folder, codes, "hamming", SAMPLES, BUDGET, "cpu")
@@ -95,18 +96,12 @@ class _Peak:
 
     def _watch(self) -> None:
         while not self._over.wait(0.01):
-            self.most = max(self.most, _anonymous())
+            self.most = max(self.most, anonymous_mb())
 
     def end(self) -> float:
         self._over.set()
         self._watcher.join()
         return self.most
-
-
-def _anonymous() -> float:
-    """MB of this process that are no pages of a file."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith("RssAnon"))) / 1024
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from atlas.store.digests import codes_digest
 from atlas.store.segmented import SegmentedAtlas
 from bench.atlases import SITE, examples_of, fixed_rows
 from bench.data import clustered_codes
+from bench.memory import anonymous_mb
 from bench.report import show
 from ingest.derived.indexes import build_indexes
 
@@ -89,7 +90,7 @@ def reading_while_it_grows(path: Path, readers: int, n: int, go_on: Callable[[in
     have asked meanwhile, say what they saw. Returns how many were committed, and that."""
     add(path, 0, n)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.readers", "atlas.search.kernels"])
+    context.set_forkserver_preload(["atlas.search.kernels", "query"])
     begun, over, said = context.Barrier(readers + 1), context.Event(), context.Queue()
     children = [context.Process(target=_read, args=(path, n, seed, begun, over, said)) for seed in range(readers)]
     for child in children:
@@ -132,8 +133,8 @@ def _read(path: Path, n: int, seed: int, begun: Any, over: Any, said: Any) -> No
         wrong += list(zip(near["example_id"], near["distance"], strict=True)) != _nearest(packed, example)
         turns, seen = turns + 1, seen | {version}
         if turns == WARM:
-            first_mb = _memory()
-    said.put(Read(turns, len(seen), wrong, late, blocked, longest, first_mb, _memory()))
+            first_mb = anonymous_mb()
+    said.put(Read(turns, len(seen), wrong, late, blocked, longest, first_mb, anonymous_mb()))
 
 
 def _nearest(packed: np.ndarray, example: int) -> list[tuple[int, int]]:
@@ -153,11 +154,6 @@ def _processor_seconds() -> float:
         except OSError:  # it has just ended
             continue
     return total / 1e9
-
-
-def _memory() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def main() -> None:
