@@ -16,7 +16,7 @@ from atlas.errors import AtlasLocked, NotStored, PolytopeError, UnknownName, Usa
 from atlas.store.catalog import NetworkRecord
 
 from ..shown_atlas import ShownAtlas
-from . import address, moved
+from . import address, leaving, moved
 from .parts import code, figures, markup, pins, show, terms, tools, tray
 from .view import View, explained, failed_before, guarded, survived
 from .views import atlas_map, between, between_path, claims, cluster, look, neurons, sql, start
@@ -77,6 +77,7 @@ def main(arguments: list[str]) -> None:
         for title, path, render in [(first, path, render), *OLD]
     ]
     page = st.navigation(pages, position="hidden" if tools.embedded() else "sidebar")
+    leaving.follow()
     moved.follow({path: render for _, path, render in OLD}.get(page.url_path))
     address.begin()
     terms.begin()
@@ -88,6 +89,7 @@ def main(arguments: list[str]) -> None:
             with atlas.open(shown.path) as a:
                 opened.append(choose(a, shown.read_only))
                 tray.draw(opened[0], next(each for each in pages if each.url_path == moved.BETWEEN))
+                pins.leave_to_compare()
                 figures.begin()
                 page.run()
                 address.complete()

@@ -113,10 +113,13 @@ def _filters(view: View) -> Arguments:
 
 
 def _one_of(title: str, key: str, names: list[str]) -> str | None:
-    """A name from a list. One that is not on it, from a link, stands there too, and is what the search refuses."""
-    wanted = st.query_params.get(key)
-    if wanted and key not in st.session_state and wanted not in names:
-        names = [*names, wanted]
+    """A name from a list. One that is not on it, from a link, stands there too, and is what the search refuses; of
+    another network it is not asked for."""
+    if key not in st.session_state:
+        st.session_state[f"linked-{key}"] = names, st.query_params.get(key)
+    offered, linked = st.session_state[f"linked-{key}"]
+    if linked and offered == names and linked not in names:
+        names = [*names, linked]
     chosen = st.selectbox(title, names, index=None, key=key, bind="query-params", placeholder="any")
     return chosen or None
 

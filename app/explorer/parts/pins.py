@@ -12,7 +12,7 @@ import streamlit as st
 
 from atlas.errors import UsageError
 
-from .. import address
+from .. import address, leaving
 from ..moved import BETWEEN
 from ..view import guarded
 from . import markup, show
@@ -42,9 +42,6 @@ def begin(page: str) -> None:
 
     ``page``: which one is drawn. What the address names that is no pin is told.
     """
-    if st.session_state.pop(_COMPARED, False):
-        there = st.Page(_elsewhere, url_path=BETWEEN)
-        st.switch_page(there, query_params={KEY: st.session_state.get(_PINS, [])})
     named = st.query_params.get_all(KEY)
     held = st.session_state.get(_PINS, [])
     page_before, named_before = st.session_state.get(_NAMED, (page, []))
@@ -54,6 +51,12 @@ def begin(page: str) -> None:
     for sentence in st.session_state.get(_REFUSED, []):
         show.error(sentence)
     address.name_all(KEY, st.session_state.get(_PINS, []))
+
+
+def leave_to_compare() -> None:
+    """Once the sidebar is drawn, whose choices go along: where somebody has asked for it, compare what is pinned."""
+    if st.session_state.pop(_COMPARED, False):
+        leaving.leave(BETWEEN, {KEY: st.session_state.get(_PINS, [])})
 
 
 def _readable(words: list[str]) -> tuple[list[str], list[str]]:
@@ -130,10 +133,6 @@ def toggle(word: str) -> None:
 def _compare(word: str) -> None:
     toggle(word)
     st.session_state[_COMPARED] = True
-
-
-def _elsewhere() -> None:
-    """Of a page to switch to only the path matters."""
 
 
 def _hold(words: list[str]) -> None:

@@ -13,7 +13,7 @@ from query.examples.description import describe
 from query.examples.rasters import Raster, rasters
 from query.experiments.result import Result
 
-from .. import jobs
+from .. import jobs, leaving
 from ..charts.code_charts import code_raster, raster_table
 from ..parts import about, atlas_slice, box, cards, choices, figures, markup, measured, show
 from ..parts.code import call, source
@@ -76,11 +76,7 @@ def _leave(view: View, words: str) -> None:
     if "text" in place and len(place["text"]) > box.LINK_LIMIT:
         st.session_state[box.LONG] = place.pop("text")
     # Network and site go along: their widgets stand on every page, and nothing else may set them.
-    st.switch_page(st.Page(_elsewhere, url_path=LOOK), query_params=place)
-
-
-def _elsewhere() -> None:
-    """Of a page to switch to only the path matters."""
+    leaving.leave(LOOK, place)
 
 
 def _sentences() -> str:

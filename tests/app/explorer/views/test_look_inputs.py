@@ -61,6 +61,7 @@ def test_filters_are_part_of_the_search(demo_atlas: Path):
     assert errors(computed(app)) == []
     nobody = opened(demo_atlas, "look", **state, label="no such label")
     assert "has label 'no such label'" in errors(nobody)[0]
+    assert "has label 'no such label'" in errors(computed(nobody))[0], "however often the page is drawn"
 
 
 def test_sharers_of_a_polytope_stand_apart(demo_atlas: Path):
