@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, exp
 import atlas
 from bench.atlases import NETWORK, generated_atlas
 from bench.data import clustered_activations, clustered_codes
-from bench.explorer_tasks import Place, dragged, tasks
+from bench.explorer_tasks import Place, Step, done, dragged, possible
 from bench.explorer_waits import Wait, clicking, going, opening, watched
 from bench.report import show
 from ingest.derived.clusters import cluster
@@ -137,28 +138,47 @@ def pages(path: Path, launch: Callable[[], Browser], rounds: int) -> None:
 
 
 def steps(path: Path, launch: Callable[[], Browser], rounds: int) -> None:
-    """The ten tasks: in each round by somebody who comes first, then by another, on a server that is warm."""
-    cold: dict[str, list[Wait]] = {}
-    warm: dict[str, list[Wait]] = {}
+    """The ten tasks: in each round by somebody who comes first, then at once by another. The atlas is given names and
+    a clustering by them, so that it is a copy."""
+    cold: dict[tuple[str, str, str], list[Step]] = {}
+    warm: dict[tuple[str, str, str], list[Step]] = {}
     for _ in range(rounds):
         browser = launch()
-        with serving(path) as server:
-            for waits in (cold, warm):
-                for place in places(path, server):
-                    for step, wait in tasks(browser.new_context(viewport=WINDOW), place):
-                        waits.setdefault(f"{place.network}: {step}", []).append(wait)
+        with copied(path) as own, serving(own) as server:
+            tabs = browser.new_context(viewport=WINDOW, permissions=["clipboard-read", "clipboard-write"])
+            for place in places(own, server):
+                for title in possible(place):
+                    for waits in (cold, warm):
+                        for step in done(tabs, place, title):
+                            waits.setdefault((place.network, title, step.name), []).append(step)
         browser.close()
     show(
-        f"explorer, ten tasks on {path.name}: s from a click until it is answered, first and warm",
-        [{"step": step, **columns(cold[step], "first"), **columns(warm[step], "warm")} for step in cold],
+        f"explorer, ten tasks on {path.name}: clicks, s from a click until it is answered, first and warm",
+        [
+            {
+                "network": network,
+                "task": title,
+                "step": name,
+                "clicks": first[0].clicks,
+                **columns([step.wait for step in first], "first"),
+                **columns([step.wait for step in warm[network, title, name]], "warm"),
+            }
+            for (network, title, name), first in cold.items()
+        ],
     )
+
+
+@contextmanager
+def copied(path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        yield Path(shutil.copytree(path, Path(scratch) / path.name))
 
 
 def places(path: Path, server: str) -> list[Place]:
     """Where the tasks are tried, of what the atlas holds."""
     with atlas.open(path) as a:
         return [
-            Place(server, network, site, word, kind, live)
+            Place(server, path, network, site, word, kind, live)
             for network, site, word, kind, live in (
                 (NETWORK, LAST, "word17", "text", False),
                 ("demo-gpt2", "blocks.3.mlp", "self", "text", True),
