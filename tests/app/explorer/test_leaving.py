@@ -29,7 +29,7 @@ explorer.main(sys.argv[1:])
 """The explorer with a first page that asks for something all the time, and leads to Look."""
 
 
-def test_what_was_asked_before_blanks_no_page(tmp_path: Path, tabs: BrowserContext, built: Path):
+def test_a_late_bar_blanks_no_page(tmp_path: Path, tabs: BrowserContext, built: Path):
     """A browser that hears late of a run asks for parts of the page before; the new page stays."""
     script = tmp_path / "asking.py"
     script.write_text(ASKING)
