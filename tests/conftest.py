@@ -45,10 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """A million objects of imported libraries stay. Streamlit collects garbage after each run of a page, and reading
-    all of them took half a second each time; and by default it looks for garbage at every 700 new objects."""
+    all of them took half a second each time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000)
 
 
 @pytest.fixture(scope="session")
