@@ -66,7 +66,7 @@ def test_neighbors_of_all_become_a_table(own: Path, polytope: Run):
 def test_a_map_is_made_once_and_listed(own: Path, polytope: Run):
     asked = ("layout", own, "--site", SITE, "--space", "activations", "--neighbors", 8)
     made = polytope(*asked)
-    assert made.status == 0 and "euclidean" in made.out and f"polytope app {own}, page Map" in made.err
+    assert made.status == 0 and "euclidean" in made.out and f"polytope app {own}, page Atlas" in made.err
     with atlas.open(own) as a:
         number = layout_of(a, a.catalog.target(site=SITE), "activations").layout_id
     again = polytope(*asked)
