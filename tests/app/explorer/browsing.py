@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -80,7 +79,7 @@ def answering(port: int, ended: Callable[[], object]) -> str:
         try:
             with urllib.request.urlopen(f"{url}/_stcore/health", timeout=5):
                 return url
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:  # nobody listens yet, or who does is busy
             if ended() or time.monotonic() > deadline:
                 raise
             time.sleep(LOOK_EVERY / 1000)
