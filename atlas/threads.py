@@ -40,6 +40,7 @@ def in_threads(work: Callable[[T], Any], pieces: Iterable[T]) -> None:
             work(piece)
         return
     left = deque(pieces)
+    task = [work]  # emptied at the end: a helper that never began stays in the pool's queue, with all that it holds
 
     def take() -> None:
         try:
@@ -48,7 +49,7 @@ def in_threads(work: Callable[[T], Any], pieces: Iterable[T]) -> None:
                     piece = left.popleft()
                 except IndexError:  # another thread took the last
                     return
-                work(piece)
+                task[0](piece)
         except BaseException:
             left.clear()
             raise
@@ -62,6 +63,7 @@ def in_threads(work: Callable[[T], Any], pieces: Iterable[T]) -> None:
         for helper in helpers:
             if not helper.cancel():
                 helper.result()
+        task.clear()
 
 
 def slices(n: int, at_most: int) -> list[slice]:

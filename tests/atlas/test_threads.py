@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import weakref
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +63,31 @@ def test_a_failure_reaches_the_caller() -> None:
     assert len(done) < 1_000_000
     in_threads(done.append, [-1])
     assert done[-1] == -1
+
+
+def test_nothing_is_kept_after_the_work() -> None:
+    """By helpers that never began, because the pool's threads were busy elsewhere."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def wait(_: int) -> None:
+        begun.release()
+        go_on.wait(30)
+
+    others = [threading.Thread(target=in_threads, args=(wait, range(n_threads()))) for _ in range(2)]
+    for other in others:
+        other.start()
+    try:
+        for _ in range(len(others) + min(n_threads(), 2 * (n_threads() - 1))):
+            assert begun.acquire(timeout=30)
+        large = np.zeros(2)
+        gone = weakref.ref(large)
+        in_threads(large.__getitem__, range(2))
+        del large
+        assert gone() is None
+    finally:
+        go_on.set()
+        for other in others:
+            other.join()
 
 
 @given(st.integers(0, 300), st.integers(1, 50))
