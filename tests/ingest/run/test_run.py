@@ -237,13 +237,13 @@ def test_the_forecast_counts_spans(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_peak_memory_is_bounded_by_shard(tmp_path: Path) -> None:
-    """The smaller run, 52 MB, fills what a shard and a writer may use; the larger is twice as large, and takes no
-    more than a quarter of that beside it."""
-    line = [sys.executable, "-m", "tests.ingest.generated", str(tmp_path), "4", "100", "200"]
+    """The smaller run, 52 MB, fills what a shard and a writer may use; the larger is four times as large, and takes
+    less than twice that: how much DuckDB keeps of what it has freed is a matter of time."""
+    line = [sys.executable, "-m", "tests.ingest.generated", str(tmp_path), "4", "100", "400"]
     ran = subprocess.run(line, capture_output=True, text=True, check=True)
     tiny, small, both = map(float, ran.stdout.split())
-    assert size(tmp_path / "200") > 1.9 * size(tmp_path / "100") > 1.9 * 45e6
-    assert both - tiny < 1.25 * (small - tiny)
+    assert size(tmp_path / "400") > 3.8 * size(tmp_path / "100") > 3.8 * 45e6
+    assert both - tiny < 2 * (small - tiny)
 
 
 @pytest.fixture(autouse=True)
