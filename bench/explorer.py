@@ -1,6 +1,6 @@
 """How long does someone who looks at a large atlas wait?
 
-    python -m bench.explorer [--size small|full] [--atlas PATH] [--demo PATH] [--only pages|tasks]
+    python -m bench.explorer [--size small|full] [--atlas PATH] [--demo PATH] [--only pages|clicks|tasks]
 
 Headless Chromium opens every page of the explorer on a generated atlas of 12 sites with 3,072 gates (clusters at the
 first and the last, activations and a map at the last), then clicks. A wait ends when the server has nothing more to
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--atlas", type=Path, help="where the generated atlas is, or will be kept")
     parser.add_argument("--demo", type=Path, help="an atlas of `polytope demo`, for tasks that run a network")
-    parser.add_argument("--only", choices=("pages", "tasks"), help="one half of it")
+    parser.add_argument("--only", choices=("pages", "clicks", "tasks"), help="one part of it")
     arguments = parser.parse_args()
     if CHROMIUM is None:
         print("bench.explorer needs Chromium: install it, or name it in the variable CHROMIUM")
@@ -90,19 +90,20 @@ def main() -> None:
         if not path.exists():
             generate(path, n)
         launch = partial(playwright.chromium.launch, executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        if arguments.only != "tasks":
+        if arguments.only in (None, "pages"):
             pages(path, launch, rounds)
-        if arguments.only != "pages":
+        if arguments.only in (None, "clicks"):
+            clicks(path, launch, rounds)
+        if arguments.only in (None, "tasks"):
             for each in (path, *([arguments.demo] if arguments.demo else [])):
                 steps(each, launch, rounds)
 
 
 def pages(path: Path, launch: Callable[[], Browser], rounds: int) -> None:
-    """Every page, opened and opened again, and clicks on it."""
+    """Every page, opened and opened again."""
     with atlas.open(path) as a:  # which may be an earlier one
         shape = {"examples": int(a.value("select count(*) from examples")), "sites": SITES}
     opened: dict[str, list[tuple[Wait, Wait]]] = {name: [] for name in PAGES}
-    clicked: dict[str, list[Wait]] = {}
     started: list[Wait] = []
     for _ in range(rounds):
         browser = launch()
@@ -112,8 +113,6 @@ def pages(path: Path, launch: Callable[[], Browser], rounds: int) -> None:
             for name, (page, state) in PAGES.items():
                 address = f"{server}/{page}?{urlencode({**HERE, **state})}"
                 opened[name].append((opening(tabs, address), opening(tabs, address)))
-            for name, wait in clicks(tabs, server):
-                clicked.setdefault(name, []).append(wait)
         browser.close()
     about = f"explorer, {shape['examples']:,} examples × {SITES} sites: s"
     show(
@@ -131,8 +130,20 @@ def pages(path: Path, launch: Callable[[], Browser], rounds: int) -> None:
             for name, waits in opened.items()
         ],
     )
+
+
+def clicks(path: Path, launch: Callable[[], Browser], rounds: int) -> None:
+    """Clicks on pages that have just been opened."""
+    clicked: dict[str, list[Wait]] = {}
+    for _ in range(rounds):
+        browser = launch()
+        with serving(path) as server:
+            tabs = browser.new_context(viewport=WINDOW)
+            for name, wait in clicking_each(tabs, server):
+                clicked.setdefault(name, []).append(wait)
+        browser.close()
     show(
-        f"{about} from a click until it is answered",
+        "explorer: s from a click until it is answered",
         [{"click": name, **columns(waits, "answered")} for name, waits in clicked.items()],
     )
 
@@ -220,7 +231,7 @@ def generate(path: Path, n: int) -> None:
 # --- clicks ----------------------------------------------------------------------------------------------------
 
 
-def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
+def clicking_each(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
     def at(name: str, **state: Any) -> Page:
         path, own = PAGES[name]
         page = watched(tabs)
@@ -281,6 +292,7 @@ def clicks(tabs: BrowserContext, server: str) -> Iterator[tuple[str, Wait]]:
         "Atlas: a cluster of the list",
         clicking(page, lambda: second_row(page), lambda: expect(page).to_have_url(re.compile("cluster="))),
     )
+    page.get_by_role("button", name="Drag draws a box").click()
     yield (
         "Atlas: a box of a quarter of it",
         clicking(

@@ -170,6 +170,7 @@ def found_by_name(page: Page, place: Place) -> Steps:
     for act in _entered(name, CALLED):
         act()
     expect(in_brief).to_contain_text(CALLED)
+    page.bring_to_front()  # a tab behind another is drawn seconds later
     link = page.get_by_role("link", name=re.compile(re.escape(CALLED))).first
     yield does(page, "type its name into the box", *_typed(page, CALLED), seen=partial(expect(link).to_be_visible))
     yield does(page, "its page", link.click, seen=partial(_headed, page, CALLED))
