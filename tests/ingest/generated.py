@@ -1,14 +1,9 @@
-"""Any number of texts and any number of activations, made when they are asked for and held by nobody.
-
-``python -m tests.ingest.generated FOLDER N …`` ingests N texts and prints the peak of its memory in MB, and then the
-same of the next number: a run that takes no more than those before leaves the peak as it was. Shards and the writer
-have less memory than otherwise, so that a small run fills it.
-"""
+"""Any number of texts and any number of activations, made when they are asked for and held by nobody."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -81,17 +76,20 @@ class NoisyNetwork:
         return generator.standard_normal((len(window.ids), site.n_units), np.float32)[window.positions]
 
 
-def peak_megabytes() -> float:
-    """Of this program alone: `getrusage` would count what its parent held when it started it."""
+def send_peaks(pipe: Connection, folder: Path, *numbers: int) -> None:
+    """Ingest so many texts and send the peak of this process's memory in MB, and then the same of the next number: a
+    run that takes no more than those before leaves the peak as it was. Shards and the writer have less memory than
+    otherwise, so that a small run fills it."""
+    atlas.store.atlas.WRITER_BYTES, plan.SHARD_BYTES = 96 << 20, 16 << 20
+    every_word = Choices(tokens=TokenSampling(WORDS, 0))
+    for number in numbers:
+        # Clustering is bounded by AUTOMATIC_POINTS instead, and left out here.
+        ingest(folder / str(number), NoisyNetwork(), Noise(number), every_word, cluster=False)
+        pipe.send(_peak_megabytes())
+
+
+def _peak_megabytes() -> float:
+    """Of this process alone: `getrusage` would count what its parent held when it started it."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     [kilobytes] = [line.split()[1] for line in lines if line.startswith("VmHWM")]
     return int(kilobytes) / 1024
-
-
-if __name__ == "__main__":
-    atlas.store.atlas.WRITER_BYTES, plan.SHARD_BYTES = 96 << 20, 16 << 20
-    every_word = Choices(tokens=TokenSampling(WORDS, 0))
-    for n_texts in sys.argv[2:]:
-        # Clustering is bounded by AUTOMATIC_POINTS instead, and left out here.
-        ingest(Path(sys.argv[1]) / n_texts, NoisyNetwork(), Noise(int(n_texts)), every_word, cluster=False)
-        print(peak_megabytes())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,86 +19,18 @@ from ray.cluster_utils import Cluster
 import atlas
 from app.cli.commands import run as polytope
 from atlas.errors import BadInput, UsageError, WorkersLost
-from atlas.network import Reading, Site, TokenWindow
 from atlas.store.buckets import Bucket
 from ingest.datasets.coded import open_codes
 from ingest.datasets.sources import open_dataset
 from ingest.run.ray_engine import ENVIRONMENT, RayEngine
 from ingest.run.run import ingest
 from tests import object_store
-from tests.ingest.runs import (
-    Stop,
-    leftovers,
-    rows,
-    run_in_child,
-    small_run,
-    small_texts,
-    tables,
-)
-from tests.networks import PixelNetwork, WordReader, word_network
+from tests.ingest.run.mortal import Meeting, MortalReader, end_node
+from tests.ingest.runs import Stop, leftovers, rows, run_in_child, small_run, small_texts, tables
+from tests.networks import PixelNetwork
 
 STORE = 80 << 20
 """Bytes, nearly the least that Ray takes."""
-
-
-def end_worker() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def end_node() -> None:
-    """Of a worker the parent is the raylet, without which there is no node."""
-    os.kill(os.getppid(), signal.SIGKILL)
-    end_worker()
-
-
-class Meeting:
-    """Where processes wait for each other: else the first to start would write all shards."""
-
-    def __init__(self, size: int) -> None:
-        self.missing, self.complete = size, asyncio.Event()
-
-    async def come(self) -> None:
-        self.missing -= 1
-        if self.missing <= 0:
-            self.complete.set()
-        await self.complete.wait()
-
-
-class MortalReader(WordReader):
-    """The network of words. Writes down who reads a batch, and ends its process, or more, with the second.
-
-    ``deaths``: how many processes end so, all in the middle of a shard; ``node``: those of this one alone.
-    ``meeting``: an actor's name, a `Meeting` that is awaited first.
-    """
-
-    def __init__(
-        self,
-        log: Path,
-        deaths: int = 0,
-        dies: Callable[[], None] = end_worker,
-        node: str | None = None,
-        meeting: str | None = None,
-    ) -> None:
-        vars(self).update(vars(word_network()))
-        self.log, self.deaths, self.dies, self.node = log, deaths, dies, node
-        self.meeting, self.batches = meeting, 0
-
-    def read(self, batch: Sequence[TokenWindow], codes: Sequence[Site], activations: Sequence[Site]) -> Reading:
-        node = ray.get_runtime_context().get_node_id()
-        with self.log.open("a") as file:
-            file.write(f"{node} {os.getpid()}\n")
-        self.batches += 1
-        if self.meeting and self.batches == 1:
-            ray.get(ray.get_actor(self.meeting).come.remote(), timeout=120)
-        died = list(self.log.parent.glob("death *"))
-        if self.batches == 2 and node == (self.node or node) and len(died) < self.deaths:
-            self.log.with_name(f"death {os.getpid()}").touch()
-            self.dies()
-        return super().read(batch, codes, activations)
-
-    def read_by(self) -> list[tuple[str, str]]:
-        """Node and process of every batch."""
-        return [tuple(line.split()) for line in self.log.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +52,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def one(cluster: Cluster) -> RayEngine:
+    return RayEngine(cluster.address, workers=1, cpus_per_worker=1, gpus_per_worker=0)
+
+
+@pytest.fixture
 def two(cluster: Cluster) -> RayEngine:
     return RayEngine(cluster.address, workers=2, cpus_per_worker=1, gpus_per_worker=0)
 
@@ -135,21 +71,21 @@ def test_two_nodes_share_a_run(two: RayEngine, tmp_path: Path, data: Path, unclu
     assert len(network.read_by()) == 9 and len(nodes) == 2 and str(os.getpid()) not in processes
 
 
-def test_lost_worker_costs_its_shard(two: RayEngine, tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
+def test_lost_worker_costs_its_shard(one: RayEngine, tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
     """One that is killed in its shard is replaced, and nothing but that shard is read again."""
     network = MortalReader(tmp_path / "log", deaths=1)
-    small_run(tmp_path / "a", data, network=network, cluster=False, engine=two)
+    small_run(tmp_path / "a", data, network=network, cluster=False, engine=one)
     assert tables(tmp_path / "a") == unclustered
     assert len(network.read_by()) == 9 + 2
 
 
 def test_shard_that_ends_all_is_named(
-    cluster: Cluster, tmp_path: Path, data: Path, unclustered: dict[str, str]
+    one: RayEngine, tmp_path: Path, data: Path, unclustered: dict[str, str]
 ) -> None:
     """What ends three workers would end all; what is complete is kept."""
     network = MortalReader(tmp_path / "log", deaths=1000)
     with pytest.raises(WorkersLost, match=r"3 workers ended in shard 0(.|\n)*give the same command again"):
-        small_run(tmp_path / "a", data, network=network, cluster=False, engine=RayEngine(cluster.address, workers=1))
+        small_run(tmp_path / "a", data, network=network, cluster=False, engine=one)
     small_run(tmp_path / "a", data, cluster=False)
     assert tables(tmp_path / "a") == unclustered
 
@@ -170,11 +106,12 @@ def test_a_node_dies_in_mid_shard(cluster: Cluster, tmp_path: Path, data: Path, 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_driver_that_ends_is_repeated(
-    stop: signal.Signals, two: RayEngine, tmp_path: Path, data: Path, unclustered: dict[str, str]
+    stop: signal.Signals, one: RayEngine, two: RayEngine, tmp_path: Path, data: Path, unclustered: dict[str, str]
 ) -> None:
-    """A driver takes its workers with it; one that Ctrl-C ends leaves no part of a file."""
+    """A driver takes its workers with it, else there would be no room for two; one that Ctrl-C ends leaves no part of
+    a file."""
     path = tmp_path / "a"
-    ended = run_in_child(path, data, Stop("read", 3, stop), engine=two)
+    ended = run_in_child(path, data, Stop("read", 3, stop), engine=one)
     if stop == signal.SIGINT:
         assert ended.error is not None and ended.error[0] == "RunInterrupted" and "of 3 shards" in ended.error[1]
         assert leftovers(path) == []
@@ -185,14 +122,14 @@ def test_driver_that_ends_is_repeated(
     assert tables(path) == unclustered and leftovers(path) == []
 
 
-def test_what_a_worker_raises_is_raised(two: RayEngine, tmp_path: Path) -> None:
+def test_what_a_worker_raises_is_raised(one: RayEngine, tmp_path: Path) -> None:
     """An input that only the worker opens ends the run with the sentence that it ends with in one process."""
     images = tmp_path / "images"
     images.mkdir()
     (images / "broken.png").write_bytes(b"no image")
     dataset = open_dataset(str(images), kind="image")
     told = []
-    for engine in (None, two):
+    for engine in (None, one):
         with pytest.raises(BadInput) as caught:
             ingest(tmp_path / "a", PixelNetwork(), dataset, engine=engine)
         told.append(str(caught.value))
@@ -229,7 +166,7 @@ def test_more_than_there_is_is_refused(cluster: Cluster, tmp_path: Path, data: P
         small_run(tmp_path / "a", data, engine=RayEngine(cluster.address, gpus_per_worker=1))
 
 
-RAY_AUTO = ("--ray", "auto", "--workers", "2")
+RAY_AUTO = ("--ray", "auto", "--workers", "1")
 
 
 @pytest.fixture

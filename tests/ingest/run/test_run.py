@@ -1,8 +1,7 @@
 """What a whole run adds to an atlas: once, whatever is given twice; within memory and disk that it foretold."""
 
+import multiprocessing
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,22 +22,22 @@ from ingest.run.forecast import Forecast
 from ingest.run.plan import Choices, Plan
 from ingest.run.run import Outcome, ingest
 from ingest.run.sampling import TokenSampling
+from tests.forked import children
+from tests.ingest.generated import send_peaks
 from tests.ingest.runs import SITES, SMALL, TOKENS, rows, small_run, small_texts, tables, write_texts
 from tests.networks import shipped, word_network, word_texts
 
 
-def test_same_command_again_changes_nothing(tmp_path: Path) -> None:
+def test_same_command_again_changes_nothing(clustered: Path, data: Path) -> None:
     """The same command after completion changes nothing."""
-    data = small_texts(tmp_path / "words")
-    first = small_run(tmp_path / "a", data)
-    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*") if file.is_file()}
-    again = small_run(tmp_path / "a", data)
-    assert not first.already_there and again.already_there and again.n_examples == first.n_examples == 36
-    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*") if file.is_file()} == before
+    before = {file: file.stat().st_mtime_ns for file in clustered.rglob("*") if file.is_file()}
+    again = small_run(clustered, data)
+    assert again.already_there and again.n_examples == 36
+    assert {file: file.stat().st_mtime_ns for file in clustered.rglob("*") if file.is_file()} == before
 
 
-def test_grown_folder_adds_what_is_new(tmp_path: Path) -> None:
-    """A grown folder adds only what is new."""
+def test_grown_folder_adds_what_is_new(tmp_path: Path, published: Path) -> None:
+    """A grown folder adds only what is new; whatever the order of ids, each token has the code that one run gives."""
     path, data = tmp_path / "a", small_texts(tmp_path / "words", 4)
     small_run(path, data, cluster=False)
     old = rows(path, "from examples order by example_id")
@@ -52,24 +51,16 @@ def test_grown_folder_adds_what_is_new(tmp_path: Path) -> None:
     assert rows(path, "select count(*), count(distinct ordinal), max(ordinal) from dataset_inputs") == [(9, 9, 8)]
     keys = "select key, example_id from examples join dataset_inputs using (input_id) where example_id > 16"
     assert {key for key, _ in rows(path, keys)} == {key for key, _, _ in word_texts(9)[4:]}
-    check_against_one_run(path, data, tmp_path / "fresh")
-
-
-def check_against_one_run(path: Path, data: Path, fresh: Path) -> None:
-    """Whatever the order of ids, each token of each text has the code that a single run gives it."""
-    small_run(fresh, data, cluster=False)
-    query = """
+    codes = """
         select text, position, site_id, code::varchar, n_active, activation from codes
         join activations using (site_id, example_id) join examples using (example_id) join inputs using (input_id)
         order by all
     """
-    assert rows(path, query) == rows(fresh, query)
+    assert rows(path, codes) == rows(published, codes)
 
 
-def test_other_sites_add_to_same_examples(tmp_path: Path) -> None:
+def test_other_sites_add_to_same_examples(path: Path, data: Path, tmp_path: Path) -> None:
     """Other sites add codes to the same examples."""
-    path, data = tmp_path / "a", small_texts(tmp_path / "words")
-    small_run(path, data, cluster=False)
     examples = rows(path, "from examples order by example_id")
     before = rows(path, "from codes where site_id <= 2 order by all")
     small_run(path, data, replace(SMALL, sites=SITES[1:], spans=("blocks.1.mlp->",)), cluster=False)
@@ -83,39 +74,40 @@ def test_other_sites_add_to_same_examples(tmp_path: Path) -> None:
         assert tables(path)[table] == tables(tmp_path / "all")[table]
 
 
-def test_activations_can_be_added_later(tmp_path: Path) -> None:
-    path, data = tmp_path / "a", small_texts(tmp_path / "words")
+def test_activations_can_be_added_later(tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
+    path = tmp_path / "a"
     small_run(path, data, replace(SMALL, store_activations=False), cluster=False)
     assert rows(path, "select count(*) from activations") == [(0,)]
     small_run(path, data, cluster=False)
-    small_run(tmp_path / "once", data, cluster=False)
-    assert tables(path)["activations"] == tables(tmp_path / "once")["activations"]
-    assert tables(path)["sites"] == tables(tmp_path / "once")["sites"]
+    later = tables(path)
+    assert [later[name] for name in ("activations", "sites")] == [
+        unclustered[name] for name in ("activations", "sites")
+    ]
 
 
-def test_activations_rounded_to_bfloat16(tmp_path: Path) -> None:
+def test_activations_rounded_to_bfloat16(tmp_path: Path, data: Path, published: Path) -> None:
     """They are read back as the nearest numbers of bfloat16, and one kind only is stored of a network."""
-    data, rounded = small_texts(tmp_path / "words"), replace(SMALL, bfloat16=True)
-    small_run(tmp_path / "a", data, cluster=False)
-    small_run(tmp_path / "b", data, rounded, cluster=False)
-    whole, halves = (rows(tmp_path / name, "from activations order by all") for name in "ab")
+    rounded, path = replace(SMALL, bfloat16=True), tmp_path / "a"
+    small_run(path, data, rounded, cluster=False)
+    whole, halves = (rows(place, "from activations order by all") for place in (published, path))
     for (*place, activation), (*same_place, other) in zip(whole, halves, strict=True):
         expected = torch.tensor(activation).bfloat16().float()
         assert place == same_place and torch.equal(expected, torch.tensor(other))
-    assert whole != halves and tables(tmp_path / "a")["codes"] == tables(tmp_path / "b")["codes"]
-    with atlas.open(tmp_path / "b") as a:
+    codes = "from codes order by all"
+    assert whole != halves and rows(published, codes) == rows(path, codes)
+    with atlas.open(path) as a:
         assert query.verify(a)["ok"].all()
     with pytest.raises(UsageError, match=r"activations of words as bfloat16.*float32; add --bfloat16"):
-        small_run(tmp_path / "b", data, replace(SMALL, limit=3))
+        small_run(path, data, replace(SMALL, limit=3))
     codes_alone = replace(SMALL, limit=3, store_activations=False)
-    assert small_run(tmp_path / "b", data, codes_alone, cluster=False).n_new == 0
-    assert small_run(tmp_path / "b", data, rounded, cluster=False).already_there
+    assert small_run(path, data, codes_alone, cluster=False).n_new == 0
+    assert small_run(path, data, rounded, cluster=False).already_there
 
 
-def test_activations_of_many_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_activations_of_many_are_left_out(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless they are asked for; the plan says what they would take."""
     monkeypatch.setattr(ingest_plan, "AUTOMATIC_ACTIVATIONS", 35)
-    data, seen = small_texts(tmp_path / "words"), Seen()
+    seen = Seen()
     small_run(tmp_path / "a", data, cluster=False, progress=seen)
     assert rows(tmp_path / "a", "select count(*) from activations") == [(0,)]
     [line] = [line for line in seen.lines if line.startswith("activations")]
@@ -131,12 +123,9 @@ class Seen(Progress):
         self.lines = describe_plan(plan, estimate, dataset)
 
 
-def test_a_second_network_shares_the_inputs(tmp_path: Path) -> None:
-    path, data = tmp_path / "a", small_texts(tmp_path / "words")
-    small_run(path, data, cluster=False)
-    inputs = {name: tables(path)[name] for name in ("inputs", "dataset_inputs")}
+def test_a_second_network_shares_the_inputs(path: Path, data: Path, unclustered: dict[str, str]) -> None:
     small_run(path, data, cluster=False, network=word_network("others", seed=5))
-    assert {name: tables(path)[name] for name in inputs} == inputs
+    assert {name for name, held in tables(path).items() if held == unclustered[name]} >= {"inputs", "dataset_inputs"}
     assert rows(path, "select network_id, count(*) from examples group by all order by all") == [(1, 36), (2, 36)]
     with atlas.open(path) as a:
         for network in ("words", "others"):
@@ -198,14 +187,19 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+@pytest.fixture(scope="module")
+def heldout() -> Dataset:
+    """Python's own texts."""
+    return open_dataset("builtin:python-heldout", kind="text")
+
+
 @pytest.mark.parametrize("store_activations", [True, False])
-def test_text_forecast_is_within_a_fifth(store_activations: bool, tmp_path: Path) -> None:
+def test_text_forecast_is_within_a_fifth(store_activations: bool, tmp_path: Path, heldout: Dataset) -> None:
     """The forecast of a text run is within a fifth of the truth."""
     choices = Choices(limit=4, store_activations=store_activations, skip_bad=True, tokens=TokenSampling(24, 100))
-    data = open_dataset("builtin:python-heldout", kind="text")
     network = shipped("demo:gpt2")
     forecast, truth = grown_by(
-        tmp_path / "a", lambda progress: ingest(tmp_path / "a", network, data, choices, progress=progress)
+        tmp_path / "a", lambda progress: ingest(tmp_path / "a", network, heldout, choices, progress=progress)
     )
     assert forecast == pytest.approx(truth, rel=0.2)
 
@@ -239,9 +233,12 @@ def test_the_forecast_counts_spans(tmp_path: Path) -> None:
 def test_peak_memory_is_bounded_by_shard(tmp_path: Path) -> None:
     """The smaller run, 52 MB, fills what a shard and a writer may use; the larger is four times as large, and takes
     less than twice that: how much DuckDB keeps of what it has freed is a matter of time."""
-    line = [sys.executable, "-m", "tests.ingest.generated", str(tmp_path), "4", "100", "400"]
-    ran = subprocess.run(line, capture_output=True, text=True, check=True)
-    tiny, small, both = map(float, ran.stdout.split())
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = children().Process(target=send_peaks, args=(theirs, tmp_path, 4, 100, 400))
+    process.start()
+    theirs.close()
+    tiny, small, both = (ours.recv() for _ in range(3))
+    process.join()
     assert size(tmp_path / "400") > 3.8 * size(tmp_path / "100") > 3.8 * 45e6
     assert both - tiny < 2 * (small - tiny)
 

@@ -1,6 +1,7 @@
 """Everything that can go wrong with a run: one message that says what and what to do, and nothing half done."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -43,12 +44,6 @@ from tests.ingest.runs import (
 )
 from tests.networks import PixelNetwork, WordReader, pixel_images, plane_network, word_network
 
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return small_texts(tmp_path / "words")
-
-
 # --- networks --------------------------------------------------------------------------------------------------
 
 
@@ -75,24 +70,23 @@ def test_nan_input_is_named_with_its_token(tmp_path: Path) -> None:
         small_run(tmp_path / "a", write_texts(tmp_path / "points", points), choices, network=plane_network())
 
 
-def test_other_network_of_same_name_refused(tmp_path: Path, data: Path) -> None:
+def test_other_network_of_same_name_refused(path: Path, data: Path, unclustered: dict[str, str]) -> None:
     """Another network of the same name is refused before it is run."""
-    small_run(tmp_path / "a", data, cluster=False)
-    before = tables(tmp_path / "a")
     with pytest.raises(WeightsError, match=r"a network 'words' with other weights .* give these a name with --name"):
-        small_run(tmp_path / "a", data, network=word_network(seed=1))
+        small_run(path, data, network=word_network(seed=1))
     other_window = word_network()
     other_window.info = replace(other_window.info, reading={**other_window.info.reading, "window": 6})
     with pytest.raises(WeightsError, match=r"read in another way \(window: 5 → 6\)"):
-        small_run(tmp_path / "a", data, network=other_window)
-    assert tables(tmp_path / "a") == before
+        small_run(path, data, network=other_window)
+    assert tables(path) == unclustered
 
 
 # --- data ------------------------------------------------------------------------------------------------------
 
 
-def test_unreadable_text_is_refused_or_told(tmp_path: Path, data: Path) -> None:
+def test_unreadable_text_is_refused_or_told(tmp_path: Path) -> None:
     """A text that can not be read is refused or skipped and listed."""
+    data = small_texts(tmp_path / "words")
     (data / "fruit" / "99.txt").write_bytes(b"fruit1 fruit2 \xfe")
     with pytest.raises(BadInput, match=r"1 of 10 inputs can't be used(.|\n)*fruit/99.txt is not UTF-8: byte 14"):
         small_run(tmp_path / "a", data)
@@ -153,29 +147,27 @@ def test_no_image_decodes_is_empty_dataset(tmp_path: Path) -> None:
     assert rows(path, "from networks") == [] and list((path / "staging").iterdir()) == []
 
 
-def test_dataset_name_means_one_kind(tmp_path: Path, data: Path) -> None:
+def test_dataset_name_means_one_kind(path: Path, tmp_path: Path) -> None:
     """A dataset name means one kind of data."""
-    small_run(tmp_path / "a", data, cluster=False)
     with pytest.raises(UsageError, match=r"already holds a dataset 'words' of texts, and these are images"):
         images = open_dataset(str(write_images(tmp_path / "images")), kind="image", name="words")
-        ingest(tmp_path / "a", PixelNetwork(), images, IMAGES)
+        ingest(path, PixelNetwork(), images, IMAGES)
 
 
 # --- other processes -------------------------------------------------------------------------------------------
 
 
-def test_locked_atlas_names_the_writer(tmp_path: Path, data: Path) -> None:
+def test_locked_atlas_names_the_writer(path: Path, data: Path) -> None:
     """An atlas that is being written names the process and its command."""
-    small_run(tmp_path / "a", data, cluster=False)
-    with held(tmp_path / "a", writable=True) as process:
+    with held(path, writable=True) as process:
         with pytest.raises(AtlasLocked, match=rf"is being written by process {process} \(`.+`, since 20.* UTC\)"):
-            small_run(tmp_path / "a", data, cluster=False, wait=0)
+            small_run(path, data, cluster=False, wait=0)
         with pytest.raises(AtlasLocked, match="wait until it has finished"):
-            atlas.open(tmp_path / "a")
-    assert small_run(tmp_path / "a", data, cluster=False).already_there
+            atlas.open(path)
+    assert small_run(path, data, cluster=False).already_there
 
 
-def test_damaged_note_hides_no_error(tmp_path: Path, data: Path) -> None:
+def test_damaged_note_hides_no_error(tmp_path: Path) -> None:
     """A damaged note of the writer does not hide the error."""
     begin(tmp_path / "a")
     with held(tmp_path / "a", writable=True) as process:
@@ -184,11 +176,9 @@ def test_damaged_note_hides_no_error(tmp_path: Path, data: Path) -> None:
             atlas.open(tmp_path / "a")
 
 
-def test_reader_keeps_run_from_publishing(tmp_path: Path, data: Path) -> None:
+def test_reader_keeps_run_from_publishing(path: Path, tmp_path: Path) -> None:
     """A reader keeps a run from being published and the shards are kept."""
-    path = tmp_path / "a"
-    small_run(path, data, cluster=False)
-    more = small_texts(data, 12)
+    more = small_texts(tmp_path / "words", 12)
     with held(path, writable=False) as process:
         with pytest.raises(AtlasLocked, match=rf"is being read or written by process {process}.*close it, and try"):
             small_run(path, more, cluster=False, wait=0)
@@ -204,14 +194,12 @@ def test_reader_keeps_run_from_publishing(tmp_path: Path, data: Path) -> None:
     assert set(seen) == {True} and rows(path, "select count(*) from runs") == [(2,)]
 
 
-def test_a_run_waits_for_a_reader(tmp_path: Path, data: Path) -> None:
+def test_a_run_waits_for_a_reader(path: Path, tmp_path: Path) -> None:
     """A run that is to be published waits until a reader has closed the atlas."""
-    path = tmp_path / "a"
-    small_run(path, data, cluster=False)
     with ExitStack() as reader:
         reader.enter_context(held(path, writable=False))
         closes = Watching(lambda step, number: reader.close() if step.startswith("wait until") else None)
-        small_run(path, small_texts(data, 12), cluster=False, progress=closes)
+        small_run(path, small_texts(tmp_path / "words", 12), cluster=False, progress=closes)
     assert rows(path, "select count(*) from runs") == [(2,)]
 
 
@@ -219,7 +207,7 @@ def test_a_run_waits_for_a_reader(tmp_path: Path, data: Path) -> None:
 def test_same_run_at_once_is_recorded_once(step: str, tmp_path: Path, data: Path) -> None:
     """What another process publishes while the same run reads, or waits to publish, is not recorded again."""
     path = tmp_path / "a"
-    atlas.create(path).close()
+    begin(path)
     with ExitStack() as reader:
         if step != "read":
             reader.enter_context(held(path, writable=False))
@@ -313,9 +301,9 @@ message."""
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Choices, dict[str, str], int]:
+def larger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Choices, dict[str, str], int]:
     """Texts, choices, the tables of a run that nothing disturbed, and the bytes of its commit's journal."""
-    root, choices = tmp_path_factory.mktemp("undisturbed"), replace(SMALL, shard_examples=40)
+    root, choices = tmp_path_factory.mktemp("larger"), replace(SMALL, shard_examples=40)
     data = small_texts(root / "words", 30)
     journals: list[int] = []
 
@@ -329,10 +317,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Choices
 
 @pytest.mark.parametrize("when", FULL_AT)
 def test_full_disk_then_same_command_again(
-    when: str, undisturbed: tuple[Path, Choices, dict[str, str], int], disk: Callable[[str], Path]
+    when: str, larger: tuple[Path, Choices, dict[str, str], int], disk: Callable[[str], Path]
 ) -> None:
     """A full disk leaves nothing half written and the same command completes."""
-    path, (data, choices, expected, journal) = disk("40m") / "a", undisturbed
+    path, (data, choices, expected, journal) = disk("40m") / "a", larger
     step, number, journals, named = FULL_AT[when]
     pages = 2 * os.sysconf("SC_PAGE_SIZE")  # a file system gives whole pages
 
@@ -354,7 +342,7 @@ def test_full_disk_then_same_command_again(
 def test_run_that_will_not_fit_is_refused(tmp_path: Path, data: Path, disk: Callable[[str], Path]) -> None:
     """A run that will not fit is refused before it begins."""
     path = disk("40m") / "a"
-    atlas.create(path).close()
+    begin(path)
     fill(path.parent, 1_500_000)
     with pytest.raises(DiskFull, match=r"the run needs about 0.00\d+ GB .* GB are free. Free some, choose fewer --s"):
         small_run(path, data)
@@ -369,10 +357,10 @@ def test_disk_too_small_for_empty_atlas(data: Path, disk: Callable[[str], Path])
     assert not list(path.iterdir())
 
 
-def test_unwritable_folder_can_still_be_read(data: Path, disk: Callable[[str], Path]) -> None:
+def test_unwritable_folder_can_still_be_read(data: Path, published: Path, disk: Callable[[str], Path]) -> None:
     """A folder that can not be written is an error and reading goes on."""
     folder = disk("40m")
-    small_run(folder / "a", data, cluster=False)
+    shutil.copytree(published, folder / "a")
     assert _mount("-o", "remount,ro", folder) == 0
     for path, more in ((folder / "a", replace(SMALL, seed=1)), (folder / "new", SMALL)):
         with pytest.raises(StoreError, match=r"can't be written \(.*Read-only file system.*give another folder"):
