@@ -207,17 +207,17 @@ def _add_question(app: FastAPI, door: _Door, question: Question) -> None:
         path, post, methods=["POST"], tags=["questions"], operation_id=question.name, openapi_extra=body, **about
     )
     if words is not None:
-        fields = _schema(words)["properties"]
+        schema = _schema(words)
         listed = [
             {
                 "in": "query",
                 "name": name,
-                "required": name in _schema(words).get("required", ()),
+                "required": name in schema.get("required", ()),
                 "description": field.get("description", ""),
                 "schema": {key: value for key, value in field.items() if key not in ("title", "description")},
             }
             | ({"example": example[name]} if example is not None and name in example else {})
-            for name, field in fields.items()
+            for name, field in schema["properties"].items()
         ]
         app.add_api_route(
             path,
