@@ -98,13 +98,18 @@ def _send_library() -> None:
     if not st.session_state.get(SENT):
         st.session_state[SENT] = True
         with _place.get() or nullcontext():
-            _library()(data=plotly.offline.get_plotlyjs().encode(), key="plotly", height=0)
+            _library()(data=_plotly(), key="plotly", height=0)
 
 
 @cache
 def _component() -> Any:
     html, css, js = ((STATIC / f"figure.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
     return st.components.v2.component("polytope_figure", html=html, css=css, js=js, isolate_styles=False)
+
+
+@cache
+def _plotly() -> bytes:
+    return plotly.offline.get_plotlyjs().encode()
 
 
 @cache
