@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torchvision
 import typer
 from PIL import Image
 from typer.main import get_command
@@ -25,7 +24,6 @@ from app.cli.statuses import INTERRUPTED, UNFORESEEN
 from app.cli.tables import readable_density
 from ingest.datasets.builtin import digit_images
 from tests.app.cli.command import Run
-from tests.app.http.listening import serving
 from tests.forked import running
 
 README = Path(__file__).parents[3] / "README.md"
@@ -35,8 +33,8 @@ COMMANDS = get_command(cli).commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_option_says_what_it_is(command: str, polytope: Run):
-    assert polytope(command, "--help").status == 0
+def test_every_option_says_what_it_is(command: str):
+    """In its help, which test_start.py has printed."""
     silent = [
         parameter.name
         for parameter in COMMANDS[command].params
@@ -108,17 +106,17 @@ def test_class_density_shows_its_intervals(demo_atlas: Path, polytope: Run):
     assert readable_density(pd.DataFrame([row])).loc[0, "same label"] == interval
 
 
-def test_steps_after_ingesting_run_apart(own: Path, polytope: Run):
-    assert "inception5b:full" in polytope("info", own).out
-    assert polytope("index", own).out.startswith("all indexes are up to date")
+def test_steps_after_ingesting_run_apart(small: Path, polytope: Run):
+    assert "conv1:full" in polytope("info", small).out
+    assert polytope("index", small).out.startswith("all indexes are up to date")
     options = ("--site", "blocks.0.mlp", "--space", "activations", "--min-cluster-size", 8)
-    clustered = polytope("cluster", own, *options)
+    clustered = polytope("cluster", small, *options)
     assert clustered.status == 0 and "activations of blocks.0.mlp" in clustered.out
-    checked = polytope("verify", own)
+    checked = polytope("verify", small)
     assert checked.status == 0 and re.match(r"all \d+ checks passed", checked.out)
-    next((own / "indexes").glob("*inception4c.faiss")).write_bytes(b"not an index")
-    damaged = polytope("verify", own)
-    assert damaged.status == 1 and "inception4c" in damaged.out
+    next((small / "indexes").glob("*conv2.faiss")).write_bytes(b"not an index")
+    damaged = polytope("verify", small)
+    assert damaged.status == 1 and "conv2" in damaged.out
 
 
 def test_ingest_can_be_given_again(polytope: Run, tmp_path: Path):
@@ -226,7 +224,7 @@ main()
     ("module", "words"),
     [
         ("pandas.core", "info a"),
-        ("torch.nn", "ingest {new} --network demo:gpt2 --data builtin:python"),
+        ("torch.nn", "ingest {new} --network demo:gpt2 --data docs"),
     ],
 )
 def test_an_early_ctrl_c_is_one_message(module: str, words: str, tmp_path: Path):
@@ -269,17 +267,3 @@ def test_a_command_in_the_readme_exists(line: str):
     """An unknown option or a missing argument raises."""
     _, name, *words = shlex.split(line, comments=True)
     COMMANDS[name].make_context(name, words)
-
-
-def test_the_python_in_the_readme_runs(demo_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)  # it makes an atlas
-    code = in_readme("python")
-    with atlas.open(demo_atlas) as a:  # here the digits came first, in `polytope demo` the texts
-        token = a.value("select min(example_id) from examples where token is not null")
-    for name, digit in zip(["cat.png", "images/cat/0.png", "images/dog/1.png"], digit_images("train"), strict=False):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        digit.image.save(tmp_path / name)
-    theirs = {"model": torchvision.models.resnet18(num_classes=2).eval(), "names": ["cat", "dog"]}
-    code = code.replace('"demo.atlas"', repr(str(demo_atlas))).replace("example=17", f"example={token}")
-    with serving(demo_atlas) as url:
-        exec(code.replace('"http://127.0.0.1:8765"', repr(url)), theirs)

@@ -7,13 +7,11 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from app import sandbox
 from app.http.listening import HEAD_SECONDS, configured
 from app.http.server import create_app
 from app.serving.limits import Limits
@@ -45,9 +43,6 @@ def serving(
         finally:
             server.should_exit = True
             thread.join()
-            for process in chain(*sandbox._waiting.values()):
-                process.end()
-            sandbox._waiting.clear()
 
 
 class Answered(NamedTuple):

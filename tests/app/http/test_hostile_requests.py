@@ -28,7 +28,7 @@ from tests.campaign.test_campaign import STATEMENTS
 from tests.campaign.words import NUMBERS, WORDS
 from tests.forked import running
 
-REQUESTS, SLOWLY = 500, 20
+REQUESTS, SLOWLY = 300, 20
 SLOW = 2.0
 """Seconds for the head of a request, and for its body."""
 
@@ -139,7 +139,7 @@ def test_hostile_requests_change_nothing(built: Path, tmp_path: Path) -> None:
             assert b" 400 " in raw.recv(100)
     assert {file: file.read_bytes() for file in built.rglob("*") if file.is_file()} == before
     assert list(tmp_path.iterdir()) == []
-    assert sum(counted.values()) == REQUESTS and counted[200] > 10 and counted[422] > 100, counted
+    assert sum(counted.values()) == REQUESTS and counted[200] > 10 and counted[422] > 60, counted
 
 
 def test_a_killed_server_leaves_no_lock(small: Path) -> None:

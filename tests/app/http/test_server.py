@@ -189,10 +189,10 @@ def test_pictures_of_examples_are_served(url: str, a: Atlas) -> None:
 def test_ten_clients_get_what_one_gets(url: str, built: Path) -> None:
     """At once, each its own questions, from indexes, SQL and the database."""
     asked = [
-        *(("nearest", {"example": example, "k": 5, **SITE}) for example in range(12, 52)),
+        *(("nearest", {"example": example, "k": 5, **SITE}) for example in range(12, 32)),
         *(("members", {"clustering": 2, "cluster": cluster}) for cluster in range(2)),
         *(("sql", {"query": "select $1 + count(*) as n from codes", "parameters": [n]}) for n in range(4)),
-        *(("cluster_path", {"example": example}) for example in range(12, 32)),
+        *(("cluster_path", {"example": example}) for example in range(12, 22)),
     ]
     with ThreadPoolExecutor(10) as clients:
         answers = list(clients.map(lambda one: ask(f"{url}/v1/three/{one[0]}", one[1]).json["rows"], asked))
@@ -292,8 +292,8 @@ def _answer(connection: socket.socket) -> tuple[int, Any]:
 
 
 def test_answers_are_bounded(built: Path) -> None:
-    """In rows, megabytes and seconds, each with a sentence; and what is not too much is answered."""
-    with serving(built, limits=Limits(rows=20, seconds=1.5, megabytes=1)) as url:
+    """In rows and megabytes, each with a sentence; and what is not too much is answered."""
+    with serving(built, limits=Limits(rows=20, megabytes=1)) as url:
         sql = f"{url}/v1/three/sql"
         too_many = ask(sql, {"query": "from range(21)", "limit": None})
         assert "more than the 20 rows that this server sends" in too_many.detail and too_many.status == 422
@@ -303,16 +303,17 @@ def test_answers_are_bounded(built: Path) -> None:
         many = {"examples": [20, 21, 22], "k": 10, **SITE}
         assert "3 times 10 rows are asked for" in ask(f"{url}/v1/three/nearest_many", many).detail
         assert "MB, and this server sends at most 1" in ask(sql, {"query": "select repeat('x', 2000000)"}).detail
-        slow = ask(sql, {"query": SLOW})
-        assert "ran longer than 1.5 s" in slow.detail and slow.json["type"].endswith(":sql-timeout")
 
 
 def test_too_many_at_once_are_turned_away(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits is answered later, what is too much is told to come again."""
+    """What waits is answered later, as far as its time allows; what is too much is told to come again."""
     monkeypatch.setattr(server, "WAITING", 1)
     with serving(built, limits=Limits(seconds=1.0, requests=1)) as url, ThreadPoolExecutor(4) as clients:
-        answers = list(clients.map(lambda n: ask(f"{url}/v1/three/sql", {"query": SLOW}).status, range(4)))
-        assert 429 in answers and set(answers) <= {422, 429}
+        answers = list(clients.map(lambda n: ask(f"{url}/v1/three/sql", {"query": SLOW}), range(4)))
+        by_status = {answer.status: answer for answer in answers}
+        assert by_status.keys() == {422, 429}
+        assert "ran longer than 1 s" in by_status[422].detail
+        assert by_status[422].json["type"].endswith(":sql-timeout")
         assert ask(f"{url}/v1/three/layouts", {}).status == 200
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import shlex
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torchvision
 
 import atlas
 import query
@@ -24,12 +24,13 @@ from app.serving.limits import Limits
 from app.serving.served import Served
 from atlas import Atlas
 from atlas.errors import BadInput, WeightsError
+from ingest.datasets.builtin import digit_images
+from tests.app.cli.test_main import in_readme
 from tests.app.http.listening import ask, serving
 from tests.app.http.test_client import check_same
 from tests.app.mcp.test_server import called
 from tests.networks import shipped
 
-README = Path(__file__).parents[3] / "README.md"
 TEXT = {"text": "import os", "site": "blocks.2.mlp"}
 
 
@@ -48,6 +49,12 @@ def a(demo_atlas: Path) -> Iterator[Atlas]:
 @pytest.fixture(scope="module")
 def picture(a: Atlas) -> bytes:
     return bytes(a.value("select thumbnail from inputs where thumbnail is not null order by input_id limit 1"))
+
+
+@pytest.fixture(scope="module")
+def token(a: Atlas) -> int:
+    """What README calls 17: here the digits came first, in `polytope demo` the texts."""
+    return int(a.value("select min(example_id) from examples where token is not null"))
 
 
 def test_images_are_read_by_the_server(url: str, picture: bytes, tmp_path: Path) -> None:
@@ -99,11 +106,9 @@ def test_tools_have_texts_read(url: str, demo_atlas: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl: `apt install curl`")
-def test_curl_in_the_readme_is_answered(url: str, a: Atlas, tmp_path: Path) -> None:
-    """Every line of it as it stands, but for the port; here the digits came first, in `polytope demo` the texts."""
-    token = a.value("select min(example_id) from examples where token is not null")
-    shell = "".join(re.findall(r"```sh\n(.*?)```", README.read_text("utf-8"), re.S)).replace("\\\n", " ")
-    lines = [line for line in shell.splitlines() if line.startswith("curl ")]
+def test_curl_in_the_readme_is_answered(url: str, token: int, tmp_path: Path) -> None:
+    """Every line of it as it stands, but for the port and the example."""
+    lines = [line for line in in_readme("sh").replace("\\\n", " ").splitlines() if line.startswith("curl ")]
     for line in lines:
         here = line.replace("http://127.0.0.1:8765", url).replace("example=17", f"example={token}")
         words = [*shlex.split(here), "--silent", "--show-error", "--fail-with-body"]
@@ -111,3 +116,15 @@ def test_curl_in_the_readme_is_answered(url: str, a: Atlas, tmp_path: Path) -> N
         rows = pd.read_parquet(tmp_path / "clusters.parquet") if "-o" in words else json.loads(answer)["rows"]
         assert len(rows) >= 2, line
     assert len(lines) >= 4
+
+
+def test_the_python_in_the_readme_runs(
+    url: str, demo_atlas: Path, token: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # it makes an atlas
+    for name, digit in zip(["cat.png", "images/cat/0.png", "images/dog/1.png"], digit_images("train"), strict=False):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        digit.image.save(tmp_path / name)
+    theirs = {"model": torchvision.models.resnet18(num_classes=2).eval(), "names": ["cat", "dog"]}
+    code = in_readme("python").replace('"demo.atlas"', repr(str(demo_atlas)))
+    exec(code.replace("example=17", f"example={token}").replace('"http://127.0.0.1:8765"', repr(url)), theirs)
