@@ -15,7 +15,7 @@ from tests.app.cli.command import Run
 from tests.campaign.words import FILES, command_lines, write
 
 SMALL_BUDGET = settings(
-    max_examples=40,
+    max_examples=25,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -36,11 +36,11 @@ def test_codes_are_ingested_and_asked(tmp_path: Path, polytope: Run):
         assert answer.status == 0, answer.err
 
 
-def test_features_are_ingested_and_asked(tmp_path: Path, polytope: Run):
+def test_features_are_ingested_and_asked(tmp_path: Path, texts: Path, polytope: Run):
     """Of an autoencoder that reads a site of another network, which is run again for a text typed now."""
     [site] = [site for site in shipped("demo:gpt2").sites if site.name == "blocks.0.mlp"]
     path, source = tmp_path / "x.atlas", f"sae:{saved(tmp_path / 'sae', units=site.n_units)}"
-    data = ("--data", "builtin:python-heldout", "--limit", 4, "--skip-bad", "--no-store-activations", "--no-cluster")
+    data = ("--data", texts, "--limit", 4, "--no-store-activations", "--no-cluster")
     assert polytope("ingest", path, "--network", source, "--of", "demo:gpt2", *data).refuses("--of-site SITE")
     of = ("--of", "demo:gpt2", "--of-site", site.name, "--device", "cpu")
     done = polytope("ingest", path, "--network", source, *of, *data)

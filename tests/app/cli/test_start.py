@@ -20,10 +20,11 @@ LONGEST = 120.0
 CONSOLE_SCRIPT = "import sys; from app.cli.main import main; sys.exit(main())"
 
 EVERY_COMMAND = """
-import contextlib, io, json, sys
-from typer.main import get_command
+import contextlib, functools, io, json, sys
+import typer.main
 from app.cli.commands import cli, run as main
 
+typer.main.get_command = functools.cache(typer.main.get_command)  # it would make all commands at each call
 HEAVY = {"torch", "hdbscan", "sklearn", "numba", "streamlit", "transformer_lens"}
 
 def run(*words):
@@ -37,7 +38,7 @@ def run(*words):
 
 path = sys.argv[1]
 status = {"": run("--help"), "sql": run("sql", path, "select 1"), "info": run("info", path)}
-status |= {f"{name} --help": run(name, "--help") for name in get_command(cli).commands if name != "report"}
+status |= {f"{name} --help": run(name, "--help") for name in typer.main.get_command(cli).commands if name != "report"}
 heavy = sorted(HEAVY & set(sys.modules))
 status["report --help"] = run("report", "--help")
 ours = [module.__file__ for name, module in sys.modules.items() if name in ("app", "atlas", "ingest", "query")]

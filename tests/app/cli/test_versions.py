@@ -7,6 +7,8 @@ from pathlib import Path
 import atlas
 import query
 from tests.app.cli.command import Run
+from tests.atlases import add_texts
+from tests.networks import word_network, word_texts
 
 
 def test_an_atlas_is_converted_and_back(
@@ -39,10 +41,11 @@ def test_versions_are_listed_and_removed(tmp_path: Path, built: Path, polytope: 
     assert polytope("ingest", built, *words, "--segmented").refuses("keeps its codes in tables; `polytope convert")
 
 
-def test_an_address_has_versions_too(built: Path, s3: str, tmp_path: Path, polytope: Run) -> None:
+def test_an_address_has_versions_too(s3: str, tmp_path: Path, polytope: Run) -> None:
     """Brought to a bucket and back, listed, and rid of old versions: what is said names the address."""
-    there, back = f"{s3}/a.atlas", tmp_path / "back.atlas"
-    for old, new in ((built, there), (there, back)):
+    here, there, back = tmp_path / "a.atlas", f"{s3}/a.atlas", tmp_path / "back.atlas"
+    add_texts(here, word_network(), word_texts(4))
+    for old, new in ((here, there), (there, back)):
         assert f"{new} holds what {old} holds, with the same digests" in polytope("convert", old, new).out
     assert polytope("convert", there, f"{s3}/b.atlas").refuses(
         f"{there} is segmented already; copy its files to {s3}"
