@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -48,25 +47,23 @@ def test_every_site_leads_on(demo_atlas: Path):
     assert f'href=".?network={IMAGE}"' in shown
 
 
-def test_the_check_finds_what_is_damaged(demo_atlas: Path, tmp_path: Path):
-    path = tmp_path / "damaged.atlas"
-    shutil.copytree(demo_atlas, path)
-    with atlas.open(path, writable=True) as a:
+def test_the_check_finds_what_is_damaged(small: Path):
+    with atlas.open(small, writable=True) as a:
         a.execute(
             """
             update codes set n_active = n_active + 1
-            where example_id = 5 and site_id = (select site_id from sites where name = 'inception5b')
+            where example_id = 25 and site_id = (select site_id from sites where name = 'blocks.3.mlp')
             """
         )
-    app = press(opened(path, "about"), "Check the atlas")
+    app = press(opened(small, "about"), "Check the atlas")
     assert any(sentence.startswith("1 of ") for sentence in errors(app))
-    assert "1 codes have another number of gates on, the first at example 5" in words(app)
+    assert "1 codes have another number of gates on, the first at example 25" in words(app)
 
 
-def test_a_sound_atlas_passes_every_check(demo_atlas: Path):
-    with atlas.open(demo_atlas) as a:
+def test_a_sound_atlas_passes_every_check(built: Path):
+    with atlas.open(built) as a:
         n = len(query.verify(a))
-    assert f"All {n:,} checks passed." in words(opened(demo_atlas, "about", network=TEXT, check=1))
+    assert f"All {n:,} checks passed." in words(opened(built, "about", network="words", check=1))
 
 
 def test_checkpoints_stand_beside_each_other(tmp_path_factory: pytest.TempPathFactory, demo_atlas: Path):

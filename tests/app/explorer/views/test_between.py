@@ -55,7 +55,7 @@ def test_two_tokens_of_a_pasted_text(demo_atlas: Path):
         f"token:{start}:{start + len(found[0].tokens[token])}:{token}:{text}"
         for token, start in zip((0, 1), starts, strict=True)
     ]
-    app = opened(demo_atlas, "between", network=TEXT, target=SITE, pin=pins)
+    app = opened(demo_atlas, "between", network=TEXT, target=SITE, pin=pins, size=16)
     assert errors(app) == [] and metrics(app)[0] == f"{telling.attrs['n_differ']:,}"
     assert column(app, 1) == [str(gate) for gate in telling["gate"]]
     app.segmented_control(key="part").set_value("Path")
