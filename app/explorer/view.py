@@ -91,6 +91,7 @@ class View:
         *args: Any,
         live: bool = False,
         turns: jobs.Turns | None = None,
+        tells_names: bool = True,
         **kwargs: Any,
     ) -> R | None:
         """The answer of a question that may take long, or None while it is being computed.
@@ -98,12 +99,13 @@ class View:
         It runs as a job (`app.explorer.jobs`), on an atlas of its own, handed ``progress`` if it takes that, and with
         ``live`` the network as ``reader``. ``turns`` says with which others it shares the machine: `jobs.LONG` where
         it is live, else `jobs.PAGE`. Until it has finished a progress bar with a button to stop it stands where this
-        is called, and the page draws itself again when the answer is there. Answers are kept as those of `ask` are.
+        is called, and the page draws itself again when the answer is there. Answers are kept as those of `ask` are;
+        without ``tells_names``, of a question whose answer holds no name of a cluster, also when somebody names one.
 
         Raises what the question raises.
         """
         turns = turns or (jobs.LONG if live else jobs.PAGE)
-        stamp, name = _stamp(self.path), _name(question)
+        stamp, name = _stamp(self.path, tells_names), _name(question)
         key = jobs.key_of(stamp, name, args, kwargs)
         try:
             return _answer(stamp, name, args, kwargs, _missing)
@@ -154,10 +156,10 @@ def _name(question: Callable[..., Any]) -> str:
     return f"{question.__module__}.{question.__qualname__}"
 
 
-def _stamp(path: Path) -> tuple[str, int, int, int]:
-    """What changes when the database does, or when somebody names a cluster."""
+def _stamp(path: Path, tells_names: bool = True) -> tuple[str, int, int, int]:
+    """What changes when the database does, and, with ``tells_names``, when somebody names a cluster."""
     names = path / NAMES
-    written = names.stat().st_size if names.exists() else 0  # it only grows
+    written = names.stat().st_size if tells_names and names.exists() else 0  # it only grows
     return str(path.resolve()), *changed_at(path), written
 
 

@@ -173,7 +173,13 @@ def _effects(view: View, found: Unit) -> None:
         return
     asked = {"site": found.site, "k": EXAMPLES, "outputs": LISTED}
     effects = view.work(
-        f"Running without unit {found.unit}", unit_effects, found.unit, live=True, turns=jobs.PAGE, **asked
+        f"Running without unit {found.unit}",
+        unit_effects,
+        found.unit,
+        live=True,
+        turns=jobs.PAGE,
+        tells_names=False,
+        **asked,
     )
     if effects is None:
         return

@@ -247,7 +247,7 @@ def _nearest(found: Answer, view: View, wanted: Arguments) -> None:
     heading(f"Nearest polytopes: {len(nearest):,} of {searched} codes")
     if len(nearest):
         here = {**view.named, "network": view.network.name}
-        scale = view.work("Measuring how near examples lie to each other", scale_of, **here)
+        scale = view.work("Measuring how near examples lie to each other", scale_of, tells_names=False, **here)
         low, high = int(nearest["distance"].min()), int(nearest["distance"].max())
         apart = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         share = " to ".join(dict.fromkeys(f"{distance / about['n_gates']:.1%}" for distance in (low, high)))

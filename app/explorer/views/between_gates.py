@@ -66,7 +66,7 @@ def subject_of(atlas: Atlas, given: Mapping[str, Any], reader: Network | None, *
 def draw(view: View, letters: tuple[str, str], pair: tuple[Pin, Pin]) -> None:
     live = any(each.kind != "example" for each in pair)
     here = {**view.named, "network": view.network.name}
-    found = view.work("Comparing codes", told, pair[0].subject, pair[1].subject, live=live, **here)
+    found = view.work("Comparing codes", told, pair[0].subject, pair[1].subject, live=live, tells_names=False, **here)
     if found is None:
         return
     total, n_gates = int(found.sites["differ"].sum()), int(found.sites["n_gates"].sum())

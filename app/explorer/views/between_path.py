@@ -113,7 +113,7 @@ def _profile(view: View, name: str, options: dict[str, Any], here: _Here) -> Non
         return
     wanted = {"span": here.span, "start": start, "end": end, "at": _edges(found.result), "others": _others()}
     with here.below:
-        way = view.work("Looking around on the way", walked, wanted, live=True)
+        way = view.work("Looking around on the way", walked, wanted, live=True, tells_names=False)
     _draw(view, found, way, here, options)
     if way is not None:
         with here.below:

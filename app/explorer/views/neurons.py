@@ -90,7 +90,7 @@ def _unit(view: View, site: SiteRecord) -> None:
         "bands": glance.BANDS,
         "per_band": look.per_band,
     }
-    found = view.work(f"Reading unit {number}", query.unit, number, **wanted)
+    found = view.work(f"Reading unit {number}", query.unit, number, tells_names=False, **wanted)
     if found is None:
         return
     source(view, f"{call(query.unit, number, **wanted)}.table", sql=glance.top_sql(view, found))
@@ -128,7 +128,7 @@ def _pick(site: SiteRecord) -> int:
 
 def _ranking(view: View, site: SiteRecord) -> None:
     wanted: dict[str, Any] = {"site": site.name, "network": view.network.name}
-    found = view.work("Ranking units", query.units, turns=jobs.LONG, **wanted)
+    found = view.work("Ranking units", query.units, turns=jobs.LONG, tells_names=False, **wanted)
     if found is None:
         return
     if found.empty:

@@ -113,6 +113,7 @@ def _figure(view: View, examples: st.delta_generator.DeltaGenerator) -> None:
             plane is not None,
             live=True,
             turns=jobs.LONG,
+            tells_names=False,
         )
     except (PolytopeError, IndexError) as reason:
         _codes(view, examples, str(reason))

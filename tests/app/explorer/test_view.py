@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import atlas
 from app.explorer import view
 from app.explorer.view import View
 from atlas import Atlas
+from atlas.store.names import NAMES
 
 APP = Path(__file__).parents[3] / "app"
 WORDS = ("on_click", "on_change", "on_select", "on_drawn")
@@ -91,3 +93,26 @@ def test_an_answer_too_large_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mon
         for _ in range(2):
             assert page.ask(rows, 10) == bytes(10) and page.ask(rows, 2000) == bytes(2000)
     assert sorted(asked) == [10, 2000, 2000]
+
+
+def counted(a: Atlas, label: str) -> str:
+    counts[label] += 1
+    return label
+
+
+counts: Counter[str] = Counter()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_name_spares_what_tells_none(tmp_path: Path):
+    """Answers that hold no name of a cluster stay when somebody names one; what is asked for one is asked anew."""
+    with atlas.create(tmp_path / "a"):
+        pass
+    with atlas.open(tmp_path / "a") as a:
+        page = View(a, None, "")  # type: ignore[arg-type]
+        for _ in range(2):
+            page.ask(counted, "asked")
+            for tells_names in (True, False):
+                page.work("", counted, f"worked, {tells_names}", tells_names=tells_names)
+            (tmp_path / "a" / NAMES).write_text("{}\n", encoding="utf-8")
+    assert counts == {"asked": 2, "worked, True": 2, "worked, False": 1}
