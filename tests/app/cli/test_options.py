@@ -114,7 +114,7 @@ def test_sql_keeps_what_the_database_holds(small: Path, polytope: Run, tmp_path:
 
 def test_a_command_asks_in_another_process(small: Path, polytope: Run, monkeypatch: pytest.MonkeyPatch):
     """So one value that takes minutes ends with its time, however short that is."""
-    monkeypatch.setattr(sandbox, "GRACE", 0.5)
+    monkeypatch.setattr(sandbox, "GRACE", 0.1)
     deaf = "select len(list_transform(range(20000000), lambda i: hash(i)::varchar)) as n"
     assert polytope("sql", small, deaf, "--timeout", "0.001").refuses("ran longer than 0.001 s")
 

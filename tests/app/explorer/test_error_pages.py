@@ -35,7 +35,7 @@ def test_other_versions_and_damage_are_said(demo_atlas: Path, tmp_path: Path, op
     with serving(path) as server:
         old = sentence(path)
         assert "version 0" in old
-        for place in ("", "look", "sql"):
+        for place in ("", "look"):
             page = open_page(f"{server}/{place}")
             expect(page.locator(".pa-error")).to_have_text(old.replace("`", ""))
             expect(page.locator("h1")).to_be_visible()
