@@ -1,18 +1,17 @@
 """Loading: the meaning of --weights, what does not fit, controls, reloading, and hubs that do not answer."""
 
 import os
-import subprocess
-import sys
 import warnings
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from atlas.errors import UnsupportedNetwork, UsageError, WeightsError
+from atlas.errors import HubUnavailable, UnsupportedNetwork, UsageError, WeightsError
 from atlas.network import ImageView, TokenWindow
 from ingest.networks import load_network, reload_network
 from ingest.networks.image_inputs import MOST_NAME_BYTES, class_names
@@ -374,26 +373,23 @@ def test_reloading_refuses_other_weights(tiny_model, narrow_inception, state, sa
 
 # Hubs
 
-UNREACHABLE = """
-from huggingface_hub import constants
-from atlas.errors import HubUnavailable
-from ingest import load_network
-for source, constants.HF_HUB_OFFLINE in (("gpt2", False), ("inceptionv1", False), ("gpt2", True)):
-    try:
-        load_network(source)
-    except HubUnavailable as error:
-        print(error)
-"""
 
-
-def test_silent_hubs_are_reported(tmp_path):
+def test_silent_hubs_are_reported(tmp_path, monkeypatch):
     """And a wish to stay offline is respected. A proxy at a port where nothing listens stands for no connection."""
     nowhere = "http://127.0.0.1:9"
-    inherited = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    places = {"HTTPS_PROXY": nowhere, "HF_ENDPOINT": nowhere, "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
-    line = [sys.executable, "-P", "-c", UNREACHABLE]
-    done = subprocess.run(line, env=inherited | places, capture_output=True, text=True, check=True)
-    hf, torchvision, offline = done.stdout.splitlines()
+    for name in [name for name in os.environ if "proxy" in name.lower()]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HTTPS_PROXY", nowhere)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", nowhere)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    told = []
+    for source, offline in (("gpt2", False), ("inceptionv1", False), ("gpt2", True)):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        with pytest.raises(HubUnavailable) as raised:
+            load_network(source)
+        told.append(str(raised.value))
+    hf, torchvision, offline = told
     assert "'gpt2' is no folder here" in hf and "HF_HUB_OFFLINE" not in hf
     assert "https://download.pytorch.org/models/googlenet-1378be20.pth" in torchvision
     assert "pass its path as the weights" in torchvision

@@ -126,7 +126,6 @@ CHANNELS_LAST = {"convnext_tiny", "swin_t", "vit_b_16"}
 
 FAMILIES = {
     "resnet18": (32, ["relu", "layer1.0", "layer4.1"], 9),
-    "vgg11": (32, ["features.1", "features.4", "classifier.4"], 10),
     "alexnet": (63, ["features.1", "features.4", "classifier.5"], 7),
     "resnet50": (32, ["relu", "layer1.0", "layer4.2"], 17),
     "densenet121": (32, ["features.relu0", "features.denseblock1", "features.norm5"], 9),

@@ -23,15 +23,18 @@ NARROW, WIDE = site("narrow", 20, 3), site("wide", 1000, 2 * PART_UNITS + 5)
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Callable[[int, int], Made]:
-    """A function that writes rows of random codes and activations into so many files."""
+def made(tmp_path: Path) -> Callable[[str, int, int], Made]:
+    """A function that writes rows of random codes, or activations, into so many files."""
 
-    def make(n_rows: int, n_files: int) -> Made:
+    def make(kind: str, n_rows: int, n_files: int) -> Made:
         generator = np.random.default_rng(0)
         values = {}
         for which in (NARROW, WIDE):
-            values[f"code:{which.name}"] = generator.integers(0, 256, (n_rows, which.n_bytes), dtype=np.uint8)
-            values[f"activation:{which.name}"] = generator.standard_normal((n_rows, which.n_units), np.float32)
+            values[f"{kind}:{which.name}"] = (
+                generator.integers(0, 256, (n_rows, which.n_bytes), dtype=np.uint8)
+                if kind == "code"
+                else generator.standard_normal((n_rows, which.n_units), np.float32)
+            )
         files = []
         for number, rows in enumerate(np.array_split(np.arange(n_rows), n_files)):
             files.append(tmp_path / f"{number}.parquet")
@@ -48,10 +51,10 @@ def wanted(which: Site, site_id: int, rows: np.ndarray) -> Wanted:
     return Wanted(which, site_id, rows, None)
 
 
-def test_codes_come_site_by_site(made: Callable[[int, int], Made]) -> None:
+def test_codes_come_site_by_site(made: Callable[[str, int, int], Made]) -> None:
     """Codes come site by site in order and fill their batches."""
     n = 9000
-    files, values = made(n, 3)
+    files, values = made("code", n, 3)
     ids = np.arange(5, n + 5, dtype=np.uint32)
     some = np.random.default_rng(1).random(n) < 0.9
     sites = [wanted(NARROW, 7, np.ones(n, bool)), wanted(WIDE, 2, some)]
@@ -65,10 +68,10 @@ def test_codes_come_site_by_site(made: Callable[[int, int], Made]) -> None:
     assert rows["n_active"] == [int(np.unpackbits(row).sum()) for row in expected]
 
 
-def test_activations_come_in_parts(made: Callable[[int, int], Made]) -> None:
+def test_activations_come_in_parts(made: Callable[[str, int, int], Made]) -> None:
     """Activations come in parts and no batch is larger than allowed."""
     n = 1500
-    files, values = made(n, 2)
+    files, values = made("activation", n, 2)
     ids = np.arange(n, dtype=np.uint32)[::-1].copy()
     every = np.ones(n, bool)
     batches = list(activation_batches(files, ids, [wanted(WIDE, 1, every), wanted(NARROW, 3, every)]))
@@ -82,8 +85,8 @@ def test_activations_come_in_parts(made: Callable[[int, int], Made]) -> None:
     assert max(map(len, rows["activation"])) == PART_UNITS
 
 
-def test_what_goes_by_is_digested(made: Callable[[int, int], Made]) -> None:
-    files, values = made(300, 2)
+def test_what_goes_by_is_digested(made: Callable[[str, int, int], Made]) -> None:
+    files, values = made("code", 300, 2)
     ids, some = np.arange(300, dtype=np.uint32), np.arange(300) % 3 > 0
     on_the_way, whole = RowsDigest(ids[some]), RowsDigest(ids[some])
     batches = code_batches(files, ids, [Wanted(WIDE, 1, some, on_the_way)])
@@ -92,8 +95,8 @@ def test_what_goes_by_is_digested(made: Callable[[int, int], Made]) -> None:
     assert on_the_way.pieces == whole.pieces
 
 
-def test_nothing_wanted_gives_no_batch(made: Callable[[int, int], Made]) -> None:
-    files, _ = made(10, 1)
+def test_nothing_wanted_gives_no_batch(made: Callable[[str, int, int], Made]) -> None:
+    files, _ = made("code", 10, 1)
     ids = np.arange(10, dtype=np.uint32)
     found: Iterator[pa.RecordBatch] = code_batches(files, ids, [wanted(NARROW, 1, np.zeros(10, bool))])
     assert list(found) == []
