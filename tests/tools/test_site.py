@@ -5,6 +5,7 @@ import shlex
 import subprocess
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -31,15 +32,15 @@ def built_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site.build(tmp_path_factory.mktemp("site") / "site")
 
 
-def test_site_describes_all_that_is_public(built_site):
+def test_site_describes_all_that_is_public(built_site, commands):
     """Every public name, command and column; warnings, of which there are none, would have failed the build."""
     python = (built_site / "reference" / "python.html").read_text("utf-8")
     for package in map(import_module, site.PACKAGES):
         described = [name for name in package.__all__ if callable(vars(package).get(name)) and name != "Progress"]
         assert described and [name for name in described if f"{package.__name__}.{name}\n" not in python] == []
-    commands = (built_site / "reference" / "cli.html").read_text("utf-8")
-    names = [name for name in typer.main.get_command(cli).commands if name != "experiment"]  # type: ignore[attr-defined]
-    assert [name for name in [*names, "experiment density"] if f"polytope {name}" not in commands] == []
+    page = (built_site / "reference" / "cli.html").read_text("utf-8")
+    names = [name for name in commands.commands if name != "experiment"]
+    assert [name for name in [*names, "experiment density"] if f"polytope {name}" not in page] == []
     http = (built_site / "reference" / "http.html").read_text("utf-8")
     assert [name for name in questions() if f"POST /v1/ATLAS/{name}" not in http] == []
     columns = re.findall(r"^comment on column (\S+)\.\"?(\w+)\"? is", (ROOT / "schema.sql").read_text("utf-8"), re.M)
@@ -64,19 +65,24 @@ def test_link_that_leads_nowhere_fails(tmp_path):
         site.generate(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def commands() -> Any:
+    return typer.main.get_command(cli)
+
+
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^ *```{language}\n(.*?)^ *```", page.read_text("utf-8"), re.M | re.S)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_commands_in_pages_exist(page):
+def test_commands_in_pages_exist(page, commands):
     """An unknown command or option, or a missing argument, raises."""
     for block in blocks(page, "sh"):
         given = dict(re.findall(r'^(\w+)="(.*)"$', block, re.M))
         for line in re.sub(r"\$(\w+)", lambda name, given=given: given.get(name[1], name[1]), block).splitlines():
             if not line.startswith("polytope ") or "…" in line:
                 continue
-            group = typer.main.get_command(cli)
+            group = commands
             words = shlex.split(line.partition(" | ")[0], comments=True)[1:]
             while hasattr(group, "get_command"):
                 context = group.make_context("polytope", list(words), resilient_parsing=True)
