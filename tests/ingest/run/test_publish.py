@@ -1,5 +1,6 @@
 """What is published is what the network did, each row with the example that it belongs to."""
 
+import shutil
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -93,28 +94,31 @@ def test_shards_say_what_they_brought(tmp_path: Path) -> None:
         ]
 
 
-@pytest.mark.parametrize("forgotten", [False, True])
-def test_an_append_reads_one_piece_again(forgotten: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_append_reads_one_piece_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 24 examples and 12 more, in pieces of 16 ids, only the piece that both are in; all of a site whose pieces
     are not known. Digests are those of the same examples in one run."""
     for module in (digests, publish):
         monkeypatch.setattr(module, "PIECE_IDS", 16)
-    path, texts = tmp_path / "a", sorted(word_texts(9))
-    small_run(path, write_texts(tmp_path / "words", texts[:6]), cluster=False)
-    if forgotten:
-        with atlas.open(path, writable=True) as a:
-            a.execute("delete from digests where \"table\" in ('codes', 'activations')")
+    known, forgotten, at_once = (tmp_path / name for name in ("known", "forgotten", "at once"))
+    texts = sorted(word_texts(9))
+    small_run(known, write_texts(tmp_path / "words", texts[:6]), cluster=False)
+    shutil.copytree(known, forgotten)
+    with atlas.open(forgotten, writable=True) as a:
+        a.execute("delete from digests where \"table\" in ('codes', 'activations')")
+    write_texts(tmp_path / "words", texts)
+    small_run(at_once, tmp_path / "words", cluster=False)
     again: list[object] = []
     read_pieces = digests.read_pieces
     monkeypatch.setattr(publish, "read_pieces", lambda *given: again.append(given[3:]) or read_pieces(*given))
-    small_run(path, write_texts(tmp_path / "words", texts), cluster=False)
-    assert again == [() if forgotten else ([1],)] * 4
-    small_run(tmp_path / "whole", tmp_path / "words", cluster=False)
     of_sites = "select name, n_codes, codes_digest, n_activations, activations_digest from sites order by all"
-    with atlas.open(path) as a, atlas.open(tmp_path / "whole") as at_once:
-        assert a.rows(of_sites) == at_once.rows(of_sites)
-        pieces = "from digests where \"table\" in ('codes', 'activations') order by all"
-        assert a.rows(pieces) == at_once.rows(pieces) and len(a.rows(pieces)) == 12
+    pieces = "from digests where \"table\" in ('codes', 'activations') order by all"
+    for path, expected in ((known, ([1],)), (forgotten, ())):
+        again.clear()
+        small_run(path, tmp_path / "words", cluster=False)
+        assert again == [expected] * 4
+        with atlas.open(path) as a, atlas.open(at_once) as whole:
+            assert a.rows(of_sites) == whole.rows(of_sites)
+            assert a.rows(pieces) == whole.rows(pieces) and len(a.rows(pieces)) == 12
 
 
 def check_text_row(row: dict, label: str | None) -> None:

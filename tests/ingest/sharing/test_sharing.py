@@ -296,7 +296,7 @@ def test_only_some_tables_are_an_atlas(pushed, named, tmp_path):
             else:
                 with pytest.raises(NotStored, match="were not ingested"):
                     query.nearest(a, example=40, site="blocks.3.mlp")
-        assert ingest.pull(str(pushed), path, tables=wanted).files == 1
+    assert ingest.pull(str(pushed), path, tables=wanted).files == 1
     assert sizes["bare"] < sizes["vectors"] and sizes["bare"] < sizes["clusters"]
 
 
