@@ -142,12 +142,12 @@ def test_layout_of_grown_codes_is_not_stored(tmp_path: Path):
     """A map of codes that grew meanwhile is not stored."""
     path = tmp_path / "growing.atlas"
     network = word_network()
-    add_texts(path, network, word_texts(6), indexed=False)
+    add_texts(path, network, word_texts(6))
 
     def grow() -> None:
         if not grown:
             grown.append(True)
-            add_texts(path, network, word_texts(6, seed=9), indexed=False)
+            add_texts(path, network, word_texts(6, seed=9))
 
     grown: list[bool] = []
     with pytest.raises(RunInterrupted, match="got new examples while it was laid out"):
@@ -156,6 +156,6 @@ def test_layout_of_grown_codes_is_not_stored(tmp_path: Path):
     number = layout(path, site=SITE, neighbors=5)
     with atlas.open(path) as a:
         assert query.layouts(a)["current"].tolist() == [True]
-    add_texts(path, network, word_texts(6, seed=11), indexed=False)
+    add_texts(path, network, word_texts(6, seed=11))
     with atlas.open(path) as a:
         assert query.layouts(a).set_index("layout_id").loc[number, "current"] == False  # noqa: E712
