@@ -117,7 +117,8 @@ def in_front(rule: Rule) -> Iterator[str]:
                     self.send_header(name, value)
             self.send_header("Content-Length", length or "0")
             self.end_headers()
-            self.wfile.write(content[: len(content) // 2] if cut else content)
+            if self.command != "HEAD":  # what followed it would be taken for the next answer of this connection
+                self.wfile.write(content[: len(content) // 2] if cut else content)
             self.close_connection = cut
 
         def log_message(self, format: str, *arguments: Any) -> None:
