@@ -242,17 +242,18 @@ class Live:
 
         ``lacking``: makes the error for an image that is not kept, from its example and what is kept of it.
         """
-        for example in ids:
-            check_network(self.atlas, int(example), self.owner)
         rows = self.atlas.records(
             """
             select example_id, text, thumbnail, width, height, vector, position, $2 as owner
             from examples join inputs using (input_id)
-            where example_id in (select unnest($1::uinteger[]))
+            where example_id in (select unnest($1::uinteger[])) and network_id = $3
             """,
-            [[int(example) for example in ids], self.owner.name],
+            [[int(example) for example in ids], self.owner.name, self.owner.network_id],
         )
         found = {row["example_id"]: row for row in rows}
+        for example in ids:
+            if int(example) not in found:
+                check_network(self.atlas, int(example), self.owner)
         view, lacking = EXAMPLES[self.owner.kind].view, lacking or self._not_stored
         return [view(self.reader, int(example), found[int(example)], lacking) for example in ids]
 
