@@ -12,14 +12,8 @@ from tests.networks import PixelNetwork, WordReader, plane_network, word_network
 
 
 @pytest.fixture(scope="module")
-def kept_open(built: Path) -> Iterator[None]:
-    """DuckDB opens a file that is open already in a fifth of the time."""
-    with atlas.open(built):
-        yield
-
-
-@pytest.fixture
-def a(built: Path, kept_open: None) -> Iterator[Atlas]:
+def a(built: Path) -> Iterator[Atlas]:
+    """Opened once a file: that, and to read what sites there are, takes longer than most questions."""
     with atlas.open(built) as opened:
         yield opened
 

@@ -37,11 +37,19 @@ def data(tmp_path: Path) -> Path:
     return small_texts(tmp_path / "texts")
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run in a folder, in segments."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    small_run(folder / "a.atlas", small_texts(folder / "texts"), segmented=True, cluster=False)
+    return folder / "a.atlas"
+
+
 @pytest.fixture
-def stored(s3: str, data: Path) -> str:
-    """A small run at S3."""
-    small_run(Path(f"{s3}/a.atlas"), data, segmented=True, cluster=False)
-    return f"{s3}/a.atlas"
+def stored(s3: str, undisturbed: Path, tmp_path: Path) -> Iterator[str]:
+    """The same at S3, to write as well."""
+    with object_store.copied(undisturbed, tmp_path / "cache") as address:
+        yield address
 
 
 def place_of(path: str | Path) -> Place:
@@ -91,7 +99,7 @@ def started(*arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize("where", ["folder", "s3"])
-def test_killed_before_it_counts(where: str, s3: str, data: Path, tmp_path: Path) -> None:
+def test_killed_before_it_counts(where: str, s3: str, data: Path, undisturbed: Path, tmp_path: Path) -> None:
     """All files of a version are there but its own: it counts for nothing. The run given again ends as it would have,
     and vacuum removes what the killed one left."""
     last, child = version_name(2), None
@@ -107,13 +115,13 @@ def test_killed_before_it_counts(where: str, s3: str, data: Path, tmp_path: Path
     assert child.exitcode == (-9 if where == "s3" else 9)
     left = names(path)
     assert version_numbers(place_of(path)) == [1] and {name.split("/")[2] for name in left if "site_id" in name}
-    for path_of_run in (path, tmp_path / "tables"):
-        small_run(Path(path_of_run), data, cluster=False)
-    assert held(path) == held(tmp_path / "tables")
+    small_run(Path(path), data, cluster=False)
+    as_expected = held(undisturbed)
+    assert held(path) == as_expected
     needed = {file.name for file in read_version(place_of(path), 2).files}
     assert needed < names(path) and vacuum(path, grace=0).versions == (1,)
     assert not (left & names(path)) and {name for name in names(path) if not name.endswith(".json")} == needed
-    assert held(path) == held(tmp_path / "tables")
+    assert held(path) == as_expected
 
 
 @pytest.mark.parametrize("scheme", ["s3", "file"])
@@ -166,9 +174,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("what", FAILURES)
-def test_a_failing_store_has_a_sentence(
-    what: str, stored: str, before: Callable[[object_store.Rule], None], tmp_path: Path
-) -> None:
+def test_a_failing_store_has_a_sentence(what: str, stored: str, before: Callable[[object_store.Rule], None]) -> None:
     """Of a segment that is read by SQL, and of an index that is fetched; asked three times at most, and the next
     question after it is answered."""
     asked, failing = Counter[str](), {"it": True}
@@ -181,7 +187,6 @@ def test_a_failing_store_has_a_sentence(
 
     before(rule)
     words, kind = FAILURES[what]
-    os.environ["POLYTOPE_CACHE"] = str(tmp_path / "another machine")  # which has no file yet
     with atlas.open(stored) as a:
         for question in (
             lambda: query.sql(a, "select count(distinct code) from codes where site_id = 1"),
@@ -234,6 +239,7 @@ def test_damage_at_s3_has_a_sentence(stored: str, s3: str) -> None:
     with atlas.open(stored) as a:
         assert isinstance(a, SegmentedAtlas)
         index = next(file for file in a.version.indexes if "blocks.0.mlp-" in file.name)
+        (a.path / index.name).parent.mkdir(parents=True)
         (a.path / index.name).write_bytes(b"0" * index.size)
         with pytest.raises(atlas.errors.IndexMissing, match=rf"index at {stored}/{index.name} is damaged"):
             query.nearest(a, example=1, site="blocks.0.mlp", exact=True)

@@ -15,11 +15,10 @@ SPAN = "embed->"
 
 
 def ask(plane, **options):
-    path, ids, reader = plane
+    a, ids, reader = plane
     if isinstance(options.get("example"), str):
         options["example"] = ids[options["example"]]
-    with atlas.open(path) as a:
-        return run(a, "adversarial", reader=reader, **{"span": SPAN, **options})
+    return run(a, "adversarial", reader=reader, **{"span": SPAN, **options})
 
 
 def test_perturbations_as_on_paper(plane):

@@ -1,4 +1,4 @@
-"""Experiments have the same results on an atlas in tables, in segments, and at S3."""
+"""Experiments have the same results on an atlas in tables, and in segments at S3; `test_forms` has a folder's too."""
 
 from __future__ import annotations
 
@@ -44,26 +44,21 @@ def _clustered(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def forms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Atlas]]:
-    """49 points in tables, in segments of 20 examples, and such at S3."""
+def forms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Atlas, Atlas]]:
+    """49 points in tables, and at S3 in segments of 20 examples."""
     tables = built_once(tmp_path_factory, "clustered-plane.atlas", _clustered)
-    folder = tmp_path_factory.mktemp("forms")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in object_store.environment(object_store.endpoint()).items():
             patch.setenv(name, value)
-        patch.setenv("POLYTOPE_CACHE", str(folder / "cache"))
-        places = [folder / "segments.atlas", f"{object_store.new_bucket()}/a.atlas"]
-        opened = [atlas.open(tables)]
-        for place in places:
-            convert(tables, place, segment_examples=20)
-            opened.append(atlas.open(place))
-        yield opened
-        for a in opened:
-            a.close()
+        patch.setenv("POLYTOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        place = f"{object_store.new_bucket()}/a.atlas"
+        convert(tables, place, segment_examples=20)
+        with atlas.open(tables) as of_tables, atlas.open(place) as of_segments:
+            yield of_tables, of_segments
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_results_are_those_of_tables(forms: list[Atlas], name: str) -> None:
+def test_results_are_those_of_tables(forms: tuple[Atlas, Atlas], name: str) -> None:
     experiment = find(name)
     asked = experiment.quick | GIVEN
     options = {option: value for option, value in asked.items() if option in experiment.fields}
@@ -71,9 +66,8 @@ def test_results_are_those_of_tables(forms: list[Atlas], name: str) -> None:
         del options["span"]
     if experiment.live:
         options["reader"] = plane_reader(kind=NormedReader)
-    expected, *others = (run(a, name, **options) for a in forms)
+    expected, result = (run(a, name, **options) for a in forms)
     assert any(len(table) for table in expected.tables.values())
-    for result in others:
-        assert result.parameters == expected.parameters and result.tables.keys() == expected.tables.keys()
-        for table, rows in expected.tables.items():
-            pd.testing.assert_frame_equal(result.tables[table], rows)
+    assert result.parameters == expected.parameters and result.tables.keys() == expected.tables.keys()
+    for table, rows in expected.tables.items():
+        pd.testing.assert_frame_equal(result.tables[table], rows)

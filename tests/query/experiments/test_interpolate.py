@@ -90,14 +90,13 @@ def test_affine_resamples_texts(rows):
 
 def test_labelled_examples_make_two_series(plane):
     """Without unlabelled examples there are two series."""
-    path, _, reader = plane
-    with atlas.open(path) as a:
-        result = run(a, "affine", reader=reader, site="embed", examples=8, checks=2)
+    a, _, reader = plane
+    result = run(a, "affine", reader=reader, site="embed", examples=8, checks=2)
     assert not any("unknown" in str(trace.name) for trace in draw_affine(result).data)
 
 
 def relabelled(plane, path, statement):
-    shutil.copytree(plane[0], path)
+    shutil.copytree(plane[0].path, path)
     with atlas.open(path, writable=True) as a:
         a.execute(statement)
     return path

@@ -1,6 +1,7 @@
 """Distinctive gates against SciPy; gates that are set against outputs worked out on paper and plain passes."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -26,33 +27,31 @@ def write_clustering(path, clusters, min_cluster_size=2):
     number = cluster(path, site="hidden", min_cluster_size=min_cluster_size)
     with atlas.open(path, writable=True) as a:
         a.execute("delete from clusters where clustering_id = $1", [number])
-        for example, label in clusters.items():
-            a.execute(
-                "update cluster_labels set label = $3 where clustering_id = $1 and example_id = $2",
-                [number, example, label],
-            )
+        a.execute(
+            "update cluster_labels set label = new.label from (select unnest($2) as id, unnest($3) as label) as new "
+            "where clustering_id = $1 and example_id = new.id",
+            [number, list(clusters), list(clusters.values())],
+        )
 
 
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory):
+def plane(plane, tmp_path_factory):
     """All points. Cluster 0 of hidden's newest clustering is x + y > 2, whose distinctive gate is the third; that of
     an older one the points where all three gates are on."""
-    path, reader = tmp_path_factory.mktemp("intervene") / "plane.atlas", plane_reader()
-    add_texts(path, reader, [(word, "x", word) for word in POINTS], per_sequence=1)
-    with atlas.open(path) as a:
-        ids = dict(a.rows("select token, example_id from examples"))
+    source, ids, reader = plane
+    path = shutil.copytree(source.path, tmp_path_factory.mktemp("intervene") / "plane.atlas")
     on = {w: w.find("0") < 0 and sum(map(int, w.split(":"))) > 2 for w in POINTS}
     write_clustering(path, {ids[w]: 0 if on[w] else 1 for w in POINTS})
     write_clustering(path, {ids[w]: 0 if sum(map(int, w.split(":"))) > 2 else 1 for w in POINTS}, 3)
-    return path, ids, reader
+    with atlas.open(path) as a:
+        yield a, ids, reader
 
 
 def ask(plane, **options):
-    path, ids, reader = plane
+    a, ids, reader = plane
     if "example" in options:
         options["example"] = ids[options["example"]]
-    with atlas.open(path) as a:
-        return run(a, "intervene", reader=reader, **{"site": "hidden", "cluster": 0, "gates": 1, **options})
+    return run(a, "intervene", reader=reader, **{"site": "hidden", "cluster": 0, "gates": 1, **options})
 
 
 # --- distinctive gates ---------------------------------------------------------------------------------------------
@@ -119,12 +118,11 @@ def test_gain_is_a_difference_of_divergences(plane):
 
 def test_examples_as_wanted_are_dropped(plane):
     """Examples that are as wanted are dropped and counted."""
-    path, _ids, reader = plane
+    a, _ids, reader = plane
     with pytest.raises(UsageError, match=r"all 1 examples have these 1 gates as cluster 0 has them"):
         ask(plane, example="5:5")
-    with atlas.open(path) as a:
-        # Cluster 1 is x + y ≤ 2; of the first two gates none is distinctive enough to be set before the third.
-        result = run(a, "intervene", reader=reader, site="hidden", cluster=1, gates=1, examples=10)
+    # Cluster 1 is x + y ≤ 2; of the first two gates none is distinctive enough to be set before the third.
+    result = run(a, "intervene", reader=reader, site="hidden", cluster=1, gates=1, examples=10)
     assert len(result.tables["examples"]) == 10 and result.table["n"].eq(10).all()
 
 
@@ -204,13 +202,11 @@ def test_a_cluster_of_all_is_refused(tmp_path):
             run(a, "intervene", reader=reader, site="out", cluster=0)
 
 
-def test_a_cluster_without_gates_is_refused(tmp_path):
+def test_a_cluster_without_gates_is_refused(plane, tmp_path):
     """A cluster that no gate tells apart is refused."""
-    reader = plane_reader()
-    path = tmp_path / "noise.atlas"
-    add_texts(path, reader, [(word, "x", word) for word in POINTS], per_sequence=1)
+    reader, path = plane[2], shutil.copytree(plane[0].path, tmp_path / "noise.atlas")
     labels = np.random.default_rng(0).integers(0, 2, len(POINTS))
-    write_clustering(path, dict(zip(range(1, len(POINTS) + 1), labels.tolist(), strict=True)))
+    write_clustering(path, dict(zip(range(1, len(POINTS) + 1), labels.tolist(), strict=True)), 4)
     with (
         atlas.open(path) as a,
         pytest.raises(UsageError, match=r"no gate of hidden is distinctive of cluster 0 .*discovery"),

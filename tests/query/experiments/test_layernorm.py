@@ -19,37 +19,34 @@ class ShortSighted(NormedReader):
     eps = 1.0
 
 
-def read(kind, words, path):
-    reader = plane_reader("normed", kind=kind)
-    add_texts(path, reader, [(word, "x", word) for word in words], per_sequence=1)
-    return reader
-
-
-def ask(kind, path, words=("1:1",), **options):
-    reader = read(kind, words, path)
+def reading(words, path):
+    """An atlas of these points, and what asks it; a network with another ε reads the same codes."""
+    add_texts(path, plane_reader("normed"), [(word, "x", word) for word in words], per_sequence=1)
     with atlas.open(path) as a:
-        return run(a, "layernorm", reader=reader, **options)
+        yield lambda kind, **options: run(a, "layernorm", reader=plane_reader("normed", kind=kind), **options)
 
 
 @pytest.fixture(scope="module")
-def normed(tmp_path_factory):
-    path = tmp_path_factory.mktemp("normed") / "n.atlas"
-    return read(NormedReader, ["1:1"], path), path
+def ask_one(tmp_path_factory):
+    yield from reading(["1:1"], tmp_path_factory.mktemp("one") / "n.atlas")
 
 
-def test_no_epsilon_means_scale_free(tmp_path):
+@pytest.fixture(scope="module")
+def ask_six(tmp_path_factory):
+    yield from reading(["1:1", "2:5", "6:1", "3:3", "0:5", "4:2"], tmp_path_factory.mktemp("six") / "n.atlas")
+
+
+def test_no_epsilon_means_scale_free(ask_six):
     """A norm without epsilon flips nothing."""
-    result = ask(NormedReader, tmp_path / "n.atlas", words=("1:1", "2:5", "6:1", "3:3"), alphas=[0.25, 0.5, 2, 64])
+    result = ask_six(NormedReader, alphas=[0.25, 0.5, 2, 64])
     before = result.table[result.table["scaled"] == BEFORE]
     assert before["share"].eq(0).all() and before["any"].eq(0).all() and before["change"].max() < 1e-6
-    assert before["n"].eq(4).all()
+    assert before["n"].eq(6).all()
 
 
-def test_a_norms_change_is_a_mean(tmp_path):
+def test_a_norms_change_is_a_mean(ask_six):
     """How far the norm moves is a mean over examples with its interval."""
-    result = ask(
-        ShortSighted, tmp_path / "n.atlas", words=("1:1", "2:5", "6:1", "3:3", "0:5", "4:2"), alphas=[0.5, 2]
-    )
+    result = ask_six(ShortSighted, alphas=[0.5, 2])
     examples, table = (frame[frame["scaled"] == BEFORE] for frame in (result.tables["examples"], result.table))
     for row in table[table["site"] != "all"].to_dict("records"):
         each = examples[(examples["alpha"] == row["alpha"]) & (examples["site"] == row["site"])]["change"]
@@ -60,33 +57,33 @@ def test_a_norms_change_is_a_mean(tmp_path):
     )
 
 
-def test_a_large_epsilon_as_on_paper(tmp_path):
+def test_a_large_epsilon_as_on_paper(ask_one):
     """r = (1, 1), ε = 1: N(α·r)ₓ = α/√(α² + 1) is 0.707 at 1 and 0.995 at 10; the gate at 0.9 turns on. The other,
     N(r)ᵧ > N(r)ₓ, stays off."""
-    result = ask(ShortSighted, tmp_path / "n.atlas", alphas=[0.5, 10], sites=["hidden"])
+    result = ask_one(ShortSighted, alphas=[0.5, 10], sites=["hidden"])
     rows = result.table.query("scaled == @BEFORE and site == 'hidden'").set_index("alpha")
     # The reader's sites have three gates, of which its norm feeds two.
     assert rows["most"].tolist() == [0, 1] and rows["any"].tolist() == [0, 1]
     assert rows.loc[10, "change"] == pytest.approx((10 / np.sqrt(101)) / np.sqrt(0.5) - 1, rel=1e-5)
 
 
-def test_scaled_hidden_vector_as_on_paper(tmp_path):
+def test_scaled_hidden_vector_as_on_paper(ask_one):
     """From (1, 1) to (2, 2): x + y > 2 turns on, and with it (x + y − 2)⁺ > 1; to (1.5, 1.5) the first alone."""
-    result = ask(NormedReader, tmp_path / "n.atlas", alphas=[0.5, 1, 1.5, 2], sites=["embed"])
+    result = ask_one(NormedReader, alphas=[0.5, 1, 1.5, 2], sites=["embed"])
     rows = result.table.query("scaled == @HIDDEN and site == 'embed'")
     assert rows["most"].tolist() == [0, 0, 1, 2] and rows["n_gates"].eq(5).all()
     np.testing.assert_allclose(rows["share"], [0, 0, 0.2, 0.4])
     assert result.tables["summary"].set_index("scaled").loc[HIDDEN, "share"] == pytest.approx(0.2)
 
 
-def test_the_mean_counts_examples_once(tmp_path):
+def test_the_mean_counts_examples_once(ask_six):
     """The mean over sites counts each example once."""
-    result = ask(NormedReader, tmp_path / "n.atlas", words=("1:1", "2:1", "0:5"), alphas=[3])
+    result = ask_six(NormedReader, alphas=[3])
     examples = result.tables["examples"]
     for kind in (BEFORE, HIDDEN):
         group = examples[examples["scaled"] == kind]
         [row] = result.table.query("scaled == @kind and site == @ALL").to_dict("records")
-        assert row["n"] == 3 and row["share"] == pytest.approx(group.groupby("example")["share"].mean().mean())
+        assert row["n"] == 6 and row["share"] == pytest.approx(group.groupby("example")["share"].mean().mean())
 
 
 def test_layernorm_settles_it_for_gpt2(tmp_path):
@@ -126,17 +123,16 @@ def test_layernorm_settles_it_for_gpt2(tmp_path):
         ),
     ],
 )
-def test_layernorm_refuses_the_impossible(normed, options, error, message):
+def test_layernorm_refuses_the_impossible(ask_one, options, error, message):
     """Layernorm refuses impossible questions."""
-    reader, path = normed
-    with atlas.open(path) as a, pytest.raises(error, match=message):
-        run(a, "layernorm", reader=reader, **options)
+    with pytest.raises(error, match=message):
+        ask_one(NormedReader, **options)
 
 
-def test_networks_without_norm_are_told(digits_path, tmp_path):
+def test_networks_without_norm_are_told(digits_path, plane):
     """Networks without a norm are told why."""
     with pytest.raises(UsageError, match="tailed can't be scaled before LayerNorm: it shows no residual stream"):
-        ask(lambda *args, **more: plane_reader(), tmp_path / "n.atlas")
+        run(plane[0], "layernorm", reader=plane[2])
     with (
         atlas.open(digits_path) as a,
         pytest.raises(UsageError, match="Batch norm in evaluation mode is a fixed affine map"),

@@ -40,12 +40,11 @@ def digit(digits_path):
 
 
 def ask(plane, name, **options):
-    path, ids, reader = plane
+    a, ids, reader = plane
     for key in ("a", "b", "c", "example"):
         if isinstance(options.get(key), str):
             options[key] = ids[options[key]]
-    with atlas.open(path) as a:
-        return run(a, name, reader=reader, **options)
+    return run(a, name, reader=reader, **options)
 
 
 # --- where to start --------------------------------------------------------------------------------------------
@@ -104,8 +103,8 @@ def test_only_whole_images_are_read_again(digit, tmp_path):
 
 def test_another_network_is_refused(plane):
     """Another network than the atlas was made with is refused."""
-    path, _, _ = plane
-    with atlas.open(path) as a, pytest.raises(WeightsError, match="weights"):
+    a, _, _ = plane
+    with pytest.raises(WeightsError, match="weights"):
         run(a, "interpolate", reader=plane_reader(seed=1), span=SPAN, pairs=2)
 
 
@@ -235,14 +234,13 @@ def test_no_offsets_no_crossings(plane):
 
 def test_controls_read_the_same_inputs(plane):
     """Controls read the same inputs with their own weights."""
-    path, ids, reader = plane
-    with atlas.open(path) as a:
-        live = Live(a, reader, place_of(reader, span="hidden->"))
-        beside = live.beside(plane_reader("control", seed=3))
-        some = [ids["2:3"], ids["5:1"]]
-        expected = np.maximum(np.array([[2, 3], [5, 1]]) @ plane_reader(seed=3).layers[1][1].T, 0)
-        np.testing.assert_allclose(beside.activations(some), expected, rtol=1e-6)
-        assert not np.allclose(live.activations(some), expected)
+    a, ids, reader = plane
+    live = Live(a, reader, place_of(reader, span="hidden->"))
+    beside = live.beside(plane_reader("control", seed=3))
+    some = [ids["2:3"], ids["5:1"]]
+    expected = np.maximum(np.array([[2, 3], [5, 1]]) @ plane_reader(seed=3).layers[1][1].T, 0)
+    np.testing.assert_allclose(beside.activations(some), expected, rtol=1e-6)
+    assert not np.allclose(live.activations(some), expected)
 
 
 @pytest.fixture(scope="module")
@@ -355,7 +353,7 @@ def test_a_map_is_a_table_and_arrays(plane, tmp_path):
     assert [row["norm"] for row in rows] == pytest.approx([np.sqrt(2)] * 2)
     assert [row["units"] for row in rows] == [[0, 1], [0, 1]]
     assert rows[0]["weights"] == pytest.approx([1, -1]) and rows[1]["weights"] == pytest.approx([1, 1])
-    with atlas.open(shutil.copytree(plane[0], tmp_path / "copy.atlas"), writable=True) as a:
+    with atlas.open(shutil.copytree(plane[0].path, tmp_path / "copy.atlas"), writable=True) as a:
         pd.testing.assert_frame_equal(load(a, save(a, result)).tables["map"], result.tables["map"])
         found = map_of(a, plane[2], site="embed", example=plane[1]["3:1"])
         arrays = find("affine").arrays(a, plane[2], result)
@@ -542,7 +540,7 @@ def test_the_seed_decides_the_numbers(answers, name):
 def test_a_stored_result_draws_the_same(plane, answers, name, tmp_path):
     """A stored result draws the same figure."""
     result = answers[name][0]
-    with atlas.open(shutil.copytree(plane[0], tmp_path / "copy.atlas"), writable=True) as a:
+    with atlas.open(shutil.copytree(plane[0].path, tmp_path / "copy.atlas"), writable=True) as a:
         again = load(a, save(a, result))
     assert again.figure().to_json() == result.figure().to_json()
     assert again.notes == result.notes and again.parameters == result.parameters
@@ -583,14 +581,13 @@ def test_a_network_without_tail_is_refused(name, plain):
 
 def test_tail_and_atlas_codes_agree(plane):
     """Codes of a tail and of the atlas agree."""
-    path, ids, reader = plane
-    with atlas.open(path) as a:
-        live = Live(a, reader, place_of(reader, span=SPAN))
-        for word in ("1:1", "0:4", "5:2", "2:1"):
-            example = ids[word]
-            reading = live.tail(example).read(torch.from_numpy(live.activations([example])), live.place.sites)
-            _, stored = a.codes(a.catalog.target(span=SPAN).sites, [example])
-            assert span_codes(reading, live.place.sites).packed.tolist() == stored.packed.tolist()
+    a, ids, reader = plane
+    live = Live(a, reader, place_of(reader, span=SPAN))
+    for word in ("1:1", "0:4", "5:2", "2:1"):
+        example = ids[word]
+        reading = live.tail(example).read(torch.from_numpy(live.activations([example])), live.place.sites)
+        _, stored = a.codes(a.catalog.target(span=SPAN).sites, [example])
+        assert span_codes(reading, live.place.sites).packed.tolist() == stored.packed.tolist()
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -18,27 +18,25 @@ SPAN = "embed->"
 
 @pytest.fixture(scope="module")
 def result(plane):
-    path, _, reader = plane
+    a, _, reader = plane
     controls = {"random": plane_reader("drawn", seed=3)}
-    with atlas.open(path) as a:
-        asked = {"span": SPAN, "examples": 49, "rays": 60, "towards": 3, "resamples": 60}
-        return run(a, "polytopes", reader=reader, controls=controls, **asked)
+    asked = {"span": SPAN, "examples": 49, "rays": 60, "towards": 3, "resamples": 60}
+    return run(a, "polytopes", reader=reader, controls=controls, **asked)
 
 
 def test_a_row_is_what_single_questions_say(plane, result):
-    path, ids, reader = plane
+    a, ids, reader = plane
     rows = result.tables["examples"]
     own = rows[rows["kind"] == "activation"].set_index("example")
     assert len(own) == 49 and set(rows["kind"]) == {"activation", "gaussian", "random"}
-    with atlas.open(path) as a:
-        for word in ("4:2", "2:2", "0:4"):
-            asked = query.boundaries(a, example=ids[word], reader=reader, span=SPAN, k=1)
-            row = own.loc[ids[word]]
-            assert row["inradius"] == pytest.approx(asked.inradius) and row["tied"] == asked.tied
-            assert row["relative"] == pytest.approx(asked.relative) and row["to_neighbor"] == asked.to_neighbor
-            assert (row["nearest"], row["of"]) == (asked.table["site"].iloc[0], "gate")
-            away = query.exits(a, example=ids[word], reader=reader, span=SPAN, directions=4000).table["distance"]
-            assert abs(row["inside"] - (away > 1).mean()) < 0.25 and abs(row["never"] - np.isinf(away).mean()) < 0.25
+    for word in ("4:2", "2:2", "0:4"):
+        asked = query.boundaries(a, example=ids[word], reader=reader, span=SPAN, k=1)
+        row = own.loc[ids[word]]
+        assert row["inradius"] == pytest.approx(asked.inradius) and row["tied"] == asked.tied
+        assert row["relative"] == pytest.approx(asked.relative) and row["to_neighbor"] == asked.to_neighbor
+        assert (row["nearest"], row["of"]) == (asked.table["site"].iloc[0], "gate")
+        away = query.exits(a, example=ids[word], reader=reader, span=SPAN, directions=4000).table["distance"]
+        assert abs(row["inside"] - (away > 1).mean()) < 0.25 and abs(row["never"] - np.isinf(away).mean()) < 0.25
     assert np.isnan(own.loc[ids["0:0"], "relative"]) and own.loc[ids["0:0"], "norm"] == 0
 
 
@@ -70,8 +68,7 @@ def test_sites_share_boundaries_and_points(result):
 
 def test_a_stored_answer_is_recalled(plane, result, tmp_path):
     """It is found by its question, and draws the same figure."""
-    path, _, _ = plane
-    shutil.copytree(path, tmp_path / "own.atlas")
+    shutil.copytree(plane[0].path, tmp_path / "own.atlas")
     with atlas.open(tmp_path / "own.atlas", writable=True) as a:
         number = archive.save(a, result)
     with atlas.open(tmp_path / "own.atlas") as a:
@@ -118,6 +115,6 @@ def test_digits_have_outcomes_and_a_chart(digits_path):
     ],
 )
 def test_polytopes_refuse_the_impossible(plane, options, message):
-    path, _, reader = plane
-    with atlas.open(path) as a, pytest.raises(UsageError, match=message):
+    a, _, reader = plane
+    with pytest.raises(UsageError, match=message):
         run(a, "polytopes", reader=reader, **{"span": SPAN, **options})

@@ -26,11 +26,10 @@ def gates(x, y):
 
 def test_scaled_points_as_on_paper(plane):
     """Points of a scaled activation are those worked out on paper."""
-    path, ids, reader = plane
+    a, ids, reader = plane
     at = [0.0, 0.4, 0.75, 1.0, 1.3]
-    with atlas.open(path) as a:
-        found = route(a, reader, span=SPAN, start=ids["1:4"], at=at).table
-        words = dict(a.rows("select example_id, token from examples"))
+    found = route(a, reader, span=SPAN, start=ids["1:4"], at=at).table
+    words = dict(a.rows("select example_id, token from examples"))
     for row in found.to_dict("records"):
         code, prediction = gates(row["at"] * 1, row["at"] * 4)
         assert row["prediction"] == prediction or row["at"] == 0
@@ -65,10 +64,9 @@ def test_a_path_begins_and_ends_at_home(digits_path):
 
 
 def test_the_ends_can_be_left_out(plane):
-    path, ids, reader = plane
-    with atlas.open(path) as a:
-        asked = {"span": SPAN, "start": ids["5:1"], "end": ids["1:5"], "at": [0.0, 0.5, 1.0]}
-        all_, others = (route(a, reader, **asked, others=value).table for value in (False, True))
+    a, ids, reader = plane
+    asked = {"span": SPAN, "start": ids["5:1"], "end": ids["1:5"], "at": [0.0, 0.5, 1.0]}
+    all_, others = (route(a, reader, **asked, others=value).table for value in (False, True))
     assert {ids["5:1"], ids["1:5"]}.isdisjoint(others["nearest"])
     assert (others["distance"] >= all_["distance"]).all()
     assert others["prediction"].tolist() == all_["prediction"].tolist()
@@ -76,19 +74,18 @@ def test_the_ends_can_be_left_out(plane):
 
 def test_a_way_may_end_at_what_is_read_now(plane):
     """Between stored examples it is what `interpolate` and `route` say; a text that reads the same gives the same."""
-    path, ids, reader = plane
+    a, ids, reader = plane
     x, y = ids["5:1"], ids["1:5"]
-    with atlas.open(path) as a:
-        whole = run(a, "interpolate", reader=reader, span=SPAN, a=x, b=y, steps=8)
-        points = route(a, reader, span=SPAN, start=x, end=y, at=np.linspace(0, 1, 9).tolist()).table
-        stored, read = (
-            way(a, reader, span=SPAN, start=start, end=Given(example=y), steps=8)
-            for start in (Given(example=x), Given(text="5:1"))
-        )
-        with pytest.raises(UsageError, match=r"token 0 .* and example .* have one activation at embed"):
-            way(a, reader, span=SPAN, start=Given(text="1:5"), end=Given(example=y))
-        with pytest.raises(UsageError, match="a code has no activation"):
-            way(a, reader, span=SPAN, start=Given(code="111"), end=Given(example=y))
+    whole = run(a, "interpolate", reader=reader, span=SPAN, a=x, b=y, steps=8)
+    points = route(a, reader, span=SPAN, start=x, end=y, at=np.linspace(0, 1, 9).tolist()).table
+    stored, read = (
+        way(a, reader, span=SPAN, start=start, end=Given(example=y), steps=8)
+        for start in (Given(example=x), Given(text="5:1"))
+    )
+    with pytest.raises(UsageError, match=r"token 0 .* and example .* have one activation at embed"):
+        way(a, reader, span=SPAN, start=Given(text="1:5"), end=Given(example=y))
+    with pytest.raises(UsageError, match="a code has no activation"):
+        way(a, reader, span=SPAN, start=Given(code="111"), end=Given(example=y))
     [pair] = whole.tables["pairs"].to_dict("records")
     for found in (stored, read):
         assert (found.distance, found.hamming, found.n_gates) == (pair["distance"], pair["hamming"], 5)
@@ -122,9 +119,9 @@ def test_without_codes_nearest_is_left_out(digits_path, tmp_path):
     ],
 )
 def test_impossible_routes_are_refused(plane, asked, error, message):
-    path, ids, reader = plane
+    a, ids, reader = plane
     asked = {"span": SPAN, **{k: ids.get(v, 9999) if k in ("start", "end") else v for k, v in asked.items()}}
-    with atlas.open(path) as a, pytest.raises(error, match=message):
+    with pytest.raises(error, match=message):
         route(a, reader, **asked)
 
 
@@ -134,7 +131,7 @@ class Enough(Exception):
 
 def test_a_path_is_stopped_on_the_way(plane):
     """A report of progress that raises ends the counting, before the one path that there is to count is done."""
-    path, ids, reader = plane
+    a, ids, reader = plane
     asked = []
 
     def stop(done, total):
@@ -144,12 +141,11 @@ def test_a_path_is_stopped_on_the_way(plane):
 
     for name, options in (("scale", {"example": ids["1:4"]}), ("interpolate", {"a": ids["1:4"], "b": ids["5:0"]})):
         asked.clear()
-        with atlas.open(path) as a, pytest.raises(Enough):
+        with pytest.raises(Enough):
             run(a, name, reader=reader, span=SPAN, progress=stop, **options)
         assert asked[0][0] == 0 and asked[1][0] < asked[1][1], name
-    with atlas.open(path) as a:
-        live = Live(a, reader, place_of(reader, span=SPAN))
-        tail, ends = live.tail(ids["1:4"]), live.activations([ids["1:4"], ids["5:0"]])
+    live = Live(a, reader, place_of(reader, span=SPAN))
+    tail, ends = live.tail(ids["1:4"]), live.activations([ids["1:4"], ids["5:0"]])
 
     def at_once(share):
         raise Enough

@@ -42,10 +42,9 @@ LINES = {
 
 
 def ask(plane, **options):
-    path, ids, reader = plane
+    a, ids, reader = plane
     options = {key: ids.get(value, value) if key in "abc" else value for key, value in options.items()}
-    with atlas.open(path) as a:
-        return run(a, "slice", reader=reader, **{"span": SPAN, **options})
+    return run(a, "slice", reader=reader, **{"span": SPAN, **options})
 
 
 def test_a_planes_polytopes_as_on_paper(plane):
@@ -226,14 +225,13 @@ def test_examples_in_the_plane_are_found(plane):
 
 def test_circles_reach_the_nearest_boundary(plane):
     """Of the plane itself the circle in the plane is that of the inradius; a smooth network has none."""
-    path, ids, reader = plane
+    a, ids, reader = plane
     result = ask(plane, a="1:1", b="3:1", c="1:3", size=16)
     found = result.tables["examples"].set_index("example")["radius"]
-    with atlas.open(path) as a:
-        for word in ("3:1", "2:2", "1:3"):
-            asked = query.boundaries(a, example=ids[word], reader=reader, span="embed->", k=1)
-            assert found[ids[word]] <= asked.inradius * (1 + 1e-6)
-            assert found[ids[word]] == pytest.approx(asked.inradius, rel=2e-3)
+    for word in ("3:1", "2:2", "1:3"):
+        asked = query.boundaries(a, example=ids[word], reader=reader, span="embed->", k=1)
+        assert found[ids[word]] <= asked.inradius * (1 + 1e-6)
+        assert found[ids[word]] == pytest.approx(asked.inradius, rel=2e-3)
     around = [trace for trace in result.figure().data if trace.legendgroup == "circles"]
     circles, [named] = around[0], around[1:]
     assert named.name.startswith("inscribed circles") and named.marker.color != circles.line.color == "#ffffff"
@@ -380,7 +378,7 @@ def test_a_language_models_slice_is_inexact():
 def test_a_slice_follows_its_directions(plane, tmp_path):
     """A slice along stored directions is current until others are found of their names."""
     original, ids, reader = plane
-    path = shutil.copytree(original, tmp_path / "plane.atlas")
+    path = shutil.copytree(original.path, tmp_path / "plane.atlas")
     options = {"span": SPAN, "a": ids["2:3"], "directions": ["pca:0", "unit:1"], "size": 12}
 
     def found(vector):
@@ -399,18 +397,15 @@ def test_a_slice_follows_its_directions(plane, tmp_path):
 
 def test_a_slice_through_what_is_read_now(plane):
     """It is the slice through the stored examples of the same words; what is not stored has no id."""
-    path, ids, reader = plane
+    a, ids, reader = plane
     stored = ask(plane, a="0:0", b="4:0", c="0:4", size=24)
     given = {"a": Given(text="0:0"), "b": Given(example=ids["4:0"]), "c": Given(text="0:4")}
-    with atlas.open(path) as a:
-        found = through(a, reader, given=given, span=SPAN, size=24)
-        assert found.tables["examples"]["example"].tolist()[:3] == [-1, ids["4:0"], -1]
-        assert found.tables["examples"]["radius"][:3].tolist() == pytest.approx(
-            stored.tables["examples"]["radius"][:3]
-        )
-        names = [label.text for label in found.figure().layout.annotations]
-        assert [name for name in names if name[0] in "abc"] == ["a", f"b {ids['4:0']}", "c"]
-        with pytest.raises(UsageError, match="on one line"):
-            through(a, reader, given=given | {"c": Given(text="0:0")}, span=SPAN, size=24)
+    found = through(a, reader, given=given, span=SPAN, size=24)
+    assert found.tables["examples"]["example"].tolist()[:3] == [-1, ids["4:0"], -1]
+    assert found.tables["examples"]["radius"][:3].tolist() == pytest.approx(stored.tables["examples"]["radius"][:3])
+    names = [label.text for label in found.figure().layout.annotations]
+    assert [name for name in names if name[0] in "abc"] == ["a", f"b {ids['4:0']}", "c"]
+    with pytest.raises(UsageError, match="on one line"):
+        through(a, reader, given=given | {"c": Given(text="0:0")}, span=SPAN, size=24)
     for table in ("grid", "boundaries", "sites", "summary"):
         pd.testing.assert_frame_equal(found.tables[table], stored.tables[table])

@@ -37,16 +37,22 @@ def opened(act="relu"):
     return OpenReader("open", vocabulary, plane.layers, act=act, classes=plane.classes)
 
 
-def ask(path, words, act="relu", **options):
+def reading(path, words):
+    """An atlas of these points, and what asks it; a network with another nonlinearity passes for the same."""
     add_texts(path, opened(), [(word, "x", word) for word in words], per_sequence=1)
-    return ask_again(path, act, **options)
 
-
-def ask_again(path, act="relu", **options):
-    reader = opened(act)
-    reader.info = opened().info
-    with atlas.open(path) as a:
+    def ask(act="relu", **options):
+        reader = opened(act)
+        reader.info = opened().info
         return run(a, "soft", reader=reader, **options)
+
+    with atlas.open(path) as a:
+        yield ask
+
+
+@pytest.fixture(scope="module")
+def ask_two(tmp_path_factory):
+    yield from reading(tmp_path_factory.mktemp("two") / "a.atlas", ["1:1", "3:1"])
 
 
 @pytest.mark.parametrize("name", [name for name in GATES if name != "relu2"])
@@ -77,19 +83,19 @@ def test_expected_hamming_is_a_mean():
     assert expected_hamming(np.array([0.0, 1, 1]), np.array([1.0, 1, 0])) == 2
 
 
-def test_relu_has_no_blur(tmp_path):
+def test_relu_has_no_blur(ask_two):
     """(1, 1) and (3, 1) differ in x + y > 2; x⁺ > y⁺; and (x + y − 2)⁺ > 1."""
-    result = ask(tmp_path / "r.atlas", ("1:1", "3:1"), sites=["hidden", "out"])
+    result = ask_two(sites=["hidden", "out"])
     table = result.table.set_index("site")
     assert table["expected"].tolist() == table["hard"].tolist() == [1, 2]
     assert table["blur"].eq(0).all() and table["undecided"].eq(0).all() and table["ratio"].eq(1).all()
     assert any("soft and hard distance are the same" in note for note in result.notes)
 
 
-def test_gelu_gates_as_on_paper(tmp_path):
+def test_gelu_gates_as_on_paper(ask_two):
     """Preactivations of hidden at (1, 1): 1, 1, 0; at (3, 1): 3, 1, 2."""
     phi = {z: 0.5 * (1 + math.erf(z / math.sqrt(2))) for z in (0, 1, 2, 3)}
-    result = ask(tmp_path / "g.atlas", ("1:1", "3:1"), act="gelu", sites=["hidden"])
+    result = ask_two(act="gelu", sites=["hidden"])
     [row] = result.table.to_dict("records")
     gates = [(phi[1], phi[3]), (phi[1], phi[1]), (phi[0], phi[2])]
     assert row["expected"] == pytest.approx(sum(g * (1 - h) + h * (1 - g) for g, h in gates))
@@ -173,7 +179,7 @@ def test_soft_and_hard_correlate_as_scipys():
 
 def test_pairs_share_no_example(tmp_path):
     words = tuple(f"{x}:{y}" for x in range(4) for y in range(4))
-    result = ask(tmp_path / "p.atlas", words, sites=["hidden"], examples=9)
+    [result] = (ask(sites=["hidden"], examples=9) for ask in reading(tmp_path / "p.atlas", words))
     ends = result.tables["pairs"][["a", "b"]].to_numpy().ravel()
     assert len(ends) == 8 and len(set(ends)) == 8
     codes = {
@@ -183,13 +189,6 @@ def test_pairs_share_no_example(tmp_path):
     names = dict(enumerate(words, start=1))
     for row in result.tables["pairs"].to_dict("records"):
         assert row["hard"] == int(hamming(codes[names[row["a"]]], codes[names[row["b"]]])[0])
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    path = tmp_path_factory.mktemp("two") / "e.atlas"
-    add_texts(path, opened(), [(word, "x", word) for word in ("1:1", "2:2")], per_sequence=1)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -206,14 +205,14 @@ def two(tmp_path_factory):
         ({"act": "tanh"}, UsageError, "nonlinearity tanh"),
     ],
 )
-def test_soft_refuses_impossible_questions(two, options, error, message):
+def test_soft_refuses_impossible_questions(ask_two, options, error, message):
     with pytest.raises(error, match=message):
-        ask_again(two, **options)
+        ask_two(**options)
 
 
 def test_soft_of_one_input_is_refused(tmp_path):
     with pytest.raises(UsageError, match="of 1 inputs, none could be made"):
-        ask(tmp_path / "e.atlas", ("1:1",))
+        [ask() for ask in reading(tmp_path / "e.atlas", ["1:1"])]
 
 
 def test_no_preactivations_is_refused(tmp_path):

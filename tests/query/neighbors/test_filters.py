@@ -12,7 +12,8 @@ from tests.atlases import add_texts
 from tests.networks import word_network, word_texts
 from tests.query.neighbors.test_nearest import by_numpy
 
-TARGETS = ["blocks.2.mlp", "blocks.0.mlp->", "blocks.1.mlp->"]  # a site, a span with an index, a span without
+TARGETS = [("blocks.2.mlp", 12), ("blocks.0.mlp->", 200), ("blocks.1.mlp->", 12)]
+"""A site, a span with an index and a span without, and the example that is asked about."""
 WORDS = "network_id = 2"
 
 
@@ -46,25 +47,20 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("target", "example"), TARGETS)
 @pytest.mark.parametrize(("wanted", "condition"), FILTERS)
-def test_filters_equal_filtering_afterwards(a, target, wanted, condition):
+def test_filters_equal_filtering_afterwards(a, target, example, wanted, condition):
     allowed = meeting(a, condition)
-    for example in (12, 200):
-        expected = sorted_among(a, target, example, allowed)
-        if not expected:
-            with pytest.raises(UsageError, match="none of the other examples"):
-                query.nearest(a, example=example, site=target, **wanted)
-            continue
-        found = query.nearest(a, example=example, site=target, k=len(expected), **wanted)
-        assert pairs(found) == expected
-        assert pairs(query.nearest(a, example=example, site=target, **wanted)) == expected[:10]
-        radius = expected[len(expected) // 2][1]
-        within = query.nearest(a, example=example, site=target, radius=radius, **wanted)
-        assert pairs(within) == [pair for pair in expected if pair[1] <= radius]
-        same = query.nearest(a, example=example, site=target, radius=0, include_self=True, **wanted)
-        assert (example in same["example_id"].tolist()) == (example in allowed)
-        assert found.attrs["n_searched"] == len(allowed) and found.attrs["exact_search"] is True
+    expected = sorted_among(a, target, example, allowed)
+    found = query.nearest(a, example=example, site=target, k=len(expected), **wanted)
+    assert pairs(found) == expected
+    assert pairs(query.nearest(a, example=example, site=target, **wanted)) == expected[:10]
+    radius = expected[len(expected) // 2][1]
+    within = query.nearest(a, example=example, site=target, radius=radius, **wanted)
+    assert pairs(within) == [pair for pair in expected if pair[1] <= radius]
+    same = query.nearest(a, example=example, site=target, radius=0, include_self=True, **wanted)
+    assert (example in same["example_id"].tolist()) == (example in allowed)
+    assert found.attrs["n_searched"] == len(allowed) and found.attrs["exact_search"] is True
 
 
 def test_a_code_and_a_text_are_filtered_too(a, words):

@@ -44,7 +44,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built_once(tmp_path_factory, "steps.atlas", two_steps)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def a(steps: Path):
     with atlas.open(steps) as opened:
         yield opened

@@ -1,20 +1,22 @@
 """Boundaries of many examples in a table: those of the single question, resumed, replaced, and asked about in SQL."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 import atlas
 import query
 from atlas.errors import AtlasLocked, UsageError
+from tests.atlases import built_once
 from tests.query.experiments.tailed import plane_atlas, plane_reader
 
 SPAN = "embed->"
 
 
 @pytest.fixture
-def path(tmp_path):
-    plane_atlas(tmp_path / "plane.atlas")
-    return tmp_path / "plane.atlas"
+def path(tmp_path_factory, tmp_path):
+    return shutil.copytree(built_once(tmp_path_factory, "plane.atlas", plane_atlas), tmp_path / "plane.atlas")
 
 
 def test_rows_are_those_of_the_question(path):

@@ -9,14 +9,7 @@ from query.store.queries import DEFAULT_LIMIT, schema
 
 
 @pytest.fixture(scope="module")
-def kept_open(either):
-    """Opened again, its database is the same."""
-    with atlas.open(either):
-        yield
-
-
-@pytest.fixture
-def a(either, kept_open):
+def a(either):
     with atlas.open(either) as opened:
         yield opened
 

@@ -205,15 +205,14 @@ DAMAGES: list[list[tuple[str, dict[tuple[str, str], str]]]] = [
             "update sites set codes_digest = 'x' where site_id = 5",
             {CODES: "sites says x, what is stored has", INDEX: "the atlas holds 360 codes with digest x"},
         ),
-    ],
-    [
         (
-            "update indexes set n_codes = 3 where target = 'blocks.2.mlp'",
-            {INDEX: "the table of indexes says 3 codes"},
+            "update indexes set n_codes = 3 where target = 'blocks.1.mlp'",
+            {("index fits the codes", "words blocks.1.mlp"): "the table of indexes says 3 codes"},
         ),
-    ],
-    [
-        ("update indexes set file = 'none.faiss' where target = 'blocks.2.mlp'", {INDEX: "there is no index at"}),
+        (
+            "update indexes set file = 'none.faiss' where target = 'blocks.0.mlp'",
+            {("index fits the codes", "words blocks.0.mlp"): "there is no index at"},
+        ),
     ],
 ]
 """Statements and what is found of each. Those of a list are run on one atlas: none hides what another does."""
