@@ -62,11 +62,11 @@ def test_ties_go_to_the_lowest_id(n_queries: int, k: int) -> None:
     """Across the blocks of codes, and the pieces of threads, in which the kernels work: 100 bytes a code."""
     codes, queries = random_codes(0, 60_000, *[1] * 100), random_codes(1, n_queries, *[1] * 100)
     index = index_of(codes, sparse_ids(0, len(codes)))
-    for search in (index._nearest_compiled, index._nearest_interpreted):
-        places, distances = parted(search(queries, k, None))
-        for row in range(n_queries):
-            truth = hamming(queries[row : row + 1], codes)
-            order = np.argsort(truth, kind="stable")[:k]
+    ways = [parted(search(queries, k, None)) for search in (index._nearest_compiled, index._nearest_interpreted)]
+    for row in range(n_queries):
+        truth = hamming(queries[row : row + 1], codes)
+        order = np.argsort(truth, kind="stable")[:k]
+        for places, distances in ways:
             np.testing.assert_array_equal(places[row], order)
             np.testing.assert_array_equal(distances[row], truth[order])
 

@@ -183,7 +183,7 @@ def test_a_flipped_byte_is_noticed_if_read(copy: Path) -> None:
     database = copy / "atlas.duckdb"
     content = bytearray(database.read_bytes())
     noticed = 0
-    for place in np.linspace(0, len(content) - 1, 24).astype(int):
+    for place in np.linspace(0, len(content) - 1, 12).astype(int):
         content[place] ^= 0xFF
         database.write_bytes(content)
         content[place] ^= 0xFF
@@ -191,7 +191,7 @@ def test_a_flipped_byte_is_noticed_if_read(copy: Path) -> None:
             read_everything(copy)
         except (DamagedAtlas, NotAnAtlas):
             noticed += 1
-    assert noticed > 8
+    assert noticed > 4
 
 
 def test_a_code_of_the_wrong_width_is_damage(copy: Path) -> None:
@@ -349,10 +349,11 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("query", PLACES)
-def test_no_query_says_where_the_atlas_is(query: str, built: Path) -> None:
-    with atlas.open(built) as a, pytest.raises(SqlRefused, match="reads its own tables only"):
-        a.sql(query)
+def test_no_query_says_where_the_atlas_is(built: Path) -> None:
+    with atlas.open(built) as a:
+        for query in PLACES:
+            with pytest.raises(SqlRefused, match="reads its own tables only"):
+                a.sql(query)
 
 
 OWN_FILE = [
@@ -450,7 +451,7 @@ def test_rows_and_time_are_limited(built: Path) -> None:
 
 def test_blocks_are_all_codes_in_order(built: Path) -> None:
     with atlas.open(built) as a:
-        for site in (site for site in a.catalog.sites if site.n_codes):
+        for site in (site for site in a.catalog.sites if site.name in ("hidden", "blocks.3.mlp", "conv1:full")):
             ids, codes = a.codes([site])
             assert (np.diff(ids) > 0).all() and len(ids) == site.n_codes
             for rows in (1, 7, 10_000):
@@ -501,7 +502,7 @@ def insert_codes(a: Atlas, n_gates: int, n_codes: int, share_on: float) -> None:
     generator = np.random.default_rng(0)
     with a.transaction():
         for first in range(0, n_codes, 20_000):
-            gates = generator.random((20_000, n_gates), dtype=np.float32) < share_on
+            gates = generator.integers(256, size=(20_000, n_gates), dtype=np.uint8) < 256 * share_on
             packed = SplineCodes.pack(gates).packed
             codes = pa.FixedSizeBinaryArray.from_buffers(
                 pa.binary(packed.shape[1]), len(packed), [None, pa.py_buffer(packed)]

@@ -81,10 +81,8 @@ def test_what_is_added_is_there_for_all(bucket: Path, built: Path, tmp_path: Pat
             add_texts(path, word_network(), word_texts(8, seed=5), dataset="more", spans=("blocks.0.mlp->",))
         assert before.value("select count(*) from codes") == 1510
     digests = "select site_id, n_codes, codes_digest, n_activations, activations_digest from sites order by all"
-    with atlas.open(address) as a, atlas.open(tables) as expected:
-        assert a.rows(digests) == expected.rows(digests)
-        assert query.verify(a)["ok"].all()
-    with atlas.open(bucket) as a:  # the same as a folder
+    with atlas.open(address) as a, atlas.open(bucket) as as_a_folder, atlas.open(tables) as expected:
+        assert a.rows(digests) == as_a_folder.rows(digests) == expected.rows(digests)
         assert query.verify(a)["ok"].all()
 
 

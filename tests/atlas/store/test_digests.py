@@ -54,7 +54,7 @@ def test_no_block_or_batch_decides(built: Path, monkeypatch: pytest.MonkeyPatch)
     with atlas.open(built) as a:
         found = dict(changes(a))
         assert len(found) > 20 and set(found.values()) == {""}
-        for site in a.catalog.sites:
+        for site in (site for site in a.catalog.sites if site.name in ("hidden", "blocks.3.mlp", "conv1:full")):
             digest = SiteDigest()
             for block in a.code_blocks(site, 3):
                 digest.update(*block)
