@@ -144,6 +144,7 @@ def choose(a: atlas.Atlas, read_only: bool) -> View:
             "Site or span",
             targets,
             index=None,
+            required=True,
             key="target",
             bind="query-params",
             accept_new_options=True,
