@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ from ..polytope.crossings import Told
 from ..polytope.directions import gaussian_like
 from ..polytope.exits import first_exits, uniform_directions
 from ..polytope.margins import Margins, margins_at
-from ..polytope.names import names_of
+from ..polytope.names import sites_of
 from ..polytope.points import live_at
 from ..progress import Progress, part, tell
 from .claims import NUMBERS, SCALED, Before, Claim, Judge, Part, Row, Verdict, number, span_at, vote_of, word_for
@@ -329,15 +330,17 @@ def _measured(
     numbers, distances = numbers[: len(rays)], distances[: len(rays)]
     norm, median = float(np.linalg.norm(margins.point)), float(np.median(distances))
     inradius = float(nearest.distances.min(initial=np.inf))
-    [name] = names_of(margins, nearest.numbers).to_dict("records") or [{"site": None, "kind": None}]
+    bounding = next(iter(sites_of(margins, nearest.numbers)), None)
+    of = None if bounding is None else "gate" if nearest.numbers[0] < margins.n_gates else "pooling"
+    left = Counter(sites_of(margins, numbers[numbers >= 0]))
     row = {
         **about,
         "norm": norm,
         "inradius": inradius if np.isfinite(inradius) else np.nan,
         "relative": inradius / norm if norm and np.isfinite(inradius) else np.nan,
         "tied": len(nearest.tied),
-        "nearest": name["site"],
-        "of": name["kind"],
+        "nearest": bounding,
+        "of": of,
         "exit": median if np.isfinite(median) else np.nan,
         "never": float((numbers < 0).mean()),
         "to_neighbor": to_neighbor,
@@ -345,8 +348,7 @@ def _measured(
         "sooner": _sooner(aimed[same:], aimed[:same]),
         "missed": nearest.missed,
     }
-    left = names_of(margins, numbers[numbers >= 0])["site"].value_counts(normalize=True)
-    return Measured(row, _boundaries_by_site(margins), {str(site): float(share) for site, share in left.items()})
+    return Measured(row, _boundaries_by_site(margins), {site: n / left.total() for site, n in left.items()})
 
 
 def _sooner(other: Float64[np.ndarray, " other"], same: Float64[np.ndarray, " same"]) -> float:

@@ -13,7 +13,7 @@ from query.polytope.boundaries import across, crossed, nearest_boundaries
 from query.polytope.crossings import exact_crossings
 from query.polytope.exits import first_exits, uniform_directions
 from query.polytope.margins import SmoothMargins, margins_at, only_growing
-from query.polytope.names import names_of
+from query.polytope.names import names_of, sites_of
 from tests.query.polytope.grids import pooled_first_tail, pooled_pixel_tail, random_grid_tail, wide_grid_tail
 
 NONE = lambda share: None  # noqa: E731
@@ -67,6 +67,14 @@ def test_a_pooled_pixel_as_on_paper():
     assert beyond.facet.tolist() == [True, True, False, False]  # 3 to 1, and 3 and 0 to 1.5, pass x₀ = 2 first
     flips, verified = crossed(margins, beyond)
     assert flips.tolist()[:2] == [0, 0] and verified[:2].all()
+
+
+def test_sites_are_those_of_the_names(grid):
+    """Of gates and of pooling windows, and of none."""
+    _, _, margins = grid
+    boundaries = np.arange(len(margins.values))
+    assert sites_of(margins, boundaries) == names_of(margins, boundaries)["site"].tolist()
+    assert sites_of(margins, boundaries[:0]) == []
 
 
 def test_tied_inputs_are_counted_apart():
