@@ -39,7 +39,7 @@ def assert_equal(a: SpanningTree, b: SpanningTree) -> None:
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=SEEDS,
     n=st.integers(1, 40),

@@ -44,7 +44,7 @@ def assert_same(ours: Hierarchy, truth: Any, *, rtol: float = 0.0) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=SEEDS,
     n=st.integers(3, 90),
@@ -112,7 +112,7 @@ def test_activations_cluster_as_in_hdbscan(n: int, units: int, min_samples: int 
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, n=st.integers(4, 70), units=st.integers(1, 3), offset=st.sampled_from([0.0, 2.0**16]))
 def test_a_grid_keeps_ties_and_duplicates(seed: int, n: int, units: int, offset: float) -> None:
     grid = np.random.default_rng(seed).integers(0, 6, (n, units)).astype(np.float32)

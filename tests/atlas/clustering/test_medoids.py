@@ -25,7 +25,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 SELECTIONS: list[Selection] = ["eom", "leaf"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, n=st.integers(1, 40), metric=st.sampled_from(METRICS), as_codes=st.booleans())
 def test_a_medoid_is_the_first_nearest(seed: int, n: int, metric: Metric, as_codes: bool) -> None:
     rng = np.random.default_rng(seed)

@@ -30,7 +30,7 @@ def nearest_truth(
     return among[order], np.take_along_axis(truth, order, axis=1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(1, 120),
@@ -100,7 +100,7 @@ def test_an_answer_without_its_own_id() -> None:
     assert ids.tolist() == [[4, 6], [1, 2]] and distances.tolist() == [[0, 1], [0, 0]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(1, 60),
@@ -128,7 +128,7 @@ def test_within_reaches_the_radius(seed: int, n: int, n_queries: int, radius: in
         )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60), gaps=st.booleans(), wanted=st.lists(st.integers(-5, 400))
 )

@@ -18,7 +18,7 @@ from query.polytope.crossings import span_codes
 from query.polytope.exits import uniform_directions
 from query.polytope.margins import margins_at
 from query.polytope.points import point_at
-from tests.atlases import add_texts, add_vectors
+from tests.atlases import add_texts, add_vectors, built_once
 from tests.networks import PointNetwork, WordReader, shipped
 from tests.query.examples.test_vectors import POINTS, TailedPoints
 from tests.query.experiments.tailed import digit_atlas, plane_atlas, plane_reader
@@ -28,9 +28,7 @@ SPAN = "embed->"
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory):
-    path = tmp_path_factory.mktemp("polytope") / "plane.atlas"
-    plane_atlas(path)
-    with atlas.open(path) as a:
+    with atlas.open(built_once(tmp_path_factory, "plane.atlas", plane_atlas)) as a:
         yield a, dict(a.rows("select token, example_id from examples")), plane_reader()
 
 
