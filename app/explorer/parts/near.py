@@ -11,6 +11,7 @@ import query
 from atlas import Atlas, Network
 from atlas.errors import IndexMissing, PolytopeError, UsageError
 from atlas.images import decode_image
+from atlas.network import TextNetwork
 from query.clustering.clusterings import NOISE
 from query.clustering.live_path import live_path
 from query.clustering.membership import Membership
@@ -184,7 +185,16 @@ def _read(
 ) -> tuple[Subject, pd.DataFrame | None]:
     if "example" in given:
         return query.subject(atlas, **given, **where), None
+    if given.get("text") and given.get("token") is None and isinstance(reader, TextNetwork):
+        given = given | {"token": _last_seen(reader, given["text"])}
     return live_path(atlas, Given(**given), atlas.catalog.target(**where), reader)
+
+
+def _last_seen(reader: TextNetwork, text: str) -> int | None:
+    """The last token of a text that is not only white space, as the end of a pasted line is; None where all are."""
+    tokens = reader.tokenize(text)
+    places = zip(tokens.starts.tolist(), tokens.ends.tolist(), strict=True)
+    return max((i for i, (start, end) in enumerate(places) if text[start:end].strip()), default=None)
 
 
 def _sharing(wanted: Arguments, n_same: int) -> Arguments:

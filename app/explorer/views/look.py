@@ -19,6 +19,7 @@ from ..parts import box, choices, example_sections, found, markup, near, pin, pi
 from ..view import View, explained, guarded, records
 
 NO_CHARACTERS = "∅"  # of a token that is a part of a character
+UNSEEN = "\u2060"  # a word joiner, which has no width
 PILLS = 300  # tokens to click on; a longer text is chosen from by number
 UPLOAD_MEGABYTES = 10
 KEPT_UPLOADS = 32
@@ -120,7 +121,8 @@ def _token_name(tokens: Sequence[str], token: int) -> str:
 
 
 def _about(view: View, text: str, wanted: near.Arguments) -> near.Answer | None:
-    """About the token that was chosen or that the address names; about the last one of a text that is new."""
+    """About the token that was chosen or that the address names; of a text that is new, about the last that is not
+    only white space."""
     if st.session_state.get("token-of", text) != text:
         st.query_params.pop("token", None)
     st.session_state["token-of"] = text
@@ -152,21 +154,24 @@ def _token_key(text: str) -> str:
 def _choose_token(text: str, strings: Sequence[str], token: int) -> None:
     """Pills to click on, or a number for a long text."""
     last = len(strings) - 1
+    label = f"Token (0 to {last:,})"
     if len(strings) <= PILLS:
-        st.pills(
-            f"Token ({len(strings):,})",
-            range(len(strings)),
-            default=token,
-            required=True,
-            key=_token_key(text),
-            format_func=lambda i: markup.markdown(one_line(spaces_shown(strings[i]))) or NO_CHARACTERS,
-        )
+        words = _told_apart(strings)
+        key = _token_key(text)
+        st.pills(label, range(len(words)), default=token, required=True, key=key, format_func=words.__getitem__)
     else:
-        st.number_input(f"Token (0 to {last:,})", 0, last, token, width=220, key=_token_key(text))
+        st.number_input(label, 0, last, token, width=220, key=_token_key(text))
         close = strings[max(0, token - 40) : token + 20]
         st.html(f'<div class="pa">{markup.marked_token(close, min(token, 40))}</div>')
     address.show_refusal("token", token)
     st.query_params["token"] = str(token)
+
+
+def _told_apart(strings: Sequence[str]) -> list[str]:
+    """Tokens as they are shown, no two of them equal: Streamlit tells options by their words. One that comes again
+    ends with a character that nobody sees for each time before."""
+    shown = [markup.markdown(one_line(spaces_shown(string))) or NO_CHARACTERS for string in strings]
+    return [word + UNSEEN * shown[:place].count(word) for place, word in enumerate(shown)]
 
 
 def _uploaded(view: View) -> tuple[str, bytes] | None:

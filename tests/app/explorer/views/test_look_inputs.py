@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -13,10 +14,12 @@ from streamlit.testing.v1 import AppTest
 import atlas
 import query
 from app.explorer.parts.box import LINK_LIMIT
+from app.explorer.parts.pin import Pin
+from app.explorer.views.look import UNSEEN
 from ingest.datasets.sources import open_dataset
 from ingest.run.plan import Choices
 from ingest.run.run import ingest
-from tests.app.explorer.running import column, computed, errors, ids, opened, scripts, words
+from tests.app.explorer.running import column, computed, errors, ids, opened, press, scripts, words
 from tests.networks import shipped
 
 TEXT, SITE = "demo-gpt2", "blocks.2.mlp"
@@ -107,7 +110,51 @@ def test_a_token_that_is_not_seen_has_a_sign(demo_atlas: Path):
     app = opened(demo_atlas, "look", network=TEXT, target=SITE, text=text, token=4)
     assert errors(app) == [] and "Token 4 ('␣␣␣') of the text" in words(app)
     signs = [option.content for option in app.get("button_group")[-1].proto.options]
+    signs = [sign.replace(UNSEEN, "") for sign in signs]
     assert signs == ["a", "‹RLO›", "‹RLO›", "b", "␣␣␣"], "two tokens have each a part of its bytes"
+
+
+def test_a_token_that_comes_again_is_chosen(demo_atlas: Path):
+    """Each of three equal tokens is chosen, named by the address, opened by it and pinned."""
+    here = {"network": TEXT, "target": SITE, "text": "if x == x or x:\n"}
+    strings = token_texts(here["text"])
+    places = [place for place, string in enumerate(strings) if string == " x"]
+    assert len(places) == 3
+    app = opened(demo_atlas, "look", **here)
+    for place in places:
+        for shown in (lit(app, place), opened(demo_atlas, "look", **here, token=place)):
+            assert errors(shown) == [] and f"Token {place} ('␣x') of the text" in words(shown)
+            assert pills(shown).indices == [place] and "".join(shown.query_params["token"]) == str(place)
+        press(app, "Pin")
+    assert [Pin.read(word).token for word in app.session_state["pins"]] == places
+
+
+def test_the_end_of_a_line_is_not_chosen(demo_atlas: Path):
+    """Of a text the last token that is not only white space is chosen first, and numbered as the field says."""
+    text = "import asyncio\n  \n"
+    strings = token_texts(text)
+    last = max(place for place, string in enumerate(strings) if string.strip())
+    assert last < len(strings) - 1
+    app = opened(demo_atlas, "look", network=TEXT, target=SITE, text=text)
+    assert pills(app).indices == [last] and pills(app).proto.label == f"Token (0 to {len(strings) - 1})"
+    blank = opened(demo_atlas, "look", network=TEXT, target=SITE, text="\n\n")
+    assert errors(blank) == [] and pills(blank).indices == [len(token_texts("\n\n")) - 1]
+
+
+def token_texts(text: str) -> list[str]:
+    tokens = shipped("demo:gpt2").tokenize(text)
+    return [text[start:end] for start, end in zip(tokens.starts, tokens.ends, strict=True)]
+
+
+def pills(app: AppTest) -> Any:
+    """The tokens to choose from."""
+    return app.get("button_group")[-1]
+
+
+def lit(app: AppTest, place: int) -> AppTest:
+    """A click on a token."""
+    pills(app).select(place)
+    return computed(app)
 
 
 def digit(place: int) -> bytes:
