@@ -19,7 +19,7 @@ TESTERS ?= 4
 test: $(COMPILED)  ## run the tests; those in a browser are skipped where there is no Chromium
 	$(PYTEST) --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder -m "not slow"
 
-slow: $(COMPILED)  ## run the tests that take minutes: the whole report, commits that are killed at S3, nodes of Ray that die
+slow: $(COMPILED)  ## run the tests that take minutes: the whole report, every form of hostile words, every page
 	$(PYTEST) --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder -m slow
 
 # Once for all processes of tests: each would else compile the same thousands of modules for itself. What can't be imported the tests tell.

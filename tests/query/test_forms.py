@@ -25,8 +25,6 @@ from tests.atlases import add_texts
 from tests.networks import word_network, word_texts
 from tests.query.store.test_queries import ATTACKS
 
-pytestmark = pytest.mark.slow
-
 SEGMENTS = (1, 8)
 AT_S3 = 3
 """Segments of the one at S3."""

@@ -90,7 +90,6 @@ def test_shard_that_ends_all_is_named(
     assert tables(tmp_path / "a") == unclustered
 
 
-@pytest.mark.slow
 def test_a_node_dies_in_mid_shard(cluster: Cluster, tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
     """The shard that was in its hands is read by those that are left, though nobody takes its place."""
     cluster.add_node(num_cpus=1, resources={"third": 1}, object_store_memory=STORE)
@@ -198,7 +197,6 @@ def test_commands_work_in_workers(told: Callable[..., str], tmp_path: Path) -> N
     assert leftovers(tmp_path / "a") == []
 
 
-@pytest.mark.slow
 def test_a_laboratorys_lines_run(told: Callable[..., str], tmp_path: Path) -> None:
     """Data and atlas in a bucket: read, clustered, indexed and searched by Ray's workers, asked from a laptop."""
     lab = object_store.new_bucket()
