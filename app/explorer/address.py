@@ -187,6 +187,11 @@ def name_all(key: str, values: Sequence[str]) -> None:
         st.session_state.setdefault(_NAMED, {})[key] = list(values)
 
 
+def leave_out(*keys: str) -> None:
+    """The address does not name these any more, which are of what was shown before."""
+    st.session_state.setdefault(_NAMED, {}).update({key: [] for key in keys})
+
+
 def named() -> dict[str, str | list[str]]:
     """What the address names as of the last whole run: for a callback."""
     return dict(st.session_state.get(_NAMED, {}))

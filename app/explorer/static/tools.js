@@ -51,9 +51,13 @@ export default function ({ parentElement, data: { embedded } }) {
   whole.href = here(false);
   whole.addEventListener("pointerdown", () => { whole.href = here(false); }, { signal });
 
+  const without = () => {
+    const what = document.querySelector("[data-not-in-a-link]")?.dataset.notInALink;
+    return what ? `, without ${what}: no link holds it` : "";
+  };
   const does = {
-    link: async () => { await copied(here(false)); tell("Link copied"); },
-    embed: async () => { await copied(here(true)); tell("Link to embed copied"); },
+    link: async () => { await copied(here(false)); tell(`Link copied${without()}`); },
+    embed: async () => { await copied(here(true)); tell(`Link to embed copied${without()}`); },
     keys: () => list.showModal(),
   };
   const tell = (words) => {

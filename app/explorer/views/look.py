@@ -15,7 +15,7 @@ from query.examples.description import describe
 
 from ...plain_text import numbers, one_line, spaces_shown
 from .. import address
-from ..parts import box, choices, example_sections, found, markup, near, pin, pins, show
+from ..parts import box, choices, example_sections, found, markup, near, pin, pins
 from ..view import View, explained, guarded, records
 
 NO_CHARACTERS = "∅"  # of a token that is a part of a character
@@ -95,10 +95,9 @@ def _from_example(view: View) -> None:
 def _from_text(view: View, text: str) -> None:
     view.load_ahead()
     if box.LONG in st.session_state:
-        show.notes(
-            f"This text of {len(text):,} characters is too long for a link (at most {box.LINK_LIMIT:,}): the address "
-            "of this page does not hold it."
-        )
+        address.leave_out("example")
+        long = f"This text of {len(text):,} characters is too long for a link (at most {box.LINK_LIMIT:,})"
+        _not_in_a_link("the text", f"{long}: the address of this page does not hold it.")
     else:
         words = text if len(text) <= 40 and "\n" not in text else None
         if words:
@@ -114,6 +113,11 @@ def _from_text(view: View, text: str) -> None:
         _choose_token(text, tokens, token)
         pins.button(pin.token(text, tokens, token))
         _live(view, answer, {"text": text, "token": token}, wanted, _token_name(tokens, token))
+
+
+def _not_in_a_link(what: str, sentence: str) -> None:
+    """A remark that no link holds what is looked at; who copies one is told (`static/tools.js`)."""
+    st.html(f'<div class="pa" data-not-in-a-link="{what}"><p class="pa-note">{markup.plain(sentence)}</p></div>')
 
 
 def _token_name(tokens: Sequence[str], token: int) -> str:
@@ -199,6 +203,8 @@ def _fold() -> None:
 
 def _from_image(view: View, name: str, data: bytes) -> None:
     view.load_ahead()
+    address.leave_out("example", *box.PLACES)
+    _not_in_a_link("the image", "No link holds an uploaded image: the address of this page opens without it.")
     with explained():
         size, small = _small(name, data)
         left, right = st.columns([1, 4], gap="medium")
