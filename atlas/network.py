@@ -90,6 +90,10 @@ def whole_scope(sites: Sequence[Site]) -> Scope:
     return "full" if any(site.scope == "full" for site in sites) else "position"
 
 
+ELSEWHERE = "gates at other places are not in the code"
+"""Why a site that holds one position of an image is not exact, in a network that may well be piecewise linear."""
+
+
 @dataclass(frozen=True)
 class Span:
     """The sites after ``after``, up to and including ``to`` (None: to the last): a code of this span names a

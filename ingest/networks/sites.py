@@ -19,7 +19,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from atlas.errors import UnknownName, UnsupportedNetwork, UsageError
-from atlas.network import FULL_SUFFIX, GateRange, Scope, Site
+from atlas.network import ELSEWHERE, FULL_SUFFIX, GateRange, Scope, Site
 
 from .exactness import breaking_operations
 from .gates import Gate, gates_of
@@ -418,6 +418,6 @@ def _site(
         scope=scope,
         unit_shape=shape,
         layout=tuple(layout),
-        broken_by=broken_by or ("" if scope == whole else "gates at other places are not in the code"),
+        broken_by=broken_by or ("" if scope == whole else ELSEWHERE),
         bypassed_by=bypassed_by,
     )

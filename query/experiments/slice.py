@@ -73,6 +73,10 @@ BLURRED = 8
 FEW = 12
 """Examples up to which each is a large white mark; more are small and have the colour of their label's class."""
 
+PLOT, LETTER, LABEL, MARK = 300, 7.5, 16, 6
+"""Pixels, by which labels are kept apart: a side of the plot in a small window, so that in a larger one they are
+farther; the width of a letter, the height of a label, half a mark."""
+
 RESOLVED = 2
 """Points of the grid a polytope, on the average, from which on areas are drawn; of fewer, they would be the grid."""
 
@@ -339,7 +343,7 @@ def figure(result: Result) -> go.Figure:
             x=examples["u"],
             y=examples["v"],
             mode="markers",
-            name=f"examples, n = {len(examples)}",
+            name=_counted_examples(result),
             marker={
                 "symbol": "circle",
                 "size": 10 if len(examples) <= FEW else 6,
@@ -360,17 +364,19 @@ def figure(result: Result) -> go.Figure:
         name = f"inscribed circles, of radius {', '.join(f'{radius:.2g}' for radius in radii[:CIRCLES_NAMED])}"
         marker = {"symbol": "circle-open", "size": 11, "color": GREY, "line": {"width": 2}}
         drawing.add_trace(_key(name, around, mode="markers", marker=marker))
-    for row in marked:
-        if row["named"]:
-            drawing.add_annotation(
-                x=row["u"],
-                y=row["v"],
-                text=row["named"] if row["example"] == NOT_STORED else f"{row['named']} {row['example']}",
-                showarrow=False,
-                yshift=16,
-                bgcolor="rgba(255,255,255,0.85)",
-                font={"size": 12},
-            )
+    named = [row for row in marked if row["named"]]
+    names = [row["named"] if row["example"] == NOT_STORED else f"{row['named']} {row['example']}" for row in named]
+    for row, name, (xshift, yshift) in zip(named, names, _beside(result, named, names), strict=True):
+        drawing.add_annotation(
+            x=row["u"],
+            y=row["v"],
+            text=name,
+            showarrow=False,
+            xshift=xshift,
+            yshift=yshift,
+            bgcolor="rgba(255,255,255,0.85)",
+            font={"size": 12},
+        )
     drawing.update_xaxes(title="u, distance in the activation space", range=[u0, u1], constrain="domain")
     drawing.update_yaxes(
         title="v, distance in the activation space", range=[v0, v1], scaleanchor="x", constrain="domain"
@@ -401,6 +407,45 @@ def closer(result: Result) -> dict[str, Any]:
     middle = named[0].tolist() if len(named) else [(u0 + u1) / 2, (v0 + v1) / 2]
     narrower = float(np.sqrt(2 * summary["points"] / FINE)) / max(1, summary["gates_crossed"])
     return {"middle": middle, "reach": float(u1 - u0) / 2 * min(0.5, narrower)}
+
+
+def _inside(result: Result, row: Mapping[Any, Any]) -> bool:
+    (u0, u1), (v0, v1) = result.parameters["u"], result.parameters["v"]
+    return bool(u0 <= row["u"] <= u1 and v0 <= row["v"] <= v1)
+
+
+def _counted_examples(result: Result) -> str:
+    """How many examples are in the window, and how many that the plane goes through are not."""
+    inside = [_inside(result, row) for row in result.tables["examples"].to_dict("records")]
+    outside = len(inside) - sum(inside)
+    return f"examples, n = {sum(inside)}" + (f" ({outside} outside the window)" if outside else "")
+
+
+def _beside(result: Result, rows: Sequence[Mapping[Any, Any]], names: Sequence[str]) -> list[tuple[float, float]]:
+    """Where the label of each mark stands, in pixels from it: the first of four places that is in the window and
+    covers neither another mark nor a label before it."""
+    (u0, u1), (v0, v1) = result.parameters["u"], result.parameters["v"]
+    marks = [((row["u"] - u0) / (u1 - u0) * PLOT, (row["v"] - v0) / (v1 - v0) * PLOT) for row in rows]
+    taken = [(x, y, MARK, MARK) for x, y in marks]
+    shifts = []
+    for (x, y), name in zip(marks, names, strict=True):
+        width = LETTER * len(name) / 2 + 2
+        aside = width + MARK + 2
+        places = [(0.0, LABEL), (0.0, -LABEL), (aside, 0.0), (-aside, 0.0)]
+
+        def free(place: tuple[float, float], x: float = x, y: float = y, width: float = width) -> bool:
+            across, up = x + place[0], y + place[1]
+            if not (width <= across <= PLOT - width and LABEL / 2 <= up <= PLOT - LABEL / 2):
+                return False
+            return all(
+                abs(across - other[0]) >= width + other[2] or abs(up - other[1]) >= LABEL / 2 + 1 + other[3]
+                for other in taken
+            )
+
+        shift = next(filter(free, places), places[0])
+        taken.append((x + shift[0], y + shift[1], width, LABEL / 2 + 1))
+        shifts.append(shift)
+    return shifts
 
 
 def _called(row: Mapping[Any, Any]) -> str:

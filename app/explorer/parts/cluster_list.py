@@ -245,17 +245,17 @@ def _table(found: pd.DataFrame, cluster: int | None, key: str) -> None:
         column_config={
             "title": st.column_config.TextColumn(
                 "Cluster",
-                width=170,
+                width=125,
                 help="Its name: a person's, or made of what tells it from the rest. And its number",
             ),
-            "size": st.column_config.NumberColumn("Size", format="localized", width=70),
+            "size": st.column_config.NumberColumn("Size", format="localized", width=60),
             "purity": st.column_config.ProgressColumn(
                 "Purity",
                 format="%.2f",
                 min_value=0,
                 max_value=1,
                 color="blue",
-                width=90,
+                width=80,
                 help="Share of labelled members with the commonest label",
             ),
             "top_label": st.column_config.TextColumn("Commonest label", width=110),

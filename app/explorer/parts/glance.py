@@ -18,9 +18,9 @@ from ...plain_text import cluster_title, counted, spaces_shown
 from .. import address, jobs
 from ..charts import unit_charts
 from ..view import View, literal, records
-from . import cards, figures, markup, pin, pins, show, terms
+from . import cards, figures, markup, pin, pins, show
 from .code import call, heading, reader_of, source
-from .kinds import LOOKS
+from .kinds import LOOKS, TOP
 
 BANDS = 5
 """Equally full ranges of the activations above 0."""
@@ -34,12 +34,10 @@ EXAMPLES = 8
 BEFORE, AFTER = 30, 16
 """Characters shown around a token: a line or two of half a page."""
 
-TOP = "top"
-
 
 def draw(view: View, site: SiteRecord, found: Unit) -> None:
     """What one sees first; a unit that is never on has no more to show."""
-    top = found.table[found.table["part"] == TOP].drop(columns=["part", "rank"])
+    top = found.table[found.table["part"] == "top"].drop(columns=["part", "rank"])
     show.block(f'<p class="pa-lead">{_sentence(site, found)}{_about(top)}</p>')
     if not found.n_on:
         show.notes(f"Unit {found.unit} is at or below 0 in all {found.n:,} examples: nothing activates it.")
@@ -95,14 +93,14 @@ def _sentence(site: SiteRecord, found: Unit) -> str:
 
 
 def _about(top: pd.DataFrame) -> str:
-    """Of how many labels its highest examples are: whether it is about several things, and why."""
+    """Of how many labels its highest examples are: a sign that it is about several things, and no verdict."""
     counts = top["label"].dropna().value_counts()
     if len(counts) == 1:
         return f" Its highest {len(top)} are all of label {markup.words(counts.index[0])}."
     if counts.empty:
         return ""
     most = f"{markup.words(counts.index[0])} the commonest, {counts.iloc[0] / len(top):.0%}"
-    return f" Its highest {len(top)} bear <b>{len(counts)} labels</b> ({most}): {terms.term('polysemantic')}."
+    return f" Its highest {len(top)} bear <b>{len(counts)} labels</b> ({most})."
 
 
 # --- what it is on for -----------------------------------------------------------------------------------------
@@ -118,7 +116,7 @@ def _on_for(view: View, found: Unit, top: pd.DataFrame) -> str:
             (f"<mark>{markup.visible(spaces_shown(token)) or '∅'}</mark>", n / len(top), f"{n} of {len(top)}")
             for token, n in tokens.most_common(LISTED)
         ]
-        told.append(_captioned("Tokens", markup.bars(rows)))
+        told.append(_captioned("Tokens", markup.bars(rows) + _more(len(tokens))))
     if found.clustering is not None:
         names = {
             str(number): cluster_title(number, name)
@@ -135,7 +133,7 @@ def _captioned(caption: str, shown: str) -> str:
 def _shares(parts: pd.DataFrame, what: str, names: dict[str, str], before: str) -> str:
     """Bars of the commonest of a unit's top; each says how common it is among all examples."""
     rows = parts[parts["what"] == what]
-    top, everyone = rows[rows["part"] == TOP], rows[rows["part"] != TOP]
+    top, everyone = rows[rows["part"] == "top"], rows[rows["part"] != "top"]
     n_top, n_all = int(top["n"].sum()), int(everyone["n"].sum())
     overall = everyone.groupby("name")["n"].sum()
     bars = []
@@ -143,7 +141,12 @@ def _shares(parts: pd.DataFrame, what: str, names: dict[str, str], before: str) 
         name, share = str(row["name"]), row["n"] / n_top
         title = name if name in NONE_NAMES else names.get(name, f"{before}{name}")
         bars.append((markup.words(title), share, f"{share:.0%}, of all {overall[name] / n_all:.0%}"))
-    return markup.bars(bars)
+    return markup.bars(bars) + _more(len(top))
+
+
+def _more(n: int) -> str:
+    """How many are not listed."""
+    return f'<p class="pa-note">and {n - LISTED:,} more</p>' if n > LISTED else ""
 
 
 def _gate(view: View, found: Unit) -> None:
@@ -215,7 +218,7 @@ def whole_range(view: View, found: Unit) -> None:
     )
     _figures(view, found, what)
     held = {row["part"]: row for row in records(found.composition.drop_duplicates("part"))}
-    for part, rows in found.table[found.table["part"] != TOP].groupby("part", sort=False):
+    for part, rows in found.table[found.table["part"] != "top"].groupby("part", sort=False):
         about = held[part]
         span = f"{markup.number(about['low'])} to {markup.number(about['high'])}"
         n = counted(about["n_part"], "example")
@@ -261,5 +264,5 @@ def top_sql(view: View, found: Unit) -> str:
         "join networks on networks.network_id = sites.network_id\n"
         f"where networks.name = {literal(view.network.name)} and sites.name = {literal(found.site)}\n"
         f"    and part = {part}\n"
-        f"order by activation desc, example_id\nlimit {LOOKS[view.network.kind].top}"
+        f"order by activation desc, example_id\nlimit {TOP}"
     )

@@ -49,6 +49,7 @@ def met(view: View, way: Route, axis: str) -> None:
         high=("at", "last"),
         example_id=("nearest", "first"),
         closest=("distance", "min"),
+        farthest=("distance", "max"),
         prediction=("prediction", lambda names: names.mode().iloc[0]),
     )
     described = {
@@ -56,9 +57,11 @@ def met(view: View, way: Route, axis: str) -> None:
         for row in records(view.ask(describe, view.network, sorted({int(i) for i in stays["example_id"]})))
     }
 
-    def stretch(row: Row) -> str:
-        low, high = spot(row["low"]), spot(row["high"])
+    def stretch(low: str, high: str) -> str:
         return low if low == high else f"{low} to {high}"
+
+    def gates(row: Row) -> str:
+        return stretch(f"{int(row['closest']):,}", f"{int(row['farthest']):,}")
 
     def link(row: Row) -> str:
         number = int(row["example_id"])
@@ -70,8 +73,13 @@ def met(view: View, way: Route, axis: str) -> None:
         )
 
     columns = [
-        Column(axis, NUMBER, stretch, "Points of the path over which this example is the nearest"),
-        Column("Gates", NUMBER, lambda row: f"{int(row['closest']):,}", "Least distance there"),
+        Column(
+            axis,
+            NUMBER,
+            lambda row: stretch(spot(row["low"]), spot(row["high"])),
+            "Points of the path over which this example is the nearest",
+        ),
+        Column("Gates", NUMBER, gates, "Distance over these points, from the least to the greatest"),
         Column("Predicted", KEY, lambda row: markup.words(row["prediction"]), "By the network on the path"),
         Column("Example", NUMBER, link),
         Column("Label", KEY, lambda row: markup.words(described[int(row["example_id"])]["label"])),

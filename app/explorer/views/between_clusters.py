@@ -100,7 +100,7 @@ def _table(view: View, letters: tuple[str, str], found: Told, site: str) -> None
     columns = [
         Column("Gate", NUMBER, lambda row: cards.gate_link(view, site, row["gate"], str(row["gate"]))),
         *([Column("Module", CODE, lambda row: markup.plain(row["module"]))] if several else []),
-        Column("Oftener on in", KEY, on_in),
+        Column("More often on in", KEY, on_in),
         Column(f"On in {a}", NUMBER, lambda row: f"{row['inside']:.0%}", f"Share of {a} that has it on"),
         Column(f"On in {b}", NUMBER, lambda row: f"{row['outside']:.0%}", f"Share of {b} that has it on"),
         Column(

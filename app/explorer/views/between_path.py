@@ -11,6 +11,7 @@ import streamlit as st
 import query
 from atlas import Atlas, Network
 from atlas.errors import NotStored, UsageError
+from atlas.kinds import INPUT_KINDS
 from query.experiments.archive import load, stored
 from query.experiments.result import Result
 from query.experiments.route import Route, Way, route, way
@@ -27,7 +28,7 @@ from ..parts.code import call, reader_of, source
 from ..parts.pin import Pin
 from ..view import View, explained
 
-SCALE, BETWEEN = "Scaling one example", "From one example to another"
+SCALE, BETWEEN = "Scaling one example", "From one activation to another"
 
 T_STEPS = 40
 """Steps of `interpolate` unless asked otherwise, so that a stored answer to the plain question is found."""
@@ -45,8 +46,8 @@ def draw(view: View, letters: tuple[str, str], pair: tuple[Pin, Pin]) -> None:
         scaled = letters[0]
         if path == SCALE:
             scaled = address.segment("Scaled", letters, key="scaled")
-    here = _Here(*letters, "α" if path == SCALE else "t", span)
     with explained():
+        here = _Here(*letters, "α" if path == SCALE else "t", span, _holds(view, span))
         if path == SCALE:
             _scaled(view, here, pair[letters.index(scaled)])
         elif all(each.kind == "example" for each in pair):
@@ -55,11 +56,22 @@ def draw(view: View, letters: tuple[str, str], pair: tuple[Pin, Pin]) -> None:
             _live(view, here, pair)
 
 
-class _Here:
-    """Where the parts stand: numbers and figure, the slider below its axis, and what is said of its place."""
+def _holds(view: View, span: str) -> str:
+    """What a network reads beside the vector that a path begins with."""
+    before = view.atlas.catalog.target(span=span, network=view.network.name).before
+    if INPUT_KINDS[view.network.kind].in_sequence:
+        return "the rest of the text"
+    return f"what flows past {before.name}" if before is not None and before.bypassed_by else ""
 
-    def __init__(self, a: str, b: str, axis: str, span: str) -> None:
-        self.letters, self.axis, self.span = (a, b), axis, span
+
+class _Here:
+    """Where the parts stand: numbers and figure, the slider below its axis, and what is said of its place.
+
+    ``holds``: what else the network reads, which is that of the first example all along; empty where nothing is.
+    """
+
+    def __init__(self, a: str, b: str, axis: str, span: str, holds: str) -> None:
+        self.letters, self.axis, self.span, self.holds = (a, b), axis, span, holds
         self.above = st.container()
         self.slider = st.container(key="along")
         self.below = st.container()
@@ -77,8 +89,14 @@ class _Here:
         if self.axis == "α":
             label = "α: how many times the activation"
             return address.slider(label, 0.0, HIGHEST, 1.0, HIGHEST / STEPS, key="alpha")
-        label = f"t: how far from {self.letters[0]} to {self.letters[1]}"
-        return address.slider(label, 0.0, 1.0, 0.5, 1 / T_STEPS, format="%.3f", key="t")
+        a, b = self.letters
+        spot = address.slider(f"t: how far from {a} to {b}", 0.0, 1.0, 0.5, 1 / T_STEPS, format="%.3f", key="t")
+        if self.holds:
+            show.notes(
+                f"The vector alone goes from {a}'s to {b}'s and {self.holds} stays {a}'s, so that at t = 1 "
+                f"neither {b}'s code nor its prediction need be reached."
+            )
+        return spot
 
 
 def _scaled(view: View, here: _Here, one: Pin) -> None:
@@ -144,10 +162,18 @@ def _density(view: View, x: int, y: int, span: str) -> None:
     before = space_before(view.atlas.catalog.target(span=span, network=view.network.name)).name
     measured.metrics(
         [
-            ("Density", markup.number(found.density), "Boundaries per unit distance"),
+            (
+                "Density of the pair",
+                markup.number(found.density),
+                "Gates apart over distance, whatever path is taken",
+            ),
             (f"Gates apart, of {found.n_gates:,}", f"{found.hamming:,}", f"Hamming distance at {found.target}"),
             ("Distance", markup.number(found.distance), f"Euclidean, of the activations at {before}"),
-            ("Density per gate", markup.number(found.density_per_gate), None),
+            (
+                "The same per gate",
+                markup.number(found.density_per_gate),
+                "Density of the pair over the gates of the span",
+            ),
         ]
     )
     show.notes(found.note)

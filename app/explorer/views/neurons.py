@@ -18,7 +18,7 @@ from .. import address, jobs
 from ..charts import unit_charts
 from ..parts import cards, directions, figures, glance, markup, show
 from ..parts.code import call, source
-from ..parts.kinds import LOOKS
+from ..parts.kinds import LOOKS, TOP
 from ..parts.show import NUMBER, WIDE, Column, Row
 from ..view import View, explained, guarded, records
 
@@ -27,15 +27,15 @@ SECTIONS = [RANKING, UNIT, DIRECTIONS]
 
 RANKED_ROWS = 25  # units a page of the ranking
 ORDERS = {
-    "Most labels": ("label_entropy", False),
-    "Fewest labels": ("label_entropy", True),
-    "Most groups of clusters": ("group_entropy", False),
-    "Fewest groups of clusters": ("group_entropy", True),
+    "Highest entropy of labels": ("label_entropy", False),
+    "Lowest entropy of labels": ("label_entropy", True),
+    "Highest entropy of groups": ("group_entropy", False),
+    "Lowest entropy of groups": ("group_entropy", True),
     "Most active": ("active", False),
     "Highest": ("highest", False),
     "Number": ("unit", True),
 }
-MOST_LABELS, MOST_GROUPS = "Most labels", "Most groups of clusters"
+MOST_LABELS, MOST_GROUPS = "Highest entropy of labels", "Highest entropy of groups"
 """Orders that begin the ranking: labels where there are labels."""
 
 TELLING = 10
@@ -86,7 +86,7 @@ def _unit(view: View, site: SiteRecord) -> None:
     wanted: dict[str, Any] = {
         "site": site.name,
         "network": view.network.name,
-        "k": look.top,
+        "k": TOP,
         "bands": glance.BANDS,
         "per_band": look.per_band,
     }
@@ -151,8 +151,8 @@ def _ranking(view: View, site: SiteRecord) -> None:
     means = {row["of"]: row[by] for row in found.attrs["chance"]}
     title = f"{len(shown):,} of {site.n_units:,} units; n = {found.attrs['n']:,} examples"
     show.notes(
-        "Highest examples of many labels, or in many groups of clusters, make a unit polysemantic; of one, it is "
-        "about one thing, as far as these tell."
+        "Highest examples of many labels, or in many groups of clusters, hint that a unit is polysemantic; of one, "
+        "that it is about one thing. The page Claims judges by the groups alone, and over all units."
     )
     _rows(view, shown.iloc[address.paged(len(shown), RANKED_ROWS, of=(site.name, order, telling))])
     figures.show(
@@ -183,11 +183,13 @@ def _rows(view: View, shown: pd.DataFrame) -> None:
         Column("Highest examples", WIDE, examples, "The highest first; follow one to see all about it"),
         Column("Active", NUMBER, lambda row: f"{row['active']:.1%}", "Share of the examples in which it is above 0"),
         Column("Highest", NUMBER, lambda row: markup.number(row["highest"]), "Its highest activation"),
-        Column("Top", NUMBER, lambda row: str(row["top"]), "Examples in its top: the highest above 0, at most 20"),
+        Column(
+            "Top", NUMBER, lambda row: str(row["top"]), f"Examples in its top: the highest above 0, at most {TOP}"
+        ),
         Column("Labels", NUMBER, lambda row: str(row["labels"]), "Distinct labels in its top"),
-        _entropy("Their entropy", "label_entropy", "Over the labels of its top, bits"),
+        _entropy("Entropy of labels", "label_entropy", "Over the labels of its top, bits"),
         Column("Groups", NUMBER, lambda row: str(row["groups"]), GROUPS),
-        _entropy("Their entropy", "group_entropy", "Over the groups of its top, bits"),
+        _entropy("Entropy of groups", "group_entropy", "Over the groups of its top, bits"),
         Column("Noise", NUMBER, lambda row: str(row["noise"]), "Examples of its top that are in no cluster"),
     ]
     show.table(records(shown), columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ import streamlit as st
 
 from atlas import Atlas
 from atlas.errors import NotStored, PolytopeError
+from atlas.kinds import INPUT_KINDS
+from atlas.network import ELSEWHERE, Site
 from query.examples.description import describe
 from query.examples.rasters import Raster, rasters
 from query.experiments.result import Result
@@ -19,15 +22,22 @@ from ..parts import about, atlas_slice, box, cards, choices, figures, markup, me
 from ..parts.code import call, source
 from ..view import View, explained, records
 
+AREA = ("Each area has the same gates on.", "The network's units are on or off; which are is an input's spline code.")
+APART = "So the number of lines between two inputs says how differently they are read."
+
 SENTENCES = (
-    ("Each area has the same gates on.", "The network's units are on or off; which are is an input's spline code."),
+    AREA,
     ("Inside it the network is one affine map.", "All inputs of one area, a polytope, are treated alike."),
-    (
-        "A line is where a gate flips.",
-        "So the number of lines between two inputs says how differently they are read.",
-    ),
+    ("A line is where a gate flips.", APART),
 )
-"""What a polytope is, and what follows."""
+"""What a polytope is, and what follows, in a piecewise linear network."""
+
+NEARLY = "Inside it the network is nearly, not exactly, one affine map."
+SIGNS = (
+    "Each area has the same signs.",
+    "A unit counts as on where its preactivation is positive; which are is an input's spline code.",
+)
+CHANGE = ("A line is where a preactivation changes its sign.", APART)
 
 HEIGHT = 460
 """Pixels of the figure, beside the sentences."""
@@ -59,7 +69,7 @@ def render(view: View) -> None:
         with explained():  # before anything is computed: whoever leaves waits for nothing
             _leave(view, words)
     with said:
-        st.html(_sentences())
+        st.html(_sentences(view))
         examples = st.container()
     _questions(view)
     with st.expander("About this atlas", key="about", on_change="rerun", bind="query-params") as opened:
@@ -79,9 +89,35 @@ def _leave(view: View, words: str) -> None:
     leaving.leave(LOOK, place)
 
 
-def _sentences() -> str:
-    items = "".join(f"<li><b>{lead}</b> {rest}</li>" for lead, rest in SENTENCES)
+def _sentences(view: View) -> str:
+    said = true_of(view.atlas.catalog.sites_of(view.network), INPUT_KINDS[view.network.kind].in_sequence)
+    items = "".join(f"<li><b>{lead}</b> {markup.plain(rest)}</li>" for lead, rest in said)
     return f'<div class="pa"><ol class="pa-sentences">{items}</ol></div>'
+
+
+def true_of(sites: Sequence[Site], in_sequence: bool) -> Sequence[tuple[str, str]]:
+    """What a polytope is in a network of these sites: which gates are smooth, or what else isn't affine, is said."""
+    broken = [site for site in sites if _broken(site, in_sequence)]
+    smooth = list(dict.fromkeys(name for site in broken for name in _smooth(site)))
+    if smooth:
+        return SIGNS, (NEARLY, f"Its units ({', '.join(smooth)}) are smooth: their signs are a definition."), CHANGE
+    if broken:
+        why = broken[0].broken_by or "attention and normalisation"
+        return AREA, (NEARLY, f"It would be, but for what is not piecewise linear: {why}."), SENTENCES[-1]
+    return SENTENCES
+
+
+def _broken(site: Site, in_sequence: bool) -> bool:
+    """Whether the network is not piecewise linear there; a code of one position alone is no sign of that."""
+    if site.broken_by:
+        return site.broken_by != ELSEWHERE
+    return not site.exact and (in_sequence or site.nonlinearity != "relu")
+
+
+def _smooth(site: Site) -> list[str]:
+    """The nonlinearities that break a site: of several the one that is named, and ReLU never."""
+    names = [name for name in site.nonlinearity.split(", ") if name != "relu"]
+    return [name for name in names if not site.broken_by or site.broken_by.startswith(name.replace("_", " "))]
 
 
 def _questions(view: View) -> None:
@@ -156,7 +192,7 @@ def _of_figure(view: View, result: Result, summary: dict[Any, Any]) -> tuple[str
         "without a line."
         if by_pooling
         else None,
-        "A colour is what is predicted. It may change inside an area, where one affine map gives another answer.",
+        "A colour is what is predicted. It may change inside an area: the same gates are on, the answer is another.",
     )
 
 

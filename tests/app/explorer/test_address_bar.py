@@ -41,7 +41,7 @@ REFUSED = {
     "neurons": (
         {"section": "Ranking", "order": "Best", "telling": "perhaps", "page": 99},
         [
-            "order Best; expected one of Most labels",
+            "order Best; expected one of Highest entropy of labels",
             "telling perhaps; expected true or false; shown is True",
             "page 99; expected ",
         ],

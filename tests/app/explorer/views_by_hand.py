@@ -49,7 +49,7 @@ VIEWS = {
     "atlas-cluster": _text("atlas", cluster=3),
     "atlas-region": _image("atlas", within="-100,-100,100,100"),
     "neurons": _text("neurons", unit=7),
-    "neurons-ranking": _image("neurons", section="Ranking", order="Most labels"),
+    "neurons-ranking": _image("neurons", section="Ranking", order="Highest entropy of labels"),
     "neurons-directions": _image("neurons", section="Directions", run=1),
     "between": _text("between", pin=[101, 140, 180]),
     "between-path": _image("between", part="Path", span="inception5a->:full", pin=[3, 8], run=1),

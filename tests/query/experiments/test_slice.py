@@ -238,6 +238,21 @@ def test_circles_reach_the_nearest_boundary(plane):
     assert circles.x.count(None) == len(found)
 
 
+def test_labels_of_near_examples_part(plane):
+    """Of three that nearly coincide in a wide window; alone each stands above its mark."""
+    for options, places in (({"reach": 40.0}, 3), ({}, 1)):
+        figure = ask(plane, a="1:1", b="3:1", c="1:3", size=16, **options).figure()
+        labels = [label for label in figure.layout.annotations if label.text[0] in "abc"]
+        assert len({(label.xshift, label.yshift) for label in labels}) == places and len(labels) == 3
+
+
+def test_the_legend_counts_what_is_shown(plane):
+    """Examples that the plane goes through and the window leaves out are said to be outside."""
+    result = ask(plane, a="1:1", b="3:1", c="1:3", size=16, reach=0.5, middle=[0.0, 0.0])
+    [name] = [trace.name for trace in result.figure().data if (trace.name or "").startswith("examples")]
+    assert name == "examples, n = 1 (2 outside the window)"
+
+
 def test_zoom_is_about_the_middle(plane):
     """Zoom makes the window smaller about its middle."""
     wide, near = (ask(plane, a="0:0", b="4:0", c="0:4", size=8, zoom=zoom).parameters for zoom in (1, 4))

@@ -22,10 +22,10 @@ from tests.app.explorer.browsing import (
     drag,
     eventually,
 )
-from tests.app.explorer.running import computed, errors, figures, metrics, opened, press, words
+from tests.app.explorer.running import computed, errors, figures, metrics, opened, press, tables, words
 from tests.networks import shipped
 
-IMAGE, SPAN = "demo-inceptionv1", "inception5a->:full"
+TEXT, IMAGE, SPAN = "demo-gpt2", "demo-inceptionv1", "inception5a->:full"
 SCALE = "Scaling one example"
 
 
@@ -74,10 +74,33 @@ def test_a_link_to_an_interpolation_shows_it(measured_atlas: Path):
     row = way.iloc[10]
     shown = metrics(app)[4:]
     assert shown[:2] == [row["prediction"], f"{row['probability']:.3f}"] and shown[3] == f"{int(row['distance']):,}"
+    assert "stays A's" not in words(app), "of an image nothing else is held"
     assert cards(app) == ["3", "8", str(int(row["nearest"]))]
     title = figures(app)[0]["layout"]["title"]["text"]
     assert title.startswith(f"{pair['crossings']:,} boundaries of 1,264 gates crossed")
     assert "xact paths: every crossing is located" in words(app)
+
+
+def test_a_path_in_a_text_says_what_stays(demo_atlas: Path):
+    """It need not arrive at the second's code; the nearest is as far as the row of its stretch says."""
+    with atlas.open(demo_atlas) as a:
+        first = a.value(
+            "select min(example_id) from examples join networks using (network_id) where name = $1", [TEXT]
+        )
+    pair = [first, first + 9]
+    app = opened(demo_atlas, "between", network=TEXT, part="Path", span="blocks.2.mlp->", pin=pair, run=1)
+    assert errors(app) == []
+    assert "the rest of the text stays A's, so that at t = 1 neither B's code nor its prediction" in words(app)
+    assert next(metric.label for metric in app.metric) == "Density of the pair"
+    [rows] = [rows for rows in tables(app) if rows and len(rows[0]) == 6]
+    [gates] = [row[1] for row in rows if covers(row[0], 0.5)]
+    assert covers(gates, float(metrics(app)[-1]))
+
+
+def covers(shown: str, value: float) -> bool:
+    """Whether a range as the table writes it, or its only value, holds a number."""
+    low, _, high = shown.partition(" to ")
+    return float(low) <= value <= float(high or low)
 
 
 def test_the_page_says_why_without_a_network(measured_atlas: Path):

@@ -9,7 +9,8 @@ from streamlit.testing.v1 import AppTest
 
 import atlas
 import query
-from app.explorer.parts.kinds import LOOKS
+from app.explorer.parts.glance import LISTED
+from app.explorer.parts.kinds import TOP
 from app.explorer.views.neurons import TELLING
 from query.neurons.effects import unit_effects
 from tests.app.explorer.running import column, errors, figures, opened, press, words
@@ -21,7 +22,7 @@ IMAGE, IMAGE_SITE = "demo-inceptionv1", "inception5b"
 
 def test_a_unit_shows_its_top_and_its_gate(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
-        found = query.unit(a, 7, site=SITE, network=TEXT, k=LOOKS["text"].top)
+        found = query.unit(a, 7, site=SITE, network=TEXT, k=TOP)
     app = opened(demo_atlas, "neurons", network=TEXT, target=SITE, unit=7)
     assert errors(app) == []
     top = found.table[found.table["part"] == "top"]
@@ -32,6 +33,8 @@ def test_a_unit_shows_its_top_and_its_gate(demo_atlas: Path):
     commonest = top["label"].value_counts()
     assert f"{commonest.iloc[0] / labels['top']:.0%}, of all " in words(app)
     assert f"Its highest {len(top)} bear {commonest.size} labels ({commonest.index[0]} the commonest" in words(app)
+    more = top["token"].nunique() - LISTED
+    assert more > 0 and f"and {more} more" in words(app) and "polysemantic" not in words(app)
     assert len(figures(app)) == 2
     press(app, "Next")
     assert app.number_input(key="unit").value == 8
@@ -41,7 +44,7 @@ def test_a_unit_shows_its_top_and_its_gate(demo_atlas: Path):
 
 def test_a_unit_of_a_block_has_another_gate(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
-        found = query.unit(a, 100, site=IMAGE_SITE, network=IMAGE, k=LOOKS["image"].top)
+        found = query.unit(a, 100, site=IMAGE_SITE, network=IMAGE, k=TOP)
     assert found.gate not in (None, 100)
     app = opened(demo_atlas, "neurons", network=IMAGE, target=IMAGE_SITE, unit=100, colour="label")
     assert errors(app) == [] and f"is_on(code, {found.gate})" in words(app)
@@ -73,6 +76,12 @@ def test_neurons_open_on_the_ranking(demo_atlas: Path):
     app = opened(demo_atlas, "neurons", network=IMAGE, target=IMAGE_SITE)
     assert errors(app) == [] and app.segmented_control(key="section").value == "Ranking"
     assert len(column(app, 1)) == 25 and ids_of_pieces(app)
+    heads = re.findall(r"<th [^>]*>([^<]*)</th>", "".join(part.value for part in app.html))
+    assert len(set(heads)) == len(heads), "no two columns are headed alike"
+    with atlas.open(demo_atlas) as a:
+        ranked = query.units(a, site=IMAGE_SITE, network=IMAGE).set_index("unit")
+        one = query.unit(a, 100, site=IMAGE_SITE, network=IMAGE, k=TOP)
+    assert ranked["top"][100] == (one.table["part"] == "top").sum(), "both places tell of one top"
 
 
 def test_a_unit_that_does_not_exist_is_said(demo_atlas: Path):
@@ -89,8 +98,8 @@ def test_the_ranking_is_that_of_the_query(demo_atlas: Path):
         found = query.units(a, site=IMAGE_SITE, network=IMAGE)
     telling = found[found["top"] >= TELLING]
     expected = telling.sort_values(["label_entropy", "unit"], ascending=[False, True], kind="stable")["unit"]
-    here = {"network": IMAGE, "target": IMAGE_SITE, "section": "Ranking", "order": "Most labels", "page": 2}
-    app = opened(demo_atlas, "neurons", **here)
+    here = {"network": IMAGE, "target": IMAGE_SITE, "section": "Ranking", "page": 2}
+    app = opened(demo_atlas, "neurons", **here, order="Highest entropy of labels")
     assert errors(app) == []
     assert column(app, 1) == [str(unit) for unit in expected.tolist()[25:50]]
     tops = found.set_index("unit").loc[expected.tolist()[25:50], "examples"]
