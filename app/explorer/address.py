@@ -181,9 +181,9 @@ def name(key: str, value: object) -> None:
     st.session_state.setdefault(_NAMED, {})[key] = str(value)
 
 
-def name_all(key: str, values: Sequence[str]) -> None:
-    """The same of several values of one name."""
-    if values:
+def name_all(key: str, values: Sequence[str], also_none: bool = False) -> None:
+    """The same of several values of one name; with ``also_none`` no values take it out of the address."""
+    if values or also_none:
         st.session_state.setdefault(_NAMED, {})[key] = list(values)
 
 

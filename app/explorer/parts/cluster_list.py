@@ -160,7 +160,7 @@ def _in_brief(view: View, clusters: pd.DataFrame, clustering: int, cluster: int)
         f'<div class="pa pa-brief"><b>{cards.cluster_link(view, clustering, cluster)}</b> '
         f'<span class="pa-muted">{counted(size, "member")}</span> {pin}{cards.strip(view, records(members))}</div>'
     )
-    pins.compare(Pin("cluster", f"{clustering}:{cluster}"))
+    pins.compare(Pin("cluster", f"{clustering}:{cluster}"), pins.comparable(view))
     if cluster != NOISE:
         naming.draw(view, view.ask(borne_name, clustering=clustering, cluster=cluster))
 

@@ -22,7 +22,7 @@ from ...plain_text import cluster_title, counted
 from .. import address
 from ..charts import cluster_charts
 from ..view import View, records
-from . import cards, figures, gallery, markup, show
+from . import cards, figures, gallery, markup, pin, pins, show
 from .code import call, source
 from .kinds import LOOKS
 from .show import CODE, KEY, NUMBER, WIDE, Column
@@ -186,7 +186,8 @@ def neighbours(view: View, clustering: int, cluster: int) -> None:
     medoids = records(view.ask(describe, view.network, found["medoid"].tolist()))
     rows = [row | {"described": medoid} for row, medoid in zip(records(found), medoids, strict=True)]
     columns = [
-        Column("Cluster", KEY, lambda row: cards.cluster_link(view, clustering, row["cluster"])),
+        Column("Cluster", KEY, lambda row: _pinnable(view, clustering, row["cluster"])),
+        Column("Gates apart", KEY, lambda row: _compared(view, clustering, cluster, row["cluster"])),
         Column("Distance", NUMBER, lambda row: _distance(row["distance"], n_gates), unit),
         Column("Size", NUMBER, lambda row: f"{row['size']:,}"),
         Column("Purity", NUMBER, lambda row: markup.number(row["purity"], 2), PURITY),
@@ -202,6 +203,15 @@ def _distance(distance: float, n_gates: int | None) -> str:
     if n_gates is None:
         return markup.number(float(distance))
     return f'{distance:,} <span class="pa-muted">{distance / n_gates:.1%}</span>'
+
+
+def _pinnable(view: View, clustering: int, cluster: int) -> str:
+    return cards.cluster_link(view, clustering, cluster) + pins.sign(pin.cluster(clustering, cluster))
+
+
+def _compared(view: View, clustering: int, cluster: int, other: int) -> str:
+    both = [pin.cluster(clustering, number).word for number in (cluster, other)]
+    return markup.link("between", "compare with this", of=both, **view.state)
 
 
 def _small(view: View, row: cards.Row) -> str:

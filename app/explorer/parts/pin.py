@@ -8,11 +8,13 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
 
 import streamlit as st
 
 from atlas.errors import NotStored, UsageError
 from atlas.images import decode_image
+from atlas.network import Kind
 from query.examples.subjects import Given
 
 from ...plain_text import numbers, one_line
@@ -36,23 +38,31 @@ _FORMS = {
 }
 """Of each kind what follows its name, and an example of it."""
 
+READS: dict[str, Kind] = {"token": "text", "text": "text", "image": "image", "vector": "vector"}
+"""Of what is not stored, what a network reads that can be asked about it."""
+
 
 @dataclass(frozen=True)
 class Pin:
     """``kind``: example, cluster, token, text (a token of one that this server keeps), image or vector.
 
-    ``rest``: which one, as an address has it."""
+    ``rest``: which one, as an address has it. ``network``: the one that reads what is not stored; empty in addresses
+    of earlier editions, and for examples and clusters, whose network the atlas knows."""
 
     kind: str
     rest: str
+    network: str = ""
 
     @classmethod
     def read(cls, word: str) -> Pin:
         """The pin that an address names; a number alone is an example. `UsageError` for what is none."""
-        kind, _, rest = word.partition(":") if not word.isdecimal() else ("example", "", word)
+        named, _, rest = word.partition(":") if not word.isdecimal() else ("example", "", word)
+        kind, at, network = named.partition("@")
+        if at and (not network or kind not in READS):
+            raise UsageError(f"expected {kind} without a network")
         if kind not in _FORMS or not re.fullmatch(_FORMS[kind][0], rest, re.DOTALL):
             raise UsageError(f"expected one of {', '.join(form for _, form in _FORMS.values())}")
-        pin = cls(kind, rest)
+        pin = cls(kind, rest, unquote(network))
         if kind == "token" and not pin.start < pin.end <= len(pin.text):
             raise UsageError("the token is not inside its text; expected token:START:END:NUMBER:TEXT")
         if kind == "vector":
@@ -62,7 +72,8 @@ class Pin:
     @property
     def word(self) -> str:
         """As an address names it."""
-        return f"{self.kind}:{self.rest}"
+        at = f"@{quote(self.network, safe='')}" if self.network else ""
+        return f"{self.kind}{at}:{self.rest}"
 
     @property
     def place(self) -> str:
@@ -147,22 +158,22 @@ def cluster(clustering: int, cluster: int) -> Pin:
     return Pin("cluster", f"{int(clustering)}:{int(cluster)}")
 
 
-def token(text: str, tokens: Sequence[str], number: int) -> Pin:
+def token(text: str, tokens: Sequence[str], number: int, network: str) -> Pin:
     """A token of a text that was not ingested; ``tokens`` are the characters of each."""
     start = sum(map(len, tokens[:number]))
     where = f"{start}:{start + len(tokens[number])}:{number}"
     if len(text) > LINK_LIMIT:
-        return Pin("text", f"{where}:{_keep(text.encode(errors='surrogatepass'))}")
-    return Pin("token", f"{where}:{text}")
+        return Pin("text", f"{where}:{_keep(text.encode(errors='surrogatepass'))}", network)
+    return Pin("token", f"{where}:{text}", network)
 
 
-def image(data: bytes) -> Pin:
+def image(data: bytes, network: str) -> Pin:
     """An image that was uploaded: its file, which this server keeps for as long as it has room."""
-    return Pin("image", _keep(data))
+    return Pin("image", _keep(data), network)
 
 
-def vector(given: Sequence[float]) -> Pin:
-    return Pin("vector", ",".join(f"{number:.9g}" for number in given))
+def vector(given: Sequence[float], network: str) -> Pin:
+    return Pin("vector", ",".join(f"{number:.9g}" for number in given), network)
 
 
 def given(subject: Mapping[str, Any]) -> Given:

@@ -3,20 +3,26 @@ they follow from page to page.
 
 A pin is a short string: ``example:17``, ``cluster:4:12`` (clustering and cluster), ``vector:0.3,1.2``,
 ``token:4:9:1:A token`` (where the token begins and ends in the text, its number, and the text), ``image:`` and
-``text:`` with a digest of what this server keeps, since no address could hold it.
+``text:`` with a digest of what this server keeps, since no address could hold it. What is not stored also names the
+network that reads it: ``token@demo-gpt2:4:9:1:A token``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 import streamlit as st
 
-from atlas.errors import UsageError
+from atlas.errors import PolytopeError, UnknownName, UsageError
+from query.clustering.clusterings import find_clustering
+from query.examples.ids import network_of
 
 from .. import address, leaving
 from ..moved import BETWEEN
-from ..view import guarded
+from ..view import View, guarded
 from . import markup, show
-from .pin import Pin
+from .pin import READS, Pin
 
 MOST = 12
 """Pins at a time: what an address and the sidebar hold."""
@@ -37,6 +43,46 @@ def pinned() -> list[Pin]:
     return [Pin.read(word) for word in st.session_state.get(_PINS, [])]
 
 
+def owner(view: View, pin: Pin) -> str:
+    """The network that a pin is of. Raises `UnknownName` where the atlas does not hold it."""
+    if pin.kind == "example":
+        return view.ask(network_of, pin.number)
+    if pin.kind == "cluster":
+        return view.ask(find_clustering, pin.cluster[0]).target.network.name
+    if pin.network:
+        return view.atlas.catalog.network(pin.network).name
+    kind = READS[pin.kind]
+    able = [network.name for network in view.atlas.catalog.networks if network.kind == kind]
+    if not able:
+        raise UnknownName(f"no network in {view.atlas.address} reads what is pinned, of kind {kind}")
+    return view.network.name if view.network.name in able else able[0]
+
+
+def by_network(view: View) -> dict[str, list[Pin]]:
+    """What is pinned by the network that it is of, without what the atlas does not hold: the tray says so of it."""
+    sorted_pins: dict[str, list[Pin]] = {view.network.name: []}
+    for pin in pinned():
+        with suppress(PolytopeError):
+            sorted_pins.setdefault(owner(view, pin), []).append(pin)
+    return sorted_pins
+
+
+def comparable(view: View) -> list[Pin]:
+    """What is pinned of the network that the sidebar names: only that is compared."""
+    return by_network(view)[view.network.name]
+
+
+def elsewhere(view: View) -> str:
+    """Of each other network that pins are of, a sentence in HTML with a link that chooses it."""
+    sentences = [
+        f"{'1 pin is' if len(held) == 1 else f'{len(held)} pins are'} of {markup.plain(network)}: "
+        + markup.link("between", f"compare {'it' if len(held) == 1 else 'them'} there", network=network)
+        for network, held in by_network(view).items()
+        if network != view.network.name
+    ]
+    return "".join(f'<p class="pa-note">{sentence}.</p>' for sentence in sentences)
+
+
 def begin(page: str) -> None:
     """At the beginning of a run: the address says what is pinned, unless it is that of another page and says nothing.
 
@@ -50,7 +96,7 @@ def begin(page: str) -> None:
     st.session_state[_NAMED] = page, named
     for sentence in st.session_state.get(_REFUSED, []):
         show.error(sentence)
-    address.name_all(KEY, st.session_state.get(_PINS, []))
+    address.name_all(KEY, st.session_state.get(_PINS, []), also_none=True)
 
 
 def leave_to_compare() -> None:
@@ -75,25 +121,27 @@ def _readable(words: list[str]) -> tuple[list[str], list[str]]:
 # --- to pin ----------------------------------------------------------------------------------------------------
 
 
-def button(pin: Pin, label: str = "Pin") -> None:
-    """A button that pins something, or takes it off again; beside it one that compares it with what is pinned."""
+def button(pin: Pin, others: Sequence[Pin]) -> None:
+    """A button that pins something, or takes it off again; beside it one that compares it with other pins, those of
+    its network."""
     held = pin in pinned()
     with st.container(horizontal=True, width="content", gap="small"):
         st.button(
-            "Pinned" if held else label,
+            "Pinned" if held else "Pin",
             icon=":material/keep_off:" if held else ":material/keep:",
             help="Take it off the pins" if held else "Keep it in the sidebar, to be compared (p)",
             key=f"pin-{pin.place}",
             on_click=toggle,
             args=(pin.word,),
         )
-        compare(pin)
+        compare(pin, others)
 
 
-def compare(pin: Pin) -> None:
-    """A button that pins this as well and compares it, where something of its sort is pinned and this is not."""
+def compare(pin: Pin, others: Sequence[Pin]) -> None:
+    """A button that pins this as well and compares it, where something of its sort is among other pins and this is
+    not pinned."""
     held = pinned()
-    same = [other for other in held if (other.kind == "cluster") == (pin.kind == "cluster")]
+    same = [other for other in others if (other.kind == "cluster") == (pin.kind == "cluster")]
     if not same or pin in held or len(held) >= MOST:
         return
     st.button(
@@ -138,9 +186,8 @@ def _compare(word: str) -> None:
 def _hold(words: list[str]) -> None:
     """They are a step in the browser's history."""
     st.session_state[_PINS], st.session_state[_REFUSED] = words, []
-    if words:
-        st.query_params[KEY] = words
-    else:
-        st.query_params.pop(KEY, None)
+    st.query_params[KEY] = words
+    if not words:
+        del st.query_params[KEY]
     page, _ = st.session_state.get(_NAMED, ("", []))
     st.session_state[_NAMED] = page, words

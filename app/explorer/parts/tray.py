@@ -15,7 +15,6 @@ from ingest.datasets.images import thumbnail
 from query.clustering.clusterings import find_clustering
 from query.clustering.clusters import clustering_with
 from query.examples.description import describe
-from query.examples.ids import network_of
 
 from ..view import View, guarded, records
 from . import cards, markup, pins, tools
@@ -35,9 +34,11 @@ def draw(view: View, between: StreamlitPage | None = None) -> None:
         if not held:
             st.html(f'<div class="pa pa-tray"><b>Pins</b>{markup.notes([NOTHING])}</div>')
         else:
-            rows = "".join(f"<li><div>{_or_why_not(view, pin)}</div>{pins.sign(pin)}</li>" for pin in held)
-            st.html(f'<div class="pa pa-tray"><b>Pins</b>{_all(held)}<ul>{rows}</ul></div>')
-            if between is not None:
+            rows = "".join(_or_why_not(view, pin) for pin in held)
+            comparable = pins.comparable(view)
+            others = "" if comparable else pins.elsewhere(view)
+            st.html(f'<div class="pa pa-tray"><b>Pins</b>{_all(held)}<ul>{rows}</ul>{others}</div>')
+            if comparable and between is not None:
                 st.page_link(between, label="Compare", icon=":material/compare_arrows:", width="stretch")
         _component()(data={"pins": [pin.word for pin in held]}, key="pins-heard", height=0, on_pinned_change=_heard)
 
@@ -47,10 +48,18 @@ def _all(held: Sequence[Pin]) -> str:
 
 
 def _or_why_not(view: View, pin: Pin) -> str:
+    """A row of the tray. Grey is what is of another network, and not compared."""
+    sign, owner = pins.sign(pin), view.network.name
     try:
-        return seen(view, pin)
+        owner = pins.owner(view, pin)
+        shown = seen(view, pin)
     except PolytopeError as error:
-        return f'<span class="pa-gone" role="alert">{markup.plain(pin.words)}: {markup.plain(error)}</span>'
+        shown = f'<span class="pa-gone" role="alert">{markup.plain(pin.words)}: {markup.plain(error)}</span>'
+    if owner == view.network.name:
+        return f"<li><div>{shown}</div>{sign}</li>"
+    of = f"of {markup.plain(owner)}"
+    why = f"{of}: compared while that network is chosen"
+    return f'<li class="pa-elsewhere" title="{why}"><div>{shown} <small>{of}</small></div>{sign}</li>'
 
 
 def seen(view: View, pin: Pin, height: int = THUMB, before: int = BEFORE, after: int = AFTER) -> str:
@@ -59,36 +68,39 @@ def seen(view: View, pin: Pin, height: int = THUMB, before: int = BEFORE, after:
     Raises `UnknownName` where the atlas does not hold it, `NotStored` where this server does not keep it any more.
     """
     if pin.kind == "example":
-        return _example(view, pin.number, height, before, after)
+        return _example(view, pin, height, before, after)
     if pin.kind == "cluster":
         return _cluster(view, *pin.cluster)
     if pin.of_text:
         text = pin.text
-        state = {**view.state, "text": text, "token": pin.token} if pin.kind == "token" else None
+        state = {**_state(view, pin), "text": text, "token": pin.token} if pin.kind == "token" else None
         shown = markup.context(text, text[pin.start : pin.end], pin.start, before, after)
         return _led_to(state, shown, pin.words)
     if pin.kind == "image":
         return markup.thumb(_small(pin.image), height, pin.words)
     shown = f'<span class="pa-mono">{markup.plain(pin.rest)}</span>'
-    return _led_to({**view.state, "vector": pin.rest}, shown, pin.words)
+    return _led_to({**_state(view, pin), "vector": pin.rest}, shown, pin.words)
 
 
-def _example(view: View, number: int, height: int, before: int, after: int) -> str:
-    network = view.atlas.catalog.network(view.ask(network_of, number))
-    row = records(view.ask(describe, network, [number]))[0]
-    state = {"network": network.name, "example": number}
-    if network.name == view.network.name:
-        state["target"] = view.target
-    elsewhere = "" if network.name == view.network.name else f" of {network.name}"
-    about = f"<small>{number}{markup.plain(elsewhere)} · {markup.words(row['label'])}</small>"
-    return _led_to(state, f"{cards.excerpt(view, row, height, before, after)} {about}", f"example {number}")
+def _state(view: View, pin: Pin) -> dict[str, str]:
+    """What a link to a pin carries: its network, which begins with a site of its own if it is another."""
+    owner = pins.owner(view, pin)
+    return view.state if owner == view.network.name else {"network": owner}
+
+
+def _example(view: View, pin: Pin, height: int, before: int, after: int) -> str:
+    network = view.atlas.catalog.network(pins.owner(view, pin))
+    row = records(view.ask(describe, network, [pin.number]))[0]
+    state = {**_state(view, pin), "example": pin.number}
+    about = f"<small>{pin.number} · {markup.words(row['label'])}</small>"
+    return _led_to(state, f"{cards.excerpt(view, row, height, before, after)} {about}", pin.words)
 
 
 def _cluster(view: View, clustering: int, cluster: int) -> str:
     view.ask(clustering_with, clustering, cluster)
-    record = view.ask(find_clustering, clustering)
-    link = cards.cluster_link(view, clustering, cluster, record.target.name)
-    return f"{link} <small>cluster at {markup.plain(record.target.name)}</small>"
+    target = view.ask(find_clustering, clustering).target
+    link = cards.cluster_link(View(view.atlas, target.network, target.name, view.read_only), clustering, cluster)
+    return f"{link} <small>cluster at {markup.plain(target.name)}</small>"
 
 
 def _led_to(state: dict[str, Any] | None, shown: str, title: str) -> str:

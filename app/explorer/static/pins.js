@@ -2,14 +2,15 @@
 
 let pins = [], stop;
 
-// Before a link is followed, opened in a tab or copied. A link that names pins of its own keeps them.
+// Before a link is followed, opened in a tab or copied. A link that names pins of its own keeps them; what a link
+// compares is pinned first.
 const carry = ({ target }) => {
   const link = target.closest?.(".pa a[href]");
   if (!link || link.origin !== location.origin) return;
   const url = new URL(link.href);
   if (url.searchParams.has("pin") && !link.dataset.carries) return;
   url.searchParams.delete("pin");
-  for (const pin of pins) url.searchParams.append("pin", pin);
+  for (const pin of new Set([...url.searchParams.getAll("of"), ...pins])) url.searchParams.append("pin", pin);
   link.dataset.carries = "pins";
   link.href = url;
 };

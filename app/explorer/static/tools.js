@@ -16,10 +16,11 @@ const copied = async (words) => {
   }
 };
 
-// The address bar names all that the view shows (address.js).
+// The address bar names all that the view shows (address.js), and what is pinned, of which only one page speaks.
 const here = (embedded) => {
   const url = new URL(location.href);
   url.searchParams.delete("embed");
+  if (!url.pathname.endsWith("/between")) url.searchParams.delete("pin");
   if (embedded) url.searchParams.set("embed", "true");
   return url.href;
 };

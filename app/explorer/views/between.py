@@ -7,10 +7,8 @@ from itertools import combinations
 
 import streamlit as st
 
-from atlas.errors import PolytopeError, UsageError
-from atlas.store.catalog import NetworkRecord
+from atlas.errors import PolytopeError
 from query.examples.description import describe
-from query.examples.ids import network_of
 
 from ...plain_text import one_line
 from .. import address
@@ -42,17 +40,20 @@ def render(view: View) -> None:
 
 def _chosen(view: View) -> list[Pin]:
     """The pins that are compared: all of two or three of one sort, else those that are chosen."""
-    held = pins.pinned()
+    held = pins.comparable(view)
+    if elsewhere := pins.elsewhere(view):
+        st.html(f'<div class="pa">{elsewhere}</div>')
     sorts = {each.kind == "cluster" for each in held}
-    if len(held) > MOST or len(sorts) > 1:
+    if len(held) > MOST or len(sorts) > 1 or (len(held) > 2 and CHOSEN in st.query_params):
         held = _of_many(view, held)
     if held and held[0].kind == "cluster":
         return held
     firsts = [pin.example(number) for number in choices.first_examples(choices.example_range(view), 2)]
     others = [each for each in firsts if each not in held]
     if len(held) < 2:
-        few = "Nothing is pinned, so these are some" if not held else "Only one is pinned, so beside it are some"
-        show.notes(f"{few} of the atlas's first examples. {tray.NOTHING}")
+        of = f" of {view.network.name}" if elsewhere else ""
+        few = f"Nothing{of} is pinned, so these are" if not held else f"Only one{of} is pinned, so beside it are"
+        show.notes(f"{few} some of the atlas's first examples. {tray.NOTHING}")
     return held if len(held) >= 2 else [*held, *others][:2]
 
 
@@ -95,22 +96,17 @@ def called(view: View, each: Pin) -> str:
             name = cards.cluster_names(view, each.cluster[0]).get(each.cluster[1])
             return each.words if name is None else f"{cards.cluster_name(each.cluster[1])} · {name}"
         if each.kind == "example":
-            row = records(view.ask(describe, _network(view, each), [each.number]))[0]
+            row = records(view.ask(describe, view.network, [each.number]))[0]
             return f"'{one_line(row['token'])}' {each.number}" if "token" in row else each.words
         return each.words
     except PolytopeError:  # the tray says what is the matter
         return each.word
 
 
-def _network(view: View, each: Pin) -> NetworkRecord:
-    return view.atlas.catalog.network(view.ask(network_of, each.number))
-
-
 # --- examples --------------------------------------------------------------------------------------------------
 
 
 def _examples(view: View, chosen: Sequence[Pin]) -> None:
-    _of_one_network(view, chosen)
     part = address.segment("Show", [GATES, PATH, SLICE], key="part", label_visibility="collapsed")
     with explained():
         if part == SLICE:
@@ -123,16 +119,6 @@ def _examples(view: View, chosen: Sequence[Pin]) -> None:
             between_gates.draw(view, letters, pair)
         else:
             between_path.draw(view, letters, pair)
-
-
-def _of_one_network(view: View, chosen: Sequence[Pin]) -> None:
-    """A sentence where an example was read by another network than the sidebar names."""
-    owners = {each: view.ask(network_of, each.number) for each in chosen if each.kind == "example"}
-    for each, owner in owners.items():
-        if owner != view.network.name:
-            there = markup.link("between", f"choose network {owner}", network=owner)
-            st.html(f'<div class="pa">{markup.plain(each.words)} was read by another network: {there}</div>')
-            raise UsageError(f"{each.words} was read by network {owner}; the sidebar names {view.network.name}")
 
 
 def _pair(chosen: Sequence[Pin]) -> tuple[tuple[str, str], tuple[Pin, Pin]]:

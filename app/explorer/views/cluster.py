@@ -10,9 +10,8 @@ from query.clustering.names import borne_name
 
 from ...plain_text import cluster_title, counted
 from .. import address
-from ..parts import cards, cluster_list, cluster_sections, markup, naming, pins, saving
+from ..parts import cards, cluster_list, cluster_sections, markup, naming, pin, pins, saving
 from ..parts.code import heading
-from ..parts.pin import Pin
 from ..view import View, explained
 
 
@@ -32,7 +31,7 @@ def render(view: View) -> None:
             cluster = cluster_list.find(view, found, clustering, "find one by its name", first)
         if cluster is None:
             return
-        pins.button(Pin("cluster", f"{clustering}:{cluster}"))
+        pins.button(pin.cluster(clustering, cluster), pins.comparable(view))
         saving.draw(view)
         state = {"clustering": clustering, "cluster": cards.cluster_name(cluster)}
         st.html(f'<div class="pa pa-beside">{markup.link("atlas", "On the map", **state, **view.state)}</div>')

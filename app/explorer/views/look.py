@@ -71,7 +71,7 @@ def _from_example(view: View) -> None:
             view, choices.label_with_range(view, "Example"), "example", choices.telling_example(view)
         )
         choices.step_buttons(view, "example")
-        pins.button(pin.example(example))
+        pins.button(pin.example(example), pins.comparable(view))
         if st.session_state.get(box.TYPED) == str(example):
             other = markup.link("look", f"look for the word “{example}” instead", find=example, **view.state)
             st.html(f'<div class="pa pa-beside">{other}</div>')
@@ -111,7 +111,7 @@ def _from_text(view: View, text: str) -> None:
         tokens, token = answer.tokens, answer.token
         assert tokens is not None and token is not None
         _choose_token(text, tokens, token)
-        pins.button(pin.token(text, tokens, token))
+        pins.button(pin.token(text, tokens, token, view.network.name), pins.comparable(view))
         _live(view, answer, {"text": text, "token": token}, wanted, _token_name(tokens, token))
 
 
@@ -215,7 +215,7 @@ def _from_image(view: View, name: str, data: bytes) -> None:
             caption += f"<div>stored as {where}</div>"
         left.html(f'<div class="pa">{markup.figure(small, caption, name, "pa-one")}</div>')
         with left:
-            pins.button(pin.image(data))
+            pins.button(pin.image(data, view.network.name), pins.comparable(view))
         with right, explained():
             wanted = near.wanted(view, beside=0)
             # The file as it came is a tenth of its pixels, and the job is told from others by what it is asked.
@@ -229,7 +229,7 @@ def _from_vector(view: View, text: str) -> None:
     with explained():
         given = {"vector": numbers("the vector", text)}
         st.html(f'<div class="pa pa-mono">{markup.plain(text)}</div>')
-        pins.button(pin.vector(given["vector"]))
+        pins.button(pin.vector(given["vector"], view.network.name), pins.comparable(view))
         wanted = near.wanted(view, beside=0)
         answer = near.answer(view, given, wanted, live=True)
         if answer is not None:

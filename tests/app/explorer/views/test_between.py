@@ -72,14 +72,21 @@ def test_two_tokens_of_a_pasted_text(demo_atlas: Path):
 
 def test_clusters_are_told_apart(demo_atlas: Path):
     with atlas.open(demo_atlas) as a:
-        number = latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
+        number = text_clustering(a)
         gates = query.distinctive_gates(a, clustering=number, cluster=0, against=1, most=24)
-    app = opened(demo_atlas, "between", network=IMAGE, pin=[f"cluster:{number}:0", f"cluster:{number}:1"])
+    app = opened(demo_atlas, "between", network=TEXT, pin=[f"cluster:{number}:0", f"cluster:{number}:1"])
     told = gates[gates["distinctive"]]
     assert errors(app) == []
     assert f"{gates.attrs['n_distinctive']:,} of {gates.attrs['n_gates']:,} gates of {SITE}" in words(app)
     assert column(app, 1) == [str(gate) for gate in told["gate"]]
     assert column(app, 3) == [f"{share:.0%}" for share in told["inside"]]
+    units = [f'href="neurons?unit={gate}&amp;network={TEXT}&amp;target={SITE}"' for gate in told["gate"]]
+    assert all(any(unit in part.value for part in app.html) for unit in units)
+
+
+def text_clustering(a: atlas.Atlas) -> int:
+    """The newest of the site."""
+    return latest_clustering(a, a.catalog.target(site=SITE, network=TEXT)).clustering_id
 
 
 def test_some_of_many_pins_are_compared(demo_atlas: Path):
@@ -87,14 +94,33 @@ def test_some_of_many_pins_are_compared(demo_atlas: Path):
     held, first = [101, 102, 103, 104], ["example:101", "example:103"]
     app = opened(demo_atlas, "between", network=TEXT, target=SITE, pin=held, of=first)
     assert app.session_state["named-in-address"]["of"] == first and errors(app) == []
-    opened_anew = opened(demo_atlas, "between", network=TEXT, target=SITE, pin=[*held, "cluster:1:0"], of=["gone"])
-    assert opened_anew.session_state["named-in-address"]["of"] == ["cluster:1:0"], "the newest, and its sort"
+    with atlas.open(demo_atlas) as a:
+        cluster = f"cluster:{text_clustering(a)}:0"
+    opened_anew = opened(demo_atlas, "between", network=TEXT, target=SITE, pin=[*held, cluster], of=["gone"])
+    assert opened_anew.session_state["named-in-address"]["of"] == [cluster], "the newest, and its sort"
 
 
-def test_what_was_read_elsewhere_is_told(demo_atlas: Path):
-    app = opened(demo_atlas, "between", network=TEXT, target=SITE, pin=[2, 101])
-    assert errors(app) == [f"example 2 was read by network {IMAGE}; the sidebar names {TEXT}"]
-    assert f"choose network {IMAGE}" in words(app)
+def test_pins_of_one_network_are_compared(demo_atlas: Path):
+    """Those of others are told, with where they are compared."""
+    with atlas.open(demo_atlas) as a:
+        clusters = [f"cluster:{text_clustering(a)}:{number}" for number in (0, 1)]
+    app = opened(demo_atlas, "between", network=IMAGE, pin=[*clusters, f"token@{TEXT}:0:6:0:import asyncio", 2, 9])
+    assert (
+        errors(app) == []
+        and "of" not in app.session_state["named-in-address"]
+        and "3 pins are of demo-gpt2: compare them there" in words(app)
+    )
+    assert "example 2" in words(app) and "Gates that tell A from B" not in words(app)
+    alone = opened(demo_atlas, "between", network=TEXT, target=SITE, pin=[2, 101])
+    assert errors(alone) == [] and f"1 pin is of {IMAGE}: compare it there" in words(alone)
+    assert f"Only one of {TEXT} is pinned" in words(alone)
+
+
+def test_an_address_chooses_two_of_three(demo_atlas: Path):
+    with atlas.open(demo_atlas) as a:
+        held = [f"cluster:{text_clustering(a)}:{number}" for number in (0, 1, 2)]
+    app = opened(demo_atlas, "between", network=TEXT, target=SITE, pin=held, of=held[1:])
+    assert app.session_state["named-in-address"]["of"] == held[1:] and not app.segmented_control
 
 
 def test_what_has_no_density_is_explained(demo_atlas: Path):

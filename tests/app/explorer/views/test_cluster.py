@@ -69,7 +69,11 @@ def test_a_clusters_parts_answer(demo_atlas: Path):
     assert figures(part("Labels and tokens"))[0]["data"][0]["y"] == labels["value"].tolist()
     told = gates[gates["distinctive"]]
     assert column(part("Gates"), 1) == [str(gate) for gate in told["gate"]]
-    called = column(part("Near clusters"), 1)
+    app = part("Near clusters")
+    called, [rows] = column(app, 1), [each.value for each in app.html if "compare with this" in each.value]
+    for other in near["cluster"]:
+        both = f"of=cluster%3A{number}%3A{largest}&amp;of=cluster%3A{number}%3A{other}&amp;"
+        assert f'data-pin="cluster:{number}:{other}"' in rows and both in rows
     assert [title.rpartition("#")[2] for title in called] == [str(number) for number in near["cluster"]]
     [figure] = figures(part("Flow"))
     assert len(figure["data"][0]["node"]["label"]) == 1 + flow["to_cluster"].nunique()
