@@ -57,7 +57,8 @@ def wanted(view: View, *, beside: int) -> Arguments:
     with st.expander(_title(), expanded=bool(_given()), icon=":material/filter_alt:"):
         with st.container(horizontal=True, gap="medium"):
             many = _how_many(view, beside=beside)
-        return many | _filters(view)
+        asked = many | _filters(view)
+    return asked | {"clustering": _clustering(view)}
 
 
 def _given() -> list[str]:
@@ -82,6 +83,35 @@ def _how_many(view: View, *, beside: int) -> Arguments:
     return {"k": k, "radius": radius}
 
 
+def _clustering(view: View) -> int | None:
+    """The clustering that the address names, else the newest of the site or span, which it names then. One of another
+    site is left over from there."""
+    target = view.atlas.catalog.target(site=view.target, network=view.network.name)
+    here, others = view.ask(clusterings_by_target, view.network.network_id, target.name)
+    asked, newest = st.query_params.get("clustering", ""), here[0] if here else None
+    shown = int(asked) if asked.isdecimal() and int(asked) in here else newest
+    if here and asked not in ("", str(shown), *map(str, others)):
+        address.refuse("clustering", asked, f"the number of a clustering of {target.name}", shown)
+    address.show_refusal("clustering", shown)
+    if shown is None:
+        address.leave_out("clustering")
+    else:
+        address.name("clustering", shown)
+    return shown
+
+
+def clusterings_by_target(atlas: Atlas, network_id: int, target: str) -> tuple[list[int], list[int]]:
+    """The clusterings of a site or span, that which is shown by default first, and those of others."""
+    rows = atlas.rows(
+        """
+        select clustering_id, network_id = $1 and target = $2 from clusterings
+        order by space = 'codes' desc, clustering_id desc
+        """,
+        [network_id, target],
+    )
+    return [number for number, here in rows if here], [number for number, here in rows if not here]
+
+
 def _filters(view: View) -> Arguments:
     """Conditions that all must hold; the search is among the examples that meet them."""
     labels, datasets = view.ask(filter_choices, view.network.network_id)
@@ -96,7 +126,7 @@ def _filters(view: View) -> Arguments:
             None,
             key="in_cluster",
             placeholder="any",
-            help="Of the newest clustering of this site or span; −1 is noise.",
+            help="Of the clustering of this site or span that the address names, at first the newest; −1 is noise.",
         )
     dataset = None
     if len(datasets) > 1:

@@ -11,7 +11,7 @@ import atlas
 import query
 from ingest.derived.clusters import cluster
 from query.clustering.clusterings import latest_clustering
-from tests.app.explorer.running import computed, errors, figures, ids, opened
+from tests.app.explorer.running import computed, errors, figures, ids, opened, words
 from tests.app.explorer.views_by_hand import IMAGE, SITE, TEXT
 
 LAST = {TEXT: "blocks.3.mlp", IMAGE: "inception5b"}
@@ -115,6 +115,26 @@ def test_a_link_outlives_a_new_clustering(untouched: Path, tmp_path: Path):
     assert errors(after) == [] and ids(after) == ids(before)
     assert after.selectbox(key="clustering").value.startswith(f"{old}: ")
     assert after.selectbox(key="cluster").value == title
+
+
+def test_a_link_to_look_names_a_clustering(untouched: Path, tmp_path: Path):
+    """The cluster of an example is that of the clustering that the address names, also when another is newer. A
+    number of none is refused, and one of another site is not asked for."""
+    path = Path(shutil.copytree(untouched, tmp_path / "again.atlas"))
+    here = {"network": IMAGE, "target": "inception5b", "example": 7}
+    link = opened(path, "look", **here).session_state["named-in-address"]
+    new = cluster(path, site="inception5b", network=IMAGE, min_cluster_size=8)
+    old = int(link["clustering"])
+    assert old < new
+    for shown, number in ((opened(path, "look", **link), old), (opened(path, "look", **here), new)):
+        assert errors(shown) == [] and f" of clustering {number}" in words(shown)
+        assert shown.session_state["named-in-address"]["clustering"] == str(number)
+    [sentence] = errors(opened(path, "look", **here, clustering=999))
+    assert sentence.startswith(
+        "the address asks for clustering 999; expected the number of a clustering of inception5b"
+    )
+    moved = opened(path, "look", **{**link, "target": "inception5a"})
+    assert errors(moved) == [] and f" of clustering {old}" not in words(moved)
 
 
 def test_a_map_is_named_by_its_number(demo_atlas: Path):
