@@ -98,9 +98,8 @@ def label_with_range(view: View, label: str) -> str:
     return f"{label} ({known.lowest:,} to {known.highest:,})"
 
 
-def step_buttons(view: View, key: str) -> None:
-    """Buttons to the examples beside the one that a field of that key holds, and to any other."""
-    example = int(st.session_state[key])
+def step_buttons(view: View, key: str, example: int) -> None:
+    """Buttons to the examples beside the one that a field of that key shows, and to any other."""
     before, after, random = view.atlas.rows(_BESIDE, [view.network.network_id, example])[0]
 
     @guarded

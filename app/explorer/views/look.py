@@ -70,7 +70,7 @@ def _from_example(view: View) -> None:
         example = choices.example(
             view, choices.label_with_range(view, "Example"), "example", choices.telling_example(view)
         )
-        choices.step_buttons(view, "example")
+        choices.step_buttons(view, "example", example)
         pins.button(pin.example(example), pins.comparable(view))
         if st.session_state.get(box.TYPED) == str(example):
             other = markup.link("look", f"look for the word “{example}” instead", find=example, **view.state)

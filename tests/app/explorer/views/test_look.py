@@ -21,8 +21,10 @@ from tests.app.explorer.browsing import (
     IN_BROWSER,
     OpenPage,
     address,
+    address_says,
     answered,
     eventually,
+    no_error,
     state,
 )
 from tests.app.explorer.running import errors, figures, ids, metrics, opened, press, tables, words
@@ -160,3 +162,16 @@ class TestInABrowser:
         )
         other = parse_qs(link.partition("?")[2])["example"][0]
         eventually(page, lambda: state(page).get("example"), other)
+
+    def test_back_to_the_network_of_before(self, server: str, open_page: OpenPage):
+        """Where the address of before named no example, one is shown."""
+        page = open_page(address(server, "look", network=TEXT))
+        answered(page)
+        page.get_by_role("combobox").first.click()
+        page.get_by_role("option", name=IMAGE).click()
+        address_says(page, network=IMAGE, target="inception5b")
+        answered(page)
+        for _ in range(2):
+            page.go_back()
+            answered(page)
+            no_error(page)
