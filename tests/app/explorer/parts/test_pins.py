@@ -134,7 +134,7 @@ def tray_of(app: AppTest) -> str:
     return tray
 
 
-def test_only_pins_of_the_network_are_offered(demo_atlas: Path):
+def test_a_pin_of_another_is_not_offered(demo_atlas: Path):
     def offered(pinned: int) -> list[str]:
         app = opened(demo_atlas, "look", network=TEXT, target=SITE, example=101, pin=pinned)
         return [button.label for button in app.button if button.label.startswith("Compare")]
