@@ -365,8 +365,8 @@ def figure(result: Result) -> go.Figure:
         marker = {"symbol": "circle-open", "size": 11, "color": GREY, "line": {"width": 2}}
         drawing.add_trace(_key(name, around, mode="markers", marker=marker))
     named = [row for row in marked if row["named"]]
-    names = [row["named"] if row["example"] == NOT_STORED else f"{row['named']} {row['example']}" for row in named]
-    for row, name, (xshift, yshift) in zip(named, names, _beside(result, named, names), strict=True):
+    called = [row["named"] if row["example"] == NOT_STORED else f"{row['named']} {row['example']}" for row in named]
+    for row, name, (xshift, yshift) in zip(named, called, _beside(result, named, called), strict=True):
         drawing.add_annotation(
             x=row["u"],
             y=row["v"],
@@ -426,7 +426,7 @@ def _beside(result: Result, rows: Sequence[Mapping[Any, Any]], names: Sequence[s
     covers neither another mark nor a label before it."""
     (u0, u1), (v0, v1) = result.parameters["u"], result.parameters["v"]
     marks = [((row["u"] - u0) / (u1 - u0) * PLOT, (row["v"] - v0) / (v1 - v0) * PLOT) for row in rows]
-    taken = [(x, y, MARK, MARK) for x, y in marks]
+    taken: list[tuple[float, float, float, float]] = [(x, y, MARK, MARK) for x, y in marks]
     shifts = []
     for (x, y), name in zip(marks, names, strict=True):
         width = LETTER * len(name) / 2 + 2
