@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,7 +49,7 @@ def draw(view: View, letters: tuple[str, str], pair: tuple[Pin, Pin]) -> None:
         if path == SCALE:
             scaled = address.segment("Scaled", letters, key="scaled")
     with explained():
-        here = _Here(*letters, "α" if path == SCALE else "t", span, _holds(view, span))
+        here = _Here(*letters, "α" if path == SCALE else "t", span, partial(_holds, view, span))
         if path == SCALE:
             _scaled(view, here, pair[letters.index(scaled)])
         elif all(each.kind == "example" for each in pair):
@@ -67,10 +69,11 @@ def _holds(view: View, span: str) -> str:
 class _Here:
     """Where the parts stand: numbers and figure, the slider below its axis, and what is said of its place.
 
-    ``holds``: what else the network reads, which is that of the first example all along; empty where nothing is.
+    ``holds``: says what else the network reads, which is that of the first example all along; empty where nothing is.
+    It is asked where there is a path: the sites of another span may not be stored.
     """
 
-    def __init__(self, a: str, b: str, axis: str, span: str, holds: str) -> None:
+    def __init__(self, a: str, b: str, axis: str, span: str, holds: Callable[[], str]) -> None:
         self.letters, self.axis, self.span, self.holds = (a, b), axis, span, holds
         self.above = st.container()
         self.slider = st.container(key="along")
@@ -91,9 +94,9 @@ class _Here:
             return address.slider(label, 0.0, HIGHEST, 1.0, HIGHEST / STEPS, key="alpha")
         a, b = self.letters
         spot = address.slider(f"t: how far from {a} to {b}", 0.0, 1.0, 0.5, 1 / T_STEPS, format="%.3f", key="t")
-        if self.holds:
+        if held := self.holds():
             show.notes(
-                f"The vector alone goes from {a}'s to {b}'s and {self.holds} stays {a}'s, so that at t = 1 "
+                f"The vector alone goes from {a}'s to {b}'s and {held} stays {a}'s, so that at t = 1 "
                 f"neither {b}'s code nor its prediction need be reached."
             )
         return spot

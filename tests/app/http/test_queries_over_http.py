@@ -50,14 +50,9 @@ class BothAtlas(Atlas, RemoteAtlas):
 
 
 @pytest.fixture(scope="module")
-def both(built: Path, url: str) -> Iterator[BothAtlas]:
+def a(built: Path, url: str) -> Iterator[BothAtlas]:
     with atlas.open(built) as opened, atlas.connect(url) as connected:
         yield BothAtlas(opened, connected)
-
-
-@pytest.fixture
-def a(both: BothAtlas) -> BothAtlas:
-    return both
 
 
 def asks_the_atlas_alone(test: FunctionType) -> bool:
