@@ -84,9 +84,9 @@ def one_of(
     bound: bool = True,
     **look: Any,
 ) -> str | None:
-    """A list to choose from, at first one or none of it; what begins with one can't be cleared. ``also``: other words
-    of an address for its options. Not ``bound``: the address has those words alone, and never an option's own; a
-    choice is a step in the history where a callback says so (`step`)."""
+    """A list to choose from, at first one or none of it. ``also``: other words of an address for its options. Not
+    ``bound``: the address has those words alone, and never an option's own; a choice is a step in the history where
+    a callback says so (`step`)."""
     _check(key, first, _reading(also), options.__contains__, expected or _listed(options))
     if first is not None:
         begin_with(key, first)
@@ -99,7 +99,7 @@ def one_of(
     elif f"refused-{key}" in st.session_state and key in st.query_params:
         del st.query_params[key]
     st.session_state[f"said-{key}"] = st.query_params.get(key, "")
-    chosen = st.selectbox(label, options, index=None, key=key, required=first is not None, **look)
+    chosen = st.selectbox(label, options, index=None, key=key, **look)
     if chosen is None:
         if not bound:
             name(key, "")

@@ -144,7 +144,6 @@ def choose(a: atlas.Atlas, read_only: bool) -> View:
             "Site or span",
             targets,
             index=None,
-            required=True,
             key="target",
             bind="query-params",
             accept_new_options=True,
@@ -183,5 +182,6 @@ def _first_choice(a: atlas.Atlas, network: NetworkRecord) -> str:
 
 @guarded
 def _changed_network(firsts: dict[str, str]) -> None:
-    """A site of the network before means nothing in this one, and a typed span is no option that would be dropped."""
-    st.session_state["target"] = firsts[st.session_state["network"]]
+    """A site of the network before means nothing in this one, and a typed span is no option that would be dropped.
+    A list that was emptied begins anew, with the first network."""
+    st.session_state["target"] = firsts[st.session_state["network"] or next(iter(firsts))]

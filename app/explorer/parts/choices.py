@@ -178,7 +178,6 @@ def span(view: View, on_change: Callable[[], None] | None = None, last: bool = F
         "Space and gates",
         options,
         index=None,
-        required=True,
         key="span",
         bind="query-params",
         accept_new_options=True,

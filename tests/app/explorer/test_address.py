@@ -119,6 +119,14 @@ def test_another_network_changes_the_target(demo_atlas: Path):
     assert said(app) == [] == notes(app) and app.session_state["chosen"] == (IMAGE, LAST[IMAGE])
 
 
+def test_an_emptied_network_is_the_first(demo_atlas: Path):
+    """Streamlit puts a × into a list that has no default of its own."""
+    app = opened(sidebar, str(demo_atlas), network=TEXT, target=SITE)
+    app.selectbox(key="network").set_value(None)
+    ran(app)
+    assert said(app) == [] == notes(app) and app.session_state["chosen"] == (IMAGE, LAST[IMAGE])
+
+
 def test_defaults_follow_what_is_shown():
     """The address does not name it, so it must show the same to who opens it."""
     app = opened(dependent_widgets)
