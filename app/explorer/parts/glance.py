@@ -28,6 +28,9 @@ BANDS = 5
 LISTED = 5
 """Labels, tokens or clusters of a top that are listed, and outputs that a unit raises or lowers."""
 
+HIGHEST = "top"
+"""The part of a unit's table that holds its highest examples (`query.unit`)."""
+
 EXAMPLES = 8
 """Of the highest, that are run without the unit."""
 
@@ -37,7 +40,7 @@ BEFORE, AFTER = 30, 16
 
 def draw(view: View, site: SiteRecord, found: Unit) -> None:
     """What one sees first; a unit that is never on has no more to show."""
-    top = found.table[found.table["part"] == "top"].drop(columns=["part", "rank"])
+    top = found.table[found.table["part"] == HIGHEST].drop(columns=["part", "rank"])
     show.block(f'<p class="pa-lead">{_sentence(site, found)}{_about(top)}</p>')
     if not found.n_on:
         show.notes(f"Unit {found.unit} is at or below 0 in all {found.n:,} examples: nothing activates it.")
@@ -133,7 +136,7 @@ def _captioned(caption: str, shown: str) -> str:
 def _shares(parts: pd.DataFrame, what: str, names: dict[str, str], before: str) -> str:
     """Bars of the commonest of a unit's top; each says how common it is among all examples."""
     rows = parts[parts["what"] == what]
-    top, everyone = rows[rows["part"] == "top"], rows[rows["part"] != "top"]
+    top, everyone = rows[rows["part"] == HIGHEST], rows[rows["part"] != HIGHEST]
     n_top, n_all = int(top["n"].sum()), int(everyone["n"].sum())
     overall = everyone.groupby("name")["n"].sum()
     bars = []
@@ -218,7 +221,7 @@ def whole_range(view: View, found: Unit) -> None:
     )
     _figures(view, found, what)
     held = {row["part"]: row for row in records(found.composition.drop_duplicates("part"))}
-    for part, rows in found.table[found.table["part"] != "top"].groupby("part", sort=False):
+    for part, rows in found.table[found.table["part"] != HIGHEST].groupby("part", sort=False):
         about = held[part]
         span = f"{markup.number(about['low'])} to {markup.number(about['high'])}"
         n = counted(about["n_part"], "example")

@@ -215,8 +215,10 @@ def _read(
 ) -> tuple[Subject, pd.DataFrame | None]:
     if "example" in given:
         return query.subject(atlas, **given, **where), None
-    if given.get("text") and given.get("token") is None and isinstance(reader, TextNetwork):
-        given = given | {"token": _last_seen(reader, given["text"])}
+    text = given.get("text", "")
+    if text != text.rstrip() and given.get("token") is None and isinstance(reader, TextNetwork):
+        # Tokenised twice, here and below, where white space ends it; else the last token is the one.
+        given = given | {"token": _last_seen(reader, text)}
     return live_path(atlas, Given(**given), atlas.catalog.target(**where), reader)
 
 
