@@ -188,10 +188,11 @@ def copied(path: Path) -> Iterator[Path]:
 def places(path: Path, server: str) -> list[Place]:
     """Where the tasks are tried, of what the atlas holds."""
     with atlas.open(path) as a:
+        commonest = str(a.value("select token from examples group by token order by count(*) desc, token limit 1"))
         return [
             Place(server, path, network, site, word, kind, live)
             for network, site, word, kind, live in (
-                (NETWORK, LAST, "word17", "text", False),
+                (NETWORK, LAST, commonest, "text", False),
                 ("demo-gpt2", "blocks.3.mlp", "self", "text", True),
                 ("demo-inceptionv1", "inception5b", "", "image", True),
             )
