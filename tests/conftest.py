@@ -29,6 +29,7 @@ FIRST = ("app/cli/test_report.py", "atlas/clustering/test_hdbscan.py", "ingest/r
 take a file each, none is left with one of them at the end."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups at the same time
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A process takes all tests that share something, else those of a file; what takes longest comes first."""
     first = {Path(__file__).parent / name: rank for rank, name in enumerate(FIRST)}
@@ -43,11 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks[groups[item]])
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """A million objects of imported libraries stay. Streamlit collects garbage after each run of a page, and reading
     all of them took half a second each time."""
     gc.collect()
     gc.freeze()
+    if session.config.getoption("loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist hands out tests without their groups: each process would build it all")
 
 
 @pytest.fixture(scope="session")
