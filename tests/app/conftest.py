@@ -153,14 +153,20 @@ def server(demo_atlas: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def tabs() -> Iterator[BrowserContext]:
+def tabs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
     """A browser; all tests share its cache of Streamlit's scripts, since what they look at is in the address."""
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(QUIET))
-        context = launched.new_context(viewport=WINDOW, color_scheme="light")
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("chromium"),
+            executable_path=CHROMIUM,
+            headless=True,
+            args=list(QUIET),
+            viewport=WINDOW,
+            color_scheme="light",
+        )
         context.add_init_script(FORGET)
         yield context
-        launched.close()
+        context.close()
 
 
 @pytest.fixture
