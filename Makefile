@@ -13,9 +13,9 @@ demo: $(STAMP)  ## build demo.atlas and take a tour of it
 
 # Many processes import the same libraries: bytecode is kept even where the environment says otherwise. Each has one
 # thread: Numba shares OpenMP with torch, which would run on all cores once a map was made, and their threads wait busily.
-# More processes than two cores: a third of the time goes into waiting for servers, browsers and workers. Each takes 3 GB.
+# One process more than two cores, for some wait for servers, browsers and workers. Each takes 3 GB.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest
-TESTERS ?= 4
+TESTERS ?= 3
 test: $(COMPILED)  ## run the tests; those in a browser are skipped where there is no Chromium
 	$(PYTEST) --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder -m "not slow"
 
