@@ -20,6 +20,9 @@ from atlas.errors import AtlasLocked, NotAnAtlas, SqlFailed, SqlRefused, SqlTime
 
 WAIT = 60.0  # seconds after which what should have ended has failed
 
+SMALL = sandbox.EXPLORER._replace(memory=100_000_000, answer=6_000_000)
+"""What a query may take here, so that it is soon too much."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def none_waiting() -> Iterator[None]:
@@ -30,7 +33,7 @@ def none_waiting() -> Iterator[None]:
 
 
 def ask(path: Path, query: str, limit: int | None = 1000, timeout: float | None = 60.0, **how: Any) -> pd.DataFrame:
-    return sandbox.ask(path, query, how.pop("parameters", None), limit, timeout, **how)
+    return sandbox.ask(path, query, how.pop("parameters", None), limit, timeout, bounds=SMALL, **how)
 
 
 def test_the_sandbox_answers_as_we_do(built: Path) -> None:
@@ -55,11 +58,11 @@ def test_the_sandbox_answers_as_we_do(built: Path) -> None:
 def test_one_process_answers_many_queries(small: Path) -> None:
     """One process answers one query after another and holds no atlas meanwhile."""
     ask(small, "select 1")
-    [process] = sandbox._waiting[sandbox.EXPLORER]
+    [process] = sandbox._waiting[SMALL]
     ask(small, "select 2")
     with pytest.raises(SqlFailed, match="nonsense"):
         ask(small, "select nonsense")
-    assert sandbox._waiting[sandbox.EXPLORER] == [process]
+    assert sandbox._waiting[SMALL] == [process]
     with atlas.open(small, writable=True):
         pass
 
@@ -126,7 +129,7 @@ def interrupt() -> None:
 def test_an_error_of_go_on_ends_the_query(built: Path) -> None:
     """What go on raises ends the query and its process."""
     ask(built, "select 1")
-    [process] = sandbox._waiting[sandbox.EXPLORER]
+    [process] = sandbox._waiting[SMALL]
     with pytest.raises(InterruptedError):
         ask(built, DEAF, go_on=after(5, interrupt))
     assert not process.alive
@@ -143,14 +146,14 @@ def test_an_error_of_go_on_ends_the_query(built: Path) -> None:
     ],
 )
 def test_memory_is_limited(built: Path, query: str) -> None:
-    with pytest.raises(SqlFailed, match=r"needs more memory than the 1\.0 GB that a query may take here"):
+    with pytest.raises(SqlFailed, match=r"needs more memory than the 0\.1 GB that a query may take here"):
         ask(built, query)
 
 
 def test_a_large_answer_is_refused(built: Path) -> None:
     """A large answer is refused with what to do."""
-    with pytest.raises(SqlFailed, match=r"10,000 rows takes \d+ MB, and the explorer shows at most 64; select fewer"):
-        ask(built, "select range(3000) as many from range(10000)", limit=10_000)
+    with pytest.raises(SqlFailed, match=r"10,000 rows takes \d+ MB, and the explorer shows at most 6; select fewer"):
+        ask(built, "select range(300) as many from range(10000)", limit=10_000)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,7 @@ def test_when_its_time_begins_is_told(built: Path) -> None:
 def test_a_killed_process_is_replaced(built: Path, by: signal.Signals, said: str) -> None:
     """As the kernel does when memory is short, and the processor where the parser runs out of its stack."""
     ask(built, "select 1")
-    [process] = sandbox._waiting[sandbox.EXPLORER]
+    [process] = sandbox._waiting[SMALL]
     with pytest.raises(SqlFailed, match=said):
         ask(built, DEAF, go_on=after(5, partial(os.kill, process._running.pid, by)))
     assert ask(built, "select 42 as n")["n"].tolist() == [42]
@@ -188,6 +191,7 @@ def test_a_killed_process_is_replaced(built: Path, by: signal.Signals, said: str
 
 def test_an_orphan_process_ends(built: Path) -> None:
     """A process ends when nobody is there to ask it."""
-    process = sandbox._Process(sandbox.EXPLORER)
+    ask(built, "select 1")
+    [process] = sandbox._waiting.pop(SMALL)
     process._ours.close()
     assert process._running.wait(WAIT) == 0
