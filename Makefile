@@ -16,11 +16,12 @@ demo: $(STAMP)  ## build demo.atlas and take a tour of it
 # One process more than two cores, for some wait for servers, browsers and workers. Each takes 3 GB.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest
 TESTERS ?= 3
-test: $(COMPILED)  ## run the tests; those in a browser are skipped where there is no Chromium
-	$(PYTEST) --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder -m "not slow"
+MARKED ?= not slow
+test: $(COMPILED)  ## run the tests; those in a browser are skipped where there is no Chromium. MARKED= runs all
+	$(PYTEST) --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder -m "$(MARKED)"
 
-slow: $(COMPILED)  ## run the tests that take minutes: the whole report, every form of hostile words, every page
-	$(PYTEST) --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder -m slow
+slow:  ## run the tests that take minutes: the whole report, every form of hostile words, every page
+	$(MAKE) test MARKED=slow
 
 # Once for all processes of tests: each would else compile the same thousands of modules for itself. What can't be imported the tests tell.
 $(COMPILED): $(STAMP)

@@ -22,7 +22,10 @@ PLACES = {
     "neurons": {},
     "cluster": {"cluster": 1},
     "claims": {},
-    "sql": {"query": "select label, avg(is_on(code, 3)::int) as on_rate from spline_codes group by all order by 1"},
+    "sql": {
+        "query": "select label, avg(is_on(code, 3)::int) as on_rate from spline_codes group by all order by 1",
+        "timeout": 300,
+    },
 }
 """Places, with what their addresses say."""
 
