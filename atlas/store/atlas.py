@@ -80,7 +80,6 @@ OPENING = threading.Lock()
 class Atlas(Statements):
     """An open atlas. `atlas.open` and `atlas.create` make one."""
 
-    catalog: Catalog
     segment_examples = SEGMENT_EXAMPLES
     """Examples in a file at most, of what is added to a segmented atlas."""
 
@@ -104,10 +103,17 @@ class Atlas(Statements):
             self._check_version()
             if writable:
                 self._leave_note()
-            self.catalog = Catalog(self)
+            self._catalog: Catalog | None = Catalog(self)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def catalog(self) -> Catalog:
+        """A snapshot of the atlas's small tables: of when it was opened or, after a transaction, first asked for."""
+        if self._catalog is None:
+            self._catalog = Catalog(self)
+        return self._catalog
 
     def __enter__(self) -> Atlas:
         return self
@@ -366,9 +372,9 @@ class Atlas(Statements):
             # A statement that failed for want of space has already ended the transaction, or even the connection.
             with suppress(duckdb.Error):
                 self._connection.execute("rollback")
-                self.catalog = Catalog(self)
             raise
-        self.catalog = Catalog(self)
+        finally:
+            self._catalog = None
 
     @contextmanager
     def together(self) -> Iterator[None]:

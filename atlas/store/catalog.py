@@ -70,7 +70,7 @@ class Target:
 
 
 class Catalog:
-    """A snapshot of the atlas's small tables, taken when it was opened and after every transaction."""
+    """A snapshot of the atlas's small tables; `Atlas.catalog` says of when."""
 
     def __init__(self, atlas: Statements) -> None:
         self.address = atlas.address

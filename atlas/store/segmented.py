@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from ..errors import AtlasLocked, DamagedAtlas, NotAnAtlas, SqlFailed, SqlRefused, UsageError
 from .atlas import OPENING, SCHEMA_VERSION, WRITER_CONFIG, Atlas, attach, read_note
-from .catalog import Catalog, Target
+from .catalog import Target
 from .digests import SiteTable
 from .disk import disk_full, first_line, hold, let_go, remove_unfinished, unfinished_path
 from .file_system import PROTOCOL, SegmentFileSystem, address_of
@@ -346,7 +346,7 @@ class SegmentedWriter(SegmentedAtlas):
         self._connection.execute("use memory")
         self._connection.execute("detach atlas")
         self._take(self._connection, version)
-        self.catalog = Catalog(self)
+        self._catalog = None
 
     def _take(self, connection: duckdb.DuckDBPyConnection, version: Version) -> None:
         before = self._working

@@ -221,8 +221,8 @@ def test_answers_are_found_without_controls(writer):
     assert newer != number and archive.recall(writer, find, "words", {"seed": 3}, "any") == newer
     with pytest.raises(UsageError, match="has no option pairs"):
         archive.recall(writer, find, "words", {"pairs": 3}, "any")
-    writer.execute("update sites set codes_digest = 'other' where n_codes > 0")
-    writer.catalog = type(writer.catalog)(writer)
+    with writer.transaction():
+        writer.execute("update sites set codes_digest = 'other' where n_codes > 0")
     assert archive.recall(writer, find, "words", {"seed": 3}, "any") is None
 
 
