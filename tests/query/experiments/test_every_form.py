@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,10 +15,7 @@ from ingest.derived.clusters import cluster
 from ingest.sharing.convert import convert
 from query.experiments.registry import EXPERIMENTS, find, run
 from tests import object_store
-from tests.atlases import built_once
-from tests.query.experiments.tailed import NormedReader, plane_atlas, plane_reader
-
-pytestmark = pytest.mark.slow
+from tests.query.experiments.tailed import NormedReader, TailedReader, plane_reader
 
 pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
 
@@ -31,22 +28,22 @@ GIVEN: dict[str, Any] = {
     "unit": 1,
     "cluster": 0,
     "size": 12,
+    "lines": 12,
+    "checks": 4,
     "resamples": 20,
 }
 """What is asked, of whatever an experiment can be asked."""
 
 
-def _clustered(path: Path) -> None:
-    plane_atlas(path)
-    for site in ("embed", "hidden", "out"):
-        cluster(path, site=site, min_cluster_size=3)
-        cluster(path, site=site, space="activations", min_cluster_size=3)
-
-
 @pytest.fixture(scope="module")
-def forms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Atlas, Atlas]]:
+def forms(
+    plane: tuple[Atlas, dict[str, int], TailedReader], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Atlas, Atlas]]:
     """49 points in tables, and at S3 in segments of 20 examples."""
-    tables = built_once(tmp_path_factory, "clustered-plane.atlas", _clustered)
+    tables = shutil.copytree(plane[0].path, tmp_path_factory.mktemp("clustered") / "plane.atlas")
+    for site in ("hidden", "out"):
+        cluster(tables, site=site, min_cluster_size=3)
+        cluster(tables, site=site, space="activations", min_cluster_size=3)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in object_store.environment(object_store.endpoint()).items():
             patch.setenv(name, value)
