@@ -49,12 +49,9 @@ def watched(seen: dict[str, dict[str, tuple[int, int]]], path: Path) -> Watching
 KILLS = {
     "while planning": (Stop("plan", 2), 0),
     "at the end of the first shard, before it is whole": (Stop("read", 3), 0),
-    "after the first shard": (Stop("read", 4), 1),
     "in the middle of the last shard": (Stop("read", 8), 2),
     "after the last shard, before publishing": (Stop("publish", 0), 3),
     "just after publishing": (Stop("index", 0), None),
-    "between two indexes": (Stop("index", 1), None),
-    "before the first clustering": (Stop("cluster blocks.0", 0), None),
     "between two clusterings": (Stop("cluster blocks.1", 0), None),
 }
 """Where a run is killed, and how many complete shards it leaves (None: it is published, so they no longer matter)."""
@@ -232,7 +229,6 @@ def make_pipe(file: Path) -> None:
 
 
 HARMS = {
-    "flipped early": partial(flip, share=0.1),
     "flipped": partial(flip, share=0.5),
     "flipped late": partial(flip, share=0.93),
     "a pipe": make_pipe,
