@@ -1,4 +1,4 @@
-"""What is asked of an atlas has the same answer from tables, from 1 or 8 segments, and from 3 at S3."""
+"""What is asked of an atlas has the same answer from tables, from 1 or 3 segments, and from 3 at S3."""
 
 import os
 import re
@@ -25,15 +25,14 @@ from tests.atlases import add_texts
 from tests.networks import word_network, word_texts
 from tests.query.store.test_queries import ATTACKS
 
-SEGMENTS = (1, 8)
-AT_S3 = 3
-"""Segments of the one at S3."""
+SEGMENTS = (1, 3)
+"""In folders. A copy of the last lies at S3."""
 
 
 @pytest.fixture(scope="module")
 def at_s3(segmented: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the same in three segments."""
-    with object_store.copied(segmented(AT_S3), tmp_path_factory.mktemp("cache")) as address:
+    """The address of the same in segments."""
+    with object_store.copied(segmented(SEGMENTS[-1]), tmp_path_factory.mktemp("cache")) as address:
         yield address
 
 
@@ -90,7 +89,7 @@ def test_answers_are_equal(forms: list[Atlas], question: str) -> None:
 
 def test_segments_are_searched_one_by_one(forms: list[Atlas]) -> None:
     """Each has an index file of its own, and all are found in order."""
-    for a, n in zip(forms[1:], (*SEGMENTS, AT_S3), strict=True):
+    for a, n in zip(forms[1:], (*SEGMENTS, SEGMENTS[-1]), strict=True):
         index = flat_index(a, a.catalog.target(site="blocks.2.mlp"))
         assert isinstance(index, JoinedIndex) and len(index.joined) == n and len(index) == 360
         assert np.array_equal(index.ids, np.arange(12, 372))
@@ -99,10 +98,13 @@ def test_segments_are_searched_one_by_one(forms: list[Atlas]) -> None:
 
 
 def test_segments_are_in_order(forms: list[Atlas]) -> None:
-    """Those of a folder; at S3, where each look costs a request, smaller ones are looked at (test_commits_at_s3)."""
+    """Those of a folder, file by file; at S3, where each look costs a request, smaller ones are looked at
+    (test_commits_at_s3)."""
     for a in forms[1:-1]:
         found = query.verify(a)
         assert found["ok"].all(), found[~found["ok"]]
+        checked = found[found["check"] == "file is as it was written"]["subject"]
+        assert isinstance(a, SegmentedAtlas) and set(checked) == {file.name for file in a.version.files}
 
 
 def test_sql_is_refused_in_all_forms(forms: list[Atlas], at_s3: str) -> None:
@@ -153,11 +155,3 @@ def test_segments_are_clustered_as_tables(segmented: Callable[[int], Path], buil
             with atlas.open(path) as a:
                 answers.append(a.rows(rows, [number]))
     assert answers[:2] == answers[2:] and len(answers[0]) == 360
-
-
-def test_files_of_segments_are_verified(segmented: Callable[[int], Path]) -> None:
-    with atlas.open(segmented(3)) as a:
-        assert isinstance(a, SegmentedAtlas)
-        found = query.verify(a)
-        checked = found[found["check"] == "file is as it was written"]["subject"]
-        assert set(checked) == {file.name for file in a.version.files}

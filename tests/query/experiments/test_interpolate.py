@@ -48,7 +48,7 @@ def close(row, name, expected: Interval):
 def test_interpolate_resamples_texts(rows):
     """Interpolate resamples texts where tokens of one depend on each other."""
     with atlas.open(rows) as a:
-        result = run(a, "interpolate", reader=plane_reader(), span=SPAN, pairs=100, steps=2, method="sampled")
+        result = run(a, "interpolate", reader=plane_reader(), span=SPAN, pairs=60, steps=2, method="sampled")
         pairs = result.tables["pairs"]
         inputs = of_inputs(a, pairs)
     rng = np.random.default_rng(5)

@@ -124,8 +124,8 @@ def test_interpolate_as_worked_out_on_paper(plane):
 
 
 def test_sampled_crossings_say_so_and_agree(plane):
-    exact = ask(plane, "interpolate", span=SPAN, pairs=12, method="exact")
-    sampled = ask(plane, "interpolate", span=SPAN, pairs=12, method="sampled", tolerance=0)
+    exact = ask(plane, "interpolate", span=SPAN, pairs=6, method="exact")
+    sampled = ask(plane, "interpolate", span=SPAN, pairs=6, method="sampled", tolerance=0)
     both = ["a", "b", "crossings", "hamming"]
     pd.testing.assert_frame_equal(exact.tables["pairs"][both], sampled.tables["pairs"][both])
     assert any("lower bounds" in note for note in sampled.notes)
@@ -134,7 +134,7 @@ def test_sampled_crossings_say_so_and_agree(plane):
 
 def test_crossings_are_at_least_hamming(plane, digit):
     """Crossings are never fewer than the hamming distance of the ends."""
-    results = [ask(plane, "interpolate", span=SPAN, pairs=20)]
+    results = [ask(plane, "interpolate", span=SPAN, pairs=8)]
     path, network = digit
     with atlas.open(path) as a:
         for method in ("sampled", "exact"):
@@ -157,7 +157,7 @@ def test_hamming_of_ends_is_the_stored_one(digit):
 
 def test_label_pairs_are_averaged_apart(plane):
     """Pairs of the same and of different labels are averaged apart."""
-    result = ask(plane, "interpolate", span=SPAN, pairs=30, steps=5)
+    result = ask(plane, "interpolate", span=SPAN, pairs=20, steps=5)
     pairs = result.tables["pairs"]
     assert (pairs.loc[pairs["kind"] == "same", "label_a"] == pairs.loc[pairs["kind"] == "same", "label_b"]).all()
     other = pairs[pairs["kind"] == "different"]
@@ -224,7 +224,7 @@ def test_the_gaussian_has_the_same_norm(plane):
 
 def test_no_offsets_no_crossings(plane):
     """All of its boundaries pass through the origin."""
-    result = ask(plane, "scale", span=SPAN, examples=10, controls={"random-raw": plane_reader(seed=3)})
+    result = ask(plane, "scale", span=SPAN, examples=5, controls={"random-raw": plane_reader(seed=3)})
     assert result.tables["examples"].query("kind == 'random-raw'")["crossings"].eq(0).all()
     assert result.tables["examples"].query("kind == 'activation'")["crossings"].max() > 0
     summary = result.tables["summary"].set_index("kind")

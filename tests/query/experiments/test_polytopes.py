@@ -85,7 +85,7 @@ def test_rays_in_pairs_are_compared():
 def test_digits_have_outcomes_and_a_chart(digits_path):
     """Loss and prediction are those of the atlas; the figure says its n, and a label its mean."""
     with atlas.open(digits_path) as a:
-        asked = {"span": "inception5a->:full", "examples": 8, "rays": 20, "towards": 1, "resamples": 20}
+        asked = {"span": "inception5a->:full", "examples": 4, "rays": 20, "towards": 1, "resamples": 20}
         result = run(a, "polytopes", reader=shipped("demo:inceptionv1"), **asked)
         rows = result.tables["examples"]
         own = rows[rows["kind"] == "activation"].set_index("example")
