@@ -19,6 +19,7 @@ from atlas.store.versions import commit
 from ingest import convert, open_dataset
 from ingest.datasets.base import Dataset, Item
 from tests.atlases import add_texts
+from tests.ingest.runs import small_run, small_texts
 from tests.networks import word_network, word_texts
 
 pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
@@ -86,9 +87,10 @@ def test_what_is_added_is_there_for_all(bucket: Path, built: Path, tmp_path: Pat
         assert query.verify(a)["ok"].all()
 
 
-def test_an_atlas_is_brought_there(built: Path, tmp_path: Path) -> None:
+def test_an_atlas_is_brought_there(tmp_path: Path) -> None:
     """With the names that people gave."""
-    named, address = shutil.copytree(built, tmp_path / "named.atlas"), f"file://{tmp_path}/new.atlas"
+    named, address = tmp_path / "named.atlas", f"file://{tmp_path}/new.atlas"
+    small_run(named, small_texts(tmp_path / "words"))
     with atlas.open(named) as a:
         query.name_cluster(a, clustering=2, cluster=0, name="fruit")
     convert(named, address)

@@ -293,7 +293,6 @@ FULL_AT = {
     "while publishing": ("publish", 0, 0, "free some"),
     "while publishing, near the end": ("publish", 0, 1, "free some"),
     "while indexing": ("index", 0, 0, "free some"),
-    "between two indexes": ("index", 1, 0, "free some"),
     "while clustering": ("cluster blocks.1", 0, 0, "free some"),
 }
 """When the disk fills up: at which event of which step, how many journals of a commit still fit, and a part of the
@@ -301,27 +300,31 @@ message."""
 
 
 @pytest.fixture(scope="module")
-def larger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Choices, dict[str, str], int]:
-    """Texts, choices, the tables of a run that nothing disturbed, and the bytes of its commit's journal."""
+def larger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Choices, dict[bool, dict[str, str]], int]:
+    """Texts, choices, the tables of an undisturbed run by whether it clusters, the bytes of its commit's journal."""
     root, choices = tmp_path_factory.mktemp("larger"), replace(SMALL, shard_examples=40)
     data = small_texts(root / "words", 30)
     journals: list[int] = []
 
     def measure(step: str, number: int) -> None:
-        if step == "index" and number == 0:
+        if step == "index" and number == 0 and not journals:
             journals.append((root / "a" / "atlas.duckdb.wal").stat().st_size)
 
-    small_run(root / "a", data, choices, progress=Watching(measure))
-    return data, choices, tables(root / "a"), journals[0]
+    expected = {}
+    for cluster in (False, True):
+        small_run(root / "a", data, choices, cluster=cluster, progress=Watching(measure))
+        expected[cluster] = tables(root / "a")
+    return data, choices, expected, journals[0]
 
 
 @pytest.mark.parametrize("when", FULL_AT)
 def test_full_disk_then_same_command_again(
-    when: str, larger: tuple[Path, Choices, dict[str, str], int], disk: Callable[[str], Path]
+    when: str, larger: tuple[Path, Choices, dict[bool, dict[str, str]], int], disk: Callable[[str], Path]
 ) -> None:
     """A full disk leaves nothing half written and the same command completes."""
     path, (data, choices, expected, journal) = disk("40m") / "a", larger
     step, number, journals, named = FULL_AT[when]
+    cluster = step.startswith("cluster")
     pages = 2 * os.sysconf("SC_PAGE_SIZE")  # a file system gives whole pages
 
     def fill_up(at: str, event: int) -> None:
@@ -329,13 +332,13 @@ def test_full_disk_then_same_command_again(
             fill(path.parent, journals * (journal + pages))
 
     with pytest.raises(DiskFull, match=named):
-        small_run(path, data, choices, progress=Watching(fill_up))
+        small_run(path, data, choices, cluster=cluster, progress=Watching(fill_up))
     # A commit that fitted into DuckDB's journal is whole, though it could not be moved into the database yet.
     assert set(leftovers(path)) <= {"atlas.duckdb.wal"}
     assert len(rows(path, "from runs")) == 1 or step not in ("index", "cluster blocks.1")
     (path.parent / "filler").unlink()
-    small_run(path, data, choices)
-    assert tables(path) == expected
+    small_run(path, data, choices, cluster=cluster)
+    assert tables(path) == expected[cluster]
     assert leftovers(path) == []
 
 
