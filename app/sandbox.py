@@ -102,12 +102,13 @@ class Sql(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A question about the atlas at ``path``, and the seconds that it may take."""
+    """A question about the atlas at ``path``, the seconds that it may take, and the environment of who asks."""
 
     path: Path
     bounds: Bounds
     question: Question
     timeout: float | None
+    environment: dict[str, str]
 
 
 # --- in the process that asks ----------------------------------------------------------------------------------
@@ -158,8 +159,9 @@ def ask_for(
     process = _take(bounds)
     again = False
     try:
-        # It may have begun in another folder; an address is the same from everywhere.
-        request = Request(path if address_in(path) else path.absolute(), bounds, question, timeout)
+        # It may have begun in another folder and with other keys of a store; an address is the same from everywhere.
+        path = path if address_in(path) else path.absolute()
+        request = Request(path, bounds, question, timeout, {**os.environ, **PLAIN_MEMORY})
         answer, again = process.ask(request, go_on, on_begun)
     finally:
         _give_back(process, again)
@@ -288,6 +290,8 @@ def main(handle: int, memory: int) -> None:
                 request: Request = asking.recv()
             except EOFError:
                 return
+            os.environ.clear()
+            os.environ.update(request.environment)
             what, content = _answer(request, lambda: send(BEGUN))
             send(what, content, _written_to() - start < request.bounds.keeps)
 

@@ -16,7 +16,8 @@ import pytest
 
 import atlas
 from app import sandbox
-from atlas.errors import AtlasLocked, NotAnAtlas, SqlFailed, SqlRefused, SqlTimeout
+from atlas.errors import AtlasLocked, NotAnAtlas, SqlFailed, SqlRefused, SqlTimeout, UsageError
+from atlas.store.buckets import STORE_SECONDS
 
 WAIT = 60.0  # seconds after which what should have ended has failed
 
@@ -72,6 +73,17 @@ def test_a_path_is_of_the_folder_we_are_in(small: Path, monkeypatch: pytest.Monk
     ask(small, "select 1")
     monkeypatch.chdir(small.parent)
     assert ask(Path(small.name), "select 2 as n")["n"].tolist() == [2]
+
+
+def test_the_environment_is_ours_of_now(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not that in which the process began that answers: a store's keys may have been set since."""
+    pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
+    ask(small, "select 1")
+    monkeypatch.setenv(STORE_SECONDS, "soon")
+    with pytest.raises(UsageError, match="is 'soon'; it is a number of seconds above 0"):
+        ask(Path("s3://bucket/some.atlas"), "select 1")
+    monkeypatch.delenv(STORE_SECONDS)
+    assert ask(small, "select 2 as n")["n"].tolist() == [2]
 
 
 @pytest.mark.parametrize(
