@@ -60,7 +60,7 @@ def values_of(a: Atlas) -> dict[str, Any]:
     values: dict[str, Any] = {
         **SMALL,
         "distances": [0, 10],
-        "query": "select label, count(*) as n from examples group by all order by n desc",
+        "query": "select label, count(*) as n from examples group by all order by n desc, label",
     }
     for site, network, number in a.rows(TARGETS):
         held = "select example_id from codes where site_id = $1 order by example_id limit $2"
