@@ -18,7 +18,10 @@ from playwright.sync_api import Error, FloatRect, Locator, Page, expect
 from app.cli.serve import arguments
 from tests.forked import running
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser")
+"""The first of them takes a quarter less of the processors: it has no window, not even one that nobody sees."""
+
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 IN_BROWSER = [
     pytest.mark.browser,

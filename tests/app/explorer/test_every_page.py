@@ -136,11 +136,11 @@ def test_every_page_serves_everyone(server: str, measured_server: str, open_page
 
 
 def axe_finds_nothing(page: Page) -> None:
-    """In either theme: contrast, order of headings, names, what scrolls by keyboard."""
-    for scheme in ("dark", "light"):
+    """Contrast in either theme; in one the order of headings, names, what scrolls by keyboard."""
+    for scheme, rules in (("dark", {"runOnly": ["color-contrast"]}), ("light", {})):
         page.emulate_media(color_scheme=scheme)
         drawn(page)
-        found = Axe().run(page).response["violations"]
+        found = Axe().run(page, options=rules).response["violations"]
         assert [(rule["id"], node["html"], node["failureSummary"]) for rule in found for node in rule["nodes"]] == []
 
 
