@@ -20,7 +20,7 @@ MARKED ?= not slow
 test: $(COMPILED)  ## run the tests; those in a browser are skipped where there is no Chromium. MARKED= runs all
 	$(PYTEST) --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder -m "$(MARKED)"
 
-slow:  ## run the tests that take minutes: the whole report, every form of hostile words, every page
+slow:  ## run the tests that take long: Ray's nodes, dying stores, the whole report, every page and form
 	$(MAKE) test MARKED=slow
 
 # Once for all processes of tests: each would else compile the same thousands of modules for itself. What can't be imported the tests tell.

@@ -6,6 +6,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 import atlas
@@ -13,6 +14,7 @@ from app.cli.commands import cli
 from app.controls import adding_controls
 
 
+@pytest.mark.slow
 def test_controls_read_the_same_examples(demo_atlas: Path, tmp_path: Path):
     """The fixtures sampled otherwise than by default: 20 tokens a text from its first on, and 100 digits of 599."""
     path = Path(shutil.copytree(demo_atlas, tmp_path / "a folder" / "own.atlas"))

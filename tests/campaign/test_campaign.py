@@ -1,6 +1,6 @@
 """Attacks on an atlas, as many as the budget has: each is found, refused or survived, and none changes an answer.
 
-`make test` makes a few with one seed; `make campaign BUDGET=200 SEED=7` makes 200 of each kind with another, and
+`make slow` makes a few with one seed; `make campaign BUDGET=200 SEED=7` makes 200 of each kind with another, and
 prints what came of them. An attack is a function in `ATTACKS`; a statement joins `STATEMENTS` by a line, a file
 format `tests.campaign.words.FILES`.
 """
@@ -33,7 +33,7 @@ BUDGET = int(os.environ.get("POLYTOPE_CAMPAIGN_BUDGET", "3"))
 
 SEED = int(os.environ.get("POLYTOPE_CAMPAIGN_SEED", "0"))
 
-pytestmark = pytest.mark.campaign
+pytestmark = [pytest.mark.campaign, pytest.mark.slow]
 
 
 @dataclass(frozen=True)

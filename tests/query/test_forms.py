@@ -25,6 +25,8 @@ from tests.atlases import add_texts
 from tests.networks import word_network, word_texts
 from tests.query.store.test_queries import ATTACKS
 
+pytestmark = pytest.mark.slow
+
 SEGMENTS = (1, 3)
 """In folders. A copy of the last lies at S3."""
 

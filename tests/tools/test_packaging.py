@@ -7,6 +7,7 @@ import zipfile
 from importlib.metadata import requires
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -25,6 +26,7 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_wheel_works_under_its_tag(tmp_path, monkeypatch):
     """Unpacked elsewhere it helps, reads images and answers, and none of these loads TransformerLens."""
     monkeypatch.setenv("SETUPTOOLS_SCM_PRETEND_VERSION_FOR_POLYTOPE_ATLAS", "7.8.9")

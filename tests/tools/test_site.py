@@ -32,6 +32,7 @@ def built_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site.build(tmp_path_factory.mktemp("site") / "site")
 
 
+@pytest.mark.slow
 def test_site_describes_all_that_is_public(built_site, commands):
     """Every public name, command and column; warnings, of which there are none, would have failed the build."""
     python = (built_site / "reference" / "python.html").read_text("utf-8")

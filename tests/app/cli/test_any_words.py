@@ -31,6 +31,7 @@ def theirs(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         yield Path(shutil.copytree(built, folder / "three.atlas"))
 
 
+@pytest.mark.slow
 @SMALL_BUDGET
 @given(line=command_lines())
 def test_any_words_end_in_a_message(line: list[str], theirs: Path, polytope: Run):

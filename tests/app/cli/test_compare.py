@@ -30,6 +30,7 @@ def series(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_series_is_ingested_and_compared(series: Path, polytope: Run):
     """Each file is a network; given again, nothing is done. What the first layers read the same does not flip."""
     path = series / "series.atlas"

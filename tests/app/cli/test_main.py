@@ -106,6 +106,7 @@ def test_class_density_shows_its_intervals(demo_atlas: Path, polytope: Run):
     assert readable_density(pd.DataFrame([row])).loc[0, "same label"] == interval
 
 
+@pytest.mark.slow
 def test_steps_after_ingesting_run_apart(small: Path, polytope: Run):
     assert "conv1:full" in polytope("info", small).out
     assert polytope("index", small).out.startswith("all indexes are up to date")
@@ -187,6 +188,7 @@ def test_the_tour_answers_on_any_atlas(demo_atlas: Path, polytope: Run):
     assert f"{page.resolve().as_uri()} will be the page" in answer.out
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path):
     """In a process, for the signal's sake: it ends with the status of shells and leaves nothing half written."""
     path, errors = tmp_path / "stopped.atlas", tmp_path / "errors"
@@ -220,6 +222,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "words"),
     [

@@ -76,6 +76,7 @@ class TestInABrowser:
         port = urlsplit(server).port
         assert upgraded(server, f"127.0.0.1:{port}", origin="http://evil.example") == 403
 
+    @pytest.mark.slow
     def test_uploads_are_small_and_need_a_token(
         self, demo_atlas: Path, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
     ):
@@ -99,6 +100,7 @@ class TestInABrowser:
             assert page.evaluate(put, [url, token, UPLOAD_MEGABYTES + 1]) == 413
             assert page.evaluate(put, [url, "no token", 1]) == 403
 
+    @pytest.mark.slow
     def test_read_only_until_ctrl_c(self, server: str, demo_atlas: Path, open_page: OpenPage):
         """Nothing can be named. Ctrl-C ends the server with status 0, and its port is free."""
         state = {"network": IMAGE, "target": SITE, "cluster": 0}

@@ -14,6 +14,8 @@ import atlas
 from ingest.datasets.builtin import digit_images
 from tests.app.cli.command import Run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 

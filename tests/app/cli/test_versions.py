@@ -4,11 +4,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 import atlas
 import query
 from tests.app.cli.command import Run
 from tests.atlases import add_texts
 from tests.networks import word_network, word_texts
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_atlas_is_converted_and_back(

@@ -55,6 +55,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", REFUSED)
 def test_what_a_page_does_not_have_is_said(demo_atlas: Path, path: str):
     asked, sentences = REFUSED[path]
@@ -117,6 +118,7 @@ def test_a_link_outlives_a_new_clustering(untouched: Path, tmp_path: Path):
     assert after.selectbox(key="cluster").value == title
 
 
+@pytest.mark.slow
 def test_a_link_to_look_names_a_clustering(untouched: Path, tmp_path: Path):
     """The cluster of an example is that of the clustering that the address names, also when another is newer. A
     number of none is refused, and one of another site is not asked for."""
@@ -146,6 +148,7 @@ def test_a_map_is_named_by_its_number(demo_atlas: Path):
     assert app.selectbox(key="layout").value == f"{number}: codes, 15 neighbours, seed 0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [TEXT, IMAGE])
 def test_pages_open_on_something(demo_atlas: Path, network: str):
     """Two examples that nobody pinned are compared; the first example lies in a cluster; where nothing is measured,

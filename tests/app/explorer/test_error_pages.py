@@ -25,6 +25,7 @@ def sentence(path: Path) -> str:
     return str(refused.value)
 
 
+@pytest.mark.slow
 def test_other_versions_and_damage_are_said(demo_atlas: Path, tmp_path: Path, open_page: OpenPage):
     """An atlas of another version and a damaged one say so."""
     path = tmp_path / "old.atlas"

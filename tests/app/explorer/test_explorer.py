@@ -94,6 +94,7 @@ explorer.main(sys.argv[1:])
 """The explorer with a page that fails, for a reason that it did not foresee, once a file of that name is there."""
 
 
+@pytest.mark.slow
 def test_errors_are_explained(tmp_path: Path, open_page: OpenPage, demo_atlas: Path):
     """A missing atlas, one that is being written, and a mistake of ours; each ends once its cause does."""
     path, script = tmp_path / "gone.atlas", tmp_path / "breakable.py"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import BrowserContext, WebSocketRoute, expect
 
 from tests.app.explorer.browsing import IN_BROWSER, address, address_says, answered, eventually, serving
@@ -29,6 +30,7 @@ explorer.main(sys.argv[1:])
 """The explorer with a first page that asks for something all the time, and leads to Look."""
 
 
+@pytest.mark.slow
 def test_a_late_bar_blanks_no_page(tmp_path: Path, tabs: BrowserContext, built: Path):
     """A browser that hears late of a run asks for parts of the page before; the new page stays."""
     script = tmp_path / "asking.py"

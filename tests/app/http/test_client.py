@@ -74,6 +74,7 @@ def check_same(theirs: Any, ours: Any) -> None:
         assert theirs == ours or (theirs != theirs and ours != ours)
 
 
+@pytest.mark.slow
 def test_every_answer_is_the_same(a: Atlas, remote: RemoteAtlas) -> None:
     """Of every question that the atlas can be asked without a network."""
     values, asked = values_of(a), []

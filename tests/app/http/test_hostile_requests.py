@@ -105,6 +105,7 @@ def request(chance: random.Random, number: int, folder: Path) -> tuple[str, str,
     return "POST", path, body, headers
 
 
+@pytest.mark.slow
 def test_hostile_requests_change_nothing(built: Path, tmp_path: Path) -> None:
     """Each is answered, with a sentence if it is refused; afterwards the atlas is what it was, byte for byte."""
     chance, counted = random.Random(SEED), Counter[int]()

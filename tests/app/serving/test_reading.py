@@ -118,6 +118,7 @@ def test_curl_in_the_readme_is_answered(url: str, token: int, tmp_path: Path) ->
     assert len(lines) >= 4
 
 
+@pytest.mark.slow
 def test_the_python_in_the_readme_runs(
     url: str, demo_atlas: Path, token: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

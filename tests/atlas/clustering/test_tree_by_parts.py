@@ -49,6 +49,7 @@ def partitions(tree: SpanningTree, n: int) -> list[list[int]]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -74,6 +74,7 @@ def test_answers_are_those_of_a_folder(opened: SegmentedAtlas, built: Path, cach
     assert query.verify(opened)["ok"].all()
 
 
+@pytest.mark.slow
 def test_what_is_added_is_there_for_all(bucket: Path, built: Path, tmp_path: Path) -> None:
     address, tables = f"file://{bucket}", tmp_path / "tables.atlas"
     shutil.copytree(built, tables)
@@ -87,6 +88,7 @@ def test_what_is_added_is_there_for_all(bucket: Path, built: Path, tmp_path: Pat
         assert query.verify(a)["ok"].all()
 
 
+@pytest.mark.slow
 def test_an_atlas_is_brought_there(tmp_path: Path) -> None:
     """With the names that people gave."""
     named, address = tmp_path / "named.atlas", f"file://{tmp_path}/new.atlas"

@@ -24,6 +24,8 @@ from tests.forked import children
 from tests.ingest.runs import Watching, small_run, small_texts
 from tests.networks import word_texts
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
 
 SITES = "select name, n_codes, codes_digest, n_activations, activations_digest from sites order by site_id"

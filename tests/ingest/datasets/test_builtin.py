@@ -18,6 +18,7 @@ def module_of(text: BuiltinText) -> str:
     return text.key.split("/", 2)[2]
 
 
+@pytest.mark.slow
 def test_every_kind_is_in_both_parts(texts):
     assert all(text.key.split("/")[1] == text.label and text.text.strip() for text in texts)
     for split in ("train", "heldout"):

@@ -127,6 +127,7 @@ MOST_BYTES = 500_000_000
 """Of memory that reading any of it takes."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", HUGE)
 def test_memory_is_bounded_whatever_comes(what: str, tmp_path: Path) -> None:
     kind, make = HUGE[what]

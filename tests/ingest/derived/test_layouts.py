@@ -138,6 +138,7 @@ def test_refused_or_stopped_leaves_nothing(words: Path):
     assert held(words) == before
 
 
+@pytest.mark.slow
 def test_layout_of_grown_codes_is_not_stored(tmp_path: Path):
     """A map of codes that grew meanwhile is not stored."""
     path = tmp_path / "growing.atlas"

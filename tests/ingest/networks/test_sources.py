@@ -109,6 +109,7 @@ def test_names_that_no_library_has(monkeypatch, tmp_path):
             load_network(**given)
 
 
+@pytest.mark.slow
 def test_timm_network_is_fed_as_it_says():
     """A network of timm, fed as its configuration says; weights of it as a file."""
     timm = pytest.importorskip("timm")

@@ -317,6 +317,7 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Choices, dic
     return data, choices, expected, journals[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", FULL_AT)
 def test_full_disk_then_same_command_again(
     when: str, larger: tuple[Path, Choices, dict[bool, dict[str, str]], int], disk: Callable[[str], Path]

@@ -29,6 +29,8 @@ from tests.ingest.run.mortal import Meeting, MortalReader, end_node
 from tests.ingest.runs import Stop, leftovers, rows, run_in_child, small_run, small_texts, tables
 from tests.networks import PixelNetwork
 
+pytestmark = pytest.mark.slow
+
 STORE = 80 << 20
 """Bytes, nearly the least that Ray takes."""
 

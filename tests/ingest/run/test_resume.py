@@ -57,6 +57,7 @@ KILLS = {
 """Where a run is killed, and how many complete shards it leaves (None: it is published, so they no longer matter)."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", KILLS)
 def test_killed_run_ends_with_same_tables(
     where: str, tmp_path: Path, data: Path, undisturbed: dict[str, str], unclustered: dict[str, str]
@@ -236,6 +237,7 @@ HARMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", HARMS)
 def test_what_changed_in_staging_is_redone(
     harm: str, tmp_path: Path, data: Path, only_staged: Path, unclustered: dict[str, str]

@@ -193,6 +193,7 @@ def heldout() -> Dataset:
     return open_dataset("builtin:python-heldout", kind="text")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store_activations", [True, False])
 def test_text_forecast_is_within_a_fifth(store_activations: bool, tmp_path: Path, heldout: Dataset) -> None:
     """The forecast of a text run is within a fifth of the truth."""
@@ -204,6 +205,7 @@ def test_text_forecast_is_within_a_fifth(store_activations: bool, tmp_path: Path
     assert forecast == pytest.approx(truth, rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store_activations", [True, False])
 def test_image_forecast_is_within_a_fifth(store_activations: bool, tmp_path: Path) -> None:
     """The forecast of an image run is within a fifth of the truth."""
@@ -229,6 +231,7 @@ def test_the_forecast_counts_spans(tmp_path: Path) -> None:
     assert estimates[1] - estimates[0] == 48 * (3 + 2 + 4 + 8 + 2 + 4 + 8)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_peak_memory_is_bounded_by_shard(tmp_path: Path) -> None:
     """The smaller run, 52 MB, fills what a shard and a writer may use; the larger is three times as large, and takes

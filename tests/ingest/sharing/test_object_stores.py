@@ -14,6 +14,8 @@ import ingest
 from atlas.errors import StoreError, UsageError
 from ingest.sharing.place import Place
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bucket(s3: str) -> Iterator[str]:

@@ -28,6 +28,8 @@ from query.store.queries import schema
 from tests.atlases import add_vectors
 from tests.networks import PointNetwork
 
+pytestmark = pytest.mark.slow
+
 SMALL = 4000
 """Bytes of a file at which it ends: some tables are several."""
 

@@ -17,6 +17,8 @@ from query.experiments.registry import EXPERIMENTS, find, run
 from tests import object_store
 from tests.query.experiments.tailed import NormedReader, TailedReader, plane_reader
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
 
 GIVEN: dict[str, Any] = {

@@ -72,6 +72,7 @@ def results(path, network, told):
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_the_seed_decides_the_numbers(results, name):
     """The same seed gives the same numbers and another seed others."""

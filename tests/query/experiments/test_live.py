@@ -258,6 +258,7 @@ def photos(tmp_path_factory):
     return path, trained, control, images
 
 
+@pytest.mark.slow
 def test_photos_controls_use_what_is_stored(photos):
     """A control of photos has the activations that were ingested with it."""
     path, trained, control, images = photos
@@ -526,6 +527,7 @@ def answers(plane, told):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_the_seed_decides_the_numbers(answers, name):
     """The same seed gives the same numbers and another seed others."""

@@ -24,6 +24,7 @@ def result(plane):
     return run(a, "polytopes", reader=reader, controls=controls, **asked)
 
 
+@pytest.mark.slow
 def test_a_row_is_what_single_questions_say(plane, result):
     a, ids, reader = plane
     rows = result.tables["examples"]

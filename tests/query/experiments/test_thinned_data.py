@@ -200,6 +200,7 @@ def sooner(d):
     return polytopes.others_sooner(compared("sooner", d.n, found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "judged",
     [

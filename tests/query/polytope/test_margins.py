@@ -260,6 +260,7 @@ class Stage:
             setattr(self, name, getattr(stage, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", [True, False])
 def test_no_units_by_gates_in_memory(residual):
     """All lengths and some exits of 2,048 units and 6,144 gates: no tensor has a quarter of the Jacobian's bytes, nor

@@ -218,6 +218,7 @@ DAMAGES: list[list[tuple[str, dict[tuple[str, str], str]]]] = [
 """Statements and what is found of each. Those of a list are run on one atlas: none hides what another does."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damages", DAMAGES)
 def test_damage_is_found(damaged, damages):
     found = failures(damaged(*(statement for statement, _ in damages)))

@@ -60,12 +60,14 @@ def test_the_check_finds_what_is_damaged(small: Path):
     assert "1 codes have another number of gates on, the first at example 25" in words(app)
 
 
+@pytest.mark.slow
 def test_a_sound_atlas_passes_every_check(built: Path):
     with atlas.open(built) as a:
         n = len(query.verify(a))
     assert f"All {n:,} checks passed." in words(opened(built, "about", network="words", check=1))
 
 
+@pytest.mark.slow
 def test_checkpoints_stand_beside_each_other(tmp_path_factory: pytest.TempPathFactory, demo_atlas: Path):
     """With the flips and fates that `compare` counts; of networks of other sites nothing is said."""
     path = built_once(tmp_path_factory, "steps.atlas", two_steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from app.explorer.parts.box import LINK_LIMIT, PLACES
@@ -53,6 +54,7 @@ def test_keys_links_and_an_embedded_page(server: str, open_page: OpenPage):
     expect(page.get_by_role("link", name="Claims")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_link_says_what_it_can_not_hold(server: str, open_page: OpenPage):
     """An image that was uploaded and a long text: the link names no example that was shown before."""
     for network, kind in ((IMAGE, "image"), (TEXT, "text")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 import atlas
@@ -70,6 +71,7 @@ def test_a_link_measures_what_it_says(demo_atlas: Path):
         assert means(column(app, place, 1)) == [f"{value:#.4g}" for value in found[name]]
 
 
+@pytest.mark.slow
 def test_a_button_measures_a_claim(measured_atlas: Path):
     """It moves up among the verdicts, for as long as the network is the same."""
     app = opened(measured_atlas, "claims", network=IMAGE)

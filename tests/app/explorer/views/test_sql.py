@@ -192,6 +192,7 @@ def test_samples_chart_what_they_name(demo_atlas: Path):
 class TestInABrowser:
     pytestmark = IN_BROWSER
 
+    @pytest.mark.slow
     def test_slow_queries_stall_no_other(self, server: str, open_page: OpenPage):
         """Of two sessions, one of which hears nothing while it computes a single value."""
         slow = [open_page(address(server, "sql", network=TEXT, query=text, timeout=300)) for text in (SLOW, DEAF)]
