@@ -29,6 +29,8 @@ GIVEN: dict[str, Any] = {
     "c": 41,
     "unit": 1,
     "cluster": 0,
+    "components": 2,
+    "units": 6,
     "size": 12,
     "lines": 12,
     "checks": 4,

@@ -29,14 +29,20 @@ def results(built):
         return {name: registry.run(a, name, network="words", **options) for name, options in ASKED.items()}
 
 
+@pytest.fixture(scope="module")
+def figures(results):
+    """Each is drawn once, to be looked at."""
+    return {name: result.figure() for name, result in results.items()}
+
+
 def test_each_atlas_experiment_is_drawn():
     """Every experiment on the atlas alone is drawn here."""
     assert set(ASKED) == {name for name in registry.EXPERIMENTS if not registry.find(name).live}
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_figure_says_its_n_and_its_notes(name, results):
-    layout = results[name].figure().layout
+def test_a_figure_says_its_n_and_its_notes(name, results, figures):
+    layout = figures[name].layout
     assert layout.title.text and "n = " in layout.title.subtitle.text
     below = layout.annotations[-1].text.replace("<br>", " ")
     for note in results[name].notes:
@@ -45,8 +51,8 @@ def test_a_figure_says_its_n_and_its_notes(name, results):
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_every_axis_with_numbers_has_a_title(name, results):
-    figure = results[name].figure()
+def test_every_axis_with_numbers_has_a_title(name, figures):
+    figure = figures[name]
     for side in ("x", "y"):
         axes = list(figure.select_xaxes() if side == "x" else figure.select_yaxes())
         shown = [axis for axis in axes if axis.showticklabels is not False and axis.matches is None]
@@ -60,9 +66,9 @@ def _names(figure, side):
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_series_differ_in_more_than_colour(name, results):
+def test_series_differ_in_more_than_colour(name, figures):
     looks = {}
-    for trace in results[name].figure().data:
+    for trace in figures[name].data:
         if isinstance(trace, go.Bar) and trace.name:
             looks.setdefault(trace.marker.pattern.shape or "", set()).add(trace.marker.color)
         elif isinstance(trace, go.Scatter) and trace.name:
@@ -82,10 +88,10 @@ def stored(results, built, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_stored_result_draws_the_same(name, results, stored):
+def test_a_stored_result_draws_the_same(name, figures, stored):
     """A stored result draws the same figure."""
     reader, numbers = stored
-    assert archive.load(reader, numbers[name]).figure().to_json() == results[name].figure().to_json()
+    assert archive.load(reader, numbers[name]).figure().to_json() == figures[name].to_json()
 
 
 def test_the_palette_differs_without_colour():

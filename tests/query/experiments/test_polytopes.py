@@ -20,7 +20,7 @@ SPAN = "embed->"
 def result(plane):
     a, _, reader = plane
     controls = {"random": plane_reader("drawn", seed=3)}
-    asked = {"span": SPAN, "examples": 49, "rays": 60, "towards": 3, "resamples": 60}
+    asked = {"span": SPAN, "examples": 49, "rays": 30, "towards": 2, "resamples": 30}
     return run(a, "polytopes", reader=reader, controls=controls, **asked)
 
 
