@@ -179,11 +179,14 @@ def digested_columns(atlas: Statements, digested: Digested) -> list[str]:
 
 
 def _columns(atlas: Statements) -> dict[str, list[tuple[str, str]]]:
-    """Names and types of the columns of every table, in order."""
+    """Names and types of the columns of every table, in order. They stay as they are while it is open."""
+    if atlas.columns_of_tables:
+        return atlas.columns_of_tables
     columns: dict[str, list[tuple[str, str]]] = {}
     query = "select table_name, column_name, data_type from duckdb_columns() where not internal order by column_index"
     for table, name, kind in atlas.rows(query):
         columns.setdefault(table, []).append((name, kind))
+    atlas.columns_of_tables = columns
     return columns
 
 
@@ -201,6 +204,8 @@ def batches_of(
     selected = f"select {', '.join(map(quoted, columns))} from {table} where {where}"
     order = f"order by {', '.join(map(quoted, digested.key))}"
     [(first, last)] = atlas.rows(f"select min({key}), max({key}) from {table} where {where}", list(owner.values()))
+    if first is None:  # no rows
+        return
     if not isinstance(first, int):
         yield from atlas.batches(f"{selected} {order}", list(owner.values()), BATCH_ROWS)
         return

@@ -40,6 +40,8 @@ class Statements:
         self._waited_for = ThreadPoolExecutor(max_workers=1)
         self._running: set[duckdb.DuckDBPyConnection] = set()
         self._interrupted = False
+        self.columns_of_tables: dict[str, list[tuple[str, str]]] = {}
+        """Names and types, once a digest has asked for them."""
 
     @property
     def address(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -316,11 +316,12 @@ def _add_values(atlas: Atlas, plan: Plan, folder: Path, network_id: int, progres
         alike = list(group)
         atlas.expect_codes_of(max(wanted.site.n_bytes for wanted in alike))
         atlas.insert_stream("codes", CODES, told(code_batches(files, ids, alike)))
-    _refresh_sites(atlas, "codes", codes, ids)
+    records = {record.site_id: record for record in Catalog(atlas).sites}
+    _refresh_sites(atlas, "codes", codes, ids, records)
     sites = _site_ids(atlas, network_id, plan.stored_activations)
     activations = [_wanted(atlas, "activations", *found, ids, staged["first"], known) for found in sites]
     atlas.insert_stream("activations", ACTIVATIONS, told(activation_batches(files, ids, activations)))
-    _refresh_sites(atlas, "activations", activations, ids)
+    _refresh_sites(atlas, "activations", activations, ids, records)
 
 
 @dataclass
@@ -419,13 +420,19 @@ def _add_shards(atlas: Atlas, plan: Plan, folder: Path, run_id: int) -> None:
     atlas.insert("shards", pa.table(columns))
 
 
-def _refresh_sites(atlas: Atlas, table: SiteTable, added: Sequence[Wanted], ids: UInt32[np.ndarray, " run"]) -> None:
+def _refresh_sites(
+    atlas: Atlas,
+    table: SiteTable,
+    added: Sequence[Wanted],
+    ids: UInt32[np.ndarray, " run"],
+    records: Mapping[int, SiteRecord],
+) -> None:
     """Count and digest what the sites hold now; indexes and clusterings made of less will no longer match.
 
     Pieces without a new row are as they were, and those of new rows alone were digested on the way: only where the
-    two meet is read again. Where nothing is written down of what a site held, all of it is.
+    two meet is read again. Where nothing is written down of what a site held, all of it is. ``records`` are the sites
+    by id, as they were before.
     """
-    records = {record.site_id: record for record in Catalog(atlas).sites}
     for wanted in added:
         site, brought = records[wanted.site_id], np.unique(ids[wanted.rows] // PIECE_IDS).tolist()
         if not brought:
