@@ -77,13 +77,14 @@ def test_tops_hold_the_highest_above_0():
 # --- the intruder test -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def points(tmp_path):
+@pytest.fixture(scope="module")
+def points(tmp_path_factory):
     """Two bundles of points in the plane network's hidden site: codes 100 (40 of them) and 010 (40)."""
     points = [("right", "1:-1"), ("right", "2:-1"), ("up", "-1:1"), ("up", "-1:2")]
     texts = [(f"{point}.txt", label, " ".join([point] * 20)) for label, point in points]
-    add_texts(tmp_path / "a", plane_network(), texts, per_sequence=4)
-    with atlas.open(tmp_path / "a") as a:
+    path = tmp_path_factory.mktemp("bundles") / "a"
+    add_texts(path, plane_network(), texts, per_sequence=4)
+    with atlas.open(path) as a:
         site = a.catalog.target(site="hidden").sites[0]
         ids, values = a.activations(site)
         kinds = np.array([label for (label,) in a.rows("select label from examples order by example_id")])
