@@ -188,16 +188,26 @@ def test_a_vector_is_a_subject_too(tmp_path):
         assert query.neighbor_polytopes(a, **asked, k=1).codes.unpack().astype(int).tolist() == [[0, 0]]
 
 
-def test_smooth_boundaries_are_met_at_roots(tmp_path):
+TEXT = "def main():\n    return 1\n"
+
+
+@pytest.fixture(scope="module")
+def smooth(tmp_path_factory):
+    """Two tokens of a text, read by the demo's GPT-2: the network and the atlas."""
+    network, path = shipped("demo:gpt2"), tmp_path_factory.mktemp("smooth") / "gpt2.atlas"
+    add_texts(path, network, [("a.py", "code", TEXT)], sites=["blocks.2.mlp", "blocks.3.mlp"])
+    return network, path
+
+
+def test_smooth_boundaries_are_met_at_roots(smooth):
     """Where GPT-2 itself meets a boundary stands beside the linear distance, and there the gate does flip."""
-    network, text = shipped("demo:gpt2"), "def main():\n    return 1\n"
-    add_texts(tmp_path / "gpt2.atlas", network, [("a.py", "code", text)], sites=["blocks.2.mlp"])
-    with atlas.open(tmp_path / "gpt2.atlas") as a:
-        found = query.boundaries(a, text=text, reader=network, span="blocks.2.mlp->", k=4)
+    network, path = smooth
+    with atlas.open(path) as a:
+        found = query.boundaries(a, text=TEXT, reader=network, span="blocks.2.mlp->", k=4)
         assert not found.exact and "linearisation" in found.remark and found.table["facet"].isna().all()
         np.testing.assert_allclose(found.table["met"], found.table["distance"], rtol=0.1)
         assert found.table["verified"].all() and (found.table["flips"] >= 1).all()
-        point = point_at(a, network, "blocks.2.mlp->", text=text)
+        point = point_at(a, network, "blocks.2.mlp->", text=TEXT)
         margins = margins_at(point.tail, point.place.sites, point.activation)
         nearest = nearest_boundaries(margins, 4)
         steps = -nearest.gradients / np.linalg.norm(nearest.gradients, axis=1, keepdims=True)
@@ -205,7 +215,7 @@ def test_smooth_boundaries_are_met_at_roots(tmp_path):
             beside = np.stack([margins.point + met * share * step for share in (0.99, 1.01)])
             codes = span_codes(point.tail.read(torch.from_numpy(beside).float(), point.place.sites), margins.sites)
             assert np.logical_xor(*codes.unpack())[number]
-        beyond = query.neighbor_polytopes(a, text=text, reader=network, span="blocks.2.mlp->", k=2)
+        beyond = query.neighbor_polytopes(a, text=TEXT, reader=network, span="blocks.2.mlp->", k=2)
         assert not beyond.exact and beyond.table["map_change"].isna().all() and beyond.table["facet"].isna().all()
         np.testing.assert_allclose(beyond.table["met"], found.table["met"][:2], rtol=0.01)
         here = span_codes(point.tail.read(torch.from_numpy(margins.point[None]), margins.sites), margins.sites)
@@ -214,12 +224,10 @@ def test_smooth_boundaries_are_met_at_roots(tmp_path):
         assert flipped[np.arange(2), nearest.numbers[:2]].all()
 
 
-def test_smooth_rays_and_regions(tmp_path):
+def test_smooth_rays_and_regions(smooth):
     """Each ray's gate flips where it is said to; between two tokens one that differs flips an odd number of times."""
-    network, span = shipped("demo:gpt2"), "blocks.2.mlp->"
-    texts = [("a.py", "code", "def main():\n    return 1\n")]
-    add_texts(tmp_path / "gpt2.atlas", network, texts, sites=["blocks.2.mlp", "blocks.3.mlp"])
-    with atlas.open(tmp_path / "gpt2.atlas") as a:
+    (network, path), span = smooth, "blocks.2.mlp->"
+    with atlas.open(path) as a:
         first, second, *_ = [example for (example,) in a.rows("select example_id from examples order by 1")]
         point = point_at(a, network, span, example=first)
         rays = query.exits(a, example=first, reader=network, span=span, directions=40)
