@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,21 +28,23 @@ def end_node() -> None:
 class Meeting:
     """Where processes wait for each other: else the first to start would write all shards."""
 
-    def __init__(self, size: int) -> None:
-        self.missing, self.complete = size, asyncio.Event()
+    def __init__(self) -> None:
+        self.came: Counter[str] = Counter()
+        self.complete: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
-    async def come(self) -> None:
-        self.missing -= 1
-        if self.missing <= 0:
-            self.complete.set()
-        await self.complete.wait()
+    async def come(self, what: str, size: int) -> None:
+        """Wait until so many have come for the same."""
+        self.came[what] += 1
+        if self.came[what] >= size:
+            self.complete[what].set()
+        await self.complete[what].wait()
 
 
 class MortalReader(WordReader):
     """The network of words. Writes down who reads a batch, and ends its process, or more, with the second.
 
     ``deaths``: how many processes end so, all in the middle of a shard; ``node``: those of this one alone.
-    ``meeting``: an actor's name, a `Meeting` that is awaited first.
+    ``meeting``: an actor's name, a `Meeting` where so many processes are awaited first.
     """
 
     def __init__(
@@ -51,10 +54,11 @@ class MortalReader(WordReader):
         dies: Callable[[], None] = end_worker,
         node: str | None = None,
         meeting: str | None = None,
+        size: int = 0,
     ) -> None:
         vars(self).update(vars(word_network()))
         self.log, self.deaths, self.dies, self.node = log, deaths, dies, node
-        self.meeting, self.batches = meeting, 0
+        self.meeting, self.size, self.batches = meeting, size, 0
 
     def read(self, batch: Sequence[TokenWindow], codes: Sequence[Site], activations: Sequence[Site]) -> Reading:
         node = ray.get_runtime_context().get_node_id()
@@ -62,7 +66,7 @@ class MortalReader(WordReader):
             file.write(f"{node} {os.getpid()}\n")
         self.batches += 1
         if self.meeting and self.batches == 1:
-            ray.get(ray.get_actor(self.meeting).come.remote(), timeout=120)
+            ray.get(ray.get_actor(self.meeting).come.remote(str(self.log), self.size), timeout=120)
         died = list(self.log.parent.glob("death *"))
         if self.batches == 2 and node == (self.node or node) and len(died) < self.deaths:
             self.log.with_name(f"death {os.getpid()}").touch()

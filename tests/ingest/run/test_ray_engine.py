@@ -34,6 +34,9 @@ pytestmark = pytest.mark.slow
 STORE = 80 << 20
 """Bytes, nearly the least that Ray takes."""
 
+ALONE = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+"""Nobody looks at these nodes, reads what their workers print, or starts more of them: each would be a process."""
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
@@ -42,7 +45,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (ENVIRONMENT | known).items():
             patch.setenv(name, value)
-        head = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
+        head = {"num_cpus": 1, "object_store_memory": STORE, **ALONE}
         made = Cluster(initialize_head=True, head_node_args=head)
         try:
             made.add_node(num_cpus=1, object_store_memory=STORE)
@@ -53,6 +56,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             made.shutdown()
 
 
+@pytest.fixture(scope="module")
+def meeting(cluster: Cluster) -> str:
+    """The name of an actor where workers wait for each other."""
+    made = ray.remote(Meeting).options(num_cpus=0, name="meeting", lifetime="detached").remote()
+    ray.get(made.come.remote("itself", 1))
+    return "meeting"
+
+
 @pytest.fixture
 def one(cluster: Cluster) -> RayEngine:
     return RayEngine(cluster.address, workers=1, cpus_per_worker=1, gpus_per_worker=0)
@@ -61,16 +72,6 @@ def one(cluster: Cluster) -> RayEngine:
 @pytest.fixture
 def two(cluster: Cluster) -> RayEngine:
     return RayEngine(cluster.address, workers=2, cpus_per_worker=1, gpus_per_worker=0)
-
-
-def test_two_nodes_share_a_run(two: RayEngine, tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
-    meeting = ray.remote(Meeting).options(num_cpus=0, name="both").remote(2)
-    network = MortalReader(tmp_path / "log", meeting="both")
-    small_run(tmp_path / "a", data, network=network, cluster=False, engine=two)
-    ray.kill(meeting)
-    assert tables(tmp_path / "a") == unclustered and leftovers(tmp_path / "a") == []
-    nodes, processes = (set(who) for who in zip(*network.read_by(), strict=True))
-    assert len(network.read_by()) == 9 and len(nodes) == 2 and str(os.getpid()) not in processes
 
 
 def test_lost_worker_costs_its_shard(one: RayEngine, tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
@@ -92,35 +93,38 @@ def test_shard_that_ends_all_is_named(
     assert tables(tmp_path / "a") == unclustered
 
 
-def test_a_node_dies_in_mid_shard(cluster: Cluster, tmp_path: Path, data: Path, unclustered: dict[str, str]) -> None:
+def test_a_node_dies_in_mid_shard(
+    cluster: Cluster, meeting: str, tmp_path: Path, data: Path, unclustered: dict[str, str]
+) -> None:
     """The shard that was in its hands is read by those that are left, though nobody takes its place."""
     cluster.add_node(num_cpus=1, resources={"third": 1}, object_store_memory=STORE)
     [third] = [node["NodeID"] for node in ray.nodes() if "third" in node["Resources"]]
-    meeting = ray.remote(Meeting).options(num_cpus=0, name="all").remote(3)
-    network = MortalReader(tmp_path / "log", deaths=1, dies=end_node, node=third, meeting="all")
+    network = MortalReader(tmp_path / "log", deaths=1, dies=end_node, node=third, meeting=meeting, size=3)
     engine = RayEngine(cluster.address, workers=3, cpus_per_worker=1, gpus_per_worker=0)
     small_run(tmp_path / "a", data, network=network, cluster=False, engine=engine)
     assert tables(tmp_path / "a") == unclustered
     assert len(network.read_by()) == 9 + 2
-    ray.kill(meeting)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-def test_driver_that_ends_is_repeated(
-    stop: signal.Signals, one: RayEngine, two: RayEngine, tmp_path: Path, data: Path, unclustered: dict[str, str]
+def test_drivers_that_end_are_repeated(
+    one: RayEngine, two: RayEngine, meeting: str, tmp_path: Path, data: Path, unclustered: dict[str, str]
 ) -> None:
-    """A driver takes its workers with it, else there would be no room for two; one that Ctrl-C ends leaves no part of
-    a file."""
-    path = tmp_path / "a"
-    ended = run_in_child(path, data, Stop("read", 3, stop), engine=one)
-    if stop == signal.SIGINT:
-        assert ended.error is not None and ended.error[0] == "RunInterrupted" and "of 3 shards" in ended.error[1]
-        assert leftovers(path) == []
-    else:
-        assert ended.code == -signal.SIGKILL
-    assert rows(path, "from runs") == []
-    small_run(path, data, cluster=False, engine=two)
-    assert tables(path) == unclustered and leftovers(path) == []
+    """A driver takes its workers with it, else there would be no room for two that meet, one on each node; one that
+    Ctrl-C ends leaves no part of a file."""
+    killed, interrupted, shared = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    assert run_in_child(killed, data, Stop("read", 3, signal.SIGKILL), engine=one).code == -signal.SIGKILL
+    ended = run_in_child(interrupted, data, Stop("read", 3, signal.SIGINT), engine=one)
+    assert ended.error is not None and ended.error[0] == "RunInterrupted" and "of 3 shards" in ended.error[1]
+    assert leftovers(interrupted) == []
+    network = MortalReader(tmp_path / "log", meeting=meeting, size=2)
+    small_run(shared, data, network=network, cluster=False, engine=two)
+    nodes, processes = (set(who) for who in zip(*network.read_by(), strict=True))
+    assert len(network.read_by()) == 9 and len(nodes) == 2 and str(os.getpid()) not in processes
+    for path in (killed, interrupted):
+        assert rows(path, "from runs") == []
+        small_run(path, data, cluster=False)
+    for path in (killed, interrupted, shared):
+        assert tables(path) == unclustered and leftovers(path) == []
 
 
 def test_what_a_worker_raises_is_raised(one: RayEngine, tmp_path: Path) -> None:
@@ -185,15 +189,14 @@ def told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     return run
 
 
-def test_commands_work_in_workers(told: Callable[..., str], tmp_path: Path) -> None:
-    """`polytope ingest --ray auto` and `index` use the cluster that is there, for an atlas in tables."""
+def test_codes_are_read_by_workers(told: Callable[..., str], tmp_path: Path) -> None:
+    """`polytope ingest --ray auto` uses the cluster that is there, for codes and an atlas in tables."""
     np.savez(
         tmp_path / "codes.npz", key=np.arange(50).astype(str), gates=np.random.default_rng(0).random((50, 9)) > 0.5
     )
     ingested = told("ingest", tmp_path / "a", "--codes", tmp_path / "codes.npz", "--no-cluster", *RAY_AUTO)
     assert "is in the atlas: 50 examples" in ingested
     assert rows(tmp_path / "a", "select count(*) from codes") == [(50,)]
-    assert "built ivf of gates" in told("index", tmp_path / "a", "--kind", "ivf", *RAY_AUTO)
     assert leftovers(tmp_path / "a") == []
 
 
@@ -216,7 +219,8 @@ def test_a_laboratorys_lines_run(told: Callable[..., str], tmp_path: Path) -> No
     assert "ids,true" in told("sql", at, "select ties, exact from clusterings", "--format", "csv").lower()
     assert "clustering 2: codes of" in told("cluster", at, *site, "--sample", 80, "--place")
     near = ("nearest", at, "--example", 17, *site, "--format", "csv")
-    assert told(*near, *RAY_AUTO) == told(*near) and len(told(*near).splitlines()) == 11
+    alone = told(*near)
+    assert told(*near, *RAY_AUTO) == alone and len(alone.splitlines()) == 11
     assert "built ivf of" in told("index", at, "--kind", "ivf", *RAY_AUTO)
     assert "120" in told("sql", at, "select count(distinct example_id) as n from codes", "--format", "csv")
     assert len(told("versions", at, "--format", "csv").splitlines()) == 1 + 7  # a header, and the empty one
