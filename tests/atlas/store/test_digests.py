@@ -47,16 +47,16 @@ def test_every_table_is_digested(built: Path) -> None:
 
 
 def test_no_block_or_batch_decides(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was written with blocks of 8,192 is the same in blocks of 7 and batches of 5."""
-    monkeypatch.setattr(digests, "BATCH_ROWS", 5)
-    tables = [Digested(table.table, table.owner, table.key, 7) for table in digests.TABLES]
+    """What was written with blocks of 8,192 is the same in blocks of 37 and batches of 23."""
+    monkeypatch.setattr(digests, "BATCH_ROWS", 23)
+    tables = [Digested(table.table, table.owner, table.key, 37) for table in digests.TABLES]
     monkeypatch.setattr(digests, "TABLES", tables)
     with atlas.open(built) as a:
         found = dict(changes(a))
         assert len(found) > 20 and set(found.values()) == {""}
         for site in (site for site in a.catalog.sites if site.name in ("hidden", "blocks.3.mlp", "conv1:full")):
             digest = SiteDigest()
-            for block in a.code_blocks(site, 3):
+            for block in a.code_blocks(site, 5):
                 digest.update(*block)
             assert digest.result() == (site.n_codes, site.codes_digest)
 
