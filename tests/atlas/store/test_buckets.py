@@ -18,9 +18,7 @@ from atlas.store.segmented import SegmentedAtlas
 from atlas.store.versions import commit
 from ingest import convert, open_dataset
 from ingest.datasets.base import Dataset, Item
-from tests.atlases import add_texts
 from tests.ingest.runs import small_run, small_texts
-from tests.networks import word_network, word_texts
 
 pytest.importorskip("obstore", reason="obstore isn't installed (extra cloud)")
 
@@ -75,15 +73,13 @@ def test_answers_are_those_of_a_folder(opened: SegmentedAtlas, built: Path, cach
 
 
 @pytest.mark.slow
-def test_what_is_added_is_there_for_all(bucket: Path, built: Path, tmp_path: Path) -> None:
-    address, tables = f"file://{bucket}", tmp_path / "tables.atlas"
-    shutil.copytree(built, tables)
+def test_what_is_added_is_there_for_all(bucket: Path, grown: Path, more: Callable[[Path], None]) -> None:
+    address = f"file://{bucket}"
     with atlas.open(address) as before:
-        for path in (Path(address), tables):
-            add_texts(path, word_network(), word_texts(8, seed=5), dataset="more", spans=("blocks.0.mlp->",))
+        more(Path(address))
         assert before.value("select count(*) from codes") == 1510
     digests = "select site_id, n_codes, codes_digest, n_activations, activations_digest from sites order by all"
-    with atlas.open(address) as a, atlas.open(bucket) as as_a_folder, atlas.open(tables) as expected:
+    with atlas.open(address) as a, atlas.open(bucket) as as_a_folder, atlas.open(grown) as expected:
         assert a.rows(digests) == as_a_folder.rows(digests) == expected.rows(digests)
         assert query.verify(a)["ok"].all()
 

@@ -19,8 +19,6 @@ from atlas.errors import AtlasLocked, DamagedAtlas, SqlError, SqlFailed, Unknown
 from atlas.store.places import Folder
 from atlas.store.segmented import SegmentedAtlas
 from atlas.store.versions import commit, newest
-from tests.atlases import add_texts
-from tests.networks import word_network, word_texts
 
 ADD = "insert into spans select (select max(span_id) + 1 from spans), 2, $1"
 
@@ -177,17 +175,14 @@ def test_damage_has_a_sentence(copied: Path) -> None:
     assert spans(copied, version.number - 1)
 
 
-def test_an_append_rewrites_nothing(copied: Path, built: Path, tmp_path: Path) -> None:
-    """Codes, activations and indexes of before stay as they are; the same is added to tables, with equal digests."""
-    tables = tmp_path / "tables.atlas"
-    shutil.copytree(built, tables)
+def test_an_append_rewrites_nothing(copied: Path, grown: Path, more: Callable[[Path], None]) -> None:
+    """Codes, activations and indexes of before stay as they are; digests are those of tables with the same added."""
     with atlas.open(copied) as a:
         assert isinstance(a, SegmentedAtlas)
         before = a.version
-    for path in (copied, tables):
-        add_texts(path, word_network(), word_texts(8, seed=5), dataset="more", spans=("blocks.0.mlp->",))
+    more(copied)
     digests = "select site_id, n_codes, codes_digest, n_activations, activations_digest from sites order by all"
-    with atlas.open(copied) as a, atlas.open(tables) as expected:
+    with atlas.open(copied) as a, atlas.open(grown) as expected:
         assert isinstance(a, SegmentedAtlas)
         held = {site for site, n in a.rows("select site_id, count(*) from codes where example_id > 383 group by all")}
         assert held == {3, 4, 5, 6} and a.rows(digests) == expected.rows(digests)

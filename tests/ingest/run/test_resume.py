@@ -47,7 +47,6 @@ def watched(seen: dict[str, dict[str, tuple[int, int]]], path: Path) -> Watching
 
 
 KILLS = {
-    "while planning": (Stop("plan", 2), 0),
     "at the end of the first shard, before it is whole": (Stop("read", 3), 0),
     "in the middle of the last shard": (Stop("read", 8), 2),
     "after the last shard, before publishing": (Stop("publish", 0), 3),
