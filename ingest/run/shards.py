@@ -166,9 +166,10 @@ def write_shard(
         remove_stranger(path)
     with (
         replacing(shard_path(folder, shard)) as file,
-        _Rows(file, plan) as rows,
+        _parquet(file, _examples_schema(plan)) as writer,  # entered at once: unclosed it fails aloud after Ctrl-C
         closing(batches),
     ):
+        rows = _Rows(writer, plan)
         with Background(rows.add) as written:
             for batch in batches:
                 reading = network.read([unit.work for unit in batch], plan.sites, plan.stored_activations)
@@ -186,19 +187,12 @@ def write_shard(
 class _Rows:
     """The examples' file: rows are gathered into row groups of `ROW_GROUP_BYTES`."""
 
-    def __init__(self, file: Any, plan: Plan) -> None:
-        self._plan, self._schema = plan, _examples_schema(plan)
-        self._writer = _parquet(file, self._schema)
+    def __init__(self, writer: pq.ParquetWriter, plan: Plan) -> None:
+        self._writer, self._plan, self._schema = writer, plan, writer.schema
         self._pending: list[pa.Table] = []
         self._row_bytes = sum(site.n_bytes for site in plan.sites) + _number_bytes(plan) * sum(
             site.n_units for site in plan.stored_activations
         )
-
-    def __enter__(self) -> _Rows:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
 
     def add(self, read: tuple[Reading, Sequence[Place]]) -> None:
         self._pending.append(_table(*read, self._plan, self._schema))
