@@ -92,6 +92,7 @@ class Atlas(Statements):
         self.written_by = os.getpid() if writable else None
         self._limits = limits
         self._inputs = 0
+        self._tables: list[str] = []  # known to be there
         self._kept: dict[Hashable, Any] = {}
         self._keeping: dict[Hashable, threading.RLock] = {}
         if writable:
@@ -323,14 +324,14 @@ class Atlas(Statements):
             raise
 
     def _insert(self, table: str, names: Sequence[str], rows: pa.Table | pa.RecordBatchReader) -> None:
+        if table not in self._tables:
+            self._tables = self.tables()
+            if table not in self._tables:
+                raise UnknownName(f"no table {table!r}; the atlas has {', '.join(self._tables)}")
         columns = ", ".join(map(quoted, names))
         self._connection.register("appended_rows", rows)
         try:
             self.execute(f"insert into {quoted(table)} ({columns}) select {columns} from appended_rows")
-        except duckdb.CatalogException:  # asked only now: to list the tables takes longer than many an insert
-            if table in (tables := self.tables()):
-                raise
-            raise UnknownName(f"no table {table!r}; the atlas has {', '.join(tables)}") from None
         finally:
             self._connection.unregister("appended_rows")
 

@@ -70,7 +70,8 @@ def of_one_target(test: FunctionType) -> FunctionType:
     marks = []
     for mark in getattr(test, "pytestmark", ()):
         names, values = mark.args[:2] if mark.name == "parametrize" else ("", [])
-        only_names = "target" in names and isinstance(values[0], str | tuple)
+        named = names.split(",") if isinstance(names, str) else names
+        only_names = "target" in named and isinstance(values[0], str | tuple)
         marks.append(pytest.mark.parametrize(names, values[:1]).mark if only_names else mark)
     copy = FunctionType(test.__code__, test.__globals__, test.__name__, test.__defaults__, test.__closure__)
     vars(update_wrapper(copy, test))["pytestmark"] = marks
